@@ -1,0 +1,35 @@
+# Every word a developer says here. `make` alone lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# uv brings everything else. Where there is none, a private one is put into .tools.
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
+RUN := $(UV) run --frozen
+
+.PHONY: help demo test check bench docs manager
+
+help:  ## list these words
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+
+.tools/uv/bin/uv:
+	python3 -m venv .tools/uv
+	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv
+
+demo: $(UV)  ## render a worker and watch it turn pictures into thumbnails (IMAGES=folder for yours)
+	@$(RUN) python -m tools.demo $(if $(IMAGES),--images "$(IMAGES)")
+
+test: $(UV)  ## run every test: unit, integration, template, end to end
+	@$(RUN) pytest
+
+check: $(UV)  ## lint, format, types, layers, generated files
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) pyright
+	$(RUN) lint-imports
+	$(UV) lock --check
+
+bench: $(UV)  ## measure claim and settle against one direct connection, as ratios
+	@$(RUN) python -m benchmarks.hot_paths
+
+manager: $(UV)  ## start the manager with its embedded PostgreSQL on 127.0.0.1:8080
+	@$(RUN) jobnik-manager serve

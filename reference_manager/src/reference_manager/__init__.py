@@ -1,0 +1,1 @@
+"""The Jobnik manager: it keeps all state and hands out tasks."""

@@ -1,0 +1,1 @@
+"""The SDK of Jobnik: what producers and workers are written with."""
