@@ -1,0 +1,65 @@
+"""The manager as an ASGI application."""
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
+from starlette.types import ASGIApp
+
+from reference_manager.api.errors import answer_errors
+from reference_manager.api.fast_lane import FastLane
+from reference_manager.api.jobs import jobs_router
+from reference_manager.api.methods import Methods
+from reference_manager.api.service import service_router
+from reference_manager.api.stages import stages_router
+from reference_manager.api.tasks import tasks_router
+from reference_manager.engine.jobs import Jobs
+from reference_manager.engine.queue import TaskQueue
+from reference_manager.engine.stages import Stages
+from reference_manager.engine.tasks import Tasks
+from reference_manager.store.database import Database
+
+DESCRIPTION = "Jobs, their stages and their tasks: create them, claim tasks, report how they went."
+
+
+def create_app(database: Database, *, body_limit: int) -> ASGIApp:
+    """The whole API over a migrated database.
+
+    Args:
+        database: Stays open for as long as the application serves.
+        body_limit: The largest request body, in bytes; more is answered 413.
+    """
+    jobs, stages, tasks, queue = Jobs(database), Stages(database), Tasks(database), TaskQueue(database)
+    app = FastAPIOffline(
+        title="Jobnik manager",
+        description=DESCRIPTION,
+        version=version("jobnik-reference-manager"),
+        redoc_url=None,
+    )
+    app.state.body_limit = body_limit
+    routers = (
+        jobs_router(jobs, stages),
+        stages_router(stages, tasks, queue),
+        tasks_router(tasks, queue),
+        service_router(database),
+    )
+    for router in routers:
+        app.include_router(router)
+    answer_errors(app)
+    app.openapi = lambda: _document(app)
+    return FastLane(Methods(app, [route for router in routers for route in router.routes]), queue)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, without the 422 that the framework puts everywhere: bad input is 400 here."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema

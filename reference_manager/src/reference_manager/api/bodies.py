@@ -1,0 +1,154 @@
+"""What clients send."""
+
+import math
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+from fastapi import Query
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+)
+from pydantic.alias_generators import to_camel
+
+from reference_manager.domain.requests import NewJob, NewStage, NewTask, Trace
+from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
+
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+NO_TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None)
+LARGEST_INTEGER = 2**31 - 1
+
+
+def _storable(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("must not contain the character NUL")
+    return text
+
+
+def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Refuse numbers like 1e999: JSON has them, but they have no value that could be given back."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("contains a number that is out of range")
+    if isinstance(value, dict):
+        for member in value.values():  # pyright: ignore[reportUnknownVariableType]
+            _finite(member)
+    elif isinstance(value, list):
+        for member in value:  # pyright: ignore[reportUnknownVariableType]
+            _finite(member)
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _unwrapped(body: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Known clients wrap the metadata: a body whose only key is ``userMetadata``, with an object in it, means that."""
+    if isinstance(body, dict) and list(body) == ["userMetadata"] and isinstance(body["userMetadata"], dict):  # pyright: ignore[reportUnknownArgumentType]
+        return body["userMetadata"]  # pyright: ignore[reportUnknownVariableType]
+    return body  # pyright: ignore[reportUnknownVariableType]
+
+
+def _iso_text(value: Any) -> Any:  # noqa: ANN401 - what the query held
+    if not re.match(r"\d{4}-\d{2}-\d{2}", str(value)):
+        raise ValueError("must be a date and time of ISO 8601, such as 2026-01-31T12:00:00Z")
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is outside the years 1 to 9999") from error
+
+
+Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(_finite)]
+Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
+StageTypeName: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=50), AfterValidator(_storable)]
+Traceparent: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")]
+Tracestate: TypeAlias = Annotated[str, StringConstraints(max_length=512), AfterValidator(_storable)]
+Moment: TypeAlias = Annotated[datetime, BeforeValidator(_iso_text), AfterValidator(_in_utc), Query()]
+
+
+class Body(BaseModel):
+    """A request's body: names in camelCase, no others than these."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+
+
+class Traced(Body):
+    """A body that may say which trace its entity belongs to; otherwise the request's own trace context counts."""
+
+    traceparent: Traceparent | None = None
+    tracestate: Tracestate | None = None
+
+    def trace(self, of_request: Trace) -> Trace:
+        """The trace context of what is created."""
+        if self.traceparent is None:
+            return of_request
+        return Trace(self.traceparent, self.tracestate)
+
+
+class JobBody(Traced):
+    """A job to create."""
+
+    name: Annotated[str, StringConstraints(min_length=2, max_length=50), AfterValidator(_storable)]
+    data: Payload
+    priority: Priority = Priority.MEDIUM
+    user_metadata: Payload = {}
+
+    def request(self, of_request: Trace) -> NewJob:
+        """The job as the engine takes it."""
+        return NewJob(self.name, self.data, self.priority, self.user_metadata, self.trace(of_request))
+
+
+class StageBody(Traced):
+    """A stage to add to a job."""
+
+    type: StageTypeName
+    data: Payload
+    user_metadata: Payload = {}
+    start_as_waiting: StrictBool = False
+
+    def request(self, of_request: Trace) -> NewStage:
+        """The stage as the engine takes it."""
+        return NewStage(self.type, self.data, self.user_metadata, self.start_as_waiting, self.trace(of_request))
+
+
+class TaskBody(Traced):
+    """A task to add to a stage."""
+
+    data: Payload
+    user_metadata: Payload = {}
+    max_attempts: Annotated[StrictInt, Field(ge=1, le=LARGEST_INTEGER)] = 3
+
+    def request(self, of_request: Trace) -> NewTask:
+        """The task as the engine takes it."""
+        return NewTask(self.data, self.user_metadata, self.max_attempts, self.trace(of_request))
+
+
+class PriorityBody(Body):
+    """A job's new priority."""
+
+    priority: Priority
+
+
+class JobStatusBody(Body):
+    """What a client may move a job to: PENDING resumes it."""
+
+    status: Literal[JobStatus.PENDING, JobStatus.PAUSED, JobStatus.ABORTED]
+
+
+class StageStatusBody(Body):
+    """What a client may move a stage to: PENDING releases it."""
+
+    status: Literal[StageStatus.PENDING]
+
+
+class TaskStatusBody(Body):
+    """What a client may report of a task."""
+
+    status: Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]

@@ -1,0 +1,36 @@
+"""What operators and their machines ask: alive, ready, metrics."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+
+from reference_manager.api.answers import documented, done
+from reference_manager.api.entities import Done
+from reference_manager.api.metrics import exposition
+from reference_manager.api.strict import StrictRoute
+from reference_manager.engine.census import take_census
+from reference_manager.store.database import Database
+
+
+def service_router(database: Database) -> APIRouter:
+    """The routes beside the protocol's entities."""
+    router = APIRouter(tags=["service"], route_class=StrictRoute)
+
+    @router.get("/liveness", responses=documented({200: Done}))
+    async def liveness() -> Response:
+        """Whether the manager runs; it asks nobody else."""
+        return done("ALIVE")
+
+    @router.get("/readiness", responses=documented({200: Done}))
+    async def readiness() -> Response:
+        """Whether the manager reaches its database."""
+        async with database.connection() as connection:
+            await connection.fetchval("SELECT 1")
+        return done("READY")
+
+    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    async def metrics() -> Response:
+        """Counts by status in the text format of Prometheus. A scrape fails where the database does."""
+        process = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
+        return Response(exposition(await take_census(database), process), media_type="text/plain; version=0.0.4")
+
+    return router

@@ -1,0 +1,94 @@
+"""A state machine as data: its edges, who drives each, and what follows from it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from typing import Generic, TypeVar
+
+Status = TypeVar("Status", bound=StrEnum)
+
+
+class Driver(Enum):
+    """Who may take an edge."""
+
+    CLIENT = "a client, through the API"
+    MANAGER = "the manager"
+
+
+class Consequence(Enum):
+    """What the manager does in the same transaction as the edge."""
+
+    START_STAGE = "its stage becomes IN_PROGRESS"
+    START_JOB = "its job becomes IN_PROGRESS"
+    COMPLETE_STAGE = "its stage becomes COMPLETED if this was its last task"
+    FAIL_STAGE = "its stage becomes FAILED"
+    OPEN_NEXT_STAGE = "the next stage, if CREATED, becomes PENDING"
+    COMPLETE_JOB = "its job becomes COMPLETED if this was its last stage"
+    FAIL_JOB = "its job becomes FAILED"
+    ABORT_STAGES = "its unfinished stages become ABORTED"
+    ABORT_TASKS = "its unfinished tasks become ABORTED"
+    CLOSE_QUEUES = "its tasks are no longer handed out"
+    OPEN_QUEUES = "its tasks are handed out again"
+
+
+@dataclass(frozen=True, slots=True)
+class Edge(Generic[Status]):
+    """One permitted move, why it happens, and what happens with it."""
+
+    source: Status
+    target: Status
+    driver: Driver
+    cause: str
+    follows: tuple[Consequence, ...] = ()
+    """In the order in which the manager does them."""
+
+
+class IllegalTransitionError(Exception):
+    """A move that the machine has no edge for."""
+
+    def __init__(self, machine: str, source: StrEnum, target: StrEnum) -> None:
+        self.machine = machine
+        self.source = source
+        self.target = target
+        super().__init__(f"Illegal status transition from {source} to {target}")
+
+
+class Machine(Generic[Status]):
+    """The edges of one entity.
+
+    Args:
+        name: The entity, in lower case: ``job``, ``stage`` or ``task``.
+        edges: Every permitted move; two edges never join the same pair of statuses.
+    """
+
+    def __init__(self, name: str, edges: Iterable[Edge[Status]]) -> None:
+        self.name = name
+        self.edges = tuple(edges)
+        self._by_move = {(edge.source, edge.target): edge for edge in self.edges}
+        if len(self._by_move) != len(self.edges):
+            raise ValueError(f"The {name} machine joins two statuses twice")
+
+    @property
+    def statuses(self) -> tuple[Status, ...]:
+        """Every status that the machine knows, in the order of their declaration."""
+        return tuple(type(self.edges[0].source))
+
+    @property
+    def final(self) -> frozenset[Status]:
+        """The statuses that nothing leaves."""
+        return frozenset(self.statuses) - {edge.source for edge in self.edges}
+
+    def requests(self) -> frozenset[Status]:
+        """The statuses that a client may ask for."""
+        return frozenset(edge.target for edge in self.edges if edge.driver is Driver.CLIENT)
+
+    def move(self, source: Status, target: Status, driver: Driver) -> Edge[Status]:
+        """The edge from source to target.
+
+        Raises:
+            IllegalTransitionError: There is none, or this driver may not take it.
+        """
+        edge = self._by_move.get((source, target))
+        if edge is None or edge.driver is not driver:
+            raise IllegalTransitionError(self.name, source, target)
+        return edge

@@ -1,0 +1,122 @@
+"""The cluster on disk: created in one step that happens wholly or not at all, and checked before each start."""
+
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+
+from reference_manager.embedded.account import Account
+from reference_manager.embedded.binaries import major_version
+from reference_manager.embedded.errors import EmbeddedPostgresError
+from reference_manager.embedded.folder import DataFolder
+from reference_manager.embedded.process import run_program
+
+ROLE = "jobnik"
+DATABASE = "jobnik"
+_STAGING_PREFIX = "postgres.new-"
+
+
+def ensure_cluster(folder: DataFolder, binaries: Path, account: Account | None, *, durable: bool) -> None:
+    """Create the cluster unless there is one, with the role and the database `jobnik` in it.
+
+    Raises:
+        EmbeddedPostgresError: There is one that these binaries cannot open, or it cannot be created.
+    """
+    _remove_interrupted(folder)
+    if folder.pgdata.exists():
+        _check_version(folder.pgdata, binaries)
+    else:
+        _create(folder, binaries, account, durable=durable)
+
+
+def read_password(folder: DataFolder) -> str:
+    """The password of the role `jobnik`.
+
+    Raises:
+        EmbeddedPostgresError: Its file is gone.
+    """
+    try:
+        return folder.password_file.read_text().strip()
+    except FileNotFoundError:
+        raise EmbeddedPostgresError(
+            f"{folder.password_file} is missing: without the password the data in {folder.pgdata} cannot be opened. "
+            "Put the file back, or move the data folder away to begin with an empty one."
+        ) from None
+
+
+def _create(folder: DataFolder, binaries: Path, account: Account | None, *, durable: bool) -> None:
+    # A folder of its own for each try: an initdb that is still dying from the last one cannot spoil it.
+    staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=folder.root))
+    try:
+        _write_password(folder.password_file, account)
+        if account:
+            account.give(staging)
+        _initdb(staging, folder.password_file, binaries, account, durable=durable)
+        _create_database(staging, binaries, account, durable=durable)
+        staging.rename(folder.pgdata)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    _sync_folder(folder.root)
+
+
+def _initdb(target: Path, password_file: Path, binaries: Path, account: Account | None, *, durable: bool) -> None:
+    command = [
+        str(binaries / "initdb"),
+        f"--pgdata={target}",
+        f"--username={ROLE}",
+        f"--pwfile={password_file}",
+        "--auth=scram-sha-256",
+        "--encoding=UTF8",
+        "--locale=C",
+        "--data-checksums",
+        "--no-instructions",
+    ]
+    run_program(command if durable else [*command, "--no-sync"], account)
+
+
+def _create_database(pgdata: Path, binaries: Path, account: Account | None, *, durable: bool) -> None:
+    # PostgreSQL's single-user mode needs neither a port nor a driver, and the cluster is complete before it is renamed.
+    fsync = "on" if durable else "off"
+    command = [str(binaries / "postgres"), "--single", "-D", str(pgdata), "-c", f"fsync={fsync}", "postgres"]
+    run_program(command, account, stdin=f"CREATE DATABASE {DATABASE}\n")
+
+
+def _write_password(path: Path, account: Account | None) -> None:
+    # A file from a try that was interrupted is no cluster's password.
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{secrets.token_urlsafe(32)}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    if account:
+        account.give(path)
+
+
+def _check_version(pgdata: Path, binaries: Path) -> None:
+    try:
+        made_by = int((pgdata / "PG_VERSION").read_text())
+    except (OSError, ValueError) as error:
+        raise EmbeddedPostgresError(
+            f"{pgdata} is no PostgreSQL data folder: {error}. Move it away, or choose another data folder."
+        ) from error
+    ours = major_version(binaries)
+    if made_by != ours:
+        raise EmbeddedPostgresError(
+            f"{pgdata} was made by PostgreSQL {made_by}, and {binaries} is PostgreSQL {ours}. Use the binaries of "
+            f"{made_by}, bring the data over with pg_dump or pg_upgrade, or choose another data folder."
+        )
+
+
+def _remove_interrupted(folder: DataFolder) -> None:
+    for staging in folder.root.glob(f"{_STAGING_PREFIX}*"):
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""Jobs: create, read, change, delete."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from reference_manager.domain.machine import Consequence, Driver
+from reference_manager.domain.machines import JOB
+from reference_manager.domain.requests import JobFilter, JsonObject, NewJob
+from reference_manager.domain.states import JobStatus, Priority
+from reference_manager.engine.encoding import encode
+from reference_manager.engine.errors import NotFiniteError, existing
+from reference_manager.store.database import Connection, Database, sql
+
+# What a client's move of a job entails; what the manager's own moves entail is done by the routines that make them.
+_FOLLOW: dict[Consequence, Callable[[Connection, UUID], Awaitable[Any]]] = {
+    Consequence.CLOSE_QUEUES: lambda connection, job_id: sql.stages_set_open(connection, job_id=job_id, job_open=False),
+    Consequence.OPEN_QUEUES: lambda connection, job_id: sql.stages_set_open(connection, job_id=job_id, job_open=True),
+    Consequence.ABORT_TASKS: lambda connection, job_id: sql.tasks_abort(connection, job_id=job_id),
+    Consequence.ABORT_STAGES: lambda connection, job_id: sql.stages_abort(connection, job_id=job_id),
+}
+
+
+class Jobs:
+    """Everything that is asked of jobs. What is read comes as JSON, as it goes over the wire."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(self, job: NewJob) -> str:
+        """Create a job without stages."""
+        async with self._database.connection() as connection:
+            return await sql.job_insert(
+                connection,
+                name=job.name,
+                priority=job.priority,
+                data=encode(job.data),
+                user_metadata=encode(job.user_metadata),
+                traceparent=job.trace.traceparent,
+                tracestate=job.trace.tracestate,
+            )
+
+    async def get(self, job_id: UUID, *, with_stages: bool) -> str:
+        """One job, or NotFoundError."""
+        async with self._database.connection() as connection:
+            body: str | None = await sql.job_get(connection, id=job_id, with_stages=with_stages)
+        return existing(body, "job")
+
+    async def list(self, wanted: JobFilter, *, with_stages: bool) -> str:
+        """All jobs that match, oldest first."""
+        async with self._database.connection() as connection:
+            return await sql.job_list(
+                connection,
+                name=wanted.name,
+                priority=wanted.priority,
+                from_date=wanted.from_date,
+                end_date=wanted.end_date,
+                with_stages=with_stages,
+            )
+
+    async def set_metadata(self, job_id: UUID, metadata: JsonObject) -> None:
+        """Replace the user's metadata, or NotFoundError."""
+        async with self._database.connection() as connection:
+            existing(await sql.job_set_metadata(connection, id=job_id, user_metadata=encode(metadata)), "job")
+
+    async def set_priority(self, job_id: UUID, priority: Priority) -> bool:
+        """Change the priority of the job and its waiting tasks; whether it was another before. Or NotFoundError."""
+        async with self._database.transaction() as connection:
+            job = existing(await sql.job_lock(connection, id=job_id), "job")
+            if job["priority"] == priority:
+                return False
+            await sql.job_set_priority(connection, id=job_id, priority=priority)
+            await sql.stages_set_priority(connection, job_id=job_id, priority=priority)
+        return True
+
+    async def set_status(self, job_id: UUID, target: JobStatus) -> None:
+        """Pause, resume or abort.
+
+        Raises:
+            NotFoundError: There is no such job.
+            IllegalTransitionError: A client may not move the job there from where it stands.
+        """
+        async with self._database.transaction() as connection:
+            job = existing(await sql.job_lock(connection, id=job_id), "job")
+            edge = JOB.move(JobStatus(job["status"]), target, Driver.CLIENT)
+            await sql.job_set_status(connection, id=job_id, status=edge.target)
+            for consequence in edge.follows:
+                await _FOLLOW[consequence](connection, job_id)
+
+    async def delete(self, job_id: UUID) -> None:
+        """Delete a job that has ended, with all that belongs to it.
+
+        Raises:
+            NotFoundError: There is no such job.
+            NotFiniteError: It has not ended.
+        """
+        async with self._database.transaction() as connection:
+            job = existing(await sql.job_lock(connection, id=job_id), "job")
+            status = JobStatus(job["status"])
+            if status not in JOB.final:
+                raise NotFiniteError(status)
+            await sql.job_delete(connection, id=job_id)

@@ -1,0 +1,70 @@
+"""Tasks: add, read, annotate. Claiming and settling them is the queue's."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from reference_manager.domain.machines import JOB, STAGE
+from reference_manager.domain.requests import JsonObject, NewTask, TaskFilter
+from reference_manager.domain.states import JobStatus, StageStatus
+from reference_manager.engine.encoding import encode
+from reference_manager.engine.errors import InFiniteStateError, existing
+from reference_manager.store.database import Database, sql
+
+
+class Tasks:
+    """What is asked of tasks apart from working on them. What is read comes as JSON, as it goes over the wire."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, stage_id: UUID, tasks: Sequence[NewTask]) -> str:
+        """Add tasks to a stage, all or none, in their order.
+
+        Raises:
+            NotFoundError: There is no such stage.
+            InFiniteStateError: The stage or its job has ended.
+        """
+        async with self._database.transaction() as connection:
+            existing(await sql.stage_lock_job(connection, id=stage_id), "stage")
+            state = await sql.stage_state(connection, id=stage_id)
+            status, job_status = StageStatus(state["status"]), JobStatus(state["job_status"])
+            if status in STAGE.final:
+                raise InFiniteStateError("stage", status)
+            if job_status in JOB.final:
+                raise InFiniteStateError("stage", status, of_job=job_status)
+            return await sql.task_insert_many(
+                connection,
+                stage_id=stage_id,
+                data=[encode(task.data) for task in tasks],
+                user_metadata=[encode(task.user_metadata) for task in tasks],
+                max_attempts=[task.max_attempts for task in tasks],
+                traceparent=[task.trace.traceparent for task in tasks],
+                tracestate=[task.trace.tracestate for task in tasks],
+            )
+
+    async def get(self, task_id: UUID) -> str:
+        """One task, or NotFoundError."""
+        async with self._database.connection() as connection:
+            return existing(await sql.task_get(connection, id=task_id), "task")
+
+    async def list(self, wanted: TaskFilter) -> str:
+        """All tasks that match, oldest first."""
+        async with self._database.connection() as connection:
+            return await sql.task_list(
+                connection,
+                stage_id=wanted.stage_id,
+                stage_type=wanted.stage_type,
+                status=wanted.status,
+                from_date=wanted.from_date,
+                end_date=wanted.end_date,
+            )
+
+    async def list_of_stage(self, stage_id: UUID) -> str:
+        """The stage's tasks, oldest first, or NotFoundError if there is no such stage."""
+        async with self._database.connection() as connection:
+            return existing(await sql.task_list_of_stage(connection, stage_id=stage_id), "stage")
+
+    async def set_metadata(self, task_id: UUID, metadata: JsonObject) -> None:
+        """Replace the user's metadata, or NotFoundError."""
+        async with self._database.connection() as connection:
+            existing(await sql.task_set_metadata(connection, id=task_id, user_metadata=encode(metadata)), "task")

@@ -1,0 +1,106 @@
+"""Serves the API on a database until a signal ends it."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import asyncpg
+import structlog
+import uvicorn
+import uvloop
+
+from reference_manager.api.app import create_app
+from reference_manager.settings import Settings
+from reference_manager.store.database import Database
+from reference_manager.store.migrate import SchemaTooNewError, migrate
+
+log = structlog.stdlib.get_logger(__name__)
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than clients keep theirs, so that none meets a closed one."""
+
+
+class StartError(Exception):
+    """The manager cannot start; the message says what to do."""
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it is ready, and leaves the signals to its process, which has more to stop than this."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+def serve(settings: Settings, database_url: str, places: Mapping[str, str]) -> None:
+    """Migrate, listen, and serve until SIGINT or SIGTERM; a second signal does not wait for requests under way.
+
+    Args:
+        settings: Where to listen and what to bear.
+        database_url: The database, whoever runs it.
+        places: What else to say about where things are, once ready.
+
+    Raises:
+        StartError: The port is taken, or the database cannot be used.
+    """
+    with _listen(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(settings, database_url, places, listener))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=4096)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise StartError(
+            f"Cannot listen on {where}: {error.strerror}. Choose another with --port (0: a free one)."
+        ) from error
+
+
+async def _serve(settings: Settings, url: str, places: Mapping[str, str], listener: socket.socket) -> None:
+    try:
+        await migrate(url)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SchemaTooNewError) as error:
+        raise StartError(f"Cannot use the database: {error}") from error
+    async with Database.connect(
+        url, connections=settings.database_connections, patience=settings.database_patience
+    ) as database:
+        app: Any = create_app(database, body_limit=settings.body_limit)
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            http="httptools",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=round(settings.shutdown_patience.total_seconds()),
+        )
+        base = f"http://{settings.host}:{listener.getsockname()[1]}"
+        ready = partial(
+            log.info,
+            "manager is ready",
+            url=base,
+            api_page=f"{base}/docs",
+            version=version("jobnik-reference-manager"),
+            **places,
+        )
+        server = _Server(config, on_ready=ready)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
+        await server.serve([listener])
+        log.info("manager has stopped")

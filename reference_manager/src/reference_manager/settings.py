@@ -1,0 +1,41 @@
+"""The manager's settings: flags of ``jobnik-manager serve``, or environment variables named ``JOBNIK_MANAGER_…``."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import ByteSize, Field, PostgresDsn
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where the manager listens, where its data is, and what it bears."""
+
+    model_config = SettingsConfigDict(env_prefix="JOBNIK_MANAGER_", extra="forbid")
+
+    host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 8080
+    database_url: Annotated[
+        PostgresDsn | None, Field(description="Your PostgreSQL, 15 or later. Without it the embedded one is used.")
+    ] = None
+    data_dir: Annotated[
+        Path | None, Field(description="Where the embedded PostgreSQL keeps its data; a folder of yours by default.")
+    ] = None
+    database_connections: Annotated[int, Field(ge=2, le=1000, description="The most connections to PostgreSQL.")] = 10
+    database_patience: Annotated[
+        timedelta,
+        Field(
+            gt=timedelta(),
+            description="How long a request waits for a connection before it is told to come again, as PT5S.",
+        ),
+    ] = timedelta(seconds=5)
+    body_limit: Annotated[ByteSize, Field(gt=0, description="The largest request body, such as 512KiB.")] = ByteSize(
+        1024 * 1024
+    )
+    shutdown_patience: Annotated[
+        timedelta,
+        Field(ge=timedelta(), description="How long requests under way may take once a stop is asked for, as PT10S."),
+    ] = timedelta(seconds=10)
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least that is worth a log line.")
+    ] = "INFO"

@@ -1,0 +1,1 @@
+"""Everything that touches PostgreSQL: migrations, routines, named queries and the pool."""

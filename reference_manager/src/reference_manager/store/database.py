@@ -1,0 +1,88 @@
+"""The pool of connections, and the named queries of the .sql files beside it."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import aiosql
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+# Any, since aiosql makes the methods from the files: await sql.job_get(connection, id=…, with_stages=…).
+sql: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
+    Path(__file__).parent / "queries", "asyncpg"
+)
+
+SESSION = {
+    "application_name": "jobnik-manager",
+    "search_path": "jobnik",
+    "jit": "off",  # our statements take less time than compiling them would
+    "lock_timeout": "10s",  # whoever waits longer is told to come again
+    "idle_in_transaction_session_timeout": "10s",  # a manager that stands still must not hold a job's lock for ever
+}
+
+
+class PoolExhaustedError(Exception):
+    """Every connection was busy for longer than a request may wait."""
+
+
+class Database:
+    """A pool of connections to a migrated database.
+
+    Args:
+        pool: Its connections have the settings of ``SESSION``.
+        patience: How long a request waits for a connection.
+    """
+
+    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", patience: timedelta) -> None:
+        self._pool = pool
+        self._patience = patience
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(cls, url: str, *, connections: int, patience: timedelta) -> AsyncGenerator["Database"]:
+        """Open the pool, and close it at the end."""
+        pool = asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=connections,
+            server_settings=SESSION,
+            reset=_keep_session,
+        )
+        async with pool:
+            yield cls(pool, patience)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """A connection for one statement.
+
+        Raises:
+            PoolExhaustedError: None became free in time.
+        """
+        try:
+            connection = await self._pool.acquire(timeout=self._patience.total_seconds())
+        except TimeoutError as error:
+            raise PoolExhaustedError("Every database connection is busy. Try again shortly.") from error
+        try:
+            yield connection
+        finally:
+            await self._pool.release(connection)
+
+    @asynccontextmanager
+    async def transaction(self, *, snapshot: bool = False) -> AsyncGenerator[Connection]:
+        """A connection for several statements that count together or not at all.
+
+        Args:
+            snapshot: Only reads, and all of them see the database as it was at the first.
+        """
+        isolation = "repeatable_read" if snapshot else "read_committed"
+        async with self.connection() as connection, connection.transaction(isolation=isolation, readonly=snapshot):
+            yield connection
+
+
+async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Nothing here changes a session, so there is nothing to reset: one round trip less for each release."""

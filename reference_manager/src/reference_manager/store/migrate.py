@@ -1,0 +1,54 @@
+"""Brings a database to the schema of this version, whatever it had before and however many managers start at once."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+HERE = Path(__file__).parent
+ROUTINES = tuple(sorted((HERE / "routines").glob("*.sql")))
+
+LOCK_KEY = 0x6A6F626E696B
+"""The advisory lock that migrating managers queue at: "jobnik" in ASCII."""
+
+
+class SchemaTooNewError(Exception):
+    """The database was migrated by a newer manager: update this one."""
+
+
+async def migrate(url: str) -> None:
+    """Create or upgrade the schema ``jobnik`` in the database at ``url``, in one transaction, under an advisory lock.
+
+    Tables change by numbered migrations, each run once. Routines are replaced every time, so that they are always those
+    of the manager that started last.
+
+    Raises:
+        SchemaTooNewError: The schema comes from a newer version.
+    """
+    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+            await connection.execute(text("CREATE SCHEMA IF NOT EXISTS jobnik"))
+            await connection.execute(text("SET LOCAL search_path = jobnik"))
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(HERE / "migrations"))
+    config.attributes["connection"] = connection
+    config.attributes["routines"] = ROUTINES
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        if "Can't locate revision" in str(error):
+            raise SchemaTooNewError(
+                "This database was migrated by a newer manager. Update this one, then start again."
+            ) from error
+        raise

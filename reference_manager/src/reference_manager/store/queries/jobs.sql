@@ -1,0 +1,46 @@
+-- name: job_insert(name, priority, data, user_metadata, traceparent, tracestate)$
+-- CREATED → PENDING. The job as JSON.
+INSERT INTO jobs AS job (name, status, priority, data, user_metadata, traceparent, tracestate)
+VALUES (:name, 'PENDING', :priority, :data, :user_metadata, :traceparent, :tracestate)
+RETURNING job_wire(job, false);
+
+-- name: job_get(with_stages, id)$
+-- The job as JSON; no row: there is none.
+SELECT job_wire(job, :with_stages) FROM jobs AS job WHERE id = :id;
+
+-- name: job_list(with_stages, name, priority, from_date, end_date)$
+-- All jobs that match as one JSON list, oldest first. A filter that is null matches all; dates are inclusive.
+SELECT coalesce('[' || string_agg(job_wire(job, :with_stages), ',' ORDER BY seq) || ']', '[]')
+FROM jobs AS job
+WHERE (:name::text IS NULL OR name = :name)
+    AND (:priority::job_priority IS NULL OR priority = :priority)
+    AND (:from_date::timestamptz IS NULL OR created_at >= :from_date)
+    AND (:end_date::timestamptz IS NULL OR created_at <= :end_date);
+
+-- name: job_lock(id)^
+-- Takes the job's lock until the transaction ends. Its status and priority; no row: there is none.
+SELECT id, status, priority FROM jobs WHERE id = :id FOR NO KEY UPDATE;
+
+-- name: job_set_status(status, id)!
+-- PENDING, IN_PROGRESS → PAUSED; PAUSED → PENDING; CREATED, PENDING, IN_PROGRESS, PAUSED → ABORTED. The caller holds the
+-- job's lock and has asked the state machine.
+UPDATE jobs SET status = :status, updated_at = now() WHERE id = :id;
+
+-- name: job_set_priority(priority, id)!
+-- The caller holds the job's lock.
+UPDATE jobs SET priority = :priority, updated_at = now() WHERE id = :id;
+
+-- name: job_set_metadata(user_metadata, id)$
+-- The id; no row: there is no such job.
+UPDATE jobs SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
+
+-- name: job_add_stage(id)!
+-- One more stage to complete. The caller holds the job's lock.
+UPDATE jobs SET stages_total = stages_total + 1, updated_at = now() WHERE id = :id;
+
+-- name: job_delete(id)!
+-- The job with its stages, tasks and deltas. The caller holds the job's lock.
+WITH deltas AS (
+    DELETE FROM stage_deltas WHERE stage_id IN (SELECT id FROM stages WHERE job_id = :id)
+)
+DELETE FROM jobs WHERE id = :id;

@@ -1,0 +1,76 @@
+-- name: stage_insert(job_id, position, type, status, data, user_metadata, traceparent, tracestate)$
+-- CREATED → PENDING, WAITING, or it stays CREATED. The caller holds the job's lock. The stage as JSON.
+INSERT INTO stages AS stage
+    (job_id, position, type, status, data, user_metadata, priority, job_open, traceparent, tracestate)
+SELECT :job_id, :position, :type, :status, :data, :user_metadata,
+    job.priority, job.status IN ('PENDING', 'IN_PROGRESS'), :traceparent, :tracestate
+FROM jobs AS job WHERE job.id = :job_id
+RETURNING stage_wire(stage, false);
+
+-- name: stage_last(job_id)^
+-- Position and status of the job's last stage; no row: it has none.
+SELECT position, status FROM stages WHERE job_id = :job_id ORDER BY position DESC LIMIT 1;
+
+-- name: stage_get(with_tasks, id)$
+-- The stage as JSON; no row: there is none.
+SELECT stage_wire(stage, :with_tasks) FROM stages AS stage WHERE id = :id;
+
+-- name: stage_list(with_tasks, job_id, type, status)$
+-- All stages that match as one JSON list, by job and position. A filter that is null matches all.
+SELECT coalesce('[' || string_agg(stage_wire(stage, :with_tasks), ',' ORDER BY job.seq, stage.position) || ']', '[]')
+FROM stages AS stage JOIN jobs AS job ON job.id = stage.job_id
+WHERE (:job_id::uuid IS NULL OR stage.job_id = :job_id)
+    AND (:type::text IS NULL OR stage.type = :type)
+    AND (:status::stage_status IS NULL OR stage.status = :status);
+
+-- name: stage_list_of_job(with_tasks, job_id)$
+-- The job's stages as one JSON list, by position; no row: there is no such job.
+SELECT (
+    SELECT coalesce('[' || string_agg(stage_wire(stage, :with_tasks), ',' ORDER BY position) || ']', '[]')
+    FROM stages AS stage WHERE stage.job_id = jobs.id
+) FROM jobs WHERE id = :job_id;
+
+-- name: stage_get_summary(id)$
+-- The stage's tasks by status as JSON; no row: there is no such stage.
+SELECT stage_summary(stage)::text FROM stages AS stage WHERE id = :id;
+
+-- name: stage_lock_job(id)$
+-- Takes the lock of the stage's job until the transaction ends. The job's id; no row: there is no such stage.
+SELECT id FROM jobs WHERE id = (SELECT job_id FROM stages WHERE id = :id) FOR NO KEY UPDATE;
+
+-- name: stage_state(id)^
+-- What a change to the stage depends on: its status, its job's, and that of the stage before it (null: it is the first).
+-- Exact while the caller holds the job's lock.
+SELECT stage.status, job.status AS job_status, previous.status AS previous_status
+FROM stages AS stage
+JOIN jobs AS job ON job.id = stage.job_id
+LEFT JOIN stages AS previous ON previous.job_id = stage.job_id AND previous.position = stage.position - 1
+WHERE stage.id = :id;
+
+-- name: stage_release(id)!
+-- WAITING → PENDING. The caller holds the job's lock and has asked the state machine.
+UPDATE stages SET status = 'PENDING', updated_at = now() WHERE id = :id;
+
+-- name: stage_set_metadata(user_metadata, id)$
+-- The id; no row: there is no such stage.
+UPDATE stages SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
+
+-- name: stages_set_priority(priority, job_id)!
+-- The stages of a job take over its priority. The caller holds the job's lock.
+UPDATE stages SET priority = :priority WHERE job_id = :job_id;
+
+-- name: stages_set_open(job_open, job_id)!
+-- Whether the tasks of a job are handed out. The caller holds the job's lock.
+UPDATE stages SET job_open = :job_open WHERE job_id = :job_id;
+
+-- name: stages_abort(job_id)!
+-- CREATED, WAITING, PENDING, IN_PROGRESS → ABORTED, with the figures that follow once tasks_abort has run. The caller holds
+-- the job's lock.
+WITH deltas AS (
+    DELETE FROM stage_deltas WHERE stage_id IN (SELECT id FROM stages WHERE job_id = :job_id)
+)
+UPDATE stages SET
+    status = 'ABORTED', end_time = now(), updated_at = now(),
+    aborted = aborted + pending + in_progress + retried, pending = 0, in_progress = 0, retried = 0,
+    oldest_waiting = NULL
+WHERE job_id = :job_id AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');

@@ -1,0 +1,60 @@
+-- name: task_insert_many(data, user_metadata, max_attempts, traceparent, tracestate, stage_id)$
+-- CREATED → PENDING, all of one stage, in the order of the arrays; the stage's figures with them. The caller holds the
+-- lock of the stage's job. The tasks as one JSON list.
+WITH listed AS (
+    SELECT * FROM unnest(
+        :data::json[], :user_metadata::json[], :max_attempts::integer[], :traceparent::text[], :tracestate::text[]
+    ) WITH ORDINALITY AS listed (data, user_metadata, max_attempts, traceparent, tracestate, place)
+), inserted AS (
+    INSERT INTO tasks AS task (stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate)
+    SELECT :stage_id, 'PENDING', data, user_metadata, max_attempts, traceparent, tracestate
+    FROM listed ORDER BY place
+    RETURNING seq, task_wire(task) AS body
+), counting AS (
+    UPDATE stages SET
+        pending = pending + added.count,
+        oldest_waiting = least(oldest_waiting, added.oldest),
+        updated_at = now()
+    FROM (SELECT count(*), min(seq) AS oldest FROM inserted) AS added
+    WHERE id = :stage_id AND added.count > 0
+)
+SELECT coalesce('[' || string_agg(body, ',' ORDER BY seq) || ']', '[]') FROM inserted;
+
+-- name: task_claim(type, wanted)
+-- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.
+SELECT claim_tasks(:type, :wanted);
+
+-- name: task_settle(ids, outcomes)
+-- IN_PROGRESS → COMPLETED, RETRIED, FAILED; see routines/settle_tasks.sql.
+SELECT source, body FROM settle_tasks(:ids, :outcomes::task_status[]);
+
+-- name: task_get(id)$
+-- The task as JSON; no row: there is none.
+SELECT task_wire(task) FROM tasks AS task WHERE id = :id;
+
+-- name: task_list(stage_id, stage_type, status, from_date, end_date)$
+-- All tasks that match as one JSON list, oldest first. A filter that is null matches all; dates are inclusive.
+SELECT coalesce('[' || string_agg(task_wire(task), ',' ORDER BY task.seq) || ']', '[]')
+FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
+WHERE (:stage_id::uuid IS NULL OR task.stage_id = :stage_id)
+    AND (:stage_type::text IS NULL OR stage.type = :stage_type)
+    AND (:status::task_status IS NULL OR task.status = :status)
+    AND (:from_date::timestamptz IS NULL OR task.created_at >= :from_date)
+    AND (:end_date::timestamptz IS NULL OR task.created_at <= :end_date);
+
+-- name: task_list_of_stage(stage_id)$
+-- The stage's tasks as one JSON list, oldest first; no row: there is no such stage.
+SELECT (
+    SELECT coalesce('[' || string_agg(task_wire(task), ',' ORDER BY seq) || ']', '[]')
+    FROM tasks AS task WHERE task.stage_id = stages.id
+) FROM stages WHERE id = :stage_id;
+
+-- name: task_set_metadata(user_metadata, id)$
+-- The id; no row: there is no such task.
+UPDATE tasks SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
+
+-- name: tasks_abort(job_id)!
+-- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, all of a job. The caller holds the job's lock.
+UPDATE tasks SET status = 'ABORTED', end_time = now(), updated_at = now()
+WHERE stage_id IN (SELECT id FROM stages WHERE job_id = :job_id)
+    AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');
