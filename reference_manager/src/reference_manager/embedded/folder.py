@@ -42,9 +42,12 @@ class DataFolder:
         Raises:
             EmbeddedPostgresError: It may not be made here.
         """
+        if self.root.is_dir():
+            return
         try:
+            self.root.mkdir(parents=True)
             # Root's server runs under another account, which has to pass this folder but not to list it.
-            self.root.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
+            self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
             raise EmbeddedPostgresError(f"{self.root} cannot be made: {error}. Choose another data folder.") from error
 

@@ -10,7 +10,7 @@ SELECT job_wire(job, :with_stages) FROM jobs AS job WHERE id = :id;
 
 -- name: job_list(with_stages, name, priority, from_date, end_date)$
 -- All jobs that match as one JSON list, oldest first. A filter that is null matches all; dates are inclusive.
-SELECT coalesce('[' || string_agg(job_wire(job, :with_stages), ',' ORDER BY seq) || ']', '[]')
+SELECT wire_list(array_agg(job_wire(job, :with_stages) ORDER BY seq))
 FROM jobs AS job
 WHERE (:name::text IS NULL OR name = :name)
     AND (:priority::job_priority IS NULL OR priority = :priority)

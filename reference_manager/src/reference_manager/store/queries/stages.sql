@@ -17,7 +17,7 @@ SELECT stage_wire(stage, :with_tasks) FROM stages AS stage WHERE id = :id;
 
 -- name: stage_list(with_tasks, job_id, type, status)$
 -- All stages that match as one JSON list, by job and position. A filter that is null matches all.
-SELECT coalesce('[' || string_agg(stage_wire(stage, :with_tasks), ',' ORDER BY job.seq, stage.position) || ']', '[]')
+SELECT wire_list(array_agg(stage_wire(stage, :with_tasks) ORDER BY job.seq, stage.position))
 FROM stages AS stage JOIN jobs AS job ON job.id = stage.job_id
 WHERE (:job_id::uuid IS NULL OR stage.job_id = :job_id)
     AND (:type::text IS NULL OR stage.type = :type)
@@ -26,13 +26,13 @@ WHERE (:job_id::uuid IS NULL OR stage.job_id = :job_id)
 -- name: stage_list_of_job(with_tasks, job_id)$
 -- The job's stages as one JSON list, by position; no row: there is no such job.
 SELECT (
-    SELECT coalesce('[' || string_agg(stage_wire(stage, :with_tasks), ',' ORDER BY position) || ']', '[]')
+    SELECT wire_list(array_agg(stage_wire(stage, :with_tasks) ORDER BY position))
     FROM stages AS stage WHERE stage.job_id = jobs.id
 ) FROM jobs WHERE id = :job_id;
 
 -- name: stage_get_summary(id)$
 -- The stage's tasks by status as JSON; no row: there is no such stage.
-SELECT stage_summary(stage)::text FROM stages AS stage WHERE id = :id;
+SELECT stage_summary(stage) FROM stages AS stage WHERE id = :id;
 
 -- name: stage_lock_job(id)$
 -- Takes the lock of the stage's job until the transaction ends. The job's id; no row: there is no such stage.

@@ -18,7 +18,7 @@ WITH listed AS (
     FROM (SELECT count(*), min(seq) AS oldest FROM inserted) AS added
     WHERE id = :stage_id AND added.count > 0
 )
-SELECT coalesce('[' || string_agg(body, ',' ORDER BY seq) || ']', '[]') FROM inserted;
+SELECT wire_list(array_agg(body ORDER BY seq)) FROM inserted;
 
 -- name: task_claim(type, wanted)
 -- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.
@@ -34,7 +34,7 @@ SELECT task_wire(task) FROM tasks AS task WHERE id = :id;
 
 -- name: task_list(stage_id, stage_type, status, from_date, end_date)$
 -- All tasks that match as one JSON list, oldest first. A filter that is null matches all; dates are inclusive.
-SELECT coalesce('[' || string_agg(task_wire(task), ',' ORDER BY task.seq) || ']', '[]')
+SELECT wire_list(array_agg(task_wire(task) ORDER BY task.seq))
 FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
 WHERE (:stage_id::uuid IS NULL OR task.stage_id = :stage_id)
     AND (:stage_type::text IS NULL OR stage.type = :stage_type)
@@ -45,7 +45,7 @@ WHERE (:stage_id::uuid IS NULL OR task.stage_id = :stage_id)
 -- name: task_list_of_stage(stage_id)$
 -- The stage's tasks as one JSON list, oldest first; no row: there is no such stage.
 SELECT (
-    SELECT coalesce('[' || string_agg(task_wire(task), ',' ORDER BY seq) || ']', '[]')
+    SELECT wire_list(array_agg(task_wire(task) ORDER BY seq))
     FROM tasks AS task WHERE task.stage_id = stages.id
 ) FROM stages WHERE id = :stage_id;
 

@@ -6,7 +6,10 @@
 -- A claim walks the index of claimable stages and, in each, the index of waiting tasks. It waits for nobody, with one
 -- exception: to start a stage or a job it needs the job's lock. It waits for one such lock at the most, while it holds
 -- nothing else, so that no ring of waiters can close.
-CREATE OR REPLACE FUNCTION claim_tasks(wanted_type text, wanted integer) RETURNS SETOF text LANGUAGE plpgsql AS $$
+--
+-- Generic plans: planning anew at each call, which the varying limit would cause, takes longer than the claim itself.
+CREATE OR REPLACE FUNCTION claim_tasks(wanted_type text, wanted integer) RETURNS SETOF text LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     stage record;
     taken integer := 0;
@@ -45,7 +48,7 @@ BEGIN
 
         RETURN QUERY
         WITH picked AS MATERIALIZED (
-            SELECT id, status FROM tasks
+            SELECT ctid, status FROM tasks
             WHERE stage_id = stage.id AND waiting IS NOT NULL
             ORDER BY waiting
             LIMIT wanted - taken
@@ -57,7 +60,7 @@ BEGIN
             FROM picked HAVING count(*) > 0
         ), claimed AS (
             UPDATE tasks AS task SET status = 'IN_PROGRESS', start_time = now(), updated_at = now()
-            FROM picked WHERE task.id = picked.id
+            WHERE task.ctid = ANY (ARRAY(SELECT ctid FROM picked))  -- locked, so that they stay where they are
             RETURNING task.seq, task_wire(task) AS body
         )
         SELECT body FROM claimed ORDER BY seq;

@@ -7,7 +7,8 @@
 -- Everything that changes a job's tree, claims apart, first takes the job's lock, several in the order of their ids:
 -- the rings of waiters that would be deadlocks cannot close, and "this was the last task" is exact.
 CREATE OR REPLACE FUNCTION settle_tasks(wanted_ids uuid[], outcomes task_status[])
-RETURNS TABLE (source task_status, body text) LANGUAGE plpgsql AS $$
+RETURNS TABLE (source task_status, body text) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     sources task_status[];
     bodies text[];

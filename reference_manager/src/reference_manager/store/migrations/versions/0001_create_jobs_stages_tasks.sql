@@ -12,6 +12,8 @@ CREATE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
         || '7' || right(replace(gen_random_uuid()::text, '-', ''), 19))::uuid
 $$;
 
+-- created_at has milliseconds, as on the wire: what a client reads finds the row again when used as a filter.
+
 CREATE TABLE jobs (
     id uuid PRIMARY KEY DEFAULT new_id(),
     seq bigint NOT NULL GENERATED ALWAYS AS IDENTITY UNIQUE,
@@ -22,7 +24,7 @@ CREATE TABLE jobs (
     user_metadata json NOT NULL,
     stages_total integer NOT NULL DEFAULT 0,
     stages_completed integer NOT NULL DEFAULT 0 CHECK (stages_completed BETWEEN 0 AND stages_total),
-    created_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT date_trunc('milliseconds', now()),
     updated_at timestamptz NOT NULL DEFAULT now(),
     traceparent text NOT NULL,
     tracestate text,
@@ -50,7 +52,7 @@ CREATE TABLE stages (
     completed bigint NOT NULL DEFAULT 0,
     failed bigint NOT NULL DEFAULT 0,
     aborted bigint NOT NULL DEFAULT 0,
-    created_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT date_trunc('milliseconds', now()),
     updated_at timestamptz NOT NULL DEFAULT now(),
     start_time timestamptz,
     end_time timestamptz,
@@ -92,7 +94,7 @@ CREATE TABLE tasks (
     max_attempts integer NOT NULL CHECK (max_attempts >= 1),
     data json NOT NULL,
     user_metadata json NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
+    created_at timestamptz NOT NULL DEFAULT date_trunc('milliseconds', now()),
     updated_at timestamptz NOT NULL DEFAULT now(),
     start_time timestamptz,
     end_time timestamptz,

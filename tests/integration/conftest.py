@@ -1,0 +1,90 @@
+"""A real PostgreSQL for the session, a database of its own for each test, managers as processes."""
+
+import shutil
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack
+from datetime import timedelta
+from itertools import count
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from reference_manager.embedded import EmbeddedPostgres
+from reference_manager.store.database import Database
+from reference_manager.store.migrate import migrate
+
+from tools.manager import ManagerProcess
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Generator[EmbeddedPostgres]:
+    """One server for all tests, without the guarantees that only a power cut needs."""
+    folder = Path(tempfile.mkdtemp(prefix="jobnik-tests-"))
+    folder.chmod(0o755)  # as root, PostgreSQL runs as another user, who must get in
+    try:
+        with EmbeddedPostgres(folder / "data", durable=False, settings={"max_connections": "300"}) as server:
+            yield server
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _create(server: EmbeddedPostgres, statement: str, name: str) -> str:
+    connection = await asyncpg.connect(server.url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+    return f"{server.url.rpartition('/')[0]}/{name}"
+
+
+@pytest.fixture(scope="session")
+async def migrated(postgres: EmbeddedPostgres) -> str:
+    """The name of a migrated database, to be cloned."""
+    await migrate(await _create(postgres, "CREATE DATABASE migrated", "migrated"))
+    return "migrated"
+
+
+@pytest.fixture
+async def database_url(postgres: EmbeddedPostgres, migrated: str) -> str:
+    """A migrated, empty database for one test."""
+    name = f"test_{next(_numbers)}"
+    return await _create(postgres, f"CREATE DATABASE {name} TEMPLATE {migrated}", name)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncGenerator[Database]:
+    """The pool of a manager that would run in this process."""
+    async with Database.connect(database_url, connections=10, patience=timedelta(seconds=5)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def start_manager(database_url: str) -> Generator[Callable[..., ManagerProcess]]:
+    """Start as many managers beside each other on the test's database as are asked for; all stop at its end."""
+    with ExitStack() as stack:
+        yield lambda *arguments: stack.enter_context(ManagerProcess("--database-url", database_url, *arguments))
+
+
+@pytest.fixture(scope="session")
+async def manager_url(postgres: EmbeddedPostgres, migrated: str) -> AsyncGenerator[str]:
+    """The address of a manager that the session's tests share: they keep apart by their stage types."""
+    url = await _create(postgres, f"CREATE DATABASE shared TEMPLATE {migrated}", "shared")
+    with ManagerProcess("--database-url", url) as manager:
+        yield manager.url
+
+
+@pytest.fixture
+async def http(manager_url: str) -> AsyncGenerator[httpx.AsyncClient]:
+    """A client of the shared manager."""
+    async with httpx.AsyncClient(base_url=manager_url, timeout=15) as client:
+        yield client
+
+
+@pytest.fixture
+def stage_type() -> str:
+    """A stage type that no other test uses."""
+    return f"type-{next(_numbers)}"

@@ -1,0 +1,12 @@
+"""What the tests of the manager share."""
+
+import httpx
+import pytest
+
+from tests.support.protocol import Client
+
+
+@pytest.fixture
+def client(http: httpx.AsyncClient) -> Client:
+    """The protocol in few words, on the shared manager."""
+    return Client(http)

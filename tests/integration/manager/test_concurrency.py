@@ -1,0 +1,192 @@
+"""Many clients, several managers: nothing twice, nothing left, nothing wrong."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.protocol import Client, refused
+from tools.manager import ManagerProcess
+from tools.wire import Wire
+
+Start = Callable[..., ManagerProcess]
+
+
+def many(url: str, connections: int = 100) -> httpx.AsyncClient:
+    """A client with this many connections."""
+    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx.AsyncClient(base_url=url, limits=limits, timeout=60)
+
+
+@pytest.mark.timeout(90)  # twenty thousand requests on a small machine
+async def test_parallel_clients_claim_every_task_once(start_manager: Start, stage_type: str) -> None:
+    """64 clients on two managers claim and complete 10,000 tasks: none twice, none left, every figure exact."""
+    managers = [start_manager(), start_manager()]
+    async with many(managers[0].url) as http:
+        client = Client(http)
+        job = await client.job()
+        stage = await client.stage(job, stage_type)
+        for _ in range(10):
+            await client.tasks(stage, 1000)
+        claimed: Counter[bytes] = Counter()
+
+        async def work(wire: Wire) -> None:
+            while task := await wire.claim(stage_type):
+                claimed[task] += 1
+                await wire.complete(task)
+            wire.close()
+
+        wires = [await Wire.open(managers[number % 2].url) for number in range(64)]
+        await asyncio.gather(*(work(wire) for wire in wires))
+        assert (len(claimed), claimed.total()) == (10_000, 10_000)
+        now = await client.read(job)
+        (stage,) = now["stages"]
+        assert (now["status"], stage["status"]) == ("COMPLETED", "COMPLETED")
+        assert stage["summary"] == dict.fromkeys(stage["summary"], 0) | {"completed": 10_000, "total": 10_000}
+
+
+async def test_stages_added_at_once_get_orders_of_their_own(client: Client, stage_type: str) -> None:
+    """50 parallel requests give the orders 1 to 50, and only the first is open."""
+    job = await client.job()
+    stages = await asyncio.gather(*(client.stage(job, stage_type) for _ in range(50)))
+    assert sorted(stage["order"] for stage in stages) == list(range(1, 51))
+    assert Counter(stage["status"] for stage in stages) == {"PENDING": 1, "CREATED": 49}
+
+
+async def test_the_last_two_tasks_may_end_at_the_same_moment(start_manager: Start, stage_type: str) -> None:
+    """Whichever of two managers settles the last task finishes the stage, every time."""
+    managers = [start_manager(), start_manager()]
+    async with many(managers[0].url) as one, many(managers[1].url) as two:
+        clients = [Client(one), Client(two)]
+        for _ in range(40):
+            job = await clients[0].job()
+            await clients[0].tasks(await clients[0].stage(job, stage_type), 2)
+            tasks = [await client.claimed(stage_type) for client in clients]
+            await asyncio.gather(*(client.settle(task) for client, task in zip(clients, tasks, strict=True)))
+            assert await clients[1].status(job) == "COMPLETED"
+
+
+async def test_a_task_is_settled_once(start_manager: Start, stage_type: str) -> None:
+    """Of many reports of one task one is accepted; the others are told that they were too late."""
+    managers = [start_manager(), start_manager()]
+    async with many(managers[0].url) as one, many(managers[1].url) as two:
+        client = Client(one)
+        stage = await client.stage(await client.job(), stage_type)
+        await client.tasks(stage, 20)
+        late = 0
+        for _ in range(20):
+            path = f"/v1/tasks/{(await client.claimed(stage_type))['id']}/status"
+            outcomes = [(http, status) for http in (one, two) for status in ("COMPLETED", "FAILED")] * 3
+            answers = await asyncio.gather(*(http.put(path, json={"status": status}) for http, status in outcomes))
+            accepted = [answer for answer in answers if answer.status_code == 200]
+            assert len(accepted) == 1
+            for answer in answers:
+                if answer.status_code == 409:
+                    refused(answer, 409, "TASK_STATUS_UPDATE_FAILED")
+                    late += 1
+                elif answer.status_code != 200:
+                    refused(answer, 400, "ILLEGAL_TASK_STATUS_TRANSITION")
+            if accepted[0].json()["status"] == "RETRIED":
+                await client.settle(await client.claimed(stage_type))
+        assert late > 0
+        assert await client.status(stage) == "COMPLETED"
+
+
+async def test_tasks_are_in_time_or_refused(client: Client, stage_type: str) -> None:
+    """Tasks that arrive while a stage's last task ends are worked on, or refused; never lost."""
+    for _ in range(30):
+        job = await client.job()
+        stage = await client.stage(job, stage_type)
+        await client.tasks(stage, 1)
+        last = await client.claimed(stage_type)
+        path = f"/v1/stages/{stage['id']}/tasks"
+        _, added = await asyncio.gather(client.settle(last), client.http.post(path, json=[{"data": {}}]))
+        if added.status_code == 201:
+            assert await client.status(stage) == "IN_PROGRESS"
+            await client.settle(await client.claimed(stage_type))
+        else:
+            refused(added, 400, "STAGE_IN_FINITE_STATE")
+        assert await client.status(job) == "COMPLETED"
+
+
+@pytest.mark.timeout(60)  # two thousand requests to three managers on a small machine
+async def test_claims_of_many_small_jobs_by_several_managers_are_exact(start_manager: Start, stage_type: str) -> None:
+    """Jobs of one task each, which every claim must start, settled by others at once: no deadlock, none left."""
+    managers = [start_manager() for _ in range(3)]
+    async with AsyncExitStack() as stack:
+        clients = [Client(await stack.enter_async_context(many(manager.url, 12))) for manager in managers]
+
+        async def create(client: Client) -> list[dict[str, Any]]:
+            jobs = [await client.job() for _ in range(10)]
+            for job in jobs:
+                await client.tasks(await client.stage(job, stage_type), 1)
+            return jobs
+
+        async def work(client: Client) -> int:
+            count = 0
+            while task := await client.claim(stage_type):
+                await client.settle(task)
+                count += 1
+            return count
+
+        created = await asyncio.gather(*(create(clients[number % 3]) for number in range(30)))
+        assert sum(await asyncio.gather(*(work(clients[number % 3]) for number in range(30)))) == 300
+        for jobs in created:
+            assert {await clients[0].status(job) for job in jobs} == {"COMPLETED"}
+
+
+async def test_an_abort_during_claims_and_reports_leaves_nothing_behind(client: Client, stage_type: str) -> None:
+    """Whatever the workers were doing when the job was aborted, its tasks have ended and its figures are those of the rows."""
+    for _ in range(5):
+        job = await client.job()
+        stage = await client.stage(job, stage_type)
+        await client.tasks(stage, 60)
+        enough = asyncio.Event()
+        done = 0
+
+        async def work() -> None:
+            nonlocal done
+            while task := await client.claim(stage_type):
+                answer = await client.http.put(f"/v1/tasks/{task['id']}/status", json={"status": "COMPLETED"})
+                assert answer.status_code in (200, 400, 409), answer.text
+                done += 1
+                if done >= 15:
+                    enough.set()
+
+        workers = [asyncio.create_task(work()) for _ in range(8)]
+        await enough.wait()
+        await client.move(job, "ABORTED")
+        await asyncio.gather(*workers)
+        now = await client.read(stage)
+        counts = Counter(task["status"] for task in now["tasks"])
+        assert set(counts) <= {"COMPLETED", "ABORTED"}
+        assert (now["summary"]["completed"], now["summary"]["aborted"]) == (counts["COMPLETED"], counts["ABORTED"])
+        assert now["summary"]["total"] == 60
+
+
+@pytest.mark.timeout(60)  # six hundred connections on a small machine
+async def test_six_hundred_connections_get_answers(start_manager: Start, stage_type: str) -> None:
+    """Far more clients than database connections: every request is answered as it should be, nothing stays unfinished."""
+    manager = start_manager("--database-connections", "5")
+    async with many(manager.url) as http:
+        client = Client(http)
+        job = await client.job()
+        stage = await client.stage(job, stage_type)
+        await client.tasks(stage, 1800)
+
+        async def work(wire: Wire) -> None:
+            for _ in range(3):
+                task = await wire.claim(stage_type)
+                assert task
+                status, body = await wire.ask(b"GET", b"/v1/tasks/%s" % task)
+                assert status == 200, body
+                await wire.complete(task)
+            wire.close()
+
+        wires = [await Wire.open(manager.url) for _ in range(600)]
+        await asyncio.gather(*(work(wire) for wire in wires))
+        assert await client.status(job) == "COMPLETED"

@@ -1,0 +1,78 @@
+"""A manager as its own process, for tests and benchmarks."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+START_LIMIT = 30.0
+STOP_LIMIT = 30.0
+"""Seconds."""
+
+
+class ManagerProcess:
+    """``jobnik-manager serve`` on a free port, from the moment it is ready until the end of the ``with`` block.
+
+    Args:
+        arguments: More of them, such as ``--database-url``.
+
+    Raises:
+        RuntimeError: It ended before it was ready; the message quotes what it said.
+    """
+
+    def __init__(self, *arguments: str | Path) -> None:
+        self._arguments = [str(argument) for argument in arguments]
+        self._said: deque[str] = deque(maxlen=200)
+        self._ready = threading.Event()
+        self.url = ""
+
+    def __enter__(self) -> Self:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "reference_manager", "serve", "--port", "0", *self._arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self.process.stdout  # noqa: S101 - it was asked for
+        # A reader for the whole life of the process: a full pipe would stop it.
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
+        if not self._ready.wait(START_LIMIT) or not self.url:
+            self.stop()
+            raise RuntimeError(f"The manager did not start:\n{self.log}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def log(self) -> str:
+        """The last of what it said."""
+        return "".join(self._said)
+
+    def stop(self) -> int:
+        """Ask it to stop and wait; its exit code. Nothing happens if it has ended."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(STOP_LIMIT)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._reader.join()
+        return self.process.returncode
+
+    def _read(self, stream: IO[str]) -> None:
+        with stream:
+            for line in stream:
+                self._said.append(line)
+                if not self.url and '"manager is ready"' in line:
+                    self.url = json.loads(line)["url"]
+                    self._ready.set()
+        self._ready.set()
