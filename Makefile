@@ -6,6 +6,9 @@ SHELL := /bin/bash
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 RUN := $(UV) run --frozen
 
+# Where this is set, every program compiles all its modules anew at each start, which takes longer than most of our tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test check bench docs manager
 
 help:  ## list these words
@@ -27,6 +30,10 @@ check: $(UV)  ## lint, format, types, layers, generated files
 	$(RUN) pyright
 	$(RUN) lint-imports
 	$(UV) lock --check
+	$(RUN) python -m tools.docs --check
+
+docs: $(UV)  ## write the references that are drawn from code, in docs/reference
+	@$(RUN) python -m tools.docs
 
 bench: $(UV)  ## measure claim and settle against one direct connection, as ratios
 	@$(RUN) python -m benchmarks.hot_paths

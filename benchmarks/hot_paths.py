@@ -1,7 +1,7 @@
 """Claim and settle: one direct connection as the base, HTTP with many connections, small and large backlogs.
 
-Run by ``make bench``. Every figure is tasks/s, each task claimed and completed; the ratios are what counts, since they are
-taken in one run on one PostgreSQL with its durable settings.
+Run by ``make bench``. Every figure is tasks/s, each task claimed and completed; the ratios are what counts, since they
+are taken in one run on one PostgreSQL with its durable settings.
 """
 
 import asyncio
@@ -16,11 +16,6 @@ from pathlib import Path
 from uuid import UUID
 
 import uvloop
-from rich.console import Console
-from rich.table import Table
-
-from tools.manager import ManagerProcess
-from tools.wire import Wire
 from reference_manager.domain.requests import NewJob, NewStage, NewTask, Trace
 from reference_manager.domain.states import Priority
 from reference_manager.embedded import EmbeddedPostgres
@@ -28,6 +23,11 @@ from reference_manager.engine.jobs import Jobs
 from reference_manager.engine.stages import Stages
 from reference_manager.engine.tasks import Tasks
 from reference_manager.store.database import Database, sql
+from rich.console import Console
+from rich.table import Table
+
+from tools.manager import ManagerProcess
+from tools.wire import Wire
 
 CONNECTIONS = 32
 SMALL, LARGE = 10_000, 1_000_000
@@ -119,10 +119,10 @@ def main() -> None:
             ManagerProcess("--database-url", server.url) as manager,
         ):
             rows = uvloop.run(run(server.url, manager.url))
-    table = Table("what", "waiting", "tasks/s", "to the base", title="Claim and complete, one task at a time")
+    table = Table("what", "waiting", "tasks/s", "times the base", title="Claim and complete, one task at a time")
     base = rows[0][2]
     for label, backlog, rate in rows:
-        table.add_row(label, f"{backlog:,}", f"{rate:,.0f}", f"{rate / base:.2f} ×")
+        table.add_row(label, f"{backlog:,}", f"{rate:,.0f}", f"{rate / base:.2f}")
     console.print(table)
     flat = rows[3][2] / rows[1][2]
     console.print(f"HTTP at {LARGE:,} waiting is {flat:.2f} of HTTP at {SMALL:,}")

@@ -2,39 +2,66 @@
 
 import asyncio
 import re
+from typing import cast
 from urllib.parse import urlsplit
 
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
-class Wire:
+class Wire(asyncio.Protocol):
     """One HTTP connection, one request at a time."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: bytes) -> None:
-        self._reader = reader
-        self._writer = writer
+    def __init__(self, host: bytes) -> None:
         self._host = host
+        self._received = b""
+        self._answer: asyncio.Future[tuple[int, bytes]] | None = None
+        self._transport: asyncio.Transport | None = None
 
     @classmethod
     async def open(cls, url: str) -> "Wire":
         """Connect to http://host:port."""
         address = urlsplit(url)
-        reader, writer = await asyncio.open_connection(address.hostname, address.port)
-        return cls(reader, writer, address.netloc.encode())
+        loop = asyncio.get_running_loop()
+        _, wire = await loop.create_connection(
+            lambda: cls(address.netloc.encode()), address.hostname or "", address.port or 80
+        )
+        return wire
 
     def close(self) -> None:
         """Disconnect."""
-        self._writer.close()
+        if self._transport:
+            self._transport.close()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Whoever waits for an answer will not get one."""
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionResetError("The manager hung up"))
+
+    def data_received(self, data: bytes) -> None:
+        """Complete the answer once it is all here."""
+        self._received += data
+        end = self._received.find(b"\r\n\r\n") + 4
+        if end < 4 or self._answer is None:  # noqa: PLR2004 - the blank line is not there yet
+            return
+        length = LENGTH.search(self._received, 0, end)
+        if len(self._received) == end + (int(length[1]) if length else 0):
+            self._answer.set_result((int(self._received[9:12]), self._received[end:]))
 
     async def ask(self, method: bytes, path: bytes, body: bytes = b"") -> tuple[int, bytes]:
         """Status and body of the answer."""
-        self._writer.write(
+        if self._transport is None:
+            raise ConnectionError("Not connected")
+        self._received = b""
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(
             b"%s %s HTTP/1.1\r\nhost: %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
             % (method, path, self._host, len(body), body)
         )
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        length = LENGTH.search(head)
-        return int(head[9:12]), await self._reader.readexactly(int(length[1])) if length else b""
+        return await self._answer
 
     async def claim(self, stage_type: str) -> bytes | None:
         """The id of the next task of this type, or None."""

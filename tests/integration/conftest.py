@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -20,16 +20,32 @@ from tools.manager import ManagerProcess
 _numbers = count(1)
 
 
+@contextmanager
+def _data_folder() -> Generator[Path]:
+    """A folder to be made; as root PostgreSQL runs as another user, who must be able to get in."""
+    parent = Path(tempfile.mkdtemp(prefix="jobnik-tests-"))
+    parent.chmod(0o755)
+    try:
+        yield parent / "data"
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+@pytest.fixture
+def open_folder() -> Generator[Path]:
+    """A folder for the data of one test's PostgreSQL."""
+    with _data_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Generator[EmbeddedPostgres]:
     """One server for all tests, without the guarantees that only a power cut needs."""
-    folder = Path(tempfile.mkdtemp(prefix="jobnik-tests-"))
-    folder.chmod(0o755)  # as root, PostgreSQL runs as another user, who must get in
-    try:
-        with EmbeddedPostgres(folder / "data", durable=False, settings={"max_connections": "300"}) as server:
-            yield server
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        _data_folder() as folder,
+        EmbeddedPostgres(folder, durable=False, settings={"max_connections": "300"}) as server,
+    ):
+        yield server
 
 
 async def _create(server: EmbeddedPostgres, statement: str, name: str) -> str:

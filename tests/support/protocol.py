@@ -13,11 +13,12 @@ class Client:
 
     async def job(self, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field, wrong ones too
         """Create a job."""
-        return _accepted(await self.http.post("/v1/jobs", json={"name": "a job", "data": {}} | fields))
+        body = dict[str, Any](name="a job", data={}) | fields
+        return _accepted(await self.http.post("/v1/jobs", json=body))
 
     async def stage(self, job: dict[str, Any], stage_type: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
         """Add a stage."""
-        body = {"type": stage_type, "data": {}} | fields
+        body = dict[str, Any](type=stage_type, data={}) | fields
         return _accepted(await self.http.post(f"/v1/jobs/{job['id']}/stage", json=body))
 
     async def tasks(self, stage: dict[str, Any], count: int = 1, **fields: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - as above

@@ -1,14 +1,15 @@
 """The command ``jobnik-manager``: puts the parts together."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from types import FrameType
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, CliSettingsSource, SettingsError
 
-from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from reference_manager.logs import configure_logs
 from reference_manager.serve import StartError, serve
 from reference_manager.settings import Settings
@@ -34,22 +35,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValidationError, SettingsError) as error:
         sys.stderr.write(f"{_explain(error)}\n")
         return 2
+    configure_logs(settings.log_level)
+    # Until it serves, a signal ends the manager wherever it is, through everything that cleans up.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave)
     try:
-        return _serve(settings)
-    except (EmbeddedPostgresError, StartError) as error:
+        if settings.database_url is not None:
+            serve(settings, str(settings.database_url), {})
+        else:
+            _serve_embedded(settings)
+    except StartError as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
         return 1
-
-
-def _serve(settings: Settings) -> int:
-    configure_logs(settings.log_level)
-    if settings.database_url is not None:
-        serve(settings, str(settings.database_url), {})
-    else:
-        data_dir = settings.data_dir or default_data_dir()
-        with EmbeddedPostgres(data_dir) as server:
-            serve(settings, server.url, {"data_dir": str(data_dir), "database_log": str(server.log_file)})
     return 0
+
+
+def _serve_embedded(settings: Settings) -> None:
+    # Imported here, since the embedded PostgreSQL is for Linux and macOS only; with a database URL any system will do.
+    from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir  # noqa: PLC0415
+
+    data_dir = settings.data_dir or default_data_dir()
+    others = 20  # for people with psql, and what PostgreSQL reserves
+    limits = {"max_connections": str(settings.database_connections + others)}
+    try:
+        with EmbeddedPostgres(data_dir, settings=limits) as server:
+            serve(settings, server.url, {"data_dir": str(data_dir), "database_log": str(server.log_file)})
+    except EmbeddedPostgresError as error:
+        raise StartError(str(error)) from error
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 def _explain(error: ValidationError | SettingsError) -> str:

@@ -15,9 +15,10 @@ import uvicorn
 import uvloop
 
 from reference_manager.api.app import create_app
+from reference_manager.corking import CorkedProtocol
 from reference_manager.settings import Settings
 from reference_manager.store.database import Database
-from reference_manager.store.migrate import SchemaTooNewError, migrate
+from reference_manager.store.migrate import UnfitDatabaseError, migrate
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -73,7 +74,7 @@ def _listen(settings: Settings) -> socket.socket:
 async def _serve(settings: Settings, url: str, places: Mapping[str, str], listener: socket.socket) -> None:
     try:
         await migrate(url)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, SchemaTooNewError) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, UnfitDatabaseError) as error:
         raise StartError(f"Cannot use the database: {error}") from error
     async with Database.connect(
         url, connections=settings.database_connections, patience=settings.database_patience
@@ -82,7 +83,8 @@ async def _serve(settings: Settings, url: str, places: Mapping[str, str], listen
         config = uvicorn.Config(
             app,
             lifespan="off",
-            http="httptools",
+            http=CorkedProtocol,
+            proxy_headers=False,
             ws="none",
             log_config=None,
             access_log=False,

@@ -1,1 +1,77 @@
-"""The SDK of Jobnik: what producers and workers are written with."""
+"""The SDK of Jobnik: what producers and workers are written with.
+
+A `JobType` and a `StageType` say once what the work is. A `Producer` creates it, a `Worker` does it, and `run` makes a
+process of a worker. Errors are in `jobnik_sdk.errors`, settings in `jobnik_sdk.settings`.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from jobnik_sdk.client import JobnikClient
+    from jobnik_sdk.consumer import Consumer
+    from jobnik_sdk.context import TaskContext
+    from jobnik_sdk.definitions import (
+        Empty,
+        JobStatus,
+        JobType,
+        NewTask,
+        Priority,
+        StageStatus,
+        StageType,
+        TaskStatus,
+    )
+    from jobnik_sdk.entities import ClaimedTask, Job, Stage, Summary, Task
+    from jobnik_sdk.errors import JobnikError
+    from jobnik_sdk.handlers import HandlerStyle
+    from jobnik_sdk.producer import Producer
+    from jobnik_sdk.service import run
+    from jobnik_sdk.worker import Worker
+
+__all__ = [
+    "ClaimedTask",
+    "Consumer",
+    "Empty",
+    "HandlerStyle",
+    "Job",
+    "JobStatus",
+    "JobType",
+    "JobnikClient",
+    "JobnikError",
+    "NewTask",
+    "Priority",
+    "Producer",
+    "Stage",
+    "StageStatus",
+    "StageType",
+    "Summary",
+    "Task",
+    "TaskContext",
+    "TaskStatus",
+    "Worker",
+    "run",
+]
+
+if not TYPE_CHECKING:  # a type checker would take any name from a module with __getattr__
+    # Names are loaded when first used: definitions alone, as in a handler's process, then need no HTTP client.
+    _HOMES: Final = {
+        "client": ["JobnikClient"],
+        "consumer": ["Consumer"],
+        "context": ["TaskContext"],
+        "definitions": [
+            *("Empty", "JobStatus", "JobType", "NewTask", "Priority"),
+            *("StageStatus", "StageType", "TaskStatus"),
+        ],
+        "entities": ["ClaimedTask", "Job", "Stage", "Summary", "Task"],
+        "errors": ["JobnikError"],
+        "handlers": ["HandlerStyle"],
+        "producer": ["Producer"],
+        "service": ["run"],
+        "worker": ["Worker"],
+    }
+    _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+    def __getattr__(name: str) -> object:
+        if name not in _HOME_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)

@@ -140,15 +140,14 @@ async def test_claims_of_many_small_jobs_by_several_managers_are_exact(start_man
 
 
 async def test_an_abort_during_claims_and_reports_leaves_nothing_behind(client: Client, stage_type: str) -> None:
-    """Whatever the workers were doing when the job was aborted, its tasks have ended and its figures are those of the rows."""
+    """Whatever the workers were doing, every task of the job has ended and its figures are those of the rows."""
     for _ in range(5):
         job = await client.job()
         stage = await client.stage(job, stage_type)
         await client.tasks(stage, 60)
-        enough = asyncio.Event()
         done = 0
 
-        async def work() -> None:
+        async def work(enough: asyncio.Event) -> None:
             nonlocal done
             while task := await client.claim(stage_type):
                 answer = await client.http.put(f"/v1/tasks/{task['id']}/status", json={"status": "COMPLETED"})
@@ -157,7 +156,8 @@ async def test_an_abort_during_claims_and_reports_leaves_nothing_behind(client: 
                 if done >= 15:
                     enough.set()
 
-        workers = [asyncio.create_task(work()) for _ in range(8)]
+        enough = asyncio.Event()
+        workers = [asyncio.create_task(work(enough)) for _ in range(8)]
         await enough.wait()
         await client.move(job, "ABORTED")
         await asyncio.gather(*workers)
@@ -170,7 +170,7 @@ async def test_an_abort_during_claims_and_reports_leaves_nothing_behind(client: 
 
 @pytest.mark.timeout(60)  # six hundred connections on a small machine
 async def test_six_hundred_connections_get_answers(start_manager: Start, stage_type: str) -> None:
-    """Far more clients than database connections: every request is answered as it should be, nothing stays unfinished."""
+    """Far more clients than database connections: every request is answered as it should be, and the job ends."""
     manager = start_manager("--database-connections", "5")
     async with many(manager.url) as http:
         client = Client(http)

@@ -1,6 +1,7 @@
 """A job's way through its stages and tasks, and what follows from each change."""
 
 import re
+from typing import Any
 
 from tests.support.protocol import Client
 
@@ -81,7 +82,7 @@ async def test_the_requests_trace_context_is_kept(client: Client) -> None:
 
 async def test_tasks_are_claimed_by_priority_then_age(client: Client, stage_type: str) -> None:
     """The most urgent job comes first; among equals the oldest; a changed priority counts at once."""
-    jobs = {}
+    jobs: dict[str, dict[str, Any]] = {}
     for name, priority in (("low", "LOW"), ("old", "MEDIUM"), ("new", "MEDIUM"), ("urgent", "VERY_HIGH")):
         jobs[name] = await client.job(name=name, priority=priority)
         await client.tasks(await client.stage(jobs[name], stage_type, data={}), 3, userMetadata={"job": name})
@@ -271,14 +272,15 @@ async def test_metadata_is_replaced_as_a_whole(client: Client, stage_type: str) 
     job = await client.job(userMetadata={"old": True})
     stage = await client.stage(job, stage_type)
     (task,) = await client.tasks(stage, 1)
+    bodies: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"new": 1}, {"new": 1}),
+        ({"userMetadata": {"wrapped": 1}}, {"wrapped": 1}),
+        ({"userMetadata": 5}, {"userMetadata": 5}),
+        ({"userMetadata": {}, "more": 1}, {"userMetadata": {}, "more": 1}),
+        ({}, {}),
+    ]
     for path, entity, word in (("jobs", job, "JOB"), ("stages", stage, "STAGE"), ("tasks", task, "TASK")):
-        for body, meant in (
-            ({"new": 1}, {"new": 1}),
-            ({"userMetadata": {"wrapped": 1}}, {"wrapped": 1}),
-            ({"userMetadata": 5}, {"userMetadata": 5}),
-            ({"userMetadata": {}, "more": 1}, {"userMetadata": {}, "more": 1}),
-            ({}, {}),
-        ):
+        for body, meant in bodies:
             response = await client.http.patch(f"/v1/{path}/{entity['id']}/user-metadata", json=body)
             assert response.json() == {"code": f"{word}_MODIFIED_SUCCESSFULLY"}
             assert (await client.read(entity))["userMetadata"] == meant

@@ -15,8 +15,11 @@ LOCK_KEY = 0x6A6F626E696B
 """The advisory lock that migrating managers queue at: "jobnik" in ASCII."""
 
 
-class SchemaTooNewError(Exception):
-    """The database was migrated by a newer manager: update this one."""
+OLDEST_POSTGRES = 15
+
+
+class UnfitDatabaseError(Exception):
+    """The database cannot be used by this manager; the message says what to do."""
 
 
 async def migrate(url: str) -> None:
@@ -26,7 +29,7 @@ async def migrate(url: str) -> None:
     of the manager that started last.
 
     Raises:
-        SchemaTooNewError: The schema comes from a newer version.
+        UnfitDatabaseError: The schema comes from a newer manager, or the server is too old.
     """
     engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
     try:
@@ -40,6 +43,9 @@ async def migrate(url: str) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
+    major = connection.exec_driver_sql("SELECT current_setting('server_version_num')::integer / 10000").scalar_one()
+    if major < OLDEST_POSTGRES:
+        raise UnfitDatabaseError(f"This is PostgreSQL {major}. The manager needs {OLDEST_POSTGRES} or later.")
     config = Config()
     config.set_main_option("script_location", str(HERE / "migrations"))
     config.attributes["connection"] = connection
@@ -48,7 +54,7 @@ def _upgrade(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         if "Can't locate revision" in str(error):
-            raise SchemaTooNewError(
-                "This database was migrated by a newer manager. Update this one, then start again."
+            raise UnfitDatabaseError(
+                "A newer manager migrated this database. Update this one, then start again."
             ) from error
         raise

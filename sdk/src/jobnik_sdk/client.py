@@ -1,0 +1,180 @@
+"""The HTTP conversation with a manager: one request at a time, with retries, typed errors and trace context."""
+
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import cache
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import httpx
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from jobnik_sdk import metrics, retries, trace
+from jobnik_sdk.errors import (
+    AnswerError,
+    ConfigurationError,
+    LostAnswerError,
+    UnexpectedAnswerError,
+    UnreachableError,
+    answer_error,
+)
+from jobnik_sdk.payloads import first_fault
+
+DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
+CONNECT_TIMEOUT: Final = timedelta(seconds=5)
+
+_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class _Refusal(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    message: str
+    code: str
+
+
+class JobnikClient:
+    """A connection to the manager at `base_url`, shared by any number of producers, consumers and workers.
+
+    Use it as an async context manager, or call `aclose` in the end. `timeout` (default 30 s) holds for each wait for
+    bytes; a connection has 5 s to come about. `transport` replaces the network, for tests.
+
+    Raises:
+        ConfigurationError: `base_url` is no http or https address.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        timeout: timedelta = DEFAULT_TIMEOUT,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self.base_url = base_url
+        self._http = httpx.AsyncClient(
+            base_url=_checked(base_url),
+            timeout=httpx.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
+            transport=transport,
+            headers={"User-Agent": f"jobnik-sdk/{version('jobnik-sdk')}"},
+        )
+
+    async def __aenter__(self) -> Self:
+        """Return the client itself; connections are opened as they are needed."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close all connections."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections; saying it twice does no harm."""
+        await self._http.aclose()
+
+    async def request(
+        self, method: str, path: str, *, json: object = None, traceparent: str | None = None, retry: bool = True
+    ) -> httpx.Response:
+        """Send a request and return the answer, which is a success.
+
+        Without `traceparent` the request belongs to the current trace, else to a new one. With `retry` it is sent up to
+        three times more: after 502, 503 and 504 (not before `Retry-After` is over), after a connection that was
+        refused, and, unless it is a POST, which may not be carried out twice, after an answer that was lost.
+
+        Raises:
+            UnreachableError: no answer came; LostAnswerError if the request may have been carried out.
+            AnswerError: the manager refused; its subclasses tell the reason.
+        """
+        headers = {"traceparent": traceparent or trace.current() or trace.generate()}
+        request = self._http.build_request(method, path, json=json, headers=headers)
+        delays: Iterator[float] = retries.delays() if retry else iter(())
+        retried = False
+        while True:
+            try:
+                response = await self._send(request, retried=retried)
+                if response.is_success:
+                    return response
+                failure = _refusal_in(response)
+            except httpx.HTTPError as error:
+                failure = self._silence(error)
+            delay = next(delays, None) if retries.may_repeat(failure, method) else None
+            if delay is None:
+                raise failure
+            await retries.pause(failure, method, delay)
+            retried = True
+
+    async def _send(self, request: httpx.Request, *, retried: bool) -> httpx.Response:
+        started = time.perf_counter()
+        status_code = "none"
+        try:
+            response = await self._http.send(request)
+            status_code = str(response.status_code)
+            return response
+        finally:
+            duration = metrics.HTTP_DURATION.labels(request.method, status_code, str(retried).lower())
+            duration.observe(time.perf_counter() - started)
+
+    def _silence(self, error: httpx.HTTPError) -> UnreachableError:
+        why = str(error) or type(error).__name__
+        if isinstance(error, _NEVER_SENT):
+            return UnreachableError(f"The manager at {self.base_url} cannot be reached: {why}.")
+        return LostAnswerError(f"The manager at {self.base_url} did not answer: {why}.")
+
+
+def read_one(model: type[ModelT], response: httpx.Response) -> ModelT:
+    """Return the entity in an answer.
+
+    Raises:
+        UnexpectedAnswerError: the answer does not fit the model; the message names the field.
+    """
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise _misfit(response, error) from None
+
+
+def read_many(model: type[ModelT], response: httpx.Response) -> list[ModelT]:
+    """Return the list of entities in an answer; raises as `read_one` does."""
+    try:
+        return _list_of(model).validate_json(response.content)
+    except ValidationError as error:
+        raise _misfit(response, error) from None
+
+
+@cache
+def _list_of(model: type[ModelT]) -> TypeAdapter[list[ModelT]]:
+    # The annotation is made at run time, which only pydantic needs to understand.
+    annotation: Any = list.__class_getitem__(model)
+    return TypeAdapter(annotation)
+
+
+def _misfit(response: httpx.Response, error: ValidationError) -> UnexpectedAnswerError:
+    field, why = first_fault(error)
+    request = response.request
+    message = f"The answer to {request.method} {request.url} does not fit at {field or 'its top'}: {why}"
+    return UnexpectedAnswerError(message, status=response.status_code, code="UNEXPECTED_ANSWER")
+
+
+def _refusal_in(response: httpx.Response) -> AnswerError:
+    try:
+        refusal = _Refusal.model_validate_json(response.content)
+        message, code = refusal.message, refusal.code
+    except ValidationError:
+        message = f"{response.request.method} {response.request.url} was answered {response.reason_phrase}."
+        code = None
+    retry_after = retries.asked_delay(response.headers.get("Retry-After", ""))
+    return answer_error(message, status=response.status_code, code=code, retry_after=retry_after)
+
+
+def _checked(base_url: str) -> httpx.URL:
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"The manager's address {base_url!r} cannot be read: {error}.") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigurationError(f"The manager's address is like http://127.0.0.1:8080, not {base_url!r}.")
+    return url

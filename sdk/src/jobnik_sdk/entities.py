@@ -1,0 +1,130 @@
+"""What the manager tells: jobs, stages and tasks, typed by the definitions that they were asked for with."""
+
+from functools import cache
+from typing import Annotated, Any, Generic
+from uuid import UUID
+
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from jobnik_sdk.definitions import (
+    DataT,
+    JobStatus,
+    JobType,
+    MetadataT,
+    Priority,
+    StageStatus,
+    StageType,
+    TaskMetadataT,
+    TaskStatus,
+    TaskT,
+)
+from jobnik_sdk.trace import NO_TRACE
+
+# Managers of different ages spell these two differently, and the newest say both.
+_CreatedAt = Annotated[AwareDatetime, Field(validation_alias=AliasChoices("createdAt", "creationTime", "created_at"))]
+_UpdatedAt = Annotated[AwareDatetime, Field(validation_alias=AliasChoices("updatedAt", "updateTime", "updated_at"))]
+_Metadata = Field(validation_alias=AliasChoices("userMetadata", "metadata"))
+
+
+class _Entity(BaseModel):
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
+
+    id: UUID
+    created_at: _CreatedAt
+    updated_at: _UpdatedAt
+    traceparent: str = NO_TRACE
+    tracestate: str | None = None
+
+
+class Job(_Entity, Generic[DataT, MetadataT]):
+    """A job; `percentage` (0 to 100) is the share of its stages that are completed, rounded down."""
+
+    name: str
+    status: JobStatus
+    priority: Priority
+    percentage: int
+    data: DataT
+    metadata: MetadataT = _Metadata
+
+
+class Summary(BaseModel):
+    """How many tasks of a stage are in each status; `total` is their sum."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
+
+    created: int
+    pending: int
+    in_progress: int
+    completed: int
+    failed: int
+    retried: int
+    aborted: int = 0
+    total: int
+
+
+class Stage(_Entity, Generic[DataT, MetadataT]):
+    """A stage; `order` counts from 1 within its job, `percentage` (0 to 100) is the share of completed tasks."""
+
+    job_id: UUID
+    type: str
+    order: int
+    status: StageStatus
+    percentage: int
+    summary: Summary
+    start_time: AwareDatetime | None = None
+    end_time: AwareDatetime | None = None
+    data: DataT
+    metadata: MetadataT = _Metadata
+
+
+class Task(_Entity, Generic[TaskT, TaskMetadataT]):
+    """A task; `attempts` counts those that failed so far, so it is 0 while the first one runs."""
+
+    stage_id: UUID
+    status: TaskStatus
+    attempts: int
+    max_attempts: int
+    start_time: AwareDatetime | None = None
+    end_time: AwareDatetime | None = None
+    data: TaskT
+    metadata: TaskMetadataT = _Metadata
+
+
+class ClaimedTask(Task[TaskT, TaskMetadataT], Generic[TaskT, TaskMetadataT]):
+    """A task that this process works on, until it reports it completed or failed."""
+
+    stage_type: str = ""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, counted from 1."""
+        return self.attempts + 1
+
+
+def job_of(job_type: JobType[DataT, MetadataT]) -> type[Job[DataT, MetadataT]]:
+    """Return the model of jobs of this type."""
+    return _made_of(Job, job_type.data, job_type.metadata)
+
+
+def stage_of(stage_type: StageType[Any, Any, Any, DataT, MetadataT]) -> type[Stage[DataT, MetadataT]]:
+    """Return the model of stages of this type."""
+    return _made_of(Stage, stage_type.data, stage_type.metadata)
+
+
+def task_of(stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any]) -> type[Task[TaskT, TaskMetadataT]]:
+    """Return the model of tasks in stages of this type."""
+    return _made_of(Task, stage_type.task, stage_type.task_metadata)
+
+
+def claimed_task_of(
+    stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any],
+) -> type[ClaimedTask[TaskT, TaskMetadataT]]:
+    """Return the model of claimed tasks in stages of this type."""
+    return _made_of(ClaimedTask, stage_type.task, stage_type.task_metadata)
+
+
+@cache
+def _made_of(generic: type[BaseModel], *models: type[BaseModel]) -> Any:  # noqa: ANN401 each caller says which
+    # Kept here, since pydantic forgets a model that nobody holds, and making one takes longer than a request.
+    return generic.__class_getitem__(models)

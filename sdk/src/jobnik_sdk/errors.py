@@ -1,0 +1,162 @@
+"""Everything that the SDK raises.
+
+JobnikError
+├── ConfigurationError             a name, an address or an option cannot work
+├── InvalidPayloadError            data, metadata or a result does not fit its model; nothing was sent
+├── UnreadableTaskError            a claimed task's data does not fit its model
+├── UnreachableError               no answer came from the manager
+│   └── LostAnswerError            the request was sent, so it may have been carried out
+└── AnswerError                    the manager answered, but refused
+    ├── UnexpectedAnswerError      the answer is not one of Jobnik's protocol
+    ├── ManagerFailureError        the manager has a problem of its own (5xx)
+    ├── InvalidRequestError        the manager found the request wrong (VALIDATION_ERROR)
+    ├── PayloadTooLargeError       the body is over the manager's limit (413)
+    ├── NotFoundError
+    │   ├── JobNotFoundError
+    │   ├── StageNotFoundError
+    │   └── TaskNotFoundError
+    ├── JobFinishedError           a finished job takes no stages
+    ├── JobNotFinishedError        only a finished job can be deleted
+    ├── StageFinishedError         a finished stage takes no tasks
+    ├── StageStartedError          an older manager: a stage in progress takes no tasks
+    └── IllegalTransitionError     the entity's status does not allow the move
+        └── StatusConflictError    someone else changed the task at the same moment
+"""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jobnik_sdk.entities import ClaimedTask
+
+
+class JobnikError(Exception):
+    """Anything that goes wrong in the SDK: catch it to catch all of it."""
+
+
+class ConfigurationError(JobnikError, ValueError):
+    """A name, an address or an option cannot work: correct it where it is written."""
+
+
+class InvalidPayloadError(JobnikError, ValueError):
+    """A payload does not fit its model and was not sent: correct `field`, a path such as `tasks[2].data.size`."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+
+
+class UnreadableTaskError(JobnikError):
+    """A claimed task does not fit its models at `field`: report `task` as failed and make both ends agree."""
+
+    def __init__(self, field: str, reason: str, task: "ClaimedTask[Any, Any]") -> None:
+        super().__init__(f"{field}: {reason}")
+        self.field = field
+        self.reason = reason
+        self.task = task
+
+
+class UnreachableError(JobnikError):
+    """No answer came from the manager: check its address and that it runs, then try again."""
+
+
+class LostAnswerError(UnreachableError):
+    """The request was sent and no answer came: look whether it was carried out before you send it again."""
+
+
+class AnswerError(JobnikError):
+    """The manager refused: act upon `status`, the HTTP status, and `code`, the protocol's word for the reason."""
+
+    def __init__(self, message: str, *, status: int, code: str, retry_after: timedelta = timedelta()) -> None:
+        super().__init__(f"{message} [{status} {code}]")
+        self.status = status
+        self.code = code
+        self.retry_after = retry_after
+
+
+class UnexpectedAnswerError(AnswerError):
+    """The answer is not one of Jobnik's protocol: check that the address is a Jobnik manager's."""
+
+
+class ManagerFailureError(AnswerError):
+    """The manager has a problem of its own: try again later, or read its log."""
+
+
+class InvalidRequestError(AnswerError):
+    """The manager found the request wrong: its message names the part to correct."""
+
+
+class PayloadTooLargeError(AnswerError):
+    """The body is over the manager's limit: send fewer tasks at a time, or a reference instead of the thing itself."""
+
+
+class NotFoundError(AnswerError):
+    """There is no such entity: check its id, and whether it has been deleted."""
+
+
+class JobNotFoundError(NotFoundError):
+    """There is no such job: check its id, and whether it has been deleted."""
+
+
+class StageNotFoundError(NotFoundError):
+    """There is no such stage: check its id, and whether its job has been deleted."""
+
+
+class TaskNotFoundError(NotFoundError):
+    """There is no such task: check its id, and whether its job has been deleted."""
+
+
+class JobFinishedError(AnswerError):
+    """The job is COMPLETED, FAILED or ABORTED: create a new job for further stages."""
+
+
+class JobNotFinishedError(AnswerError):
+    """The job is not finished: abort it, or wait for its end, before you delete it."""
+
+
+class StageFinishedError(AnswerError):
+    """The stage is COMPLETED, FAILED or ABORTED: create a new stage for further tasks."""
+
+
+class StageStartedError(AnswerError):
+    """This older manager takes no tasks for a stage in progress: create all tasks before the first is claimed."""
+
+
+class IllegalTransitionError(AnswerError):
+    """The present status does not allow the move: read the entity, and act upon what it has become."""
+
+
+class StatusConflictError(IllegalTransitionError):
+    """Someone else changed the task at the same moment: read it, and act upon what it has become."""
+
+
+_BY_CODE: dict[str, type[AnswerError]] = {
+    "VALIDATION_ERROR": InvalidRequestError,
+    "JOB_NOT_FOUND": JobNotFoundError,
+    "STAGE_NOT_FOUND": StageNotFoundError,
+    "TASK_NOT_FOUND": TaskNotFoundError,
+    "JOB_IN_FINITE_STATE": JobFinishedError,
+    "JOB_NOT_IN_FINITE_STATE": JobNotFinishedError,
+    "STAGE_IN_FINITE_STATE": StageFinishedError,
+    "NOT_ALLOWED_TO_ADD_TASKS_TO_IN_PROGRESS_STAGE": StageStartedError,
+    "ILLEGAL_JOB_STATUS_TRANSITION": IllegalTransitionError,
+    "ILLEGAL_STAGE_STATUS_TRANSITION": IllegalTransitionError,
+    "ILLEGAL_TASK_STATUS_TRANSITION": IllegalTransitionError,
+    "TASK_STATUS_UPDATE_FAILED": StatusConflictError,
+}
+_TOO_LARGE = 413
+_SERVER_FAULTS = 500
+
+
+def answer_error(message: str, *, status: int, code: str | None, retry_after: timedelta) -> AnswerError:
+    """Return the error for an answer; `code` is None where the body was not one of the protocol's."""
+    if status >= _SERVER_FAULTS:
+        kind = ManagerFailureError
+    elif status == _TOO_LARGE:
+        kind = PayloadTooLargeError
+    elif code is None:
+        kind = UnexpectedAnswerError
+    else:
+        kind = _BY_CODE.get(code, AnswerError)
+    return kind(message, status=status, code=code or "NO_CODE", retry_after=retry_after)

@@ -1,0 +1,60 @@
+"""Log lines: coloured on a terminal, else one JSON object a line; the standard library's logging goes the same way."""
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+from structlog.typing import Processor
+
+_SHARED: Final[list[Processor]] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_logger_name,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.PositionalArgumentsFormatter(),
+    structlog.processors.StackInfoRenderer(),
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def configure_logging(level: str = "INFO") -> None:
+    """Send all log lines from `level` on to standard output; call it once, at the start.
+
+    Levels are those of the standard library: DEBUG, INFO, WARNING, ERROR, CRITICAL.
+    """
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_SHARED,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_formatter(terminal=sys.stdout.isatty()))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    # httpx tells of every request at INFO, which the SDK's own lines and metrics already do better.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def configured_level() -> str | None:
+    """Return the level given to `configure_logging`, None if it was not called: processes are set up alike."""
+    root = logging.getLogger()
+    if any(isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) for handler in root.handlers):
+        return logging.getLevelName(root.level)
+    return None
+
+
+def _formatter(*, terminal: bool) -> logging.Formatter:
+    last: list[Processor]
+    if terminal:
+        last = [structlog.dev.ConsoleRenderer()]
+    else:
+        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+    )

@@ -1,0 +1,72 @@
+"""From models to JSON and back, checked against the model on the way out as well as on the way in."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError, from_json
+
+from jobnik_sdk.definitions import EMPTY
+from jobnik_sdk.errors import InvalidPayloadError
+
+
+def to_document(value: object, model: type[BaseModel], where: str) -> bytes:
+    """Return `value` as a JSON object that `model` can read again.
+
+    The round trip is the check: it also finds what a constructor has not seen, such as fields set by `model_construct`.
+    `where` begins the path in the error, such as `tasks[2].data`.
+
+    Raises:
+        InvalidPayloadError: the value is of another model, has a wrong field, or cannot be said in JSON.
+    """
+    if value is EMPTY:  # nothing was said: right where the model has a default for each field, if any
+        value = {}
+    if isinstance(value, BaseModel) and not isinstance(value, model):
+        raise InvalidPayloadError(where, f"expected a {model.__name__}, got a {type(value).__name__}.")
+    try:
+        instance = value if isinstance(value, model) else model.model_validate(value)
+        document = _dump(instance, where)
+        model.model_validate_json(document)
+    except ValidationError as error:
+        field, reason = first_fault(error)
+        raise InvalidPayloadError(_join(where, field), reason) from None
+    if not document.startswith(b"{"):
+        raise InvalidPayloadError(where, "the protocol carries JSON objects, and this model makes something else.")
+    return document
+
+
+def to_object(value: object, model: type[BaseModel], where: str) -> dict[str, Any]:
+    """Return `value` as a JSON object in Python's own types; see `to_document`."""
+    return from_json(to_document(value, model, where))
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """Return the path of the first wrong field, such as `sizes[0].width`, and what is wrong with it."""
+    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return _path(fault["loc"]), fault["msg"]
+
+
+def _dump(instance: BaseModel, where: str) -> bytes:
+    def dump(fields: set[str] | None = None) -> bytes:
+        text = instance.model_dump_json(include=fields, by_alias=True, round_trip=True, warnings="none")
+        return text.encode()
+
+    try:
+        return dump()
+    except (PydanticSerializationError, UnicodeError) as error:
+        reason = str(error)
+    for name in type(instance).model_fields:
+        try:
+            dump({name})
+        except (PydanticSerializationError, UnicodeError) as error:
+            raise InvalidPayloadError(_join(where, name), str(error)) from None
+    raise InvalidPayloadError(where, reason)
+
+
+def _path(location: Sequence[str | int]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return path.removeprefix(".")
+
+
+def _join(where: str, field: str) -> str:
+    return f"{where}.{field}" if field else where

@@ -1,0 +1,77 @@
+"""Telling the manager what became of a task, so that repeating it does no harm."""
+
+import time
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+import structlog
+
+from jobnik_sdk import metrics, retries, trace
+from jobnik_sdk.client import JobnikClient, read_one
+from jobnik_sdk.definitions import Empty, TaskStatus
+from jobnik_sdk.entities import ClaimedTask, Task
+from jobnik_sdk.errors import IllegalTransitionError, ManagerFailureError, UnreachableError
+
+Outcome = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
+
+_PASSING: Final = (UnreachableError, ManagerFailureError)
+_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+
+
+async def report(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outcome, delays: Iterator[float]) -> None:
+    """Report `outcome` until it is accepted, refused for good, or `delays` (seconds between tries) are used up.
+
+    An answer may be lost after the manager has acted. So before a report is repeated, and where it is refused as an
+    illegal move, the task is read: if it already is what was to be said, that is success. Without this, a FAILED said
+    twice could burn an attempt of the next worker.
+
+    Raises:
+        UnreachableError, ManagerFailureError: `delays` are used up; a later report may still be accepted.
+        AnswerError: the report was refused for good.
+    """
+    started = time.perf_counter()
+    result = "failure"
+    try:
+        await _repeat(client, task, outcome, delays)
+        result = "success"
+    finally:
+        metrics.UPDATE_DURATION.labels(task.stage_type, outcome).observe(time.perf_counter() - started)
+        metrics.UPDATES.labels(task.stage_type, outcome, result).inc()
+
+
+async def _repeat(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outcome, delays: Iterator[float]) -> None:
+    repeated = False
+    while True:
+        try:
+            if not (repeated and await _is_known(client, task, outcome)):
+                await _say(client, task, outcome)
+        except _PASSING as failure:
+            delay = next(delays, None)
+            if delay is None:
+                raise
+            _log.warning("report not delivered yet", task_id=str(task.id), status=outcome, reason=str(failure))
+            await retries.pause(failure, "PUT", delay)
+            repeated = True
+        else:
+            return
+
+
+async def _say(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outcome) -> None:
+    path, traceparent = f"/v1/tasks/{task.id}/status", _traceparent(task)
+    try:
+        await client.request("PUT", path, json={"status": outcome}, traceparent=traceparent, retry=False)
+    except IllegalTransitionError:
+        if not await _is_known(client, task, outcome):
+            raise
+
+
+async def _is_known(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outcome) -> bool:
+    answer = await client.request("GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False)
+    current = read_one(Task[Empty, Empty], answer)
+    if outcome is TaskStatus.COMPLETED:
+        return current.status is TaskStatus.COMPLETED
+    return current.attempts > task.attempts
+
+
+def _traceparent(task: ClaimedTask[Any, Any]) -> str:
+    return trace.current() or trace.child_of(task.traceparent)

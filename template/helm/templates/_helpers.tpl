@@ -1,0 +1,57 @@
+{{- define "worker.name" -}}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
+{{- $name | trunc 53 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "worker.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: worker
+{{- end }}
+
+{{- define "worker.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- end }}
+
+{{- define "worker.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
+{{- define "worker.environment" -}}
+JOBNIK_BASE_URL: {{ .Values.env.jobnik.baseUrl | quote }}
+WORKER_CONCURRENCY: {{ .Values.env.worker.concurrency | quote }}
+WORKER_RETRY_INITIAL_DELAY_MS: {{ .Values.env.worker.retryInitialDelayMs | int64 | quote }}
+WORKER_RETRY_MAX_DELAY_MS: {{ .Values.env.worker.retryMaxDelayMs | int64 | quote }}
+LOG_LEVEL: {{ .Values.env.logLevel | quote }}
+{{- range $name, $value := .Values.env.extra }}
+{{ $name }}: {{ $value | quote }}
+{{- end }}
+{{- end }}
+
+{{/* What the "restricted" pod security standard asks for. No user id: OpenShift gives one, elsewhere the image does. */}}
+{{- define "worker.podSecurity" -}}
+automountServiceAccountToken: false
+enableServiceLinks: false
+serviceAccountName: {{ include "worker.name" . }}
+securityContext:
+  runAsNonRoot: true
+  seccompProfile:
+    type: RuntimeDefault
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "worker.containerSecurity" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end }}

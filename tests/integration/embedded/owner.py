@@ -1,0 +1,28 @@
+"""A stand-in for a manager: starts an embedded PostgreSQL, prints its URL, and waits until stdin ends or it is killed.
+
+Usage: owner.py DATA_DIR [USER]. With USER it becomes that user first, after all imports: Python itself may lie in a
+folder that is closed to USER.
+"""
+
+import os
+import pwd
+import sys
+from pathlib import Path
+
+from reference_manager.embedded import EmbeddedPostgres
+
+
+def become(user: str) -> None:
+    """Turn from root into a normal user, for good."""
+    account = pwd.getpwnam(user)
+    os.setgroups([])
+    os.setgid(account.pw_gid)
+    os.setuid(account.pw_uid)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        become(sys.argv[2])
+    with EmbeddedPostgres(Path(sys.argv[1])) as server:
+        print(server.url, flush=True)  # noqa: T201 - its answer to the test
+        sys.stdin.read()

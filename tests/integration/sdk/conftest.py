@@ -1,0 +1,32 @@
+"""Producers and consumers on the real manager, each test with a stage type of its own."""
+
+from collections.abc import AsyncIterator
+from uuid import uuid4
+
+import pytest
+from jobnik_sdk import Consumer, JobnikClient, Producer
+
+
+@pytest.fixture
+async def client(manager_url: str) -> AsyncIterator[JobnikClient]:
+    """A client of the manager."""
+    async with JobnikClient(manager_url) as client:
+        yield client
+
+
+@pytest.fixture
+def producer(client: JobnikClient) -> Producer:
+    """A producer on the manager."""
+    return Producer(client)
+
+
+@pytest.fixture
+def consumer(client: JobnikClient) -> Consumer:
+    """A consumer on the manager."""
+    return Consumer(client)
+
+
+@pytest.fixture
+def own_name() -> str:
+    """A name for a job or stage type that no other test uses."""
+    return f"sdk-{uuid4()}"

@@ -1,0 +1,118 @@
+"""A consumer against the real manager, also over a line that loses answers."""
+
+import httpx
+import pytest
+from jobnik_sdk import Consumer, JobnikClient, JobStatus, JobType, Priority, Producer, StageType, TaskStatus, errors
+from pydantic import BaseModel
+from typing_extensions import override
+
+
+class Picture(BaseModel):
+    """A task's data."""
+
+    source: str
+
+
+plain = JobType("plain")
+
+
+class LossyTransport(httpx.AsyncHTTPTransport):
+    """Delivers each request, and loses the answer to the first PUT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lost = 0
+
+    @override
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await super().handle_async_request(request)
+        if request.method == "PUT" and not self.lost:
+            self.lost += 1
+            await response.aread()
+            raise httpx.ReadError("the answer was lost")
+        return response
+
+
+async def _stage_of(producer: Producer, stage_type: StageType[Picture], *sources: str) -> None:
+    job = await producer.create_job(plain)
+    stage = await producer.create_stage(job, stage_type)
+    await producer.create_tasks(stage, stage_type, [Picture(source=source) for source in sources])
+
+
+async def test_tasks_are_claimed_once_and_in_order(producer: Producer, consumer: Consumer, own_name: str) -> None:
+    """Higher priority first, then oldest first, then nothing."""
+    stage_type = StageType(own_name, task=Picture)
+    await _stage_of(producer, stage_type, "a", "b")
+    urgent = await producer.create_job(plain, priority=Priority.HIGH)
+    stage = await producer.create_stage(urgent, stage_type)
+    await producer.create_tasks(stage, stage_type, [Picture(source="urgent")])
+    claimed = [await consumer.claim(stage_type) for _ in range(4)]
+    assert [task.data.source if task is not None else None for task in claimed] == ["urgent", "a", "b", None]
+
+
+async def test_failed_attempt_is_tried_again_until_none_is_left(
+    producer: Producer, consumer: Consumer, own_name: str
+) -> None:
+    """Three failures make a failed task, stage and job."""
+    stage_type = StageType(own_name, task=Picture)
+    job = await producer.create_job(plain)
+    stage = await producer.create_stage(job, stage_type)
+    await producer.create_tasks(stage, stage_type, [Picture(source="a")])
+    for attempt in (1, 2, 3):
+        task = await consumer.claim(stage_type)
+        assert task is not None
+        assert task.attempt == attempt
+        await consumer.fail(task)
+    assert [task.status for task in await producer.get_tasks(stage, stage_type)] == [TaskStatus.FAILED]
+    assert (await producer.get_job(job, plain)).status is JobStatus.FAILED
+
+
+async def test_twice_is_as_once(producer: Producer, consumer: Consumer, own_name: str) -> None:
+    """The same report again is success; another one is refused."""
+    stage_type = StageType(own_name, task=Picture)
+    await _stage_of(producer, stage_type, "a", "b")
+    completed, failed = await consumer.claim(stage_type), await consumer.claim(stage_type)
+    assert completed is not None
+    assert failed is not None
+    await consumer.complete(completed)
+    await consumer.complete(completed)
+    with pytest.raises(errors.IllegalTransitionError):
+        await consumer.fail(completed)
+    await consumer.fail(failed)
+    await consumer.fail(failed)
+    again = await consumer.claim(stage_type)
+    assert again is not None
+    assert again.attempt == 2
+
+
+async def test_lost_answers_to_reports_do_no_harm(
+    manager_url: str, producer: Producer, consumer: Consumer, own_name: str
+) -> None:
+    """A report that arrived although its answer was lost counts once."""
+    stage_type = StageType(own_name, task=Picture)
+    await _stage_of(producer, stage_type, "a")
+    for attempt, say in ((1, Consumer.fail), (2, Consumer.complete)):
+        transport = LossyTransport()
+        async with JobnikClient(manager_url, transport=transport) as client:
+            task = await consumer.claim(stage_type)
+            assert task is not None
+            assert task.attempt == attempt
+            await say(Consumer(client), task)
+        assert transport.lost == 1
+    assert await consumer.claim(stage_type) is None
+
+
+async def test_task_that_does_not_fit_can_be_failed(producer: Producer, consumer: Consumer, own_name: str) -> None:
+    """Producer and worker that disagree about a field do not strand the task."""
+
+    class Older(BaseModel):
+        name: str
+
+    older, newer = StageType(own_name, task=Older), StageType(own_name, task=Picture)
+    job = await producer.create_job(plain)
+    stage = await producer.create_stage(job, older)
+    await producer.create_tasks(stage, older, [Older(name="a")])
+    with pytest.raises(errors.UnreadableTaskError, match=r"^data\.source: Field required") as caught:
+        await consumer.claim(newer)
+    await consumer.fail(caught.value.task)
+    assert [task.status for task in await producer.get_tasks(stage, older)] == [TaskStatus.RETRIED]

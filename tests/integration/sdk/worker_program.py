@@ -1,0 +1,63 @@
+"""A worker process for tests: each task says what its handler is to do."""
+
+import os
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from jobnik_sdk import HandlerStyle, JobnikClient, StageType, TaskContext, Worker, run
+from jobnik_sdk.logging import configure_logging
+from jobnik_sdk.settings import JobnikSettings, LogSettings, ProbeSettings
+from pydantic import BaseModel
+
+
+class Order(BaseModel):
+    """What a handler does: it writes its process id to `begun`, waits for `go` to exist, then does `then`."""
+
+    begun: Path
+    go: Path | None = None
+    then: str = "return"
+
+
+class PeculiarError(Exception):
+    """An exception that cannot be unpickled."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def obey(order: Order, context: TaskContext) -> None:
+    """Follow an order."""
+    order.begun.write_text(str(os.getpid()))
+    while order.go is not None and not order.go.exists():
+        time.sleep(0.01)
+    match order.then:
+        case "die":
+            os._exit(7)
+        case "raise":
+            raise PeculiarError("very", "peculiar")
+        case _:
+            context.logger.info("obeyed")
+
+
+async def obey_blocking(order: Order, context: TaskContext) -> None:
+    """Follow an order on the event loop, which it blocks."""
+    obey(order, context)
+
+
+def _main(stage_type_name: str, style: HandlerStyle) -> int:
+    configure_logging(LogSettings().level)
+    client = JobnikClient(JobnikSettings.model_validate({}).base_url)
+    stage_type = StageType(stage_type_name, task=Order)
+    soon = timedelta(milliseconds=20)
+    if style is HandlerStyle.ASYNC:
+        worker = Worker(client, stage_type, obey_blocking, poll_max_delay=soon)
+    else:
+        worker = Worker(client, stage_type, obey, style=style, concurrency=2, poll_max_delay=soon)
+    probes = ProbeSettings()
+    return run(worker, probe_host=probes.host, probe_port=probes.port)
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main(sys.argv[1], HandlerStyle(sys.argv[2])))

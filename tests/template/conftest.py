@@ -1,0 +1,73 @@
+"""The template as it lies here, uncommitted changes included, and projects that were rendered from it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import copier
+import pytest
+
+from tools.helm import find_helm
+from tools.snapshot import take_snapshot
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a repository whose newest commit is this working tree."""
+    destination = tmp_path_factory.mktemp("template")
+    take_snapshot(destination)
+    return destination
+
+
+@pytest.fixture
+def render(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Give a function that renders a project from answers, `service_name` unless they say otherwise."""
+    # Copier keeps a mirror of every URL, and these templates are gone tomorrow.
+    monkeypatch.setenv("COPIER_CACHE_DIR", str(tmp_path / "mirrors"))
+
+    def render_project(source: str | Path = template, **answers: object) -> Path:
+        destination = tmp_path / "project"
+        data = {"service_name": "thumbnail-worker", **answers}
+        copier.run_copy(str(source), destination, data=data, defaults=True, quiet=True, unsafe=False)
+        return destination
+
+    return render_project
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """Give a helm that runs."""
+    return find_helm()
+
+
+@pytest.fixture(scope="session")
+def tool() -> Callable[..., str]:
+    """Give a function that runs a program in a folder and returns what it printed; an error of its is the test's."""
+
+    def run(*command: str | Path, cwd: Path, **environment: str) -> str:
+        # This environment's own variables would make uv act on it instead of on the rendered project's.
+        inherited = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "UV_FROZEN"}}
+        # The uv that runs these tests may be one that the Makefile brought, which is not on PATH.
+        if uv := os.environ.get("UV"):
+            inherited["PATH"] = f"{Path(uv).parent}{os.pathsep}{inherited['PATH']}"
+        result = subprocess.run(
+            [str(part) for part in command],
+            cwd=cwd,
+            env=inherited | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, f"{command} in {cwd}\n{result.stdout}"
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def own() -> Path:
+    """Give the folder of the commands that this environment brings: ruff, hadolint and so on."""
+    return Path(sys.executable).parent

@@ -1,0 +1,153 @@
+"""The chart: it renders with its defaults and with every option on, and says no to what it does not know."""
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+EVERYTHING: dict[str, Any] = {
+    "image": {"tag": "1.2.3", "pullPolicy": "Always", "pullSecrets": ["registry"]},
+    "env": {
+        "jobnik": {"baseUrl": "https://manager.example.com/jobnik"},
+        "worker": {"concurrency": 8, "retryInitialDelayMs": 500, "retryMaxDelayMs": 3_600_000},
+        "logLevel": "DEBUG",
+        "extra": {"THUMBNAIL_QUALITY": "90"},
+    },
+    "secrets": ["storage"],
+    "drainSeconds": 300,
+    "resources": {"cpu": 1, "memory": "1Gi"},
+    "autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 10, "cpuPercent": 60},
+    "podDisruptionBudget": {"enabled": True, "maxUnavailable": "25%"},
+    "networkPolicy": {
+        "enabled": True,
+        "manager": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+        "extraEgress": [{"ports": [{"port": 9000}]}],
+    },
+    "podMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
+    "volumes": [{"name": "pictures", "persistentVolumeClaim": {"claimName": "pictures"}}],
+    "volumeMounts": [{"name": "pictures", "mountPath": "/pictures"}],
+    "nodeSelector": {"kubernetes.io/os": "linux"},
+    "tolerations": [{"key": "workers", "operator": "Exists"}],
+    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
+}
+
+Manifests = dict[str, dict[str, Any]]
+Template = Callable[[dict[str, Any]], Manifests]
+
+
+@pytest.fixture
+def chart(render: Callable[..., Path]) -> Path:
+    """Render a project and give its chart."""
+    return render() / "helm"
+
+
+@pytest.fixture
+def manifests(chart: Path, helm: Path, own: Path, tool: Callable[..., str]) -> Template:
+    """Give a function from values to manifests by kind, each accepted by lint and by Kubernetes' own schemas."""
+
+    def rendered(values: dict[str, Any]) -> Manifests:
+        (chart / "given.yaml").write_text(yaml.safe_dump(values))
+        tool(helm, "lint", "--strict", ".", "--values", "given.yaml", cwd=chart)
+        text = tool(helm, "template", "release", ".", "--values", "given.yaml", cwd=chart)
+        (chart / "rendered.yml").write_text(text)
+        tool(own / "kubernetes-validate", "--strict", "rendered.yml", cwd=chart)
+        return {document["kind"]: document for document in yaml.safe_load_all(text)}
+
+    return rendered
+
+
+def test_the_defaults_render(manifests: Template) -> None:
+    """Nothing has to be set for a chart that Kubernetes accepts."""
+    rendered = manifests({})
+
+    assert set(rendered) == {"ConfigMap", "Deployment", "Pod", "PodDisruptionBudget", "ServiceAccount"}
+    assert rendered["Deployment"]["spec"]["replicas"] == 1
+    assert rendered["ConfigMap"]["data"] == {
+        "JOBNIK_BASE_URL": "http://jobnik-manager:8080",
+        "WORKER_CONCURRENCY": "1",
+        "WORKER_RETRY_INITIAL_DELAY_MS": "1000",
+        "WORKER_RETRY_MAX_DELAY_MS": "60000",
+        "LOG_LEVEL": "INFO",
+    }
+
+
+def test_every_option_renders(manifests: Template) -> None:
+    """All options work together, and each reaches its place."""
+    rendered = manifests(EVERYTHING)
+    pod = rendered["Deployment"]["spec"]["template"]["spec"]
+
+    assert {"HorizontalPodAutoscaler", "NetworkPolicy", "PodMonitor"} < set(rendered)
+    assert rendered["ConfigMap"]["data"]["WORKER_RETRY_MAX_DELAY_MS"] == "3600000"
+    assert rendered["ConfigMap"]["data"]["THUMBNAIL_QUALITY"] == "90"
+    assert pod["containers"][0]["image"].endswith(":1.2.3")
+    assert pod["imagePullSecrets"] == [{"name": "registry"}]
+    assert pod["nodeSelector"] == EVERYTHING["nodeSelector"]
+    assert rendered["NetworkPolicy"]["spec"]["egress"][1] == {
+        "ports": [{"port": 443}],
+        "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
+    }
+
+
+def test_an_autoscaler_decides_on_the_replicas_alone(manifests: Template) -> None:
+    """With autoscaling on, a new release leaves the number of pods as it is."""
+    assert "replicas" not in manifests({"autoscaling": {"enabled": True}})["Deployment"]["spec"]
+
+
+def test_the_grace_period_follows_the_drain_time(manifests: Template) -> None:
+    """A pod is ended 15 s after its tasks should have been."""
+    pod = manifests({"drainSeconds": 100})["Deployment"]["spec"]["template"]["spec"]
+
+    assert pod["terminationGracePeriodSeconds"] == 115
+
+
+def test_another_setting_makes_other_pods(manifests: Template) -> None:
+    """The settings' checksum is in the pods, which a changed ConfigMap alone would not restart."""
+    checksums = {
+        manifests(values)["Deployment"]["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+        for values in ({}, {"env": {"extra": {"NAME": "value"}}})
+    }
+
+    assert len(checksums) == 2
+
+
+@pytest.mark.parametrize("kind", ["Deployment", "Pod"])
+def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
+    """Each pod passes the "restricted" security standard, has a read-only root, no token and no fixed user."""
+    manifest = manifests(EVERYTHING)[kind]
+    pod = manifest["spec"]["template"]["spec"] if kind == "Deployment" else manifest["spec"]
+
+    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    assert pod["automountServiceAccountToken"] is False
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        resources = container["resources"]
+        assert resources["limits"] == {"memory": resources["requests"]["memory"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"replica": 2}, "'replica' not allowed"),
+        ({"env": {"jobnik": {"baseURL": "http://manager"}}}, "'baseURL' not allowed"),
+        ({"env": {"jobnik": {"baseUrl": "manager:8080"}}}, "/env/jobnik/baseUrl"),
+        ({"env": {"worker": {"concurrency": 0}}}, "/env/worker/concurrency"),
+        ({"env": {"extra": {"PORT": 8080}}}, "/env/extra/PORT"),
+        ({"autoscaling": {"enabled": "yes"}}, "/autoscaling/enabled"),
+    ],
+)
+def test_a_wrong_value_is_refused(chart: Path, helm: Path, values: dict[str, Any], complaint: str) -> None:
+    """A misspelt name or a value of the wrong kind is named, and nothing is rendered."""
+    command = [str(helm), "template", "release", ".", "--values", "-"]
+    result = subprocess.run(
+        command, cwd=chart, input=yaml.safe_dump(values), capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode != 0
+    assert complaint in result.stderr

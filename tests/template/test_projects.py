@@ -1,0 +1,69 @@
+"""Rendered projects that are really installed and run: their own tests, with a real manager, their lint and types."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import copier
+import pytest
+
+Tool = Callable[..., str]
+
+INSTALLATION = 180
+"""Seconds: building SDK and manager and installing them with all they need takes long where caches are cold."""
+
+
+@pytest.fixture(scope="session")
+def installed(template: Path, tmp_path_factory: pytest.TempPathFactory, tool: Tool) -> Path:
+    """Give a project with the example, its environment installed from the template's own repository."""
+    project = tmp_path_factory.mktemp("installed") / "project"
+    copier.run_copy(str(template), project, data={"service_name": "thumbnail-worker"}, defaults=True, quiet=True)
+    tool("uv", "sync", "--quiet", cwd=project)
+    return project
+
+
+@pytest.mark.timeout(INSTALLATION)
+def test_a_rendered_project_is_green_at_once(installed: Path, tool: Tool) -> None:
+    """The words of its Makefile pass: tests with a real manager, style, format and strict types."""
+    tool("make", "lint", cwd=installed)
+    assert " passed" in tool("make", "test", cwd=installed)
+
+
+@pytest.mark.timeout(INSTALLATION)
+@pytest.mark.parametrize(("handler_style", "example"), [("async", False), ("thread", True), ("process", True)])
+def test_every_style_passes_its_own_tests(
+    render: Callable[..., Path],
+    installed: Path,
+    tool: Tool,
+    handler_style: str,
+    example: bool,  # noqa: FBT001 - pytest passes it by name
+) -> None:
+    """Each style, and a project without the example, passes its strict types and its own tests with a real manager."""
+    project = render(handler_style=handler_style, example=example)
+    # The dependencies are the installed project's: what differs is the code, which is found first.
+    python = installed / ".venv" / "bin" / "python"
+
+    tool(installed / ".venv" / "bin" / "pyright", "--pythonpath", python, cwd=project)
+    tool(python, "-m", "pytest", cwd=project, PYTHONPATH=str(project / "src"))
+
+
+@pytest.mark.timeout(INSTALLATION)
+def test_an_index_serves_as_well(render: Callable[..., Path], template: Path, tmp_path: Path, tool: Tool) -> None:
+    """With sdk_source=index the worker installs as its image does: locked, from wheels, with the SDK alone."""
+    wheels = tmp_path / "wheels"
+    tool("uv", "build", "--quiet", "--all-packages", "--wheel", "--out-dir", wheels, cwd=template)
+    project = render(sdk_source="index", example=False)
+
+    tool("uv", "lock", "--quiet", cwd=project, UV_FIND_LINKS=str(wheels))
+    tool("uv", "sync", "--quiet", "--locked", "--no-dev", "--no-editable", cwd=project, UV_FIND_LINKS=str(wheels))
+
+    listed = tool("uv", "pip", "list", cwd=project)
+    assert "jobnik-sdk" in listed
+    assert "jobnik-reference-manager" not in listed
+    sdk = next(
+        package
+        for package in tomllib.loads((project / "uv.lock").read_text())["package"]
+        if package["name"] == "jobnik-sdk"
+    )
+    assert "git" not in sdk["source"]
+    tool(project / ".venv" / "bin" / "python", "-c", "import thumbnail_worker.container", cwd=tmp_path)

@@ -1,0 +1,115 @@
+"""What every combination of answers renders: clean files, already formatted, that their tools accept."""
+
+import json
+import tomllib
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CHOICES: dict[str, tuple[str | bool, ...]] = {
+    "handler_style": ("async", "thread", "process"),
+    "deploy": ("helm", "none"),
+    "ci": ("github", "gitlab", "none"),
+    "example": (True, False),
+}
+COMBINATIONS = [dict(zip(CHOICES, answers, strict=True)) for answers in product(*CHOICES.values())]
+MOST_FILES = 35
+
+# As long as answers may be, so that no line of a rendered file gets too long for its formatter.
+LONGEST = {
+    "service_name": "w" * 40,
+    "description": "It's #1: naïve & <fast>, 100 %! ".ljust(100, "d"),
+    "stage_type": "s" * 50,
+}
+
+
+def files_of(project: Path) -> dict[str, str]:
+    """Read all files of a project, by their path within it."""
+    return {str(path.relative_to(project)): path.read_text() for path in project.rglob("*") if path.is_file()}
+
+
+def check(project: Path, tool: Callable[..., str], own: Path) -> None:
+    """Check the project's files as text, as data and with ruff."""
+    files = files_of(project)
+    assert len(files) <= MOST_FILES
+    for name, text in files.items():
+        assert text.endswith("\n")
+        assert not text.endswith("\n\n"), f"{name} ends with an empty line"
+        if not name.startswith("helm/templates/"):
+            assert not any(braces in text for braces in ("{{", "{%", "{#")), f"{name} has unrendered braces"
+            check_syntax(name, text)
+    tool(own / "ruff", "check", "--no-cache", ".", cwd=project)
+    tool(own / "ruff", "format", "--no-cache", "--diff", ".", cwd=project)
+
+
+def check_syntax(name: str, text: str) -> None:
+    """Parse a file that is data."""
+    match Path(name).suffix:
+        case ".toml":
+            tomllib.loads(text)
+        case ".json":
+            json.loads(text)
+        case ".yml" | ".yaml":
+            yaml.safe_load(text)
+        case _:
+            pass
+
+
+@pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: "-".join(map(str, answers.values())))
+def test_every_combination_is_clean(
+    render: Callable[..., Path], tool: Callable[..., str], own: Path, answers: dict[str, str | bool]
+) -> None:
+    """Whatever is answered, the files hold what was asked for and nothing else, and need no touch."""
+    project = render(**answers)
+
+    check(project, tool, own)
+    assert (project / "helm").exists() == (answers["deploy"] == "helm")
+    assert ("helm" in (project / "Makefile").read_text()) == (answers["deploy"] == "helm")
+    assert (project / ".github").exists() == (answers["ci"] == "github")
+    assert (project / ".gitlab-ci.yml").exists() == (answers["ci"] == "gitlab")
+    words = "".join(files_of(project).values()).lower()
+    assert ("thumbnail_quality" in words) == ("pillow" in words) == answers["example"]
+
+
+@pytest.mark.parametrize("example", [True, False])
+@pytest.mark.parametrize("handler_style", ["async", "thread", "process"])
+def test_the_longest_answers_fit(
+    render: Callable[..., Path],
+    tool: Callable[..., str],
+    own: Path,
+    handler_style: str,
+    example: bool,  # noqa: FBT001 - pytest passes it by name
+) -> None:
+    """Answers of the greatest length leave the code formatted."""
+    check(render(handler_style=handler_style, example=example, **LONGEST), tool, own)
+
+
+@pytest.mark.parametrize("sdk_source", ["git", "index"])
+def test_the_dockerfile_has_no_findings(
+    render: Callable[..., Path], tool: Callable[..., str], own: Path, sdk_source: str
+) -> None:
+    """Hadolint accepts the Dockerfile as it is, with nothing ignored."""
+    project = render(sdk_source=sdk_source)
+
+    assert "hadolint" not in (project / "Dockerfile").read_text()
+    tool(own / "hadolint", "Dockerfile", cwd=project)
+
+
+def test_make_alone_lists_the_words(render: Callable[..., Path], tool: Callable[..., str]) -> None:
+    """A newcomer who types `make` sees every word, and `chart` only where there is a chart."""
+    words = ["help", "dev", "test", "lint", "image", "chart"]
+
+    listed = tool("make", cwd=render())
+
+    assert [line.split()[1] for line in listed.splitlines()] == words
+
+
+def test_file_names_fit_for_windows() -> None:
+    """No name in the template has a character that Windows forbids, nor a dot or a space at its end."""
+    for path in (ROOT / "template").rglob("*"):
+        assert not set('<>:"|?*\\') & set(path.name), path
+        assert path.name == path.name.rstrip(". "), path

@@ -1,0 +1,74 @@
+"""Where a rendered project takes SDK and manager from."""
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+QUESTIONS: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text())
+
+
+def worked_out(name: str, **recorded: str) -> str:
+    """Work a hidden value out as Copier does, from what it recorded."""
+    # Copier renders plain text, and the extension is the one that it loads by itself.
+    environment = jinja2.Environment(  # noqa: S701
+        extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]
+    )
+    return environment.from_string(QUESTIONS[name]["default"]).render(_copier_answers=recorded)
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("/srv/jobnik", "file:///srv/jobnik"),
+        (r"C:\src\jobnik", "file:///C:/src/jobnik"),
+        ("git+file:///srv/jobnik", "file:///srv/jobnik"),
+        ("file:///srv/jobnik.git", "file:///srv/jobnik.git"),
+        ("gh:owner/jobnik", "https://github.com/owner/jobnik.git"),
+        ("gh:owner/jobnik.git", "https://github.com/owner/jobnik.git"),
+        ("gl:group/sub/jobnik", "https://gitlab.com/group/sub/jobnik.git"),
+        ("https://github.com/owner/jobnik", "https://github.com/owner/jobnik"),
+        ("git+https://example.com/jobnik", "https://example.com/jobnik"),
+        ("git@example.com:owner/jobnik.git", "ssh://git@example.com/owner/jobnik.git"),
+        ("git+ssh://git@example.com/jobnik", "ssh://git@example.com/jobnik"),
+    ],
+)
+def test_the_templates_address_becomes_a_url(given: str, url: str) -> None:
+    """Copier takes paths and shortcuts, uv takes URLs."""
+    assert worked_out("jobnik_repository", _src_path=given) == url
+
+
+@pytest.mark.parametrize(
+    ("recorded", "revision"),
+    [("0a1b2c3", "0a1b2c3"), ("v1.2.0", "v1.2.0"), ("v1.2.0-3-g0a1b2c3", "0a1b2c3"), ("v1.0-rc-1", "v1.0-rc-1")],
+)
+def test_the_templates_version_becomes_a_revision(recorded: str, revision: str) -> None:
+    """A tag stays a tag; of a commit past a tag the hash is taken."""
+    assert worked_out("jobnik_revision", _commit=recorded) == revision
+
+
+@pytest.mark.parametrize("prefix", ["", "git+file://"])
+def test_both_come_from_the_templates_own_commit(
+    render: Callable[..., Path], template: Path, tool: Callable[..., str], prefix: str
+) -> None:
+    """SDK and manager are pinned to the commit that the project was rendered from."""
+    commit = tool("git", "rev-parse", "--short", "HEAD", cwd=template).strip()
+    project = render(f"{prefix}{template}")
+
+    assert tomllib.loads((project / "pyproject.toml").read_text())["tool"]["uv"]["sources"] == {
+        "jobnik-sdk": {"git": f"file://{template}", "rev": commit, "subdirectory": "sdk"},
+        "jobnik-reference-manager": {"git": f"file://{template}", "rev": commit, "subdirectory": "reference_manager"},
+    }
+
+
+def test_both_come_from_an_index_where_asked_for(render: Callable[..., Path]) -> None:
+    """With sdk_source=index the versions alone are pinned, and the answer is recorded for updates."""
+    project = render(sdk_source="index")
+
+    assert "sources" not in tomllib.loads((project / "pyproject.toml").read_text())["tool"]["uv"]
+    assert yaml.safe_load((project / ".copier-answers.yml").read_text())["sdk_source"] == "index"

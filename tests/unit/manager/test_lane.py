@@ -1,0 +1,76 @@
+"""Natural batching."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from reference_manager.engine.lane import Lane
+
+
+class Work:
+    """Work that stands still until it is let go, and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.started = asyncio.Event()
+
+    async def __call__(self, items: Sequence[int]) -> Sequence[int]:
+        """Run a batch."""
+        self.batches.append(list(items))
+        self.started.set()
+        await self.gate.wait()
+        if 13 in items:
+            raise ValueError("unlucky")
+        return [item * 10 for item in items]
+
+
+async def test_alone_a_caller_waits_for_nobody() -> None:
+    """One item is a batch of its own at once."""
+    work = Work()
+    work.gate.set()
+    lane = Lane(work, 10)
+    assert await lane.submit(1) == 10
+    assert work.batches == [[1]]
+
+
+async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
+    """While a batch is under way the others gather, in their order, up to the limit; each gets its own answer."""
+    work = Work()
+    lane = Lane(work, 3)
+    callers = [asyncio.create_task(lane.submit(item)) for item in range(1)]
+    await work.started.wait()
+    callers += [asyncio.create_task(lane.submit(item)) for item in range(1, 6)]
+    await asyncio.sleep(0)
+    work.gate.set()
+    assert await asyncio.gather(*callers) == [0, 10, 20, 30, 40, 50]
+    assert work.batches == [[0], [1, 2, 3], [4, 5]]
+    assert lane.idle
+
+
+async def test_whoever_has_gone_is_left_out() -> None:
+    """A caller that gives up before its batch begins takes no place in it."""
+    work = Work()
+    lane = Lane(work, 10)
+    first = asyncio.create_task(lane.submit(1))
+    await work.started.wait()
+    gone, stays = asyncio.create_task(lane.submit(2)), asyncio.create_task(lane.submit(3))
+    await asyncio.sleep(0)
+    gone.cancel()
+    work.gate.set()
+    assert await asyncio.gather(first, stays) == [10, 30]
+    assert work.batches == [[1], [3]]
+
+
+async def test_an_error_reaches_its_batch_alone() -> None:
+    """Everybody in the failed batch is told; the next one runs."""
+    work = Work()
+    lane = Lane(work, 10)
+    first = asyncio.create_task(lane.submit(13))
+    await work.started.wait()
+    second = asyncio.create_task(lane.submit(1))
+    await asyncio.sleep(0)
+    work.gate.set()
+    with pytest.raises(ValueError, match="unlucky"):
+        await first
+    assert await second == 10

@@ -1,0 +1,96 @@
+"""A wire that answers as a test says, and retries that do not wait."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from jobnik_sdk import JobnikClient
+
+NOW = "2026-01-01T00:00:00.000Z"
+Answer = httpx.Response | Exception
+
+
+class Wire:
+    """Gives `answers` one after the other and keeps what was sent."""
+
+    def __init__(self) -> None:
+        self.requests: list[httpx.Request] = []
+        self.answers: deque[Answer] = deque()
+        self.client = JobnikClient("http://manager", transport=httpx.MockTransport(self._answer))
+
+    def will_answer(self, *answers: Answer) -> None:
+        """Line up answers."""
+        self.answers.extend(answers)
+
+    @property
+    def sent(self) -> list[str]:
+        """What was sent, as `METHOD path`."""
+        return [f"{request.method} {request.url.path}" for request in self.requests]
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self.answers.popleft()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+async def wire() -> AsyncIterator[Wire]:
+    """A client's other end."""
+    wire = Wire()
+    yield wire
+    await wire.client.aclose()
+    assert not wire.answers, "not every answer was asked for"
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that would have been waited before each repetition; jitter takes the longest wait it may."""
+    waited: list[float] = []
+
+    async def note(seconds: float) -> None:
+        waited.append(seconds)
+
+    def longest(_low: float, high: float) -> float:
+        return high
+
+    monkeypatch.setattr(asyncio, "sleep", note)
+    monkeypatch.setattr(random, "uniform", longest)
+    return waited
+
+
+@pytest.fixture
+def entity() -> Callable[..., dict[str, Any]]:
+    """Return a function that makes the JSON of an entity, with what all of them have."""
+
+    def make(**fields: object) -> dict[str, Any]:
+        return {"id": str(uuid4()), "createdAt": NOW, "updatedAt": NOW, "userMetadata": {}, "data": {}, **fields}
+
+    return make
+
+
+@pytest.fixture
+def task_json(entity: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return a function that makes the JSON of a task in progress."""
+
+    def make(**fields: object) -> dict[str, Any]:
+        common = {"stageId": str(uuid4()), "status": "IN_PROGRESS", "attempts": 0, "maxAttempts": 3}
+        return entity(**{**common, **fields})
+
+    return make
+
+
+@pytest.fixture
+def refusal() -> Callable[[int, str], httpx.Response]:
+    """Return a function that makes an answer in the protocol's error shape."""
+
+    def make(status: int, code: str) -> httpx.Response:
+        return httpx.Response(status, json={"message": "No.", "code": code})
+
+    return make

@@ -1,0 +1,146 @@
+"""Requests, retries and errors on the wire."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import httpx
+import pytest
+from jobnik_sdk import JobnikClient, errors, trace
+
+if TYPE_CHECKING:
+    from tests.unit.sdk.conftest import Wire
+
+_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_passing_troubles_are_retried(status: int, wire: "Wire", pauses: list[float]) -> None:
+    """Three retries, 100 ms before the first, twice as long before each next."""
+    wire.will_answer(*[httpx.Response(status)] * 3, httpx.Response(200, json={}))
+    await wire.client.request("POST", "/v1/jobs", json={})
+    assert pauses == [0.1, 0.2, 0.4]
+
+
+async def test_the_fourth_failure_is_raised(wire: "Wire", pauses: list[float]) -> None:
+    """After three retries the trouble is the caller's."""
+    wire.will_answer(*[httpx.Response(503)] * 4)
+    with pytest.raises(errors.ManagerFailureError) as caught:
+        await wire.client.request("GET", "/v1/jobs")
+    assert caught.value.status == 503
+    assert len(pauses) == 3
+
+
+async def test_refused_connections_are_retried(wire: "Wire", pauses: list[float]) -> None:
+    """What never left is sent again, a POST too."""
+    wire.will_answer(httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.Response(200, json={}))
+    await wire.client.request("POST", "/v1/jobs", json={})
+    assert len(pauses) == 2
+
+
+async def test_unreachable_manager_is_named(wire: "Wire", pauses: list[float]) -> None:
+    """The error says which address did not answer."""
+    wire.will_answer(*[httpx.ConnectError("refused")] * 4)
+    with pytest.raises(errors.UnreachableError, match="http://manager cannot be reached: refused"):
+        await wire.client.request("GET", "/v1/jobs")
+    assert len(pauses) == 3
+
+
+@pytest.mark.parametrize("error", [httpx.ReadError("reset"), httpx.RemoteProtocolError("gone"), httpx.ReadTimeout("")])
+async def test_lost_answer_to_a_post_is_not_repeated(error: Exception, wire: "Wire", pauses: list[float]) -> None:
+    """A second POST might create a second job."""
+    wire.will_answer(error)
+    with pytest.raises(errors.LostAnswerError):
+        await wire.client.request("POST", "/v1/jobs", json={})
+    assert not pauses
+
+
+async def test_lost_answer_to_a_put_is_repeated(wire: "Wire", pauses: list[float]) -> None:
+    """What can be said twice is."""
+    wire.will_answer(httpx.ReadError("reset"), httpx.Response(200, json={}))
+    await wire.client.request("PUT", "/v1/jobs/1/status", json={})
+    assert len(pauses) == 1
+
+
+async def test_retry_after_is_waited_for(wire: "Wire", pauses: list[float]) -> None:
+    """The manager may ask for more time than the backoff would give it."""
+    wire.will_answer(httpx.Response(503, headers={"Retry-After": "7"}), httpx.Response(200, json={}))
+    await wire.client.request("GET", "/v1/jobs")
+    assert pauses == [7.0]
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "VALIDATION_ERROR", errors.InvalidRequestError),
+        (404, "JOB_NOT_FOUND", errors.JobNotFoundError),
+        (404, "STAGE_NOT_FOUND", errors.StageNotFoundError),
+        (404, "TASK_NOT_FOUND", errors.TaskNotFoundError),
+        (400, "JOB_IN_FINITE_STATE", errors.JobFinishedError),
+        (400, "JOB_NOT_IN_FINITE_STATE", errors.JobNotFinishedError),
+        (400, "STAGE_IN_FINITE_STATE", errors.StageFinishedError),
+        (400, "NOT_ALLOWED_TO_ADD_TASKS_TO_IN_PROGRESS_STAGE", errors.StageStartedError),
+        (400, "ILLEGAL_JOB_STATUS_TRANSITION", errors.IllegalTransitionError),
+        (400, "ILLEGAL_STAGE_STATUS_TRANSITION", errors.IllegalTransitionError),
+        (400, "ILLEGAL_TASK_STATUS_TRANSITION", errors.IllegalTransitionError),
+        (409, "TASK_STATUS_UPDATE_FAILED", errors.StatusConflictError),
+        (413, "PAYLOAD_TOO_LARGE", errors.PayloadTooLargeError),
+        (500, "DATABASE_RELATED_ERROR", errors.ManagerFailureError),
+        (500, "UNKNOWN_ERROR", errors.ManagerFailureError),
+        (418, "SOMETHING_NEW", errors.AnswerError),
+    ],
+)
+async def test_refusals_become_errors(
+    status: int,
+    code: str,
+    kind: type[errors.AnswerError],
+    wire: "Wire",
+    refusal: Callable[[int, str], httpx.Response],
+) -> None:
+    """Each code of the protocol has its error, which carries status and code."""
+    wire.will_answer(refusal(status, code))
+    with pytest.raises(errors.AnswerError) as caught:
+        await wire.client.request("GET", "/v1/jobs")
+    assert type(caught.value) is kind
+    assert (caught.value.status, caught.value.code) == (status, code)
+
+
+@pytest.mark.parametrize(
+    "answer", [httpx.Response(404, html="<h1>nginx</h1>"), httpx.Response(302), httpx.Response(401, json=[])]
+)
+async def test_other_servers_are_recognised(answer: httpx.Response, wire: "Wire") -> None:
+    """An answer that is not the protocol's is not taken for a refusal."""
+    wire.will_answer(answer)
+    with pytest.raises(errors.UnexpectedAnswerError):
+        await wire.client.request("GET", "/v1/jobs")
+
+
+async def test_requests_carry_the_current_trace(wire: "Wire") -> None:
+    """An explicit trace comes first, then the current one, then a new one."""
+    wire.will_answer(*[httpx.Response(200, json={})] * 3)
+    with trace.using(_TRACE):
+        await wire.client.request("GET", "/v1/jobs")
+        await wire.client.request("GET", "/v1/jobs", traceparent=_TRACE[:-2] + "00")
+    await wire.client.request("GET", "/v1/jobs")
+    sent = [request.headers["traceparent"] for request in wire.requests]
+    assert sent[:2] == [_TRACE, _TRACE[:-2] + "00"]
+    assert trace.is_valid(sent[2])
+
+
+@pytest.mark.parametrize("base_url", ["", "manager:8080", "ftp://manager", "http://", "http://host:port", "/v1"])
+def test_addresses_that_cannot_work_are_refused(base_url: str) -> None:
+    """A wrong address is found before the first request."""
+    with pytest.raises(errors.ConfigurationError, match="address"):
+        JobnikClient(base_url)
+
+
+async def test_a_base_url_may_have_a_path() -> None:
+    """A manager may live behind a prefix."""
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(str(request.url))
+        return httpx.Response(200, json={})
+
+    async with JobnikClient("https://host/jobnik/", transport=httpx.MockTransport(answer)) as client:
+        await client.request("GET", "/v1/jobs")
+    assert seen == ["https://host/jobnik/v1/jobs"]

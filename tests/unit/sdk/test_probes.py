@@ -1,0 +1,85 @@
+"""Probes and metrics over HTTP."""
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from jobnik_sdk import metrics, probes
+from jobnik_sdk.probes import ProbeServer
+from prometheus_client import REGISTRY
+
+_READY = [False]
+
+_NAMES_OF_THE_PROTOCOL = {
+    "jobnik_sdk_worker_task_duration_seconds",
+    "jobnik_sdk_worker_tasks_completed_total",
+    "jobnik_sdk_worker_tasks_failed_total",
+    "jobnik_sdk_worker_tasks_active",
+    "jobnik_sdk_worker_consecutive_empty_polls",
+    "jobnik_sdk_consumer_dequeue_duration_seconds",
+    "jobnik_sdk_consumer_task_update_duration_seconds",
+    "jobnik_sdk_consumer_task_updates_total",
+    "jobnik_sdk_producer_job_create_duration_seconds",
+    "jobnik_sdk_producer_stage_create_duration_seconds",
+    "jobnik_sdk_producer_task_create_duration_seconds",
+    "jobnik_sdk_producer_operations_total",
+    "jobnik_sdk_http_request_duration_seconds",
+    "jobnik_sdk_http_retries_total",
+    "jobnik_sdk_worker_uptime_seconds",
+    "jobnik_sdk_info",
+    "jobnik_worker_tasks_total",
+    "jobnik_worker_task_duration_seconds",
+    "jobnik_worker_active_tasks",
+    "jobnik_producer_jobs_created_total",
+}
+
+
+@pytest.fixture
+def server() -> Iterator[ProbeServer]:
+    """Probes of a worker that is not ready."""
+    _READY[0] = False
+    with ProbeServer(lambda: _READY[0], host="127.0.0.1", port=0) as server:
+        yield server
+
+
+def _get(server: ProbeServer, path: str) -> httpx.Response:
+    with httpx.Client(verify=False) as client:  # noqa: S501 plain HTTP; reading certificates takes longer than the test
+        return client.get(f"http://127.0.0.1:{server.port}{path}")
+
+
+def test_probes_follow_the_worker(server: ProbeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Startup waits for the event loop, readiness for the worker, liveness for ticks in the last minute."""
+    paths = ("/startupz", "/readyz", "/livez")
+    assert [_get(server, path).status_code for path in paths] == [503, 503, 200]
+    server.tick()
+    _READY[0] = True
+    assert [_get(server, path).status_code for path in paths] == [200, 200, 200]
+    monkeypatch.setattr(probes, "STALLED_AFTER_SECONDS", 0.0)
+    assert [_get(server, path).status_code for path in paths] == [200, 200, 503]
+
+
+def test_unknown_path_is_404(server: ProbeServer) -> None:
+    """Only the probes and the metrics are served; a query does not matter."""
+    assert _get(server, "/").status_code == 404
+    assert _get(server, "/livez?verbose").status_code == 200
+
+
+def test_metrics_have_the_names_of_the_protocol(server: ProbeServer) -> None:
+    """Dashboards find every name that they read."""
+    metrics.announce_stage_type("pictures")
+    text = _get(server, "/metrics").text
+    names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    assert names >= _NAMES_OF_THE_PROTOCOL
+    assert 'jobnik_sdk_worker_tasks_completed_total{stage_type="pictures"} 0.0' in text
+
+
+def test_attempts_are_counted() -> None:
+    """An attempt shows under both families of names."""
+    metrics.attempt_ended("counted", 0.2, None)
+    metrics.attempt_ended("counted", 0.2, "ValueError")
+    read = REGISTRY.get_sample_value
+    of = {"stage_type": "counted"}
+    assert read("jobnik_sdk_worker_tasks_completed_total", of) == 1
+    assert read("jobnik_sdk_worker_tasks_failed_total", of | {"error_type": "ValueError"}) == 1
+    assert read("jobnik_worker_tasks_total", of | {"status": "failed"}) == 1
+    assert read("jobnik_sdk_worker_task_duration_seconds_count", of | {"status": "completed"}) == 1

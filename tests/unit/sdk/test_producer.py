@@ -1,0 +1,192 @@
+"""What a producer sends, and what it refuses to send."""
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from jobnik_sdk import Empty, Job, JobType, NewTask, Priority, Producer, StageType, trace
+from jobnik_sdk.errors import InvalidPayloadError, UnexpectedAnswerError
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from tests.unit.sdk.conftest import Wire
+
+_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+_COUNTS = {"pending": 0, "inProgress": 0, "completed": 0, "failed": 0, "created": 0, "retried": 0, "total": 0}
+Make = Callable[..., dict[str, Any]]
+
+
+class Picture(BaseModel):
+    """A task's data."""
+
+    source: str
+    size: int = 256
+
+
+class Owner(BaseModel):
+    """Metadata."""
+
+    owner: str
+
+
+gallery = JobType("gallery", data=Picture, metadata=Owner)
+plain = JobType("plain")
+thumbnails = StageType("thumbnails", task=Picture, task_metadata=Owner)
+simple = StageType("simple", task=Picture)
+
+
+def _body(request: httpx.Request) -> Any:  # noqa: ANN401 JSON is any
+    return json.loads(request.content)
+
+
+def _job(entity: Make, **fields: object) -> dict[str, Any]:
+    return entity(name="plain", status="PENDING", priority="MEDIUM", percentage=0, **fields)
+
+
+def _stage(entity: Make) -> dict[str, Any]:
+    return entity(jobId=str(uuid4()), type="s", order=1, status="PENDING", percentage=0, summary=_COUNTS)
+
+
+async def test_job_is_sent_with_all_that_it_has(wire: "Wire", entity: Make) -> None:
+    """Name, data, metadata, priority and trace are said in one request, and come back typed."""
+    answer = _job(entity) | {"data": {"source": "a"}, "userMetadata": {"owner": "me"}}
+    wire.will_answer(httpx.Response(201, json=answer))
+    job = await Producer(wire.client).create_job(
+        gallery, Picture(source="a"), metadata=Owner(owner="me"), priority=Priority.HIGH, traceparent=_TRACE
+    )
+    assert job.metadata.owner == "me"
+    assert _body(wire.requests[0]) == {
+        "name": "gallery",
+        "data": {"source": "a", "size": 256},
+        "userMetadata": {"owner": "me"},
+        "priority": "HIGH",
+        "traceparent": _TRACE,
+    }
+    assert wire.requests[0].headers["traceparent"] == _TRACE
+
+
+async def test_each_job_has_a_trace(wire: "Wire", entity: Make) -> None:
+    """A job belongs to the current trace, else to a new one."""
+    wire.will_answer(*[httpx.Response(201, json=_job(entity)) for _ in range(3)])
+    producer = Producer(wire.client)
+    with trace.using(_TRACE):
+        await producer.create_job(plain)
+    await producer.create_job(plain)
+    await producer.create_job(plain)
+    first, second, third = (_body(request)["traceparent"] for request in wire.requests)
+    assert first == _TRACE
+    assert trace.is_valid(second)
+    assert second != third
+
+
+async def test_stages_and_tasks_continue_the_trace(wire: "Wire", entity: Make) -> None:
+    """What is created in a job belongs to its trace; where only an id is known, to the current one."""
+    wire.will_answer(*[httpx.Response(201, json=_stage(entity)) for _ in range(2)], httpx.Response(201, json=[]))
+    producer = Producer(wire.client)
+    job = Job[Empty, Empty].model_validate(_job(entity, traceparent=_TRACE))
+    stage = await producer.create_stage(job, simple, waiting=True)
+    with trace.using(_TRACE):
+        await producer.create_stage(job.id, simple)
+        await producer.create_tasks(stage.id, simple, [Picture(source="a")])
+    bodies = [_body(request) for request in wire.requests]
+    assert [bodies[0]["traceparent"], bodies[1]["traceparent"], bodies[2][0]["traceparent"]] == [_TRACE] * 3
+    assert [bodies[0]["startAsWaiting"], bodies[1]["startAsWaiting"]] == [True, False]
+    assert wire.sent[0] == f"POST /v1/jobs/{job.id}/stage"
+
+
+async def test_tasks_are_sent_in_order(wire: "Wire", task_json: Make) -> None:
+    """Bare data and NewTask may be mixed; attempts are said only where asked for."""
+    wire.will_answer(httpx.Response(201, json=[task_json(data={"source": name}) for name in "ab"]))
+    new = [Picture(source="a"), NewTask(Picture(source="b"), max_attempts=1)]
+    tasks = await Producer(wire.client).create_tasks(uuid4(), simple, new)
+    assert [task.data.source for task in tasks] == ["a", "b"]
+    first, second = _body(wire.requests[0])
+    assert "maxAttempts" not in first
+    assert second["maxAttempts"] == 1
+
+
+_STAGE = UUID(int=1)
+
+
+@pytest.mark.parametrize(
+    ("tasks", "field"),
+    [
+        ([Picture(source="a"), {"size": 1}], "tasks[1].data.source"),
+        ([Owner(owner="me")], "tasks[0].data"),
+        ([NewTask(Picture.model_construct(source="a", size="big"))], "tasks[0].data.size"),
+        ([NewTask(Picture(source="a"), max_attempts=0)], "tasks[0].max_attempts"),
+    ],
+)
+async def test_wrong_tasks_are_not_sent(tasks: list[Any], field: str, wire: "Wire") -> None:
+    """Nothing is sent where one task is wrong, and the error names it."""
+    with pytest.raises(InvalidPayloadError) as caught:
+        await Producer(wire.client).create_tasks(_STAGE, simple, tasks)
+    assert caught.value.field == field
+    assert not wire.requests
+
+
+async def test_missing_metadata_is_not_sent(wire: "Wire") -> None:
+    """Metadata is checked like data, also where it is left out."""
+    tasks: list[Any] = [Picture(source="a")]
+    with pytest.raises(InvalidPayloadError) as caught:
+        await Producer(wire.client).create_tasks(_STAGE, thumbnails, tasks)
+    assert caught.value.field == "tasks[0].metadata.owner"
+    assert not wire.requests
+
+
+async def test_wrong_job_is_not_sent(wire: "Wire") -> None:
+    """A job's data, metadata and trace are checked before anything is sent."""
+    producer = Producer(wire.client)
+    wrong: Any = {"source": 3}
+    with pytest.raises(InvalidPayloadError, match=r"^data\.source: "):
+        await producer.create_job(gallery, wrong, metadata=Owner(owner="me"))
+    with pytest.raises(InvalidPayloadError, match=r"^metadata\.owner: "):
+        await producer.create_job(gallery, Picture(source="a"), metadata=Owner.model_construct())
+    with pytest.raises(InvalidPayloadError, match=r"^traceparent: "):
+        await producer.create_job(plain, traceparent=trace.NO_TRACE)
+    assert not wire.requests
+
+
+async def test_jobs_are_steered(wire: "Wire") -> None:
+    """Each order is one request; a priority that it already has is answered 204."""
+    done = {"code": "JOB_MODIFIED_SUCCESSFULLY"}
+    wire.will_answer(*[httpx.Response(200, json=done) for _ in range(5)], httpx.Response(204))
+    producer, job, stage = Producer(wire.client), UUID(int=1), UUID(int=2)
+    await producer.pause_job(job)
+    await producer.resume_job(job)
+    await producer.abort_job(job)
+    await producer.start_stage(stage)
+    await producer.delete_job(job)
+    await producer.set_priority(job, Priority.LOW)
+    statuses = [_body(request)["status"] for request in wire.requests[:4]]
+    assert statuses == ["PAUSED", "PENDING", "ABORTED", "PENDING"]
+    assert wire.sent[3:] == [
+        f"PUT /v1/stages/{stage}/status",
+        f"DELETE /v1/jobs/{job}",
+        f"PATCH /v1/jobs/{job}/priority",
+    ]
+
+
+async def test_entities_are_read(wire: "Wire", entity: Make, task_json: Make) -> None:
+    """A job, a stage, its summary and its tasks come typed."""
+    wire.will_answer(
+        httpx.Response(200, json=_job(entity)),
+        httpx.Response(200, json=_stage(entity)),
+        httpx.Response(200, json=_COUNTS),
+        httpx.Response(200, json=[task_json(data={"source": "a"})]),
+    )
+    producer = Producer(wire.client)
+    assert (await producer.get_job(_STAGE, plain)).name == "plain"
+    assert (await producer.get_stage(_STAGE, simple)).order == 1
+    assert (await producer.get_summary(_STAGE)).total == 0
+    assert [task.data.source for task in await producer.get_tasks(_STAGE, simple)] == ["a"]
+
+
+async def test_entity_that_does_not_fit_is_named(wire: "Wire", task_json: Make) -> None:
+    """An answer that the definition does not describe is an error with the field in it."""
+    wire.will_answer(httpx.Response(200, json=[task_json(data={"source": "a"}), task_json()]))
+    with pytest.raises(UnexpectedAnswerError, match=r"does not fit at \[1\]\.data\.source: Field required"):
+        await Producer(wire.client).get_tasks(_STAGE, simple)

@@ -1,0 +1,39 @@
+"""Trace context."""
+
+import pytest
+from jobnik_sdk import trace
+
+_SOME = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+
+
+def test_generated_traceparents_are_valid_and_differ() -> None:
+    """Each new trace has an id of its own."""
+    first, second = trace.generate(), trace.generate()
+    assert trace.is_valid(first)
+    assert first != second
+
+
+@pytest.mark.parametrize("text", ["", trace.NO_TRACE, _SOME.upper(), _SOME + "-00", _SOME.replace("00-", "ff-", 1)])
+def test_what_names_no_trace_is_invalid(text: str) -> None:
+    """All zeros and other shapes are told apart from a trace."""
+    assert not trace.is_valid(text)
+
+
+def test_child_stays_in_the_trace() -> None:
+    """A child has the trace id and the flags of its parent, and a span id of its own."""
+    child = trace.child_of(_SOME)
+    assert child[:36] == _SOME[:36]
+    assert child[-2:] == "00"
+    assert child != _SOME
+
+
+def test_child_of_no_trace_begins_one() -> None:
+    """Where there is no trace, work gets one."""
+    assert trace.is_valid(trace.child_of(trace.NO_TRACE))
+
+
+def test_using_holds_within_the_block() -> None:
+    """The current trace ends with its block."""
+    with trace.using(_SOME):
+        assert trace.current() == _SOME
+    assert trace.current() is None

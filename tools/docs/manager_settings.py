@@ -1,0 +1,45 @@
+"""docs/reference/manager-settings.md: every setting of the manager."""
+
+from datetime import timedelta
+
+from pydantic import ByteSize, TypeAdapter
+from pydantic.fields import FieldInfo
+from reference_manager.settings import Settings
+
+from tools.docs.markdown import document, table
+
+_INTRODUCTION = """\
+Each is a flag of `jobnik-manager serve` and an environment variable; the flag wins. Durations are in ISO 8601: `PT5S`
+is five seconds, `PT2M` two minutes. A value that does not fit is refused at the start, by a message that names the flag
+and the variable.
+
+A database URL holds a password: give it by the variable, since everybody on the machine can see a program's flags."""
+
+
+def page() -> str:
+    """The whole page."""
+    rows = (_row(name, field) for name, field in Settings.model_fields.items())
+    return document("The manager's settings", _INTRODUCTION, table(("flag", "variable", "default", "meaning"), rows))
+
+
+def shown(default: object) -> str:
+    """A default as somebody would type it; nothing for one that is not set."""
+    match default:
+        case None:
+            return ""
+        case timedelta():
+            return TypeAdapter(timedelta).dump_python(default, mode="json")
+        case ByteSize():
+            return default.human_readable().replace(".0", "")
+        case _:
+            return str(default)
+
+
+def _row(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
+    default = shown(field.default)
+    return (
+        f"`--{name.replace('_', '-')}`",
+        f"`{Settings.model_config['env_prefix']}{name.upper()}`",  # pyright: ignore[reportTypedDictNotRequiredAccess] - it is set there
+        f"`{default}`" if default else "",
+        field.description or "",
+    )

@@ -1,0 +1,24 @@
+"""docs/reference/openapi.json: the document that the manager serves at /openapi.json."""
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any, cast
+
+import httpx
+from reference_manager.api.app import create_app
+from reference_manager.settings import Settings
+from reference_manager.store.database import Database
+
+
+def page() -> str:
+    """The document as a manager answers it, indented."""
+    return json.dumps(asyncio.run(_document()), indent=2, ensure_ascii=False) + "\n"
+
+
+async def _document() -> dict[str, Any]:
+    nowhere = Database(cast("Any", None), timedelta())  # nothing is read: the document is about the code alone
+    body_limit = Settings.model_fields["body_limit"].default
+    transport = httpx.ASGITransport(create_app(nowhere, body_limit=body_limit))
+    async with httpx.AsyncClient(transport=transport, base_url="http://manager") as client:
+        return (await client.get("/openapi.json")).raise_for_status().json()

@@ -1,0 +1,27 @@
+"""Which files of docs/ are written by a program, and by which."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tools.docs import manager_settings, metrics, openapi, state_machines
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+PAGES: Mapping[Path, Callable[[], str]] = {
+    REFERENCE / "state-machines.md": state_machines.page,
+    REFERENCE / "manager-settings.md": manager_settings.page,
+    REFERENCE / "metrics.md": metrics.page,
+    REFERENCE / "openapi.json": openapi.page,
+}
+"""What each file holds when it is up to date."""
+
+
+def outdated() -> list[Path]:
+    """The files that are missing, or differ from what the code says."""
+    return [file for file, page in PAGES.items() if not file.exists() or file.read_text(encoding="utf-8") != page()]
+
+
+def write() -> None:
+    """Bring every file up to date."""
+    for file, page in PAGES.items():
+        file.write_text(page(), encoding="utf-8")

