@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _leave)
     try:
         if settings.database_url is not None:
-            serve(settings, str(settings.database_url), {})
+            serve(settings, settings.database_url.get_secret_value(), {})
         else:
             _serve_embedded(settings)
     except StartError as error:

@@ -4,8 +4,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field, PostgresDsn
+from pydantic import AfterValidator, ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _postgres_url(url: SecretStr | None) -> SecretStr | None:
+    if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("must begin with postgresql://")
+    return url
 
 
 class Settings(BaseSettings):
@@ -16,7 +22,9 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 8080
     database_url: Annotated[
-        PostgresDsn | None, Field(description="Your PostgreSQL, 15 or later. Without it the embedded one is used.")
+        SecretStr | None,
+        AfterValidator(_postgres_url),
+        Field(description="Your PostgreSQL, 15 or later, as postgresql://…; without it the embedded one is used."),
     ] = None
     data_dir: Annotated[
         Path | None, Field(description="Where the embedded PostgreSQL keeps its data; a folder of yours by default.")

@@ -6,7 +6,7 @@ OpenAPI document, so that there is one place for validation and its messages.
 """
 
 from collections.abc import Awaitable
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -32,23 +32,18 @@ class FastLane:
         """Serve one request."""
         if scope["type"] == "http" and not scope["query_string"]:
             match scope["method"], scope["raw_path"].split(b"/"):
-                case "PATCH", [b"", b"v1", b"stages", stage_type, b"tasks", b"dequeue"]:
-                    name = (
-                        unquote(stage_type.decode("ascii"), errors="strict")
-                        if b"%" in stage_type
-                        else stage_type.decode("ascii")
-                    )
-                    if 0 < len(name) <= LONGEST_TYPE and "\x00" not in name:
-                        return await _respond(self._queue.claim(name), scope, receive, send)
-                case "PUT", [b"", b"v1", b"tasks", task_id, b"status"]:
-                    return await self._report(task_id, scope, receive, send)
+                case "PATCH", [b"", b"v1", b"stages", raw_type, b"tasks", b"dequeue"]:
+                    if stage_type := _stage_type(raw_type):
+                        return await _respond(self._queue.claim(stage_type), scope, receive, send)
+                case "PUT", [b"", b"v1", b"tasks", raw_id, b"status"]:
+                    return await self._report(raw_id, scope, receive, send)
                 case _:
                     pass
         return await self._app(scope, receive, send)
 
     async def _report(self, raw_id: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         message = await receive()
-        report = _well_formed(raw_id, scope, message)
+        report = _task_report(raw_id, scope, message)
         if report is None:
             await self._app(scope, _replaying(message, receive), send)
         else:
@@ -56,14 +51,24 @@ class FastLane:
             await _respond(self._queue.settle(task_id, body.status), scope, receive, send)
 
 
-def _well_formed(raw_id: bytes, scope: Scope, message: Message) -> tuple[UUID, TaskStatusBody] | None:
+def _stage_type(raw: bytes) -> str | None:
+    """A stage type as it stands in the path, or None if anything about it is unusual."""
+    try:
+        name = unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        return None
+    return name if 0 < len(name) <= LONGEST_TYPE and "\x00" not in name else None
+
+
+def _task_report(raw_id: bytes, scope: Scope, message: Message) -> tuple[UUID, TaskStatusBody] | None:
     """The task's id and its outcome, or None if anything about the request is unusual."""
-    if message.get("more_body") or len(message.get("body", b"")) > LONGEST_REPORT:
+    body = message.get("body", b"")
+    if message.get("more_body") or len(body) > LONGEST_REPORT:
         return None
     if (b"content-type", b"application/json") not in scope["headers"]:
         return None
     try:
-        return UUID(raw_id.decode("ascii")), TaskStatusBody.model_validate_json(message["body"])
+        return UUID(raw_id.decode("ascii")), TaskStatusBody.model_validate_json(body)
     except (ValueError, ValidationError):
         return None
 

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 HERE = Path(__file__).parent
@@ -31,7 +32,8 @@ async def migrate(url: str) -> None:
     Raises:
         UnfitDatabaseError: The schema comes from a newer manager, or the server is too old.
     """
-    engine = create_async_engine(make_url(url).set(drivername="postgresql+asyncpg"))
+    # The driver itself connects, so that a URL means the same here and in the pool, sslmode and all.
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})

@@ -48,7 +48,7 @@ BEGIN
 
         RETURN QUERY
         WITH picked AS MATERIALIZED (
-            SELECT ctid, status FROM tasks
+            SELECT id, status FROM tasks
             WHERE stage_id = stage.id AND waiting IS NOT NULL
             ORDER BY waiting
             LIMIT wanted - taken
@@ -60,7 +60,7 @@ BEGIN
             FROM picked HAVING count(*) > 0
         ), claimed AS (
             UPDATE tasks AS task SET status = 'IN_PROGRESS', start_time = now(), updated_at = now()
-            WHERE task.ctid = ANY (ARRAY(SELECT ctid FROM picked))  -- locked, so that they stay where they are
+            FROM picked WHERE task.id = picked.id
             RETURNING task.seq, task_wire(task) AS body
         )
         SELECT body FROM claimed ORDER BY seq;
