@@ -56,7 +56,7 @@ class JobnikClient:
     ) -> None:
         self.base_url = base_url
         self._http = httpx.AsyncClient(
-            base_url=_checked(base_url),
+            base_url=checked_address(base_url),
             timeout=httpx.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
             transport=transport,
             headers={"User-Agent": f"jobnik-sdk/{version('jobnik-sdk')}"},
@@ -125,6 +125,21 @@ class JobnikClient:
         return LostAnswerError(f"The manager at {self.base_url} did not answer: {why}.")
 
 
+def checked_address(base_url: str) -> str:
+    """Return a manager's address as it is.
+
+    Raises:
+        ConfigurationError: it is no http or https address.
+    """
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL as error:
+        raise ConfigurationError(f"The manager's address {base_url!r} cannot be read: {error}.") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise ConfigurationError(f"The manager's address is like http://127.0.0.1:8080, not {base_url!r}.")
+    return base_url
+
+
 def read_one(model: type[ModelT], response: httpx.Response) -> ModelT:
     """Return the entity in an answer.
 
@@ -168,13 +183,3 @@ def _refusal_in(response: httpx.Response) -> AnswerError:
         code = None
     retry_after = retries.asked_delay(response.headers.get("Retry-After", ""))
     return answer_error(message, status=response.status_code, code=code, retry_after=retry_after)
-
-
-def _checked(base_url: str) -> httpx.URL:
-    try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
-        raise ConfigurationError(f"The manager's address {base_url!r} cannot be read: {error}.") from None
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError(f"The manager's address is like http://127.0.0.1:8080, not {base_url!r}.")
-    return url

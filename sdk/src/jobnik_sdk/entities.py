@@ -27,9 +27,11 @@ _UpdatedAt = Annotated[AwareDatetime, Field(validation_alias=AliasChoices("updat
 _Metadata = Field(validation_alias=AliasChoices("userMetadata", "metadata"))
 
 
-class _Entity(BaseModel):
+class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
+
+class _Entity(_Answer):
     id: UUID
     created_at: _CreatedAt
     updated_at: _UpdatedAt
@@ -48,10 +50,8 @@ class Job(_Entity, Generic[DataT, MetadataT]):
     metadata: MetadataT = _Metadata
 
 
-class Summary(BaseModel):
+class Summary(_Answer):
     """How many tasks of a stage are in each status; `total` is their sum."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
     created: int
     pending: int

@@ -2,6 +2,7 @@
 
 JobnikError
 ├── ConfigurationError             a name, an address or an option cannot work
+│   └── SettingsError              an environment variable is missing or wrong
 ├── InvalidPayloadError            data, metadata or a result does not fit its model; nothing was sent
 ├── UnreadableTaskError            a claimed task's data does not fit its model
 ├── UnreachableError               no answer came from the manager
@@ -36,6 +37,10 @@ class JobnikError(Exception):
 
 class ConfigurationError(JobnikError, ValueError):
     """A name, an address or an option cannot work: correct it where it is written."""
+
+
+class SettingsError(ConfigurationError):
+    """Environment variables are missing or wrong: correct them; the message names each on a line of its own."""
 
 
 class InvalidPayloadError(JobnikError, ValueError):

@@ -53,7 +53,11 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException) -> Self:
         """Describe an exception with its traceback."""
-        return cls(type(error).__name__, str(error), "".join(traceback.format_exception(error)))
+        try:
+            message = str(error)
+        except Exception:  # noqa: BLE001 also its words are the handler's code
+            message = "its message cannot be read"
+        return cls(type(error).__name__, message, "".join(traceback.format_exception(error)))
 
 
 class Runner(ABC):
@@ -67,12 +71,14 @@ class Runner(ABC):
         """Run the handler and return what went wrong, if anything did: whatever it raises fails this attempt alone."""
         try:
             return await self._run(data, context)
+        except (KeyboardInterrupt, GeneratorExit):  # not the handler's: the whole process or event loop is to end
+            raise
         except asyncio.CancelledError as error:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
             return Failure.of(error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 a handler may raise anything
+        except BaseException as error:  # noqa: BLE001 a handler may raise anything
             return Failure.of(error)
 
     @abstractmethod
@@ -143,10 +149,10 @@ def runner_for(handler: Callable[..., Any], style: HandlerStyle, concurrency: in
 def _call(
     handler: Callable[..., Any], result: type[Any] | None, data: BaseModel, context: TaskContext[Any]
 ) -> Failure | None:
-    # Exceptions become words here: not every exception survives pickling, and SystemExit must not end a thread's loop.
+    # Exceptions become words here: not every exception survives pickling, and none may end a thread or a process.
     try:
         _check_result(handler(data, context), result)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 a handler may raise anything
+    except BaseException as error:  # noqa: BLE001 a handler may raise anything
         return Failure.of(error)
     return None
 

@@ -6,8 +6,9 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from typing import TypeVar, TypeVarTuple
 
 from jobnik_sdk import logging
@@ -17,7 +18,7 @@ ArgumentTs = TypeVarTuple("ArgumentTs")
 
 
 class ProcessDiedError(Exception):
-    """The handler's process ended in the middle: killed, out of memory, or crashed in native code."""
+    """The handler's process ended in the middle of a task."""
 
 
 class Processes:
@@ -35,16 +36,25 @@ class Processes:
         Raises:
             ProcessDiedError: the process died; the next call gets a new one.
         """
-        pool = self._idle.pop() if self._idle else _new_pool()
+        pool, answer = self._submit(function, *arguments)
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, function, *arguments)
+            return await asyncio.wrap_future(answer)
         except BrokenProcessPool as error:
-            pool.shutdown(wait=False)
-            pool = None
-            raise ProcessDiedError(ProcessDiedError.__doc__) from error
+            raise ProcessDiedError(
+                "The process ended: killed, out of memory, crashed in native code, or unable to import the handler."
+            ) from error
         finally:
-            if pool is not None:
-                self._idle.append(pool)
+            self._idle.append(pool)
+
+    def _submit(
+        self, function: Callable[[*ArgumentTs], AnswerT], *arguments: *ArgumentTs
+    ) -> tuple[ProcessPoolExecutor, Future[AnswerT]]:
+        while self._idle:
+            pool = self._idle.pop()
+            with suppress(BrokenProcessPool):  # its process died, in its last call or while it had nothing to do
+                return pool, pool.submit(function, *arguments)
+        pool = _new_pool()
+        return pool, pool.submit(function, *arguments)
 
     async def close(self) -> None:
         """Let all processes end, after the calls that they are in."""

@@ -10,11 +10,12 @@ from jobnik_sdk import metrics, retries, trace
 from jobnik_sdk.client import JobnikClient, read_one
 from jobnik_sdk.definitions import Empty, TaskStatus
 from jobnik_sdk.entities import ClaimedTask, Task
-from jobnik_sdk.errors import IllegalTransitionError, ManagerFailureError, UnreachableError
+from jobnik_sdk.errors import IllegalTransitionError, ManagerFailureError, UnexpectedAnswerError, UnreachableError
 
 Outcome = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
 
-_PASSING: Final = (UnreachableError, ManagerFailureError)
+# An unexpected answer is not the manager's: a proxy on the way has its own troubles, limits or wishes.
+_PASSING: Final = (UnreachableError, ManagerFailureError, UnexpectedAnswerError)
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
@@ -26,7 +27,7 @@ async def report(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Out
     twice could burn an attempt of the next worker.
 
     Raises:
-        UnreachableError, ManagerFailureError: `delays` are used up; a later report may still be accepted.
+        UnreachableError, ManagerFailureError, UnexpectedAnswerError: `delays` are used up; later it may be accepted.
         AnswerError: the report was refused for good.
     """
     started = time.perf_counter()

@@ -31,10 +31,12 @@ def run(
     1 where the process cannot go on: the port is taken, or there is a fault in the SDK.
     """
     try:
-        with (
-            ProbeServer(lambda: all(worker.ready for worker in workers), host=probe_host, port=probe_port) as probes,
-            _stopping_on_signals(workers),
-        ):
+        server = ProbeServer(lambda: all(worker.ready for worker in workers), host=probe_host, port=probe_port)
+    except OSError as error:
+        _log.error("probes cannot be served", host=probe_host, port=probe_port, reason=error.strerror)
+        return 1
+    try:
+        with server as probes, _stopping_on_signals(workers):
             _log.info("probes and metrics are served", host=probe_host, port=probes.port)
             asyncio.run(_work(workers, probes))
     except Exception:  # noqa: BLE001 the last place that can say why the process ends

@@ -1,10 +1,15 @@
-"""What a worker's environment sets, under the names of Jobnik's public guide; a worker adds its own classes."""
+"""What a worker's environment sets, under the names of Jobnik's public guide; a worker adds its own fields."""
 
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+import pydantic_settings
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from jobnik_sdk.client import checked_address
+from jobnik_sdk.errors import SettingsError
 
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
@@ -12,56 +17,64 @@ LogLevel = Annotated[
 ]
 
 
-class JobnikSettings(BaseSettings):
-    """Where the manager is."""
-
-    model_config = SettingsConfigDict(env_prefix="JOBNIK_", frozen=True)
-
-    base_url: str
-    """JOBNIK_BASE_URL: the manager's address, such as http://127.0.0.1:8080. It has no default."""
-
-
 class WorkerSettings(BaseSettings):
-    """How a worker works."""
+    """The settings of a worker's process: each field is the environment variable of its name in capitals.
 
-    model_config = SettingsConfigDict(env_prefix="WORKER_", frozen=True)
+    A worker's own settings are further fields in a subclass. One without a default is said as `Field(default=...)`:
+    so type checkers know that it need not be passed.
 
-    concurrency: int = Field(default=1, ge=1)
-    """WORKER_CONCURRENCY: how many tasks are worked on at the same time."""
+    Raises:
+        SettingsError: a variable is missing or wrong; the message names each such one.
+    """
 
-    retry_initial_delay_ms: int = Field(default=1_000, gt=0)
-    """WORKER_RETRY_INITIAL_DELAY_MS: the longest first wait on an empty queue, in milliseconds."""
+    model_config = SettingsConfigDict(frozen=True, use_attribute_docstrings=True)
 
-    retry_max_delay_ms: int = Field(default=60_000, gt=0)
-    """WORKER_RETRY_MAX_DELAY_MS: the longest wait on an empty queue, in milliseconds."""
+    jobnik_base_url: Annotated[str, AfterValidator(checked_address)] = Field(default=...)
+    """The manager's address, such as http://127.0.0.1:8080. It has no default."""
+
+    worker_concurrency: int = Field(default=1, ge=1)
+    """How many tasks are worked on at the same time."""
+
+    worker_retry_initial_delay_ms: int = Field(default=1_000, gt=0)
+    """The longest first wait on an empty queue, in milliseconds."""
+
+    worker_retry_max_delay_ms: int = Field(default=60_000, gt=0)
+    """The longest wait on an empty queue, in milliseconds."""
+
+    log_level: LogLevel = "INFO"
+    """The least important lines that are written, in either case."""
+
+    probe_host: str = "0.0.0.0"  # noqa: S104 the kubelet and Prometheus come from other machines
+    """The address to serve probes and metrics on; 127.0.0.1 keeps others out."""
+
+    probe_port: int = Field(default=8080, ge=0, le=65535)
+    """The port to serve probes and metrics on; 0 takes a free one and logs it."""
+
+    def __init__(self, **values: Any) -> None:  # noqa: ANN401 pydantic checks them
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise SettingsError("\n".join(self._complaints(error))) from None
+        except pydantic_settings.SettingsError as error:
+            raise SettingsError(f"{error}: it is not JSON.") from None
 
     @property
     def poll_initial_delay(self) -> timedelta:
-        """`retry_initial_delay_ms` as `Worker` takes it."""
-        return timedelta(milliseconds=self.retry_initial_delay_ms)
+        """`worker_retry_initial_delay_ms` as `Worker` takes it."""
+        return timedelta(milliseconds=self.worker_retry_initial_delay_ms)
 
     @property
     def poll_max_delay(self) -> timedelta:
-        """`retry_max_delay_ms` as `Worker` takes it."""
-        return timedelta(milliseconds=self.retry_max_delay_ms)
+        """`worker_retry_max_delay_ms` as `Worker` takes it."""
+        return timedelta(milliseconds=self.worker_retry_max_delay_ms)
 
-
-class LogSettings(BaseSettings):
-    """How much is logged."""
-
-    model_config = SettingsConfigDict(env_prefix="LOG_", frozen=True)
-
-    level: LogLevel = "INFO"
-    """LOG_LEVEL: the least important lines that are written, in either case."""
-
-
-class ProbeSettings(BaseSettings):
-    """Where probes and metrics are served."""
-
-    model_config = SettingsConfigDict(env_prefix="PROBE_", frozen=True)
-
-    host: str = "0.0.0.0"  # noqa: S104 the kubelet and Prometheus come from other machines
-    """PROBE_HOST: the address to listen on; 127.0.0.1 keeps others out."""
-
-    port: int = Field(default=8080, ge=0, le=65535)
-    """PROBE_PORT: 0 takes a free one and logs it."""
+    @classmethod
+    def _complaints(cls, error: ValidationError) -> Iterator[str]:
+        # The values stay out of it, since some may be secret.
+        for fault in error.errors(include_url=False, include_context=False, include_input=False):
+            name = "_".join(str(part) for part in fault["loc"])
+            field = cls.model_fields.get(name)
+            if field is not None and fault["type"] == "missing":
+                yield f"{name.upper()} is not set: {field.description or 'it has no default.'}"
+            else:
+                yield f"{name.upper()}: {fault['msg'].removeprefix('Value error, ')}"

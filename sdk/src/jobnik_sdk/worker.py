@@ -106,7 +106,7 @@ class Worker(Generic[TaskT, ResultT, TaskMetadataT]):
                 self._loop.call_soon_threadsafe(self._wake_up.set)
 
     async def run(self) -> None:
-        """Work until `stop` is called."""
+        """Work until `stop` is called; cancelled instead, it drops the running tasks and reports none of them."""
         self._loop = asyncio.get_running_loop()
         name = self.stage_type.name
         metrics.announce_stage_type(name)

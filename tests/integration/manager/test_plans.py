@@ -67,6 +67,25 @@ async def test_a_claim_touches_few_rows_whatever_lies_around(database: Database)
 
 
 @pytest.mark.timeout(60)  # writes twenty thousand rows
+@pytest.mark.parametrize("statistics", ["of an empty table", "of the backlog"])
+async def test_a_backlog_in_one_stage_is_never_scanned(database: Database, statistics: str) -> None:
+    """Neither plans made while the tables were empty nor those made with fresh statistics read more than they need."""
+    async with database.connection() as connection:
+        if statistics == "of an empty table":
+            await connection.execute("ANALYZE")
+            await connection.fetch(sql.task_claim.sql, "guarded", 1)
+            await connection.fetch(sql.task_settle.sql, [], [])
+        await add_stage(database, 20_000)
+        if statistics == "of the backlog":
+            await connection.execute("ANALYZE")
+        for _ in range(3):
+            rows = await connection.fetch(sql.task_claim.sql, "guarded", 1)
+            ids = [json.loads(body)["id"] for (body,) in rows]
+            assert await touched(connection, sql.task_settle.sql, ids, ["COMPLETED"]) < 20
+            assert await touched(connection, sql.task_claim.sql, "guarded", 1) < 20
+
+
+@pytest.mark.timeout(60)  # writes twenty thousand rows
 async def test_a_settlement_touches_only_what_it_settles(database: Database) -> None:
     """Its cost does not grow with the tasks of the stage."""
     async with database.connection() as connection:

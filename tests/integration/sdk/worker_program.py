@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jobnik_sdk import HandlerStyle, JobnikClient, StageType, TaskContext, Worker, run
 from jobnik_sdk.logging import configure_logging
-from jobnik_sdk.settings import JobnikSettings, LogSettings, ProbeSettings
+from jobnik_sdk.settings import WorkerSettings
 from pydantic import BaseModel
 
 
@@ -47,16 +47,16 @@ async def obey_blocking(order: Order, context: TaskContext) -> None:
 
 
 def _main(stage_type_name: str, style: HandlerStyle) -> int:
-    configure_logging(LogSettings().level)
-    client = JobnikClient(JobnikSettings.model_validate({}).base_url)
+    settings = WorkerSettings()
+    configure_logging(settings.log_level)
+    client = JobnikClient(settings.jobnik_base_url)
     stage_type = StageType(stage_type_name, task=Order)
     soon = timedelta(milliseconds=20)
     if style is HandlerStyle.ASYNC:
         worker = Worker(client, stage_type, obey_blocking, poll_max_delay=soon)
     else:
         worker = Worker(client, stage_type, obey, style=style, concurrency=2, poll_max_delay=soon)
-    probes = ProbeSettings()
-    return run(worker, probe_host=probes.host, probe_port=probes.port)
+    return run(worker, probe_host=settings.probe_host, probe_port=settings.probe_port)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,13 @@ async def test_tasks_are_handled_and_reported(script: Script, task_json: Make) -
     assert [line["event"] for line in logs] == ["worker started", "task completed", "worker stopped"]
 
 
-@pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3), asyncio.CancelledError("inner")])
+class PeculiarError(BaseException):
+    """What nobody catches by accident."""
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("broken"), SystemExit(3), asyncio.CancelledError("inner"), PeculiarError("odd")]
+)
 async def test_handler_that_raises_fails_its_attempt(error: BaseException, script: Script, task_json: Make) -> None:
     """Whatever a handler raises, its attempt is reported as failed and the next task is worked on."""
 
@@ -227,6 +233,34 @@ async def test_report_is_said_until_it_is_heard(script: Script, task_json: Make,
     assert "FAILED" not in str(script.said)
     assert [line["event"] for line in logs].count("report not delivered yet") == 20
     assert max(pauses) == 30.0
+
+
+async def test_report_outlives_a_proxys_answers(script: Script, task_json: Make, pauses: list[float]) -> None:
+    """Who answers without the protocol's shape is not the manager, so the report is said again, when it asked to."""
+    task = task_json()
+    script.claims.append(task)
+    script.task = task
+    script.reports.extend([httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(404, text="No route.")])
+    await script.work(_worker(script))
+    assert script.said == [(task["id"], '{"status":"COMPLETED"}')]
+    assert pauses[0] == 7
+
+
+async def test_exception_without_words_fails_its_attempt(script: Script, task_json: Make) -> None:
+    """Not even an exception that cannot be shown as text ends the worker."""
+
+    class SilentError(Exception):
+        def __str__(self) -> str:
+            raise ValueError("silent")
+
+    async def handler(_task: Picture, _context: TaskContext) -> None:
+        raise SilentError
+
+    script.claims.append(task_json())
+    with capture_logs() as logs:
+        await script.work(_worker(script, handler))
+    assert [said for _, said in script.said] == ['{"status":"FAILED"}']
+    assert any(line.get("error_type") == "SilentError" for line in logs)
 
 
 async def test_refused_report_is_told(script: Script, task_json: Make) -> None:

@@ -7,9 +7,11 @@
 -- exception: to start a stage or a job it needs the job's lock. It waits for one such lock at the most, while it holds
 -- nothing else, so that no ring of waiters can close.
 --
--- Generic plans: planning anew at each call, which the varying limit would cause, takes longer than the claim itself.
+-- Plans are pinned to index walks: planning anew at each call, which the varying limit would cause, takes longer than the
+-- claim itself, and a plan made while the tables were empty must still serve when they are large. Hence the settings, and
+-- hence rows are always named by = ANY (array): a join leaves the planner free to read the whole table first.
 CREATE OR REPLACE FUNCTION claim_tasks(wanted_type text, wanted integer) RETURNS SETOF text LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     stage record;
     taken integer := 0;
@@ -60,7 +62,7 @@ BEGIN
             FROM picked HAVING count(*) > 0
         ), claimed AS (
             UPDATE tasks AS task SET status = 'IN_PROGRESS', start_time = now(), updated_at = now()
-            FROM picked WHERE task.id = picked.id
+            WHERE task.id = ANY (ARRAY(SELECT id FROM picked))
             RETURNING task.seq, task_wire(task) AS body
         )
         SELECT body FROM claimed ORDER BY seq;

@@ -4,26 +4,29 @@
 -- Rows: one an item, in the order of the arrays: the task's status when the call came (null: no such task), and the task
 -- as JSON where this call settled it. IN_PROGRESS without JSON: somebody else settled it while this call waited.
 --
+-- Plans are pinned to index walks, as in claim_tasks.
+--
 -- Everything that changes a job's tree, claims apart, first takes the job's lock, several in the order of their ids:
 -- the rings of waiters that would be deadlocks cannot close, and "this was the last task" is exact.
 CREATE OR REPLACE FUNCTION settle_tasks(wanted_ids uuid[], outcomes task_status[])
 RETURNS TABLE (source task_status, body text) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     sources task_status[];
-    bodies text[];
     settled bigint[];
+    wires text[];
+    bodies text[];
     ended uuid[];
 BEGIN
     sources := ARRAY(
-        SELECT task.status FROM unnest(wanted_ids) WITH ORDINALITY AS wanted (id, item)
-        LEFT JOIN tasks AS task USING (id) ORDER BY wanted.item
+        SELECT task.status FROM unnest(wanted_ids) WITH ORDINALITY AS wanted (id, place)
+        LEFT JOIN (SELECT id, status FROM tasks WHERE id = ANY (wanted_ids)) AS task USING (id)
+        ORDER BY wanted.place
     );
 
-    PERFORM FROM jobs WHERE id IN (
-        SELECT stage.job_id FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
-        WHERE task.id = ANY (wanted_ids)
-    ) ORDER BY id FOR NO KEY UPDATE;
+    PERFORM FROM jobs WHERE id = ANY (ARRAY(
+        SELECT job_id FROM stages WHERE id = ANY (ARRAY(SELECT stage_id FROM tasks WHERE id = ANY (wanted_ids)))
+    )) ORDER BY id FOR NO KEY UPDATE;
 
     WITH wanted AS (
         SELECT DISTINCT ON (id) id, outcome, place
@@ -40,7 +43,7 @@ BEGIN
             end_time = CASE WHEN outcome = 'COMPLETED' OR task.attempts + 1 >= task.max_attempts THEN now() END,
             updated_at = now()
         FROM wanted
-        WHERE task.id = wanted.id AND task.status = 'IN_PROGRESS'
+        WHERE task.id = ANY (wanted_ids) AND task.id = wanted.id AND task.status = 'IN_PROGRESS'
         RETURNING wanted.place, task.stage_id, task.status, task.waiting, task_wire(task) AS wire
     ), tally AS (
         SELECT stage_id, count(*) AS reported,
@@ -50,7 +53,7 @@ BEGIN
             min(waiting) AS oldest_waiting
         FROM settling GROUP BY stage_id
     ), folding AS (
-        DELETE FROM stage_deltas WHERE stage_id IN (SELECT stage_id FROM tally) RETURNING *
+        DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT stage_id FROM tally)) RETURNING *
     ), moved AS (
         SELECT stage_id, sum(pending) AS pending, sum(retried) AS retried, sum(in_progress) AS in_progress
         FROM folding GROUP BY stage_id
@@ -70,6 +73,7 @@ BEGIN
             coalesce(moved.in_progress, 0) AS moved_in_progress
         FROM tally JOIN stages AS stage ON stage.id = tally.stage_id
         LEFT JOIN moved ON moved.stage_id = tally.stage_id
+        WHERE stage.id = ANY (ARRAY(SELECT stage_id FROM tally))
     ), counting AS (
         UPDATE stages AS stage SET
             status = verdict.target,
@@ -81,23 +85,23 @@ BEGIN
             failed = stage.failed + verdict.failed,
             oldest_waiting = least(stage.oldest_waiting, verdict.oldest_waiting),
             updated_at = now()
-        FROM verdict WHERE stage.id = verdict.id
+        FROM verdict WHERE stage.id = ANY (ARRAY(SELECT id FROM verdict)) AND stage.id = verdict.id
     )
     SELECT
         (SELECT array_agg(place) FROM settling),
         (SELECT array_agg(wire) FROM settling),
         (SELECT array_agg(id) FROM verdict WHERE target <> verdict.source)
-    INTO settled, bodies, ended;
+    INTO settled, wires, ended;
 
     IF ended IS NOT NULL THEN
         PERFORM follow_ended_stages(ended);
     END IF;
 
-    RETURN QUERY
-    SELECT listed.source, answer.body
-    FROM unnest(sources) WITH ORDINALITY AS listed (source, place)
-    LEFT JOIN unnest(settled, bodies) AS answer (place, body) USING (place)
-    ORDER BY place;
+    bodies := array_fill(NULL::text, ARRAY[cardinality(sources)]);
+    FOR number IN 1 .. coalesce(cardinality(settled), 0) LOOP
+        bodies[settled[number]] := wires[number];
+    END LOOP;
+    RETURN QUERY SELECT * FROM unnest(sources, bodies);
 END
 $$;
 
