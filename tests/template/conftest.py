@@ -37,6 +37,14 @@ def render(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> C
 
 
 @pytest.fixture(scope="session")
+def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a project with every default, for tests that do not touch what was rendered."""
+    project = tmp_path_factory.mktemp("rendered") / "project"
+    copier.run_copy(str(template), project, data={"service_name": "thumbnail-worker"}, defaults=True, quiet=True)
+    return project
+
+
+@pytest.fixture(scope="session")
 def helm() -> Path:
     """Give a helm that runs."""
     return find_helm()

@@ -38,10 +38,10 @@ Manifests = dict[str, dict[str, Any]]
 Template = Callable[[dict[str, Any]], Manifests]
 
 
-@pytest.fixture
-def chart(render: Callable[..., Path]) -> Path:
-    """Render a project and give its chart."""
-    return render() / "helm"
+@pytest.fixture(scope="module")
+def chart(rendered: Path) -> Path:
+    """Give the chart of a rendered project; tests leave their values in it, and nothing else."""
+    return rendered / "helm"
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@
 
 import tomllib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import copier
 import pytest
 
 Tool = Callable[..., str]
@@ -13,13 +13,11 @@ INSTALLATION = 180
 """Seconds: building SDK and manager and installing them with all they need takes long where caches are cold."""
 
 
-@pytest.fixture(scope="session")
-def installed(template: Path, tmp_path_factory: pytest.TempPathFactory, tool: Tool) -> Path:
+@pytest.fixture(scope="module")
+def installed(rendered: Path, tool: Tool) -> Path:
     """Give a project with the example, its environment installed from the template's own repository."""
-    project = tmp_path_factory.mktemp("installed") / "project"
-    copier.run_copy(str(template), project, data={"service_name": "thumbnail-worker"}, defaults=True, quiet=True)
-    tool("uv", "sync", "--quiet", cwd=project)
-    return project
+    tool("uv", "sync", "--quiet", cwd=rendered)
+    return rendered
 
 
 @pytest.mark.timeout(INSTALLATION)
@@ -43,8 +41,11 @@ def test_every_style_passes_its_own_tests(
     # The dependencies are the installed project's: what differs is the code, which is found first.
     python = installed / ".venv" / "bin" / "python"
 
-    tool(installed / ".venv" / "bin" / "pyright", "--pythonpath", python, cwd=project)
-    tool(python, "-m", "pytest", cwd=project, PYTHONPATH=str(project / "src"))
+    with ThreadPoolExecutor() as pool:
+        types = pool.submit(tool, installed / ".venv" / "bin" / "pyright", "--pythonpath", python, cwd=project)
+        tests = pool.submit(tool, python, "-m", "pytest", cwd=project, PYTHONPATH=str(project / "src"))
+    types.result()
+    tests.result()
 
 
 @pytest.mark.timeout(INSTALLATION)

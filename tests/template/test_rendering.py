@@ -32,8 +32,8 @@ def files_of(project: Path) -> dict[str, str]:
     return {str(path.relative_to(project)): path.read_text() for path in project.rglob("*") if path.is_file()}
 
 
-def check(project: Path, tool: Callable[..., str], own: Path) -> None:
-    """Check the project's files as text, as data and with ruff."""
+def check(project: Path) -> None:
+    """Check the project's files as text and as data."""
     files = files_of(project)
     assert len(files) <= MOST_FILES
     for name, text in files.items():
@@ -42,8 +42,6 @@ def check(project: Path, tool: Callable[..., str], own: Path) -> None:
         if not name.startswith("helm/templates/"):
             assert not any(braces in text for braces in ("{{", "{%", "{#")), f"{name} has unrendered braces"
             check_syntax(name, text)
-    tool(own / "ruff", "check", "--no-cache", ".", cwd=project)
-    tool(own / "ruff", "format", "--no-cache", "--diff", ".", cwd=project)
 
 
 def check_syntax(name: str, text: str) -> None:
@@ -60,13 +58,11 @@ def check_syntax(name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: "-".join(map(str, answers.values())))
-def test_every_combination_is_clean(
-    render: Callable[..., Path], tool: Callable[..., str], own: Path, answers: dict[str, str | bool]
-) -> None:
-    """Whatever is answered, the files hold what was asked for and nothing else, and need no touch."""
+def test_every_combination_is_clean(render: Callable[..., Path], answers: dict[str, str | bool]) -> None:
+    """Whatever is answered, the files hold what was asked for and nothing else."""
     project = render(**answers)
 
-    check(project, tool, own)
+    check(project)
     assert (project / "helm").exists() == (answers["deploy"] == "helm")
     assert ("helm" in (project / "Makefile").read_text()) == (answers["deploy"] == "helm")
     assert (project / ".github").exists() == (answers["ci"] == "github")
@@ -75,17 +71,23 @@ def test_every_combination_is_clean(
     assert ("thumbnail_quality" in words) == ("pillow" in words) == answers["example"]
 
 
+@pytest.mark.parametrize("lengths", [{}, LONGEST], ids=["usual", "longest"])
 @pytest.mark.parametrize("example", [True, False])
 @pytest.mark.parametrize("handler_style", ["async", "thread", "process"])
-def test_the_longest_answers_fit(
+def test_the_code_needs_no_touch(  # noqa: PLR0913 - answers and tools
     render: Callable[..., Path],
     tool: Callable[..., str],
     own: Path,
     handler_style: str,
     example: bool,  # noqa: FBT001 - pytest passes it by name
+    lengths: dict[str, str],
 ) -> None:
-    """Answers of the greatest length leave the code formatted."""
-    check(render(handler_style=handler_style, example=example, **LONGEST), tool, own)
+    """The answers that the code depends on leave it formatted and without findings, also those of the greatest length."""
+    project = render(handler_style=handler_style, example=example, **lengths)
+
+    check(project)
+    tool(own / "ruff", "check", "--no-cache", ".", cwd=project)
+    tool(own / "ruff", "format", "--no-cache", "--diff", ".", cwd=project)
 
 
 @pytest.mark.parametrize("sdk_source", ["git", "index"])

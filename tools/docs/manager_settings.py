@@ -1,10 +1,7 @@
 """docs/reference/manager-settings.md: every setting of the manager."""
 
-from datetime import timedelta
-
-from pydantic import ByteSize, TypeAdapter
 from pydantic.fields import FieldInfo
-from reference_manager.settings import Settings
+from reference_manager.settings import Settings, shown
 
 from tools.docs.markdown import document, table
 
@@ -20,19 +17,6 @@ def page() -> str:
     """The whole page."""
     rows = (_row(name, field) for name, field in Settings.model_fields.items())
     return document("The manager's settings", _INTRODUCTION, table(("flag", "variable", "default", "meaning"), rows))
-
-
-def shown(default: object) -> str:
-    """A default as somebody would type it; nothing for one that is not set."""
-    match default:
-        case None:
-            return ""
-        case timedelta():
-            return TypeAdapter(timedelta).dump_python(default, mode="json")
-        case ByteSize():
-            return default.human_readable().replace(".0", "")
-        case _:
-            return str(default)
 
 
 def _row(name: str, field: FieldInfo) -> tuple[str, str, str, str]:

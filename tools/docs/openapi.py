@@ -12,8 +12,16 @@ from reference_manager.store.database import Database
 
 
 def page() -> str:
-    """The document as a manager answers it, indented."""
-    return json.dumps(asyncio.run(_document()), indent=2, ensure_ascii=False) + "\n"
+    """The document as a manager answers it, one line a path and one a schema: short, and a change shows where it is."""
+    document = asyncio.run(_document())
+    paths, schemas = document.pop("paths"), document.pop("components")["schemas"]
+    head = json.dumps(document, ensure_ascii=False).removesuffix("}")
+    return f'{head},\n"paths": {_lines(paths)},\n"components": {{"schemas": {_lines(schemas)}}}}}\n'
+
+
+def _lines(members: dict[str, Any]) -> str:
+    lines = (f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in members.items())
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 async def _document() -> dict[str, Any]:

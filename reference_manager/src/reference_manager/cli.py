@@ -8,30 +8,19 @@ from importlib.metadata import version
 from types import FrameType
 
 from pydantic import ValidationError
-from pydantic_settings import CliApp, CliSettingsSource, SettingsError
+from pydantic_settings import SettingsError
 
+from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from reference_manager.logs import configure_logs
 from reference_manager.serve import StartError, serve
-from reference_manager.settings import Settings
+from reference_manager.settings import Settings, shown
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit code."""
-    parser = argparse.ArgumentParser("jobnik-manager", description="The Jobnik manager.")
-    parser.add_argument("--version", action="version", version=version("jobnik-reference-manager"))
-    commands = parser.add_subparsers(required=True, metavar="serve")
-    about = "Serve the API. With no argument it brings its own PostgreSQL and keeps its data in a folder of yours."
-    serving = commands.add_parser("serve", help="serve the API", description=about)
-    source = CliSettingsSource[argparse.ArgumentParser](
-        Settings,
-        root_parser=serving,
-        cli_kebab_case=True,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
-    )
-    parsed = parser.parse_args(arguments)
+    given = vars(_parser().parse_args(arguments))
     try:
-        settings = CliApp.run(Settings, cli_args=parsed, cli_settings_source=source)
+        settings = Settings(**given)
     except (ValidationError, SettingsError) as error:
         sys.stderr.write(f"{_explain(error)}\n")
         return 2
@@ -44,24 +33,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
             serve(settings, settings.database_url.get_secret_value(), {})
         else:
             _serve_embedded(settings)
-    except StartError as error:
+    except (EmbeddedPostgresError, StartError) as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
         return 1
     return 0
 
 
-def _serve_embedded(settings: Settings) -> None:
-    # Imported here, since the embedded PostgreSQL is for Linux and macOS only; with a database URL any system will do.
-    from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir  # noqa: PLC0415
+def _parser() -> argparse.ArgumentParser:
+    """The command's grammar: every setting is a flag; one that is not given is left to its variable or default."""
+    parser = argparse.ArgumentParser("jobnik-manager", description="The Jobnik manager.")
+    parser.add_argument("--version", action="version", version=version("jobnik-reference-manager"))
+    commands = parser.add_subparsers(required=True, metavar="serve")
+    about = "Serve the API. With no argument it brings its own PostgreSQL and keeps its data in a folder of yours."
+    more = "Each flag is also an environment variable, such as JOBNIK_MANAGER_PORT; the flag wins."
+    serving = commands.add_parser("serve", help="serve the API", description=about, epilog=more)
+    for name, field in Settings.model_fields.items():
+        flag, metavar = f"--{name.replace('_', '-')}", name.rpartition("_")[2].upper()
+        default = f" Default: {shown(field.default)}." if field.default is not None else ""
+        text = f"{field.description}{default}"
+        serving.add_argument(flag, dest=name, metavar=metavar, help=text, default=argparse.SUPPRESS)
+    return parser
 
+
+def _serve_embedded(settings: Settings) -> None:
     data_dir = settings.data_dir or default_data_dir()
     others = 20  # for people with psql, and what PostgreSQL reserves
     limits = {"max_connections": str(settings.database_connections + others)}
-    try:
-        with EmbeddedPostgres(data_dir, settings=limits) as server:
-            serve(settings, server.url, {"data_dir": str(data_dir), "database_log": str(server.log_file)})
-    except EmbeddedPostgresError as error:
-        raise StartError(str(error)) from error
+    with EmbeddedPostgres(data_dir, settings=limits) as server:
+        serve(settings, server.url, {"data_dir": str(data_dir), "database_log": str(server.log_file)})
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:

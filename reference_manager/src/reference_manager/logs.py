@@ -5,6 +5,9 @@ import sys
 
 import structlog
 
+# Without the values of variables: they hold people's payloads, and the database's password.
+_TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+
 
 def configure_logs(level: str) -> None:
     """Send everything that this process logs to standard output."""
@@ -18,7 +21,7 @@ def configure_logs(level: str) -> None:
     rendering: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer()]
         if on_terminal
-        else [structlog.processors.dict_tracebacks, _reading_order, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, _reading_order, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

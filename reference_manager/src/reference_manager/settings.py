@@ -4,7 +4,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, ByteSize, Field, SecretStr
+from pydantic import AfterValidator, ByteSize, Field, SecretStr, TypeAdapter
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -12,6 +12,19 @@ def _postgres_url(url: SecretStr | None) -> SecretStr | None:
     if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise ValueError("must begin with postgresql://")
     return url
+
+
+def shown(default: object) -> str:
+    """A default as somebody would type it; nothing for one that is not set."""
+    match default:
+        case None:
+            return ""
+        case timedelta():
+            return TypeAdapter(timedelta).dump_python(default, mode="json")
+        case ByteSize():
+            return default.human_readable().replace(".0", "")
+        case _:
+            return str(default)
 
 
 class Settings(BaseSettings):
@@ -27,7 +40,10 @@ class Settings(BaseSettings):
         Field(description="Your PostgreSQL, 15 or later, as postgresql://…; without it the embedded one is used."),
     ] = None
     data_dir: Annotated[
-        Path | None, Field(description="Where the embedded PostgreSQL keeps its data; a folder of yours by default.")
+        Path | None,
+        Field(
+            description="Where the embedded PostgreSQL keeps its data; by default in your folder of application data."
+        ),
     ] = None
     database_connections: Annotated[int, Field(ge=2, le=1000, description="The most connections to PostgreSQL.")] = 10
     database_patience: Annotated[

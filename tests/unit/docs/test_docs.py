@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from reference_manager.settings import Settings
+from reference_manager.settings import Settings, shown
 
-from tools.docs.manager_settings import shown
 from tools.docs.pages import PAGES
 
 ROOT = Path(__file__).parents[3]

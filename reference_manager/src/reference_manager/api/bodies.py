@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from reference_manager.domain.requests import NewJob, NewStage, NewTask, Trace
-from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
+from reference_manager.domain.states import Priority
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 NO_TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None)
@@ -139,16 +139,16 @@ class PriorityBody(Body):
 class JobStatusBody(Body):
     """What a client may move a job to: PENDING resumes it."""
 
-    status: Literal[JobStatus.PENDING, JobStatus.PAUSED, JobStatus.ABORTED]
+    status: Literal["PENDING", "PAUSED", "ABORTED"]
 
 
 class StageStatusBody(Body):
     """What a client may move a stage to: PENDING releases it."""
 
-    status: Literal[StageStatus.PENDING]
+    status: Literal["PENDING"]
 
 
 class TaskStatusBody(Body):
     """What a client may report of a task."""
 
-    status: Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
+    status: Literal["COMPLETED", "FAILED"]

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reference_manager.api.bodies import TaskStatusBody
 from reference_manager.api.errors import answer
+from reference_manager.domain.states import TaskStatus
 from reference_manager.engine.queue import TaskQueue
 
 LONGEST_TYPE = 50
@@ -47,8 +48,7 @@ class FastLane:
         if report is None:
             await self._app(scope, _replaying(message, receive), send)
         else:
-            task_id, body = report
-            await _respond(self._queue.settle(task_id, body.status), scope, receive, send)
+            await _respond(self._queue.settle(*report), scope, receive, send)
 
 
 def _stage_type(raw: bytes) -> str | None:
@@ -60,7 +60,7 @@ def _stage_type(raw: bytes) -> str | None:
     return name if 0 < len(name) <= LONGEST_TYPE and "\x00" not in name else None
 
 
-def _task_report(raw_id: bytes, scope: Scope, message: Message) -> tuple[UUID, TaskStatusBody] | None:
+def _task_report(raw_id: bytes, scope: Scope, message: Message) -> tuple[UUID, TaskStatus] | None:
     """The task's id and its outcome, or None if anything about the request is unusual."""
     body = message.get("body", b"")
     if message.get("more_body") or len(body) > LONGEST_REPORT:
@@ -68,7 +68,7 @@ def _task_report(raw_id: bytes, scope: Scope, message: Message) -> tuple[UUID, T
     if (b"content-type", b"application/json") not in scope["headers"]:
         return None
     try:
-        return UUID(raw_id.decode("ascii")), TaskStatusBody.model_validate_json(body)
+        return UUID(raw_id.decode("ascii")), TaskStatus(TaskStatusBody.model_validate_json(body).status)
     except (ValueError, ValidationError):
         return None
 

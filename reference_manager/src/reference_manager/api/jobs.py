@@ -9,7 +9,7 @@ from reference_manager.api.bodies import JobBody, JobStatusBody, Metadata, Momen
 from reference_manager.api.entities import Done, Job, Stage
 from reference_manager.api.strict import StrictRoute
 from reference_manager.domain.requests import JobFilter
-from reference_manager.domain.states import Priority
+from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.jobs import Jobs
 from reference_manager.engine.stages import Stages
 
@@ -63,7 +63,7 @@ def jobs_router(jobs: Jobs, stages: Stages) -> APIRouter:  # noqa: C901 - a tabl
     @router.put("/{jobId}/status", responses=documented({200: Done}, 404, 413, 415))
     async def set_job_status(jobId: UUID, body: JobStatusBody) -> Response:  # noqa: N803 - the protocol's name
         """Pause (PAUSED), resume (PENDING) or abort (ABORTED) a job."""
-        await jobs.set_status(jobId, body.status)
+        await jobs.set_status(jobId, JobStatus(body.status))
         return done(JOB_MODIFIED)
 
     @router.get("/{jobId}/stages", tags=["stages"], responses=documented({200: list[Stage]}, 404))

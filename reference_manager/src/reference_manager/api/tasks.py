@@ -43,6 +43,6 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.put("/{taskId}/status", responses=documented({200: Task}, 404, 409, 413, 415))
     async def set_task_status(taskId: UUID, body: TaskStatusBody) -> Response:  # noqa: N803 - the protocol's name
         """Report a claimed task COMPLETED or FAILED. A failed one is RETRIED while it has attempts left."""
-        return found(await queue.settle(taskId, body.status))
+        return found(await queue.settle(taskId, TaskStatus(body.status)))
 
     return router
