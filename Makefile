@@ -5,6 +5,7 @@ SHELL := /bin/bash
 # uv brings everything else. Where there is none, a private one is put into .tools.
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 RUN := $(UV) run --frozen
+export PATH := $(CURDIR)/.tools/uv/bin:$(PATH)
 
 # Where this is set, every program compiles all its modules anew at each start, which takes longer than most of our tests.
 unexport PYTHONDONTWRITEBYTECODE
@@ -12,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test check bench docs manager
 
 help:  ## list these words
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .tools/uv/bin/uv:
 	python3 -m venv .tools/uv
