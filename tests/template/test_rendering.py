@@ -26,6 +26,12 @@ LONGEST = {
     "stage_type": "s" * 50,
 }
 
+# The answers that the code depends on, with names of usual and of the greatest length.
+CODE = [
+    {"handler_style": style, "example": example, **lengths}
+    for style, example, lengths in product(CHOICES["handler_style"], CHOICES["example"], ({}, LONGEST))
+]
+
 
 def files_of(project: Path) -> dict[str, str]:
     """Read all files of a project, by their path within it."""
@@ -71,19 +77,12 @@ def test_every_combination_is_clean(render: Callable[..., Path], answers: dict[s
     assert ("thumbnail_quality" in words) == ("pillow" in words) == answers["example"]
 
 
-@pytest.mark.parametrize("lengths", [{}, LONGEST], ids=["usual", "longest"])
-@pytest.mark.parametrize("example", [True, False])
-@pytest.mark.parametrize("handler_style", ["async", "thread", "process"])
-def test_the_code_needs_no_touch(  # noqa: PLR0913 - answers and tools
-    render: Callable[..., Path],
-    tool: Callable[..., str],
-    own: Path,
-    handler_style: str,
-    example: bool,  # noqa: FBT001 - pytest passes it by name
-    lengths: dict[str, str],
+@pytest.mark.parametrize("answers", CODE, ids=lambda answers: "-".join(map(str, answers.values()))[:20])
+def test_the_code_needs_no_touch(
+    render: Callable[..., Path], tool: Callable[..., str], own: Path, answers: dict[str, str | bool]
 ) -> None:
-    """The answers that the code depends on leave it formatted and without findings, also those of the greatest length."""
-    project = render(handler_style=handler_style, example=example, **lengths)
+    """The answers that the code depends on leave it formatted and without findings, be they short or the longest."""
+    project = render(**answers)
 
     check(project)
     tool(own / "ruff", "check", "--no-cache", ".", cwd=project)
