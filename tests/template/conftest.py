@@ -55,8 +55,10 @@ def tool() -> Callable[..., str]:
     """Give a function that runs a program in a folder and returns what it printed; an error of its is the test's."""
 
     def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-        # This environment's own variables would make uv act on it instead of on the rendered project's.
-        inherited = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "UV_FROZEN"}}
+        # Variables of this environment would make uv act on it instead of on the rendered project's, and those of the
+        # make that runs these tests would make the project's make talk as part of it.
+        ours = {"VIRTUAL_ENV", "UV_FROZEN", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ours}
         # The uv that runs these tests may be one that the Makefile brought, which is not on PATH.
         if uv := os.environ.get("UV"):
             inherited["PATH"] = f"{Path(uv).parent}{os.pathsep}{inherited['PATH']}"

@@ -45,7 +45,7 @@ def answer(error: Exception) -> Response:  # noqa: PLR0911 - a table of errors, 
         case PoolExhaustedError() | asyncpg.LockNotAvailableError() | asyncpg.CannotConnectNowError():
             log.warning("the database is busy", error=str(error))
             return problem(503, "DATABASE_RELATED_ERROR", "The database is busy. Try again shortly.", RETRY_AFTER)
-        case asyncpg.PostgresError() | asyncpg.InterfaceError() | OSError():
+        case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError() | OSError():
             log.error("the database failed", exc_info=error)
             return problem(500, "DATABASE_RELATED_ERROR", "The database failed. The manager's log says why.")
         case _:
@@ -77,6 +77,7 @@ def answer_errors(app: FastAPI) -> None:
         PoolExhaustedError,
         asyncpg.PostgresError,
         asyncpg.InterfaceError,
+        asyncpg.InternalClientError,  # what the driver makes of a server that hangs up at the wrong moment
         OSError,
         Exception,
     )
