@@ -29,15 +29,20 @@ from reference_manager.store.database import PoolExhaustedError
 def test_every_error_has_its_answer(error: Exception, status: int, code: str) -> None:
     """The status and the code are the protocol's, and what went wrong inside stays in the log."""
     response = answer(error)
-    assert (response.status_code, json.loads(response.body)["code"]) == (status, code)
+    assert (response.status_code, json.loads(bytes(response.body))["code"]) == (status, code)
     assert "gone" not in str(response.body)
 
 
 @pytest.mark.parametrize(
-    "error", [PoolExhaustedError(), asyncpg.LockNotAvailableError(), asyncpg.CannotConnectNowError()]
+    "error",
+    [
+        PoolExhaustedError("all busy"),
+        asyncpg.LockNotAvailableError("locked"),
+        asyncpg.CannotConnectNowError("starting"),
+    ],
 )
 def test_a_busy_database_asks_to_come_again(error: Exception) -> None:
     """What will pass is 503 and says when to try again."""
     response = answer(error)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
-    assert json.loads(response.body)["code"] == "DATABASE_RELATED_ERROR"
+    assert json.loads(bytes(response.body))["code"] == "DATABASE_RELATED_ERROR"
