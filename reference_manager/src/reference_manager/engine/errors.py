@@ -22,9 +22,9 @@ class EngineError(Exception):
 class NotFoundError(EngineError):
     """There is no such job, stage or task."""
 
-    def __init__(self, entity: str) -> None:
+    def __init__(self, entity: str, message: str | None = None) -> None:
         self.code = f"{entity.upper()}_NOT_FOUND"
-        super().__init__(f"There is no such {entity}")
+        super().__init__(message or f"There is no such {entity}")
 
 
 class InFiniteStateError(EngineError):

@@ -8,7 +8,7 @@ from uuid import UUID
 from reference_manager.domain.machine import Driver
 from reference_manager.domain.machines import TASK
 from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.errors import NotFoundError, OvertakenError, existing
+from reference_manager.engine.errors import NotFoundError, OvertakenError
 from reference_manager.engine.lane import Lane
 from reference_manager.store.database import Database, sql
 
@@ -49,7 +49,9 @@ class TaskQueue:
             # Clients choose the names of stage types: a lane stays only while somebody is in it.
             if lane.idle:
                 self._claims.pop(stage_type, None)
-        return existing(body, "task")
+        if body is None:
+            raise NotFoundError("task", "No task of this type is waiting")
+        return body
 
     async def settle(self, task_id: UUID, outcome: TaskStatus) -> str:
         """Report a claimed task COMPLETED or FAILED; the task as JSON.
