@@ -40,8 +40,8 @@ def create_app(database: Database, *, body_limit: int) -> ASGIApp:
     )
     app.state.body_limit = body_limit
     routers = (
-        jobs_router(jobs, stages),
-        stages_router(stages, tasks, queue),
+        jobs_router(jobs),
+        stages_router(stages),
         tasks_router(tasks, queue),
         service_router(database),
     )

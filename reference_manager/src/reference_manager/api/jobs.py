@@ -1,29 +1,28 @@
-"""/v1/jobs."""
+"""What clients ask of jobs."""
 
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 
 from reference_manager.api.answers import JOB_MODIFIED, documented, done, found, trace_of
-from reference_manager.api.bodies import JobBody, JobStatusBody, Metadata, Moment, PriorityBody, StageBody
-from reference_manager.api.entities import Done, Job, Stage
+from reference_manager.api.bodies import JobBody, JobStatusBody, Metadata, Moment, PriorityBody
+from reference_manager.api.entities import Done, Job
 from reference_manager.api.strict import StrictRoute
 from reference_manager.domain.requests import JobFilter
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.jobs import Jobs
-from reference_manager.engine.stages import Stages
 
 
-def jobs_router(jobs: Jobs, stages: Stages) -> APIRouter:  # noqa: C901 - a table of routes, not a decision
-    """The routes of jobs and of the stages inside them."""
-    router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+def jobs_router(jobs: Jobs) -> APIRouter:
+    """The routes of jobs."""
+    router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
 
-    @router.post("", status_code=201, responses=documented({201: Job}, 413, 415))
+    @router.post("/jobs", status_code=201, responses=documented({201: Job}, 413, 415))
     async def create_job(body: JobBody, request: Request) -> Response:
         """Create a job. It is PENDING at once and waits for its first stage."""
         return found(await jobs.create(body.request(trace_of(request))), 201)
 
-    @router.get("", responses=documented({200: list[Job]}))
+    @router.get("/jobs", responses=documented({200: list[Job]}))
     async def list_jobs(
         job_name: str | None = None,
         priority: Priority | None = None,
@@ -36,44 +35,34 @@ def jobs_router(jobs: Jobs, stages: Stages) -> APIRouter:  # noqa: C901 - a tabl
         wanted = JobFilter(job_name, priority, from_date, end_date)
         return found(await jobs.list(wanted, with_stages=should_return_stages))
 
-    @router.get("/{jobId}", responses=documented({200: Job}, 404))
-    async def get_job(jobId: UUID, *, should_return_stages: bool = False) -> Response:  # noqa: N803 - the protocol's name
+    @router.get("/jobs/{jobId}", responses=documented({200: Job}, 404))
+    async def get_job(jobId: UUID, *, should_return_stages: bool = False) -> Response:
         """Read a job."""
         return found(await jobs.get(jobId, with_stages=should_return_stages))
 
-    @router.delete("/{jobId}", responses=documented({200: Done}, 404))
-    async def delete_job(jobId: UUID) -> Response:  # noqa: N803 - the protocol's name
+    @router.delete("/jobs/{jobId}", responses=documented({200: Done}, 404))
+    async def delete_job(jobId: UUID) -> Response:
         """Delete a job that is COMPLETED, FAILED or ABORTED, with its stages and tasks."""
         await jobs.delete(jobId)
         return done("JOB_DELETED_SUCCESSFULLY")
 
-    @router.patch("/{jobId}/user-metadata", responses=documented({200: Done}, 404, 413, 415))
-    async def set_job_metadata(jobId: UUID, body: Metadata) -> Response:  # noqa: N803 - the protocol's name
+    @router.patch("/jobs/{jobId}/user-metadata", responses=documented({200: Done}, 404, 413, 415))
+    async def set_job_metadata(jobId: UUID, body: Metadata) -> Response:
         """Replace the user's metadata of a job."""
         await jobs.set_metadata(jobId, body)
         return done(JOB_MODIFIED)
 
-    @router.patch("/{jobId}/priority", responses=documented({200: Done, 204: None}, 404, 413, 415))
-    async def set_job_priority(jobId: UUID, body: PriorityBody) -> Response:  # noqa: N803 - the protocol's name
+    @router.patch("/jobs/{jobId}/priority", responses=documented({200: Done, 204: None}, 404, 413, 415))
+    async def set_job_priority(jobId: UUID, body: PriorityBody) -> Response:
         """Change a job's priority; it counts for its waiting tasks at once. 204 if it has this priority already."""
         if await jobs.set_priority(jobId, body.priority):
             return done(JOB_MODIFIED)
         return Response(status_code=204, headers={"Reason": "The job has this priority already"})
 
-    @router.put("/{jobId}/status", responses=documented({200: Done}, 404, 413, 415))
-    async def set_job_status(jobId: UUID, body: JobStatusBody) -> Response:  # noqa: N803 - the protocol's name
+    @router.put("/jobs/{jobId}/status", responses=documented({200: Done}, 404, 413, 415))
+    async def set_job_status(jobId: UUID, body: JobStatusBody) -> Response:
         """Pause (PAUSED), resume (PENDING) or abort (ABORTED) a job."""
         await jobs.set_status(jobId, JobStatus(body.status))
         return done(JOB_MODIFIED)
-
-    @router.get("/{jobId}/stages", tags=["stages"], responses=documented({200: list[Stage]}, 404))
-    async def list_stages_of_job(jobId: UUID, *, should_return_tasks: bool = False) -> Response:  # noqa: N803 - the protocol's name
-        """List the stages of a job by their order."""
-        return found(await stages.list_of_job(jobId, with_tasks=should_return_tasks))
-
-    @router.post("/{jobId}/stage", status_code=201, tags=["stages"], responses=documented({201: Stage}, 404, 413, 415))
-    async def add_stage(jobId: UUID, body: StageBody, request: Request) -> Response:  # noqa: N803 - the protocol's name
-        """Add a stage behind the last one of a job."""
-        return found(await stages.add(jobId, body.request(trace_of(request))), 201)
 
     return router
