@@ -1,0 +1,95 @@
+"""Whatever is killed in the middle of the work, what the database says stays true."""
+
+import asyncio
+from collections.abc import Callable
+
+import asyncpg
+import httpx
+import pytest
+from reference_manager.embedded import EmbeddedPostgres
+
+from tests.support.protocol import Client
+from tools.manager import ManagerProcess
+from tools.wire import Wire
+
+JOBS, TASKS = 6, 400
+
+FALSE_SUMMARIES = """
+    SELECT count(*) FROM stages AS stage WHERE stage_summary(stage)::jsonb <> (
+        SELECT jsonb_build_object(
+            'created', 0,
+            'pending', count(*) FILTER (WHERE status = 'PENDING'),
+            'inProgress', count(*) FILTER (WHERE status = 'IN_PROGRESS'),
+            'completed', count(*) FILTER (WHERE status = 'COMPLETED'),
+            'failed', count(*) FILTER (WHERE status = 'FAILED'),
+            'retried', count(*) FILTER (WHERE status = 'RETRIED'),
+            'aborted', count(*) FILTER (WHERE status = 'ABORTED'),
+            'total', count(*)
+        ) FROM tasks WHERE stage_id = stage.id
+    )
+"""
+UNFINISHED_STAGES = """
+    SELECT count(*) FROM stages AS stage
+    WHERE status <> 'COMPLETED' AND NOT EXISTS (SELECT FROM tasks WHERE stage_id = stage.id AND status <> 'COMPLETED')
+"""
+FORGOTTEN_STAGES = """
+    SELECT count(*) FROM stages AS stage
+    WHERE oldest_waiting IS NULL AND EXISTS (SELECT FROM tasks WHERE stage_id = stage.id AND waiting IS NOT NULL)
+"""
+
+
+@pytest.mark.timeout(60)  # three managers and five thousand requests on a small machine
+async def test_killed_managers_and_backends_leave_true_figures(
+    postgres: EmbeddedPostgres, start_manager: Callable[..., ManagerProcess], database_url: str, stage_type: str
+) -> None:
+    """Figures equal the rows, no stage hangs or is forgotten, and a manager that comes later does the rest."""
+    doomed, other = start_manager(), start_manager()
+    async with httpx.AsyncClient(base_url=other.url, timeout=15) as http:
+        client = Client(http)
+        for _ in range(JOBS):
+            await client.tasks(await client.stage(await client.job(), stage_type), TASKS)
+
+    completed = 0
+    progress = asyncio.Condition()
+
+    async def work(url: str) -> None:
+        """Claim and complete until nothing is left, or the manager hangs up or says that its database did."""
+        nonlocal completed
+        wire = await Wire.open(url)
+        try:
+            while task := await wire.claim(stage_type):
+                await wire.complete(task)
+                async with progress:
+                    completed += 1
+                    progress.notify_all()
+        except (RuntimeError, ConnectionError):
+            pass
+        finally:
+            wire.close()
+
+    workers = [asyncio.create_task(work(manager.url)) for manager in (doomed, other) for _ in range(16)]
+    async with progress:
+        await progress.wait_for(lambda: completed > JOBS * TASKS // 6)
+    doomed.process.kill()
+    async with progress:
+        await progress.wait_for(lambda: completed > JOBS * TASKS // 3)
+    admin = await asyncpg.connect(postgres.url)
+    database = database_url.rpartition("/")[2]
+    await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", database)
+    await admin.close()
+    await asyncio.gather(*workers)
+
+    late = start_manager()
+    await asyncio.gather(*(work(late.url) for _ in range(16)))
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    try:
+        for wrong in (FALSE_SUMMARIES, UNFINISHED_STAGES, FORGOTTEN_STAGES):
+            assert await connection.fetchval(wrong) == 0
+        rows = await connection.fetch("SELECT status, count(*) FROM tasks GROUP BY status")
+        statuses: dict[str, int] = {row["status"]: row["count"] for row in rows}
+    finally:
+        await connection.close()
+    # What was claimed and never reported is all that is left; each worker held one task at the most.
+    assert set(statuses) <= {"COMPLETED", "IN_PROGRESS"}
+    assert completed <= statuses["COMPLETED"]
+    assert statuses.get("IN_PROGRESS", 0) <= 32
