@@ -1,6 +1,7 @@
 """A manager as its own process, for tests and benchmarks."""
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -8,6 +9,8 @@ from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
+
+from reference_manager.embedded.process import end_with_parent
 
 START_LIMIT = 30.0
 STOP_LIMIT = 30.0
@@ -36,6 +39,7 @@ class ManagerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - a test run that is killed leaves no manager behind
         )
         assert self.process.stdout  # noqa: S101 - it was asked for
         # A reader for the whole life of the process: a full pipe would stop it.
