@@ -174,3 +174,28 @@ def test_wrong_settings_are_clear_errors(arguments: list[str], says: str) -> Non
         pass
     assert says in str(caught.value)
     assert "Traceback" not in str(caught.value)
+
+
+def _with_wrong_password(url: str) -> str:
+    return url.replace("@", "wrong@")
+
+
+def _with_wrong_database(url: str) -> str:
+    return f"{url.rpartition('/')[0]}/nowhere"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (_with_wrong_password, "password authentication failed"),
+        (_with_wrong_database, 'database "nowhere" does not exist'),
+    ],
+)
+def test_a_database_that_refuses_is_a_clear_error(
+    postgres: EmbeddedPostgres, change: Callable[[str], str], says: str
+) -> None:
+    """The message is the server's own, without a traceback."""
+    with pytest.raises(RuntimeError) as caught, ManagerProcess("--database-url", change(postgres.url)):
+        pass
+    assert f"Cannot use the database: {says}" in str(caught.value)
+    assert "Traceback" not in str(caught.value)

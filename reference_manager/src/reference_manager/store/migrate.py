@@ -7,6 +7,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
 HERE = Path(__file__).parent
@@ -14,7 +15,6 @@ ROUTINES = tuple(sorted((HERE / "routines").glob("*.sql")))
 
 LOCK_KEY = 0x6A6F626E696B
 """The advisory lock that migrating managers queue at: "jobnik" in ASCII."""
-
 
 OLDEST_POSTGRES = 15
 
@@ -30,7 +30,7 @@ async def migrate(url: str) -> None:
     of the manager that started last.
 
     Raises:
-        UnfitDatabaseError: The schema comes from a newer manager, or the server is too old.
+        UnfitDatabaseError: The schema comes from a newer manager, the server is too old, or it refuses its user.
     """
     # The driver itself connects, so that a URL means the same here and in the pool, sslmode and all.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
@@ -40,6 +40,9 @@ async def migrate(url: str) -> None:
             await connection.execute(text("CREATE SCHEMA IF NOT EXISTS jobnik"))
             await connection.execute(text("SET LOCAL search_path = jobnik"))
             await connection.run_sync(_upgrade)
+    except DBAPIError as error:
+        # What the server itself said, without SQLAlchemy's own words around it.
+        raise UnfitDatabaseError(str(error.orig.__cause__ if error.orig else error)) from error
     finally:
         await engine.dispose()
 
