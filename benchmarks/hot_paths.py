@@ -5,27 +5,19 @@ are taken in one run on one PostgreSQL with its durable settings.
 """
 
 import asyncio
-import json
-import os
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
-from uuid import UUID
 
 import uvloop
-from reference_manager.domain.requests import NewJob, NewStage, NewTask, Trace
-from reference_manager.domain.states import Priority
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.engine.jobs import Jobs
-from reference_manager.engine.stages import Stages
-from reference_manager.engine.tasks import Tasks
 from reference_manager.store.database import Database, sql
 from rich.console import Console
 from rich.table import Table
 
+from tools.backlog import add_backlog
+from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
 from tools.wire import Wire
 
@@ -33,8 +25,6 @@ CONNECTIONS = 32
 SMALL, LARGE = 10_000, 1_000_000
 DIRECT_TASKS, HTTP_TASKS = 2_000, 8_000
 ROUNDS = 3
-CHUNK = 10_000
-TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None)
 
 console = Console()
 
@@ -48,13 +38,7 @@ class Bench:
 
     async def fill(self, stage_type: str, count: int) -> None:
         """A job with this many waiting tasks of the type, and statistics as autovacuum would soon have them."""
-        job = json.loads(await Jobs(self.database).create(NewJob("benchmark", {}, Priority.MEDIUM, {}, TRACE)))
-        stage = json.loads(await Stages(self.database).add(UUID(job["id"]), NewStage(stage_type, {}, {}, False, TRACE)))  # noqa: FBT003
-        tasks = Tasks(self.database)
-        payload = {"source": "/pictures/0123456789.jpg", "target": "/thumbnails/0123456789.jpg", "size": 256}
-        for start in range(0, count, CHUNK):
-            batch = [NewTask(payload, {}, 3, TRACE)] * min(CHUNK, count - start)
-            await tasks.add(UUID(stage["id"]), batch)
+        await add_backlog(self.database, stage_type, count)
         async with self.database.connection() as connection:
             await connection.execute("VACUUM ANALYZE")
             await connection.execute("CHECKPOINT")
@@ -112,13 +96,12 @@ async def run(database_url: str, url: str) -> list[tuple[str, int, float]]:
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory(prefix="jobnik-bench-") as folder:
-        os.chmod(folder, 0o755)  # noqa: S103, PTH101 - as root, PostgreSQL runs as another user, who must get in
-        with (
-            EmbeddedPostgres(Path(folder) / "data") as server,
-            ManagerProcess("--database-url", server.url) as manager,
-        ):
-            rows = uvloop.run(run(server.url, manager.url))
+    with (
+        temporary_data_folder() as folder,
+        EmbeddedPostgres(folder) as server,
+        ManagerProcess("--database-url", server.url) as manager,
+    ):
+        rows = uvloop.run(run(server.url, manager.url))
     table = Table("what", "waiting", "tasks/s", "times the base", title="Claim and complete, one task at a time")
     base = rows[0][2]
     for label, backlog, rate in rows:

@@ -1,9 +1,7 @@
 """A real PostgreSQL for the session, a database of its own for each test, managers as processes."""
 
-import shutil
-import tempfile
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
@@ -15,26 +13,16 @@ from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.store.database import Database
 from reference_manager.store.migrate import migrate
 
+from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
 
 _numbers = count(1)
 
 
-@contextmanager
-def _data_folder() -> Generator[Path]:
-    """A folder to be made; as root PostgreSQL runs as another user, who must be able to get in."""
-    parent = Path(tempfile.mkdtemp(prefix="jobnik-tests-"))
-    parent.chmod(0o755)
-    try:
-        yield parent / "data"
-    finally:
-        shutil.rmtree(parent, ignore_errors=True)
-
-
 @pytest.fixture
 def open_folder() -> Generator[Path]:
     """A folder for the data of one test's PostgreSQL."""
-    with _data_folder() as folder:
+    with temporary_data_folder() as folder:
         yield folder
 
 
@@ -42,7 +30,7 @@ def open_folder() -> Generator[Path]:
 def postgres() -> Generator[EmbeddedPostgres]:
     """One server for all tests, without the guarantees that only a power cut needs."""
     with (
-        _data_folder() as folder,
+        temporary_data_folder() as folder,
         EmbeddedPostgres(folder, durable=False, settings={"max_connections": "300"}) as server,
     ):
         yield server

@@ -1,7 +1,7 @@
 """docs/reference/manager-settings.md: every setting of the manager."""
 
 from pydantic.fields import FieldInfo
-from reference_manager.settings import Settings, shown
+from reference_manager.settings import Settings, flag, shown, variable
 
 from tools.docs.markdown import document, table
 
@@ -22,8 +22,8 @@ def page() -> str:
 def _row(name: str, field: FieldInfo) -> tuple[str, str, str, str]:
     default = shown(field.default)
     return (
-        f"`--{name.replace('_', '-')}`",
-        f"`{Settings.model_config['env_prefix']}{name.upper()}`",  # pyright: ignore[reportTypedDictNotRequiredAccess] - it is set there
+        f"`{flag(name)}`",
+        f"`{variable(name)}`",
         f"`{default}`" if default else "",
         field.description or "",
     )

@@ -13,7 +13,7 @@ from pydantic_settings import SettingsError
 from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from reference_manager.logs import configure_logs
 from reference_manager.serve import StartError, serve
-from reference_manager.settings import Settings, shown
+from reference_manager.settings import Settings, flag, shown, variable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,13 +45,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version("jobnik-reference-manager"))
     commands = parser.add_subparsers(required=True, metavar="serve")
     about = "Serve the API. With no argument it brings its own PostgreSQL and keeps its data in a folder of yours."
-    more = "Each flag is also an environment variable, such as JOBNIK_MANAGER_PORT; the flag wins."
+    more = f"Each flag is also an environment variable, such as {variable('port')}; the flag wins."
     serving = commands.add_parser("serve", help="serve the API", description=about, epilog=more)
     for name, field in Settings.model_fields.items():
-        flag, metavar = f"--{name.replace('_', '-')}", name.rpartition("_")[2].upper()
+        metavar = name.rpartition("_")[2].upper()
         default = f" Default: {shown(field.default)}." if field.default is not None else ""
         text = f"{field.description}{default}"
-        serving.add_argument(flag, dest=name, metavar=metavar, help=text, default=argparse.SUPPRESS)
+        serving.add_argument(flag(name), dest=name, metavar=metavar, help=text, default=argparse.SUPPRESS)
     return parser
 
 
@@ -74,5 +74,5 @@ def _explain(error: ValidationError | SettingsError) -> str:
     lines: list[str] = []
     for complaint in error.errors():
         name = str(complaint["loc"][0])
-        lines.append(f"--{name.replace('_', '-')} or JOBNIK_MANAGER_{name.upper()}: {complaint['msg']}")
+        lines.append(f"{flag(name)} or {variable(name)}: {complaint['msg']}")
     return "\n".join(lines)

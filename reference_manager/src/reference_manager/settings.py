@@ -7,11 +7,23 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ByteSize, Field, SecretStr, TypeAdapter
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+PREFIX = "JOBNIK_MANAGER_"
+
 
 def _postgres_url(url: SecretStr | None) -> SecretStr | None:
     if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise ValueError("must begin with postgresql://")
     return url
+
+
+def flag(name: str) -> str:
+    """The flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{PREFIX}{name.upper()}"
 
 
 def shown(default: object) -> str:
@@ -30,7 +42,7 @@ def shown(default: object) -> str:
 class Settings(BaseSettings):
     """Where the manager listens, where its data is, and what it bears."""
 
-    model_config = SettingsConfigDict(env_prefix="JOBNIK_MANAGER_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid")
 
     host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 8080

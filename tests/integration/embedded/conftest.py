@@ -1,17 +1,16 @@
 """What the tests of the embedded PostgreSQL share: a data folder, a process that owns one, and a query."""
 
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
+
+from tools.data_folder import temporary_data_folder
 
 _OWNER = Path(__file__).with_name("owner.py")
 
@@ -50,26 +49,17 @@ class Owner:
         return self.process.wait()
 
 
-@contextmanager
-def _open_folder() -> Generator[Path]:
-    """A folder to be made, under parents that every user may pass (pytest's own tmp_path is closed)."""
-    parent = Path(tempfile.mkdtemp(prefix="jobnik-test-"))
-    parent.chmod(0o755)
-    yield parent / "data"
-    shutil.rmtree(parent)
-
-
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A data folder for one test."""
-    with _open_folder() as folder:
+    with temporary_data_folder() as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
 def first_cluster() -> Iterator[Path]:
     """A data folder in which a server has run once; nobody starts another one there."""
-    with _open_folder() as folder:
+    with temporary_data_folder() as folder:
         with EmbeddedPostgres(folder, durable=False):
             pass
         yield folder
@@ -85,7 +75,7 @@ def used_dir(first_cluster: Path, data_dir: Path) -> Path:
 @pytest.fixture(scope="module")
 def shared_data_dir() -> Iterator[Path]:
     """A data folder for the tests of a file that only read."""
-    with _open_folder() as folder:
+    with temporary_data_folder() as folder:
         yield folder
 
 

@@ -2,27 +2,13 @@
 
 import json
 from typing import Any
-from uuid import UUID
 
 import pytest
-from reference_manager.domain.requests import NewJob, NewStage, NewTask, Trace
 from reference_manager.domain.states import Priority
-from reference_manager.engine.jobs import Jobs
 from reference_manager.engine.queue import TaskQueue
-from reference_manager.engine.stages import Stages
-from reference_manager.engine.tasks import Tasks
 from reference_manager.store.database import Connection, Database, sql
 
-TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None)
-
-
-async def add_stage(database: Database, tasks: int, priority: Priority = Priority.MEDIUM) -> UUID:
-    """A job with one stage of this many waiting tasks of the type "guarded"."""
-    job = json.loads(await Jobs(database).create(NewJob("guarded", {}, priority, {}, TRACE)))
-    new = NewStage("guarded", {}, {}, start_as_waiting=False, trace=TRACE)
-    stage = UUID(json.loads(await Stages(database).add(UUID(job["id"]), new))["id"])
-    await Tasks(database).add(stage, [NewTask({}, {}, 3, TRACE)] * tasks)
-    return stage
+from tools.backlog import add_backlog
 
 
 async def touched(connection: Connection, statement: str, *arguments: Any) -> int:  # noqa: ANN401 - any parameters
@@ -41,10 +27,10 @@ async def touched(connection: Connection, statement: str, *arguments: Any) -> in
 async def test_a_claim_touches_few_rows_whatever_lies_around(database: Database) -> None:
     """A long backlog, many finished tasks and busy stages of higher priority do not lengthen a claim's walk."""
     async with database.connection() as connection:
-        await add_stage(database, 10)
+        await add_backlog(database, "guarded", 10)
         alone = await touched(connection, sql.task_claim.sql, "guarded", 10)
 
-        finished = await add_stage(database, 20_000, Priority.VERY_HIGH)
+        finished = await add_backlog(database, "guarded", 20_000, Priority.VERY_HIGH)
         await connection.execute(
             """
             UPDATE tasks SET status = 'COMPLETED', start_time = now(), end_time = now()
@@ -52,9 +38,9 @@ async def test_a_claim_touches_few_rows_whatever_lies_around(database: Database)
             """,
             finished,
         )
-        await add_stage(database, 20_000, Priority.VERY_LOW)
+        await add_backlog(database, "guarded", 20_000, Priority.VERY_LOW)
         for _ in range(200):
-            await add_stage(database, 1, Priority.VERY_HIGH)
+            await add_backlog(database, "guarded", 1, Priority.VERY_HIGH)
         queue = TaskQueue(database)
         # All tasks of the urgent stages become busy, so that only the backlog of lowest priority is left.
         await connection.fetch(sql.task_claim.sql, "guarded", 5200)
@@ -75,7 +61,7 @@ async def test_a_backlog_in_one_stage_is_never_scanned(database: Database, stati
             await connection.execute("ANALYZE")
             await connection.fetch(sql.task_claim.sql, "guarded", 1)
             await connection.fetch(sql.task_settle.sql, [], [])
-        await add_stage(database, 20_000)
+        await add_backlog(database, "guarded", 20_000)
         if statistics == "of the backlog":
             await connection.execute("ANALYZE")
         for _ in range(3):
@@ -95,10 +81,10 @@ async def test_a_settlement_touches_only_what_it_settles(database: Database) -> 
             ids = [json.loads(body)["id"] for (body,) in rows]
             return await touched(connection, sql.task_settle.sql, ids, ["COMPLETED"] * 10)
 
-        await add_stage(database, 30)
+        await add_backlog(database, "guarded", 30)
         alone = [await settle_ten() for _ in range(2)][-1]
         await connection.execute("DELETE FROM jobs")
-        await add_stage(database, 20_000)
+        await add_backlog(database, "guarded", 20_000)
         assert [await settle_ten() for _ in range(3)][-1] <= alone + 10
 
 
@@ -106,6 +92,6 @@ async def test_a_claim_of_nothing_touches_next_to_nothing(database: Database) ->
     """Stages whose tasks have all been claimed leave the queue: idle workers do not walk past them."""
     async with database.connection() as connection:
         for _ in range(50):
-            await add_stage(database, 1)
+            await add_backlog(database, "guarded", 1)
         assert len(await connection.fetch(sql.task_claim.sql, "guarded", 100)) == 50
         assert await touched(connection, sql.task_claim.sql, "guarded", 1) == 0

@@ -6,9 +6,9 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reference_manager.api.bodies import NO_TRACE, TRACEPARENT
+from reference_manager.api.bodies import TRACEPARENT
 from reference_manager.api.entities import Problem
-from reference_manager.domain.requests import Trace
+from reference_manager.domain.requests import NO_TRACE, Trace
 
 JOB_MODIFIED = "JOB_MODIFIED_SUCCESSFULLY"
 STAGE_MODIFIED = "STAGE_MODIFIED_SUCCESSFULLY"

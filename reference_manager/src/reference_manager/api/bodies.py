@@ -22,7 +22,6 @@ from reference_manager.domain.requests import NewJob, NewStage, NewTask, Trace
 from reference_manager.domain.states import Priority
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-NO_TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None)
 LARGEST_INTEGER = 2**31 - 1
 
 

@@ -9,15 +9,15 @@ from collections.abc import Awaitable
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reference_manager.api.bodies import TaskStatusBody
+from reference_manager.api.bodies import StageTypeName, TaskStatusBody
 from reference_manager.api.errors import answer
 from reference_manager.domain.states import TaskStatus
 from reference_manager.engine.queue import TaskQueue
 
-LONGEST_TYPE = 50
+STAGE_TYPE = TypeAdapter[str](StageTypeName)
 LONGEST_REPORT = 1024
 JSON_HEADERS = [(b"content-type", b"application/json")]
 
@@ -54,10 +54,9 @@ class FastLane:
 def _stage_type(raw: bytes) -> str | None:
     """A stage type as it stands in the path, or None if anything about it is unusual."""
     try:
-        name = unquote_to_bytes(raw).decode()
-    except UnicodeDecodeError:
+        return STAGE_TYPE.validate_python(unquote_to_bytes(raw).decode())
+    except ValueError:
         return None
-    return name if 0 < len(name) <= LONGEST_TYPE and "\x00" not in name else None
 
 
 def _task_report(raw_id: bytes, scope: Scope, message: Message) -> tuple[UUID, TaskStatus] | None:
@@ -69,7 +68,7 @@ def _task_report(raw_id: bytes, scope: Scope, message: Message) -> tuple[UUID, T
         return None
     try:
         return UUID(raw_id.decode("ascii")), TaskStatus(TaskStatusBody.model_validate_json(body).status)
-    except (ValueError, ValidationError):
+    except ValueError:
         return None
 
 

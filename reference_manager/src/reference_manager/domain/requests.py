@@ -18,6 +18,10 @@ class Trace(NamedTuple):
     tracestate: str | None
 
 
+NO_TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None)
+"""What belongs to no trace."""
+
+
 @dataclass(frozen=True, slots=True)
 class NewJob:
     """A job to create."""

@@ -10,6 +10,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from reference_manager.store.scripts import run_script
+
 HERE = Path(__file__).parent
 ROUTINES = tuple(sorted((HERE / "routines").glob("*.sql")))
 
@@ -54,7 +56,6 @@ def _upgrade(connection: Connection) -> None:
     config = Config()
     config.set_main_option("script_location", str(HERE / "migrations"))
     config.attributes["connection"] = connection
-    config.attributes["routines"] = ROUTINES
     try:
         command.upgrade(config, "head")
     except CommandError as error:
@@ -63,3 +64,5 @@ def _upgrade(connection: Connection) -> None:
                 "A newer manager migrated this database. Update this one, then start again."
             ) from error
         raise
+    for routine in ROUTINES:
+        run_script(connection, routine)

@@ -1,11 +1,8 @@
 """Alembic's entry: runs the migrations on the connection that store.migrate hands over, in its transaction."""
 
 from alembic import context
-from reference_manager.store.scripts import run_script
 from sqlalchemy import Connection
 
 connection: Connection = context.config.attributes["connection"]
 context.configure(connection=connection, version_table="migrations", version_table_schema="jobnik")
 context.run_migrations()
-for routine in context.config.attributes["routines"]:
-    run_script(connection, routine)

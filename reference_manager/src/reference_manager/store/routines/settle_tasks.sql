@@ -63,9 +63,7 @@ BEGIN
             CASE
                 WHEN stage.status <> 'IN_PROGRESS' THEN stage.status
                 WHEN tally.failed > 0 THEN 'FAILED'
-                WHEN stage.completed + tally.completed
-                    = stage.pending + stage.in_progress + stage.retried + stage.completed + stage.failed
-                    THEN 'COMPLETED'
+                WHEN stage.completed + tally.completed = stage_total(stage) THEN 'COMPLETED'
                 ELSE stage.status
             END AS target,
             coalesce(moved.pending, 0) AS moved_pending,
