@@ -15,8 +15,10 @@ import uvicorn
 import uvloop
 
 from reference_manager.api.app import create_app
-from reference_manager.corking import CorkedProtocol
+from reference_manager.api.fast_lane import FastLane
+from reference_manager.engine.queue import TaskQueue
 from reference_manager.settings import Settings
+from reference_manager.short_cut import ShortCutProtocol
 from reference_manager.store.database import Database
 from reference_manager.store.migrate import UnfitDatabaseError, migrate
 
@@ -79,11 +81,13 @@ async def _serve(settings: Settings, url: str, places: Mapping[str, str], listen
     async with Database.connect(
         url, connections=settings.database_connections, patience=settings.database_patience
     ) as database:
-        app: Any = create_app(database, body_limit=settings.body_limit)
+        queue = TaskQueue(database)
+        app: Any = create_app(database, queue, body_limit=settings.body_limit)
+        protocol: Any = partial(ShortCutProtocol, FastLane(queue))
         config = uvicorn.Config(
             app,
             lifespan="off",
-            http=CorkedProtocol,
+            http=protocol,
             proxy_headers=False,
             ws="none",
             log_config=None,

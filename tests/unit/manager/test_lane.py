@@ -37,38 +37,51 @@ async def test_alone_a_caller_waits_for_nobody() -> None:
 async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
     """While a batch is under way the others gather, in their order, up to the limit; each gets its own answer."""
     work = Work()
-    lane = Lane(work, 3)
-    callers = [asyncio.create_task(lane.submit(item)) for item in range(1)]
+    idle = asyncio.Event()
+    lane = Lane(work, 3, on_idle=idle.set)
+    callers = [lane.submit(item) for item in range(1)]
     await work.started.wait()
-    callers += [asyncio.create_task(lane.submit(item)) for item in range(1, 6)]
+    callers += [lane.submit(item) for item in range(1, 6)]
     await asyncio.sleep(0)
     work.gate.set()
     assert await asyncio.gather(*callers) == [0, 10, 20, 30, 40, 50]
     assert work.batches == [[0], [1, 2, 3], [4, 5]]
-    assert lane.idle
+    assert idle.is_set()
 
 
 async def test_whoever_has_gone_is_left_out() -> None:
     """A caller that gives up before its batch begins takes no place in it."""
     work = Work()
     lane = Lane(work, 10)
-    first = asyncio.create_task(lane.submit(1))
+    first = lane.submit(1)
     await work.started.wait()
-    gone, stays = asyncio.create_task(lane.submit(2)), asyncio.create_task(lane.submit(3))
-    await asyncio.sleep(0)
+    gone, stays = lane.submit(2), lane.submit(3)
     gone.cancel()
     work.gate.set()
     assert await asyncio.gather(first, stays) == [10, 30]
     assert work.batches == [[1], [3]]
 
 
+async def test_what_must_not_be_dropped_is_done_for_nobody() -> None:
+    """A lane whose items count once they have come takes those of callers that have gone away."""
+    work = Work()
+    lane = Lane(work, 10, droppable=False)
+    first = lane.submit(1)
+    await work.started.wait()
+    lane.submit(2).cancel()
+    stays = lane.submit(3)
+    work.gate.set()
+    assert await asyncio.gather(first, stays) == [10, 30]
+    assert work.batches == [[1], [2, 3]]
+
+
 async def test_an_error_reaches_its_batch_alone() -> None:
     """Everybody in the failed batch is told; the next one runs."""
     work = Work()
     lane = Lane(work, 10)
-    first = asyncio.create_task(lane.submit(13))
+    first = lane.submit(13)
     await work.started.wait()
-    second = asyncio.create_task(lane.submit(1))
+    second = lane.submit(1)
     await asyncio.sleep(0)
     work.gate.set()
     with pytest.raises(ValueError, match="unlucky"):

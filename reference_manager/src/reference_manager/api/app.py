@@ -9,7 +9,6 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from reference_manager.api.errors import answer_errors
-from reference_manager.api.fast_lane import FastLane
 from reference_manager.api.jobs import jobs_router
 from reference_manager.api.methods import Methods
 from reference_manager.api.service import service_router
@@ -24,14 +23,15 @@ from reference_manager.store.database import Database
 DESCRIPTION = "Jobs, their stages and their tasks: create them, claim tasks, report how they went."
 
 
-def create_app(database: Database, *, body_limit: int) -> ASGIApp:
+def create_app(database: Database, queue: TaskQueue, *, body_limit: int) -> ASGIApp:
     """The whole API over a migrated database.
 
     Args:
         database: Stays open for as long as the application serves.
+        queue: Where claims and reports go.
         body_limit: The largest request body, in bytes; more is answered 413.
     """
-    jobs, stages, tasks, queue = Jobs(database), Stages(database), Tasks(database), TaskQueue(database)
+    jobs, stages, tasks = Jobs(database), Stages(database), Tasks(database)
     app = FastAPIOffline(
         title="Jobnik manager",
         description=DESCRIPTION,
@@ -49,7 +49,7 @@ def create_app(database: Database, *, body_limit: int) -> ASGIApp:
         app.include_router(router)
     answer_errors(app)
     app.openapi = lambda: _document(app)
-    return FastLane(Methods(app, [route for router in routers for route in router.routes]), queue)
+    return Methods(app, [route for router in routers for route in router.routes])
 
 
 def _document(app: FastAPI) -> dict[str, Any]:

@@ -1,0 +1,124 @@
+"""The short cut from the socket to the queue and back, for the requests of the fast lane.
+
+uvicorn starts a task for each request and hands it a scope, two callables and an event; for a claim or a report that
+costs more than the claim or the report. Here such a request becomes a future of the queue, and its answer one write.
+Everything else, and everything unusual, goes uvicorn's way.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from reference_manager.api.errors import answer
+from reference_manager.api.fast_lane import LONGEST_BODY, FastLane
+from reference_manager.corking import CorkedTransport
+
+OK_HEADERS = [(b"content-type", b"application/json")]
+
+
+class ShortCutProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol on corked transports, with a short cut.
+
+    Args:
+        fast_lane: Takes the requests that it serves.
+        uvicorn: What uvicorn gives a protocol.
+    """
+
+    def __init__(self, fast_lane: FastLane, **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(**uvicorn)
+        self._fast_lane = fast_lane
+        self._kept: bytearray | None = None
+        """The body so far of a request that may take the short cut."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection."""
+        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def on_headers_complete(self) -> None:
+        """Keep the request until its body is there, or go uvicorn's way."""
+        if self._may_take_short_cut():
+            self._kept = bytearray()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body."""
+        if self._kept is None:
+            super().on_body(body)
+            return
+        self._kept += body
+        if len(self._kept) > LONGEST_BODY:
+            self._go_the_long_way(self._kept)
+
+    def on_message_complete(self) -> None:
+        """Start the work."""
+        if self._kept is not None:
+            body = self._kept
+            parser: Any = self.parser
+            work = self._fast_lane.serve(parser.get_method(), self.url, self.headers, bytes(body))
+            if work is not None:
+                self._kept = None
+                exchange: Any = _Exchange(self, work, keep_alive=parser.should_keep_alive())
+                self.cycle = exchange
+                return
+            self._go_the_long_way(body)
+        super().on_message_complete()
+
+    def _may_take_short_cut(self) -> bool:
+        parser: Any = self.parser
+        before: Any = self.cycle
+        return (
+            self._fast_lane.may_serve(parser.get_method(), self.url)
+            and parser.get_http_version() == "1.1"
+            and not self.expect_100_continue
+            and not parser.should_upgrade()
+            # One after the other: what is sent ahead of an answer waits in uvicorn's pipeline.
+            and (before is None or before.response_complete)
+            and not self.flow.write_paused
+        )
+
+    def _go_the_long_way(self, body: bytearray) -> None:
+        self._kept = None
+        super().on_headers_complete()
+        if body:
+            super().on_body(bytes(body))
+
+
+class _Exchange:
+    """One request on the short cut, in the place and with the names of uvicorn's ``RequestResponseCycle``."""
+
+    def __init__(self, protocol: ShortCutProtocol, work: asyncio.Future[str], *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = self
+        self._protocol = protocol
+        self._work = work
+        work.add_done_callback(self._respond)
+
+    def set(self) -> None:
+        """The protocol has news. The only one that matters is that the client has hung up: nobody waits any more."""
+        if self.disconnected:
+            self._work.cancel()
+
+    def _respond(self, work: asyncio.Future[str]) -> None:
+        if self.disconnected or work.cancelled():
+            return
+        if (error := work.exception()) is None:
+            status, body = 200, work.result().encode()
+            headers = [*OK_HEADERS, (b"content-length", b"%d" % len(body))]
+        else:
+            response = answer(error) if isinstance(error, Exception) else answer(RuntimeError(repr(error)))
+            status, body, headers = response.status_code, bytes(response.body), response.raw_headers
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self._protocol.server_state.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
+        parts.append(body)
+        transport = self._protocol.transport
+        transport.write(b"".join(parts))
+        self.response_complete = True
+        if not self.keep_alive:
+            transport.close()
+        self._protocol.on_response_complete()
