@@ -25,6 +25,7 @@ CONNECTIONS = 32
 SMALL, LARGE = 10_000, 1_000_000
 DIRECT_TASKS, HTTP_TASKS = 2_000, 8_000
 ROUNDS = 3
+STALE_AFTER = timedelta(minutes=30)
 
 console = Console()
 
@@ -48,8 +49,8 @@ class Bench:
         async with self.database.connection() as connection:
             start = time.perf_counter()
             for _ in range(count):
-                ((body,),) = await connection.fetch(sql.task_claim.sql, stage_type, 1)
-                await connection.fetch(sql.task_settle.sql, [body[7:43]], ["COMPLETED"])
+                (claimed,) = await connection.fetch(sql.task_claim.sql, stage_type, 1, [1], [None], [STALE_AFTER])
+                await connection.fetch(sql.task_complete.sql, [claimed["task"]], [None], [None], [None])
             return count / (time.perf_counter() - start)
 
     async def over_http(self, stage_type: str, count: int) -> float:

@@ -8,6 +8,7 @@ from reference_manager.domain.states import Priority
 from reference_manager.engine.jobs import Jobs
 from reference_manager.engine.stages import Stages
 from reference_manager.engine.tasks import Tasks
+from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Database
 
 CHUNK = 10_000
@@ -19,9 +20,10 @@ PICTURE = {"source": "/pictures/0123456789.jpg", "target": "/thumbnails/01234567
 
 async def add_backlog(database: Database, stage_type: str, count: int, priority: Priority = Priority.MEDIUM) -> UUID:
     """Add a job with one stage of this many waiting tasks; the stage's id."""
-    job = json.loads(await Jobs(database).create(NewJob("backlog", {}, priority, {}, NO_TRACE)))
+    wakeups = Wakeups()
+    job = json.loads(await Jobs(database, wakeups).create(NewJob("backlog", {}, priority, {}, NO_TRACE)))
     new = NewStage(stage_type, {}, {}, start_as_waiting=False, trace=NO_TRACE)
-    stage_id = UUID(json.loads(await Stages(database).add(UUID(job["id"]), new))["id"])
+    stage_id = UUID(json.loads(await Stages(database, wakeups).add(UUID(job["id"]), new))["id"])
     for start in range(0, count, CHUNK):
-        await Tasks(database).add(stage_id, [NewTask(PICTURE, {}, 3, NO_TRACE)] * min(CHUNK, count - start))
+        await Tasks(database, wakeups).add(stage_id, [NewTask(PICTURE, {}, 3, NO_TRACE)] * min(CHUNK, count - start))
     return stage_id

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import httpx
 from reference_manager.api.app import create_app
-from reference_manager.engine.queue import TaskQueue
+from reference_manager.engine.engine import Engine
 from reference_manager.settings import Settings
 from reference_manager.store.database import Database
 
@@ -26,8 +26,8 @@ def _lines(members: dict[str, Any]) -> str:
 
 
 async def _document() -> dict[str, Any]:
-    nowhere = Database(cast("Any", None), timedelta())  # nothing is read: the document is about the code alone
+    nowhere = Database("", cast("Any", None), timedelta())  # nothing is read: the document is about the code alone
     body_limit = Settings.model_fields["body_limit"].default
-    transport = httpx.ASGITransport(create_app(nowhere, TaskQueue(nowhere), body_limit=body_limit))
+    transport = httpx.ASGITransport(create_app(Engine(nowhere, stale_after=timedelta()), body_limit=body_limit))
     async with httpx.AsyncClient(transport=transport, base_url="http://manager") as client:
         return (await client.get("/openapi.json")).raise_for_status().json()

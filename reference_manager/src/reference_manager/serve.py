@@ -16,7 +16,7 @@ import uvloop
 
 from reference_manager.api.app import create_app
 from reference_manager.api.fast_lane import FastLane
-from reference_manager.engine.queue import TaskQueue
+from reference_manager.engine.engine import Engine
 from reference_manager.settings import Settings
 from reference_manager.short_cut import ShortCutProtocol
 from reference_manager.store.database import Database
@@ -35,13 +35,18 @@ class StartError(Exception):
 class _Server(uvicorn.Server):
     """A server that says when it is ready, and leaves the signals to its process, which has more to stop than this."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -81,9 +86,9 @@ async def _serve(settings: Settings, url: str, places: Mapping[str, str], listen
     async with Database.connect(
         url, connections=settings.database_connections, patience=settings.database_patience
     ) as database:
-        queue = TaskQueue(database)
-        app: Any = create_app(database, queue, body_limit=settings.body_limit)
-        protocol: Any = partial(ShortCutProtocol, FastLane(queue))
+        engine = Engine(database, stale_after=settings.task_stale_after)
+        app: Any = create_app(engine, body_limit=settings.body_limit)
+        protocol: Any = partial(ShortCutProtocol, FastLane(engine.queue))
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -105,8 +110,13 @@ async def _serve(settings: Settings, url: str, places: Mapping[str, str], listen
             version=version("jobnik-reference-manager"),
             **places,
         )
-        server = _Server(config, on_ready=ready)
+        server = _Server(config, on_ready=ready, on_stop=engine.queue.close)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        await server.serve([listener])
+        duties = asyncio.create_task(engine.run())
+        try:
+            await server.serve([listener])
+        finally:
+            duties.cancel()
+            await asyncio.gather(duties, return_exceptions=True)
         log.info("manager has stopped")

@@ -72,6 +72,13 @@ class Settings(BaseSettings):
         timedelta,
         Field(ge=timedelta(), description="How long requests under way may take once a stop is asked for, as PT10S."),
     ] = timedelta(seconds=10)
+    task_stale_after: Annotated[
+        timedelta,
+        Field(
+            gt=timedelta(),
+            description="How long a task claimed without a lease may take before the attempt counts as failed.",
+        ),
+    ] = timedelta(minutes=30)
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least that is worth a log line.")
     ] = "INFO"

@@ -11,7 +11,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from reference_manager.api.errors import answer
-from reference_manager.api.fast_lane import LONGEST_BODY, FastLane
+from reference_manager.api.fast_lane import LONGEST_BODY, FastLane, Work
 from reference_manager.corking import CorkedTransport
 
 OK_HEADERS = [(b"content-type", b"application/json")]
@@ -88,29 +88,30 @@ class ShortCutProtocol(HttpToolsProtocol):
 class _Exchange:
     """One request on the short cut, in the place and with the names of uvicorn's ``RequestResponseCycle``."""
 
-    def __init__(self, protocol: ShortCutProtocol, work: asyncio.Future[str], *, keep_alive: bool) -> None:
+    def __init__(self, protocol: ShortCutProtocol, work: Work, *, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
         self.disconnected = False
         self.response_complete = False
         self.message_event = self
         self._protocol = protocol
         self._work = work
-        work.add_done_callback(self._respond)
+        work.future.add_done_callback(self._respond)
 
     def set(self) -> None:
         """The protocol has news. The only one that matters is that the client has hung up: nobody waits any more."""
         if self.disconnected:
-            self._work.cancel()
+            self._work.future.cancel()
 
-    def _respond(self, work: asyncio.Future[str]) -> None:
-        if self.disconnected or work.cancelled():
+    def _respond(self, future: asyncio.Future[Any]) -> None:
+        if self.disconnected or future.cancelled():
             return
-        if (error := work.exception()) is None:
-            status, body = 200, work.result().encode()
-            headers = [*OK_HEADERS, (b"content-length", b"%d" % len(body))]
-        else:
-            response = answer(error) if isinstance(error, Exception) else answer(RuntimeError(repr(error)))
+        try:
+            body = self._work.entity(future.result()).encode()
+        except Exception as error:  # noqa: BLE001 - every error has its answer
+            response = answer(error)
             status, body, headers = response.status_code, bytes(response.body), response.raw_headers
+        else:
+            status, headers = 200, [*OK_HEADERS, (b"content-length", b"%d" % len(body))]
         parts = [STATUS_LINE[status]]
         for name, value in (*self._protocol.server_state.default_headers, *headers):
             parts += (name, b": ", value, b"\r\n")

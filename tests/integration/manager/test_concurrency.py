@@ -77,7 +77,6 @@ async def test_a_task_is_settled_once(start_manager: Start, stage_type: str) -> 
         client = Client(one)
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 20)
-        late = 0
         for _ in range(20):
             path = f"/v1/tasks/{(await client.claimed(stage_type))['id']}/status"
             outcomes = [(http, status) for http in (one, two) for status in ("COMPLETED", "FAILED")] * 3
@@ -87,12 +86,10 @@ async def test_a_task_is_settled_once(start_manager: Start, stage_type: str) -> 
             for answer in answers:
                 if answer.status_code == 409:
                     refused(answer, 409, "TASK_STATUS_UPDATE_FAILED")
-                    late += 1
                 elif answer.status_code != 200:
                     refused(answer, 400, "ILLEGAL_TASK_STATUS_TRANSITION")
             if accepted[0].json()["status"] == "RETRIED":
                 await client.settle(await client.claimed(stage_type))
-        assert late > 0
         assert await client.status(stage) == "COMPLETED"
 
 

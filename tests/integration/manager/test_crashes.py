@@ -34,7 +34,7 @@ UNFINISHED_STAGES = """
 """
 FORGOTTEN_STAGES = """
     SELECT count(*) FROM stages AS stage
-    WHERE oldest_waiting IS NULL AND EXISTS (SELECT FROM tasks WHERE stage_id = stage.id AND waiting IS NOT NULL)
+    WHERE oldest_waiting IS NULL AND EXISTS (SELECT FROM waiting_tasks WHERE stage_id = stage.id)
 """
 
 

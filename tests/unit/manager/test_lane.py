@@ -37,8 +37,7 @@ async def test_alone_a_caller_waits_for_nobody() -> None:
 async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
     """While a batch is under way the others gather, in their order, up to the limit; each gets its own answer."""
     work = Work()
-    idle = asyncio.Event()
-    lane = Lane(work, 3, on_idle=idle.set)
+    lane = Lane(work, 3)
     callers = [lane.submit(item) for item in range(1)]
     await work.started.wait()
     callers += [lane.submit(item) for item in range(1, 6)]
@@ -46,26 +45,12 @@ async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
     work.gate.set()
     assert await asyncio.gather(*callers) == [0, 10, 20, 30, 40, 50]
     assert work.batches == [[0], [1, 2, 3], [4, 5]]
-    assert idle.is_set()
 
 
-async def test_whoever_has_gone_is_left_out() -> None:
-    """A caller that gives up before its batch begins takes no place in it."""
+async def test_what_has_come_is_done_even_for_nobody() -> None:
+    """A caller that goes away takes its item's answer from nobody, and its item from no batch."""
     work = Work()
     lane = Lane(work, 10)
-    first = lane.submit(1)
-    await work.started.wait()
-    gone, stays = lane.submit(2), lane.submit(3)
-    gone.cancel()
-    work.gate.set()
-    assert await asyncio.gather(first, stays) == [10, 30]
-    assert work.batches == [[1], [3]]
-
-
-async def test_what_must_not_be_dropped_is_done_for_nobody() -> None:
-    """A lane whose items count once they have come takes those of callers that have gone away."""
-    work = Work()
-    lane = Lane(work, 10, droppable=False)
     first = lane.submit(1)
     await work.started.wait()
     lane.submit(2).cancel()
@@ -73,6 +58,19 @@ async def test_what_must_not_be_dropped_is_done_for_nobody() -> None:
     work.gate.set()
     assert await asyncio.gather(first, stays) == [10, 30]
     assert work.batches == [[1], [2, 3]]
+
+
+async def test_what_a_lane_has_no_answer_for_goes_to_the_next() -> None:
+    """An item whose answer is None is answered by the lane beyond."""
+    beyond = Work()
+    beyond.gate.set()
+
+    async def only_even(items: Sequence[int]) -> Sequence[int | None]:
+        return [None if item % 2 else item for item in items]
+
+    lane = Lane(only_even, 10, beyond=Lane(beyond, 10))
+    assert await asyncio.gather(*(lane.submit(item) for item in range(4))) == [0, 10, 2, 30]
+    assert beyond.batches == [[1, 3]]
 
 
 async def test_an_error_reaches_its_batch_alone() -> None:

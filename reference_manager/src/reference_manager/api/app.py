@@ -9,29 +9,25 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
 from reference_manager.api.errors import answer_errors
+from reference_manager.api.history import history_router
 from reference_manager.api.jobs import jobs_router
 from reference_manager.api.methods import Methods
 from reference_manager.api.service import service_router
 from reference_manager.api.stages import stages_router
 from reference_manager.api.tasks import tasks_router
-from reference_manager.engine.jobs import Jobs
-from reference_manager.engine.queue import TaskQueue
-from reference_manager.engine.stages import Stages
-from reference_manager.engine.tasks import Tasks
-from reference_manager.store.database import Database
+from reference_manager.api.work import work_router
+from reference_manager.engine.engine import Engine
 
 DESCRIPTION = "Jobs, their stages and their tasks: create them, claim tasks, report how they went."
 
 
-def create_app(database: Database, queue: TaskQueue, *, body_limit: int) -> ASGIApp:
-    """The whole API over a migrated database.
+def create_app(engine: Engine, *, body_limit: int) -> ASGIApp:
+    """The whole API over an engine.
 
     Args:
-        database: Stays open for as long as the application serves.
-        queue: Where claims and reports go.
+        engine: Does what is asked.
         body_limit: The largest request body, in bytes; more is answered 413.
     """
-    jobs, stages, tasks = Jobs(database), Stages(database), Tasks(database)
     app = FastAPIOffline(
         title="Jobnik manager",
         description=DESCRIPTION,
@@ -40,10 +36,12 @@ def create_app(database: Database, queue: TaskQueue, *, body_limit: int) -> ASGI
     )
     app.state.body_limit = body_limit
     routers = (
-        jobs_router(jobs),
-        stages_router(stages),
-        tasks_router(tasks, queue),
-        service_router(database),
+        jobs_router(engine.jobs),
+        stages_router(engine.stages),
+        tasks_router(engine.tasks, engine.queue),
+        work_router(engine.queue, engine.workers),
+        history_router(engine.history),
+        service_router(engine.database),
     )
     for router in routers:
         app.include_router(router)

@@ -25,7 +25,8 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 LARGEST_INTEGER = 2**31 - 1
 
 
-def _storable(text: str) -> str:
+def storable(text: str) -> str:
+    """Text that PostgreSQL can keep."""
     if "\x00" in text:
         raise ValueError("must not contain the character NUL")
     return text
@@ -66,9 +67,9 @@ def _in_utc(moment: datetime) -> datetime:
 
 Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(_finite)]
 Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
-StageTypeName: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=50), AfterValidator(_storable)]
+StageTypeName: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=50), AfterValidator(storable)]
 Traceparent: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")]
-Tracestate: TypeAlias = Annotated[str, StringConstraints(max_length=512), AfterValidator(_storable)]
+Tracestate: TypeAlias = Annotated[str, StringConstraints(max_length=512), AfterValidator(storable)]
 Moment: TypeAlias = Annotated[datetime, BeforeValidator(_iso_text), AfterValidator(_in_utc), Query()]
 
 
@@ -94,7 +95,7 @@ class Traced(Body):
 class JobBody(Traced):
     """A job to create."""
 
-    name: Annotated[str, StringConstraints(min_length=2, max_length=50), AfterValidator(_storable)]
+    name: Annotated[str, StringConstraints(min_length=2, max_length=50), AfterValidator(storable)]
     data: Payload
     priority: Priority = Priority.MEDIUM
     user_metadata: Payload = {}

@@ -1,5 +1,8 @@
 """What goes wrong, as the protocol says it: ``{"message": …, "code": …}`` and a status."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import asyncpg
 import structlog
 from fastapi import FastAPI, Request
@@ -38,11 +41,16 @@ def answer(error: Exception) -> Response:  # noqa: PLR0911 - a table of errors, 
         case PreviousStageNotCompletedError():
             return problem(400, "ILLEGAL_STAGE_STATUS_TRANSITION", str(error))
         case RequestValidationError():
-            return problem(400, "VALIDATION_ERROR", _first_complaint(error))
+            return problem(400, "VALIDATION_ERROR", complaint(error.errors()[0]))
         case HTTPException():
             code = HTTP_CODES.get(error.status_code, "VALIDATION_ERROR")
             return problem(error.status_code, code, error.detail, dict(error.headers or {}))
-        case PoolExhaustedError() | asyncpg.LockNotAvailableError() | asyncpg.CannotConnectNowError():
+        case (
+            PoolExhaustedError()
+            | asyncpg.LockNotAvailableError()
+            | asyncpg.DeadlockDetectedError()
+            | asyncpg.CannotConnectNowError()
+        ):
             log.warning("the database is busy", error=str(error))
             return problem(503, "DATABASE_RELATED_ERROR", "The database is busy. Try again shortly.", RETRY_AFTER)
         case asyncpg.PostgresError() | asyncpg.InterfaceError() | asyncpg.InternalClientError() | OSError():
@@ -53,13 +61,12 @@ def answer(error: Exception) -> Response:  # noqa: PLR0911 - a table of errors, 
             return problem(500, "UNKNOWN_ERROR", "Something unexpected happened. The manager's log says what.")
 
 
-def _first_complaint(error: RequestValidationError) -> str:
-    """Where the first mistake is and what it is, such as ``body.name: String should have at least 2 characters``."""
-    complaint = error.errors()[0]
-    if complaint["type"] == "json_invalid":
-        return f"body: not JSON, {complaint['ctx']['error']}"
-    place = ".".join(str(part) for part in complaint["loc"])
-    return f"{place}: {complaint['msg'].removeprefix('Value error, ')}"
+def complaint(mistake: Mapping[str, Any]) -> str:
+    """Where a mistake is and what it is, such as ``body.name: String should have at least 2 characters``."""
+    if mistake["type"] == "json_invalid":
+        return f"body: not JSON, {mistake['ctx']['error']}"
+    place = ".".join(str(part) for part in mistake["loc"])
+    return f"{place}: {mistake['msg'].removeprefix('Value error, ')}"
 
 
 def answer_errors(app: FastAPI) -> None:

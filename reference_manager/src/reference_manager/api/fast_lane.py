@@ -6,6 +6,9 @@ stand in the OpenAPI document, so that there is one place for validation and its
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
@@ -13,11 +16,20 @@ from pydantic import TypeAdapter
 
 from reference_manager.api.bodies import StageTypeName, TaskStatusBody
 from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.queue import TaskQueue
+from reference_manager.engine.queue import TaskQueue, only_task
+from reference_manager.engine.settlements import Verdict
 
 STAGE_TYPE = TypeAdapter[str](StageTypeName)
 LONGEST_BODY = 1024
 """Bytes; a report is far shorter."""
+
+
+class Work(NamedTuple):
+    """A request that is being served."""
+
+    future: asyncio.Future[Any]
+    entity: Callable[[Any], str]
+    """The entity as JSON, from the future's result; or the error that is the answer."""
 
 
 class FastLane:
@@ -31,17 +43,20 @@ class FastLane:
         """Whether a request that begins like this is one to keep until its body is there."""
         return (method == b"PATCH" and path.endswith(b"/dequeue")) or (method == b"PUT" and path.endswith(b"/status"))
 
-    def serve(
-        self, method: bytes, path: bytes, headers: list[tuple[bytes, bytes]], body: bytes
-    ) -> asyncio.Future[str] | None:
-        """The entity to come, as JSON; or None if anything about the request is unusual."""
+    def serve(self, method: bytes, path: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> Work | None:
+        """Begin to serve; None if anything about the request is unusual."""
         match method, path.split(b"/"):
             case b"PATCH", [b"", b"v1", b"stages", raw_type, b"tasks", b"dequeue"]:
                 stage_type = _stage_type(raw_type)
-                return None if stage_type is None else self._queue.claim(stage_type)
+                return None if stage_type is None else Work(self._queue.claim(stage_type), only_task)
             case b"PUT", [b"", b"v1", b"tasks", raw_id, b"status"]:
                 report = _task_report(raw_id, headers, body)
-                return None if report is None else self._queue.settle(*report)
+                if report is None:
+                    return None
+                task_id, outcome = report
+                return Work(
+                    self._queue.settle_without_lease(task_id, outcome), partial(Verdict.entity, outcome=outcome)
+                )
             case _:
                 return None
 

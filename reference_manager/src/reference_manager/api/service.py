@@ -1,14 +1,21 @@
 """What operators and their machines ask: alive, ready, metrics."""
 
+from importlib.metadata import version
+
 from fastapi import APIRouter, Response
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+from pydantic_core import to_json
 
-from reference_manager.api.answers import documented, done
+from reference_manager.api.answers import documented, done, found
 from reference_manager.api.entities import Done
 from reference_manager.api.metrics import exposition
 from reference_manager.api.strict import StrictRoute
+from reference_manager.api.work_entities import Capabilities
 from reference_manager.engine.census import take_census
 from reference_manager.store.database import Database
+
+FEATURES = ("claim", "settle", "leases", "heartbeat", "workers", "attempts", "results", "history", "progress", "depth")
+"""What a client may rely on once it has read it here."""
 
 
 def service_router(database: Database) -> APIRouter:
@@ -32,5 +39,11 @@ def service_router(database: Database) -> APIRouter:
         """Counts by status in the text format of Prometheus. A scrape fails where the database does."""
         process = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
         return Response(exposition(await take_census(database), process), media_type="text/plain; version=0.0.4")
+
+    @router.get("/v1/capabilities", responses=documented({200: Capabilities}))
+    async def get_capabilities() -> Response:
+        """What this manager can do beyond part A of the protocol."""
+        answer = {"protocol": "1", "version": version("jobnik-reference-manager"), "features": FEATURES}
+        return found(to_json(answer).decode())
 
     return router

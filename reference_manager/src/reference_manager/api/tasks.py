@@ -10,7 +10,7 @@ from reference_manager.api.entities import Done, Task
 from reference_manager.api.strict import StrictRoute
 from reference_manager.domain.requests import TaskFilter
 from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.queue import TaskQueue
+from reference_manager.engine.queue import TaskQueue, only_task
 from reference_manager.engine.tasks import Tasks
 
 
@@ -32,7 +32,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=documented({200: Task}, 404))
     async def dequeue_task(stageType: StageTypeName) -> Response:
         """Claim the next task of a stage type: of the most urgent job, oldest first."""
-        return found(await queue.claim(stageType))
+        return found(only_task(await queue.claim(stageType)))
 
     @router.get("/tasks", responses=documented({200: list[Task]}))
     async def list_tasks(
@@ -59,6 +59,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.put("/tasks/{taskId}/status", responses=documented({200: Task}, 404, 409, 413, 415))
     async def set_task_status(taskId: UUID, body: TaskStatusBody) -> Response:
         """Report a claimed task COMPLETED or FAILED. A failed one is RETRIED while it has attempts left."""
-        return found(await queue.settle(taskId, TaskStatus(body.status)))
+        outcome = TaskStatus(body.status)
+        return found((await queue.settle_without_lease(taskId, outcome)).entity(outcome))
 
     return router

@@ -82,6 +82,10 @@ class Machine(Generic[Status]):
         """The statuses that a client may ask for."""
         return frozenset(edge.target for edge in self.edges if edge.driver is Driver.CLIENT)
 
+    def edge(self, source: Status, target: Status) -> Edge[Status]:
+        """The edge that joins two statuses, which must have one."""
+        return self._by_move[source, target]
+
     def move(self, source: Status, target: Status, driver: Driver) -> Edge[Status]:
         """The edge from source to target.
 

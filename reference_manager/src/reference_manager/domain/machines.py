@@ -74,12 +74,13 @@ TASK = Machine(
             for source in (Task.PENDING, Task.RETRIED)
         ),
         Edge(Task.IN_PROGRESS, Task.COMPLETED, CLIENT, "its worker reports success", (Consequence.COMPLETE_STAGE,)),
-        Edge(Task.IN_PROGRESS, Task.RETRIED, MANAGER, "its worker reports failure and an attempt is left"),
+        Edge(Task.IN_PROGRESS, Task.PENDING, MANAGER, "its worker hands back the first attempt"),
+        Edge(Task.IN_PROGRESS, Task.RETRIED, MANAGER, "its attempt failed and another is left, or is handed back"),
         Edge(
             Task.IN_PROGRESS,
             Task.FAILED,
             CLIENT,
-            "its worker reports failure of the last attempt",
+            "its last attempt failed",
             (Consequence.FAIL_STAGE,),
         ),
         *(

@@ -1,14 +1,16 @@
 """What clients ask to be created, already validated."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
-from reference_manager.domain.states import Priority, StageStatus, TaskStatus
+from reference_manager.domain.states import Outcome, Priority, StageStatus, TaskStatus
 
 JsonObject = Mapping[str, object]
+JsonValue = object
+"""Anything that JSON can say; None where nothing is said."""
 
 
 class Trace(NamedTuple):
@@ -52,6 +54,69 @@ class NewTask:
     user_metadata: JsonObject
     max_attempts: int
     trace: Trace
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A wish for tasks of a stage type.
+
+    Args:
+        worker_id: Who gets the leases. None: a client that knows none; its tasks must be reported within ``lease``.
+        limit: The most tasks.
+        lease: How long a lease lasts unless it is renewed.
+        wait: How long to wait for the first task if there is none.
+    """
+
+    worker_id: str | None
+    limit: int
+    lease: timedelta
+    wait: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How an attempt ended.
+
+    Args:
+        task_id: Of which task.
+        lease_id: The lease it was done under; None for a task that was claimed without.
+        worker_id: Whose lease that is; None for a task that was claimed without.
+        outcome: How it ended.
+        result: What a completed task gave.
+        error: Why a failed one failed: ``type``, ``message``, ``stack``.
+        retryable: Whether a failed one may be tried again.
+        delay: How long a task that goes back to the queue must wait before it may be claimed.
+    """
+
+    task_id: UUID
+    lease_id: int | None
+    worker_id: str | None
+    outcome: Outcome
+    result: JsonValue = None
+    error: JsonObject | None = None
+    retryable: bool = True
+    delay: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A task that a worker says it works on."""
+
+    task_id: UUID
+    lease_id: int
+    progress: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a worker says of itself."""
+
+    worker_id: str
+    stage_types: Sequence[str]
+    host: str | None
+    version: str | None
+    draining: bool
+    running: Sequence[Running]
 
 
 @dataclass(frozen=True, slots=True)

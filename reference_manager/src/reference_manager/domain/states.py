@@ -39,6 +39,17 @@ class TaskStatus(StrEnum):
     ABORTED = "ABORTED"
 
 
+class Outcome(StrEnum):
+    """What an attempt ended with. EXPIRED and TIMED_OUT are the manager's words, the others a worker's."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    RELEASED = "RELEASED"
+    SNOOZED = "SNOOZED"
+    EXPIRED = "EXPIRED"
+    TIMED_OUT = "TIMED_OUT"
+
+
 class Priority(StrEnum):
     """A job's priority, the most urgent first; the order of the members is the order of the queue."""
 

@@ -10,6 +10,7 @@ from reference_manager.domain.requests import JobFilter, JsonObject, NewJob
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.encoding import encode
 from reference_manager.engine.errors import NotFiniteError, existing
+from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Connection, Database, sql
 
 # What a client's move of a job entails; what the manager's own moves entail is done by the routines that make them.
@@ -24,8 +25,9 @@ _FOLLOW: dict[Consequence, Callable[[Connection, UUID], Awaitable[Any]]] = {
 class Jobs:
     """Everything that is asked of jobs. What is read comes as JSON, as it goes over the wire."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, wakeups: Wakeups) -> None:
         self._database = database
+        self._wakeups = wakeups
 
     async def create(self, job: NewJob) -> str:
         """Create a job without stages."""
@@ -86,6 +88,8 @@ class Jobs:
             await sql.job_set_status(connection, id=job_id, status=edge.target)
             for consequence in edge.follows:
                 await _FOLLOW[consequence](connection, job_id)
+            woken = [row["type"] async for row in sql.stages_claimable(connection, job_id=job_id)]
+        self._wakeups.notify(woken)
 
     async def delete(self, job_id: UUID) -> None:
         """Delete a job that has ended, with all that belongs to it.

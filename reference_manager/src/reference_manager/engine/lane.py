@@ -17,58 +17,48 @@ class Lane(Generic[Item, Answer]):
     """One batch at a time, in the order of arrival.
 
     Args:
-        work: Gets the items of a batch, gives one answer for each in their order; an answer that is an error is raised
-            for its caller. If it raises, every caller of the batch gets that error.
+        work: Gets the items of a batch, gives one answer for each in their order. If it raises, every caller of the
+            batch gets that error.
         limit: The most items in one batch.
-        droppable: Whether an item is left out when its caller has gone away before its batch began.
-        on_idle: Called when nothing waits and nothing is under way.
+        beyond: Gets the items whose answer is None.
     """
 
     def __init__(
         self,
-        work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Exception]]],
+        work: Callable[[Sequence[Item]], Awaitable[Sequence[Answer | None]]],
         limit: int,
-        *,
-        droppable: bool = True,
-        on_idle: Callable[[], object] = lambda: None,
+        beyond: "Lane[Item, Answer] | None" = None,
     ) -> None:
         self._work = work
         self._limit = limit
-        self._droppable = droppable
-        self._on_idle = on_idle
+        self._beyond = beyond
         self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
         self._runner: asyncio.Task[None] | None = None
 
     def submit(self, item: Item) -> asyncio.Future[Answer]:
-        """Put an item into the next batch; its answer to come. Whoever cancels it has gone away."""
+        """Put an item into the next batch; its answer to come. It is worked on even if its caller goes away."""
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._add(item, future)
+        return future
+
+    def _add(self, item: Item, future: asyncio.Future[Answer]) -> None:
         self._waiting.append((item, future))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        return future
 
     async def _run(self) -> None:
-        while batch := self._next_batch():
-            answers: Sequence[Answer | Exception]
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(self._limit, len(self._waiting)))]
             try:
                 answers = await self._work([item for item, _ in batch])
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' answer
-                answers = [error] * len(batch)
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if future.done():
-                    continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (item, future), answer in zip(batch, answers, strict=True):
+                if answer is None and self._beyond is not None:
+                    self._beyond._add(item, future)  # noqa: SLF001 - of the same kind
+                elif answer is not None and not future.done():
                     future.set_result(answer)
         self._runner = None
-        self._on_idle()
-
-    def _next_batch(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
-        """The longest waiting callers, without those that have gone away."""
-        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
-        while self._waiting and len(batch) < self._limit:
-            item, future = self._waiting.popleft()
-            if not (self._droppable and future.done()):
-                batch.append((item, future))
-        return batch

@@ -1,88 +1,81 @@
-"""The two hot operations, claim and settle, each in lanes."""
+"""Where workers come for tasks and bring back how they went."""
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
-from typing import NamedTuple
 from uuid import UUID
 
-from reference_manager.domain.machine import Driver, IllegalTransitionError
-from reference_manager.domain.machines import TASK
-from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.errors import NotFoundError, OvertakenError
-from reference_manager.engine.lane import Lane
+from reference_manager.domain.requests import Claim, Report
+from reference_manager.domain.states import Outcome, TaskStatus
+from reference_manager.engine.claims import ClaimDesk, Claimed
+from reference_manager.engine.errors import NotFoundError
+from reference_manager.engine.settlements import Settlements, Verdict
+from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Database, sql
-
-BATCH = 200
-"""The most tasks in one statement: larger ones gain little and keep the job's lock for longer."""
-
-
-class _Report(NamedTuple):
-    task_id: UUID
-    outcome: TaskStatus
 
 
 class TaskQueue:
-    """Hands out tasks and takes their outcomes: one lane for the claims of each stage type, one for all outcomes."""
+    """Hands out tasks, by one desk for each stage type, and takes reports.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where the tasks are.
+        wakeups: Tell of new work, and are told.
+        stale_after: How long a task that was claimed without a lease may take.
+    """
+
+    def __init__(self, database: Database, wakeups: Wakeups, stale_after: timedelta) -> None:
         self._database = database
-        self._claims: dict[str, Lane[None, str]] = {}
-        # A report counts even if its sender has gone away meanwhile.
-        self._settlements: Lane[_Report, str] = Lane(self._settle_batch, BATCH, droppable=False)
+        self._settlements = Settlements(database, wakeups)
+        self._without_lease = Claim(None, 1, stale_after)
+        self._desks: dict[str, ClaimDesk] = {}
+        self._closing = False
+        wakeups.listen(self._wake)
 
-    def claim(self, stage_type: str) -> asyncio.Future[str]:
-        """Claim the next task of a stage type; the task as JSON, to come.
+    def claim(self, stage_type: str, claim: Claim | None = None) -> asyncio.Future[Sequence[Claimed]]:
+        """Claim tasks of a stage type, one without a lease unless said otherwise; none where none comes in time."""
+        desk = self._desks.get(stage_type)
+        if desk is None:
+            # Clients choose the names of stage types: a desk stays only while somebody is at it.
+            idle = partial(self._desks.pop, stage_type)
+            desk = self._desks[stage_type] = ClaimDesk(self._database, self._settlements, stage_type, idle)
+            if self._closing:
+                desk.close()
+        return desk.submit(claim or self._without_lease)
 
-        Raises:
-            NotFoundError: None waits.
-        """
-        lane = self._claims.get(stage_type)
-        if lane is None:
-            # Clients choose the names of stage types: a lane stays only while somebody is in it.
-            lane = self._claims[stage_type] = Lane(
-                partial(self._claim_batch, stage_type), BATCH, on_idle=partial(self._claims.pop, stage_type)
-            )
-        return lane.submit(None)
+    def settle(self, report: Report) -> asyncio.Future[Verdict]:
+        """Report how an attempt ended; what becomes of it, to come. It counts even if the caller goes away."""
+        return self._settlements.submit(report)
 
-    def settle(self, task_id: UUID, outcome: TaskStatus) -> asyncio.Future[str]:
-        """Report a claimed task COMPLETED or FAILED; the task as JSON, to come.
+    def settle_without_lease(self, task_id: UUID, outcome: TaskStatus) -> asyncio.Future[Verdict]:
+        """Report a task that was claimed without a lease COMPLETED or FAILED."""
+        return self._settlements.submit(Report(task_id, None, None, Outcome(outcome)))
 
-        Raises:
-            NotFoundError: There is no such task.
-            IllegalTransitionError: It is not IN_PROGRESS.
-            OvertakenError: It was, but somebody else settled it at the same moment.
-        """
-        return self._settlements.submit(_Report(task_id, outcome))
-
-    async def _claim_batch(self, stage_type: str, callers: Sequence[None]) -> Sequence[str | Exception]:
-        bodies: list[str | Exception] = []
+    async def depth(self, stage_type: str) -> str:
+        """How many tasks of the type may be claimed, and how many are in progress, as JSON."""
         async with self._database.connection() as connection:
-            while len(bodies) < len(callers):
-                rows = await connection.fetch(sql.task_claim.sql, stage_type, len(callers) - len(bodies))
-                if not rows:
-                    break
-                bodies += [body for (body,) in rows if body is not None]
-        none_left = NotFoundError("task", "No task of this type is waiting")
-        return bodies + [none_left] * (len(callers) - len(bodies))
+            return await sql.work_depth(connection, type=stage_type)
 
-    async def _settle_batch(self, reports: Sequence[_Report]) -> Sequence[str | Exception]:
-        ids = [report.task_id for report in reports]
-        outcomes = [report.outcome for report in reports]
-        async with self._database.connection() as connection:
-            rows = await connection.fetch(sql.task_settle.sql, ids, outcomes)
-        return [
-            body if body is not None else _refusal(source, report.outcome)
-            for report, (source, body) in zip(reports, rows, strict=True)
-        ]
+    def close(self) -> None:
+        """Let nobody wait for work any more: the manager is about to stop."""
+        self._closing = True
+        for desk in self._desks.values():
+            desk.close()
+
+    def _wake(self, stage_type: str | None) -> None:
+        if stage_type is None:
+            for desk in self._desks.values():
+                desk.wake()
+        elif desk := self._desks.get(stage_type):
+            desk.wake()
 
 
-def _refusal(source: str | None, outcome: TaskStatus) -> Exception:
-    """Why a report was not taken, by the status that the task had."""
-    if source is None:
-        return NotFoundError("task")
-    try:
-        TASK.move(TaskStatus(source), outcome, Driver.CLIENT)
-    except IllegalTransitionError as error:
-        return error
-    return OvertakenError()
+def only_task(claimed: Sequence[Claimed]) -> str:
+    """The task that was claimed, as JSON.
+
+    Raises:
+        NotFoundError: None was.
+    """
+    if not claimed:
+        raise NotFoundError("task", "No task of this type is waiting")
+    return claimed[0].body

@@ -8,14 +8,16 @@ from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.engine.encoding import encode
 from reference_manager.engine.errors import InFiniteStateError, existing
+from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Database, sql
 
 
 class Stages:
     """Everything that is asked of stages. What is read comes as JSON, as it goes over the wire."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, wakeups: Wakeups) -> None:
         self._database = database
+        self._wakeups = wakeups
 
     async def add(self, job_id: UUID, stage: NewStage) -> str:
         """Add a stage behind the job's last one.
@@ -84,5 +86,7 @@ class Stages:
             state = existing(await sql.stage_state(connection, id=stage_id), "stage")
             source = StageStatus(state["status"])
             previous = StageStatus(state["previous_status"]) if state["previous_status"] else None
-            if release_stage(source, previous) is not source:
-                await sql.stage_release(connection, id=stage_id)
+            if release_stage(source, previous) is source:
+                return
+            await sql.stage_release(connection, id=stage_id)
+        self._wakeups.notify([state["type"]])

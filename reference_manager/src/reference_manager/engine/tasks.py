@@ -8,14 +8,18 @@ from reference_manager.domain.requests import JsonObject, NewTask, TaskFilter
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.engine.encoding import encode
 from reference_manager.engine.errors import InFiniteStateError, existing
+from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Database, sql
+
+CLAIMABLE = (StageStatus.PENDING, StageStatus.IN_PROGRESS)
 
 
 class Tasks:
     """What is asked of tasks apart from working on them. What is read comes as JSON, as it goes over the wire."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, wakeups: Wakeups) -> None:
         self._database = database
+        self._wakeups = wakeups
 
     async def add(self, stage_id: UUID, tasks: Sequence[NewTask]) -> str:
         """Add tasks to a stage, all or none, in their order.
@@ -32,7 +36,7 @@ class Tasks:
                 raise InFiniteStateError("stage", status)
             if job_status in JOB.final:
                 raise InFiniteStateError("stage", status, of_job=job_status)
-            return await sql.task_insert_many(
+            added: str = await sql.task_insert_many(
                 connection,
                 stage_id=stage_id,
                 data=[encode(task.data) for task in tasks],
@@ -41,6 +45,9 @@ class Tasks:
                 traceparent=[task.trace.traceparent for task in tasks],
                 tracestate=[task.trace.tracestate for task in tasks],
             )
+        if status in CLAIMABLE:
+            self._wakeups.notify([state["type"]])
+        return added
 
     async def get(self, task_id: UUID) -> str:
         """One task, or NotFoundError."""

@@ -1,6 +1,7 @@
 """The pool of connections, and the named queries of the .sql files beside it."""
 
-from collections.abc import AsyncGenerator
+import asyncio
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -30,15 +31,27 @@ class PoolExhaustedError(Exception):
     """Every connection was busy for longer than a request may wait."""
 
 
+DATABASE_ERRORS = (
+    PoolExhaustedError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # what the driver makes of a server that hangs up at the wrong moment
+    OSError,
+)
+"""Everything that a database that is busy, away or broken makes of a statement."""
+
+
 class Database:
     """A pool of connections to a migrated database.
 
     Args:
+        url: For connections beside the pool.
         pool: Its connections have the settings of ``SESSION``.
         patience: How long a request waits for a connection.
     """
 
-    def __init__(self, pool: "asyncpg.Pool[asyncpg.Record]", patience: timedelta) -> None:
+    def __init__(self, url: str, pool: "asyncpg.Pool[asyncpg.Record]", patience: timedelta) -> None:
+        self._url = url
         self._pool = pool
         self._patience = patience
 
@@ -54,7 +67,7 @@ class Database:
             reset=_keep_session,
         )
         async with pool:
-            yield cls(pool, patience)
+            yield cls(url, pool, patience)
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
@@ -82,6 +95,18 @@ class Database:
         isolation = "repeatable_read" if snapshot else "read_committed"
         async with self.connection() as connection, connection.transaction(isolation=isolation, readonly=snapshot):
             yield connection
+
+    @asynccontextmanager
+    async def listener(self, channel: str, heard: Callable[..., None]) -> AsyncGenerator[asyncio.Event]:
+        """A connection of its own that listens; the event says that it has closed."""
+        closed = asyncio.Event()
+        connection = await asyncpg.connect(self._url, server_settings=SESSION)
+        try:
+            connection.add_termination_listener(lambda _: closed.set())
+            await connection.add_listener(channel, heard)
+            yield closed
+        finally:
+            await connection.close()
 
 
 async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -19,7 +19,7 @@ WHERE (:name::text IS NULL OR name = :name)
 
 -- name: job_lock(id)^
 -- Takes the job's lock until the transaction ends. Its status and priority; no row: there is none.
-SELECT id, status, priority FROM jobs WHERE id = :id FOR NO KEY UPDATE;
+SELECT id, status, priority FROM lock_job(:id);
 
 -- name: job_set_status(status, id)!
 -- PENDING, IN_PROGRESS → PAUSED; PAUSED → PENDING; CREATED, PENDING, IN_PROGRESS, PAUSED → ABORTED. The caller holds the
@@ -39,8 +39,14 @@ UPDATE jobs SET user_metadata = :user_metadata, updated_at = now() WHERE id = :i
 UPDATE jobs SET stages_total = stages_total + 1, updated_at = now() WHERE id = :id;
 
 -- name: job_delete(id)!
--- The job with its stages, tasks and deltas. The caller holds the job's lock.
-WITH deltas AS (
-    DELETE FROM stage_deltas WHERE stage_id IN (SELECT id FROM stages WHERE job_id = :id)
+-- The job with all that belongs to it. The caller holds the job's lock.
+WITH gone AS (
+    SELECT id FROM stages WHERE job_id = :id
+), deltas AS (
+    DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT id FROM gone))
+), waiting AS (
+    DELETE FROM waiting_tasks WHERE stage_id = ANY (ARRAY(SELECT id FROM gone))
+), delayed AS (
+    DELETE FROM delayed_tasks WHERE stage_id = ANY (ARRAY(SELECT id FROM gone))
 )
 DELETE FROM jobs WHERE id = :id;

@@ -16,8 +16,9 @@ FROM (
     ) AS figures (status, count)
     UNION ALL
     SELECT stages.type, stages.priority, moves.* FROM stage_deltas AS moved
-    JOIN stages ON stages.id = moved.stage_id, LATERAL (VALUES
-        ('PENDING', moved.pending), ('RETRIED', moved.retried), ('IN_PROGRESS', moved.in_progress)
+    JOIN stages ON stages.id = moved.stage_id AND stages.status <> 'ABORTED', LATERAL (VALUES
+        ('PENDING', moved.pending), ('RETRIED', moved.retried), ('IN_PROGRESS', moved.in_progress),
+        ('COMPLETED', moved.completed)
     ) AS moves (status, count)
 ) AS counted
 GROUP BY type, priority, status;

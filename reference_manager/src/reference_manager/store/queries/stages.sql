@@ -36,12 +36,12 @@ SELECT stage_summary(stage) FROM stages AS stage WHERE id = :id;
 
 -- name: stage_lock_job(id)$
 -- Takes the lock of the stage's job until the transaction ends. The job's id; no row: there is no such stage.
-SELECT id FROM jobs WHERE id = (SELECT job_id FROM stages WHERE id = :id) FOR NO KEY UPDATE;
+SELECT id FROM lock_job((SELECT job_id FROM stages WHERE id = :id));
 
 -- name: stage_state(id)^
--- What a change to the stage depends on: its status, its job's, and that of the stage before it (null: it is the first).
+-- What a change to the stage depends on: its status and type, its job's status, and that of the stage before it (null: it is the first).
 -- Exact while the caller holds the job's lock.
-SELECT stage.status, job.status AS job_status, previous.status AS previous_status
+SELECT stage.status, stage.type, job.status AS job_status, previous.status AS previous_status
 FROM stages AS stage
 JOIN jobs AS job ON job.id = stage.job_id
 LEFT JOIN stages AS previous ON previous.job_id = stage.job_id AND previous.position = stage.position - 1
@@ -64,13 +64,24 @@ UPDATE stages SET priority = :priority WHERE job_id = :job_id;
 UPDATE stages SET job_open = :job_open WHERE job_id = :job_id;
 
 -- name: stages_abort(job_id)!
--- CREATED, WAITING, PENDING, IN_PROGRESS → ABORTED, with the figures that follow once tasks_abort has run. The caller holds
--- the job's lock.
-WITH deltas AS (
-    DELETE FROM stage_deltas WHERE stage_id IN (SELECT id FROM stages WHERE job_id = :job_id)
+-- CREATED, WAITING, PENDING, IN_PROGRESS → ABORTED, and with them their unfinished tasks, for whoever reads them. The
+-- caller holds the job's lock.
+WITH unfinished AS (
+    SELECT id FROM stages WHERE job_id = :job_id AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED')
+), folding AS (
+    DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT id FROM unfinished)) RETURNING stage_id, completed
 )
-UPDATE stages SET
-    status = 'ABORTED', end_time = now(), updated_at = now(),
-    aborted = aborted + pending + in_progress + retried, pending = 0, in_progress = 0, retried = 0,
-    oldest_waiting = NULL
-WHERE job_id = :job_id AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');
+UPDATE stages AS stage SET
+    status = 'ABORTED', end_time = now(), updated_at = now(), oldest_waiting = NULL,
+    completed = stage.completed + folded.completed,
+    aborted = stage_total(stage) - stage.failed - stage.completed - folded.completed,
+    pending = 0, in_progress = 0, retried = 0
+FROM unfinished, LATERAL (
+    SELECT coalesce(sum(folding.completed), 0)::bigint AS completed FROM folding WHERE stage_id = unfinished.id
+) AS folded
+WHERE stage.id = unfinished.id;
+
+-- name: stages_claimable(job_id)
+-- The types of the job's stages that have tasks to hand out.
+SELECT DISTINCT type FROM stages
+WHERE job_id = :job_id AND oldest_waiting IS NOT NULL AND job_open AND status IN ('PENDING', 'IN_PROGRESS');

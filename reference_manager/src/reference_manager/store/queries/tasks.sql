@@ -9,7 +9,9 @@ WITH listed AS (
     INSERT INTO tasks AS task (stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate)
     SELECT :stage_id, 'PENDING', data, user_metadata, max_attempts, traceparent, tracestate
     FROM listed ORDER BY place
-    RETURNING seq, task_wire(task) AS body
+    RETURNING id, seq, task_wire(task, NULL) AS body
+), queued AS (
+    INSERT INTO waiting_tasks (stage_id, seq, task_id) SELECT :stage_id, seq, id FROM inserted
 ), counting AS (
     UPDATE stages SET
         pending = pending + added.count,
@@ -20,41 +22,57 @@ WITH listed AS (
 )
 SELECT wire_list(array_agg(body ORDER BY seq)) FROM inserted;
 
--- name: task_claim(type, wanted)
+-- name: task_claim(type, wanted, starts, workers, lengths)
 -- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.
-SELECT claim_tasks(:type, :wanted);
+SELECT claimant, lease, task, body FROM claim_tasks(:type, :wanted, :starts, :workers, :lengths);
 
--- name: task_settle(ids, outcomes)
--- IN_PROGRESS → COMPLETED, RETRIED, FAILED; see routines/settle_tasks.sql.
-SELECT source, body FROM settle_tasks(:ids, :outcomes::task_status[]);
+-- name: task_complete(ids, leases, workers, results)
+-- IN_PROGRESS → COMPLETED, where nothing follows from it; see routines/complete_tasks.sql.
+SELECT place, body FROM complete_tasks(:ids, :leases, :workers, :results);
+
+-- name: task_settle(ids, leases, workers, outcomes, results, errors, retryables, delays)
+-- IN_PROGRESS → COMPLETED, PENDING, RETRIED, FAILED; see routines/settle_tasks.sql.
+SELECT source, target, body, woken FROM settle_tasks(
+    :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays
+);
+
+-- name: task_keep(worker_id, ids, leases, progresses)
+-- A heartbeat renews leases; see routines/keep_leases.sql.
+SELECT task_id, lease_id, verdict FROM keep_leases(:worker_id, :ids, :leases, :progresses);
 
 -- name: task_get(id)$
 -- The task as JSON; no row: there is none.
-SELECT task_wire(task) FROM tasks AS task WHERE id = :id;
+SELECT task_wire(task, aborted_at(stage))
+FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = :id;
 
 -- name: task_list(stage_id, stage_type, status, from_date, end_date)$
 -- All tasks that match as one JSON list, oldest first. A filter that is null matches all; dates are inclusive.
-SELECT wire_list(array_agg(task_wire(task) ORDER BY task.seq))
+SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY task.seq))
 FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
 WHERE (:stage_id::uuid IS NULL OR task.stage_id = :stage_id)
     AND (:stage_type::text IS NULL OR stage.type = :stage_type)
-    AND (:status::task_status IS NULL OR task.status = :status)
+    AND (:status::task_status IS NULL OR task_status(task, aborted_at(stage)) = :status)
     AND (:from_date::timestamptz IS NULL OR task.created_at >= :from_date)
     AND (:end_date::timestamptz IS NULL OR task.created_at <= :end_date);
 
 -- name: task_list_of_stage(stage_id)$
 -- The stage's tasks as one JSON list, oldest first; no row: there is no such stage.
 SELECT (
-    SELECT wire_list(array_agg(task_wire(task) ORDER BY seq))
-    FROM tasks AS task WHERE task.stage_id = stages.id
-) FROM stages WHERE id = :stage_id;
+    SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY seq))
+    FROM tasks AS task WHERE task.stage_id = stage.id
+) FROM stages AS stage WHERE id = :stage_id;
 
 -- name: task_set_metadata(user_metadata, id)$
 -- The id; no row: there is no such task.
 UPDATE tasks SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
 
 -- name: tasks_abort(job_id)!
--- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, all of a job. The caller holds the job's lock.
-UPDATE tasks SET status = 'ABORTED', end_time = now(), updated_at = now()
-WHERE stage_id IN (SELECT id FROM stages WHERE job_id = :job_id)
-    AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');
+-- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, all of a job: their stages are marked here, and their rows follow in
+-- small steps (sweep_aborted_stage). Before stages_abort; the caller holds the job's lock.
+INSERT INTO aborted_stages (stage_id)
+SELECT id FROM stages WHERE job_id = :job_id AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');
+
+-- name: task_attempts(id)$
+-- Every attempt of a task as one JSON list, oldest first; no row: there is no such task.
+SELECT attempts_wire(task, aborted_at(stage))
+FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = :id;

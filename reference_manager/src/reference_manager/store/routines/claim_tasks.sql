@@ -1,7 +1,10 @@
--- claim_tasks(stage type, limit): task PENDING, RETRIED → IN_PROGRESS; stage PENDING → IN_PROGRESS; job PENDING →
--- IN_PROGRESS. Only tasks that nobody else is claiming, in stages that are PENDING or IN_PROGRESS, of jobs that are
+-- claim_tasks(stage type, how many, for whom): task PENDING, RETRIED → IN_PROGRESS; stage PENDING → IN_PROGRESS; job
+-- PENDING → IN_PROGRESS. Only tasks that nobody else is claiming, in stages that are PENDING or IN_PROGRESS, of jobs that are
 -- PENDING or IN_PROGRESS: the most urgent job first, then the stage that has waited longest, then its oldest task.
--- Rows: the tasks as JSON. No row: none wait. One null row: others were busy with all that waits; ask again.
+-- For whom: claimant n gets the tasks from number starts[n] on (from 1, ascending), as worker workers[n] with leases of
+-- lengths[n]; a worker that is null has no lease and gets the task as part A of the protocol has it.
+-- Rows: the number of the claimant, the lease, the task's id and the task as JSON, in the order of the queue. No row: none
+-- wait. One row of nulls: others were busy with all that waits; ask again.
 --
 -- A claim walks the index of claimable stages and, in each, the index of waiting tasks. It waits for nobody, with one
 -- exception: to start a stage or a job it needs the job's lock. It waits for one such lock at the most, while it holds
@@ -10,17 +13,24 @@
 -- Plans are pinned to index walks: planning anew at each call, which the varying limit would cause, takes longer than the
 -- claim itself, and a plan made while the tables were empty must still serve when they are large. Hence the settings, and
 -- hence rows are always named by = ANY (array): a join leaves the planner free to read the whole table first.
-CREATE OR REPLACE FUNCTION claim_tasks(wanted_type text, wanted integer) RETURNS SETOF text LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION claim_tasks(
+    wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[]
+) RETURNS TABLE (claimant integer, lease bigint, task uuid, body text) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
 DECLARE
     stage record;
+    context text;
+    picked uuid[];
     taken integer := 0;
     found_here integer;
     holding boolean := false;
+    with_leases boolean := cardinality(array_remove(workers, NULL)) > 0;
     short uuid[] := '{}';
 BEGIN
     FOR stage IN
-        SELECT candidate.id, candidate.job_id, candidate.status = 'PENDING' OR job.status = 'PENDING' AS unstarted
+        SELECT candidate.id, candidate.job_id, candidate.head,
+            candidate.status = 'PENDING' OR job.status = 'PENDING' AS unstarted
         FROM stages AS candidate
         JOIN jobs AS job ON job.id = candidate.job_id
         WHERE candidate.type = wanted_type
@@ -31,15 +41,14 @@ BEGIN
     LOOP
         IF stage.unstarted THEN
             IF holding THEN
-                PERFORM FROM jobs WHERE id = stage.job_id FOR NO KEY UPDATE SKIP LOCKED;
-                IF NOT FOUND THEN
+                IF NOT pg_try_advisory_xact_lock(job_key(stage.job_id)) THEN
                     IF taken = 0 THEN
-                        RETURN NEXT NULL;
+                        RETURN QUERY SELECT NULL::integer, NULL::bigint, NULL::uuid, NULL::text;
                     END IF;
                     EXIT;
                 END IF;
             ELSE
-                PERFORM FROM jobs WHERE id = stage.job_id FOR NO KEY UPDATE;
+                PERFORM pg_advisory_xact_lock(job_key(stage.job_id));
                 holding := true;
             END IF;
             -- What the walk saw may have changed before the lock was ours.
@@ -47,25 +56,51 @@ BEGIN
                 SELECT FROM stages WHERE id = stage.id AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
             );
         END IF;
+        IF with_leases THEN
+            context := claim_context(stage.id);
+        END IF;
+
+        WITH picked AS MATERIALIZED (
+            SELECT ctid AS place, task_id, seq FROM waiting_tasks
+            WHERE stage_id = stage.id AND seq >= stage.head
+            ORDER BY seq
+            LIMIT wanted - taken
+            FOR UPDATE SKIP LOCKED
+        ), unqueued AS (
+            -- Rows of this table never move, so that it is safe to name them by their places.
+            DELETE FROM waiting_tasks WHERE ctid = ANY (ARRAY(SELECT place FROM picked))
+        )
+        SELECT array_agg(task_id ORDER BY seq) INTO picked FROM picked;
 
         RETURN QUERY
-        WITH picked AS MATERIALIZED (
-            SELECT id, status FROM tasks
-            WHERE stage_id = stage.id AND waiting IS NOT NULL
-            ORDER BY waiting
-            LIMIT wanted - taken
-            FOR NO KEY UPDATE SKIP LOCKED
+        WITH claimed AS (
+            UPDATE tasks AS task SET
+                status = 'IN_PROGRESS', start_time = now(), updated_at = now(), outcome = NULL, progress = NULL,
+                lease_id = nextval('lease_ids'),
+                worker_id = workers[width_bucket(taken + array_position(picked, task.id), starts)]
+            WHERE task.id = ANY (picked) AND task.status IN ('PENDING', 'RETRIED')
+            RETURNING task.seq, task.id, task.attempts, task.lease_id, task.worker_id, task.timeout,
+                width_bucket(taken + array_position(picked, task.id), starts) AS claimant,
+                CASE WHEN task.worker_id IS NULL THEN task_wire(task, NULL) ELSE
+                    left(task_wire(task, NULL), -1)
+                    || ',"leaseId":' || task.lease_id
+                    || ',"leaseExpiresAt":' || wire_time(now() + least(
+                        lengths[width_bucket(taken + array_position(picked, task.id), starts)], task.timeout
+                    ))
+                    || ',"timeoutSeconds":' || coalesce(extract(epoch FROM task.timeout)::text, 'null')
+                    || context
+                END AS body
+        ), leased AS (
+            INSERT INTO leases (id, task_id, stage_id, worker_id, length, expires_at, deadline)
+            SELECT lease_id, id, stage.id, worker_id, lengths[claimed.claimant],
+                now() + least(lengths[claimed.claimant], timeout), now() + timeout
+            FROM claimed
         ), delta AS (
             INSERT INTO stage_deltas (stage_id, pending, retried, in_progress)
-            SELECT stage.id, -count(*) FILTER (WHERE status = 'PENDING'),
-                -count(*) FILTER (WHERE status = 'RETRIED'), count(*)
-            FROM picked HAVING count(*) > 0
-        ), claimed AS (
-            UPDATE tasks AS task SET status = 'IN_PROGRESS', start_time = now(), updated_at = now()
-            WHERE task.id = ANY (ARRAY(SELECT id FROM picked))
-            RETURNING task.seq, task_wire(task) AS body
+            SELECT stage.id, -count(*) FILTER (WHERE attempts = 0), -count(*) FILTER (WHERE attempts > 0), count(*)
+            FROM claimed HAVING count(*) > 0
         )
-        SELECT body FROM claimed ORDER BY seq;
+        SELECT claimed.claimant, claimed.lease_id, claimed.id, claimed.body FROM claimed ORDER BY claimed.seq;
         GET DIAGNOSTICS found_here = ROW_COUNT;
 
         IF found_here > 0 THEN
@@ -88,7 +123,7 @@ BEGIN
         short := ARRAY(SELECT id FROM stages WHERE id = ANY (short) FOR NO KEY UPDATE SKIP LOCKED);
         UPDATE stages SET oldest_waiting = NULL
         WHERE id = ANY (short)
-            AND NOT EXISTS (SELECT FROM tasks WHERE stage_id = stages.id AND waiting IS NOT NULL);
+            AND NOT EXISTS (SELECT FROM waiting_tasks WHERE stage_id = stages.id AND seq >= stages.head);
     END IF;
 END
 $$;

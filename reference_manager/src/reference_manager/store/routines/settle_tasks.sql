@@ -1,116 +1,196 @@
--- settle_tasks(task ids, outcomes): task IN_PROGRESS → COMPLETED, RETRIED, FAILED; then, together with it, stage
--- IN_PROGRESS → COMPLETED, FAILED; next stage CREATED → PENDING; job PENDING, IN_PROGRESS, PAUSED → COMPLETED, FAILED.
--- Only tasks that are IN_PROGRESS; outcomes are COMPLETED or FAILED. An item that is refused spoils no other.
--- Rows: one an item, in the order of the arrays: the task's status when the call came (null: no such task), and the task
--- as JSON where this call settled it. IN_PROGRESS without JSON: somebody else settled it while this call waited.
+-- settle_tasks(items): an attempt ends, in whatever way. Task IN_PROGRESS → COMPLETED, PENDING, RETRIED, FAILED; then,
+-- together with it, stage IN_PROGRESS → COMPLETED, FAILED; next stage CREATED → PENDING; job PENDING, IN_PROGRESS, PAUSED →
+-- COMPLETED, FAILED. Only for the holder of the task's lease (a lease that is null: the task was claimed without one), in
+-- stages that were not aborted; EXPIRED and TIMED_OUT only once the lease is over. An item that is refused spoils no other.
+-- Items: task, lease, worker, outcome; the result of a completed one; for failed ones the error and whether another attempt may
+-- follow; the delay before a task that goes back to the queue may be claimed (null or 0: none).
+-- Rows: one an item, in the order of the arrays: the status that the task had (null: no such task), the one that it has got
+-- (null: refused) by this call or by an earlier one with this lease, and the task as JSON if it was claimed without. The
+-- last column, the same in each row: the stage types for which there is work now.
 --
--- Plans are pinned to index walks, as in claim_tasks.
---
--- Everything that changes a job's tree, claims apart, first takes the job's lock, several in the order of their ids:
--- the rings of waiters that would be deadlocks cannot close, and "this was the last task" is exact.
-CREATE OR REPLACE FUNCTION settle_tasks(wanted_ids uuid[], outcomes task_status[])
-RETURNS TABLE (source task_status, body text) LANGUAGE plpgsql
+-- Everything that changes a job's tree, claims and complete_tasks apart, first takes the job's lock, so that "this was the
+-- last task" is exact. Plans are pinned to index walks, as in claim_tasks.
+CREATE OR REPLACE FUNCTION settle_tasks(
+    wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[], errors json[],
+    retryables boolean[], delays interval[]
+) RETURNS TABLE (source task_status, target task_status, body text, woken text[]) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
 DECLARE
     sources task_status[];
-    settled bigint[];
-    wires text[];
+    targets task_status[];
     bodies text[];
+    held bigint[];
+    taken uuid[];
+    places integer[];
+    settled_to task_status[];
+    wires text[];
     ended uuid[];
+    refilled uuid[];
+    opened text[];
 BEGIN
-    sources := ARRAY(
-        SELECT task.status FROM unnest(wanted_ids) WITH ORDINALITY AS wanted (id, place)
-        LEFT JOIN (SELECT id, status FROM tasks WHERE id = ANY (wanted_ids)) AS task USING (id)
-        ORDER BY wanted.place
-    );
-
-    PERFORM FROM jobs WHERE id = ANY (ARRAY(
+    PERFORM lock_jobs(ARRAY(
         SELECT job_id FROM stages WHERE id = ANY (ARRAY(SELECT stage_id FROM tasks WHERE id = ANY (wanted_ids)))
-    )) ORDER BY id FOR NO KEY UPDATE;
+    ));
 
-    WITH wanted AS (
-        SELECT DISTINCT ON (id) id, outcome, place
-        FROM unnest(wanted_ids, outcomes) WITH ORDINALITY AS listed (id, outcome, place)
-        ORDER BY id, place
-    ), settling AS (
+    -- What a worker says again is answered as the first time: the lease tells which attempt is meant.
+    SELECT array_agg(task.status ORDER BY wanted.place),
+        array_agg(coalesce(
+            past.target,
+            CASE WHEN task.lease_id = wanted.lease_id AND task.worker_id = wanted.worker_id THEN task.settled END
+        ) ORDER BY wanted.place)
+    INTO sources, targets
+    FROM unnest(wanted_ids, wanted_leases, workers) WITH ORDINALITY AS wanted (id, lease_id, worker_id, place)
+    LEFT JOIN (
+        SELECT task.id, task.lease_id, task.worker_id, task_status(task, aborted_at(stage)) AS status,
+            CASE WHEN task.outcome IN ('COMPLETED', 'FAILED') AND task.status IN ('COMPLETED', 'FAILED')
+                THEN task.status END AS settled
+        FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = ANY (wanted_ids)
+    ) AS task ON task.id = wanted.id
+    LEFT JOIN (
+        SELECT task_id, lease_id, worker_id, target FROM attempts
+        WHERE lease_id = ANY (wanted_leases) AND outcome NOT IN ('EXPIRED', 'TIMED_OUT')
+    ) AS past ON past.lease_id = wanted.lease_id AND past.task_id = wanted.id AND past.worker_id = wanted.worker_id;
+
+    SELECT array_agg(coalesce(wanted.lease_id, task.lease_id) ORDER BY wanted.place) INTO held
+    FROM unnest(wanted_ids, wanted_leases) WITH ORDINALITY AS wanted (id, lease_id, place)
+    LEFT JOIN (SELECT id, lease_id FROM tasks WHERE id = ANY (wanted_ids)) AS task ON task.id = wanted.id;
+
+    WITH over AS (
+        DELETE FROM leases AS lease
+        WHERE id = ANY (held)
+            AND task_id = wanted_ids[array_position(held, id)]
+            AND CASE
+                WHEN outcomes[array_position(held, id)] IN ('EXPIRED', 'TIMED_OUT') THEN expires_at <= now()
+                ELSE worker_id IS NOT DISTINCT FROM workers[array_position(held, id)]
+            END
+            AND NOT EXISTS (SELECT FROM stages WHERE id = lease.stage_id AND status = 'ABORTED')
+        RETURNING task_id, array_position(held, id) AS place
+    )
+    SELECT array_agg(task_id), array_agg(place) INTO taken, places FROM over;
+
+    -- From here on everything stands at its task's place in taken.
+    SELECT array_agg(outcomes[place] ORDER BY number), array_agg(results[place] ORDER BY number),
+        array_agg(errors[place] ORDER BY number), array_agg(delays[place] ORDER BY number),
+        array_agg(CASE
+            WHEN outcomes[place] = 'COMPLETED' THEN 'COMPLETED'
+            WHEN outcomes[place] IN ('RELEASED', 'SNOOZED') AND task.attempts = 0 THEN 'PENDING'
+            WHEN outcomes[place] IN ('RELEASED', 'SNOOZED') THEN 'RETRIED'
+            WHEN retryables[place] AND task.attempts + 1 < task.max_attempts THEN 'RETRIED'
+            ELSE 'FAILED'
+        END::task_status ORDER BY number)
+    INTO outcomes, results, errors, delays, settled_to
+    FROM unnest(taken, places) WITH ORDINALITY AS listed (id, place, number)
+    JOIN (SELECT id, attempts, max_attempts FROM tasks WHERE id = ANY (taken)) AS task ON task.id = listed.id;
+
+    WITH settling AS (
         UPDATE tasks AS task SET
-            status = CASE
-                WHEN outcome = 'COMPLETED' THEN outcome
-                WHEN task.attempts + 1 < task.max_attempts THEN 'RETRIED'
-                ELSE 'FAILED'
-            END,
-            attempts = task.attempts + (outcome = 'FAILED')::integer,
-            end_time = CASE WHEN outcome = 'COMPLETED' OR task.attempts + 1 >= task.max_attempts THEN now() END,
+            status = settled_to[array_position(taken, id)],
+            attempts = attempts + (outcomes[array_position(taken, id)] IN ('FAILED', 'EXPIRED', 'TIMED_OUT'))::integer,
+            outcome = outcomes[array_position(taken, id)],
+            result = results[array_position(taken, id)],
+            error = errors[array_position(taken, id)],
+            end_time = CASE WHEN settled_to[array_position(taken, id)] IN ('COMPLETED', 'FAILED') THEN now() END,
             updated_at = now()
-        FROM wanted
-        WHERE task.id = ANY (wanted_ids) AND task.id = wanted.id AND task.status = 'IN_PROGRESS'
-        RETURNING wanted.place, task.stage_id, task.status, task.waiting, task_wire(task) AS wire
+        WHERE id = ANY (taken)
+        RETURNING array_position(taken, id) AS number, task, task.id, task.stage_id, task.seq, task.status, task.attempts,
+            CASE WHEN delays[array_position(taken, id)] > interval '0' THEN now() + delays[array_position(taken, id)] END
+                AS due
+    ), past AS (
+        INSERT INTO attempts (lease_id, task_id, worker_id, outcome, source, target, error, start_time, end_time)
+        SELECT (task).lease_id, id, (task).worker_id, (task).outcome,
+            CASE WHEN attempts - ((task).outcome IN ('FAILED', 'EXPIRED', 'TIMED_OUT'))::integer = 0
+                THEN 'PENDING' ELSE 'RETRIED' END::task_status,
+            status, (task).error, (task).start_time, now()
+        FROM settling WHERE status IN ('PENDING', 'RETRIED')
+    ), requeued AS (
+        INSERT INTO waiting_tasks (stage_id, seq, task_id)
+        SELECT stage_id, seq, id FROM settling WHERE status IN ('PENDING', 'RETRIED') AND due IS NULL
+    ), delayed AS (
+        INSERT INTO delayed_tasks (task_id, stage_id, seq, due)
+        SELECT id, stage_id, seq, due FROM settling WHERE status IN ('PENDING', 'RETRIED') AND due IS NOT NULL
     ), tally AS (
-        SELECT stage_id, count(*) AS reported,
-            count(*) FILTER (WHERE status = 'COMPLETED') AS completed,
+        SELECT stage_id, count(*) AS settled,
+            count(*) FILTER (WHERE status = 'PENDING') AS pending,
             count(*) FILTER (WHERE status = 'RETRIED') AS retried,
+            count(*) FILTER (WHERE status = 'COMPLETED') AS completed,
             count(*) FILTER (WHERE status = 'FAILED') AS failed,
-            min(waiting) AS oldest_waiting
+            min(seq) FILTER (WHERE status IN ('PENDING', 'RETRIED') AND due IS NULL) AS oldest_waiting
         FROM settling GROUP BY stage_id
     ), folding AS (
         DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT stage_id FROM tally)) RETURNING *
     ), moved AS (
-        SELECT stage_id, sum(pending) AS pending, sum(retried) AS retried, sum(in_progress) AS in_progress
+        SELECT stage_id, sum(pending) AS pending, sum(retried) AS retried, sum(in_progress) AS in_progress,
+            sum(completed) AS completed
         FROM folding GROUP BY stage_id
+    ), figures AS (
+        SELECT tally.stage_id, tally.failed, tally.oldest_waiting,
+            tally.pending + coalesce(moved.pending, 0) AS pending,
+            tally.retried + coalesce(moved.retried, 0) AS retried,
+            coalesce(moved.in_progress, 0) - tally.settled AS in_progress,
+            tally.completed + coalesce(moved.completed, 0) AS completed
+        FROM tally LEFT JOIN moved ON moved.stage_id = tally.stage_id
     ), verdict AS (
         -- Under the job's lock nobody else ends a stage or adds a task, so what is read here is what is updated below.
-        SELECT stage.id, tally.*, stage.status AS source,
+        SELECT figures.*, stage.status AS source,
             CASE
                 WHEN stage.status <> 'IN_PROGRESS' THEN stage.status
-                WHEN tally.failed > 0 THEN 'FAILED'
-                WHEN stage.completed + tally.completed = stage_total(stage) THEN 'COMPLETED'
+                WHEN figures.failed > 0 THEN 'FAILED'
+                WHEN stage.completed + figures.completed = stage_total(stage) THEN 'COMPLETED'
                 ELSE stage.status
-            END AS target,
-            coalesce(moved.pending, 0) AS moved_pending,
-            coalesce(moved.retried, 0) AS moved_retried,
-            coalesce(moved.in_progress, 0) AS moved_in_progress
-        FROM tally JOIN stages AS stage ON stage.id = tally.stage_id
-        LEFT JOIN moved ON moved.stage_id = tally.stage_id
-        WHERE stage.id = ANY (ARRAY(SELECT stage_id FROM tally))
+            END AS target
+        FROM figures JOIN stages AS stage ON stage.id = figures.stage_id
+        WHERE stage.id = ANY (ARRAY(SELECT stage_id FROM figures))
     ), counting AS (
         UPDATE stages AS stage SET
             status = verdict.target,
             end_time = CASE WHEN verdict.target <> verdict.source THEN now() ELSE stage.end_time END,
-            pending = stage.pending + verdict.moved_pending,
-            retried = stage.retried + verdict.moved_retried + verdict.retried,
-            in_progress = stage.in_progress + verdict.moved_in_progress - verdict.reported,
+            pending = stage.pending + verdict.pending,
+            retried = stage.retried + verdict.retried,
+            in_progress = stage.in_progress + verdict.in_progress,
             completed = stage.completed + verdict.completed,
             failed = stage.failed + verdict.failed,
             oldest_waiting = least(stage.oldest_waiting, verdict.oldest_waiting),
+            head = least(stage.head, verdict.oldest_waiting),
             updated_at = now()
-        FROM verdict WHERE stage.id = ANY (ARRAY(SELECT id FROM verdict)) AND stage.id = verdict.id
+        FROM verdict WHERE stage.id = ANY (ARRAY(SELECT stage_id FROM verdict)) AND stage.id = verdict.stage_id
     )
     SELECT
-        (SELECT array_agg(place) FROM settling),
-        (SELECT array_agg(wire) FROM settling),
-        (SELECT array_agg(id) FROM verdict WHERE target <> verdict.source)
-    INTO settled, wires, ended;
+        (SELECT array_agg(CASE WHEN (task).worker_id IS NULL THEN task_wire(task, NULL) END ORDER BY number) FROM settling),
+        (SELECT array_agg(stage_id) FROM verdict WHERE target <> source),
+        (SELECT array_agg(stage_id) FROM verdict WHERE oldest_waiting IS NOT NULL)
+    INTO wires, ended, refilled;
 
     IF ended IS NOT NULL THEN
-        PERFORM follow_ended_stages(ended);
+        opened := follow_ended_stages(ended);
+    END IF;
+    IF refilled IS NOT NULL THEN
+        opened := opened || ARRAY(SELECT DISTINCT type FROM stages WHERE id = ANY (refilled));
     END IF;
 
-    bodies := array_fill(NULL::text, ARRAY[cardinality(sources)]);
-    FOR number IN 1 .. coalesce(cardinality(settled), 0) LOOP
-        bodies[settled[number]] := wires[number];
+    bodies := array_fill(NULL::text, ARRAY[cardinality(wanted_ids)]);
+    FOR number IN 1 .. coalesce(cardinality(taken), 0) LOOP
+        targets[places[number]] := settled_to[number];
+        bodies[places[number]] := wires[number];
     END LOOP;
-    RETURN QUERY SELECT * FROM unnest(sources, bodies);
+    RETURN QUERY SELECT *, opened FROM unnest(sources, targets, bodies);
 END
 $$;
 
--- What follows when stages end: the next stage opens and the job's share of completed stages grows, or the job ends.
--- The caller holds the locks of their jobs.
-CREATE OR REPLACE FUNCTION follow_ended_stages(ended uuid[]) RETURNS void LANGUAGE plpgsql AS $$
+-- What follows when stages end: the next stage opens and the job's share of completed stages grows, or the job ends. The
+-- caller holds the locks of their jobs. The types of the stages that opened.
+CREATE OR REPLACE FUNCTION follow_ended_stages(ended uuid[]) RETURNS text[] LANGUAGE plpgsql AS $$
+DECLARE
+    opened text[];
 BEGIN
-    UPDATE stages AS next SET status = 'PENDING', updated_at = now()
-    FROM stages AS stage
-    WHERE stage.id = ANY (ended) AND stage.status = 'COMPLETED'
-        AND next.job_id = stage.job_id AND next.position = stage.position + 1 AND next.status = 'CREATED';
+    WITH next AS (
+        UPDATE stages AS next SET status = 'PENDING', updated_at = now()
+        FROM stages AS stage
+        WHERE stage.id = ANY (ended) AND stage.status = 'COMPLETED'
+            AND next.job_id = stage.job_id AND next.position = stage.position + 1 AND next.status = 'CREATED'
+        RETURNING next.type
+    )
+    SELECT array_agg(DISTINCT type) INTO opened FROM next;
 
     UPDATE jobs AS job SET
         stages_completed = state.completed,
@@ -132,5 +212,6 @@ BEGIN
     FROM jobs AS job
     WHERE job.id = stages.job_id AND stages.job_open AND job.status = 'FAILED'
         AND job.id IN (SELECT job_id FROM stages WHERE id = ANY (ended));
+    RETURN opened;
 END
 $$;

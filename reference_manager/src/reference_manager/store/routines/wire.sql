@@ -6,12 +6,12 @@ CREATE OR REPLACE FUNCTION wire_time(moment timestamptz) RETURNS text LANGUAGE s
     SELECT coalesce(to_char(moment AT TIME ZONE 'UTC', '"\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\""'), 'null')
 $$;
 
+-- format() writes each time once, although both spellings need it.
 CREATE OR REPLACE FUNCTION wire_times(created timestamptz, updated timestamptz) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT ',"createdAt":' || wire_time(created)
-        || ',"updatedAt":' || wire_time(updated)
-        || ',"creationTime":' || wire_time(created)
-        || ',"updateTime":' || wire_time(updated)
+    SELECT format(
+        ',"createdAt":%1$s,"updatedAt":%2$s,"creationTime":%1$s,"updateTime":%2$s', wire_time(created), wire_time(updated)
+    )
 $$;
 
 -- tracestate is left out when there is none.
@@ -28,18 +28,36 @@ CREATE OR REPLACE FUNCTION wire_list(entities text[]) RETURNS text LANGUAGE sql 
     SELECT '[' || coalesce(array_to_string(entities, ','), '') || ']'
 $$;
 
-CREATE OR REPLACE FUNCTION task_wire(task tasks) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+-- When the stage was aborted, and its unfinished tasks with it, whether their rows say so yet or not; null: it was not.
+CREATE OR REPLACE FUNCTION aborted_at(stage stages) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN stage.status = 'ABORTED' THEN stage.end_time END
+$$;
+
+CREATE OR REPLACE FUNCTION task_unfinished(task tasks) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT task.status NOT IN ('COMPLETED', 'FAILED', 'ABORTED')
+$$;
+
+CREATE OR REPLACE FUNCTION task_status(task tasks, aborted timestamptz) RETURNS task_status
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN aborted IS NOT NULL AND task_unfinished(task) THEN 'ABORTED' ELSE task.status END
+$$;
+
+-- aborted: when its stage was. What only part B of the protocol knows is left out where there is none.
+CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || task.id
         || '","stageId":"' || task.stage_id
-        || '","status":"' || task.status
+        || '","status":"' || task_status(task, aborted)
         || '","data":' || task.data
         || ',"userMetadata":' || task.user_metadata
         || ',"attempts":' || task.attempts
         || ',"maxAttempts":' || task.max_attempts
-        || wire_times(task.created_at, task.updated_at)
+        || wire_times(task.created_at, greatest(task.updated_at, CASE WHEN task_unfinished(task) THEN aborted END))
         || ',"startTime":' || wire_time(task.start_time)
-        || ',"endTime":' || wire_time(task.end_time)
+        || ',"endTime":' || wire_time(coalesce(task.end_time, aborted))
         || wire_trace(task.traceparent, task.tracestate)
+        || coalesce(',"result":' || task.result, '')
+        || coalesce(',"error":' || task.error, '')
+        || coalesce(',"progress":' || task.progress, '')
         || '}'
 $$;
 
@@ -48,11 +66,12 @@ CREATE OR REPLACE FUNCTION stage_total(stage stages) RETURNS bigint LANGUAGE sql
     SELECT stage.pending + stage.in_progress + stage.completed + stage.failed + stage.retried + stage.aborted
 $$;
 
--- The exact summary: the stage's own figures plus what claims have moved since they were last folded.
+-- The exact summary: the stage's own figures plus what claims and reports have moved since they were last folded. Of an
+-- aborted stage they are final: a claim that was under way moves nothing that counts.
 CREATE OR REPLACE FUNCTION stage_summary(stage stages) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"created":0,"pending":' || stage.pending + moved.pending
         || ',"inProgress":' || stage.in_progress + moved.in_progress
-        || ',"completed":' || stage.completed
+        || ',"completed":' || stage.completed + moved.completed
         || ',"failed":' || stage.failed
         || ',"retried":' || stage.retried + moved.retried
         || ',"aborted":' || stage.aborted
@@ -61,9 +80,17 @@ CREATE OR REPLACE FUNCTION stage_summary(stage stages) RETURNS text LANGUAGE sql
     FROM (
         SELECT coalesce(sum(pending), 0)::bigint AS pending,
             coalesce(sum(retried), 0)::bigint AS retried,
-            coalesce(sum(in_progress), 0)::bigint AS in_progress
-        FROM stage_deltas WHERE stage_id = stage.id
+            coalesce(sum(in_progress), 0)::bigint AS in_progress,
+            coalesce(sum(completed), 0)::bigint AS completed
+        FROM stage_deltas WHERE stage_id = stage.id AND stage.status <> 'ABORTED'
     ) AS moved
+$$;
+
+CREATE OR REPLACE FUNCTION stage_completed(stage stages) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT stage.completed + (
+        SELECT coalesce(sum(completed), 0)::bigint FROM stage_deltas
+        WHERE stage_id = stage.id AND stage.status <> 'ABORTED'
+    )
 $$;
 
 CREATE OR REPLACE FUNCTION stage_wire(stage stages, with_tasks boolean) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
@@ -75,13 +102,13 @@ CREATE OR REPLACE FUNCTION stage_wire(stage stages, with_tasks boolean) RETURNS 
         || '","data":' || stage.data
         || ',"userMetadata":' || stage.user_metadata
         || ',"summary":' || stage_summary(stage)
-        || ',"percentage":' || wire_share(stage.completed, stage_total(stage))
+        || ',"percentage":' || wire_share(stage_completed(stage), stage_total(stage))
         || wire_times(stage.created_at, stage.updated_at)
         || ',"startTime":' || wire_time(stage.start_time)
         || ',"endTime":' || wire_time(stage.end_time)
         || wire_trace(stage.traceparent, stage.tracestate)
         || CASE WHEN with_tasks THEN ',"tasks":' || (
-            SELECT wire_list(array_agg(task_wire(task) ORDER BY task.seq)) FROM tasks AS task WHERE task.stage_id = stage.id
+            SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY task.seq)) FROM tasks AS task WHERE task.stage_id = stage.id
         ) ELSE '' END
         || '}'
 $$;
@@ -101,4 +128,61 @@ CREATE OR REPLACE FUNCTION job_wire(job jobs, with_stages boolean) RETURNS text 
             FROM stages AS stage WHERE stage.job_id = job.id
         ) ELSE '' END
         || '}'
+$$;
+
+-- What a worker needs to know of the stage and the job of the task that it claimed: the end of the task's JSON.
+CREATE OR REPLACE FUNCTION claim_context(wanted_stage uuid) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT ',"stage":{"id":"' || stage.id
+        || '","type":' || to_json(stage.type)
+        || ',"order":' || stage.position
+        || ',"data":' || stage.data
+        || ',"userMetadata":' || stage.user_metadata
+        || wire_trace(stage.traceparent, stage.tracestate)
+        || '},"job":{"id":"' || job.id
+        || '","name":' || to_json(job.name)
+        || ',"priority":"' || job.priority
+        || '","data":' || job.data
+        || ',"userMetadata":' || job.user_metadata
+        || wire_trace(job.traceparent, job.tracestate)
+        || '}}'
+    FROM stages AS stage JOIN jobs AS job ON job.id = stage.job_id
+    WHERE stage.id = wanted_stage
+$$;
+
+CREATE OR REPLACE FUNCTION worker_wire(worker workers) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT '{"id":' || to_json(worker.id)
+        || ',"stageTypes":' || to_json(worker.stage_types)
+        || ',"host":' || coalesce(to_json(worker.host), 'null')
+        || ',"version":' || coalesce(to_json(worker.version), 'null')
+        || ',"draining":' || worker.draining
+        || ',"drainWanted":' || worker.drain_wanted
+        || ',"running":' || worker.running
+        || ',"startTime":' || wire_time(worker.started_at)
+        || ',"seenTime":' || wire_time(worker.seen_at)
+        || '}'
+$$;
+
+-- Every attempt of a task, the oldest first: those that ended while it went on, and the one that stands on it.
+CREATE OR REPLACE FUNCTION attempts_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT wire_list(array_agg(
+        '{"number":' || number
+        || ',"leaseId":' || attempt.lease_id
+        || ',"workerId":' || coalesce(to_json(attempt.worker_id)::text, 'null')
+        || ',"startTime":' || wire_time(attempt.start_time)
+        || ',"endTime":' || wire_time(attempt.end_time)
+        || ',"outcome":' || coalesce('"' || attempt.outcome || '"', 'null')
+        || ',"error":' || coalesce(attempt.error::text, 'null')
+        || '}' ORDER BY number
+    ))
+    FROM (
+        SELECT row_number() OVER (ORDER BY lease_id) AS number, * FROM (
+            SELECT lease_id, worker_id, start_time, end_time, outcome::text, error::text
+            FROM attempts WHERE task_id = task.id
+            UNION ALL
+            SELECT task.lease_id, task.worker_id, task.start_time, coalesce(task.end_time, aborted),
+                coalesce(task.outcome::text, CASE WHEN task_status(task, aborted) = 'ABORTED' THEN 'ABORTED' END),
+                task.error::text
+            WHERE task.lease_id IS NOT NULL AND NOT EXISTS (SELECT FROM attempts WHERE lease_id = task.lease_id)
+        ) AS listed
+    ) AS attempt
 $$;

@@ -1,0 +1,112 @@
+"""What workers ask: many tasks at once, leases, heartbeats."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeVar, cast
+
+from fastapi import APIRouter, Request, Response
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from reference_manager.api.answers import documented, found
+from reference_manager.api.bodies import StageTypeName
+from reference_manager.api.errors import complaint
+from reference_manager.api.strict import StrictRoute
+from reference_manager.api.work_bodies import ClaimBody, DrainBody, HeartbeatBody, ReportBody, SettleBody, WorkerId
+from reference_manager.api.work_entities import ClaimedTasks, Depth, HeartbeatAnswer, SettledTasks, Worker
+from reference_manager.domain.requests import Report
+from reference_manager.engine.queue import TaskQueue
+from reference_manager.engine.settlements import Verdict
+from reference_manager.engine.workers import Workers
+
+Answer = TypeVar("Answer")
+_Key: TypeAlias = tuple[object, int | None]
+
+
+def work_router(queue: TaskQueue, workers: Workers) -> APIRouter:
+    """The routes of workers."""
+    router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
+
+    @router.post("/stages/{stageType}/tasks/claim", responses=documented({200: ClaimedTasks}, 413, 415))
+    async def claim_tasks(stageType: StageTypeName, body: ClaimBody, request: Request) -> Response:
+        """Claim tasks of a stage type under leases; where there are none, wait for the first."""
+        claimed = await _while_connected(request, queue.claim(stageType, body.request()))
+        return found(f'{{"tasks":[{",".join(task.body for task in claimed or ())}]}}')
+
+    @router.post("/tasks/settle", responses=documented({200: SettledTasks}, 413, 415))
+    async def settle_tasks(body: SettleBody) -> Response:
+        """Report how attempts ended. Each report is taken or refused for itself; what is said again counts once."""
+        return found(to_json({"results": await _settle(queue, body.worker_id, body.results)}).decode())
+
+    @router.post("/workers/{workerId}/heartbeat", responses=documented({200: HeartbeatAnswer}, 413, 415))
+    async def heartbeat(workerId: WorkerId, body: HeartbeatBody) -> Response:
+        """Say that a worker is alive: renews its leases, keeps the progress of its tasks, brings back its orders."""
+        orders = await workers.keep(body.request(workerId))
+        return found(to_json(orders._asdict()).decode())
+
+    @router.get("/workers", responses=documented({200: list[Worker]}))
+    async def list_workers() -> Response:
+        """List the workers that sent a heartbeat within the last hour, by name."""
+        return found(await workers.list())
+
+    @router.put("/workers/{workerId}", responses=documented({200: Worker}, 404, 413, 415))
+    async def order_worker(workerId: WorkerId, body: DrainBody) -> Response:
+        """Tell a worker to drain: it hears it with its next heartbeat, claims no more, finishes and stops."""
+        return found(await workers.order_drain(workerId, drain=body.drain))
+
+    @router.get("/queues/{stageType}/depth", responses=documented({200: Depth}))
+    async def get_queue_depth(stageType: StageTypeName) -> Response:
+        """How many tasks of a stage type wait and are in progress: what an autoscaler asks."""
+        return found(await queue.depth(stageType))
+
+    return router
+
+
+async def _while_connected(request: Request, future: asyncio.Future[Answer]) -> Answer | None:
+    """The future's result; or None, and the future is cancelled, once the client has hung up."""
+    hung_up = asyncio.ensure_future(request.receive())  # the body has been read: all that can come is the end
+    try:
+        await asyncio.wait((future, hung_up), return_when=asyncio.FIRST_COMPLETED)
+        return future.result() if future.done() else None
+    finally:
+        hung_up.cancel()
+        future.cancel()
+
+
+async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[dict[str, Any]]:
+    """One answer for each item; what stands twice in one request is asked once."""
+    reports: list[Report | ValidationError] = []
+    for item in items:
+        try:
+            reports.append(ReportBody.model_validate(item).request(worker_id))
+        except ValidationError as error:
+            reports.append(error)
+    asked: dict[_Key, asyncio.Future[Verdict]] = {}
+    for report in reports:
+        if isinstance(report, Report) and (key := (report.task_id, report.lease_id)) not in asked:
+            asked[key] = queue.settle(report)
+    answers = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+    return [
+        _refused(item, "VALIDATION_ERROR", complaint(report.errors()[0]))
+        if isinstance(report, ValidationError)
+        else _settled(item, answers[report.task_id, report.lease_id])
+        for item, report in zip(items, reports, strict=True)
+    ]
+
+
+def _settled(item: object, verdict: Verdict) -> dict[str, Any]:
+    if verdict.target is not None:
+        return {**_names(item), "accepted": True, "status": verdict.target}
+    if verdict.source is None:
+        return _refused(item, "TASK_NOT_FOUND", "There is no such task")
+    message = "The lease is not, or no longer, the worker's: nothing was changed"
+    return _refused(item, "LEASE_LOST", message) | {"status": verdict.source}
+
+
+def _refused(item: object, code: str, message: str) -> dict[str, Any]:
+    return {**_names(item), "accepted": False, "status": None, "code": code, "message": message}
+
+
+def _names(item: object) -> dict[str, Any]:
+    named = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+    return {"taskId": named.get("taskId"), "leaseId": named.get("leaseId")}

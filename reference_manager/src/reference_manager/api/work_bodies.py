@@ -1,0 +1,129 @@
+"""What workers send."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Any, Literal, TypeAlias
+from uuid import UUID
+
+from pydantic import AfterValidator, Field, JsonValue, SkipValidation, StrictBool, StrictInt, StringConstraints
+
+from reference_manager.api.bodies import Body, storable
+from reference_manager.domain.requests import Claim, Heartbeat, Report, Running
+from reference_manager.domain.states import Outcome
+
+MOST_TASKS = 500
+LARGEST_LEASE_ID = 2**63 - 1
+DAY = 86_400.0
+
+Text: TypeAlias = Annotated[str, AfterValidator(storable)]
+WorkerId: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+LeaseId: TypeAlias = Annotated[StrictInt, Field(ge=1, le=LARGEST_LEASE_ID)]
+
+
+class ClaimBody(Body):
+    """A wish for tasks."""
+
+    worker_id: Annotated[WorkerId, Field(description="Who gets the leases: new at every start of the worker.")]
+    limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS, description="The most tasks.")] = 1
+    wait_seconds: Annotated[
+        float, Field(ge=0, le=30, description="How long to wait for the first task where there is none.")
+    ] = 0
+    lease_seconds: Annotated[
+        float, Field(ge=1, le=3600, description="How long a lease lasts unless a heartbeat renews it.")
+    ] = 30
+
+    def request(self) -> Claim:
+        """The wish as the engine takes it."""
+        lease, wait = timedelta(seconds=self.lease_seconds), timedelta(seconds=self.wait_seconds)
+        return Claim(self.worker_id, self.limit, lease, wait)
+
+
+class ErrorBody(Body):
+    """Why an attempt failed."""
+
+    type: Annotated[Text, StringConstraints(max_length=200), Field(description="The error's class.")]
+    message: Annotated[Text, StringConstraints(max_length=10_000)] = ""
+    stack: Annotated[Text, StringConstraints(max_length=50_000)] = ""
+
+
+class ReportBody(Body):
+    """How an attempt ended."""
+
+    task_id: UUID
+    lease_id: LeaseId
+    outcome: Annotated[
+        Literal["COMPLETED", "FAILED", "RELEASED", "SNOOZED"],
+        Field(description="RELEASED hands the task back, SNOOZED for later; neither burns an attempt."),
+    ]
+    result: Annotated[JsonValue, Field(description="What a completed task gave.")] = None
+    error: Annotated[ErrorBody | None, Field(description="Why a failed one failed.")] = None
+    retryable: Annotated[StrictBool, Field(description="Whether a failed one may be tried again.")] = True
+    delay_seconds: Annotated[
+        float,
+        Field(ge=0, le=365 * DAY, description="How long a task that goes back to the queue is not handed out."),
+    ] = 0
+
+    def request(self, worker_id: str) -> Report:
+        """The report as the engine takes it."""
+        return Report(
+            self.task_id,
+            self.lease_id,
+            worker_id,
+            Outcome(self.outcome),
+            self.result if self.outcome == "COMPLETED" else None,
+            self.error.model_dump() if self.error and self.outcome == "FAILED" else None,
+            self.retryable,
+            timedelta(seconds=self.delay_seconds) if self.delay_seconds else None,
+        )
+
+
+class SettleBody(Body):
+    """Reports of one worker."""
+
+    worker_id: WorkerId
+    # Each is validated for itself, later: one that is wrong spoils no other.
+    results: Annotated[list[Annotated[ReportBody, SkipValidation]], Field(min_length=1, max_length=MOST_TASKS)]
+
+
+class ProgressBody(Body):
+    """How far a task is."""
+
+    fraction: Annotated[float, Field(ge=0, le=1)]
+    message: Annotated[Text, StringConstraints(max_length=500)] = ""
+    eta_seconds: Annotated[float | None, Field(ge=0, le=365 * DAY, description="How long it will still take.")] = None
+
+
+class RunningBody(Body):
+    """A task that a worker works on."""
+
+    task_id: UUID
+    lease_id: LeaseId
+    progress: ProgressBody | None = None
+
+
+class HeartbeatBody(Body):
+    """What a worker says of itself."""
+
+    stage_types: Annotated[list[Annotated[Text, StringConstraints(min_length=1, max_length=50)]], Field(max_length=100)]
+    host: Annotated[Text, StringConstraints(max_length=255)] | None = None
+    version: Annotated[Text, StringConstraints(max_length=100)] | None = None
+    running: Annotated[Sequence[RunningBody], Field(max_length=10_000)] = ()
+    draining: StrictBool = False
+
+    def request(self, worker_id: str) -> Heartbeat:
+        """The heartbeat as the engine takes it."""
+        running = [
+            Running(task.task_id, task.lease_id, _progress(task.progress) if task.progress else None)
+            for task in self.running
+        ]
+        return Heartbeat(worker_id, self.stage_types, self.host, self.version, self.draining, running)
+
+
+class DrainBody(Body):
+    """An order for a worker."""
+
+    drain: StrictBool
+
+
+def _progress(progress: ProgressBody) -> dict[str, Any]:
+    return progress.model_dump(by_alias=True)

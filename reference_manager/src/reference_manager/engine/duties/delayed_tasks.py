@@ -1,0 +1,26 @@
+"""Puts delayed tasks back into the queue when their moment has come."""
+
+from datetime import timedelta
+
+from reference_manager.engine.duties.duty import Duty
+from reference_manager.engine.wakeups import Wakeups
+from reference_manager.store.database import Connection, sql
+
+BATCH = 500
+
+
+class DelayedTasks(Duty):
+    """Looks often: a delay is kept to within the pause."""
+
+    name = "delayed tasks"
+    pause = timedelta(milliseconds=200)
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    async def round(self, connection: Connection) -> None:
+        """Wake tasks until no other is due."""
+        woken = BATCH
+        while woken == BATCH:
+            woken, types = await sql.delayed_wake(connection, most=BATCH)
+            self._wakeups.notify(types or ())

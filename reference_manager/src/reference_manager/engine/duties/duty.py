@@ -1,0 +1,48 @@
+"""Work that comes round again and that one manager at a time does, whichever comes first: there is no leader."""
+
+import asyncio
+from abc import ABC, abstractmethod
+from datetime import timedelta
+from hashlib import sha256
+from typing import ClassVar
+
+import structlog
+
+from reference_manager.store.database import DATABASE_ERRORS, Connection, Database, sql
+
+log = structlog.stdlib.get_logger(__name__)
+
+
+class Duty(ABC):
+    """One kind of work."""
+
+    name: ClassVar[str]
+    pause: ClassVar[timedelta] = timedelta(seconds=1)
+    """Between the end of one round and the next."""
+
+    @abstractmethod
+    async def round(self, connection: Connection) -> None:
+        """Do what there is to do, in transactions that are small."""
+
+    async def run(self, database: Database) -> None:
+        """Do rounds until cancelled."""
+        while True:
+            try:
+                await self.take_turn(database)
+            except DATABASE_ERRORS as error:
+                log.warning("a duty was interrupted; it comes round again", duty=self.name, error=str(error))
+            except Exception:  # a defect in one round must not end the duty for good
+                log.exception("a duty failed; it comes round again", duty=self.name)
+            await asyncio.sleep(self.pause.total_seconds())
+
+    async def take_turn(self, database: Database) -> None:
+        """Do one round, unless another manager is doing one."""
+        key = int.from_bytes(sha256(f"jobnik {self.name}".encode()).digest()[:8], signed=True)
+        async with database.connection() as connection:
+            if not await sql.duty_begin(connection, key=key):
+                return
+            try:
+                await self.round(connection)
+            finally:
+                if not connection.is_closed():
+                    await sql.duty_end(connection, key=key)

@@ -1,0 +1,42 @@
+"""Ends the attempts whose lease is over: their worker has died, hangs, or never got the answer to its claim."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from reference_manager.domain.requests import Report
+from reference_manager.domain.states import Outcome
+from reference_manager.engine.duties.duty import Duty
+from reference_manager.engine.settlements import settle
+from reference_manager.engine.wakeups import Wakeups
+from reference_manager.store.database import Connection, sql
+
+BATCH = 200
+
+
+class LeaseSweeper(Duty):
+    """A lease that is over is a failed attempt, with the cause as its error; the task is RETRIED while one is left."""
+
+    name = "lease sweeper"
+
+    def __init__(self, wakeups: Wakeups) -> None:
+        self._wakeups = wakeups
+
+    async def round(self, connection: Connection) -> None:
+        """End attempts until none is left to end."""
+        while over := [row async for row in sql.leases_expired(connection, most=BATCH)]:
+            reports = [_report(**row) for row in over]
+            verdicts, woken = await settle(connection, reports)
+            self._wakeups.notify(woken)
+            if len(over) < BATCH or not any(verdict.target for verdict in verdicts):
+                return
+
+
+def _report(task_id: UUID, lease_id: int, worker_id: str | None, timed_out: bool, length: timedelta) -> Report:  # noqa: FBT001 - a row
+    if timed_out:
+        outcome, kind, message = Outcome.TIMED_OUT, "TimedOut", "The attempt took longer than its time limit"
+    elif worker_id is None:
+        outcome, kind, message = Outcome.EXPIRED, "Stale", f"Nobody reported the task within {length}"
+    else:
+        outcome, kind = Outcome.EXPIRED, "LeaseExpired"
+        message = f"Worker {worker_id} did not renew its lease within {length}"
+    return Report(task_id, lease_id, worker_id, outcome, error={"type": kind, "message": message})

@@ -1,0 +1,49 @@
+"""The engine's parts, put together."""
+
+import asyncio
+from datetime import timedelta
+
+from reference_manager.engine.duties.aborted_tasks import AbortedTasks
+from reference_manager.engine.duties.counter_folding import CounterFolding
+from reference_manager.engine.duties.delayed_tasks import DelayedTasks
+from reference_manager.engine.duties.lease_sweeper import LeaseSweeper
+from reference_manager.engine.history import History
+from reference_manager.engine.jobs import Jobs
+from reference_manager.engine.queue import TaskQueue
+from reference_manager.engine.stages import Stages
+from reference_manager.engine.tasks import Tasks
+from reference_manager.engine.wakeups import Wakeups
+from reference_manager.engine.workers import Workers
+from reference_manager.store.database import Database
+
+
+class Engine:
+    """All that the manager does, behind whatever asks for it.
+
+    Args:
+        database: Migrated; stays open for as long as the engine is used.
+        stale_after: How long a task that was claimed without a lease may take.
+    """
+
+    def __init__(self, database: Database, *, stale_after: timedelta) -> None:
+        self.database = database
+        self.wakeups = Wakeups()
+        self.jobs = Jobs(database, self.wakeups)
+        self.stages = Stages(database, self.wakeups)
+        self.tasks = Tasks(database, self.wakeups)
+        self.queue = TaskQueue(database, self.wakeups, stale_after)
+        self.workers = Workers(database)
+        self.history = History(database)
+        self.duties = (
+            LeaseSweeper(self.wakeups),
+            DelayedTasks(self.wakeups),
+            CounterFolding(),
+            AbortedTasks(),
+        )
+
+    async def run(self) -> None:
+        """Do what a manager does of its own accord, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.wakeups.run(self.database))
+            for duty in self.duties:
+                group.create_task(duty.run(self.database))

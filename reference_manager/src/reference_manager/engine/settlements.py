@@ -1,0 +1,99 @@
+"""Ends attempts, in lanes: what is simple on a short way, everything else under the job's lock."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from reference_manager.domain.machine import Driver
+from reference_manager.domain.machines import TASK
+from reference_manager.domain.requests import Report
+from reference_manager.domain.states import Outcome, TaskStatus
+from reference_manager.engine.encoding import encode_if_given
+from reference_manager.engine.errors import NotFoundError, OvertakenError
+from reference_manager.engine.lane import Lane
+from reference_manager.engine.wakeups import Wakeups
+from reference_manager.store.database import Connection, Database, sql
+
+BATCH = 500
+"""The most reports in one statement: larger ones gain little and keep the jobs' locks for longer."""
+
+
+class Verdict(NamedTuple):
+    """What became of a report."""
+
+    source: TaskStatus | None
+    """The status that the task had; None: there is no such task."""
+    target: TaskStatus | None
+    """The status that it has got, by this report or when the same was said before; None: the report was refused."""
+    body: str | None
+    """The task as JSON, where it was claimed without a lease."""
+
+    def entity(self, outcome: TaskStatus) -> str:
+        """The task as JSON, for a client without leases.
+
+        Raises:
+            NotFoundError: There is no such task.
+            IllegalTransitionError: It is not IN_PROGRESS.
+            OvertakenError: It is, but in other hands than the client's.
+        """
+        if self.body is not None:
+            return self.body
+        if self.source is None:
+            raise NotFoundError("task")
+        TASK.move(self.source, outcome, Driver.CLIENT)
+        raise OvertakenError
+
+
+class Settlements:
+    """Takes reports."""
+
+    def __init__(self, database: Database, wakeups: Wakeups) -> None:
+        self._database = database
+        self._wakeups = wakeups
+        self._alone: Lane[Report, Verdict] = Lane(self._settle, BATCH)
+        self._together: Lane[Report, Verdict] = Lane(self._complete, BATCH, beyond=self._alone)
+
+    def submit(self, report: Report) -> asyncio.Future[Verdict]:
+        """Take a report; what becomes of it, to come."""
+        lane = self._together if report.outcome is Outcome.COMPLETED else self._alone
+        return lane.submit(report)
+
+    async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | None]:
+        verdicts: list[Verdict | None] = [None] * len(reports)
+        async with self._database.connection() as connection:
+            rows = await connection.fetch(
+                sql.task_complete.sql,
+                [report.task_id for report in reports],
+                [report.lease_id for report in reports],
+                [report.worker_id for report in reports],
+                [encode_if_given(report.result) for report in reports],
+            )
+        for place, body in rows:
+            verdicts[place - 1] = Verdict(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, body)
+        return verdicts
+
+    async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict]:
+        async with self._database.connection() as connection:
+            verdicts, woken = await settle(connection, reports)
+        self._wakeups.notify(woken)
+        return verdicts
+
+
+async def settle(connection: Connection, reports: Sequence[Report]) -> tuple[Sequence[Verdict], Sequence[str]]:
+    """End attempts with all that follows; the verdicts, and the stage types for which there is work now."""
+    rows = await connection.fetch(
+        sql.task_settle.sql,
+        [report.task_id for report in reports],
+        [report.lease_id for report in reports],
+        [report.worker_id for report in reports],
+        [report.outcome for report in reports],
+        [encode_if_given(report.result) for report in reports],
+        [encode_if_given(report.error) for report in reports],
+        [report.retryable for report in reports],
+        [report.delay for report in reports],
+    )
+    woken = rows[0]["woken"] if rows else None
+    return [
+        Verdict(TaskStatus(source) if source else None, TaskStatus(target) if target else None, body)
+        for source, target, body, _ in rows
+    ], woken or ()

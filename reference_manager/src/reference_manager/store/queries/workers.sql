@@ -1,0 +1,19 @@
+-- name: worker_seen(id, stage_types, host, version, draining, running)$
+-- A worker is alive. Whether it is to drain. Those that nobody has heard of for an hour are forgotten.
+WITH forgotten AS (
+    DELETE FROM workers WHERE seen_at < now() - interval '1 hour' AND id <> :id
+)
+INSERT INTO workers AS worker (id, stage_types, host, version, draining, running)
+VALUES (:id, :stage_types, :host, :version, :draining, :running)
+ON CONFLICT (id) DO UPDATE SET
+    stage_types = excluded.stage_types, host = excluded.host, version = excluded.version,
+    draining = excluded.draining, running = excluded.running, seen_at = now()
+RETURNING worker.drain_wanted;
+
+-- name: worker_list()$
+-- Every worker as one JSON list, by id.
+SELECT wire_list(array_agg(worker_wire(worker) ORDER BY id)) FROM workers AS worker;
+
+-- name: worker_order(drain, id)$
+-- The worker as JSON; no row: there is none.
+UPDATE workers AS worker SET drain_wanted = :drain WHERE id = :id RETURNING worker_wire(worker);

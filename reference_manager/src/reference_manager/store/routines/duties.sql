@@ -1,0 +1,110 @@
+-- What managers do of their own accord, in small transactions. Each gives up where a job's lock is taken, and comes again.
+
+-- Adds what claims and reports have moved to the counts of one stage, and moves the head of its queue up to the first task that
+-- waits. False: somebody else is at work on its job.
+CREATE OR REPLACE FUNCTION fold_stage(wanted_stage uuid) RETURNS boolean LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(job_key((SELECT job_id FROM stages WHERE id = wanted_stage))) THEN
+        RETURN false;
+    END IF;
+    WITH folding AS (
+        DELETE FROM stage_deltas WHERE stage_id = wanted_stage RETURNING *
+    ), moved AS (
+        SELECT sum(pending) AS pending, sum(retried) AS retried, sum(in_progress) AS in_progress,
+            sum(completed) AS completed
+        FROM folding HAVING count(*) > 0
+    )
+    UPDATE stages AS stage SET
+        pending = stage.pending + moved.pending,
+        retried = stage.retried + moved.retried,
+        in_progress = stage.in_progress + moved.in_progress,
+        completed = stage.completed + moved.completed,
+        head = coalesce(
+            (SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1), stage.head
+        )
+    FROM moved WHERE stage.id = wanted_stage AND stage.status <> 'ABORTED';
+    RETURN true;
+END
+$$;
+
+-- Up to so many delayed tasks whose moment has come go back to the queue. How many, and the types of their stages.
+CREATE OR REPLACE FUNCTION wake_tasks(most integer) RETURNS TABLE (woken bigint, types text[]) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    locked uuid[];
+BEGIN
+    locked := ARRAY(
+        SELECT id FROM stages
+        WHERE id = ANY (ARRAY(SELECT stage_id FROM delayed_tasks WHERE due <= now() ORDER BY due LIMIT most))
+            AND pg_try_advisory_xact_lock(job_key(job_id))
+    );
+    RETURN QUERY
+    WITH due AS (
+        DELETE FROM delayed_tasks WHERE task_id = ANY (ARRAY(
+            SELECT task_id FROM delayed_tasks WHERE due <= now() AND stage_id = ANY (locked) ORDER BY due LIMIT most
+        )) RETURNING *
+    ), requeued AS (
+        INSERT INTO waiting_tasks (stage_id, seq, task_id) SELECT stage_id, seq, task_id FROM due
+    ), oldest AS (
+        SELECT stage_id, min(seq) AS seq FROM due GROUP BY stage_id
+    ), entered AS (
+        UPDATE stages AS stage SET
+            oldest_waiting = least(stage.oldest_waiting, oldest.seq),
+            head = least(stage.head, oldest.seq)
+        FROM oldest WHERE stage.id = ANY (ARRAY(SELECT stage_id FROM oldest)) AND stage.id = oldest.stage_id
+        RETURNING stage.type
+    )
+    SELECT (SELECT count(*) FROM due), (SELECT array_agg(DISTINCT type) FROM entered);
+END
+$$;
+
+-- Lets the rows of up to so many tasks of an aborted stage say so: task CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED. How
+-- many tasks were looked at; 0: the stage is done. Null: there is no such stage to sweep, or somebody else is at it.
+CREATE OR REPLACE FUNCTION sweep_aborted_stage(most integer) RETURNS integer LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    sweep record;
+    seqs bigint[];
+BEGIN
+    SELECT aborted.stage_id, aborted.swept_to, stage.end_time INTO sweep
+    FROM aborted_stages AS aborted JOIN stages AS stage ON stage.id = aborted.stage_id
+    LIMIT 1 FOR NO KEY UPDATE OF aborted SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    seqs := ARRAY(
+        SELECT seq FROM tasks WHERE stage_id = sweep.stage_id AND seq > sweep.swept_to ORDER BY seq LIMIT most
+    );
+    IF cardinality(seqs) = 0 THEN
+        DELETE FROM delayed_tasks WHERE stage_id = sweep.stage_id;
+        DELETE FROM stage_deltas WHERE stage_id = sweep.stage_id;
+        DELETE FROM aborted_stages WHERE stage_id = sweep.stage_id;
+        RETURN 0;
+    END IF;
+    UPDATE tasks SET status = 'ABORTED', end_time = sweep.end_time, updated_at = greatest(updated_at, sweep.end_time)
+    WHERE stage_id = sweep.stage_id AND seq = ANY (seqs) AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');
+    DELETE FROM waiting_tasks WHERE stage_id = sweep.stage_id AND seq = ANY (seqs);
+    UPDATE aborted_stages SET swept_to = seqs[cardinality(seqs)] WHERE stage_id = sweep.stage_id;
+    RETURN cardinality(seqs);
+END
+$$;
+
+-- Up to so many leases that are over, the longest first: what settle_tasks needs to end their attempts. A lease whose task is
+-- no longer its own (its stage was aborted meanwhile) is removed here.
+CREATE OR REPLACE FUNCTION expired_leases(most integer)
+RETURNS TABLE (task_id uuid, lease_id bigint, worker_id text, timed_out boolean, length interval) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    over bigint[];
+BEGIN
+    over := ARRAY(SELECT id FROM leases WHERE expires_at <= now() ORDER BY expires_at LIMIT most);
+    DELETE FROM leases AS lease
+    WHERE id = ANY (over) AND (
+        SELECT task_status(task, aborted_at(stage)) FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
+        WHERE task.id = lease.task_id
+    ) IS DISTINCT FROM 'IN_PROGRESS';
+    RETURN QUERY SELECT task_id, id, worker_id, coalesce(deadline <= now(), false), length FROM leases WHERE id = ANY (over);
+END
+$$;
