@@ -1,115 +1,139 @@
-"""Claim and settle: one direct connection as the base, HTTP with many connections, small and large backlogs.
+"""Claim, report, pickup: one direct connection as the base, then HTTP, with small and large backlogs, several managers.
 
-Run by ``make bench``. Every figure is tasks/s, each task claimed and completed; the ratios are what counts, since they
-are taken in one run on one PostgreSQL with its durable settings.
+Run by ``make bench``. Figures are tasks/s, each task claimed and completed. What counts are the ratios, since they are
+taken in one run on one PostgreSQL with its durable settings. Each figure is the best of some rounds: noise only slows.
 """
 
-import asyncio
-import time
+import subprocess
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
 from datetime import timedelta
 
 import uvloop
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.database import Database, sql
+from reference_manager.store.database import Database
 from rich.console import Console
 from rich.table import Table
 
-from tools.backlog import add_backlog
+from benchmarks.measures import Bench
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
-from tools.wire import Wire
 
-CONNECTIONS = 32
 SMALL, LARGE = 10_000, 1_000_000
-DIRECT_TASKS, HTTP_TASKS = 2_000, 8_000
 ROUNDS = 3
-STALE_AFTER = timedelta(minutes=30)
+DIRECT_TASKS, SINGLE_TASKS, BATCHED_TASKS = 2_000, 8_000, 30_000
+SINGLE_CONNECTIONS, BATCHED_CONNECTIONS, CROWD = 32, 4, 48
+PICKUPS = 300
+MEMORY_TASKS = 1_000_000
 
 console = Console()
 
 
-@dataclass
-class Bench:
-    """One PostgreSQL and one manager on it."""
+class Report:
+    """Prints figures as they come, as multiples of the first."""
 
-    database: Database
-    url: str
+    def __init__(self) -> None:
+        self._figures: dict[tuple[str, str], float] = {}
+        self._base = 0.0
 
-    async def fill(self, stage_type: str, count: int) -> None:
-        """A job with this many waiting tasks of the type, and statistics as autovacuum would soon have them."""
-        await add_backlog(self.database, stage_type, count)
-        async with self.database.connection() as connection:
-            await connection.execute("VACUUM ANALYZE")
-            await connection.execute("CHECKPOINT")
+    async def best(self, what: str, around: str, run: Callable[[], Awaitable[float]]) -> None:
+        """Measure a rate, in tasks/s."""
+        with console.status(f"{what}, {around}"):
+            rate = max([await run() for _ in range(ROUNDS)])
+        self._base = self._base or rate
+        self._figures[what, around] = rate
 
-    async def direct(self, stage_type: str, count: int) -> float:
-        """Tasks/s of the two statements, one task at a time, on one connection."""
-        async with self.database.connection() as connection:
-            start = time.perf_counter()
-            for _ in range(count):
-                (claimed,) = await connection.fetch(sql.task_claim.sql, stage_type, 1, [1], [None], [STALE_AFTER])
-                await connection.fetch(sql.task_complete.sql, [claimed["task"]], [None], [None], [None])
-            return count / (time.perf_counter() - start)
-
-    async def over_http(self, stage_type: str, count: int) -> float:
-        """Tasks/s over HTTP, one task a request."""
-        wires = [await Wire.open(self.url) for _ in range(CONNECTIONS)]
-        left = count
-
-        async def work(wire: Wire) -> None:
-            nonlocal left
-            while left > 0:
-                left -= 1
-                if task_id := await wire.claim(stage_type):
-                    await wire.complete(task_id)
-
-        start = time.perf_counter()
-        await asyncio.gather(*(work(wire) for wire in wires))
-        elapsed = time.perf_counter() - start
-        for wire in wires:
-            wire.close()
-        return count / elapsed
+    def show(self, small: str) -> None:
+        """The table: each figure against the base, and against the same with a small backlog."""
+        table = Table("what", "with", "tasks/s", "times the base", f"of {small}", title="Claim and complete")
+        for (what, around), rate in self._figures.items():
+            flat = rate / self._figures.get((what, small), rate)
+            table.add_row(what, around, f"{rate:,.0f}", f"{rate / self._base:.1f}", f"{flat:.2f}")
+        console.print(table)
 
 
-async def measure(bench: Bench) -> list[tuple[str, int, float]]:
-    """Label, backlog and tasks/s of each measurement; the best of some rounds, since noise only slows."""
-    rows: list[tuple[str, int, float]] = []
+async def throughput(bench: Bench, crowd: Bench) -> None:
+    """All rates."""
+    report = Report()
+    small = f"{SMALL:,} waiting"
+    spare = ROUNDS * (DIRECT_TASKS + SINGLE_TASKS + BATCHED_TASKS + 2 * SINGLE_TASKS)
+    for around, waiting, finished in (
+        (small, SMALL, 0),
+        (f"{LARGE:,} waiting", LARGE, 0),
+        (f"{LARGE:,} finished", SMALL, LARGE),
+    ):
+        kind = around.replace(",", "").replace(" ", "-")
+        with console.status(f"filling {around}"):
+            await bench.fill(kind, waiting + spare, finished)
+        await report.best("direct, one connection", around, lambda: bench.direct(kind, DIRECT_TASKS))  # noqa: B023 - at once
+        await report.best(
+            f"HTTP one by one, {SINGLE_CONNECTIONS} connections",
+            around,
+            lambda: bench.one_by_one(kind, SINGLE_TASKS, SINGLE_CONNECTIONS),  # noqa: B023 - at once
+        )
+        await report.best(
+            f"HTTP by the hundred, {BATCHED_CONNECTIONS} connections",
+            around,
+            lambda: bench.by_the_hundred(kind, BATCHED_TASKS, BATCHED_CONNECTIONS),  # noqa: B023 - at once
+        )
+        if around == small:
+            for who, several in (("one manager", bench), ("three managers", crowd)):
+                await report.best(
+                    f"HTTP one by one, {CROWD} connections, {who}",
+                    around,
+                    lambda: several.one_by_one(kind, SINGLE_TASKS, CROWD),  # noqa: B023 - at once
+                )
+    report.show(small)
 
-    async def best(label: str, backlog: int, run: Callable[[], Awaitable[float]]) -> None:
-        rows.append((label, backlog, max([await run() for _ in range(ROUNDS)])))
 
-    for backlog, stage_type in ((SMALL, "small"), (LARGE, "large")):
-        with console.status(f"filling {backlog:,} tasks"):
-            await bench.fill(stage_type, backlog + ROUNDS * (DIRECT_TASKS + HTTP_TASKS))
-        with console.status(f"measuring with {backlog:,} waiting"):
-            await best("direct, one connection", backlog, lambda: bench.direct(stage_type, DIRECT_TASKS))  # noqa: B023 - called at once
-            await best(f"HTTP, {CONNECTIONS} connections", backlog, lambda: bench.over_http(stage_type, HTTP_TASKS))  # noqa: B023 - called at once
-    return rows
+async def pickup(bench: Bench) -> None:
+    """From the creation of a task to a waiting worker's hands, against the simplest request there is."""
+    with console.status("pickup"):
+        liveness = await bench.liveness(PICKUPS)
+        seconds = await bench.pickup("pickup", PICKUPS)
+    median, slow = seconds[len(seconds) // 2], seconds[len(seconds) * 99 // 100]
+    console.print(
+        f"Pickup: p50 {median * 1000:.1f} ms, p99 {slow * 1000:.1f} ms; GET /liveness p50 {liveness * 1000:.2f} ms: "
+        f"{median / liveness:.1f} and {slow / liveness:.1f} times that"
+    )
 
 
-async def run(database_url: str, url: str) -> list[tuple[str, int, float]]:
-    """Measure against a running manager."""
+async def memory(bench: Bench, process_id: int) -> None:
+    """What a manager holds after so many tasks, against what it held after a tenth of them."""
+    with console.status(f"filling {MEMORY_TASKS:,}"):
+        await bench.fill("memory", MEMORY_TASKS)
+    held: list[float] = []
+    with console.status(f"working off {MEMORY_TASKS:,} tasks"):
+        for _ in range(10):
+            await bench.by_the_hundred("memory", MEMORY_TASKS // 10, BATCHED_CONNECTIONS)
+            held.append(_resident(process_id))
+    few, many = f"{MEMORY_TASKS // 10:,}", f"{MEMORY_TASKS:,}"
+    console.print(f"Memory of a manager after {few} tasks {held[0]:.0f} MB, after {many} {held[-1]:.0f} MB")
+
+
+def _resident(process_id: int) -> float:
+    """Megabytes (10^6 bytes) of a process in memory."""
+    kibibytes = subprocess.run(["ps", "-o", "rss=", "-p", str(process_id)], capture_output=True, check=True).stdout
+    return int(kibibytes) * 1024 / 1e6
+
+
+async def run(database_url: str, managers: list[ManagerProcess]) -> None:
+    """Measure against running managers."""
     async with Database.connect(database_url, connections=2, patience=timedelta(seconds=5)) as database:
-        return await measure(Bench(database, url))
+        urls = [manager.url for manager in managers]
+        bench, crowd = Bench(database, urls[:1]), Bench(database, urls)
+        await throughput(bench, crowd)
+        await pickup(bench)
+        await memory(bench, managers[0].process.pid)
 
 
 def main() -> None:
     """Measure and print."""
-    with (
-        temporary_data_folder() as folder,
-        EmbeddedPostgres(folder) as server,
-        ManagerProcess("--database-url", server.url) as manager,
-    ):
-        rows = uvloop.run(run(server.url, manager.url))
-    table = Table("what", "waiting", "tasks/s", "times the base", title="Claim and complete, one task at a time")
-    base = rows[0][2]
-    for label, backlog, rate in rows:
-        table.add_row(label, f"{backlog:,}", f"{rate:,.0f}", f"{rate / base:.2f}")
-    console.print(table)
-    flat = rows[3][2] / rows[1][2]
-    console.print(f"HTTP at {LARGE:,} waiting is {flat:.2f} of HTTP at {SMALL:,}")
+    with ExitStack() as stack:
+        folder = stack.enter_context(temporary_data_folder())
+        server = stack.enter_context(EmbeddedPostgres(folder))
+        managers = [stack.enter_context(ManagerProcess("--database-url", server.url)) for _ in range(3)]
+        uvloop.run(run(server.url, managers))
 
 
 if __name__ == "__main__":

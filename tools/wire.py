@@ -2,10 +2,13 @@
 
 import asyncio
 import re
+from collections.abc import Sequence
 from typing import cast
 from urllib.parse import urlsplit
 
 LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+TASK = re.compile(rb'"id":"([0-9a-f-]{36})","stageId"')
+LEASE = re.compile(rb'"leaseId":(\d+)')
 
 
 class Wire(asyncio.Protocol):
@@ -63,6 +66,26 @@ class Wire(asyncio.Protocol):
         )
         return await self._answer
 
+    async def claim_many(self, stage_type: str, worker_id: str, limit: int) -> list[tuple[bytes, bytes]]:
+        """Task and lease of each task that a claim got."""
+        body = b'{"workerId":"%s","limit":%d}' % (worker_id.encode(), limit)
+        answer = await self._accepted(b"POST", b"/v1/stages/%s/tasks/claim" % stage_type.encode(), body)
+        return list(zip(TASK.findall(answer), LEASE.findall(answer), strict=True))
+
+    async def complete_many(self, worker_id: str, tasks: Sequence[tuple[bytes, bytes]]) -> None:
+        """Report leased tasks COMPLETED."""
+        results = b",".join(b'{"taskId":"%s","leaseId":%s,"outcome":"COMPLETED"}' % task for task in tasks)
+        body = b'{"workerId":"%s","results":[%s]}' % (worker_id.encode(), results)
+        answer = await self._accepted(b"POST", b"/v1/tasks/settle", body)
+        if answer.count(b'"accepted":true') != len(tasks):
+            raise RuntimeError(f"Reports were refused: {answer!r}")
+
+    async def _accepted(self, method: bytes, path: bytes, body: bytes) -> bytes:
+        status, answer = await self.ask(method, path, body)
+        if status != 200:  # noqa: PLR2004 - accepted
+            raise RuntimeError(f"{method!r} {path!r} was answered {status}: {answer!r}")
+        return answer
+
     async def claim(self, stage_type: str) -> bytes | None:
         """The id of the next task of this type, or None."""
         status, body = await self.ask(b"PATCH", b"/v1/stages/%s/tasks/dequeue" % stage_type.encode())
@@ -72,6 +95,4 @@ class Wire(asyncio.Protocol):
 
     async def complete(self, task_id: bytes) -> None:
         """Report a task COMPLETED."""
-        status, body = await self.ask(b"PUT", b"/v1/tasks/%s/status" % task_id, b'{"status":"COMPLETED"}')
-        if status != 200:  # noqa: PLR2004 - accepted
-            raise RuntimeError(f"A report was answered {status}: {body!r}")
+        await self._accepted(b"PUT", b"/v1/tasks/%s/status" % task_id, b'{"status":"COMPLETED"}')

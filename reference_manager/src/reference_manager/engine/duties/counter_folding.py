@@ -5,7 +5,7 @@ from reference_manager.store.database import Connection, sql
 
 
 class CounterFolding(Duty):
-    """One stage a transaction; a stage whose job is busy waits for the next round."""
+    """One stage a transaction."""
 
     name = "counter folding"
 

@@ -20,7 +20,5 @@ class DelayedTasks(Duty):
 
     async def round(self, connection: Connection) -> None:
         """Wake tasks until no other is due."""
-        woken = BATCH
-        while woken == BATCH:
-            woken, types = await sql.delayed_wake(connection, most=BATCH)
-            self._wakeups.notify(types or ())
+        while stage_type := await sql.delayed_wake(connection, most=BATCH):
+            self._wakeups.notify([stage_type])

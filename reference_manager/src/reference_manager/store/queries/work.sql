@@ -14,9 +14,9 @@ SELECT pg_advisory_unlock(:key);
 -- Leases that are over; see routines/duties.sql.
 SELECT task_id, lease_id, worker_id, timed_out, length FROM expired_leases(:most);
 
--- name: delayed_wake(most)^
--- Delayed tasks whose moment has come go back to the queue; see routines/duties.sql.
-SELECT woken, types FROM wake_tasks(:most);
+-- name: delayed_wake(most)$
+-- Delayed tasks of a stage, whose moment has come, go back to the queue; see routines/duties.sql.
+SELECT wake_tasks(:most);
 
 -- name: task_sweep(most)$
 -- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED; see routines/duties.sql.
@@ -26,7 +26,7 @@ SELECT sweep_aborted_stage(:most);
 -- The stages whose counts have deltas.
 SELECT DISTINCT stage_id FROM stage_deltas;
 
--- name: deltas_fold(stage_id)$
+-- name: deltas_fold(stage_id)!
 -- Adds a stage's deltas to its counts; see routines/duties.sql.
 SELECT fold_stage(:stage_id);
 

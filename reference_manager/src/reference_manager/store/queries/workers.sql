@@ -6,7 +6,8 @@ WITH forgotten AS (
 INSERT INTO workers AS worker (id, stage_types, host, version, draining, running)
 VALUES (:id, :stage_types, :host, :version, :draining, :running)
 ON CONFLICT (id) DO UPDATE SET
-    stage_types = excluded.stage_types, host = excluded.host, version = excluded.version,
+    stage_types = excluded.stage_types,
+    host = coalesce(excluded.host, worker.host), version = coalesce(excluded.version, worker.version),
     draining = excluded.draining, running = excluded.running, seen_at = now()
 RETURNING worker.drain_wanted;
 

@@ -1,13 +1,12 @@
--- What managers do of their own accord, in small transactions. Each gives up where a job's lock is taken, and comes again.
+-- What managers do of their own accord, in small transactions. Who needs a job's lock waits for it like everybody: those who
+-- complete tasks share it one after the other, so that it might never be free when only looked at.
 
 -- Adds what claims and reports have moved to the counts of one stage, and moves the head of its queue up to the first task that
--- waits. False: somebody else is at work on its job.
-CREATE OR REPLACE FUNCTION fold_stage(wanted_stage uuid) RETURNS boolean LANGUAGE plpgsql
+-- waits.
+CREATE OR REPLACE FUNCTION fold_stage(wanted_stage uuid) RETURNS void LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
-    IF NOT pg_try_advisory_xact_lock(job_key((SELECT job_id FROM stages WHERE id = wanted_stage))) THEN
-        RETURN false;
-    END IF;
+    PERFORM lock_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage));
     WITH folding AS (
         DELETE FROM stage_deltas WHERE stage_id = wanted_stage RETURNING *
     ), moved AS (
@@ -24,38 +23,34 @@ BEGIN
             (SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1), stage.head
         )
     FROM moved WHERE stage.id = wanted_stage AND stage.status <> 'ABORTED';
-    RETURN true;
 END
 $$;
 
--- Up to so many delayed tasks whose moment has come go back to the queue. How many, and the types of their stages.
-CREATE OR REPLACE FUNCTION wake_tasks(most integer) RETURNS TABLE (woken bigint, types text[]) LANGUAGE plpgsql
+-- Up to so many tasks of one stage whose moment has come go back to the queue. The type of the stage; null: no task is due.
+CREATE OR REPLACE FUNCTION wake_tasks(most integer) RETURNS text LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
-    locked uuid[];
+    wanted_stage uuid;
+    woken text;
 BEGIN
-    locked := ARRAY(
-        SELECT id FROM stages
-        WHERE id = ANY (ARRAY(SELECT stage_id FROM delayed_tasks WHERE due <= now() ORDER BY due LIMIT most))
-            AND pg_try_advisory_xact_lock(job_key(job_id))
-    );
-    RETURN QUERY
+    SELECT stage_id INTO wanted_stage FROM delayed_tasks WHERE due <= now() ORDER BY due LIMIT 1;
+    PERFORM lock_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage));
     WITH due AS (
         DELETE FROM delayed_tasks WHERE task_id = ANY (ARRAY(
-            SELECT task_id FROM delayed_tasks WHERE due <= now() AND stage_id = ANY (locked) ORDER BY due LIMIT most
-        )) RETURNING *
+            SELECT task_id FROM delayed_tasks WHERE stage_id = wanted_stage AND due <= now() LIMIT most
+        )) RETURNING stage_id, seq, task_id
     ), requeued AS (
-        INSERT INTO waiting_tasks (stage_id, seq, task_id) SELECT stage_id, seq, task_id FROM due
+        INSERT INTO waiting_tasks (stage_id, seq, task_id) SELECT * FROM due
+        WHERE EXISTS (SELECT FROM stages WHERE id = wanted_stage AND status <> 'ABORTED')
     ), oldest AS (
-        SELECT stage_id, min(seq) AS seq FROM due GROUP BY stage_id
-    ), entered AS (
-        UPDATE stages AS stage SET
-            oldest_waiting = least(stage.oldest_waiting, oldest.seq),
-            head = least(stage.head, oldest.seq)
-        FROM oldest WHERE stage.id = ANY (ARRAY(SELECT stage_id FROM oldest)) AND stage.id = oldest.stage_id
-        RETURNING stage.type
+        SELECT min(seq) AS seq FROM due
     )
-    SELECT (SELECT count(*) FROM due), (SELECT array_agg(DISTINCT type) FROM entered);
+    UPDATE stages AS stage SET
+        oldest_waiting = least(stage.oldest_waiting, oldest.seq),
+        head = least(stage.head, oldest.seq)
+    FROM oldest WHERE stage.id = wanted_stage AND stage.status <> 'ABORTED'
+    RETURNING type INTO woken;
+    RETURN woken;
 END
 $$;
 

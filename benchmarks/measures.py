@@ -1,0 +1,121 @@
+"""What is measured: each function runs one thing once and says how fast it was."""
+
+import asyncio
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from reference_manager.store.database import Database, sql
+
+from tools.backlog import add_backlog, add_finished
+from tools.wire import Wire
+
+STALE_AFTER = timedelta(minutes=30)
+
+
+@dataclass
+class Bench:
+    """One PostgreSQL and the managers on it."""
+
+    database: Database
+    urls: Sequence[str]
+
+    async def fill(self, stage_type: str, count: int, finished: int = 0) -> None:
+        """A job with so many waiting and finished tasks, and statistics as autovacuum would soon have them."""
+        stage_id = await add_backlog(self.database, stage_type, count)
+        await add_finished(self.database, stage_id, finished)
+        async with self.database.connection() as connection:
+            await connection.execute("VACUUM ANALYZE")
+            await connection.execute("CHECKPOINT")
+
+    async def direct(self, stage_type: str, count: int) -> float:
+        """Tasks/s of the two statements, one task at a time, on one connection."""
+        async with self.database.connection() as connection:
+            start = time.perf_counter()
+            for _ in range(count):
+                (claimed,) = await connection.fetch(sql.task_claim.sql, stage_type, 1, [1], [None], [STALE_AFTER])
+                done = await connection.fetch(sql.task_complete.sql, [claimed["task"]], [None], [None], [None])
+                if not done:
+                    raise RuntimeError("A task was not completed")
+            return count / (time.perf_counter() - start)
+
+    async def one_by_one(self, stage_type: str, count: int, connections: int) -> float:
+        """Tasks/s over HTTP, one task a request, as clients without leases do it."""
+        left = count
+
+        async def work(wire: Wire) -> None:
+            nonlocal left
+            while left > 0:
+                left -= 1
+                if task_id := await wire.claim(stage_type):
+                    await wire.complete(task_id)
+
+        wires = await self._connect(connections)
+        start = time.perf_counter()
+        await asyncio.gather(*(work(wire) for wire in wires))
+        elapsed = time.perf_counter() - start
+        _close(wires)
+        return count / elapsed
+
+    async def by_the_hundred(self, stage_type: str, count: int, connections: int) -> float:
+        """Tasks/s over HTTP, claims and reports of 100 under leases."""
+        left = count
+
+        async def work(wire: Wire, worker_id: str) -> None:
+            nonlocal left
+            while left > 0:
+                left -= 100
+                await wire.complete_many(worker_id, await wire.claim_many(stage_type, worker_id, 100))
+
+        wires = await self._connect(connections)
+        start = time.perf_counter()
+        await asyncio.gather(*(work(wire, f"worker-{number}") for number, wire in enumerate(wires)))
+        elapsed = time.perf_counter() - start
+        _close(wires)
+        return count / elapsed
+
+    async def pickup(self, stage_type: str, count: int) -> list[float]:
+        """Seconds from the moment a task is sent to its creation until it is in a waiting worker's hands; sorted."""
+        producer, worker = await self._connect(2)
+        status, job = await producer.ask(b"POST", b"/v1/jobs", b'{"name":"pickup","data":{}}')
+        body = b'{"type":"%s","data":{}}' % stage_type.encode()
+        _, stage = await producer.ask(b"POST", b"/v1/jobs/%s/stage" % job[7:43], body)
+        path = b"/v1/stages/%s/tasks" % stage[7:43]
+        claim = b'{"workerId":"pickup","waitSeconds":20}'
+        seconds: list[float] = []
+        for _ in range(count):
+            waiting = asyncio.ensure_future(
+                worker.ask(b"POST", b"/v1/stages/%s/tasks/claim" % stage_type.encode(), claim)
+            )
+            await asyncio.sleep(0.02)  # idle: the claim has arrived and waits
+            start = time.perf_counter()
+            creating = asyncio.ensure_future(producer.ask(b"POST", path, b'[{"data":{}}]'))
+            status, answer = await waiting
+            seconds.append(time.perf_counter() - start)
+            await creating
+            if status != 200 or b"leaseId" not in answer:  # noqa: PLR2004 - a task came
+                raise RuntimeError(f"Nothing was picked up: {answer!r}")
+        _close([producer, worker])
+        return sorted(seconds)
+
+    async def liveness(self, count: int) -> float:
+        """Median seconds of GET /liveness, one at a time."""
+        (wire,) = await self._connect(1)
+        seconds: list[float] = []
+        for _ in range(count):
+            start = time.perf_counter()
+            await wire.ask(b"GET", b"/liveness")
+            seconds.append(time.perf_counter() - start)
+            await asyncio.sleep(0.005)
+        wire.close()
+        return statistics.median(seconds)
+
+    async def _connect(self, connections: int) -> list[Wire]:
+        return [await Wire.open(self.urls[number % len(self.urls)]) for number in range(connections)]
+
+
+def _close(wires: Sequence[Wire]) -> None:
+    for wire in wires:
+        wire.close()

@@ -1,0 +1,343 @@
+"""Leases: who holds a task may report it, nobody else, and what nobody holds comes back."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.support.protocol import Client, refused
+from tests.support.worker import LeasedWorker, report
+from tools.manager import ManagerProcess
+
+BRIEF = 1.0
+"""Seconds: the shortest lease."""
+
+
+@pytest.fixture
+def worker(http: httpx.AsyncClient) -> LeasedWorker:
+    """A worker of the shared manager."""
+    return LeasedWorker(http)
+
+
+@pytest.fixture
+def other(http: httpx.AsyncClient) -> LeasedWorker:
+    """Another one."""
+    return LeasedWorker(http)
+
+
+async def stage_of(client: Client, stage_type: str, count: int = 1, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+    """A stage with tasks."""
+    stage = await client.stage(await client.job(data={"of": "job"}), stage_type, data={"of": "stage"})
+    await client.tasks(stage, count, **fields)
+    return stage
+
+
+async def test_a_claim_brings_all_that_a_worker_needs(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """Task, lease, stage and job come in one answer, the oldest task first."""
+    stage = await stage_of(client, stage_type, 3)
+    tasks = await worker.claim(stage_type, 2, leaseSeconds=20)
+    assert [task["data"] for task in tasks] == [{"number": 0}, {"number": 1}]
+    for task in tasks:
+        assert (task["status"], task["attempts"], task["timeoutSeconds"]) == ("IN_PROGRESS", 0, None)
+        assert task["startTime"] < task["leaseExpiresAt"]
+        assert task["stage"]["id"] == task["stageId"] == stage["id"]
+        assert (task["stage"]["type"], task["stage"]["order"]) == (stage_type, 1)
+        assert task["stage"]["data"] == {"of": "stage"}
+        assert (task["job"]["id"], task["job"]["data"]) == (stage["jobId"], {"of": "job"})
+        assert (task["job"]["name"], task["job"]["priority"]) == ("a job", "MEDIUM")
+    assert tasks[0]["leaseId"] < tasks[1]["leaseId"]
+
+
+async def test_a_claim_takes_from_several_stages(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """One claim is filled from as many stages as it takes; each task has its own stage and job inside."""
+    stages = [await stage_of(client, stage_type, 2) for _ in range(3)]
+    tasks = await worker.claim(stage_type, 500)
+    assert [task["stage"]["id"] for task in tasks] == [stage["id"] for stage in stages for _ in range(2)]
+    assert [task["job"]["id"] for task in tasks] == [stage["jobId"] for stage in stages for _ in range(2)]
+    assert await worker.claim(stage_type) == []
+
+
+async def test_outcomes_move_tasks(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """COMPLETED keeps the result; FAILED burns an attempt; RELEASED and SNOOZED burn none."""
+    stage = await stage_of(client, stage_type, 5)
+    done, failed, fatal, released, snoozed = await worker.claim(stage_type, 5)
+    error = {"type": "ValueError", "message": "no", "stack": "line 1"}
+    answers = await worker.settle(
+        report(done, "COMPLETED", result={"pages": 3}),
+        report(failed, "FAILED", error=error),
+        report(released, "RELEASED"),
+        report(snoozed, "SNOOZED", delaySeconds=300),
+        report(fatal, "FAILED", error=error, retryable=False),
+    )
+    assert [answer["status"] for answer in answers] == ["COMPLETED", "RETRIED", "PENDING", "PENDING", "FAILED"]
+    assert all(answer["accepted"] for answer in answers)
+    now = {task["id"]: task for task in (await client.read(stage))["tasks"]}
+    assert now[done["id"]]["result"] == {"pages": 3}
+    assert (now[failed["id"]]["attempts"], now[failed["id"]]["error"]) == (1, error)
+    assert (now[fatal["id"]]["attempts"], now[fatal["id"]]["status"]) == (1, "FAILED")
+    assert (now[released["id"]]["attempts"], now[snoozed["id"]]["attempts"]) == (0, 0)
+    summary = (await client.read(stage))["summary"]
+    assert {status: count for status, count in summary.items() if count} == {
+        "pending": 2, "completed": 1, "failed": 1, "retried": 1, "total": 5,
+    }  # fmt: skip
+    assert await client.status(stage) == "FAILED"
+
+
+async def test_a_task_that_is_put_off_comes_back_later(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """A delay keeps a task out of the queue and its depth, and no longer than it says."""
+    await stage_of(client, stage_type, 2)
+    snoozed, failed = await worker.claim(stage_type, 2)
+    await worker.settle(report(snoozed, "SNOOZED", delaySeconds=0.3), report(failed, "FAILED", delaySeconds=0.3))
+    assert await worker.claim(stage_type) == []
+    assert await depth(worker, stage_type) == (0, 0)
+    back = await worker.claim(stage_type, 1, waitSeconds=10)
+    back += await worker.claim(stage_type, 1, waitSeconds=10)
+    assert [(task["id"], task["attempts"]) for task in back] == [(snoozed["id"], 0), (failed["id"], 1)]
+
+
+async def depth(worker: LeasedWorker, stage_type: str) -> tuple[int, int]:
+    """What waits and what is in progress."""
+    answer = (await worker.http.get(f"/v1/queues/{stage_type}/depth")).json()
+    return answer["waiting"], answer["inProgress"]
+
+
+async def test_the_depth_counts_what_can_be_claimed(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """Tasks of paused jobs and of stages before their turn do not wait for a worker."""
+    stage = await stage_of(client, stage_type, 5)
+    later = await client.stage({"id": stage["jobId"]}, stage_type)
+    await client.tasks(later, 7)
+    assert await depth(worker, stage_type) == (5, 0)
+    await worker.claim(stage_type, 2)
+    assert await depth(worker, stage_type) == (3, 2)
+    await client.move({"id": stage["jobId"]}, "PAUSED")
+    assert await depth(worker, stage_type) == (0, 2)
+
+
+async def test_what_is_said_twice_counts_once(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """A report whose answer was lost is answered as the first time, whatever has happened to the task since."""
+    stage = await stage_of(client, stage_type, 4)
+    done, failed, released, fatal = await worker.claim(stage_type, 4)
+    reports = (
+        report(done, "COMPLETED", result=1),
+        report(failed, "FAILED"),
+        report(released, "RELEASED"),
+        report(fatal, "FAILED", retryable=False),
+    )
+    first = await worker.settle(*reports)
+    assert await worker.settle(*reports) == first
+    assert await worker.settle(report(done, "FAILED")) == first[:1]
+    assert await worker.settle(reports[0], reports[0], reports[1]) == [first[0], first[0], first[1]]
+    both = await asyncio.gather(worker.settle(*reports), worker.settle(*reversed(reports)))
+    assert both == [first, first[::-1]]
+    assert [task["attempts"] for task in (await client.read(stage))["tasks"]] == [0, 1, 0, 1]
+
+
+async def test_the_same_report_at_the_same_moment_counts_once(
+    start_manager: Callable[..., ManagerProcess], stage_type: str
+) -> None:
+    """Two managers that get one report each are of one mind, for a stage's last tasks as for the others."""
+    managers = [start_manager(), start_manager()]
+    async with httpx.AsyncClient(base_url=managers[0].url) as one, httpx.AsyncClient(base_url=managers[1].url) as two:
+        client, worker, twin = Client(one), LeasedWorker(one), LeasedWorker(two)
+        twin.id = worker.id
+        stage = await stage_of(client, stage_type, 40)
+        for _ in range(20):
+            tasks = await worker.claim(stage_type, 2)
+            answers = await asyncio.gather(*(who.complete(*tasks) for who in (worker, twin, worker, twin)))
+            assert all(answer["accepted"] for answered in answers for answer in answered)
+        now = await client.read(stage)
+        assert (now["status"], now["summary"]["completed"]) == ("COMPLETED", 40)
+
+
+async def test_a_report_without_the_lease_changes_nothing(
+    client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
+) -> None:
+    """A wrong lease, another worker's or another task's is refused; the good items beside it are taken."""
+    await stage_of(client, stage_type, 3)
+    mine, my_second = await worker.claim(stage_type, 2)
+    (theirs,) = await other.claim(stage_type)
+    unknown = {"id": "00000000-0000-7000-8000-000000000000", "leaseId": 1}
+    answers = await worker.settle(
+        report(mine | {"leaseId": mine["leaseId"] + 1000}, "COMPLETED"),
+        report(theirs, "COMPLETED"),
+        report(mine | {"leaseId": my_second["leaseId"]}, "FAILED"),
+        report(unknown, "COMPLETED"),
+        report(my_second, "GREAT"),
+        {"taskId": 7},
+        report(my_second, "COMPLETED"),
+    )
+    assert [answer.get("code") for answer in answers] == [
+        "LEASE_LOST", "LEASE_LOST", "LEASE_LOST", "TASK_NOT_FOUND", "VALIDATION_ERROR", "VALIDATION_ERROR", None,
+    ]  # fmt: skip
+    assert [answer["accepted"] for answer in answers] == [False] * 6 + [True]
+    assert "outcome" in answers[4]["message"]
+    assert [await client.status(task) for task in (mine, theirs, my_second)] == [
+        "IN_PROGRESS", "IN_PROGRESS", "COMPLETED",
+    ]  # fmt: skip
+
+
+async def test_a_client_without_leases_cannot_report_a_leased_task(
+    client: Client, worker: LeasedWorker, stage_type: str
+) -> None:
+    """A task in a worker's hands is somebody else's, for those who know no leases: 409."""
+    await stage_of(client, stage_type, 1)
+    (task,) = await worker.claim(stage_type)
+    answer = await client.http.put(f"/v1/tasks/{task['id']}/status", json={"status": "COMPLETED"})
+    refused(answer, 409, "TASK_STATUS_UPDATE_FAILED")
+    assert (await worker.complete(task))[0]["accepted"]
+
+
+async def test_a_lease_that_is_not_renewed_ends_the_attempt(
+    client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
+) -> None:
+    """The task goes to another worker; the first one, back from the dead, changes nothing and is told so."""
+    stage = await stage_of(client, stage_type, 1, maxAttempts=2)
+    (lost,) = await worker.claim(stage_type, leaseSeconds=BRIEF)
+    (task,) = await other.claim(stage_type, waitSeconds=10, leaseSeconds=BRIEF)
+    assert (task["id"], task["attempts"]) == (lost["id"], 1)
+    assert task["leaseId"] > lost["leaseId"]
+    (answer,) = await worker.complete(lost)
+    assert (answer["accepted"], answer["code"], answer["status"]) == (False, "LEASE_LOST", "IN_PROGRESS")
+    assert await worker.beat(lost) == {"lost": [lost["id"]], "cancel": [], "drain": False}
+
+    async with asyncio.timeout(10):
+        while await client.status(stage) != "FAILED":  # noqa: ASYNC110 - the manager does not call us
+            await asyncio.sleep(0.05)
+    first, second = await worker.attempts(task)
+    assert (first["workerId"], first["outcome"], first["leaseId"]) == (worker.id, "EXPIRED", lost["leaseId"])
+    assert (second["workerId"], second["outcome"], second["number"]) == (other.id, "EXPIRED", 2)
+    assert second["error"]["type"] == "LeaseExpired"
+    (answer,) = await other.complete(task)
+    assert (answer["accepted"], answer["code"], answer["status"]) == (False, "LEASE_LOST", "FAILED")
+
+
+async def test_heartbeats_keep_leases(
+    client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
+) -> None:
+    """A lease lives as long as its worker says so, and its task stays where it is."""
+    await stage_of(client, stage_type, 2)
+    kept, lost = await worker.claim(stage_type, 2, leaseSeconds=BRIEF)
+    claiming = asyncio.create_task(other.claim(stage_type, waitSeconds=20))
+    beats = 0
+    while not claiming.done():
+        assert (await worker.beat(kept))["lost"] == []
+        beats += 1
+        await asyncio.wait([claiming], timeout=BRIEF / 4)
+    assert [task["id"] for task in claiming.result()] == [lost["id"]]
+    assert beats > 2
+    assert (await worker.complete(kept))[0]["accepted"]
+
+
+async def test_a_client_without_leases_has_the_stale_time(
+    start_manager: Callable[..., ManagerProcess], stage_type: str
+) -> None:
+    """A task that nobody reports for longer than that is handed out again."""
+    manager = start_manager("--task-stale-after", "PT0.5S")
+    async with httpx.AsyncClient(base_url=manager.url, timeout=15) as http:
+        client, worker = Client(http), LeasedWorker(http)
+        await stage_of(client, stage_type, 1)
+        stale = await client.claimed(stage_type)
+        (task,) = await worker.claim(stage_type, waitSeconds=10)
+        assert (task["id"], task["attempts"]) == (stale["id"], 1)
+        (attempt, _) = await worker.attempts(task)
+        assert (attempt["workerId"], attempt["outcome"], attempt["error"]["type"]) == (None, "EXPIRED", "Stale")
+
+
+async def test_heartbeats_carry_progress_and_orders(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """Progress stands on the task; an abort comes back as cancel, a drain order as drain."""
+    stage = await stage_of(client, stage_type, 2)
+    first, second = await worker.claim(stage_type, 2)
+    progress = {"fraction": 0.25, "message": "page 1 of 4", "etaSeconds": 30.0}
+    await worker.beat(first | {"progress": progress}, second, host="here", version="1.2", draining=False)
+    assert (await client.read(first))["progress"] == progress
+    assert "progress" not in await client.read(second)
+
+    path = f"/v1/workers/{worker.id}"
+    assert (await client.http.put(path, json={"drain": True})).json()["drainWanted"] is True
+    await client.move({"id": stage["jobId"]}, "ABORTED")
+    orders = await worker.beat(first, second, draining=True)
+    assert (orders["lost"], sorted(orders["cancel"]), orders["drain"]) == (
+        [],
+        sorted([first["id"], second["id"]]),
+        True,
+    )
+    (answer,) = await worker.complete(first)
+    assert (answer["accepted"], answer["code"], answer["status"]) == (False, "LEASE_LOST", "ABORTED")
+
+    listed = {told["id"]: told for told in (await client.http.get("/v1/workers")).json()}
+    told = listed[worker.id]
+    assert (told["host"], told["version"], told["draining"], told["running"]) == ("here", "1.2", True, 2)
+    refused(await client.http.put("/v1/workers/nobody", json={"drain": True}), 404, "WORKER_NOT_FOUND")
+
+
+async def test_every_change_is_in_the_history(
+    client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
+) -> None:
+    """Job, stage and task tell each change of their status, and who made it."""
+    stage = await stage_of(client, stage_type, 2)
+    job = {"id": stage["jobId"]}
+    await worker.settle(report((await worker.claim(stage_type))[0], "RELEASED"))
+    await worker.settle(report((await worker.claim(stage_type))[0], "FAILED", error={"type": "Oops"}))
+    first = (await other.claim(stage_type))[0]
+    await other.complete(first)
+    await client.move(job, "PAUSED")
+    await client.move(job, "PENDING")
+    last = (await worker.claim(stage_type))[0]
+    await worker.complete(last)
+    assert await worker.history("task", first) == [
+        (None, "PENDING", "client"),
+        ("PENDING", "IN_PROGRESS", worker.id),
+        ("IN_PROGRESS", "PENDING", worker.id),
+        ("PENDING", "IN_PROGRESS", worker.id),
+        ("IN_PROGRESS", "RETRIED", worker.id),
+        ("RETRIED", "IN_PROGRESS", other.id),
+        ("IN_PROGRESS", "COMPLETED", other.id),
+    ]
+    assert await worker.history("stage", stage) == [
+        (None, "PENDING", "client"),
+        ("PENDING", "IN_PROGRESS", "manager"),
+        ("IN_PROGRESS", "COMPLETED", "manager"),
+    ]
+    assert await worker.history("job", job) == [
+        (None, "PENDING", "client"),
+        ("PENDING", "IN_PROGRESS", "manager"),
+        ("IN_PROGRESS", "PAUSED", "client"),
+        ("PAUSED", "PENDING", "client"),
+        ("PENDING", "IN_PROGRESS", "manager"),
+        ("IN_PROGRESS", "COMPLETED", "manager"),
+    ]
+    assert [attempt["outcome"] for attempt in await worker.attempts(first)] == ["RELEASED", "FAILED", "COMPLETED"]
+    nobody = "00000000-0000-7000-8000-000000000000"
+    for kind in ("job", "stage", "task"):
+        refused(await client.http.get(f"/v1/{kind}s/{nobody}/history"), 404, f"{kind.upper()}_NOT_FOUND")
+    refused(await client.http.get(f"/v1/tasks/{nobody}/attempts"), 404, "TASK_NOT_FOUND")
+
+
+async def test_capabilities_are_told(client: Client) -> None:
+    """A client asks once what it may use."""
+    answer = (await client.http.get("/v1/capabilities")).json()
+    assert answer["protocol"] == "1"
+    assert {"claim", "settle", "leases", "heartbeat"} <= set(answer["features"])
+
+
+OUT_OF_BOUNDS: list[tuple[str, dict[str, Any], str]] = [
+    ("/v1/stages/x/tasks/claim", {"workerId": "w", "limit": 0}, "limit"),
+    ("/v1/stages/x/tasks/claim", {"workerId": "w", "limit": 501}, "limit"),
+    ("/v1/stages/x/tasks/claim", {"workerId": "w", "waitSeconds": 31}, "waitSeconds"),
+    ("/v1/stages/x/tasks/claim", {"workerId": "w", "leaseSeconds": 0.5}, "leaseSeconds"),
+    ("/v1/stages/x/tasks/claim", {"limit": 1}, "workerId"),
+    ("/v1/stages/x/tasks/claim", {"workerId": "w" * 201}, "workerId"),
+    ("/v1/tasks/settle", {"workerId": "w", "results": []}, "results"),
+    ("/v1/tasks/settle", {"workerId": "w", "results": [{}] * 501}, "results"),
+    ("/v1/workers/w/heartbeat", {"stageTypes": ["x"], "running": [{"taskId": 1}]}, "running.0"),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "field"), OUT_OF_BOUNDS)
+async def test_what_is_out_of_bounds_is_refused(client: Client, path: str, body: dict[str, Any], field: str) -> None:
+    """The refusal names the field."""
+    response = await client.http.post(path, json=body)
+    refused(response, 400, "VALIDATION_ERROR")
+    assert field in response.json()["message"]

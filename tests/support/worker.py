@@ -1,0 +1,57 @@
+"""A worker that holds leases, in few words, for tests that drive a manager over HTTP."""
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+
+class LeasedWorker:
+    """Claims, reports and heartbeats under one worker's id; each word checks that its request was understood."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        self.http = http
+        self.id = f"worker-{uuid4().hex[:8]}"
+
+    async def claim(self, stage_type: str, limit: int = 1, **fields: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - any field
+        """Claim tasks."""
+        body = {"workerId": self.id, "limit": limit} | fields
+        return (await self._ask("POST", f"/v1/stages/{stage_type}/tasks/claim", body))["tasks"]
+
+    async def settle(self, *reports: dict[str, Any]) -> list[dict[str, Any]]:
+        """Send reports; an answer for each."""
+        return (await self._ask("POST", "/v1/tasks/settle", {"workerId": self.id, "results": reports}))["results"]
+
+    async def complete(self, *tasks: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - any field
+        """Report tasks COMPLETED."""
+        return await self.settle(*(report(task, "COMPLETED", **fields) for task in tasks))
+
+    async def beat(self, *running: dict[str, Any], **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+        """Send a heartbeat."""
+        names = [{"taskId": task["id"], "leaseId": task["leaseId"]} | _progress(task) for task in running]
+        body = {"stageTypes": ["any"], "running": names} | fields
+        return await self._ask("POST", f"/v1/workers/{self.id}/heartbeat", body)
+
+    async def attempts(self, task: dict[str, Any]) -> list[dict[str, Any]]:
+        """The attempts at a task."""
+        return await self._ask("GET", f"/v1/tasks/{task['id']}/attempts")
+
+    async def history(self, kind: str, entity: dict[str, Any]) -> Sequence[tuple[str | None, str, str]]:
+        """From, to and by whom, of every change of a job, a stage or a task."""
+        changes = await self._ask("GET", f"/v1/{kind}s/{entity['id']}/history")
+        return [(change["from"], change["to"], change["by"]) for change in changes]
+
+    async def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - any JSON
+        response = await self.http.request(method, path, json=body) if body else await self.http.request(method, path)
+        assert response.is_success, response.text
+        return response.json()
+
+
+def report(task: dict[str, Any], outcome: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+    """A report of a task under its lease."""
+    return {"taskId": task["id"], "leaseId": task["leaseId"], "outcome": outcome} | fields
+
+
+def _progress(task: dict[str, Any]) -> dict[str, Any]:
+    return {"progress": task["progress"]} if "progress" in task else {}
