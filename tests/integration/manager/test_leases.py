@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -40,7 +41,7 @@ async def test_a_claim_brings_all_that_a_worker_needs(client: Client, worker: Le
     tasks = await worker.claim(stage_type, 2, leaseSeconds=20)
     assert [task["data"] for task in tasks] == [{"number": 0}, {"number": 1}]
     for task in tasks:
-        assert (task["status"], task["attempts"], task["timeoutSeconds"]) == ("IN_PROGRESS", 0, None)
+        assert (task["status"], task["attempts"]) == ("IN_PROGRESS", 0)
         assert task["startTime"] < task["leaseExpiresAt"]
         assert task["stage"]["id"] == task["stageId"] == stage["id"]
         assert (task["stage"]["type"], task["stage"]["order"]) == (stage_type, 1)
@@ -228,6 +229,45 @@ async def test_heartbeats_keep_leases(
     assert [task["id"] for task in claiming.result()] == [lost["id"]]
     assert beats > 2
     assert (await worker.complete(kept))[0]["accepted"]
+
+
+async def test_an_attempt_ends_at_its_time_limit(
+    client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
+) -> None:
+    """A handler that hangs loses its task although its worker's heartbeat goes on."""
+    stage = await stage_of(client, stage_type, 1, timeoutSeconds=BRIEF)
+    (hanging,) = await worker.claim(stage_type, leaseSeconds=60)
+    assert hanging["timeoutSeconds"] == BRIEF
+    claiming = asyncio.create_task(other.claim(stage_type, waitSeconds=20))
+    while not claiming.done():
+        await worker.beat(hanging)
+        await asyncio.wait([claiming], timeout=BRIEF / 4)
+    assert (await worker.beat(hanging))["lost"] == [hanging["id"]]
+    (first, _) = await worker.attempts(hanging)
+    assert (first["outcome"], first["error"]["type"]) == ("TIMED_OUT", "TimedOut")
+    assert (await client.read(stage))["tasks"][0]["attempts"] == 1
+
+
+async def test_a_task_may_begin_later(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """A task is not handed out before its moment, by delay or by date; a date in the past is now."""
+    stage = await client.stage(await client.job(), stage_type)
+    moment = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
+    bodies: list[dict[str, Any]] = [
+        {"data": {}, "delaySeconds": 0.5},
+        {"data": {}, "availableAt": moment},
+        {"data": {}, "availableAt": "2020-01-01T00:00:00Z"},
+        {"data": {}, "delaySeconds": 3600},
+    ]
+    response = await client.http.post(f"/v1/stages/{stage['id']}/tasks", json=bodies)
+    ids = [task["id"] for task in response.json()]
+    assert [task["id"] for task in await worker.claim(stage_type, 4)] == [ids[2]]
+    assert (await client.read(stage))["summary"]["pending"] == 3
+    later: list[str] = []
+    while len(later) < 2:
+        later += [task["id"] for task in await worker.claim(stage_type, 4, waitSeconds=10)]
+    assert sorted(later) == sorted(ids[:2])
+    both = await client.http.post(f"/v1/stages/{stage['id']}/tasks", json=[bodies[0] | bodies[1]])
+    refused(both, 400, "VALIDATION_ERROR")
 
 
 async def test_a_client_without_leases_has_the_stale_time(

@@ -2,8 +2,8 @@
 
 import math
 import re
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, TypeAlias
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from fastapi import Query
 from pydantic import (
@@ -12,9 +12,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     StrictBool,
     StrictInt,
     StringConstraints,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
@@ -23,6 +25,8 @@ from reference_manager.domain.states import Priority
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 LARGEST_INTEGER = 2**31 - 1
+YEAR = 365 * 86_400
+"""Seconds."""
 
 
 def storable(text: str) -> str:
@@ -32,16 +36,16 @@ def storable(text: str) -> str:
     return text
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     """Refuse numbers like 1e999: JSON has them, but they have no value that could be given back."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("contains a number that is out of range")
     if isinstance(value, dict):
         for member in value.values():  # pyright: ignore[reportUnknownVariableType]
-            _finite(member)
+            finite(member)
     elif isinstance(value, list):
         for member in value:  # pyright: ignore[reportUnknownVariableType]
-            _finite(member)
+            finite(member)
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -65,12 +69,14 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("is outside the years 1 to 9999") from error
 
 
-Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(_finite)]
+Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
 Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
 StageTypeName: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=50), AfterValidator(storable)]
 Traceparent: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")]
 Tracestate: TypeAlias = Annotated[str, StringConstraints(max_length=512), AfterValidator(storable)]
-Moment: TypeAlias = Annotated[datetime, BeforeValidator(_iso_text), AfterValidator(_in_utc), Query()]
+Instant: TypeAlias = Annotated[datetime, BeforeValidator(_iso_text), AfterValidator(_in_utc)]
+Moment: TypeAlias = Annotated[Instant, Query()]
+Seconds: TypeAlias = Annotated[float, Strict()]
 
 
 class Body(BaseModel):
@@ -124,10 +130,37 @@ class TaskBody(Traced):
     data: Payload
     user_metadata: Payload = {}
     max_attempts: Annotated[StrictInt, Field(ge=1, le=LARGEST_INTEGER)] = 3
+    timeout_seconds: Annotated[
+        Seconds | None, Field(ge=0.1, le=YEAR, description="How long one attempt may take; null: no limit.")
+    ] = None
+    available_at: Annotated[
+        Instant | None, Field(description="When it may be claimed at the earliest; null: at once.")
+    ] = None
+    delay_seconds: Annotated[
+        Seconds | None, Field(ge=0, le=YEAR, description="The same, from now on; not together with availableAt.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _one_start(self) -> Self:
+        if self.available_at is not None and self.delay_seconds is not None:
+            raise ValueError("availableAt and delaySeconds say the same: give one")
+        return self
 
     def request(self, of_request: Trace) -> NewTask:
         """The task as the engine takes it."""
-        return NewTask(self.data, self.user_metadata, self.max_attempts, self.trace(of_request))
+        return NewTask(
+            self.data,
+            self.user_metadata,
+            self.max_attempts,
+            self.trace(of_request),
+            _span(self.timeout_seconds),
+            self.available_at,
+            _span(self.delay_seconds),
+        )
+
+
+def _span(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 class PriorityBody(Body):

@@ -37,6 +37,10 @@ class Task(Entity):
     max_attempts: Annotated[int, Field(ge=1)]
     start_time: datetime | None
     end_time: datetime | None
+    timeout_seconds: Annotated[float, Field(description="How long one attempt may take. Left out: no limit.")] = 0
+    result: Annotated[Any, Field(description="What it gave. Left out when there is none.")] = None
+    error: Annotated[dict[str, Any], Field(description="Why its last attempt failed. Left out if it did not.")] = {}
+    progress: Annotated[dict[str, Any], Field(description="As its worker told it last. Left out if it did not.")] = {}
 
 
 class Summary(BaseModel):

@@ -5,15 +5,14 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeAlias
 from uuid import UUID
 
-from pydantic import AfterValidator, Field, JsonValue, SkipValidation, StrictBool, StrictInt, StringConstraints
+from pydantic import AfterValidator, Field, JsonValue, SkipValidation, Strict, StrictBool, StrictInt, StringConstraints
 
-from reference_manager.api.bodies import Body, storable
+from reference_manager.api.bodies import YEAR, Body, Seconds, finite, storable
 from reference_manager.domain.requests import Claim, Heartbeat, Report, Running
 from reference_manager.domain.states import Outcome
 
 MOST_TASKS = 500
 LARGEST_LEASE_ID = 2**63 - 1
-DAY = 86_400.0
 
 Text: TypeAlias = Annotated[str, AfterValidator(storable)]
 WorkerId: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
@@ -26,10 +25,10 @@ class ClaimBody(Body):
     worker_id: Annotated[WorkerId, Field(description="Who gets the leases: new at every start of the worker.")]
     limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS, description="The most tasks.")] = 1
     wait_seconds: Annotated[
-        float, Field(ge=0, le=30, description="How long to wait for the first task where there is none.")
+        Seconds, Field(ge=0, le=30, description="How long to wait for the first task where there is none.")
     ] = 0
     lease_seconds: Annotated[
-        float, Field(ge=1, le=3600, description="How long a lease lasts unless a heartbeat renews it.")
+        Seconds, Field(ge=1, le=3600, description="How long a lease lasts unless a heartbeat renews it.")
     ] = 30
 
     def request(self) -> Claim:
@@ -55,12 +54,12 @@ class ReportBody(Body):
         Literal["COMPLETED", "FAILED", "RELEASED", "SNOOZED"],
         Field(description="RELEASED hands the task back, SNOOZED for later; neither burns an attempt."),
     ]
-    result: Annotated[JsonValue, Field(description="What a completed task gave.")] = None
+    result: Annotated[JsonValue, AfterValidator(finite), Field(description="What a completed task gave.")] = None
     error: Annotated[ErrorBody | None, Field(description="Why a failed one failed.")] = None
     retryable: Annotated[StrictBool, Field(description="Whether a failed one may be tried again.")] = True
     delay_seconds: Annotated[
-        float,
-        Field(ge=0, le=365 * DAY, description="How long a task that goes back to the queue is not handed out."),
+        Seconds,
+        Field(ge=0, le=YEAR, description="How long a task that goes back to the queue is not handed out."),
     ] = 0
 
     def request(self, worker_id: str) -> Report:
@@ -88,9 +87,9 @@ class SettleBody(Body):
 class ProgressBody(Body):
     """How far a task is."""
 
-    fraction: Annotated[float, Field(ge=0, le=1)]
+    fraction: Annotated[float, Strict(), Field(ge=0, le=1)]
     message: Annotated[Text, StringConstraints(max_length=500)] = ""
-    eta_seconds: Annotated[float | None, Field(ge=0, le=365 * DAY, description="How long it will still take.")] = None
+    eta_seconds: Annotated[Seconds | None, Field(ge=0, le=YEAR, description="How long it will still take.")] = None
 
 
 class RunningBody(Body):

@@ -44,7 +44,6 @@ class ClaimedTask(Task):
 
     lease_id: int
     lease_expires_at: datetime
-    timeout_seconds: Annotated[float | None, Field(description="How long the attempt may take; null: no limit.")]
     stage: StageContext
     job: JobContext
 

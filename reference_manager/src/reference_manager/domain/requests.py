@@ -48,12 +48,25 @@ class NewStage:
 
 @dataclass(frozen=True, slots=True)
 class NewTask:
-    """A task to add to a stage."""
+    """A task to add to a stage.
+
+    Args:
+        data: What it is about.
+        user_metadata: What users note on it.
+        max_attempts: How many attempts it has.
+        trace: The trace that it belongs to.
+        timeout: How long one attempt may take; None: as long as its worker is well.
+        available_at: When it may be claimed at the earliest; None: at once.
+        delay: The same from now on; where both are given, ``available_at`` counts.
+    """
 
     data: JsonObject
     user_metadata: JsonObject
     max_attempts: int
     trace: Trace
+    timeout: timedelta | None = None
+    available_at: datetime | None = None
+    delay: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)

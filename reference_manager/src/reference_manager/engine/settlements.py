@@ -73,10 +73,18 @@ class Settlements:
         return verdicts
 
     async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict]:
+        # Of what is said twice in one batch, one is asked and both are answered.
+        said: dict[object, Report] = {_attempt(report): report for report in reversed(reports)}
         async with self._database.connection() as connection:
-            verdicts, woken = await settle(connection, reports)
+            verdicts, woken = await settle(connection, list(said.values()))
         self._wakeups.notify(woken)
-        return verdicts
+        answers = dict(zip(said, verdicts, strict=True))
+        return [answers[_attempt(report)] for report in reports]
+
+
+def _attempt(report: Report) -> object:
+    """What reports of the same attempt have in common; without a lease nobody knows, and each is one of its own."""
+    return id(report) if report.lease_id is None else (report.task_id, report.lease_id, report.worker_id)
 
 
 async def settle(connection: Connection, reports: Sequence[Report]) -> tuple[Sequence[Verdict], Sequence[str]]:

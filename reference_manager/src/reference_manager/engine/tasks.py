@@ -44,6 +44,9 @@ class Tasks:
                 max_attempts=[task.max_attempts for task in tasks],
                 traceparent=[task.trace.traceparent for task in tasks],
                 tracestate=[task.trace.tracestate for task in tasks],
+                timeout=[task.timeout for task in tasks],
+                available_at=[task.available_at for task in tasks],
+                delay=[task.delay for task in tasks],
             )
         if status in CLAIMABLE:
             self._wakeups.notify([state["type"]])

@@ -87,7 +87,6 @@ BEGIN
                     || ',"leaseExpiresAt":' || wire_time(now() + least(
                         lengths[width_bucket(taken + array_position(picked, task.id), starts)], task.timeout
                     ))
-                    || ',"timeoutSeconds":' || coalesce(extract(epoch FROM task.timeout)::text, 'null')
                     || context
                 END AS body
         ), leased AS (

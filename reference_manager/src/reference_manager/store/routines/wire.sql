@@ -55,6 +55,7 @@ CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS te
         || ',"startTime":' || wire_time(task.start_time)
         || ',"endTime":' || wire_time(coalesce(task.end_time, aborted))
         || wire_trace(task.traceparent, task.tracestate)
+        || coalesce(',"timeoutSeconds":' || extract(epoch FROM task.timeout)::float8, '')
         || coalesce(',"result":' || task.result, '')
         || coalesce(',"error":' || task.error, '')
         || coalesce(',"progress":' || task.progress, '')
