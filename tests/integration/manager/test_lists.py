@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
-from tests.support.protocol import Client
+from tests.support.protocol import Client, refused
 
 
 async def test_jobs_are_found_by_name_priority_and_date(client: Client, stage_type: str) -> None:
-    """Every filter narrows the list, and the stages come along where they are asked for."""
+    """Every filter narrows the list, what no job can be called is refused, and the stages come along if asked for."""
     job = await client.job(name=stage_type, priority="VERY_LOW")
     await client.job(name=stage_type, priority="LOW")
     stage = await client.stage(job, stage_type)
@@ -23,6 +23,8 @@ async def test_jobs_are_found_by_name_priority_and_date(client: Client, stage_ty
     assert await found(f"&from_date={quote(later)}") == 0
     assert await found(f"&end_date={quote(earlier)}") == 0
     assert await found(f"&from_date={job['createdAt']}&end_date={job['createdAt']}&priority=VERY_LOW") == 1
+
+    refused(await client.http.get("/v1/jobs?job_name=%00"), 400, "VALIDATION_ERROR")
 
     listed = (await client.http.get(f"/v1/jobs?job_name={stage_type}&should_return_stages=true")).json()
     assert [[part["id"] for part in entry["stages"]] for entry in listed] == [[stage["id"]], []]
@@ -63,3 +65,16 @@ async def test_tasks_are_found_by_stage_type_and_status(client: Client, stage_ty
     summary = (await client.http.get(f"/v1/stages/{stage['id']}/summary")).json()
     assert summary == (await client.read(stage))["summary"]
     assert (summary["pending"], summary["inProgress"], summary["total"]) == (2, 1, 3)
+
+
+async def test_tasks_of_an_aborted_job_are_found_as_aborted(client: Client, stage_type: str) -> None:
+    """From the moment of the abort they are listed with the status that they are shown with, and with no other."""
+    job = await client.job()
+    tasks = await client.tasks(await client.stage(job, stage_type), 3)
+    await client.claimed(stage_type)
+    await client.move(job, "ABORTED")
+    for status, count in (("ABORTED", 3), ("PENDING", 0), ("IN_PROGRESS", 0)):
+        path = f"/v1/tasks?stage_type={stage_type}&status={status}&limit=500"
+        listed = (await client.http.get(path)).json()
+        assert [task["id"] for task in listed] == [task["id"] for task in tasks[:count]]
+        assert {task["status"] for task in listed} <= {status}

@@ -9,24 +9,18 @@ import pytest
 from reference_manager.domain.states import Priority
 from reference_manager.store.database import Connection, Database, sql
 
+from tests.support.statistics import touched
 from tools.backlog import add_backlog
-
-
-async def touched(connection: Connection, statement: str, *arguments: Any) -> int:  # noqa: ANN401 - any parameters
-    """How many rows a statement fetches, by the server's own statistics."""
-    count = """
-        SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_xact_user_tables
-        WHERE schemaname = 'jobnik'
-    """
-    async with connection.transaction():
-        before = await connection.fetchval(count)
-        await connection.fetch(statement, *arguments)
-        return await connection.fetchval(count) - before
 
 
 def claim(stage_type: str, limit: int) -> tuple[Any, ...]:
     """A claim without leases, as statement and arguments."""
     return sql.task_claim.sql, stage_type, limit, [1], [None], [timedelta(minutes=30)]
+
+
+def lease(stage_type: str, limit: int) -> tuple[Any, ...]:
+    """A claim under leases, as statement and arguments."""
+    return sql.task_claim.sql, stage_type, limit, [1], ["guard"], [timedelta(minutes=1)]
 
 
 def complete(ids: Sequence[UUID]) -> tuple[Any, ...]:
@@ -118,3 +112,54 @@ async def test_a_claim_of_nothing_touches_next_to_nothing(database: Database) ->
             await add_backlog(database, "guarded", 1)
         assert len(await connection.fetch(*claim("guarded", 100))) == 50
         assert await touched(connection, *claim("guarded", 1)) == 0
+
+
+async def whole_life(connection: Connection, database: Database) -> dict[str, int]:
+    """One job of two tasks from claim to end, in every way that a task may go; rows touched by each statement."""
+    await add_backlog(database, "guarded", 2)
+    ids = [row["task"] for row in await connection.fetch(*claim("guarded", 2))]
+    none = [None, None]
+    back = (ids, none, none, ["RELEASED", "FAILED"], none, none, [True, True], [None, timedelta(microseconds=1)])
+    costs = {"hand back": await touched(connection, sql.task_settle.sql, *back)}
+    costs["wake"] = await touched(connection, sql.delayed_wake.sql, 10)
+    costs["claim"] = await touched(connection, *lease("guarded", 1))
+    rows = await connection.fetch(*lease("guarded", 2))
+    leases = [row["lease"] for row in rows]
+    beat = ([row["task"] for row in rows], leases, ["{}"] * len(leases))
+    costs["heartbeat"] = await touched(connection, sql.task_keep.sql, "guard", *beat)
+    costs["sweep"] = await touched(connection, sql.leases_expired.sql, 10)
+    stage_id = await connection.fetchval("SELECT stage_id FROM tasks WHERE id = $1", ids[0])
+    costs["fold"] = await touched(connection, sql.deltas_fold.sql, stage_id)
+    running = await connection.fetch("SELECT task_id, id FROM leases WHERE stage_id = $1 ORDER BY id", stage_id)
+    for number, (task_id, lease_id) in enumerate(running):
+        done = ([task_id], [lease_id], ["guard"], ["COMPLETED"], [None], [None], [True], [None])
+        costs[f"end {number}"] = await touched(connection, sql.task_settle.sql, *done)
+    assert await connection.fetchval("SELECT status FROM stages WHERE id = $1", stage_id) == "COMPLETED"
+    return costs
+
+
+@pytest.mark.timeout(60)  # writes sixty thousand rows
+async def test_plans_of_small_tables_serve_when_they_are_large(database: Database) -> None:
+    """Plans that were made while there were few jobs touch no more rows when twenty thousand have gone by."""
+    async with database.connection() as connection:
+        await connection.execute("ANALYZE")
+        for _ in range(8):
+            alone = await whole_life(connection, database)
+        await connection.execute("""
+            WITH job AS (
+                INSERT INTO jobs
+                    (name, status, priority, data, user_metadata, traceparent, stages_total, stages_completed)
+                SELECT 'a job', 'COMPLETED', 'MEDIUM', '{}', '{}', '', 1, 1 FROM generate_series(1, 20000) RETURNING id
+            ), stage AS (
+                INSERT INTO stages
+                    (job_id, position, type, status, data, user_metadata, priority, job_open, traceparent,
+                    completed, start_time, end_time)
+                SELECT id, 1, 'guarded', 'COMPLETED', '{}', '{}', 'MEDIUM', true, '', 1, now(), now()
+                FROM job RETURNING id
+            )
+            INSERT INTO tasks
+                (stage_id, status, outcome, max_attempts, start_time, end_time, data, user_metadata, traceparent)
+            SELECT id, 'COMPLETED', 'COMPLETED', 3, now(), now(), '{}', '{}', '' FROM stage
+        """)
+        crowded = await whole_life(connection, database)
+        assert {name: cost for name, cost in crowded.items() if cost > alone[name] + 10} == {}

@@ -71,6 +71,7 @@ def _in_utc(moment: datetime) -> datetime:
 
 Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
 Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
+WantedName: TypeAlias = Annotated[str, AfterValidator(storable), Query()]
 StageTypeName: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=50), AfterValidator(storable)]
 Traceparent: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")]
 Tracestate: TypeAlias = Annotated[str, StringConstraints(max_length=512), AfterValidator(storable)]

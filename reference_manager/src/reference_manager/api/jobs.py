@@ -5,8 +5,9 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 
 from reference_manager.api.answers import JOB_MODIFIED, documented, done, found, trace_of
-from reference_manager.api.bodies import JobBody, JobStatusBody, Metadata, Moment, PriorityBody
+from reference_manager.api.bodies import JobBody, JobStatusBody, Metadata, Moment, PriorityBody, WantedName
 from reference_manager.api.entities import Done, Job
+from reference_manager.api.lists import PartOfList, answer_entity, answer_list, listed
 from reference_manager.api.strict import StrictRoute
 from reference_manager.domain.requests import JobFilter
 from reference_manager.domain.states import JobStatus, Priority
@@ -22,9 +23,10 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         """Create a job. It is PENDING at once and waits for its first stage."""
         return found(await jobs.create(body.request(trace_of(request))), 201)
 
-    @router.get("/jobs", responses=documented({200: list[Job]}))
-    async def list_jobs(
-        job_name: str | None = None,
+    @router.get("/jobs", responses=listed(Job))
+    async def list_jobs(  # noqa: PLR0913 - the filters are the protocol's
+        part: PartOfList,
+        job_name: WantedName | None = None,
         priority: Priority | None = None,
         from_date: Moment | None = None,
         end_date: Moment | None = None,
@@ -33,12 +35,12 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     ) -> Response:
         """List the jobs that match, oldest first; the dates are about their creation and inclusive."""
         wanted = JobFilter(job_name, priority, from_date, end_date)
-        return found(await jobs.list(wanted, with_stages=should_return_stages))
+        return await answer_list(part, jobs.list(wanted, with_stages=should_return_stages))
 
     @router.get("/jobs/{jobId}", responses=documented({200: Job}, 404))
     async def get_job(jobId: UUID, *, should_return_stages: bool = False) -> Response:
         """Read a job."""
-        return found(await jobs.get(jobId, with_stages=should_return_stages))
+        return await answer_entity(await jobs.get(jobId, with_stages=should_return_stages))
 
     @router.delete("/jobs/{jobId}", responses=documented({200: Done}, 404))
     async def delete_job(jobId: UUID) -> Response:

@@ -45,9 +45,15 @@ class Methods:
 
 
 def _without_body(send: Send) -> Send:
+    """The headers alone. The answer ends with its first piece, so that nobody goes on to write a long one."""
+    ended = False
+
     async def headers_only(message: Message) -> None:
-        if message["type"] == "http.response.body":
-            message = {**message, "body": b""}
-        await send(message)
+        nonlocal ended
+        if message["type"] == "http.response.start":
+            await send(message)
+        elif not ended:
+            ended = True
+            await send({"type": "http.response.body", "body": b""})
 
     return headers_only

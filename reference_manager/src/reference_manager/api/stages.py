@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from reference_manager.api.answers import STAGE_MODIFIED, documented, done, found, trace_of
 from reference_manager.api.bodies import Metadata, StageBody, StageStatusBody, StageTypeName
 from reference_manager.api.entities import Done, Stage, Summary
+from reference_manager.api.lists import PartOfList, answer_entity, answer_list, listed
 from reference_manager.api.strict import StrictRoute
 from reference_manager.domain.requests import StageFilter
 from reference_manager.domain.states import StageStatus
@@ -17,18 +18,19 @@ def stages_router(stages: Stages) -> APIRouter:
     """The routes of stages."""
     router = APIRouter(prefix="/v1", tags=["stages"], route_class=StrictRoute)
 
-    @router.get("/jobs/{jobId}/stages", responses=documented({200: list[Stage]}, 404))
-    async def list_stages_of_job(jobId: UUID, *, should_return_tasks: bool = False) -> Response:
+    @router.get("/jobs/{jobId}/stages", responses=listed(Stage, 404))
+    async def list_stages_of_job(jobId: UUID, part: PartOfList, *, should_return_tasks: bool = False) -> Response:
         """List the stages of a job by their order."""
-        return found(await stages.list_of_job(jobId, with_tasks=should_return_tasks))
+        return await answer_list(part, await stages.list_of_job(jobId, with_tasks=should_return_tasks))
 
     @router.post("/jobs/{jobId}/stage", status_code=201, responses=documented({201: Stage}, 404, 413, 415))
     async def add_stage(jobId: UUID, body: StageBody, request: Request) -> Response:
         """Add a stage behind the last one of a job."""
         return found(await stages.add(jobId, body.request(trace_of(request))), 201)
 
-    @router.get("/stages", responses=documented({200: list[Stage]}))
+    @router.get("/stages", responses=listed(Stage))
     async def list_stages(
+        part: PartOfList,
         job_id: UUID | None = None,
         stage_type: StageTypeName | None = None,
         stage_operation_status: StageStatus | None = None,
@@ -37,12 +39,12 @@ def stages_router(stages: Stages) -> APIRouter:
     ) -> Response:
         """List the stages that match, by job and order."""
         wanted = StageFilter(job_id, stage_type, stage_operation_status)
-        return found(await stages.list(wanted, with_tasks=should_return_tasks))
+        return await answer_list(part, stages.list(wanted, with_tasks=should_return_tasks))
 
     @router.get("/stages/{stageId}", responses=documented({200: Stage}, 404))
     async def get_stage(stageId: UUID, *, should_return_tasks: bool = False) -> Response:
         """Read a stage."""
-        return found(await stages.get(stageId, with_tasks=should_return_tasks))
+        return await answer_entity(await stages.get(stageId, with_tasks=should_return_tasks))
 
     @router.get("/stages/{stageId}/summary", responses=documented({200: Summary}, 404))
     async def get_stage_summary(stageId: UUID) -> Response:

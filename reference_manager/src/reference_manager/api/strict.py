@@ -40,7 +40,8 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The usual handler behind the checks."""
         handle = super().get_route_handler()
-        known = {field.alias for field in self.dependant.query_params}
+        dependants = (self.dependant, *self.dependant.dependencies)
+        known = {field.alias for dependant in dependants for field in dependant.query_params}
 
         async def check(request: Request) -> Response:
             unknown = next((name for name in request.query_params if name not in known), None)

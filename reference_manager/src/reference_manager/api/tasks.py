@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from reference_manager.api.answers import TASK_MODIFIED, documented, done, found, trace_of
 from reference_manager.api.bodies import Metadata, Moment, StageTypeName, TaskBody, TaskStatusBody
 from reference_manager.api.entities import Done, Task
+from reference_manager.api.lists import PartOfList, answer_list, listed
 from reference_manager.api.strict import StrictRoute
 from reference_manager.domain.requests import TaskFilter
 from reference_manager.domain.states import TaskStatus
@@ -18,10 +19,10 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     """The routes of tasks."""
     router = APIRouter(prefix="/v1", tags=["tasks"], route_class=StrictRoute)
 
-    @router.get("/stages/{stageId}/tasks", responses=documented({200: list[Task]}, 404))
-    async def list_tasks_of_stage(stageId: UUID) -> Response:
+    @router.get("/stages/{stageId}/tasks", responses=listed(Task, 404))
+    async def list_tasks_of_stage(stageId: UUID, part: PartOfList) -> Response:
         """List the tasks of a stage, oldest first."""
-        return found(await tasks.list_of_stage(stageId))
+        return await answer_list(part, await tasks.list_of_stage(stageId))
 
     @router.post("/stages/{stageId}/tasks", status_code=201, responses=documented({201: list[Task]}, 404, 413, 415))
     async def add_tasks(stageId: UUID, body: list[TaskBody], request: Request) -> Response:
@@ -34,8 +35,9 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         """Claim the next task of a stage type: of the most urgent job, oldest first."""
         return found(only_task(await queue.claim(stageType)))
 
-    @router.get("/tasks", responses=documented({200: list[Task]}))
-    async def list_tasks(
+    @router.get("/tasks", responses=listed(Task))
+    async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
+        part: PartOfList,
         stage_id: UUID | None = None,
         stage_type: StageTypeName | None = None,
         status: TaskStatus | None = None,
@@ -43,7 +45,8 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         end_date: Moment | None = None,
     ) -> Response:
         """List the tasks that match, oldest first; the dates are about their creation and inclusive."""
-        return found(await tasks.list(TaskFilter(stage_id, stage_type, status, from_date, end_date)))
+        wanted = TaskFilter(stage_id, stage_type, status, from_date, end_date)
+        return await answer_list(part, tasks.list(wanted))
 
     @router.get("/tasks/{taskId}", responses=documented({200: Task}, 404))
     async def get_task(taskId: UUID) -> Response:

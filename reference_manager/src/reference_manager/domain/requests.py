@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 from uuid import UUID
 
 from reference_manager.domain.states import Outcome, Priority, StageStatus, TaskStatus
@@ -160,3 +160,32 @@ class TaskFilter:
     status: TaskStatus | None = None
     from_date: datetime | None = None
     end_date: datetime | None = None
+
+
+class AgePlace(NamedTuple):
+    """The place of a job or a task among the others of its kind, oldest first."""
+
+    created_at: datetime
+    seq: int
+
+
+class StagePlace(NamedTuple):
+    """The place of a stage among the others, by job and position."""
+
+    job_id: UUID
+    position: int
+
+
+PlaceT = TypeVar("PlaceT", bound=AgePlace | StagePlace)
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest(Generic[PlaceT]):
+    """Which part of a list to read."""
+
+    limit: int
+    """The most entities."""
+    after: PlaceT | None = None
+    """Only what comes behind this place; None begins at the beginning."""
+    until: datetime | None = None
+    """Only what was created by then; None: all."""

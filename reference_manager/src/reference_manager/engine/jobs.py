@@ -1,15 +1,18 @@
 """Jobs: create, read, change, delete."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from reference_manager.domain.machine import Consequence, Driver
 from reference_manager.domain.machines import JOB
-from reference_manager.domain.requests import JobFilter, JsonObject, NewJob
+from reference_manager.domain.requests import AgePlace, JobFilter, JsonObject, NewJob, PageRequest, StageFilter
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.encoding import encode
 from reference_manager.engine.errors import NotFiniteError, existing
+from reference_manager.engine.pages import Entry, Inside, Listing, Page, entry_of, read_page
+from reference_manager.engine.stages import Stages
 from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Connection, Database, sql
 
@@ -28,6 +31,7 @@ class Jobs:
     def __init__(self, database: Database, wakeups: Wakeups) -> None:
         self._database = database
         self._wakeups = wakeups
+        self._stages = Stages(database, wakeups)
 
     async def create(self, job: NewJob) -> str:
         """Create a job without stages."""
@@ -42,23 +46,34 @@ class Jobs:
                 tracestate=job.trace.tracestate,
             )
 
-    async def get(self, job_id: UUID, *, with_stages: bool) -> str:
+    async def get(self, job_id: UUID, *, with_stages: bool) -> Entry:
         """One job, or NotFoundError."""
         async with self._database.connection() as connection:
-            body: str | None = await sql.job_get(connection, id=job_id, with_stages=with_stages)
-        return existing(body, "job")
+            row = existing(await sql.job_get(connection, id=job_id, with_stages=with_stages), "job")
+        return entry_of(row, self._stages_of)
 
-    async def list(self, wanted: JobFilter, *, with_stages: bool) -> str:
-        """All jobs that match, oldest first."""
+    def list(self, wanted: JobFilter, *, with_stages: bool) -> Listing[AgePlace]:
+        """The jobs that match, oldest first."""
+        return Listing(AgePlace, partial(self._read, wanted, with_stages=with_stages))
+
+    async def _read(self, wanted: JobFilter, part: PageRequest[AgePlace], *, with_stages: bool) -> Page[AgePlace]:
         async with self._database.connection() as connection:
-            return await sql.job_list(
+            rows = sql.job_list(
                 connection,
                 name=wanted.name,
                 priority=wanted.priority,
                 from_date=wanted.from_date,
                 end_date=wanted.end_date,
+                until=part.until,
                 with_stages=with_stages,
+                after_time=part.after.created_at if part.after else None,
+                after_seq=part.after.seq if part.after else None,
+                wanted=part.limit,
             )
+            return await read_page(rows, AgePlace, self._stages_of)
+
+    def _stages_of(self, job_id: UUID) -> Inside:
+        return Inside("stages", self._stages.list(StageFilter(job_id=job_id), with_tasks=False))
 
     async def set_metadata(self, job_id: UUID, metadata: JsonObject) -> None:
         """Replace the user's metadata, or NotFoundError."""

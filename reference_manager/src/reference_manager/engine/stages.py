@@ -1,13 +1,16 @@
 """Stages: add, read, release."""
 
+from functools import partial
 from uuid import UUID
 
 from reference_manager.domain.machines import JOB
-from reference_manager.domain.requests import JsonObject, NewStage, StageFilter
+from reference_manager.domain.requests import JsonObject, NewStage, PageRequest, StageFilter, StagePlace, TaskFilter
 from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.engine.encoding import encode
 from reference_manager.engine.errors import InFiniteStateError, existing
+from reference_manager.engine.pages import Entry, Inside, Listing, Page, entry_of, read_page
+from reference_manager.engine.tasks import Tasks
 from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Database, sql
 
@@ -18,6 +21,7 @@ class Stages:
     def __init__(self, database: Database, wakeups: Wakeups) -> None:
         self._database = database
         self._wakeups = wakeups
+        self._tasks = Tasks(database, wakeups)
 
     async def add(self, job_id: UUID, stage: NewStage) -> str:
         """Add a stage behind the job's last one.
@@ -46,27 +50,44 @@ class Stages:
                 tracestate=stage.trace.tracestate,
             )
 
-    async def get(self, stage_id: UUID, *, with_tasks: bool) -> str:
+    async def get(self, stage_id: UUID, *, with_tasks: bool) -> Entry:
         """One stage, or NotFoundError."""
         async with self._database.connection() as connection:
-            return existing(await sql.stage_get(connection, id=stage_id, with_tasks=with_tasks), "stage")
+            row = existing(await sql.stage_get(connection, id=stage_id, with_tasks=with_tasks), "stage")
+        return entry_of(row, self._tasks_of)
 
     async def summary(self, stage_id: UUID) -> str:
         """How many tasks of the stage have each status, or NotFoundError."""
         async with self._database.connection() as connection:
             return existing(await sql.stage_get_summary(connection, id=stage_id), "stage")
 
-    async def list(self, wanted: StageFilter, *, with_tasks: bool) -> str:
-        """All stages that match, by job and order."""
-        async with self._database.connection() as connection:
-            return await sql.stage_list(
-                connection, job_id=wanted.job_id, type=wanted.type, status=wanted.status, with_tasks=with_tasks
-            )
+    def list(self, wanted: StageFilter, *, with_tasks: bool) -> Listing[StagePlace]:
+        """The stages that match, by job and order."""
+        return Listing(StagePlace, partial(self._read, wanted, with_tasks=with_tasks))
 
-    async def list_of_job(self, job_id: UUID, *, with_tasks: bool) -> str:
+    async def list_of_job(self, job_id: UUID, *, with_tasks: bool) -> Listing[StagePlace]:
         """The job's stages by order, or NotFoundError if there is no such job."""
         async with self._database.connection() as connection:
-            return existing(await sql.stage_list_of_job(connection, job_id=job_id, with_tasks=with_tasks), "job")
+            existing(await sql.job_exists(connection, id=job_id), "job")
+        return self.list(StageFilter(job_id=job_id), with_tasks=with_tasks)
+
+    async def _read(self, wanted: StageFilter, part: PageRequest[StagePlace], *, with_tasks: bool) -> Page[StagePlace]:
+        async with self._database.connection() as connection:
+            rows = sql.stage_list(
+                connection,
+                job_id=wanted.job_id,
+                type=wanted.type,
+                status=wanted.status,
+                until=part.until,
+                with_tasks=with_tasks,
+                after_job=part.after.job_id if part.after else None,
+                after_position=part.after.position if part.after else None,
+                wanted=part.limit,
+            )
+            return await read_page(rows, StagePlace, self._tasks_of)
+
+    def _tasks_of(self, stage_id: UUID) -> Inside:
+        return Inside("tasks", self._tasks.list(TaskFilter(stage_id=stage_id)))
 
     async def set_metadata(self, stage_id: UUID, metadata: JsonObject) -> None:
         """Replace the user's metadata, or NotFoundError."""

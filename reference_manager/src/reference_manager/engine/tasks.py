@@ -1,13 +1,15 @@
 """Tasks: add, read, annotate. Claiming and settling them is the queue's."""
 
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
 from reference_manager.domain.machines import JOB, STAGE
-from reference_manager.domain.requests import JsonObject, NewTask, TaskFilter
+from reference_manager.domain.requests import AgePlace, JsonObject, NewTask, PageRequest, TaskFilter
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.engine.encoding import encode
 from reference_manager.engine.errors import InFiniteStateError, existing
+from reference_manager.engine.pages import Listing, Page, read_page
 from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Database, sql
 
@@ -57,22 +59,31 @@ class Tasks:
         async with self._database.connection() as connection:
             return existing(await sql.task_get(connection, id=task_id), "task")
 
-    async def list(self, wanted: TaskFilter) -> str:
-        """All tasks that match, oldest first."""
+    def list(self, wanted: TaskFilter) -> Listing[AgePlace]:
+        """The tasks that match, oldest first; those of one stage as they were added."""
+        return Listing(AgePlace, partial(self._read, wanted))
+
+    async def list_of_stage(self, stage_id: UUID) -> Listing[AgePlace]:
+        """The stage's tasks as they were added, or NotFoundError if there is no such stage."""
         async with self._database.connection() as connection:
-            return await sql.task_list(
+            existing(await sql.stage_exists(connection, id=stage_id), "stage")
+        return self.list(TaskFilter(stage_id=stage_id))
+
+    async def _read(self, wanted: TaskFilter, part: PageRequest[AgePlace]) -> Page[AgePlace]:
+        async with self._database.connection() as connection:
+            rows = sql.task_list(
                 connection,
                 stage_id=wanted.stage_id,
                 stage_type=wanted.stage_type,
                 status=wanted.status,
                 from_date=wanted.from_date,
                 end_date=wanted.end_date,
+                until=part.until,
+                after_time=part.after.created_at if part.after else None,
+                after_seq=part.after.seq if part.after else None,
+                wanted=part.limit,
             )
-
-    async def list_of_stage(self, stage_id: UUID) -> str:
-        """The stage's tasks, oldest first, or NotFoundError if there is no such stage."""
-        async with self._database.connection() as connection:
-            return existing(await sql.task_list_of_stage(connection, stage_id=stage_id), "stage")
+            return await read_page(rows, AgePlace)
 
     async def set_metadata(self, task_id: UUID, metadata: JsonObject) -> None:
         """Replace the user's metadata, or NotFoundError."""

@@ -4,18 +4,23 @@ INSERT INTO jobs AS job (name, status, priority, data, user_metadata, traceparen
 VALUES (:name, 'PENDING', :priority, :data, :user_metadata, :traceparent, :tracestate)
 RETURNING job_wire(job, false);
 
--- name: job_get(with_stages, id)$
--- The job as JSON; no row: there is none.
-SELECT job_wire(job, :with_stages) FROM jobs AS job WHERE id = :id;
+-- name: job_get(with_stages, id)^
+-- The job as JSON; no row: there is none. `parent`: its id, where its stages are wanted but too many to be in it.
+SELECT job_wire(job, :with_stages AND list_inlines(job.stages_total)) AS body,
+    CASE WHEN :with_stages AND NOT list_inlines(job.stages_total) THEN job.id END AS parent
+FROM jobs AS job WHERE id = :id;
 
--- name: job_list(with_stages, name, priority, from_date, end_date)$
--- All jobs that match as one JSON list, oldest first. A filter that is null matches all; dates are inclusive.
-SELECT wire_list(array_agg(job_wire(job, :with_stages) ORDER BY seq))
-FROM jobs AS job
-WHERE (:name::text IS NULL OR name = :name)
-    AND (:priority::job_priority IS NULL OR priority = :priority)
-    AND (:from_date::timestamptz IS NULL OR created_at >= :from_date)
-    AND (:end_date::timestamptz IS NULL OR created_at <= :end_date);
+-- name: job_exists(id)$
+-- The id; no row: there is no such job.
+SELECT id FROM jobs WHERE id = :id;
+
+-- name: job_list(name, priority, from_date, end_date, until, with_stages, after_time, after_seq, wanted)
+-- A page of the jobs that match, oldest first; see routines/list_pages.sql. A filter that is null matches all; dates are
+-- inclusive.
+SELECT body, parent, major, minor, now() AS moment FROM list_jobs(
+    :name, :priority, :from_date, least(:end_date::timestamptz, :until::timestamptz), :with_stages,
+    :after_time, :after_seq, :wanted
+);
 
 -- name: job_lock(id)^
 -- Takes the job's lock until the transaction ends. Its status and priority; no row: there is none.

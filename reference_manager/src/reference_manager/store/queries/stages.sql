@@ -11,24 +11,21 @@ RETURNING stage_wire(stage, false);
 -- Position and status of the job's last stage; no row: it has none.
 SELECT position, status FROM stages WHERE job_id = :job_id ORDER BY position DESC LIMIT 1;
 
--- name: stage_get(with_tasks, id)$
--- The stage as JSON; no row: there is none.
-SELECT stage_wire(stage, :with_tasks) FROM stages AS stage WHERE id = :id;
+-- name: stage_get(with_tasks, id)^
+-- The stage as JSON; no row: there is none. `parent`: its id, where its tasks are wanted but too many to be in it.
+SELECT stage_wire(stage, :with_tasks AND list_inlines(stage_total(stage))) AS body,
+    CASE WHEN :with_tasks AND NOT list_inlines(stage_total(stage)) THEN stage.id END AS parent
+FROM stages AS stage WHERE id = :id;
 
--- name: stage_list(with_tasks, job_id, type, status)$
--- All stages that match as one JSON list, by job and position. A filter that is null matches all.
-SELECT wire_list(array_agg(stage_wire(stage, :with_tasks) ORDER BY job.seq, stage.position))
-FROM stages AS stage JOIN jobs AS job ON job.id = stage.job_id
-WHERE (:job_id::uuid IS NULL OR stage.job_id = :job_id)
-    AND (:type::text IS NULL OR stage.type = :type)
-    AND (:status::stage_status IS NULL OR stage.status = :status);
+-- name: stage_exists(id)$
+-- The id; no row: there is no such stage.
+SELECT id FROM stages WHERE id = :id;
 
--- name: stage_list_of_job(with_tasks, job_id)$
--- The job's stages as one JSON list, by position; no row: there is no such job.
-SELECT (
-    SELECT wire_list(array_agg(stage_wire(stage, :with_tasks) ORDER BY position))
-    FROM stages AS stage WHERE stage.job_id = jobs.id
-) FROM jobs WHERE id = :job_id;
+-- name: stage_list(job_id, type, status, until, with_tasks, after_job, after_position, wanted)
+-- A page of the stages that match, by job and position; see routines/list_pages.sql. A filter that is null matches all.
+SELECT body, parent, major, minor, now() AS moment FROM list_stages(
+    :job_id, :type, :status, :until, :with_tasks, :after_job, :after_position, :wanted
+);
 
 -- name: stage_get_summary(id)$
 -- The stage's tasks by status as JSON; no row: there is no such stage.

@@ -57,22 +57,13 @@ SELECT task_id, lease_id, verdict FROM keep_leases(:worker_id, :ids, :leases, :p
 SELECT task_wire(task, aborted_at(stage))
 FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = :id;
 
--- name: task_list(stage_id, stage_type, status, from_date, end_date)$
--- All tasks that match as one JSON list, oldest first. A filter that is null matches all; dates are inclusive.
-SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY task.seq))
-FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
-WHERE (:stage_id::uuid IS NULL OR task.stage_id = :stage_id)
-    AND (:stage_type::text IS NULL OR stage.type = :stage_type)
-    AND (:status::task_status IS NULL OR task_status(task, aborted_at(stage)) = :status)
-    AND (:from_date::timestamptz IS NULL OR task.created_at >= :from_date)
-    AND (:end_date::timestamptz IS NULL OR task.created_at <= :end_date);
-
--- name: task_list_of_stage(stage_id)$
--- The stage's tasks as one JSON list, oldest first; no row: there is no such stage.
-SELECT (
-    SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY seq))
-    FROM tasks AS task WHERE task.stage_id = stage.id
-) FROM stages AS stage WHERE id = :stage_id;
+-- name: task_list(stage_id, stage_type, status, from_date, end_date, until, after_time, after_seq, wanted)
+-- A page of the tasks that match, oldest first; see routines/list_pages.sql. A filter that is null matches all; dates are
+-- inclusive.
+SELECT body, parent, major, minor, now() AS moment FROM list_tasks(
+    :stage_id, :stage_type, :status, :from_date, least(:end_date::timestamptz, :until::timestamptz),
+    :after_time, :after_seq, :wanted
+);
 
 -- name: task_set_metadata(user_metadata, id)$
 -- The id; no row: there is no such task.

@@ -32,7 +32,7 @@ BEGIN
         SELECT candidate.id, candidate.job_id, candidate.head,
             candidate.status = 'PENDING' OR job.status = 'PENDING' AS unstarted
         FROM stages AS candidate
-        JOIN jobs AS job ON job.id = candidate.job_id
+        JOIN jobs AS job ON job.id = ANY (ARRAY[candidate.job_id])
         WHERE candidate.type = wanted_type
             AND candidate.oldest_waiting IS NOT NULL
             AND candidate.job_open

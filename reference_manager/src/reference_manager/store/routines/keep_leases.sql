@@ -12,7 +12,7 @@ BEGIN
         SELECT * FROM unnest(wanted_ids, wanted_leases, progresses) AS item (task_id, lease_id, progress)
     ), standing AS MATERIALIZED (
         SELECT task.id, stage.status = 'ABORTED' AS aborted
-        FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = ANY (wanted_ids)
+        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id]) WHERE task.id = ANY (wanted_ids)
     ), held AS MATERIALIZED (
         SELECT lease.id, lease.task_id FROM leases AS lease
         WHERE lease.id = ANY (wanted_leases) AND lease.worker_id = wanted_worker

@@ -45,7 +45,7 @@ BEGIN
         SELECT task.id, task.lease_id, task.worker_id, task_status(task, aborted_at(stage)) AS status,
             CASE WHEN task.outcome IN ('COMPLETED', 'FAILED') AND task.status IN ('COMPLETED', 'FAILED')
                 THEN task.status END AS settled
-        FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = ANY (wanted_ids)
+        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id]) WHERE task.id = ANY (wanted_ids)
     ) AS task ON task.id = wanted.id
     LEFT JOIN (
         SELECT task_id, lease_id, worker_id, target FROM attempts
@@ -64,7 +64,7 @@ BEGIN
                 WHEN outcomes[array_position(held, id)] IN ('EXPIRED', 'TIMED_OUT') THEN expires_at <= now()
                 ELSE worker_id IS NOT DISTINCT FROM workers[array_position(held, id)]
             END
-            AND NOT EXISTS (SELECT FROM stages WHERE id = lease.stage_id AND status = 'ABORTED')
+            AND (SELECT status FROM stages WHERE id = lease.stage_id) <> 'ABORTED'
         RETURNING task_id, array_position(held, id) AS place
     )
     SELECT array_agg(task_id), array_agg(place) INTO taken, places FROM over;
@@ -187,7 +187,7 @@ BEGIN
         UPDATE stages AS next SET status = 'PENDING', updated_at = now()
         FROM stages AS stage
         WHERE stage.id = ANY (ended) AND stage.status = 'COMPLETED'
-            AND next.job_id = stage.job_id AND next.position = stage.position + 1 AND next.status = 'CREATED'
+            AND next.job_id = ANY (ARRAY[stage.job_id]) AND next.position = stage.position + 1 AND next.status = 'CREATED'
         RETURNING next.type
     )
     SELECT array_agg(DISTINCT type) INTO opened FROM next;
@@ -203,15 +203,15 @@ BEGIN
         updated_at = now()
     FROM (
         SELECT job_id, count(*) FILTER (WHERE status = 'COMPLETED') AS completed, bool_or(status = 'FAILED') AS failed
-        FROM stages WHERE job_id IN (SELECT job_id FROM stages WHERE id = ANY (ended))
+        FROM stages WHERE job_id = ANY (ARRAY(SELECT job_id FROM stages WHERE id = ANY (ended)))
         GROUP BY job_id
     ) AS state
-    WHERE job.id = state.job_id;
+    WHERE job.id = ANY (ARRAY[state.job_id]);
 
     UPDATE stages SET job_open = false
     FROM jobs AS job
-    WHERE job.id = stages.job_id AND stages.job_open AND job.status = 'FAILED'
-        AND job.id IN (SELECT job_id FROM stages WHERE id = ANY (ended));
+    WHERE job.id = ANY (ARRAY(SELECT job_id FROM stages WHERE id = ANY (ended))) AND job.status = 'FAILED'
+        AND stages.job_id = ANY (ARRAY[job.id]) AND stages.job_open;
     RETURN opened;
 END
 $$;

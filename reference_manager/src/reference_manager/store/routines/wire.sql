@@ -42,6 +42,14 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN aborted IS NOT NULL AND task_unfinished(task) THEN 'ABORTED' ELSE task.status END
 $$;
 
+-- Whether a list of tasks of this type, with this status, has this task in it; null: any. The status is the one that is
+-- shown: of an aborted stage it is not the row's.
+CREATE OR REPLACE FUNCTION task_listed(task tasks, stage stages, of_type text, of_status task_status) RETURNS boolean
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT (of_type IS NULL OR stage.type = of_type)
+        AND (of_status IS NULL OR task_status(task, aborted_at(stage)) = of_status)
+$$;
+
 -- aborted: when its stage was. What only part B of the protocol knows is left out where there is none.
 CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || task.id
@@ -146,7 +154,7 @@ CREATE OR REPLACE FUNCTION claim_context(wanted_stage uuid) RETURNS text LANGUAG
         || ',"userMetadata":' || job.user_metadata
         || wire_trace(job.traceparent, job.tracestate)
         || '}}'
-    FROM stages AS stage JOIN jobs AS job ON job.id = stage.job_id
+    FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
     WHERE stage.id = wanted_stage
 $$;
 

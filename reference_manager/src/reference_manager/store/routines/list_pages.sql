@@ -1,0 +1,155 @@
+-- Lists, a page at a time. Each statement is one index walk of bounded length, whatever the filters and whatever lies
+-- around. Rows: the entities as JSON, in the order of the list; then, unless the list is at its end, one row without
+-- `body`, whose (major, minor) is the place behind which the next page begins. That last row is exact as far as the walk
+-- may reach: where it is missing nothing more matches.
+--
+-- What an index can find bounds the walk. What it cannot (a name, a status, a type) is looked at on the way: a walk gives a
+-- row for whatever it passes, with `body` null where the entity is left out, and take_page counts both.
+--
+-- The order is by columns that never change, so that nothing is skipped or listed twice while others write.
+--
+-- Plans are pinned: with the other ways switched off, a walk along the index that has the order is the only one left,
+-- whatever the statistics say. Each walk has one lower bound and at most one upper: of two lower ones PostgreSQL would
+-- begin at either, and then pass by all that lies between them.
+
+-- Takes a page from a walk: until it has the wanted number of entities, or `budget` bytes of them, or has passed `reach`
+-- rows. Its caller gives `major` no value, only the type that it has in the walk.
+CREATE OR REPLACE FUNCTION take_page(
+    walk refcursor, wanted integer, INOUT major anyelement, OUT minor bigint, OUT body text, OUT parent uuid
+) RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    reach CONSTANT integer := 20000;
+    budget CONSTANT integer := 8 * 1024 * 1024;
+    step record;
+    taken integer := 0;
+    size bigint := 0;
+BEGIN
+    FOR passed IN 0 .. reach LOOP
+        FETCH walk INTO step;
+        EXIT WHEN NOT FOUND;
+        IF passed = reach OR (step.body IS NOT NULL AND (taken = wanted OR size >= budget)) THEN
+            body := NULL;
+            parent := NULL;
+            RETURN NEXT;
+            EXIT;
+        END IF;
+        body := step.body;
+        parent := step.parent;
+        major := step.major;
+        minor := step.minor;
+        IF body IS NOT NULL THEN
+            RETURN NEXT;
+            taken := taken + 1;
+            size := size + octet_length(body);
+        END IF;
+    END LOOP;
+    CLOSE walk;
+END
+$$;
+
+-- Whether an entity with so many children, if they are wanted, has them in its body. Of one that has more `parent` is its
+-- id, and the children are for the caller to put in, a page at a time.
+CREATE OR REPLACE FUNCTION list_inlines(children bigint) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT children <= 20
+$$;
+
+-- Jobs, oldest first.
+CREATE OR REPLACE FUNCTION list_jobs(
+    of_name text, of_priority job_priority, from_date timestamptz, end_date timestamptz, with_stages boolean,
+    after_time timestamptz, after_seq bigint, wanted integer
+) RETURNS TABLE (body text, parent uuid, major timestamptz, minor bigint) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+DECLARE
+    walk refcursor;
+BEGIN
+    IF from_date > coalesce(after_time, '-infinity') THEN
+        after_time := from_date;
+        after_seq := 0;
+    END IF;
+    OPEN walk NO SCROLL FOR
+        SELECT CASE
+                WHEN (of_name IS NULL OR job.name = of_name) AND (of_priority IS NULL OR job.priority = of_priority)
+                THEN job_wire(job, with_stages AND list_inlines(job.stages_total))
+            END AS body,
+            CASE WHEN with_stages AND NOT list_inlines(job.stages_total) THEN job.id END AS parent,
+            job.created_at AS major, job.seq AS minor
+        FROM jobs AS job
+        WHERE (job.created_at, job.seq) > (coalesce(after_time, '-infinity'), coalesce(after_seq, 0))
+            AND job.created_at <= coalesce(end_date, 'infinity')
+        ORDER BY job.created_at, job.seq;
+    RETURN QUERY SELECT page.body, page.parent, page.major, page.minor
+        FROM take_page(walk, wanted, NULL::timestamptz) AS page;
+END
+$$;
+
+-- Stages, by job and position.
+CREATE OR REPLACE FUNCTION list_stages(
+    of_job uuid, of_type text, of_status stage_status, end_date timestamptz, with_tasks boolean,
+    after_job uuid, after_position bigint, wanted integer
+) RETURNS TABLE (body text, parent uuid, major uuid, minor bigint) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+DECLARE
+    walk refcursor;
+    first_id CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
+    last_id CONSTANT uuid := 'ffffffff-ffff-ffff-ffff-ffffffffffff';
+BEGIN
+    IF of_job > coalesce(after_job, first_id) THEN
+        after_job := of_job;
+        after_position := 0;
+    END IF;
+    OPEN walk NO SCROLL FOR
+        SELECT CASE
+                WHEN (of_type IS NULL OR stage.type = of_type) AND (of_status IS NULL OR stage.status = of_status)
+                    AND stage.created_at <= coalesce(end_date, 'infinity')
+                THEN stage_wire(stage, with_tasks AND list_inlines(stage_total(stage)))
+            END AS body,
+            CASE WHEN with_tasks AND NOT list_inlines(stage_total(stage)) THEN stage.id END AS parent,
+            stage.job_id AS major, stage.position::bigint AS minor
+        FROM stages AS stage
+        WHERE (stage.job_id, stage.position) > (coalesce(after_job, first_id), coalesce(after_position, 0))
+            AND stage.job_id <= coalesce(of_job, last_id)
+        ORDER BY stage.job_id, stage.position;
+    RETURN QUERY SELECT page.body, page.parent, page.major, page.minor
+        FROM take_page(walk, wanted, NULL::uuid) AS page;
+END
+$$;
+
+-- Tasks, oldest first; those of one stage in the order in which they were added. The stage is named by = ANY (array), as
+-- in claim_tasks: with a plain join a plan from the time when there were no stages walks all of them for each task.
+CREATE OR REPLACE FUNCTION list_tasks(
+    of_stage uuid, of_type text, of_status task_status, from_date timestamptz, end_date timestamptz,
+    after_time timestamptz, after_seq bigint, wanted integer
+) RETURNS TABLE (body text, parent uuid, major timestamptz, minor bigint) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+DECLARE
+    walk refcursor;
+BEGIN
+    IF of_stage IS NOT NULL THEN
+        OPEN walk NO SCROLL FOR
+            SELECT CASE
+                    WHEN task_listed(task, stage, of_type, of_status)
+                        AND task.created_at >= coalesce(from_date, '-infinity')
+                        AND task.created_at <= coalesce(end_date, 'infinity')
+                    THEN task_wire(task, aborted_at(stage))
+                END AS body,
+                NULL::uuid AS parent, task.created_at AS major, task.seq AS minor
+            FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+            WHERE task.stage_id = of_stage AND task.seq > coalesce(after_seq, 0)
+            ORDER BY task.seq;
+    ELSE
+        IF from_date > coalesce(after_time, '-infinity') THEN
+            after_time := from_date;
+            after_seq := 0;
+        END IF;
+        OPEN walk NO SCROLL FOR
+            SELECT CASE WHEN task_listed(task, stage, of_type, of_status) THEN task_wire(task, aborted_at(stage)) END AS body,
+                NULL::uuid AS parent, task.created_at AS major, task.seq AS minor
+            FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+            WHERE (task.created_at, task.seq) > (coalesce(after_time, '-infinity'), coalesce(after_seq, 0))
+                AND task.created_at <= coalesce(end_date, 'infinity')
+            ORDER BY task.created_at, task.seq;
+    END IF;
+    RETURN QUERY SELECT page.body, page.parent, page.major, page.minor
+        FROM take_page(walk, wanted, NULL::timestamptz) AS page;
+END
+$$;

@@ -1,0 +1,172 @@
+"""Lists by the page: what a page holds, where the next one is, and what is refused."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from tests.support.protocol import Client, refused
+
+NOBODY = "00000000-0000-7000-8000-000000000000"
+
+
+async def pages(http: httpx.AsyncClient, path: str, limit: int) -> AsyncIterator[list[dict[str, Any]]]:
+    """The pages of a list, one after the other, by their links."""
+    link: str | None = f"{path}{'&' if '?' in path else '?'}limit={limit}"
+    while link is not None:
+        response = await http.get(link)
+        assert response.status_code == 200, response.text
+        yield response.json()
+        link = response.links.get("next", {}).get("url")
+
+
+async def next_link(http: httpx.AsyncClient, path: str) -> str:
+    """Where the page after this one is."""
+    return (await http.get(path)).links["next"]["url"]
+
+
+async def next_cursor(http: httpx.AsyncClient, path: str) -> str:
+    """The cursor of the page after this one."""
+    return parse_qs(urlsplit(await next_link(http, path)).query)["cursor"][0]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 500])
+async def test_the_pages_of_every_list_are_the_list(client: Client, stage_type: str, limit: int) -> None:
+    """With any filter and any limit, the pages hold what the list without a limit holds, in its order, each once."""
+    jobs = [await client.job(name=stage_type, priority=priority) for priority in ("HIGH", "LOW", "HIGH")]
+    stages = [await client.stage(job, stage_type) for job in jobs for _ in range(2)]
+    tasks = [task for stage in stages for task in await client.tasks(stage, 3)]
+    await client.settle(await client.claimed(stage_type))
+    await client.claimed(stage_type)
+    job, stage, then = jobs[1], stages[2], jobs[1]["createdAt"]
+    by_job = sorted(stages, key=lambda stage: (stage["jobId"], stage["order"]))
+    wanted: dict[str, list[dict[str, Any]]] = {
+        f"/v1/jobs?job_name={stage_type}": jobs,
+        f"/v1/jobs?job_name={stage_type}&should_return_stages=true": jobs,
+        f"/v1/jobs?job_name={stage_type}&priority=HIGH": [jobs[0], jobs[2]],
+        f"/v1/jobs?job_name={stage_type}&from_date={then}": [job for job in jobs if job["createdAt"] >= then],
+        f"/v1/jobs?job_name={stage_type}&end_date={then}": [job for job in jobs if job["createdAt"] <= then],
+        f"/v1/jobs/{job['id']}/stages": stages[2:4],
+        f"/v1/jobs/{job['id']}/stages?should_return_tasks=true": stages[2:4],
+        f"/v1/stages?job_id={job['id']}": stages[2:4],
+        f"/v1/stages?job_id={job['id']}&stage_type={stage_type}": stages[2:4],
+        f"/v1/stages?stage_type={stage_type}": by_job,
+        f"/v1/stages?stage_type={stage_type}&stage_operation_status=CREATED": [s for s in by_job if s["order"] == 2],
+        f"/v1/stages/{stage['id']}/tasks": tasks[6:9],
+        f"/v1/tasks?stage_id={stage['id']}": tasks[6:9],
+        f"/v1/tasks?stage_id={stage['id']}&from_date=2999-01-01": [],
+        f"/v1/tasks?stage_id={stages[0]['id']}&status=IN_PROGRESS": tasks[1:2],
+        f"/v1/tasks?stage_type={stage_type}": tasks,
+        f"/v1/tasks?stage_type={stage_type}&status=PENDING": tasks[2:],
+        f"/v1/tasks?stage_type={stage_type}&end_date={then}": [],
+        f"/v1/tasks?stage_type={stage_type}&from_date={then}": tasks,
+    }
+    for path, entities in wanted.items():
+        whole = await client.http.get(path)
+        assert "Link" not in whole.headers
+        assert [entity["id"] for entity in whole.json()] == [entity["id"] for entity in entities], path
+        read = [page async for page in pages(client.http, path, limit)]
+        assert [entity for page in read for entity in page] == whole.json(), path
+        assert all(len(page) == limit for page in read[:-1])
+        assert read[-1] or not whole.json(), "a link leads to an empty page"
+
+
+async def test_a_link_is_the_same_request_with_a_cursor(client: Client, stage_type: str) -> None:
+    """It is a path that keeps every parameter; a limit may be changed and the stages left out on the way."""
+    name = f"{stage_type} <ä&>"
+    for _ in range(3):
+        await client.job(name=name)
+    query = {"job_name": name, "should_return_stages": "true", "limit": "1"}
+    response = await client.http.get("/v1/jobs", params=query)
+    assert response.headers["Link"].startswith("</v1/jobs?job_name=")
+    link = urlsplit(response.links["next"]["url"])
+    cursor = parse_qs(link.query).pop("cursor")
+    assert parse_qs(link.query) == {key: [value] for key, value in query.items()} | {"cursor": cursor}
+
+    rest = await client.http.get("/v1/jobs", params={"job_name": name, "limit": "2", "cursor": cursor[0]})
+    assert len(rest.json()) == 2
+    assert "Link" not in rest.headers
+
+
+async def test_a_cursor_without_a_limit_is_all_the_rest(client: Client, stage_type: str) -> None:
+    """The limit says how much, the cursor says where: each for itself."""
+    stage = await client.stage(await client.job(), stage_type)
+    tasks = await client.tasks(stage, 5)
+    path = f"/v1/stages/{stage['id']}/tasks"
+    rest = await client.http.get(path, params={"cursor": await next_cursor(client.http, f"{path}?limit=2")})
+    assert [task["id"] for task in rest.json()] == [task["id"] for task in tasks[2:]]
+    assert "Link" not in rest.headers
+
+
+async def test_what_stays_is_listed_once_while_others_come_and_go(client: Client, stage_type: str) -> None:
+    """Between two pages tasks are added, settled and deleted, before the cursor and behind it."""
+    kept = [await client.stage(await client.job(priority="HIGH"), stage_type) for _ in range(2)]
+    doomed = [await client.job() for _ in range(6)]
+    staying: list[str] = []
+    for job in doomed:
+        await client.tasks(await client.stage(job, stage_type), 3)
+        staying += [task["id"] for stage in kept for task in await client.tasks(stage, 2)]
+
+    seen: list[str] = []
+    async for page in pages(client.http, f"/v1/tasks?stage_type={stage_type}", 4):
+        seen += [task["id"] for task in page]
+        await client.tasks(kept[len(seen) % 2], 1)
+        await client.settle(await client.claimed(stage_type))
+        if doomed:
+            gone = doomed.pop(len(seen) % len(doomed))
+            await client.move(gone, "ABORTED")
+            assert (await client.http.delete(f"/v1/jobs/{gone['id']}")).status_code == 200
+    assert len(seen) == len(set(seen))
+    assert [task for task in seen if task in staying] == staying
+
+
+async def test_large_entities_make_short_pages(client: Client, stage_type: str) -> None:
+    """A page ends after 8 MiB, and its link tells that there is more; the list without a limit is all of them."""
+    stage = await client.stage(await client.job(), stage_type)
+    text = "x" * 1_000_000
+    ids = [(await client.tasks(stage, 1, data={"text": text}))[0]["id"] for _ in range(12)]
+    path = f"/v1/stages/{stage['id']}/tasks"
+    read = [[task["id"] for task in page] async for page in pages(client.http, path, 500)]
+    assert [len(page) for page in read] == [9, 3]
+    assert [task for page in read for task in page] == ids
+    assert [task["id"] for task in (await client.http.get(path)).json()] == ids
+
+
+LISTS = ["/v1/jobs", f"/v1/jobs/{NOBODY}/stages", "/v1/stages", f"/v1/stages/{NOBODY}/tasks", "/v1/tasks"]
+
+
+@pytest.mark.parametrize("limit", ["0", "501", "-1", "ten", "5.0", "1_0", " 5", "", "9" * 30])
+async def test_a_bad_limit_is_refused(client: Client, limit: str) -> None:
+    """A limit is a number from 1 to 500; the refusal names it."""
+    for path in LISTS:
+        response = await client.http.get(path, params={"limit": limit})
+        refused(response, 400, "VALIDATION_ERROR")
+        assert response.json()["message"].startswith("query.limit: ")
+
+
+async def test_a_cursor_of_another_list_is_refused(client: Client, stage_type: str) -> None:
+    """A cursor belongs to a path and its filters; made up, cut short or changed it belongs to none."""
+    for _ in range(2):
+        stage = await client.stage(await client.job(name=stage_type), stage_type)
+        await client.tasks(stage, 2)
+    of_tasks = await next_cursor(client.http, f"/v1/tasks?stage_type={stage_type}&limit=1")
+    of_jobs = await next_cursor(client.http, f"/v1/jobs?job_name={stage_type}&limit=1")
+    of_stages = await next_cursor(client.http, f"/v1/stages?stage_type={stage_type}&limit=1")
+    changed = of_tasks[:-1] + ("A" if of_tasks[-1] != "A" else "B")
+    cursors = ["", "x", "\x00", "é", "=" * 32, "A" * 32, "A" * 43, of_tasks[:-1], f"{of_tasks}=", f" {of_tasks}"]
+
+    for cursor in [*cursors, changed, of_jobs, of_stages]:
+        response = await client.http.get(f"/v1/tasks?stage_type={stage_type}", params={"cursor": cursor, "limit": 1})
+        refused(response, 400, "VALIDATION_ERROR")
+        assert response.json()["message"].startswith("query.cursor: ")
+    for path in (f"/v1/tasks?stage_type={stage_type}&status=PENDING", "/v1/tasks", "/v1/stages", "/v1/jobs"):
+        refused(await client.http.get(path, params={"cursor": of_tasks}), 400, "VALIDATION_ERROR")
+
+
+async def test_a_list_of_something_that_is_not_there_is_refused(client: Client) -> None:
+    """The stages of no job and the tasks of no stage are 404, with and without a limit."""
+    for query in ("", "?limit=1"):
+        refused(await client.http.get(f"/v1/jobs/{NOBODY}/stages{query}"), 404, "JOB_NOT_FOUND")
+        refused(await client.http.get(f"/v1/stages/{NOBODY}/tasks{query}"), 404, "STAGE_NOT_FOUND")
