@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools.docs import manager_settings, metrics, openapi, state_machines
+from tools.docs import endpoints, manager_settings, metrics, openapi, state_machines
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -11,6 +11,7 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     REFERENCE / "state-machines.md": state_machines.page,
     REFERENCE / "manager-settings.md": manager_settings.page,
     REFERENCE / "metrics.md": metrics.page,
+    REFERENCE / "part-b.md": endpoints.page,
     REFERENCE / "openapi.json": openapi.page,
 }
 """What each file holds when it is up to date."""

@@ -143,8 +143,7 @@ async def test_plans_of_small_tables_serve_when_they_are_large(database: Databas
     """Plans that were made while there were few jobs touch no more rows when twenty thousand have gone by."""
     async with database.connection() as connection:
         await connection.execute("ANALYZE")
-        for _ in range(8):
-            alone = await whole_life(connection, database)
+        alone = [await whole_life(connection, database) for _ in range(8)][-1]
         await connection.execute("""
             WITH job AS (
                 INSERT INTO jobs

@@ -1,0 +1,121 @@
+"""docs/reference/part-b.md: every endpoint that goes beyond part A of the protocol, from the OpenAPI document."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tools.docs import openapi
+from tools.docs.markdown import document, table
+
+_INTRODUCTION = """\
+What this manager can do beyond [part A](protocol.md), as its OpenAPI document says it. A client uses it once
+`GET /v1/capabilities` lists the feature. Nothing here changes an answer of part A.
+
+Every request may also be answered with the refusals that part A has: 400 `VALIDATION_ERROR`, 413, 415, 500, 503."""
+
+_TAGS = {"work", "history"}
+_OTHERS = {"/v1/capabilities"}
+_HEAD = ("field", "type", "default", "meaning")
+
+Schema = Mapping[str, Any]
+
+
+def page() -> str:
+    """The whole page."""
+    whole = json.loads(openapi.page())
+    schemas: Mapping[str, Schema] = whole["components"]["schemas"]
+    parts: list[str] = []
+    shown: dict[str, None] = {}
+    for path, methods in whole["paths"].items():
+        for method, operation in methods.items():
+            if _TAGS & set(operation["tags"]) or path in _OTHERS:
+                parts.append(f"## {method.upper()} {path}\n\n{operation['description']}")
+                for name, role in _roles(operation):
+                    parts.append(f"{role}: {_linked(name)}.")
+                    shown[name] = None
+    for name in _with_inner(shown, schemas):
+        parts.append(f"## {name}\n\n{schemas[name].get('description', '')}")
+        parts.append(table(_HEAD, _rows(schemas[name], schemas)))
+    return document("Part B of the protocol", _INTRODUCTION, *parts)
+
+
+def _roles(operation: Schema) -> Iterator[tuple[str, str]]:
+    """The schemas of an operation, and what they are to it."""
+    if body := operation.get("requestBody"):
+        for name in _references(body):
+            yield name, "Body"
+    for status, answer in operation["responses"].items():
+        if status.startswith("2"):
+            many = _schema(answer).get("type") == "array"
+            for name in _references(answer):
+                yield name, f"Answer {status}{', a list' if many else ''}"
+
+
+def _schema(answer: Schema) -> Schema:
+    return answer.get("content", {}).get("application/json", {}).get("schema", {})
+
+
+def _references(node: object) -> Iterator[str]:
+    """The schemas that are referred to anywhere in a piece of the document, in their order."""
+    if isinstance(node, Mapping):
+        if isinstance(reference := node.get("$ref"), str):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            yield reference.rpartition("/")[2]
+        for value in node.values():  # pyright: ignore[reportUnknownVariableType]
+            yield from _references(value)  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(node, list):
+        for value in node:  # pyright: ignore[reportUnknownVariableType]
+            yield from _references(value)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _with_inner(names: Mapping[str, None], schemas: Mapping[str, Schema]) -> list[str]:
+    """These schemas and those inside them that have fields."""
+    found: dict[str, None] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop(0)
+        if name not in found and "properties" in schemas.get(name, {}):
+            found[name] = None
+            waiting += _references(schemas[name])
+            waiting += re.findall(r'"title": "(\w+)"', json.dumps(schemas[name]["properties"]))
+    return list(found)
+
+
+def _rows(schema: Schema, schemas: Mapping[str, Schema]) -> Iterator[tuple[str, str, str, str]]:
+    required: list[str] = schema.get("required", [])
+    for name, field in schema["properties"].items():
+        default = "" if name in required else f"`{json.dumps(field['default'])}`" if "default" in field else "none"
+        yield f"`{name}`", _type(field, schemas), default, field.get("description", "")
+
+
+def _type(field: Schema, schemas: Mapping[str, Schema]) -> str:
+    """A field's type in words: ``string of 1 to 200 characters``."""
+    if "anyOf" in field:
+        return " or ".join(_type(choice, schemas) for choice in field["anyOf"])
+    name: str = field.get("$ref", "").rpartition("/")[2] or field.get("title", "")
+    if name in schemas:
+        return _linked(name) if "properties" in schemas[name] else _type({**schemas[name], "title": ""}, schemas)
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    kind: str = field.get("format", field.get("type", "anything"))
+    if kind == "array":
+        return f"list of {_between(field, 'minItems', 'maxItems')}{_type(field.get('items', {}), schemas)}"
+    if kind == "string" and "maxLength" in field:
+        return f"string of {_between(field, 'minLength', 'maxLength')}characters"
+    return f"{kind} {_between(field, 'minimum', 'maximum')}".rstrip()
+
+
+def _between(field: Schema, least: str, most: str) -> str:
+    match field.get(least), field.get(most):
+        case None, None:
+            return ""
+        case low, None:
+            return f"from {low:g} "
+        case None, high:
+            return f"up to {high:g} "
+        case low, high:
+            return f"{low:g} to {high:g} "
+
+
+def _linked(name: str) -> str:
+    return f"[{name}](#{name.lower()})"
