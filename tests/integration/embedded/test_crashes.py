@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import psutil
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
+from reference_manager.embedded import cluster as cluster_module
 
 
 class Owner(Protocol):
@@ -92,6 +94,20 @@ def test_a_start_that_was_killed_is_begun_anew(start_owner: StartOwner, data_dir
     with EmbeddedPostgres(data_dir) as server:
         assert server.url
     assert not list(data_dir.glob("postgres.new-*"))
+
+
+def test_what_a_killed_initdb_writes_late_is_removed_too(tmp_path: Path) -> None:
+    """The folder of an interrupted try goes after the last program that writes in it has ended."""
+    staging = tmp_path / "postgres.new-1"
+    staging.mkdir()
+    writes_late = ["/bin/sh", "-c", 'read go; mkdir -p "$0/base"', str(staging)]
+    with cluster_module._locked(staging) as lock:  # pyright: ignore[reportPrivateUsage] - as a manager does
+        initdb = subprocess.Popen(writes_late, stdin=subprocess.PIPE, pass_fds=[lock])  # noqa: S603 - a shell's line
+    starting = threading.Thread(target=cluster_module._discard, args=[staging])  # pyright: ignore[reportPrivateUsage]
+    starting.start()
+    initdb.communicate(b"go\n")
+    starting.join()
+    assert not staging.exists()
 
 
 @pytest.fixture

@@ -1,9 +1,13 @@
 """The cluster on disk: created in one step that happens wholly or not at all, and checked before each start."""
 
+import fcntl
 import os
 import secrets
 import shutil
 import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from reference_manager.embedded.account import Account
@@ -46,22 +50,23 @@ def read_password(folder: DataFolder) -> str:
 
 
 def _create(folder: DataFolder, binaries: Path, account: Account | None, *, durable: bool) -> None:
-    # A folder of its own for each try: an initdb that is still dying from the last one cannot spoil it.
     staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=folder.root))
     try:
         _write_password(folder.password_file, account)
         if account:
             account.give(staging)
-        _initdb(staging, folder.password_file, binaries, account, durable=durable)
-        _create_database(staging, binaries, account, durable=durable)
+        with _locked(staging) as lock:
+            run = partial(run_program, account=account, inherits=[lock])
+            _initdb(run, staging, folder.password_file, binaries, durable=durable)
+            _create_database(run, staging, binaries, durable=durable)
         staging.rename(folder.pgdata)
     except BaseException:
-        shutil.rmtree(staging, ignore_errors=True)
+        _discard(staging)
         raise
     _sync_folder(folder.root)
 
 
-def _initdb(target: Path, password_file: Path, binaries: Path, account: Account | None, *, durable: bool) -> None:
+def _initdb(run: Callable[..., None], target: Path, password_file: Path, binaries: Path, *, durable: bool) -> None:
     command = [
         str(binaries / "initdb"),
         f"--pgdata={target}",
@@ -73,14 +78,14 @@ def _initdb(target: Path, password_file: Path, binaries: Path, account: Account 
         "--data-checksums",
         "--no-instructions",
     ]
-    run_program(command if durable else [*command, "--no-sync"], account)
+    run(command if durable else [*command, "--no-sync"])
 
 
-def _create_database(pgdata: Path, binaries: Path, account: Account | None, *, durable: bool) -> None:
+def _create_database(run: Callable[..., None], pgdata: Path, binaries: Path, *, durable: bool) -> None:
     # PostgreSQL's single-user mode needs neither a port nor a driver, and the cluster is complete before it is renamed.
     fsync = "on" if durable else "off"
     command = [str(binaries / "postgres"), "--single", "-D", str(pgdata), "-c", f"fsync={fsync}", "postgres"]
-    run_program(command, account, stdin=f"CREATE DATABASE {DATABASE}\n")
+    run(command, stdin=f"CREATE DATABASE {DATABASE}\n")
 
 
 def _write_password(path: Path, account: Account | None) -> None:
@@ -111,7 +116,25 @@ def _check_version(pgdata: Path, binaries: Path) -> None:
 
 def _remove_interrupted(folder: DataFolder) -> None:
     for staging in folder.root.glob(f"{_STAGING_PREFIX}*"):
+        _discard(staging)
+
+
+def _discard(staging: Path) -> None:
+    """Remove a try's folder, after the end of all that write there: initdb and its child outlive a killed manager."""
+    with suppress(OSError), _locked(staging):
         shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _locked(staging: Path) -> Generator[int]:
+    """Hold a folder's lock; programs that inherit this file descriptor hold it as well, until they end."""
+    descriptor = os.open(staging, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some network file systems lock no folders; there it is left to luck
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _sync_folder(folder: Path) -> None:

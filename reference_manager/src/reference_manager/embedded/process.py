@@ -33,13 +33,15 @@ def end_with_parent(by: signal.Signals) -> Callable[[], None] | None:
     return ask_for_signal
 
 
-def run_program(command: Sequence[str], account: Account | None, *, stdin: str = "") -> None:
-    """Run a program to its end.
+def run_program(
+    command: Sequence[str], account: Account | None, *, stdin: str = "", inherits: Sequence[int] = ()
+) -> None:
+    """Run a program to its end; it and its children inherit these file descriptors.
 
     Raises:
         EmbeddedPostgresError: It failed; the message ends with what it said.
     """
-    process = _popen(command, account, stdin=subprocess.PIPE, output=subprocess.PIPE)
+    process = _popen(command, account, stdin=subprocess.PIPE, output=subprocess.PIPE, inherits=inherits)
     try:
         said, _ = process.communicate(stdin)
     except BaseException:
@@ -56,7 +58,7 @@ def start_server(command: Sequence[str], account: Account | None, log: TextIO) -
 
 
 def _popen(
-    command: Sequence[str], account: Account | None, *, stdin: int, output: int | TextIO
+    command: Sequence[str], account: Account | None, *, stdin: int, output: int | TextIO, inherits: Sequence[int] = ()
 ) -> subprocess.Popen[str]:
     try:
         return subprocess.Popen(  # noqa: S603 - our own binaries
@@ -71,6 +73,7 @@ def _popen(
             group=account.gid if account else None,
             extra_groups=[] if account else None,
             start_new_session=True,
+            pass_fds=inherits,
             # SIGINT is PostgreSQL's fast shutdown: it ends the connections and writes everything down.
             preexec_fn=end_with_parent(signal.SIGINT),  # noqa: PLW1509 - at process start no other thread holds a lock
         )

@@ -56,7 +56,8 @@ class EmbeddedPostgres:
     Args:
         data_dir: Folder of the cluster, its password (mode 0600) and its log `postgres.log`; made when missing.
         durable: False switches off what makes data survive a power cut. For test databases only.
-        settings: PostgreSQL settings by name that replace ours, such as {"max_connections": "200"}.
+        settings: PostgreSQL settings by name that replace ours, such as {"max_connections": "200"}; with {"port": …} it
+            is the same after each start.
         binaries: Folder of `postgres` and `initdb`; default: what `find_binaries` finds.
     """
 
@@ -139,7 +140,7 @@ class EmbeddedPostgres:
 
         deadline = time.monotonic() + _START_LIMIT.total_seconds()
         while self._url is None:
-            port = _free_port()
+            port = int(self._settings.get("port") or _free_port())
             with folder.new_log() as log:
                 self._process = start_server(self._command(binaries, port), account, log)
             if self._becomes_ready(self._process, deadline):

@@ -25,6 +25,7 @@ DECLARE
     taken integer := 0;
     found_here integer;
     holding boolean := false;
+    moment timestamptz;
     with_leases boolean := cardinality(array_remove(workers, NULL)) > 0;
     short uuid[] := '{}';
 BEGIN
@@ -72,10 +73,12 @@ BEGIN
         )
         SELECT array_agg(task_id ORDER BY seq) INTO picked FROM picked;
 
+        -- Not now(), when the claim began: it may have waited for a lock for longer than a lease lasts.
+        moment := clock_timestamp();
         RETURN QUERY
         WITH claimed AS (
             UPDATE tasks AS task SET
-                status = 'IN_PROGRESS', start_time = now(), updated_at = now(), outcome = NULL, progress = NULL,
+                status = 'IN_PROGRESS', start_time = moment, updated_at = moment, outcome = NULL, progress = NULL,
                 lease_id = nextval('lease_ids'),
                 worker_id = workers[width_bucket(taken + array_position(picked, task.id), starts)]
             WHERE task.id = ANY (picked) AND task.status IN ('PENDING', 'RETRIED')
@@ -84,7 +87,7 @@ BEGIN
                 CASE WHEN task.worker_id IS NULL THEN task_wire(task, NULL) ELSE
                     left(task_wire(task, NULL), -1)
                     || ',"leaseId":' || task.lease_id
-                    || ',"leaseExpiresAt":' || wire_time(now() + least(
+                    || ',"leaseExpiresAt":' || wire_time(moment + least(
                         lengths[width_bucket(taken + array_position(picked, task.id), starts)], task.timeout
                     ))
                     || context
@@ -92,7 +95,7 @@ BEGIN
         ), leased AS (
             INSERT INTO leases (id, task_id, stage_id, worker_id, length, expires_at, deadline)
             SELECT lease_id, id, stage.id, worker_id, lengths[claimed.claimant],
-                now() + least(lengths[claimed.claimant], timeout), now() + timeout
+                moment + least(lengths[claimed.claimant], timeout), moment + timeout
             FROM claimed
         ), delta AS (
             INSERT INTO stage_deltas (stage_id, pending, retried, in_progress)

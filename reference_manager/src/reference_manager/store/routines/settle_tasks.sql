@@ -52,18 +52,18 @@ BEGIN
         WHERE lease_id = ANY (wanted_leases) AND outcome NOT IN ('EXPIRED', 'TIMED_OUT')
     ) AS past ON past.lease_id = wanted.lease_id AND past.task_id = wanted.id AND past.worker_id = wanted.worker_id;
 
-    SELECT array_agg(coalesce(wanted.lease_id, task.lease_id) ORDER BY wanted.place) INTO held
-    FROM unnest(wanted_ids, wanted_leases) WITH ORDINALITY AS wanted (id, lease_id, place)
-    LEFT JOIN (SELECT id, lease_id FROM tasks WHERE id = ANY (wanted_ids)) AS task ON task.id = wanted.id;
+    -- Null for whoever does not hold the task, so that he is not in the way of who does.
+    SELECT array_agg(task.lease_id ORDER BY wanted.place) INTO held
+    FROM unnest(wanted_ids, wanted_leases, workers, outcomes) WITH ORDINALITY
+        AS wanted (id, lease_id, worker_id, outcome, place)
+    LEFT JOIN (SELECT id, lease_id, worker_id FROM tasks WHERE id = ANY (wanted_ids)) AS task
+        ON task.id = wanted.id AND task.lease_id = coalesce(wanted.lease_id, task.lease_id)
+            AND (wanted.outcome IN ('EXPIRED', 'TIMED_OUT') OR task.worker_id IS NOT DISTINCT FROM wanted.worker_id);
 
     WITH over AS (
         DELETE FROM leases AS lease
         WHERE id = ANY (held)
-            AND task_id = wanted_ids[array_position(held, id)]
-            AND CASE
-                WHEN outcomes[array_position(held, id)] IN ('EXPIRED', 'TIMED_OUT') THEN expires_at <= now()
-                ELSE worker_id IS NOT DISTINCT FROM workers[array_position(held, id)]
-            END
+            AND (outcomes[array_position(held, id)] NOT IN ('EXPIRED', 'TIMED_OUT') OR expires_at <= now())
             AND (SELECT status FROM stages WHERE id = lease.stage_id) <> 'ABORTED'
         RETURNING task_id, array_position(held, id) AS place
     )
@@ -172,6 +172,12 @@ BEGIN
     FOR number IN 1 .. coalesce(cardinality(taken), 0) LOOP
         targets[places[number]] := settled_to[number];
         bodies[places[number]] := wires[number];
+    END LOOP;
+    -- What stands here twice, since a worker did not wait for his answer, is answered twice.
+    FOR number IN 1 .. coalesce(cardinality(held), 0) LOOP
+        IF targets[number] IS NULL AND wanted_leases[number] = held[number] THEN
+            targets[number] := targets[array_position(held, held[number])];
+        END IF;
     END LOOP;
     RETURN QUERY SELECT *, opened FROM unnest(sources, targets, bodies);
 END
