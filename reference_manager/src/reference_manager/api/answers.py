@@ -1,4 +1,4 @@
-"""The answers that routes have in common, and how the OpenAPI document names them."""
+"""The answers that routes have in common, and how the OpenAPI document describes them."""
 
 from typing import Any
 
@@ -7,12 +7,30 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from reference_manager.api.bodies import TRACEPARENT
-from reference_manager.api.entities import Problem
+from reference_manager.api.entities import Done
+from reference_manager.api.refusals import ANYWHERE, Refusal
 from reference_manager.domain.requests import NO_TRACE, Trace
 
+JOB_DELETED = "JOB_DELETED_SUCCESSFULLY"
 JOB_MODIFIED = "JOB_MODIFIED_SUCCESSFULLY"
 STAGE_MODIFIED = "STAGE_MODIFIED_SUCCESSFULLY"
 TASK_MODIFIED = "TASK_MODIFIED_SUCCESSFULLY"
+
+_HEADERS: dict[int, dict[str, Any]] = {
+    503: {"Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer"}}},
+}
+
+
+TRACED: dict[str, Any] = {
+    "parameters": [
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description}
+        for name, description in (
+            ("traceparent", "The trace that what is created belongs to, by W3C; a malformed one is ignored."),
+            ("tracestate", "Goes with traceparent."),
+        )
+    ]
+}
+"""The ``openapi_extra`` of a route that uses ``trace_of``, which costs less than parameters of the framework's."""
 
 
 def found(body: str, status: int = 200) -> Response:
@@ -25,10 +43,36 @@ def done(code: str) -> Response:
     return Response(to_json({"code": code}), media_type="application/json")
 
 
-def documented(answers: dict[int, Any], *problems: int) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of a route: models by status, and the statuses that are refusals."""
-    refusals: dict[int, Any] = dict.fromkeys((*problems, 400, 500, 503), Problem)
-    return {status: {"model": model} for status, model in {**refusals, **answers}.items()}
+def documented(answers: dict[int, Any], *refusals: Refusal) -> dict[int | str, dict[str, Any]]:
+    """The ``responses`` of a route.
+
+    Args:
+        answers: What success is, by status: a model, the code of a success without an entity, or a response object as
+            OpenAPI has it.
+        refusals: Those that other routes need not have. ``OF_BODIES`` is for every route that takes a body.
+    """
+    responses: dict[int | str, dict[str, Any]] = {status: _success(answer) for status, answer in answers.items()}
+    for refusal in (*refusals, *ANYWHERE):
+        response = responses.setdefault(refusal.status, _json({"$ref": "#/components/schemas/Problem"}))
+        if headers := _HEADERS.get(refusal.status):
+            response["headers"] = headers
+        value = {"message": refusal.message, "code": refusal.code}
+        response["content"]["application/json"]["examples"][refusal.code] = {"value": value}
+    return responses
+
+
+def _success(answer: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
+    match answer:
+        case str():
+            return {"model": Done, "content": {"application/json": {"examples": {answer: {"value": {"code": answer}}}}}}
+        case dict():
+            return answer  # pyright: ignore[reportUnknownVariableType]
+        case _:
+            return {"model": answer}
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": schema, "examples": {}}}}
 
 
 def trace_of(request: Request) -> Trace:

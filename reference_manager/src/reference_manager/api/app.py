@@ -1,13 +1,13 @@
 """The manager as an ASGI application."""
 
 from importlib.metadata import version
-from typing import Any
+from operator import attrgetter
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.types import ASGIApp
 
+from reference_manager.api.document import DESCRIPTION, document
 from reference_manager.api.errors import answer_errors
 from reference_manager.api.history import history_router
 from reference_manager.api.jobs import jobs_router
@@ -17,8 +17,6 @@ from reference_manager.api.stages import stages_router
 from reference_manager.api.tasks import tasks_router
 from reference_manager.api.work import work_router
 from reference_manager.engine.engine import Engine
-
-DESCRIPTION = "Jobs, their stages and their tasks: create them, claim tasks, report how they went."
 
 
 def create_app(engine: Engine, *, body_limit: int) -> ASGIApp:
@@ -33,6 +31,8 @@ def create_app(engine: Engine, *, body_limit: int) -> ASGIApp:
         description=DESCRIPTION,
         version=version("jobnik-reference-manager"),
         redoc_url=None,
+        redirect_slashes=False,  # a path with one slash too many is another path
+        generate_unique_id_function=attrgetter("name"),
     )
     app.state.body_limit = body_limit
     routers = (
@@ -46,18 +46,5 @@ def create_app(engine: Engine, *, body_limit: int) -> ASGIApp:
     for router in routers:
         app.include_router(router)
     answer_errors(app)
-    app.openapi = lambda: _document(app)
-    return Methods(app, [route for router in routers for route in router.routes])
-
-
-def _document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, without the 422 that the framework puts everywhere: bad input is 400 here."""
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
-        for path in document["paths"].values():
-            for operation in path.values():
-                operation["responses"].pop("422", None)
-        for name in ("HTTPValidationError", "ValidationError"):
-            document["components"]["schemas"].pop(name, None)
-        app.openapi_schema = document
-    return app.openapi_schema
+    app.openapi = lambda: document(app)
+    return Methods(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])

@@ -4,8 +4,8 @@ import math
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self, TypeAlias
+from uuid import UUID
 
-from fastapi import Query
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,13 +27,18 @@ TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 LARGEST_INTEGER = 2**31 - 1
 YEAR = 365 * 86_400
 """Seconds."""
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def storable(text: str) -> str:
-    """Text that PostgreSQL can keep."""
-    if "\x00" in text:
-        raise ValueError("must not contain the character NUL")
-    return text
+def _whole(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _canonical(value: Any) -> Any:  # noqa: ANN401 - what the path or the query held
+    """Ids have one spelling: not without hyphens, not in braces, which Python would take as well."""
+    if not _UUID.fullmatch(str(value)):
+        raise ValueError("must be a UUID such as 019a2f5e-7c1b-7d3a-9e4f-5b6c7d8e9f00")
+    return value
 
 
 def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
@@ -69,14 +74,21 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("is outside the years 1 to 9999") from error
 
 
+Id: TypeAlias = Annotated[UUID, BeforeValidator(_canonical)]
+Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
+"""What PostgreSQL keeps as text: everything but NUL. Payloads, which are JSON, may have that too."""
+Name: TypeAlias = Annotated[Text, StringConstraints(min_length=2, max_length=50)]
+StageTypeName: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=50)]
+WHOLE = BeforeValidator(_whole)
+"""The last annotation of a strict integer: 3.0 is one in JSON, and some clients have no other numbers."""
 Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
 Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
-WantedName: TypeAlias = Annotated[str, AfterValidator(storable), Query()]
-StageTypeName: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=50), AfterValidator(storable)]
 Traceparent: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")]
-Tracestate: TypeAlias = Annotated[str, StringConstraints(max_length=512), AfterValidator(storable)]
+Tracestate: TypeAlias = Annotated[Text, StringConstraints(max_length=512)]
 Instant: TypeAlias = Annotated[datetime, BeforeValidator(_iso_text), AfterValidator(_in_utc)]
-Moment: TypeAlias = Annotated[Instant, Query()]
+Moment: TypeAlias = Annotated[
+    Instant, Field(description="A date alone is its first moment; without an offset it is UTC.")
+]
 Seconds: TypeAlias = Annotated[float, Strict()]
 
 
@@ -102,7 +114,9 @@ class Traced(Body):
 class JobBody(Traced):
     """A job to create."""
 
-    name: Annotated[str, StringConstraints(min_length=2, max_length=50), AfterValidator(storable)]
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "holiday pictures", "data": {"album": "2026"}}]})
+
+    name: Name
     data: Payload
     priority: Priority = Priority.MEDIUM
     user_metadata: Payload = {}
@@ -114,6 +128,8 @@ class JobBody(Traced):
 
 class StageBody(Traced):
     """A stage to add to a job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "thumbnail", "data": {"width": 320}}]})
 
     type: StageTypeName
     data: Payload
@@ -128,9 +144,19 @@ class StageBody(Traced):
 class TaskBody(Traced):
     """A task to add to a stage."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"data": {"file": "beach.jpg"}}, {"data": {"file": "town.jpg"}}],
+            "not": {
+                "properties": {"availableAt": {"type": "string"}, "delaySeconds": {"type": "number"}},
+                "required": ["availableAt", "delaySeconds"],
+            },
+        }
+    )
+
     data: Payload
     user_metadata: Payload = {}
-    max_attempts: Annotated[StrictInt, Field(ge=1, le=LARGEST_INTEGER)] = 3
+    max_attempts: Annotated[StrictInt, Field(ge=1, le=LARGEST_INTEGER), WHOLE] = 3
     timeout_seconds: Annotated[
         Seconds | None, Field(ge=0.1, le=YEAR, description="How long one attempt may take; null: no limit.")
     ] = None

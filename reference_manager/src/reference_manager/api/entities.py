@@ -1,15 +1,22 @@
 """What clients get, for the OpenAPI document. PostgreSQL writes the answers themselves (store/routines/wire.sql)."""
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from reference_manager.api.bodies import Name, StageTypeName, Traceparent
 from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
 
-Percentage = Annotated[int, Field(ge=0, le=100)]
+Count: TypeAlias = Annotated[int, Field(ge=0)]
+Percentage: TypeAlias = Annotated[int, Field(ge=0, le=100)]
+
+
+def _left_out(schema: dict[str, Any]) -> None:
+    """What is not there has no value; the default is Python's alone."""
+    schema.pop("default")
 
 
 class Entity(BaseModel):
@@ -24,8 +31,8 @@ class Entity(BaseModel):
     updated_at: Annotated[datetime, Field(description="UTC, with milliseconds.")]
     creation_time: Annotated[datetime, Field(description="createdAt as older clients spell it.")]
     update_time: Annotated[datetime, Field(description="updatedAt as older clients spell it.")]
-    traceparent: str
-    tracestate: Annotated[str, Field(description="Left out when there is none.")] = ""
+    traceparent: Traceparent
+    tracestate: Annotated[str, Field(description="Left out when there is none.", json_schema_extra=_left_out)] = ""
 
 
 class Task(Entity):
@@ -33,7 +40,7 @@ class Task(Entity):
 
     stage_id: UUID
     status: TaskStatus
-    attempts: Annotated[int, Field(ge=0, description="Failed attempts so far.")]
+    attempts: Annotated[Count, Field(description="Failed attempts so far.")]
     max_attempts: Annotated[int, Field(ge=1)]
     start_time: datetime | None
     end_time: datetime | None
@@ -48,38 +55,38 @@ class Summary(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel)
 
-    created: int
-    pending: int
-    in_progress: int
-    completed: int
-    failed: int
-    retried: int
-    aborted: int
-    total: Annotated[int, Field(description="The sum of the others.")]
+    created: Count
+    pending: Count
+    in_progress: Count
+    completed: Count
+    failed: Count
+    retried: Count
+    aborted: Count
+    total: Annotated[Count, Field(description="The sum of the others.")]
 
 
 class Stage(Entity):
     """A phase of a job."""
 
     job_id: UUID
-    type: str
+    type: StageTypeName
     order: Annotated[int, Field(ge=1)]
     status: StageStatus
     summary: Summary
     percentage: Percentage
     start_time: datetime | None
     end_time: datetime | None
-    tasks: Annotated[list[Task], Field(description="Only where asked for.")] = []
+    tasks: Annotated[list[Task], Field(description="Only where asked for.", json_schema_extra=_left_out)] = []
 
 
 class Job(Entity):
     """A business process."""
 
-    name: str
+    name: Name
     status: JobStatus
     priority: Priority
     percentage: Percentage
-    stages: Annotated[list[Stage], Field(description="Only where asked for.")] = []
+    stages: Annotated[list[Stage], Field(description="Only where asked for.", json_schema_extra=_left_out)] = []
 
 
 class Done(BaseModel):

@@ -1,24 +1,32 @@
 """What clients ask of jobs."""
 
-from uuid import UUID
-
 from fastapi import APIRouter, Request, Response
 
-from reference_manager.api.answers import JOB_MODIFIED, documented, done, found, trace_of
-from reference_manager.api.bodies import JobBody, JobStatusBody, Metadata, Moment, PriorityBody, WantedName
-from reference_manager.api.entities import Done, Job
+from reference_manager.api.answers import JOB_DELETED, JOB_MODIFIED, TRACED, documented, done, found, trace_of
+from reference_manager.api.bodies import Id, JobBody, JobStatusBody, Metadata, Moment, PriorityBody, Text
+from reference_manager.api.entities import Job
 from reference_manager.api.lists import PartOfList, answer_entity, answer_list, listed
+from reference_manager.api.refusals import (
+    ILLEGAL_JOB_STATUS_TRANSITION,
+    JOB_NOT_FOUND,
+    JOB_NOT_IN_FINITE_STATE,
+    OF_BODIES,
+)
 from reference_manager.api.strict import StrictRoute
 from reference_manager.domain.requests import JobFilter
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.jobs import Jobs
+
+SAME_PRIORITY = {
+    "headers": {"Reason": {"description": "Why nothing was done.", "required": True, "schema": {"type": "string"}}}
+}
 
 
 def jobs_router(jobs: Jobs) -> APIRouter:
     """The routes of jobs."""
     router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
 
-    @router.post("/jobs", status_code=201, responses=documented({201: Job}, 413, 415))
+    @router.post("/jobs", status_code=201, responses=documented({201: Job}, *OF_BODIES), openapi_extra=TRACED)
     async def create_job(body: JobBody, request: Request) -> Response:
         """Create a job. It is PENDING at once and waits for its first stage."""
         return found(await jobs.create(body.request(trace_of(request))), 201)
@@ -26,7 +34,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     @router.get("/jobs", responses=listed(Job))
     async def list_jobs(  # noqa: PLR0913 - the filters are the protocol's
         part: PartOfList,
-        job_name: WantedName | None = None,
+        job_name: Text | None = None,
         priority: Priority | None = None,
         from_date: Moment | None = None,
         end_date: Moment | None = None,
@@ -37,32 +45,38 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         wanted = JobFilter(job_name, priority, from_date, end_date)
         return await answer_list(part, jobs.list(wanted, with_stages=should_return_stages))
 
-    @router.get("/jobs/{jobId}", responses=documented({200: Job}, 404))
-    async def get_job(jobId: UUID, *, should_return_stages: bool = False) -> Response:
+    @router.get("/jobs/{jobId}", responses=documented({200: Job}, JOB_NOT_FOUND))
+    async def get_job(jobId: Id, *, should_return_stages: bool = False) -> Response:
         """Read a job."""
         return await answer_entity(await jobs.get(jobId, with_stages=should_return_stages))
 
-    @router.delete("/jobs/{jobId}", responses=documented({200: Done}, 404))
-    async def delete_job(jobId: UUID) -> Response:
+    @router.delete("/jobs/{jobId}", responses=documented({200: JOB_DELETED}, JOB_NOT_FOUND, JOB_NOT_IN_FINITE_STATE))
+    async def delete_job(jobId: Id) -> Response:
         """Delete a job that is COMPLETED, FAILED or ABORTED, with its stages and tasks."""
         await jobs.delete(jobId)
-        return done("JOB_DELETED_SUCCESSFULLY")
+        return done(JOB_DELETED)
 
-    @router.patch("/jobs/{jobId}/user-metadata", responses=documented({200: Done}, 404, 413, 415))
-    async def set_job_metadata(jobId: UUID, body: Metadata) -> Response:
+    @router.patch("/jobs/{jobId}/user-metadata", responses=documented({200: JOB_MODIFIED}, JOB_NOT_FOUND, *OF_BODIES))
+    async def set_job_metadata(jobId: Id, body: Metadata) -> Response:
         """Replace the user's metadata of a job."""
         await jobs.set_metadata(jobId, body)
         return done(JOB_MODIFIED)
 
-    @router.patch("/jobs/{jobId}/priority", responses=documented({200: Done, 204: None}, 404, 413, 415))
-    async def set_job_priority(jobId: UUID, body: PriorityBody) -> Response:
+    @router.patch(
+        "/jobs/{jobId}/priority",
+        responses=documented({200: JOB_MODIFIED, 204: SAME_PRIORITY}, JOB_NOT_FOUND, *OF_BODIES),
+    )
+    async def set_job_priority(jobId: Id, body: PriorityBody) -> Response:
         """Change a job's priority; it counts for its waiting tasks at once. 204 if it has this priority already."""
         if await jobs.set_priority(jobId, body.priority):
             return done(JOB_MODIFIED)
         return Response(status_code=204, headers={"Reason": "The job has this priority already"})
 
-    @router.put("/jobs/{jobId}/status", responses=documented({200: Done}, 404, 413, 415))
-    async def set_job_status(jobId: UUID, body: JobStatusBody) -> Response:
+    @router.put(
+        "/jobs/{jobId}/status",
+        responses=documented({200: JOB_MODIFIED}, JOB_NOT_FOUND, ILLEGAL_JOB_STATUS_TRANSITION, *OF_BODIES),
+    )
+    async def set_job_status(jobId: Id, body: JobStatusBody) -> Response:
         """Pause (PAUSED), resume (PENDING) or abort (ABORTED) a job."""
         await jobs.set_status(jobId, JobStatus(body.status))
         return done(JOB_MODIFIED)

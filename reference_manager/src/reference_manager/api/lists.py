@@ -7,12 +7,13 @@ from urllib.parse import quote, urlencode
 
 from fastapi import Depends, Query
 from fastapi.exceptions import RequestValidationError
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from reference_manager.api.answers import documented
 from reference_manager.api.cursors import decode_cursor, encode_cursor
+from reference_manager.api.refusals import Refusal
 from reference_manager.domain.requests import PageRequest, PlaceT
 from reference_manager.engine.pages import LARGEST_PAGE, Entry, Listing
 
@@ -29,7 +30,7 @@ Limit: TypeAlias = Annotated[
     Query(description="The most entities in the answer. Without it there are all of them."),
 ]
 Cursor: TypeAlias = Annotated[
-    str | None,
+    Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")] | None,
     Query(description="Where to go on, from the Link header of the answer before. Without it the list begins."),
 ]
 
@@ -54,9 +55,9 @@ _NO_FILTERS = frozenset({"limit", "cursor", "should_return_stages", "should_retu
 """Query parameters that may change from one page to the next: they do not say which entities are in the list."""
 
 
-def listed(entity: type[Any], *problems: int) -> dict[int | str, dict[str, Any]]:
+def listed(entity: type[Any], *refusals: Refusal) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route that lists these entities."""
-    responses = documented({200: list[entity]}, *problems)
+    responses = documented({200: list[entity]}, *refusals)
     responses[200]["headers"] = {"Link": _LINK}
     return responses
 

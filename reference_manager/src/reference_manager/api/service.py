@@ -7,7 +7,6 @@ from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTO
 from pydantic_core import to_json
 
 from reference_manager.api.answers import documented, done, found
-from reference_manager.api.entities import Done
 from reference_manager.api.metrics import exposition
 from reference_manager.api.strict import StrictRoute
 from reference_manager.api.work_entities import Capabilities
@@ -16,25 +15,28 @@ from reference_manager.store.database import Database
 
 FEATURES = ("claim", "settle", "leases", "heartbeat", "workers", "attempts", "results", "history", "progress", "depth")
 """What a client may rely on once it has read it here."""
+ALIVE = "ALIVE"
+READY = "READY"
+EXPOSITION = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
 def service_router(database: Database) -> APIRouter:
     """The routes beside the protocol's entities."""
     router = APIRouter(tags=["service"], route_class=StrictRoute)
 
-    @router.get("/liveness", responses=documented({200: Done}))
+    @router.get("/liveness", responses=documented({200: ALIVE}))
     async def liveness() -> Response:
         """Whether the manager runs; it asks nobody else."""
-        return done("ALIVE")
+        return done(ALIVE)
 
-    @router.get("/readiness", responses=documented({200: Done}))
+    @router.get("/readiness", responses=documented({200: READY}))
     async def readiness() -> Response:
         """Whether the manager reaches its database."""
         async with database.connection() as connection:
             await connection.fetchval("SELECT 1")
-        return done("READY")
+        return done(READY)
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @router.get("/metrics", response_class=Response, responses=documented({200: EXPOSITION}))
     async def metrics() -> Response:
         """Counts by status in the text format of Prometheus. A scrape fails where the database does."""
         process = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)

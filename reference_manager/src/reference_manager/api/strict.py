@@ -1,8 +1,10 @@
 """Routes that take nothing they do not understand: unknown query parameters, other media types, loose JSON."""
 
 import json
+import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -10,6 +12,12 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from reference_manager.api.refusals import UNSUPPORTED_MEDIA_TYPE
+
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 
 
 class StrictRequest(Request):
@@ -37,6 +45,20 @@ class StrictRequest(Request):
 class StrictRoute(APIRoute):
     """A route that refuses what it would otherwise ignore."""
 
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match segment by segment, so that ``%2F`` belongs to a parameter and ``%0A`` to nothing else."""
+        raw: bytes = scope["raw_path"]
+        if b"%" not in raw:
+            return super().matches(scope)
+        path = "/".join(quote(unquote_to_bytes(segment), safe="") for segment in raw.split(b"/"))
+        match, found = super().matches({**scope, "path": path})
+        if match is not Match.NONE:
+            # What is not UTF-8 becomes half a character, which no parameter takes.
+            found["path_params"] = {
+                name: unquote(value, errors="surrogateescape") for name, value in found["path_params"].items()
+            }
+        return match, found
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """The usual handler behind the checks."""
         handle = super().get_route_handler()
@@ -44,17 +66,37 @@ class StrictRoute(APIRoute):
         known = {field.alias for dependant in dependants for field in dependant.query_params}
 
         async def check(request: Request) -> Response:
-            unknown = next((name for name in request.query_params if name not in known), None)
-            if unknown is not None:
-                raise RequestValidationError([{"type": "extra", "loc": ("query", unknown), "msg": "Unknown parameter"}])
+            _check_query(request, known)
             if self.body_field and not is_json(request.headers.get("content-type", "")):
-                raise HTTPException(415, "The body must be JSON, with the header Content-Type: application/json")
+                raise HTTPException(415, UNSUPPORTED_MEDIA_TYPE.message)
             return await handle(StrictRequest(request.scope, request.receive))
 
         return check
 
 
+def _check_query(request: Request, known: set[str]) -> None:
+    """Refuse what the framework would skip, choose from or repair."""
+    seen = set[str]()
+    for name, _ in request.query_params.multi_items():
+        if name not in known:
+            raise _complaint(name, "Unknown parameter")
+        if name in seen:
+            raise _complaint(name, "Given twice")
+        seen.add(name)
+    try:
+        unquote_to_bytes(request.scope["query_string"]).decode()
+    except UnicodeDecodeError:
+        raise RequestValidationError([{"type": "unicode", "loc": ("query",), "msg": "Not UTF-8"}]) from None
+
+
+def _complaint(name: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "parameter", "loc": ("query", name), "msg": message}])
+
+
 def is_json(content_type: str) -> bool:
-    """Whether a Content-Type header means JSON."""
+    """Whether a Content-Type header means JSON in UTF-8, the only encoding that JSON has."""
     media_type = content_type.partition(";")[0].strip().lower()
+    charset = _CHARSET.search(content_type)
+    if charset and charset[1].lower() not in {"utf-8", "utf8"}:
+        return False
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))

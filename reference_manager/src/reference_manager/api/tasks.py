@@ -1,13 +1,20 @@
 """What clients and workers ask of tasks."""
 
-from uuid import UUID
-
 from fastapi import APIRouter, Request, Response
 
-from reference_manager.api.answers import TASK_MODIFIED, documented, done, found, trace_of
-from reference_manager.api.bodies import Metadata, Moment, StageTypeName, TaskBody, TaskStatusBody
-from reference_manager.api.entities import Done, Task
+from reference_manager.api.answers import TASK_MODIFIED, TRACED, documented, done, found, trace_of
+from reference_manager.api.bodies import Id, Metadata, Moment, StageTypeName, TaskBody, TaskStatusBody
+from reference_manager.api.entities import Task
 from reference_manager.api.lists import PartOfList, answer_list, listed
+from reference_manager.api.refusals import (
+    ILLEGAL_TASK_STATUS_TRANSITION,
+    NO_TASK_WAITS,
+    OF_BODIES,
+    STAGE_IN_FINITE_STATE,
+    STAGE_NOT_FOUND,
+    TASK_NOT_FOUND,
+    TASK_STATUS_UPDATE_FAILED,
+)
 from reference_manager.api.strict import StrictRoute
 from reference_manager.domain.requests import TaskFilter
 from reference_manager.domain.states import TaskStatus
@@ -19,18 +26,23 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     """The routes of tasks."""
     router = APIRouter(prefix="/v1", tags=["tasks"], route_class=StrictRoute)
 
-    @router.get("/stages/{stageId}/tasks", responses=listed(Task, 404))
-    async def list_tasks_of_stage(stageId: UUID, part: PartOfList) -> Response:
+    @router.get("/stages/{stageId}/tasks", responses=listed(Task, STAGE_NOT_FOUND))
+    async def list_tasks_of_stage(stageId: Id, part: PartOfList) -> Response:
         """List the tasks of a stage, oldest first."""
         return await answer_list(part, await tasks.list_of_stage(stageId))
 
-    @router.post("/stages/{stageId}/tasks", status_code=201, responses=documented({201: list[Task]}, 404, 413, 415))
-    async def add_tasks(stageId: UUID, body: list[TaskBody], request: Request) -> Response:
+    @router.post(
+        "/stages/{stageId}/tasks",
+        status_code=201,
+        responses=documented({201: list[Task]}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *OF_BODIES),
+        openapi_extra=TRACED,
+    )
+    async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage, all or none."""
         trace = trace_of(request)
         return found(await tasks.add(stageId, [task.request(trace) for task in body]), 201)
 
-    @router.patch("/stages/{stageType}/tasks/dequeue", responses=documented({200: Task}, 404))
+    @router.patch("/stages/{stageType}/tasks/dequeue", responses=documented({200: Task}, NO_TASK_WAITS))
     async def dequeue_task(stageType: StageTypeName) -> Response:
         """Claim the next task of a stage type: of the most urgent job, oldest first."""
         return found(only_task(await queue.claim(stageType)))
@@ -38,7 +50,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.get("/tasks", responses=listed(Task))
     async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
         part: PartOfList,
-        stage_id: UUID | None = None,
+        stage_id: Id | None = None,
         stage_type: StageTypeName | None = None,
         status: TaskStatus | None = None,
         from_date: Moment | None = None,
@@ -48,19 +60,26 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         wanted = TaskFilter(stage_id, stage_type, status, from_date, end_date)
         return await answer_list(part, tasks.list(wanted))
 
-    @router.get("/tasks/{taskId}", responses=documented({200: Task}, 404))
-    async def get_task(taskId: UUID) -> Response:
+    @router.get("/tasks/{taskId}", responses=documented({200: Task}, TASK_NOT_FOUND))
+    async def get_task(taskId: Id) -> Response:
         """Read a task."""
         return found(await tasks.get(taskId))
 
-    @router.patch("/tasks/{taskId}/user-metadata", responses=documented({200: Done}, 404, 413, 415))
-    async def set_task_metadata(taskId: UUID, body: Metadata) -> Response:
+    @router.patch(
+        "/tasks/{taskId}/user-metadata", responses=documented({200: TASK_MODIFIED}, TASK_NOT_FOUND, *OF_BODIES)
+    )
+    async def set_task_metadata(taskId: Id, body: Metadata) -> Response:
         """Replace the user's metadata of a task."""
         await tasks.set_metadata(taskId, body)
         return done(TASK_MODIFIED)
 
-    @router.put("/tasks/{taskId}/status", responses=documented({200: Task}, 404, 409, 413, 415))
-    async def set_task_status(taskId: UUID, body: TaskStatusBody) -> Response:
+    @router.put(
+        "/tasks/{taskId}/status",
+        responses=documented(
+            {200: Task}, TASK_NOT_FOUND, ILLEGAL_TASK_STATUS_TRANSITION, TASK_STATUS_UPDATE_FAILED, *OF_BODIES
+        ),
+    )
+    async def set_task_status(taskId: Id, body: TaskStatusBody) -> Response:
         """Report a claimed task COMPLETED or FAILED. A failed one is RETRIED while it has attempts left."""
         outcome = TaskStatus(body.status)
         return found((await queue.settle_without_lease(taskId, outcome)).entity(outcome))

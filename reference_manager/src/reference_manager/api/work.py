@@ -11,6 +11,7 @@ from pydantic_core import to_json
 from reference_manager.api.answers import documented, found
 from reference_manager.api.bodies import StageTypeName
 from reference_manager.api.errors import complaint
+from reference_manager.api.refusals import OF_BODIES, WORKER_NOT_FOUND
 from reference_manager.api.strict import StrictRoute
 from reference_manager.api.work_bodies import ClaimBody, DrainBody, HeartbeatBody, ReportBody, SettleBody, WorkerId
 from reference_manager.api.work_entities import ClaimedTasks, Depth, HeartbeatAnswer, SettledTasks, Worker
@@ -27,18 +28,18 @@ def work_router(queue: TaskQueue, workers: Workers) -> APIRouter:
     """The routes of workers."""
     router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
 
-    @router.post("/stages/{stageType}/tasks/claim", responses=documented({200: ClaimedTasks}, 413, 415))
+    @router.post("/stages/{stageType}/tasks/claim", responses=documented({200: ClaimedTasks}, *OF_BODIES))
     async def claim_tasks(stageType: StageTypeName, body: ClaimBody, request: Request) -> Response:
         """Claim tasks of a stage type under leases; where there are none, wait for the first."""
         claimed = await _while_connected(request, queue.claim(stageType, body.request()))
         return found(f'{{"tasks":[{",".join(task.body for task in claimed or ())}]}}')
 
-    @router.post("/tasks/settle", responses=documented({200: SettledTasks}, 413, 415))
+    @router.post("/tasks/settle", responses=documented({200: SettledTasks}, *OF_BODIES))
     async def settle_tasks(body: SettleBody) -> Response:
         """Report how attempts ended. Each report is taken or refused for itself; what is said again counts once."""
         return found(to_json({"results": await _settle(queue, body.worker_id, body.results)}).decode())
 
-    @router.post("/workers/{workerId}/heartbeat", responses=documented({200: HeartbeatAnswer}, 413, 415))
+    @router.post("/workers/{workerId}/heartbeat", responses=documented({200: HeartbeatAnswer}, *OF_BODIES))
     async def heartbeat(workerId: WorkerId, body: HeartbeatBody) -> Response:
         """Say that a worker is alive: renews its leases, keeps the progress of its tasks, brings back its orders."""
         orders = await workers.keep(body.request(workerId))
@@ -49,7 +50,7 @@ def work_router(queue: TaskQueue, workers: Workers) -> APIRouter:
         """List the workers that sent a heartbeat within the last hour, by name."""
         return found(await workers.list())
 
-    @router.put("/workers/{workerId}", responses=documented({200: Worker}, 404, 413, 415))
+    @router.put("/workers/{workerId}", responses=documented({200: Worker}, WORKER_NOT_FOUND, *OF_BODIES))
     async def order_worker(workerId: WorkerId, body: DrainBody) -> Response:
         """Tell a worker to drain: it hears it with its next heartbeat, claims no more, finishes and stops."""
         return found(await workers.order_drain(workerId, drain=body.drain))

@@ -3,27 +3,43 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Annotated, Any, Literal, TypeAlias
-from uuid import UUID
 
-from pydantic import AfterValidator, Field, JsonValue, SkipValidation, Strict, StrictBool, StrictInt, StringConstraints
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SkipValidation,
+    Strict,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+)
+from pydantic.config import JsonDict
 
-from reference_manager.api.bodies import YEAR, Body, Seconds, finite, storable
+from reference_manager.api.bodies import WHOLE, YEAR, Body, Id, Seconds, Text, finite
 from reference_manager.domain.requests import Claim, Heartbeat, Report, Running
 from reference_manager.domain.states import Outcome
 
 MOST_TASKS = 500
-LARGEST_LEASE_ID = 2**63 - 1
+LARGEST_LEASE_ID = 2**53 - 1
+"""The largest integer that every JSON parser keeps as it is."""
 
-Text: TypeAlias = Annotated[str, AfterValidator(storable)]
 WorkerId: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
-LeaseId: TypeAlias = Annotated[StrictInt, Field(ge=1, le=LARGEST_LEASE_ID)]
+LeaseId: TypeAlias = Annotated[StrictInt, Field(ge=1, le=LARGEST_LEASE_ID), WHOLE]
+
+_TASK: JsonDict = {"taskId": "019a2f5e-7c1b-7d3a-9e4f-5b6c7d8e9f00", "leaseId": 17}
+_SETTLEMENT: JsonDict = {"workerId": "host-1", "results": [{**_TASK, "outcome": "COMPLETED"}]}
+_HEARTBEAT: JsonDict = {"stageTypes": ["thumbnail"], "running": [{**_TASK, "progress": {"fraction": 0.5}}]}
 
 
 class ClaimBody(Body):
     """A wish for tasks."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"workerId": "host-1", "limit": 10}]})
+
     worker_id: Annotated[WorkerId, Field(description="Who gets the leases: new at every start of the worker.")]
-    limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS, description="The most tasks.")] = 1
+    limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS, description="The most tasks."), WHOLE] = 1
     wait_seconds: Annotated[
         Seconds, Field(ge=0, le=30, description="How long to wait for the first task where there is none.")
     ] = 0
@@ -48,7 +64,7 @@ class ErrorBody(Body):
 class ReportBody(Body):
     """How an attempt ended."""
 
-    task_id: UUID
+    task_id: Id
     lease_id: LeaseId
     outcome: Annotated[
         Literal["COMPLETED", "FAILED", "RELEASED", "SNOOZED"],
@@ -79,6 +95,8 @@ class ReportBody(Body):
 class SettleBody(Body):
     """Reports of one worker."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [_SETTLEMENT]})
+
     worker_id: WorkerId
     # Each is validated for itself, later: one that is wrong spoils no other.
     results: Annotated[list[Annotated[ReportBody, SkipValidation]], Field(min_length=1, max_length=MOST_TASKS)]
@@ -95,13 +113,15 @@ class ProgressBody(Body):
 class RunningBody(Body):
     """A task that a worker works on."""
 
-    task_id: UUID
+    task_id: Id
     lease_id: LeaseId
     progress: ProgressBody | None = None
 
 
 class HeartbeatBody(Body):
     """What a worker says of itself."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_HEARTBEAT]})
 
     stage_types: Annotated[list[Annotated[Text, StringConstraints(min_length=1, max_length=50)]], Field(max_length=100)]
     host: Annotated[Text, StringConstraints(max_length=255)] | None = None
