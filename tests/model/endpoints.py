@@ -1,0 +1,63 @@
+"""The protocol's table of endpoints: which request means which word of the model."""
+
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from tests.model.entities import Answer, Json
+from tests.model.model import Model
+
+
+class Request(NamedTuple):
+    """An HTTP request; ids in its path are the model's names for them, such as ``/v1/tasks/task-3``."""
+
+    method: str
+    path: str
+    body: Json = None
+
+
+def due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a table, not a decision
+    """The answer that is due; the model has changed as the manager must have."""
+    path, _, query = request.path.partition("?")
+    wanted = dict[str, Any](parse_qsl(query))
+    body = request.body
+    match request.method, path.removeprefix("/v1/").split("/"):
+        case "POST", ["jobs"]:
+            return model.create_job(body)
+        case "GET", ["jobs"]:
+            return model.list_jobs(**wanted)
+        case "GET", ["jobs", job]:
+            return model.get_job(job, **wanted)
+        case "DELETE", ["jobs", job]:
+            return model.delete_job(job)
+        case "PATCH", ["jobs" | "stages" | "tasks" as entities, entity, "user-metadata"]:
+            return model.set_metadata(entities, entity, body)
+        case "PATCH", ["jobs", job, "priority"]:
+            return model.set_priority(job, body["priority"])
+        case "PUT", ["jobs", job, "status"]:
+            return model.set_job_status(job, body["status"])
+        case "GET", ["jobs", job, "stages"]:
+            return model.list_stages_of_job(job, **wanted)
+        case "POST", ["jobs", job, "stage"]:
+            return model.add_stage(job, body)
+        case "GET", ["stages"]:
+            return model.list_stages(**wanted)
+        case "GET", ["stages", stage]:
+            return model.get_stage(stage, **wanted)
+        case "GET", ["stages", stage, "summary"]:
+            return model.get_summary(stage)
+        case "PUT", ["stages", stage, "status"]:
+            return model.release_stage(stage, body["status"])
+        case "GET", ["stages", stage, "tasks"]:
+            return model.list_tasks_of_stage(stage)
+        case "POST", ["stages", stage, "tasks"]:
+            return model.add_tasks(stage, body)
+        case "PATCH", ["stages", stage_type, "tasks", "dequeue"]:
+            return model.dequeue(stage_type)
+        case "GET", ["tasks"]:
+            return model.list_tasks(**wanted)
+        case "GET", ["tasks", task]:
+            return model.get_task(task)
+        case "PUT", ["tasks", task, "status"]:
+            return model.settle_task(task, body["status"])
+        case _:
+            raise ValueError(f"The model has no word for {request.method} {request.path}")

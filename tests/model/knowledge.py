@@ -1,0 +1,68 @@
+"""What is known of the values that the manager chose, and the comparison that learns and uses it."""
+
+import re
+from collections.abc import Iterator
+from typing import cast
+from uuid import uuid4
+
+from tests.model.entities import Answer, Id, Json, Passing, Time, Wording
+
+NAME = re.compile(r"(?<=/)(job|stage|task)-\d+")
+ID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+class Knowledge:
+    """The value behind each name of the model, from where it was first seen."""
+
+    def __init__(self) -> None:
+        self._ids: dict[Id, str] = {}
+        self._times: dict[Time, str] = {}
+        self._passing: dict[Time, str] = {}
+
+    def path(self, path: str) -> str:
+        """A path with ids in place of their names; for a name that was never seen, an id that nothing has."""
+        return NAME.sub(lambda name: self._ids.get(Id(name[0])) or str(uuid4()), path)
+
+    def differences(self, due: Answer, given: Answer) -> list[str]:
+        """Where an answer is not what is due, such as ``body.summary.total: 3 is due, 2 is given``."""
+        self._passing = {}
+        return [*self._compare(due.status, given.status, "status"), *self._compare(due.body, given.body, "body")]
+
+    def _compare(self, due: Json, given: Json, place: str) -> Iterator[str]:
+        """The differences in and below one place."""
+        if isinstance(due, dict) and isinstance(given, dict):
+            wanted, found = cast("dict[str, Json]", due), cast("dict[str, Json]", given)
+            for key in sorted(wanted.keys() ^ found.keys()):
+                yield f"{place}.{key}: is {'missing' if key in wanted else 'not due'}"
+            for key in sorted(wanted.keys() & found.keys()):
+                yield from self._compare(wanted[key], found[key], f"{place}.{key}")
+        elif isinstance(due, list) and isinstance(given, list):
+            items, others = cast("list[Json]", due), cast("list[Json]", given)
+            if len(items) != len(others):
+                yield f"{place}: {len(items)} items are due, {len(others)} are given"
+            for number, (item, other) in enumerate(zip(items, others, strict=False)):
+                yield from self._compare(item, other, f"{place}.{number}")
+        elif not self._is(cast("object", due), given):
+            yield f"{place}: {due!r} is due, {given!r} is given"
+
+    def _is(self, due: object, given: Json) -> bool:
+        """Whether a value is the one that is due, which it may be from now on if it has been open so far."""
+        match due:
+            case Id():
+                if due not in self._ids and _has_form(ID, given) and given not in self._ids.values():
+                    self._ids[due] = given
+                return due in self._ids and self._ids[due] == given
+            case Time():
+                times = self._passing if isinstance(due, Passing) else self._times
+                if due not in times and _has_form(TIME, given) and (due.unlike is None or times[due.unlike] != given):
+                    times[due] = given
+                return due in times and times[due] == given
+            case Wording():
+                return isinstance(given, str)
+            case _:  # in JSON 1 is neither 1.0 nor true
+                return (type(due), due) == (type(given), given)
+
+
+def _has_form(form: re.Pattern[str], given: Json) -> bool:
+    return isinstance(given, str) and form.fullmatch(given) is not None
