@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.tools/uv/bin:$(PATH)
 # Where this is set, every program compiles all its modules anew at each start, which takes longer than most of our tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test check bench docs manager
+.PHONY: help demo test chaos check bench docs manager
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,9 @@ demo: $(UV)  ## render a worker and watch it turn pictures into thumbnails (IMAG
 
 test: $(UV)  ## run every test: unit, integration, template, end to end
 	@$(RUN) pytest
+
+chaos: $(UV)  ## kill everything while work goes on, and lose nothing (SEED=1 repeats a run, KILLS=100)
+	@$(RUN) python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 
 check: $(UV)  ## lint, format, types, layers, generated files
 	$(RUN) ruff check

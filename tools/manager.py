@@ -1,6 +1,7 @@
 """A manager as its own process, for tests and benchmarks."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,13 +23,15 @@ class ManagerProcess:
 
     Args:
         arguments: More of them, such as ``--database-url``.
+        log_file: What it says is appended to this file, too.
 
     Raises:
         RuntimeError: It ended before it was ready; the message quotes what it said.
     """
 
-    def __init__(self, *arguments: str | Path) -> None:
+    def __init__(self, *arguments: str | Path, log_file: Path | None = None) -> None:
         self._arguments = [str(argument) for argument in arguments]
+        self._log_file = log_file or Path(os.devnull)
         self._said: deque[str] = deque(maxlen=200)
         self._ready = threading.Event()
         self.url = ""
@@ -73,9 +76,10 @@ class ManagerProcess:
         return self.process.returncode
 
     def _read(self, stream: IO[str]) -> None:
-        with stream:
+        with stream, self._log_file.open("a", buffering=1) as log_file:
             for line in stream:
                 self._said.append(line)
+                log_file.write(line)
                 if not self.url and '"manager is ready"' in line:
                     self.url = json.loads(line)["url"]
                     self._ready.set()

@@ -9,33 +9,11 @@ import pytest
 from reference_manager.embedded import EmbeddedPostgres
 
 from tests.support.protocol import Client
+from tests.support.truths import falsehoods
 from tools.manager import ManagerProcess
 from tools.wire import Wire
 
 JOBS, TASKS = 6, 400
-
-FALSE_SUMMARIES = """
-    SELECT count(*) FROM stages AS stage WHERE stage_summary(stage)::jsonb <> (
-        SELECT jsonb_build_object(
-            'created', 0,
-            'pending', count(*) FILTER (WHERE status = 'PENDING'),
-            'inProgress', count(*) FILTER (WHERE status = 'IN_PROGRESS'),
-            'completed', count(*) FILTER (WHERE status = 'COMPLETED'),
-            'failed', count(*) FILTER (WHERE status = 'FAILED'),
-            'retried', count(*) FILTER (WHERE status = 'RETRIED'),
-            'aborted', count(*) FILTER (WHERE status = 'ABORTED'),
-            'total', count(*)
-        ) FROM tasks WHERE stage_id = stage.id
-    )
-"""
-UNFINISHED_STAGES = """
-    SELECT count(*) FROM stages AS stage
-    WHERE status <> 'COMPLETED' AND NOT EXISTS (SELECT FROM tasks WHERE stage_id = stage.id AND status <> 'COMPLETED')
-"""
-FORGOTTEN_STAGES = """
-    SELECT count(*) FROM stages AS stage
-    WHERE oldest_waiting IS NULL AND EXISTS (SELECT FROM waiting_tasks WHERE stage_id = stage.id)
-"""
 
 
 @pytest.mark.timeout(60)  # three managers and five thousand requests on a small machine
@@ -83,8 +61,7 @@ async def test_killed_managers_and_backends_leave_true_figures(
     await asyncio.gather(*(work(late.url) for _ in range(16)))
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
     try:
-        for wrong in (FALSE_SUMMARIES, UNFINISHED_STAGES, FORGOTTEN_STAGES):
-            assert await connection.fetchval(wrong) == 0
+        assert await falsehoods(connection) == []
         rows = await connection.fetch("SELECT status, count(*) FROM tasks GROUP BY status")
         statuses: dict[str, int] = {row["status"]: row["count"] for row in rows}
     finally:

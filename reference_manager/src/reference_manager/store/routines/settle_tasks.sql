@@ -173,12 +173,6 @@ BEGIN
         targets[places[number]] := settled_to[number];
         bodies[places[number]] := wires[number];
     END LOOP;
-    -- What stands here twice, since a worker did not wait for his answer, is answered twice.
-    FOR number IN 1 .. coalesce(cardinality(held), 0) LOOP
-        IF targets[number] IS NULL AND wanted_leases[number] = held[number] THEN
-            targets[number] := targets[array_position(held, held[number])];
-        END IF;
-    END LOOP;
     RETURN QUERY SELECT *, opened FROM unnest(sources, targets, bodies);
 END
 $$;

@@ -1,0 +1,66 @@
+"""Jobs for the workers: several stages of several types, with tasks that end in every way."""
+
+from enum import StrEnum
+from itertools import cycle, islice
+from random import Random
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import httpx
+
+from tests.chaos.plan import Kind
+from tests.chaos.site import STAGE_TYPES, Site
+from tests.support.protocol import Client
+
+PLENTY = 200
+"""Attempts: however often their workers are killed, tasks that are to complete do."""
+FEW = 3
+
+
+class Ending(StrEnum):
+    """How a job ends unless somebody aborts it."""
+
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+class Stage(NamedTuple):
+    """A stage's tasks by kind."""
+
+    steady: int
+    doomed: int = 0
+    stubborn: int = 0
+
+
+STEADY = [Stage(6), Stage(9), Stage(3)]
+FAILING = [Stage(5), Stage(8, doomed=1)]
+GIVING_UP = [Stage(3), Stage(0, stubborn=1)]
+JOBS = [STEADY] * 3 + [FAILING] + [GIVING_UP]
+
+
+async def create(site: Site, times: int) -> dict[UUID, Ending]:
+    """Create so many times five jobs; their ids, and how they are to end."""
+    url = site.random.choice(site.managers).url
+    async with httpx.AsyncClient(base_url=url, timeout=15) as http:
+        client = Client(http)
+        jobs = [(await _create_job(client, stages, site.random), stages) for stages in JOBS * times]
+    return {job: Ending.COMPLETED if stages is STEADY else Ending.FAILED for job, stages in jobs}
+
+
+async def _create_job(client: Client, stages: list[Stage], random: Random) -> UUID:
+    job = await client.job(priority=random.choice(["HIGH", "MEDIUM", "LOW"]))
+    types = islice(cycle(STAGE_TYPES), random.randrange(len(STAGE_TYPES)), None)
+    added = [(await client.stage(job, stage_type), stage) for stage_type, stage in zip(types, stages, strict=False)]
+    for entity, stage in reversed(added):  # the first one last: work begins when everything is there
+        tasks = [_task(Kind.STEADY, random) for _ in range(stage.steady)]
+        tasks += [_task(Kind.DOOMED, random) for _ in range(stage.doomed)]
+        tasks += [_task(Kind.STUBBORN, random) for _ in range(stage.stubborn)]
+        random.shuffle(tasks)
+        response = await client.http.post(f"/v1/stages/{entity['id']}/tasks", json=tasks)
+        assert response.is_success, response.text
+    return UUID(job["id"])
+
+
+def _task(kind: Kind, random: Random) -> dict[str, Any]:
+    attempts = FEW if kind is Kind.STUBBORN else PLENTY
+    return {"data": {"kind": kind, "dice": random.randrange(2**31)}, "maxAttempts": attempts}

@@ -1,0 +1,240 @@
+"""What chaos happens to: one PostgreSQL, two managers behind proxies, four workers; all of them processes."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Any, Self, TypeVar
+from uuid import UUID
+
+import aiosql
+import asyncpg
+import httpx
+from reference_manager.embedded import EmbeddedPostgres
+from reference_manager.embedded.process import end_with_parent
+
+from tests.chaos.journal import Event, Journal
+from tests.support.truths import truths
+from tools.manager import ManagerProcess
+from tools.proxy import Proxy
+
+Answer = TypeVar("Answer")
+
+MANAGERS = 2
+STAGE_TYPES = ("resize", "encode", "index")
+SKILLS = (("resize", "encode"), ("encode", "index"), ("index", "resize"), STAGE_TYPES)
+"""The stage types of each worker: without any one of them the others can do everything."""
+LEASE = timedelta(seconds=1)
+LOOK_AGAIN = 0.02
+"""Seconds between two looks at what nothing announces."""
+LIMIT = 60.0
+"""Seconds in which everything must have settled once all is well again."""
+ROOT = Path(__file__).parents[2]
+
+sql: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
+    Path(__file__).with_name("site.sql"), "asyncpg"
+)
+
+DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What becomes of a question when PostgreSQL is killed."""
+
+
+class UnsettledError(Exception):
+    """Something that had to happen did not."""
+
+
+class WorkerProcess:
+    """One run of ``worker.py``."""
+
+    def __init__(self, name: str, folder: Path, skills: Sequence[str], managers: Iterable[str]) -> None:
+        self.name = name
+        self.skills = skills
+        arguments = (name, folder / f"{name}.journal", LEASE.total_seconds(), ",".join(skills), ",".join(managers))
+        with (folder / "workers.log").open("a") as log:
+            self.process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-m", "tests.chaos.worker", *map(str, arguments)],
+                cwd=ROOT,
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - a run that is killed leaves no worker behind
+            )
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it runs, or will when it is continued."""
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        """End it with kill -9."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Site:
+    """All of it, from the moment it works until the end of the ``with`` block.
+
+    Args:
+        folder: For data, logs and journals. It must be there, and open to every user.
+        seed: Of whatever is chosen at random.
+    """
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.random = Random(seed)  # noqa: S311 - a run is repeated by its seed
+        self.journal = Journal(folder)
+        self.postgres = EmbeddedPostgres(folder / "data", settings={"port": str(_steady_port())})
+        self.managers: list[ManagerProcess] = []
+        self.proxies: list[Proxy] = []
+        self.workers: list[WorkerProcess] = []
+        self.struck: Counter[object] = Counter()
+        """How often each trouble has."""
+        self.killed: set[str] = set()
+        """The workers that were killed."""
+        self.fenced: set[int] = set()
+        """Leases that ran out while their workers stood still."""
+        self.aborted: set[UUID] = set()
+        """Jobs whose abort was asked for."""
+        self._stack = ExitStack()
+        self._begun = 0
+        self._hired = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(self.postgres)
+            stack.callback(self._end_processes)
+            self.managers = [self._new_manager(number) for number in range(MANAGERS)]
+            self.proxies = [stack.enter_context(Proxy(manager.url)) for manager in self.managers]
+            self.workers = [self._new_worker(skills) for skills in SKILLS]
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def restart_postgres(self) -> None:
+        """Start it again, on the same data and the same port."""
+        self.postgres.stop()
+        self.postgres.start()
+
+    def restart_manager(self, number: int) -> None:
+        """Start a new one in the place of one that was killed."""
+        self.managers[number].stop()
+        self.managers[number] = self._new_manager(number)
+        self.proxies[number].target = self.managers[number].url
+
+    def replace_worker(self, number: int) -> None:
+        """Start a new one in the place of one that was killed."""
+        self.workers[number] = self._new_worker(self.workers[number].skills)
+
+    async def ask(self, query: Callable[..., Awaitable[Any]], **arguments: object) -> Any:  # noqa: ANN401 - any value
+        """Ask the database something that may be asked again, until it answers."""
+
+        async def try_it() -> tuple[Any] | None:
+            try:
+                connection = await asyncpg.connect(self.postgres.url, server_settings={"search_path": "jobnik"})
+                try:
+                    return (await query(connection, **arguments),)
+                finally:
+                    await connection.close()
+            except DATABASE_ERRORS:
+                return None
+
+        (answer,) = await eventually("the database answers", try_it)
+        return answer
+
+    async def under_way(self, attempts: int = 15) -> None:
+        """Wait until this many attempts have begun since the last time, or nothing is left to do."""
+
+        async def enough() -> bool:
+            self.journal.read()
+            return self.journal.events[Event.BEGUN] >= self._begun + attempts or await self.ask(sql.nothing_to_do)
+
+        await eventually("work goes on", enough)
+        self._begun = self.journal.events[Event.BEGUN]
+
+    async def whole(self) -> None:
+        """Wait until every manager answers and reaches its database."""
+        async with httpx.AsyncClient(timeout=5) as http:
+            for manager in self.managers:
+
+                async def answers(url: str = manager.url) -> bool:
+                    try:
+                        return (await http.get(f"{url}/v1/queues/any/depth")).is_success
+                    except httpx.TransportError:
+                        return False
+
+                await eventually("every manager answers", answers)
+
+    async def settled(self, jobs: Sequence[UUID]) -> None:
+        """Wait until these jobs have ended, nothing is left over, and no worker waits for a verdict."""
+
+        async def nothing_is_left() -> bool:
+            return (
+                not await self.ask(sql.unfinished, jobs=jobs)
+                and not await self.ask(truths.left_over)
+                and not self.unanswered()
+            )
+
+        await eventually("everything settles", nothing_is_left)
+
+    def unanswered(self) -> set[int]:
+        """Leases whose workers live and have no verdict yet."""
+        self.journal.read()
+        return set[int]().union(*(self.journal.unanswered[worker.name] for worker in self.workers if worker.is_alive))
+
+    async def hanging(self) -> Sequence[str]:
+        """What has not come to an end, one sentence each."""
+        return await self.ask(sql.hanging) + [
+            f"lease {lease} was never answered" for lease in sorted(self.unanswered())
+        ]
+
+    def _new_manager(self, number: int) -> ManagerProcess:
+        # Few connections and little patience: so the pool is soon full.
+        arguments = ("--database-url", self.postgres.url, "--database-connections", "4", "--database-patience", "PT1S")
+        return ManagerProcess(*arguments, log_file=self.folder / f"manager-{number + 1}.log").__enter__()
+
+    def _new_worker(self, skills: Sequence[str]) -> WorkerProcess:
+        self._hired += 1
+        name = f"worker-{self._hired}"
+        return WorkerProcess(name, self.folder, skills, (proxy.url for proxy in self.proxies))
+
+    def _end_processes(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        for manager in self.managers:
+            manager.process.kill()
+            manager.stop()
+
+
+async def eventually(what: str, check: Callable[[], Awaitable[Answer | None]]) -> Answer:
+    """What a check gives, once it gives something that is true; for what nothing announces.
+
+    Raises:
+        UnsettledError: It did not happen.
+    """
+    deadline = time.monotonic() + LIMIT
+    while not (answer := await check()):
+        if time.monotonic() > deadline:
+            raise UnsettledError(f"{what}: not within {LIMIT:.0f} s")
+        await asyncio.sleep(LOOK_AGAIN)
+    return answer
+
+
+def _steady_port() -> int:
+    """A free port below those that the kernel gives to connections: nobody takes it while the server is down."""
+    for port in range(20_000, 32_000):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("Every port from 20000 to 32000 is taken")
