@@ -10,6 +10,9 @@ Each is a flag of `jobnik-manager serve` and an environment variable; the flag w
 is five seconds, `PT2M` two minutes. A value that does not fit is refused at the start, by a message that names the flag
 and the variable.
 
+Everything else about traces is set by the standard variables of OpenTelemetry, `OTEL_…`: [how the manager is
+observed](../explanation/observability.md#traces).
+
 A database URL holds a password: give it by the variable, since everybody on the machine can see a program's flags."""
 
 

@@ -1,23 +1,30 @@
 """docs/reference/metrics.md: what manager and workers tell Prometheus."""
 
 from collections.abc import Iterator
+from types import ModuleType
 
 from jobnik_sdk import metrics as sdk
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.api.metrics import exposition
 from reference_manager.domain.states import StageStatus
+from reference_manager.engine import meters
 from reference_manager.engine.census import Census
+from reference_manager.engine.engine import Standing
 
 from tools.docs.markdown import document, table
 
 _INTRODUCTION = """\
 Both serve the text format of Prometheus at `/metrics`: the manager on its own port, a worker on its probe port."""
 
-_OF_MANAGER = """\
-Counted in the database at every scrape, with explicit zeros; a scrape fails where the database does. Several managers
-on one database report the same figures, so take the highest, not the sum. The usual metrics of a Python process come
-along."""
+_OF_DATABASE = """\
+What the database counts. Read from it at every scrape, with explicit zeros; a scrape fails where the database does.
+Several managers on one database report the same figures: take the highest, not the sum."""
+
+_OF_MANAGER = f"""\
+What one manager has seen since it started: their names begin with `{meters.PREFIX}`. Add up the managers. Stage types
+are kept apart up to {meters.MOST_STAGE_TYPES}, those that came first; the others count as `{meters.OTHER}`.
+[What they are for](../explanation/observability.md#metrics). The usual metrics of a Python process come along."""
 
 _OF_WORKERS = """\
 Counted in the process. The `jobnik_worker_…` and `jobnik_producer_…` names without `sdk` say the same as those with it,
@@ -31,23 +38,34 @@ Row = tuple[str, str, str, str]
 
 def page() -> str:
     """The whole page."""
+    scraped = tuple(_scraped())
+    of_manager = [row for row in scraped if row[0].startswith(f"`{meters.PREFIX}")]
+    of_database = [row for row in scraped if row not in of_manager]
     return document(
         "Metrics",
         _INTRODUCTION,
-        f"## The manager's\n\n{_OF_MANAGER}\n\n{table(_HEAD, _of_manager())}",
-        f"## A worker's\n\n{_OF_WORKERS}\n\n{table(_HEAD, _of_sdk())}",
+        f"## The database's, from any manager\n\n{_OF_DATABASE}\n\n{table(_HEAD, of_database)}",
+        f"## A manager's own\n\n{_OF_MANAGER}\n\n{table(_HEAD, (*of_manager, *_of_module(meters)))}",
+        f"## A worker's\n\n{_OF_WORKERS}\n\n{table(_HEAD, _of_module(sdk))}",
     )
 
 
-def _of_manager() -> Iterator[Row]:
-    # One stage, so that every family has a sample to read the labels from.
-    census = Census(jobs={}, stages={("thumbnails", StageStatus.PENDING): 1}, tasks={})
-    for family in text_string_to_metric_families(exposition(census, ()).decode()):
+def _scraped() -> Iterator[Row]:
+    # One of each, so that every family has a sample to read the labels from.
+    census = Census(
+        jobs={},
+        stages={("thumbnails", StageStatus.PENDING): 1},
+        tasks={},
+        oldest_waiting={},
+        dead_tuples={"tasks": 0},
+        oldest_xmin=0,
+    )
+    for family in text_string_to_metric_families(exposition(census, Standing(0, 0, 0, True), ()).decode()):  # noqa: FBT003 - a row
         yield _row(family.name, family.type, tuple(family.samples[0].labels), family.documentation)
 
 
-def _of_sdk() -> Iterator[Row]:
-    for metric in vars(sdk).values():
+def _of_module(module: ModuleType) -> Iterator[Row]:
+    for metric in vars(module).values():
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.describe()
             labels: tuple[str, ...] = vars(metric)["_labelnames"]  # told nowhere else while there are no samples

@@ -13,7 +13,7 @@ from pydantic_settings import SettingsError
 from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from reference_manager.logs import configure_logs
 from reference_manager.serve import StartError, serve
-from reference_manager.settings import Settings, flag, shown, variable
+from reference_manager.settings import Settings, flag, setting, shown, variable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,6 +73,6 @@ def _explain(error: ValidationError | SettingsError) -> str:
         return f"jobnik-manager: {error}"
     lines: list[str] = []
     for complaint in error.errors():
-        name = str(complaint["loc"][0])
+        name = setting(str(complaint["loc"][0]))
         lines.append(f"{flag(name)} or {variable(name)}: {complaint['msg']}")
     return "\n".join(lines)

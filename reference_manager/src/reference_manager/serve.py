@@ -1,10 +1,11 @@
 """Serves the API on a database until a signal ends it."""
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -18,9 +19,10 @@ from reference_manager.api.app import create_app
 from reference_manager.api.fast_lane import FastLane
 from reference_manager.engine.engine import Engine
 from reference_manager.settings import Settings
-from reference_manager.short_cut import ShortCutProtocol
+from reference_manager.short_cut import CorkedProtocol, ShortCutProtocol
 from reference_manager.store.database import Database
 from reference_manager.store.migrate import UnfitDatabaseError, migrate
+from reference_manager.telemetry import tracing, wanted
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -64,8 +66,13 @@ def serve(settings: Settings, database_url: str, places: Mapping[str, str]) -> N
     Raises:
         StartError: The port is taken, or the database cannot be used.
     """
-    with _listen(settings) as listener, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, database_url, places, listener))
+    traced = wanted(settings.tracing_enabled, settings.tracing_url, os.environ)
+    with (
+        _listen(settings) as listener,
+        tracing(settings.tracing_url) if traced else nullcontext(),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(settings, database_url, places, listener, traced=traced))
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -78,7 +85,9 @@ def _listen(settings: Settings) -> socket.socket:
         ) from error
 
 
-async def _serve(settings: Settings, url: str, places: Mapping[str, str], listener: socket.socket) -> None:
+async def _serve(
+    settings: Settings, url: str, places: Mapping[str, str], listener: socket.socket, *, traced: bool
+) -> None:
     try:
         await migrate(url)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, UnfitDatabaseError) as error:
@@ -88,7 +97,8 @@ async def _serve(settings: Settings, url: str, places: Mapping[str, str], listen
     ) as database:
         engine = Engine(database, stale_after=settings.task_stale_after)
         app: Any = create_app(engine, body_limit=settings.body_limit)
-        protocol: Any = partial(ShortCutProtocol, FastLane(engine.queue))
+        # The short cut lies below what makes the spans of requests.
+        protocol: Any = CorkedProtocol if traced else partial(ShortCutProtocol, FastLane(engine.queue))
         config = uvicorn.Config(
             app,
             lifespan="off",

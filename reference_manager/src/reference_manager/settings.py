@@ -1,4 +1,4 @@
-"""The manager's settings: flags of ``jobnik-manager serve``, or environment variables named ``JOBNIK_MANAGER_…``."""
+"""The manager's settings: flags of ``jobnik-manager serve``, or environment variables, mostly ``JOBNIK_MANAGER_…``."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,12 @@ def _postgres_url(url: SecretStr | None) -> SecretStr | None:
     return url
 
 
+def _http_url(url: str | None) -> str | None:
+    if url and not url.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return url
+
+
 def flag(name: str) -> str:
     """The flag of a setting."""
     return f"--{name.replace('_', '-')}"
@@ -23,7 +29,13 @@ def flag(name: str) -> str:
 
 def variable(name: str) -> str:
     """The environment variable of a setting."""
-    return f"{PREFIX}{name.upper()}"
+    own = Settings.model_fields[name].validation_alias
+    return str(own) if own else f"{PREFIX}{name.upper()}"
+
+
+def setting(name: str) -> str:
+    """The name of a setting, from that or from its variable."""
+    return next((known for known in Settings.model_fields if name in (known, variable(known))), name)
 
 
 def shown(default: object) -> str:
@@ -42,7 +54,7 @@ def shown(default: object) -> str:
 class Settings(BaseSettings):
     """Where the manager listens, where its data is, and what it bears."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_by_name=True)
 
     host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 8080
@@ -82,3 +94,21 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least that is worth a log line.")
     ] = "INFO"
+    # These two are named by the protocol.
+    tracing_enabled: Annotated[
+        bool | None,
+        Field(
+            validation_alias="TELEMETRY_TRACING_ENABLED",
+            description="Whether to send traces; by default if there is an endpoint. "
+            "true without one sends them to http://localhost:4318/v1/traces.",
+        ),
+    ] = None
+    tracing_url: Annotated[
+        str | None,
+        AfterValidator(_http_url),
+        Field(
+            validation_alias="TELEMETRY_TRACING_URL",
+            description="The endpoint of traces, for OTLP over HTTP, as http://collector:4318/v1/traces; "
+            "by default what the standard OTEL_EXPORTER_OTLP_… variables say.",
+        ),
+    ] = None

@@ -17,8 +17,16 @@ from reference_manager.corking import CorkedTransport
 OK_HEADERS = [(b"content-type", b"application/json")]
 
 
-class ShortCutProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol on corked transports, with a short cut.
+class CorkedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol on corked transports."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection."""
+        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
+
+
+class ShortCutProtocol(CorkedProtocol):
+    """The same with a short cut.
 
     Args:
         fast_lane: Takes the requests that it serves.
@@ -30,10 +38,6 @@ class ShortCutProtocol(HttpToolsProtocol):
         self._fast_lane = fast_lane
         self._kept: bytearray | None = None
         """The body so far of a request that may take the short cut."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection."""
-        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def on_headers_complete(self) -> None:
         """Keep the request until its body is there, or go uvicorn's way."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 import pytest
 from reference_manager.engine.lane import Lane
@@ -85,3 +86,14 @@ async def test_an_error_reaches_its_batch_alone() -> None:
     with pytest.raises(ValueError, match="unlucky"):
         await first
     assert await second == 10
+
+
+async def test_a_batch_is_in_no_callers_context() -> None:
+    """It serves many: what one caller's trace says does not hold for the others."""
+    trace = ContextVar[str]("trace")
+    trace.set("the caller's")
+
+    async def look(items: Sequence[int]) -> Sequence[str]:
+        return [trace.get("none") for _ in items]
+
+    assert await Lane(look, 10).submit(1) == "none"

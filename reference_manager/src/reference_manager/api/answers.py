@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,6 +32,7 @@ TRACED: dict[str, Any] = {
     ]
 }
 """The ``openapi_extra`` of a route that uses ``trace_of``, which costs less than parameters of the framework's."""
+_PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def found(body: str, status: int = 200) -> Response:
@@ -76,8 +78,15 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def trace_of(request: Request) -> Trace:
-    """The trace context of a request, by the W3C headers; all zeros where there is none or it is malformed."""
+    """The trace context of a request, by the W3C headers; the manager's own where there is none or it is malformed."""
     traceparent = request.headers.get("traceparent", "")
-    if not TRACEPARENT.fullmatch(traceparent):
-        return NO_TRACE
-    return Trace(traceparent, request.headers.get("tracestate") or None)
+    if TRACEPARENT.fullmatch(traceparent) and traceparent != NO_TRACE.traceparent:
+        return Trace(traceparent, request.headers.get("tracestate") or None)
+    return own_trace()
+
+
+def own_trace() -> Trace:
+    """The trace context of the manager's span for this request; all zeros where it does not trace."""
+    headers: dict[str, str] = {}
+    _PROPAGATOR.inject(headers)
+    return Trace(headers["traceparent"], headers.get("tracestate")) if headers else NO_TRACE

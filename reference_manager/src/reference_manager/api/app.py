@@ -3,9 +3,9 @@
 from importlib.metadata import version
 from operator import attrgetter
 
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from starlette.types import ASGIApp
 
 from reference_manager.api.document import DESCRIPTION, document
 from reference_manager.api.errors import answer_errors
@@ -19,7 +19,7 @@ from reference_manager.api.work import work_router
 from reference_manager.engine.engine import Engine
 
 
-def create_app(engine: Engine, *, body_limit: int) -> ASGIApp:
+def create_app(engine: Engine, *, body_limit: int) -> FastAPI:
     """The whole API over an engine.
 
     Args:
@@ -33,6 +33,8 @@ def create_app(engine: Engine, *, body_limit: int) -> ASGIApp:
         redoc_url=None,
         redirect_slashes=False,  # a path with one slash too many is another path
         generate_unique_id_function=attrgetter("name"),
+        # A span for each request, where tracing is on (telemetry.py); nothing beside.
+        telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     app.state.body_limit = body_limit
     routers = (
@@ -41,10 +43,12 @@ def create_app(engine: Engine, *, body_limit: int) -> ASGIApp:
         tasks_router(engine.tasks, engine.queue),
         work_router(engine.queue, engine.workers),
         history_router(engine.history),
-        service_router(engine.database),
+        service_router(engine),
     )
     for router in routers:
         app.include_router(router)
     answer_errors(app)
     app.openapi = lambda: document(app)
-    return Methods(app, [route for router in routers for route in router.routes if isinstance(route, APIRoute)])
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    app.add_middleware(Methods, routes)
+    return app

@@ -10,8 +10,9 @@ from reference_manager.api.answers import documented, done, found
 from reference_manager.api.metrics import exposition
 from reference_manager.api.strict import StrictRoute
 from reference_manager.api.work_entities import Capabilities
+from reference_manager.engine import meters
 from reference_manager.engine.census import take_census
-from reference_manager.store.database import Database
+from reference_manager.engine.engine import Engine
 
 FEATURES = ("claim", "settle", "leases", "heartbeat", "workers", "attempts", "results", "history", "progress", "depth")
 """What a client may rely on once it has read it here."""
@@ -20,7 +21,7 @@ READY = "READY"
 EXPOSITION = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
-def service_router(database: Database) -> APIRouter:
+def service_router(engine: Engine) -> APIRouter:
     """The routes beside the protocol's entities."""
     router = APIRouter(tags=["service"], route_class=StrictRoute)
 
@@ -32,15 +33,16 @@ def service_router(database: Database) -> APIRouter:
     @router.get("/readiness", responses=documented({200: READY}))
     async def readiness() -> Response:
         """Whether the manager reaches its database."""
-        async with database.connection() as connection:
+        async with engine.database.connection() as connection:
             await connection.fetchval("SELECT 1")
         return done(READY)
 
     @router.get("/metrics", response_class=Response, responses=documented({200: EXPOSITION}))
     async def metrics() -> Response:
         """Counts by status in the text format of Prometheus. A scrape fails where the database does."""
-        process = (PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
-        return Response(exposition(await take_census(database), process), media_type="text/plain; version=0.0.4")
+        process = (meters.REGISTRY, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
+        text = exposition(await take_census(engine.database), engine.standing(), process)
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     @router.get("/v1/capabilities", responses=documented({200: Capabilities}))
     async def get_capabilities() -> Response:

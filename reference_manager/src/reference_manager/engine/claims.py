@@ -3,9 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import accumulate
+from time import perf_counter
 from typing import NamedTuple
 from uuid import UUID
 
@@ -13,6 +15,7 @@ import structlog
 
 from reference_manager.domain.requests import Claim, Report
 from reference_manager.domain.states import Outcome
+from reference_manager.engine import meters
 from reference_manager.engine.settlements import Settlements, Verdict
 from reference_manager.store.database import Database, sql
 
@@ -70,8 +73,14 @@ class ClaimDesk:
         self._claimants.append(_Claimant(claim, self._loop.time() + claim.wait.total_seconds(), future))
         self._news.set()
         if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
+            # In no request's context: it serves others than the one that starts it.
+            self._runner = asyncio.create_task(self._run(), context=Context())
         return future
+
+    @property
+    def waiting(self) -> int:
+        """How many have no answer yet."""
+        return len(self._claimants)
 
     def wake(self) -> None:
         """There may be tasks now."""
@@ -118,6 +127,7 @@ class ClaimDesk:
         for claimant in batch:
             claimant.tried = True
         async with self._database.connection() as connection:
+            began = perf_counter()
             rows = await connection.fetch(
                 sql.task_claim.sql,
                 self._stage_type,
@@ -127,8 +137,11 @@ class ClaimDesk:
                 [claimant.claim.lease for claimant in batch],
             )
         others_are_busy = any(row["claimant"] is None for row in rows)
-        if not others_are_busy:
+        meters.answered(meters.CLAIM, began, 0 if others_are_busy else len(rows))
+        if rows and not others_are_busy:
+            wait = meters.TASK_WAIT.labels(meters.label(self._stage_type))
             for row in rows:
+                wait.observe(row["waited"])
                 got[int(row["claimant"]) - 1].append(Claimed(row["lease"], row["task"], row["body"]))
         for claimant, claimed in zip(batch, got, strict=True):
             if claimed and claimant.future.done():

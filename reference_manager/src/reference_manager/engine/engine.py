@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import NamedTuple
 
 from reference_manager.engine.duties.aborted_tasks import AbortedTasks
 from reference_manager.engine.duties.counter_folding import CounterFolding
@@ -15,6 +16,16 @@ from reference_manager.engine.tasks import Tasks
 from reference_manager.engine.wakeups import Wakeups
 from reference_manager.engine.workers import Workers
 from reference_manager.store.database import Database
+
+
+class Standing(NamedTuple):
+    """How this manager stands at this moment."""
+
+    claims_waiting: int
+    """Claims that have no answer yet."""
+    connections_used: int
+    connections_idle: int
+    notifications_arrive: bool
 
 
 class Engine:
@@ -40,6 +51,10 @@ class Engine:
             CounterFolding(),
             AbortedTasks(),
         )
+
+    def standing(self) -> Standing:
+        """How this manager stands."""
+        return Standing(self.queue.waiting, *self.database.connections, self.wakeups.arrive)
 
     async def run(self) -> None:
         """Do what a manager does of its own accord, until cancelled."""

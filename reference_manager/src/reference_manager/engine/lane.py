@@ -7,6 +7,7 @@ row, and the busier it gets the larger the share.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -44,7 +45,8 @@ class Lane(Generic[Item, Answer]):
     def _add(self, item: Item, future: asyncio.Future[Answer]) -> None:
         self._waiting.append((item, future))
         if self._runner is None:
-            self._runner = asyncio.create_task(self._run())
+            # In no request's context: it serves others than the one that starts it.
+            self._runner = asyncio.create_task(self._run(), context=Context())
 
     async def _run(self) -> None:
         while self._waiting:

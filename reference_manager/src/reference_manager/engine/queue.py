@@ -56,6 +56,11 @@ class TaskQueue:
         async with self._database.connection() as connection:
             return await sql.work_depth(connection, type=stage_type)
 
+    @property
+    def waiting(self) -> int:
+        """How many claims have no answer yet."""
+        return sum(desk.waiting for desk in self._desks.values())
+
     def close(self) -> None:
         """Let nobody wait for work any more: the manager is about to stop."""
         self._closing = True

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
+from time import perf_counter
 from typing import NamedTuple
 
 from reference_manager.domain.machine import Driver
 from reference_manager.domain.machines import TASK
 from reference_manager.domain.requests import Report
 from reference_manager.domain.states import Outcome, TaskStatus
+from reference_manager.engine import meters
 from reference_manager.engine.encoding import encode_if_given
 from reference_manager.engine.errors import NotFoundError, OvertakenError
 from reference_manager.engine.lane import Lane
@@ -61,6 +63,7 @@ class Settlements:
     async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | None]:
         verdicts: list[Verdict | None] = [None] * len(reports)
         async with self._database.connection() as connection:
+            began = perf_counter()
             rows = await connection.fetch(
                 sql.task_complete.sql,
                 [report.task_id for report in reports],
@@ -68,6 +71,7 @@ class Settlements:
                 [report.worker_id for report in reports],
                 [encode_if_given(report.result) for report in reports],
             )
+        meters.answered(meters.COMPLETE, began, len(reports))
         for place, body in rows:
             verdicts[place - 1] = Verdict(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, body)
         return verdicts
@@ -78,6 +82,7 @@ class Settlements:
         async with self._database.connection() as connection:
             verdicts, woken = await settle(connection, list(said.values()))
         self._wakeups.notify(woken)
+        meters.LEASES_LOST.inc(sum(map(_lease_lost, said.values(), verdicts)))
         answers = dict(zip(said, verdicts, strict=True))
         return [answers[_attempt(report)] for report in reports]
 
@@ -89,6 +94,7 @@ def _attempt(report: Report) -> object:
 
 async def settle(connection: Connection, reports: Sequence[Report]) -> tuple[Sequence[Verdict], Sequence[str]]:
     """End attempts with all that follows; the verdicts, and the stage types for which there is work now."""
+    began = perf_counter()
     rows = await connection.fetch(
         sql.task_settle.sql,
         [report.task_id for report in reports],
@@ -100,8 +106,13 @@ async def settle(connection: Connection, reports: Sequence[Report]) -> tuple[Seq
         [report.retryable for report in reports],
         [report.delay for report in reports],
     )
+    meters.answered(meters.SETTLE, began, len(reports))
     woken = rows[0]["woken"] if rows else None
     return [
         Verdict(TaskStatus(source) if source else None, TaskStatus(target) if target else None, body)
         for source, target, body, _ in rows
     ], woken or ()
+
+
+def _lease_lost(report: Report, verdict: Verdict) -> bool:
+    return report.lease_id is not None and verdict.source is not None and verdict.target is None

@@ -31,6 +31,8 @@ class Wakeups:
         self._unsent: set[str] = set()
         self._news = asyncio.Event()
         self._echo = asyncio.Event()
+        self.arrive = False
+        """Whether words of other managers reach this one."""
 
     def listen(self, listener: Callable[[str | None], None]) -> None:
         """Call this with each stage type that there is work for; None: anything may have been missed."""
@@ -74,6 +76,7 @@ class Wakeups:
                     await closed.wait()
             except DATABASE_ERRORS as error:
                 log.warning("cannot listen for new work", error=str(error))
+            self.arrive = False
             await asyncio.sleep(CONNECT_AGAIN)
 
     async def _test(self, database: Database) -> None:
@@ -84,6 +87,7 @@ class Wakeups:
         try:
             async with asyncio.timeout(ECHO_LIMIT):
                 await self._echo.wait()
+            self.arrive = True
         except TimeoutError:
             log.warning(
                 "notifications do not arrive; is there a pooler before PostgreSQL? Waiting workers look each second"

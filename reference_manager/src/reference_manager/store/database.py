@@ -69,6 +69,12 @@ class Database:
         async with pool:
             yield cls(url, pool, patience)
 
+    @property
+    def connections(self) -> tuple[int, int]:
+        """How many connections of the pool are in use, and how many are open besides."""
+        idle = self._pool.get_idle_size()
+        return self._pool.get_size() - idle, idle
+
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
         """A connection for one statement.

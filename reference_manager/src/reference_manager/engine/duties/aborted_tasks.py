@@ -11,7 +11,9 @@ class AbortedTasks(Duty):
 
     name = "aborted tasks"
 
-    async def round(self, connection: Connection) -> None:
-        """Go on until no stage is left to sweep."""
-        while await sql.task_sweep(connection, most=BATCH) is not None:
-            pass
+    async def round(self, connection: Connection) -> int:
+        """Go on until no stage is left to sweep; how many tasks were looked at."""
+        done = 0
+        while (looked_at := await sql.task_sweep(connection, most=BATCH)) is not None:
+            done += looked_at
+        return done

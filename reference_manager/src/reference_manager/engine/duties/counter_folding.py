@@ -1,4 +1,4 @@
-"""Adds to each stage's counts what claims and reports have moved: reading stays cheap, the table of deltas small."""
+"""Adds to each stage's counts what claims and reports have moved, and sums up the totals: reading stays cheap."""
 
 from reference_manager.engine.duties.duty import Duty
 from reference_manager.store.database import Connection, sql
@@ -9,7 +9,10 @@ class CounterFolding(Duty):
 
     name = "counter folding"
 
-    async def round(self, connection: Connection) -> None:
-        """Fold every stage that has deltas."""
-        for stage in [row["stage_id"] async for row in sql.deltas_stages(connection)]:
+    async def round(self, connection: Connection) -> int:
+        """Fold every stage that has deltas, then the totals; how many stages, and rows of totals."""
+        stages = [row["stage_id"] async for row in sql.deltas_stages(connection)]
+        for stage in stages:
             await sql.deltas_fold(connection, stage_id=stage)
+        totals: int = await sql.totals_fold(connection)
+        return len(stages) + totals

@@ -18,7 +18,10 @@ class DelayedTasks(Duty):
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
-    async def round(self, connection: Connection) -> None:
-        """Wake tasks until no other is due."""
+    async def round(self, connection: Connection) -> int:
+        """Wake tasks until no other is due; how many batches."""
+        batches = 0
         while stage_type := await sql.delayed_wake(connection, most=BATCH):
             self._wakeups.notify([stage_type])
+            batches += 1
+        return batches

@@ -4,13 +4,17 @@ import asyncio
 from abc import ABC, abstractmethod
 from datetime import timedelta
 from hashlib import sha256
+from time import time_ns
 from typing import ClassVar
 
 import structlog
+from opentelemetry import trace
 
+from reference_manager.engine import meters
 from reference_manager.store.database import DATABASE_ERRORS, Connection, Database, sql
 
 log = structlog.stdlib.get_logger(__name__)
+tracer = trace.get_tracer(__name__)
 
 
 class Duty(ABC):
@@ -21,17 +25,21 @@ class Duty(ABC):
     """Between the end of one round and the next."""
 
     @abstractmethod
-    async def round(self, connection: Connection) -> None:
-        """Do what there is to do, in transactions that are small."""
+    async def round(self, connection: Connection) -> int:
+        """Do what there is to do, in transactions that are small; how much that was."""
 
     async def run(self, database: Database) -> None:
         """Do rounds until cancelled."""
+        meters.DUTY_ROUNDS.labels(self.name)
+        failures = meters.DUTY_FAILURES.labels(self.name)
         while True:
             try:
                 await self.take_turn(database)
             except DATABASE_ERRORS as error:
+                failures.inc()
                 log.warning("a duty was interrupted; it comes round again", duty=self.name, error=str(error))
             except Exception:  # a defect in one round must not end the duty for good
+                failures.inc()
                 log.exception("a duty failed; it comes round again", duty=self.name)
             await asyncio.sleep(self.pause.total_seconds())
 
@@ -41,8 +49,12 @@ class Duty(ABC):
         async with database.connection() as connection:
             if not await sql.duty_begin(connection, key=key):
                 return
+            began = time_ns()
             try:
-                await self.round(connection)
+                done = await self.round(connection)
             finally:
                 if not connection.is_closed():
                     await sql.duty_end(connection, key=key)
+        meters.DUTY_ROUNDS.labels(self.name).inc()
+        if done:  # rounds that found nothing are most of them, and would only fill what keeps the traces
+            tracer.start_span(self.name, attributes={"jobnik.duty.done": done}, start_time=began).end()

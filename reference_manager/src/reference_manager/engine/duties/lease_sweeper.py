@@ -5,6 +5,7 @@ from uuid import UUID
 
 from reference_manager.domain.requests import Report
 from reference_manager.domain.states import Outcome
+from reference_manager.engine import meters
 from reference_manager.engine.duties.duty import Duty
 from reference_manager.engine.settlements import settle
 from reference_manager.engine.wakeups import Wakeups
@@ -21,14 +22,22 @@ class LeaseSweeper(Duty):
     def __init__(self, wakeups: Wakeups) -> None:
         self._wakeups = wakeups
 
-    async def round(self, connection: Connection) -> None:
-        """End attempts until none is left to end."""
+    async def round(self, connection: Connection) -> int:
+        """End attempts until none is left to end; how many."""
+        done = 0
         while over := [row async for row in sql.leases_expired(connection, most=BATCH)]:
-            reports = [_report(**row) for row in over]
+            reports = [_report(*lease) for *lease, _ in over]
             verdicts, woken = await settle(connection, reports)
             self._wakeups.notify(woken)
-            if len(over) < BATCH or not any(verdict.target for verdict in verdicts):
-                return
+            ended = 0
+            for row, report, verdict in zip(over, reports, verdicts, strict=True):
+                if verdict.target:
+                    meters.LEASES_EXPIRED.labels(meters.label(row["stage_type"]), report.outcome).inc()
+                    ended += 1
+            done += ended
+            if len(over) < BATCH or not ended:
+                break
+        return done
 
 
 def _report(task_id: UUID, lease_id: int, worker_id: str | None, timed_out: bool, length: timedelta) -> Report:  # noqa: FBT001 - a row

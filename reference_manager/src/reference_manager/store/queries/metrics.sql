@@ -1,24 +1,38 @@
+-- What a scrape reads: rows for stage types and for what is under way, never for what has ended.
+
 -- name: metric_jobs()
 -- How many jobs have each status.
-SELECT status, count(*) FROM jobs GROUP BY status;
+SELECT status, sum(jobs)::bigint AS count FROM job_totals GROUP BY status;
 
 -- name: metric_stages()
--- How many stages have each type and status.
-SELECT type, status, count(*) FROM stages GROUP BY type, status;
+-- How many stages have each type, priority and status, and how many tasks they have in each status by their own counts.
+SELECT type, priority, status, sum(stages)::bigint AS stages, sum(pending)::bigint AS pending,
+    sum(in_progress)::bigint AS in_progress, sum(retried)::bigint AS retried, sum(completed)::bigint AS completed,
+    sum(failed)::bigint AS failed, sum(aborted)::bigint AS aborted
+FROM stage_totals GROUP BY type, priority, status;
 
--- name: metric_tasks()
--- How many tasks have each stage type, priority and status: the stages' figures and what claims have moved since.
-SELECT type, priority, status, sum(count)::bigint AS count
-FROM (
-    SELECT type, priority, figures.* FROM stages, LATERAL (VALUES
-        ('PENDING', pending), ('RETRIED', retried), ('IN_PROGRESS', in_progress),
-        ('COMPLETED', completed), ('FAILED', failed), ('ABORTED', aborted)
-    ) AS figures (status, count)
-    UNION ALL
-    SELECT stages.type, stages.priority, moves.* FROM stage_deltas AS moved
-    JOIN stages ON stages.id = moved.stage_id AND stages.status <> 'ABORTED', LATERAL (VALUES
-        ('PENDING', moved.pending), ('RETRIED', moved.retried), ('IN_PROGRESS', moved.in_progress),
-        ('COMPLETED', moved.completed)
-    ) AS moves (status, count)
-) AS counted
-GROUP BY type, priority, status;
+-- name: metric_moves()
+-- What claims and reports have moved and nobody has added to the stages' counts yet; see routines/census.sql.
+SELECT type, priority, pending, retried, in_progress, completed FROM unfolded_moves();
+
+-- name: metric_oldest()
+-- For how many seconds the oldest task of each stage type waits; see routines/census.sql.
+SELECT type, age FROM oldest_waiting();
+
+-- name: metric_dead_tuples()
+-- Row versions that nobody sees any more and that vacuum has not removed yet, by table, as the server estimates them.
+SELECT relname AS name, pg_stat_get_dead_tuples(oid) AS count FROM pg_class
+WHERE relnamespace = 'jobnik'::regnamespace AND relkind = 'r' AND relname <> 'migrations';
+
+-- name: metric_oldest_xmin()$
+-- How many transactions ago the oldest began that keeps vacuum from removing row versions. Sessions of other users count only
+-- for a user with pg_read_all_stats.
+SELECT coalesce(max(age(xid)), 0) FROM (
+    SELECT backend_xmin FROM pg_stat_activity
+    WHERE pid <> pg_backend_pid() AND (datname = current_database() OR datname IS NULL)
+        AND backend_type <> 'autovacuum worker' -- vacuum is not in its own way
+    -- Of any database: the snapshots of this one reach back to whatever still writes.
+    UNION ALL SELECT backend_xid FROM pg_stat_activity
+    UNION ALL SELECT transaction FROM pg_prepared_xacts
+    UNION ALL SELECT xmin FROM pg_replication_slots
+) AS held (xid);

@@ -46,7 +46,7 @@ WHERE stage.id = :id;
 
 -- name: stage_release(id)!
 -- WAITING → PENDING. The caller holds the job's lock and has asked the state machine.
-UPDATE stages SET status = 'PENDING', updated_at = now() WHERE id = :id;
+UPDATE stages SET status = 'PENDING', opened_at = now(), updated_at = now() WHERE id = :id;
 
 -- name: stage_set_metadata(user_metadata, id)$
 -- The id; no row: there is no such stage.
@@ -58,7 +58,7 @@ UPDATE stages SET priority = :priority WHERE job_id = :job_id;
 
 -- name: stages_set_open(job_open, job_id)!
 -- Whether the tasks of a job are handed out. The caller holds the job's lock.
-UPDATE stages SET job_open = :job_open WHERE job_id = :job_id;
+UPDATE stages SET job_open = :job_open, opened_at = now() WHERE job_id = :job_id;
 
 -- name: stages_abort(job_id)!
 -- CREATED, WAITING, PENDING, IN_PROGRESS → ABORTED, and with them their unfinished tasks, for whoever reads them. The

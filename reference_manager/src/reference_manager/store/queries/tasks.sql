@@ -36,7 +36,7 @@ SELECT wire_list(array_agg(body ORDER BY seq)) FROM inserted;
 
 -- name: task_claim(type, wanted, starts, workers, lengths)
 -- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.
-SELECT claimant, lease, task, body FROM claim_tasks(:type, :wanted, :starts, :workers, :lengths);
+SELECT claimant, lease, task, body, waited FROM claim_tasks(:type, :wanted, :starts, :workers, :lengths);
 
 -- name: task_complete(ids, leases, workers, results)
 -- IN_PROGRESS → COMPLETED, where nothing follows from it; see routines/complete_tasks.sql.

@@ -12,7 +12,7 @@ SELECT pg_advisory_unlock(:key);
 
 -- name: leases_expired(most)
 -- Leases that are over; see routines/duties.sql.
-SELECT task_id, lease_id, worker_id, timed_out, length FROM expired_leases(:most);
+SELECT task_id, lease_id, worker_id, timed_out, length, stage_type FROM expired_leases(:most);
 
 -- name: delayed_wake(most)$
 -- Delayed tasks of a stage, whose moment has come, go back to the queue; see routines/duties.sql.
@@ -29,6 +29,10 @@ SELECT DISTINCT stage_id FROM stage_deltas;
 -- name: deltas_fold(stage_id)!
 -- Adds a stage's deltas to its counts; see routines/duties.sql.
 SELECT fold_stage(:stage_id);
+
+-- name: totals_fold()$
+-- Sums up the totals that metrics read; see routines/duties.sql.
+SELECT fold_totals();
 
 -- name: work_depth(type)$
 -- How much work there is for a stage type, as JSON: what may be claimed, and what is in progress.

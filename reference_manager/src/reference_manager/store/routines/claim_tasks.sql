@@ -3,8 +3,8 @@
 -- PENDING or IN_PROGRESS: the most urgent job first, then the stage that has waited longest, then its oldest task.
 -- For whom: claimant n gets the tasks from number starts[n] on (from 1, ascending), as worker workers[n] with leases of
 -- lengths[n]; a worker that is null has no lease and gets the task as part A of the protocol has it.
--- Rows: the number of the claimant, the lease, the task's id and the task as JSON, in the order of the queue. No row: none
--- wait. One row of nulls: others were busy with all that waits; ask again.
+-- Rows: the number of the claimant, the lease, the task's id, the task as JSON, and for how many seconds it could have been
+-- claimed, in the order of the queue. No row: none wait. One row of nulls: others were busy with all that waits; ask again.
 --
 -- A claim walks the index of claimable stages and, in each, the index of waiting tasks. It waits for nobody, with one
 -- exception: to start a stage or a job it needs the job's lock. It waits for one such lock at the most, while it holds
@@ -15,13 +15,14 @@
 -- hence rows are always named by = ANY (array): a join leaves the planner free to read the whole table first.
 CREATE OR REPLACE FUNCTION claim_tasks(
     wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[]
-) RETURNS TABLE (claimant integer, lease bigint, task uuid, body text) LANGUAGE plpgsql
+) RETURNS TABLE (claimant integer, lease bigint, task uuid, body text, waited double precision) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     stage record;
     context text;
     picked uuid[];
+    waits double precision[];
     taken integer := 0;
     found_here integer;
     holding boolean := false;
@@ -30,7 +31,7 @@ DECLARE
     short uuid[] := '{}';
 BEGIN
     FOR stage IN
-        SELECT candidate.id, candidate.job_id, candidate.head,
+        SELECT candidate.id, candidate.job_id, candidate.head, candidate.opened_at,
             candidate.status = 'PENDING' OR job.status = 'PENDING' AS unstarted
         FROM stages AS candidate
         JOIN jobs AS job ON job.id = ANY (ARRAY[candidate.job_id])
@@ -44,7 +45,7 @@ BEGIN
             IF holding THEN
                 IF NOT pg_try_advisory_xact_lock(job_key(stage.job_id)) THEN
                     IF taken = 0 THEN
-                        RETURN QUERY SELECT NULL::integer, NULL::bigint, NULL::uuid, NULL::text;
+                        RETURN QUERY SELECT NULL::integer, NULL::bigint, NULL::uuid, NULL::text, NULL::double precision;
                     END IF;
                     EXIT;
                 END IF;
@@ -62,7 +63,7 @@ BEGIN
         END IF;
 
         WITH picked AS MATERIALIZED (
-            SELECT ctid AS place, task_id, seq FROM waiting_tasks
+            SELECT ctid AS place, task_id, seq, ready_at FROM waiting_tasks
             WHERE stage_id = stage.id AND seq >= stage.head
             ORDER BY seq
             LIMIT wanted - taken
@@ -71,7 +72,9 @@ BEGIN
             -- Rows of this table never move, so that it is safe to name them by their places.
             DELETE FROM waiting_tasks WHERE ctid = ANY (ARRAY(SELECT place FROM picked))
         )
-        SELECT array_agg(task_id ORDER BY seq) INTO picked FROM picked;
+        SELECT array_agg(task_id ORDER BY seq),
+            array_agg(greatest(extract(epoch FROM now() - greatest(ready_at, stage.opened_at)), 0) ORDER BY seq)
+        INTO picked, waits FROM picked;
 
         -- Not now(), when the claim began: it may have waited for a lock for longer than a lease lasts.
         moment := clock_timestamp();
@@ -102,7 +105,8 @@ BEGIN
             SELECT stage.id, -count(*) FILTER (WHERE attempts = 0), -count(*) FILTER (WHERE attempts > 0), count(*)
             FROM claimed HAVING count(*) > 0
         )
-        SELECT claimed.claimant, claimed.lease_id, claimed.id, claimed.body FROM claimed ORDER BY claimed.seq;
+        SELECT claimed.claimant, claimed.lease_id, claimed.id, claimed.body, waits[row_number() OVER (ORDER BY claimed.seq)]
+        FROM claimed ORDER BY claimed.seq;
         GET DIAGNOSTICS found_here = ROW_COUNT;
 
         IF found_here > 0 THEN

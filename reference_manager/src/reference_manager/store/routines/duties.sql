@@ -26,6 +26,29 @@ BEGIN
 END
 $$;
 
+-- Sums the rows of each total up to one. How many rows there were too many.
+CREATE OR REPLACE FUNCTION fold_totals() RETURNS bigint LANGUAGE sql AS $$
+    WITH jobs_before AS (
+        DELETE FROM job_totals WHERE status IN (SELECT status FROM job_totals GROUP BY status HAVING count(*) > 1)
+        RETURNING *
+    ), jobs_after AS (
+        INSERT INTO job_totals
+        SELECT status, sum(jobs) FROM jobs_before GROUP BY status HAVING sum(jobs) <> 0 RETURNING status
+    ), stages_before AS (
+        DELETE FROM stage_totals WHERE (type, priority, status) IN (
+            SELECT type, priority, status FROM stage_totals GROUP BY type, priority, status HAVING count(*) > 1
+        ) RETURNING *
+    ), stages_after AS (
+        -- No stages: no tasks either.
+        INSERT INTO stage_totals
+        SELECT type, priority, status, sum(stages), sum(pending), sum(in_progress), sum(retried), sum(completed),
+            sum(failed), sum(aborted)
+        FROM stages_before GROUP BY type, priority, status HAVING sum(stages) <> 0 RETURNING status
+    )
+    SELECT (SELECT count(*) FROM jobs_before) - (SELECT count(*) FROM jobs_after)
+        + (SELECT count(*) FROM stages_before) - (SELECT count(*) FROM stages_after)
+$$;
+
 -- Up to so many tasks of one stage whose moment has come go back to the queue. The type of the stage; null: no task is due.
 CREATE OR REPLACE FUNCTION wake_tasks(most integer) RETURNS text LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
@@ -88,7 +111,7 @@ $$;
 -- Up to so many leases that are over, the longest first: what settle_tasks needs to end their attempts. A lease whose task is
 -- no longer its own (its stage was aborted meanwhile) is removed here.
 CREATE OR REPLACE FUNCTION expired_leases(most integer)
-RETURNS TABLE (task_id uuid, lease_id bigint, worker_id text, timed_out boolean, length interval) LANGUAGE plpgsql
+RETURNS TABLE (task_id uuid, lease_id bigint, worker_id text, timed_out boolean, length interval, stage_type text) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -100,6 +123,9 @@ BEGIN
         SELECT task_status(task, aborted_at(stage)) FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
         WHERE task.id = lease.task_id
     ) IS DISTINCT FROM 'IN_PROGRESS';
-    RETURN QUERY SELECT task_id, id, worker_id, coalesce(deadline <= now(), false), length FROM leases WHERE id = ANY (over);
+    RETURN QUERY
+    SELECT task_id, id, worker_id, coalesce(deadline <= now(), false), length,
+        (SELECT type FROM stages WHERE id = lease.stage_id)
+    FROM leases AS lease WHERE id = ANY (over);
 END
 $$;

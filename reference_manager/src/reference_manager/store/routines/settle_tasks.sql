@@ -184,7 +184,7 @@ DECLARE
     opened text[];
 BEGIN
     WITH next AS (
-        UPDATE stages AS next SET status = 'PENDING', updated_at = now()
+        UPDATE stages AS next SET status = 'PENDING', opened_at = now(), updated_at = now()
         FROM stages AS stage
         WHERE stage.id = ANY (ended) AND stage.status = 'COMPLETED'
             AND next.job_id = ANY (ARRAY[stage.job_id]) AND next.position = stage.position + 1 AND next.status = 'CREATED'

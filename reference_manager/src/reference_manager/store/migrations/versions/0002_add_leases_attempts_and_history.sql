@@ -18,6 +18,8 @@ CREATE TABLE waiting_tasks (
     stage_id uuid NOT NULL,
     seq bigint NOT NULL,
     task_id uuid NOT NULL,
+    -- Since when it waits here: what a claim measures its wait from.
+    ready_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (stage_id, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 
@@ -98,6 +100,75 @@ CREATE TRIGGER created AFTER INSERT ON stages FOR EACH ROW EXECUTE FUNCTION reco
 CREATE TRIGGER moved AFTER UPDATE ON stages FOR EACH ROW
     WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION record_stage();
 
+-- How many jobs, stages and tasks there are, for metrics: each figure is the sum of all rows of its key. Triggers add a row
+-- for each change, so that nobody waits for anybody; a duty sums the rows up (fold_totals). What claims and reports have
+-- moved is not in here before it is folded into the stage's counts.
+CREATE TABLE job_totals (
+    status job_status NOT NULL,
+    jobs bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+
+CREATE TABLE stage_totals (
+    type text NOT NULL,
+    priority job_priority NOT NULL,
+    status stage_status NOT NULL,
+    stages bigint NOT NULL,
+    -- The tasks of these stages.
+    pending bigint NOT NULL,
+    in_progress bigint NOT NULL,
+    retried bigint NOT NULL,
+    completed bigint NOT NULL,
+    failed bigint NOT NULL,
+    aborted bigint NOT NULL
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
+
+INSERT INTO job_totals SELECT status, count(*) FROM jobs GROUP BY status;
+INSERT INTO stage_totals
+SELECT type, priority, status, count(*), sum(pending), sum(in_progress), sum(retried), sum(completed), sum(failed),
+    sum(aborted)
+FROM stages GROUP BY type, priority, status;
+
+CREATE FUNCTION count_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO job_totals VALUES (OLD.status, -1);
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO job_totals VALUES (NEW.status, 1);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION count_stage() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO stage_totals VALUES (
+            OLD.type, OLD.priority, OLD.status, -1,
+            -OLD.pending, -OLD.in_progress, -OLD.retried, -OLD.completed, -OLD.failed, -OLD.aborted
+        );
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO stage_totals VALUES (
+            NEW.type, NEW.priority, NEW.status, 1,
+            NEW.pending, NEW.in_progress, NEW.retried, NEW.completed, NEW.failed, NEW.aborted
+        );
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+CREATE TRIGGER counted AFTER INSERT OR DELETE ON jobs FOR EACH ROW EXECUTE FUNCTION count_job();
+CREATE TRIGGER counted_anew AFTER UPDATE ON jobs FOR EACH ROW
+    WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION count_job();
+CREATE TRIGGER counted AFTER INSERT OR DELETE ON stages FOR EACH ROW EXECUTE FUNCTION count_stage();
+CREATE TRIGGER counted_anew AFTER UPDATE ON stages FOR EACH ROW
+    WHEN (
+        (OLD.priority, OLD.status, OLD.pending, OLD.in_progress, OLD.retried, OLD.completed, OLD.failed, OLD.aborted)
+        IS DISTINCT FROM
+        (NEW.priority, NEW.status, NEW.pending, NEW.in_progress, NEW.retried, NEW.completed, NEW.failed, NEW.aborted)
+    ) EXECUTE FUNCTION count_stage();
+
 -- Workers that send heartbeats.
 CREATE TABLE workers (
     id text PRIMARY KEY,
@@ -119,7 +190,9 @@ CREATE TABLE aborted_stages (
 
 ALTER TABLE stages
     -- No task that waits has a smaller seq: where claims begin to look, behind the dead entries of what has been claimed.
-    ADD COLUMN head bigint NOT NULL DEFAULT 0;
+    ADD COLUMN head bigint NOT NULL DEFAULT 0,
+    -- Since when its tasks may be claimed, if they may: a task that was there before does not wait for workers until then.
+    ADD COLUMN opened_at timestamptz NOT NULL DEFAULT now();
 
 -- How deep the queue of a stage type is, for autoscalers.
 CREATE INDEX stages_at_work ON stages (type) WHERE status IN ('PENDING', 'IN_PROGRESS');
@@ -129,7 +202,7 @@ ALTER TABLE stage_deltas
     DROP CONSTRAINT stage_deltas_check,
     ADD CONSTRAINT deltas_move_tasks_and_make_none CHECK (pending + retried + in_progress + completed = 0);
 
-INSERT INTO waiting_tasks SELECT stage_id, waiting, id FROM tasks WHERE waiting IS NOT NULL;
+INSERT INTO waiting_tasks SELECT stage_id, waiting, id, updated_at FROM tasks WHERE waiting IS NOT NULL;
 
 ALTER TABLE tasks
     DROP COLUMN waiting,

@@ -1,0 +1,44 @@
+-- What metrics ask of the tables of the queue. Plans are pinned to index walks, as in claim_tasks: a scrape must not read
+-- what has ended, whatever the tables held when it was planned.
+
+-- What claims and reports have moved and nobody has added to the stages' counts yet, by stage type and priority.
+CREATE OR REPLACE FUNCTION unfolded_moves() RETURNS TABLE (
+    type text, priority job_priority, pending bigint, retried bigint, in_progress bigint, completed bigint
+) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT stage.type, stage.priority, sum(moved.pending)::bigint, sum(moved.retried)::bigint,
+        sum(moved.in_progress)::bigint, sum(moved.completed)::bigint
+    FROM (
+        SELECT stage_id, sum(pending) AS pending, sum(retried) AS retried, sum(in_progress) AS in_progress,
+            sum(completed) AS completed
+        FROM stage_deltas GROUP BY stage_id
+    ) AS moved, LATERAL (
+        SELECT type, priority FROM stages WHERE id = moved.stage_id AND status <> 'ABORTED' OFFSET 0
+    ) AS stage
+    GROUP BY stage.type, stage.priority;
+END
+$$;
+
+-- For how many seconds the oldest task of each stage type waits, where some may be claimed: the oldest of those at the heads of
+-- the first ten stages of each priority. A stage further back has joined the queue later than these.
+CREATE OR REPLACE FUNCTION oldest_waiting() RETURNS TABLE (type text, age double precision)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT kind.type, max(extract(epoch FROM now() - greatest(task.ready_at, stage.opened_at)))::double precision
+    FROM (
+        SELECT DISTINCT type, priority FROM stage_totals WHERE status IN ('PENDING', 'IN_PROGRESS')
+    ) AS kind, LATERAL (
+        SELECT id, head, opened_at FROM stages
+        WHERE type = kind.type AND priority = kind.priority
+            AND oldest_waiting IS NOT NULL AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
+        ORDER BY oldest_waiting LIMIT 10
+    ) AS stage, LATERAL (
+        SELECT ready_at FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
+    ) AS task
+    GROUP BY kind.type;
+END
+$$;

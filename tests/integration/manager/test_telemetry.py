@@ -1,0 +1,250 @@
+"""Traces: a span for each request and for each round of work, all that belongs to a job in one trace."""
+
+import json
+from collections.abc import AsyncGenerator, Callable, Generator
+
+import httpx
+import pytest
+from reference_manager.domain.requests import NO_TRACE
+from reference_manager.store.database import Database
+
+from tests.support.collector import Collector, Seen
+from tests.support.protocol import Client
+from tests.support.worker import LeasedWorker
+from tools.manager import ManagerProcess
+
+Start = Callable[..., ManagerProcess]
+
+TRACE_ID = "0af7651916cd43dd8448eb211c80319c"
+CALLER = f"00-{TRACE_ID}-b7ad6b7169203331-01"
+ERROR = 2
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Generator[Collector]:
+    """Where the managers of a test send their spans, soon."""
+    with Collector() as listening:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", listening.url)
+        monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+        yield listening
+
+
+@pytest.fixture
+async def traced(collector: Collector, start_manager: Start) -> AsyncGenerator[Client]:
+    """A client of a manager that traces."""
+    assert collector.url
+    async with httpx.AsyncClient(base_url=start_manager().url, timeout=15) as http:
+        yield Client(http)
+
+
+async def test_a_request_is_a_span(collector: Collector, traced: Client) -> None:
+    """It is named by method and route, says what HTTP spans say, and is the child of the caller's."""
+    job = await traced.job()
+    path = f"/v1/jobs/{job['id']}"
+    await traced.http.get(path, params={"should_return_stages": "true"}, headers={"traceparent": CALLER})
+    span = await collector.named("GET /v1/jobs/{jobId}")
+    assert (span.kind, span.trace_id, span.parent_id) == ("SERVER", TRACE_ID, "b7ad6b7169203331")
+    expected = {
+        "http.request.method": "GET",
+        "http.route": "/v1/jobs/{jobId}",
+        "http.response.status_code": 200,
+        "url.scheme": "http",
+        "url.path": path,
+        "url.query": "should_return_stages=true",
+        "server.address": "127.0.0.1",
+        "server.port": traced.http.base_url.port,
+        "network.protocol.version": "1.1",
+    }
+    assert {name: span.attributes[name] for name in expected} == expected
+    assert span.resource["service.name"] == "jobnik-manager"
+
+
+async def test_whatever_is_asked_is_a_span(collector: Collector, traced: Client) -> None:
+    """HEAD, OPTIONS, refusals and unknown paths, too; only the manager's own failures are errors."""
+    http = traced.http
+    await http.head("/v1/jobs")
+    await http.options("/v1/jobs")
+    await http.put("/v1/jobs")
+    await http.get("/nowhere")
+    await http.get("/v1/tasks?unknown=1")
+    wanted = {
+        ("HEAD /v1/jobs", 200),
+        ("OPTIONS", 204),
+        ("PUT", 405),  # answered before there is a route
+        ("GET", 404),
+        ("GET /v1/tasks", 400),
+    }
+
+    def request(span: Seen) -> tuple[str, object]:
+        return span.name, span.attributes["http.response.status_code"]
+
+    spans = await collector.find(lambda span: span.kind == "SERVER", len(wanted))
+    assert {request(span) for span in spans} == wanted
+    assert not any(span.status == ERROR for span in spans)
+
+
+async def test_claims_and_reports_are_spans(collector: Collector, traced: Client) -> None:
+    """What would take the short cut is traced like everything else, whichever part of the protocol it is of."""
+    await traced.tasks(await traced.stage(await traced.job(), "traced"), 2)
+    await traced.settle(await traced.claimed("traced"))
+    worker = LeasedWorker(traced.http)
+    await worker.complete(*await worker.claim("traced"))
+    for name in (
+        "PATCH /v1/stages/{stageType}/tasks/dequeue",
+        "PUT /v1/tasks/{taskId}/status",
+        "POST /v1/stages/{stageType}/tasks/claim",
+        "POST /v1/tasks/settle",
+    ):
+        assert (await collector.named(name)).kind == "SERVER"
+
+
+async def test_a_job_and_all_that_belongs_to_it_are_one_trace(collector: Collector, traced: Client) -> None:
+    """Who creates things says which trace they are of; where nobody does it is that of the manager's span."""
+    http = traced.http
+    job = await traced.job()
+    created = await collector.named("POST /v1/jobs")
+    assert created.parent_id == ""
+    assert job["traceparent"].split("-")[1:3] == [created.trace_id, created.span_id]
+
+    along = {"traceparent": job["traceparent"], "tracestate": "vendor=1"}
+    stage = (await http.post(f"/v1/jobs/{job['id']}/stage", json={"type": "one", "data": {}}, headers=along)).json()
+    (task,) = (await http.post(f"/v1/stages/{stage['id']}/tasks", json=[{"data": {}}], headers=along)).json()
+    assert stage["traceparent"] == task["traceparent"] == job["traceparent"]
+    assert stage["tracestate"] == "vendor=1"
+    for name in ("POST /v1/jobs/{jobId}/stage", "POST /v1/stages/{stageId}/tasks"):
+        span = await collector.named(name)
+        assert (span.trace_id, span.parent_id) == (created.trace_id, created.span_id)
+
+    (claimed,) = await LeasedWorker(http).claim("one")
+    assert claimed["traceparent"] == claimed["stage"]["traceparent"] == claimed["job"]["traceparent"]
+    assert claimed["traceparent"] == job["traceparent"]
+
+
+@pytest.mark.parametrize("header", [NO_TRACE.traceparent, "nonsense"])
+async def test_a_trace_context_that_is_none_does_not_count(collector: Collector, traced: Client, header: str) -> None:
+    """Zeros and what is malformed are taken as if nothing had been said."""
+    answer = await traced.http.post("/v1/jobs", json={"name": "a job", "data": {}}, headers={"traceparent": header})
+    span = await collector.named("POST /v1/jobs")
+    assert answer.json()["traceparent"].split("-")[1:3] == [span.trace_id, span.span_id]
+
+
+async def test_a_body_has_the_last_word(collector: Collector, traced: Client) -> None:
+    """A traceparent in the body counts before the request's."""
+    other = CALLER.replace(TRACE_ID, "1" * 32)
+    traced.http.headers["traceparent"] = CALLER
+    assert (await traced.job(traceparent=other))["traceparent"] == other
+    assert (await collector.named("POST /v1/jobs")).trace_id == TRACE_ID
+
+
+async def test_rounds_that_did_something_are_spans(collector: Collector, traced: Client) -> None:
+    """Each duty has its own, with how much was done; rounds that found nothing have none."""
+    worker = LeasedWorker(traced.http)
+    job = await traced.job()
+    await traced.tasks(await traced.stage(job, "duties"), 2)
+    lost, put_off = await worker.claim("duties", 2, leaseSeconds=1)
+    await worker.settle(
+        {"taskId": put_off["id"], "leaseId": put_off["leaseId"], "outcome": "SNOOZED", "delaySeconds": 0.2}
+    )
+    back = [task["id"] for _ in range(2) for task in await worker.claim("duties", waitSeconds=10)]
+    assert set(back) == {lost["id"], put_off["id"]}
+    await traced.move(job, "ABORTED")
+    for name, done in (("lease sweeper", 1), ("delayed tasks", 1), ("aborted tasks", 2), ("counter folding", None)):
+        span = await collector.named(name)
+        assert (span.kind, span.parent_id) == ("INTERNAL", "")
+        assert span.attributes["jobnik.duty.done"] == done or (done is None and span.attributes["jobnik.duty.done"])
+    assert len([span for span in collector.spans if span.name == "lease sweeper"]) == 1
+
+
+async def test_log_lines_name_their_span(collector: Collector, start_manager: Start, database: Database) -> None:
+    """A failure in the log is found from its trace, and the other way round; the span is an error."""
+    manager = start_manager()
+    async with database.connection() as connection:
+        await connection.execute("ALTER TABLE jobs RENAME TO gone")
+    async with httpx.AsyncClient(base_url=manager.url) as http:
+        assert (await http.get("/v1/jobs")).status_code == 500
+    span = await collector.named("GET /v1/jobs")
+    assert (span.status, span.attributes["error.type"]) == (ERROR, "500")
+    manager.stop()
+    lines = [json.loads(line) for line in manager.log.splitlines() if '"the database failed"' in line]
+    assert [(line["trace_id"], line["span_id"]) for line in lines] == [(span.trace_id, span.span_id)]
+    assert all("trace_id" not in line for line in map(json.loads, manager.log.splitlines()) if "ready" in line["event"])
+
+
+async def test_the_standard_variables_are_heeded(
+    collector: Collector, start_manager: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names and sampling are the deployment's; what is not sampled is in a trace all the same."""
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "another")
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
+    async with httpx.AsyncClient(base_url=start_manager().url) as http:
+        job = await Client(http).job()
+        assert job["traceparent"].split("-")[1] != "0" * 32
+        assert int(job["traceparent"][-2:], 16) & 1 == 0
+        await http.get("/v1/jobs", headers={"traceparent": CALLER})
+    span = await collector.named("GET /v1/jobs")
+    assert span.resource["service.name"] == "another"
+    assert span.resource["deployment.environment.name"] == "test"
+    assert {span.name for span in collector.spans} == {"GET /v1/jobs"}
+
+
+async def test_the_protocols_names_are_heeded(
+    collector: Collector, start_manager: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TELEMETRY_TRACING_URL is an endpoint, and TELEMETRY_TRACING_ENABLED turns it off."""
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
+    monkeypatch.setenv("TELEMETRY_TRACING_URL", f"{collector.url}/v1/traces")
+    async with httpx.AsyncClient(base_url=start_manager().url) as http:
+        await http.get("/readiness")
+    await collector.named("GET /readiness")
+    monkeypatch.setenv("TELEMETRY_TRACING_ENABLED", "false")
+    manager = start_manager()
+    async with httpx.AsyncClient(base_url=manager.url) as http:
+        assert (await Client(http).job())["traceparent"] == NO_TRACE.traceparent
+    manager.stop()
+    assert not [span for span in collector.spans if span.name == "POST /v1/jobs"]
+
+
+async def test_a_manager_that_stops_sends_its_last_spans(
+    collector: Collector, start_manager: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing that was collected is lost by a stop."""
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
+    manager = start_manager()
+    async with httpx.AsyncClient(base_url=manager.url) as http:
+        await http.get("/readiness")
+    assert not collector.spans
+    assert manager.stop() == 0
+    assert "GET /readiness" in {span.name for span in collector.spans}
+
+
+async def test_nobody_waits_for_a_collector_that_is_gone(
+    collector: Collector, start_manager: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Requests are answered as ever, and a stop takes less than a test may: not the half minute of the exporter."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "20")  # each batch is tried for seconds
+    manager = start_manager()
+    async with httpx.AsyncClient(base_url=manager.url, timeout=2) as http:
+        for _ in range(100):
+            assert (await http.get("/liveness")).status_code == 200
+    assert manager.stop() == 0
+    assert not collector.spans
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("TELEMETRY_TRACING_ENABLED", "perhaps", "--tracing-enabled or TELEMETRY_TRACING_ENABLED"),
+        ("TELEMETRY_TRACING_URL", "collector:4317", "--tracing-url or TELEMETRY_TRACING_URL"),
+    ],
+)
+def test_wrong_settings_of_tracing_are_clear_errors(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+) -> None:
+    """The message names the flag and the variable, as for all settings."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(RuntimeError) as caught, ManagerProcess():
+        pass
+    assert says in str(caught.value)
+    assert "Traceback" not in str(caught.value)
