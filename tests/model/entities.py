@@ -21,13 +21,16 @@ class Id(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Time:
     """The name of a moment: the same name is the same moment, in every answer."""
 
     name: str
     unlike: "Time | None" = None
     """An earlier moment, which this one is not."""
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
 
 
 class Passing(Time):
@@ -38,6 +41,9 @@ class Passing(Time):
 
 class Wording:
     """A text for people, which may be any."""
+
+    def __repr__(self) -> str:
+        return "<a message>"
 
 
 Chosen: TypeAlias = Id | Time | Wording

@@ -12,14 +12,14 @@ from tests.model.model import Model
 
 STATUSES = ("CREATED", "WAITING", "PENDING", "RETRIED", "IN_PROGRESS", "PAUSED", "COMPLETED", "FAILED", "ABORTED")
 LETTERS = "ab"
-"""How stage types end. There are few of them, and few priorities mostly, so that stages compete for claims."""
+"""How stage types end: few of them, so that stages compete for claims."""
 CROWD = 3
-"""Jobs at a time: with more of them none would come to its end."""
+"""Unfinished jobs at a time: with more of them none would come to its end."""
 
 # Bodies. A step should need few choices of Hypothesis, since an example may have only so many.
 
 NAME: SearchStrategy[str] = st.runner().map(lambda clients: clients.name)
-TYPE = st.builds("{}-{}".format, NAME, st.sampled_from("aab"))
+TYPE = st.builds("{}-{}".format, NAME, st.sampled_from((LETTERS[0], *LETTERS)))
 PRIORITY = st.sampled_from(("MEDIUM", "HIGH", "MEDIUM", *PRIORITIES))
 METADATA: SearchStrategy[Json] = st.sampled_from(
     ({}, {"deep": [1, {"ü": None}]}, {"userMetadata": {"wrapped": 1.5}}, {"userMetadata": 5})

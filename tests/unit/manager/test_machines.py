@@ -11,7 +11,7 @@ import reference_manager.store
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_manager.api.bodies import JobStatusBody, StageStatusBody, TaskStatusBody
-from reference_manager.domain.machine import Driver, Edge, IllegalTransitionError, Machine
+from reference_manager.domain.machine import Consequence, Driver, Edge, IllegalTransitionError, Machine
 from reference_manager.domain.machines import JOB, MACHINES, RESERVED, STAGE, TASK
 from reference_manager.domain.rules import PreviousStageNotCompletedError, initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus, TaskStatus
@@ -56,6 +56,70 @@ def test_a_move_is_an_edge_or_refused(machine: Machine[Any], data: st.DataObject
     else:
         with pytest.raises(IllegalTransitionError, match=f"^Illegal status transition from {source} to {target}$"):
             machine.move(source, target, who)
+
+
+@ANY_MACHINE
+def test_nothing_returns_to_its_beginning_or_stays(machine: Machine[Any]) -> None:
+    """No edge leads back to CREATED, nor from a status to itself."""
+    assert all(edge.target is not machine.statuses[0] and edge.target is not edge.source for edge in machine.edges)
+
+
+@ANY_MACHINE
+def test_what_follows_from_an_end_is_the_same_from_everywhere(machine: Machine[Any]) -> None:
+    """All edges to a final status have the same consequences, so that none is lost on a rare way to it."""
+    for status in machine.final:
+        assert len({edge.follows for edge in machine.edges if edge.target is status}) == 1
+
+
+def test_every_end_that_others_depend_on_has_its_consequences() -> None:
+    """The end of a task bears on its stage, that of a stage on its job and tasks, and an abort on everything."""
+    follows = {
+        (machine.name, str(edge.target)): set(edge.follows)
+        for machine in MACHINES
+        for edge in machine.edges
+        if edge.target in machine.final
+    }
+    assert follows == {
+        ("task", "COMPLETED"): {Consequence.COMPLETE_STAGE},
+        ("task", "FAILED"): {Consequence.FAIL_STAGE},
+        ("task", "ABORTED"): set(),
+        ("stage", "COMPLETED"): {Consequence.OPEN_NEXT_STAGE, Consequence.COMPLETE_JOB},
+        ("stage", "FAILED"): {Consequence.FAIL_JOB},
+        ("stage", "ABORTED"): {Consequence.ABORT_TASKS},
+        ("job", "COMPLETED"): set(),
+        ("job", "FAILED"): {Consequence.CLOSE_QUEUES},
+        ("job", "ABORTED"): {Consequence.CLOSE_QUEUES, Consequence.ABORT_TASKS, Consequence.ABORT_STAGES},
+    }
+
+
+AT_WORK = (JobStatus.PENDING, JobStatus.IN_PROGRESS, JobStatus.PAUSED)
+"""Where a job may stand while one of its tasks is in progress."""
+MOVES: dict[Consequence, tuple[Machine[Any], tuple[StrEnum, ...], StrEnum]] = {
+    Consequence.START_STAGE: (STAGE, (StageStatus.PENDING,), StageStatus.IN_PROGRESS),
+    Consequence.START_JOB: (JOB, (JobStatus.PENDING,), JobStatus.IN_PROGRESS),
+    Consequence.COMPLETE_STAGE: (STAGE, (StageStatus.IN_PROGRESS,), StageStatus.COMPLETED),
+    Consequence.FAIL_STAGE: (STAGE, (StageStatus.IN_PROGRESS,), StageStatus.FAILED),
+    Consequence.OPEN_NEXT_STAGE: (STAGE, (StageStatus.CREATED,), StageStatus.PENDING),
+    Consequence.COMPLETE_JOB: (JOB, AT_WORK, JobStatus.COMPLETED),
+    Consequence.FAIL_JOB: (JOB, AT_WORK, JobStatus.FAILED),
+    Consequence.ABORT_STAGES: (STAGE, tuple(set(StageStatus) - STAGE.final), StageStatus.ABORTED),
+    Consequence.ABORT_TASKS: (TASK, tuple(set(TaskStatus) - TASK.final), TaskStatus.ABORTED),
+}
+"""Consequences that are moves themselves: whose, from where, to where."""
+
+
+@pytest.mark.parametrize("consequence", MOVES, ids=lambda consequence: consequence.name)
+def test_a_consequence_can_always_be_carried_out(consequence: Consequence) -> None:
+    """Wherever it may find the entity that it moves, there is an edge for the manager to take."""
+    machine, sources, target = MOVES[consequence]
+    assert all(machine.move(source, target, Driver.MANAGER) for source in sources)
+
+
+def test_every_consequence_follows_from_something() -> None:
+    """None is listed that no edge has."""
+    assert {consequence for machine in MACHINES for edge in machine.edges for consequence in edge.follows} == set(
+        Consequence
+    )
 
 
 def test_a_machine_joins_two_statuses_once() -> None:
