@@ -46,12 +46,20 @@ class Checks:
         self._final: dict[UUID, Sequence[Entity]] = {}
         """The stages with their tasks of each job, when it was checked."""
 
-    async def everything(self, endings: Mapping[UUID, Ending]) -> Sequence[str]:
-        """Everything about these jobs, and what is always true of the database."""
-        found = [f"the database has {false}" for false in await self._site.ask(falsehoods)]
+    async def database(self) -> Sequence[str]:
+        """What is true of the tables at any moment."""
+        return [f"the database has {false}" for false in await self._site.ask(falsehoods)]
+
+    def answers(self) -> Sequence[str]:
+        """What workers were answered, and managers had to log, that should never be."""
         self._site.journal.read()
-        found += [f"a worker was answered {strange}" for strange in self._site.journal.strange]
+        strange = [*self._site.journal.strange, *self._site.complaints()]
         self._site.journal.strange.clear()
+        return [f"never to be seen: {one}" for one in strange]
+
+    async def jobs(self, endings: Mapping[UUID, Ending]) -> Sequence[str]:
+        """Jobs that have ended, with all that belongs to them."""
+        found: list[str] = []
         async with self._reader() as reader:
             for job, ending in endings.items():
                 found += await self._job(reader, job, ending)

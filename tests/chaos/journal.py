@@ -3,6 +3,7 @@
 import json
 import os
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -49,11 +50,35 @@ class Pen:
 
     def __init__(self, file: Path, worker: str) -> None:
         self._worker = worker
-        self._file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def write(self, event: Event, task: str = "", lease: int = 0, **more: object) -> None:
         """Add a line: with one system call, so that a worker which is killed leaves all of it or nothing."""
         os.write(self._file, json.dumps(Entry(event, self._worker, task, lease, more)).encode() + b"\n")
+
+
+class NewLines:
+    """The lines that files have got since the last look, as far as they are whole.
+
+    Args:
+        folder: Of the files.
+        pattern: Of their names.
+    """
+
+    def __init__(self, folder: Path, pattern: str) -> None:
+        self._folder = folder
+        self._pattern = pattern
+        self._read: Counter[Path] = Counter()
+
+    def read(self) -> Iterator[bytes]:
+        """Those of one file in their order."""
+        for path in sorted(self._folder.glob(self._pattern)):
+            with path.open("rb") as file:
+                file.seek(self._read[path])
+                text = file.read()
+            whole = text[: text.rfind(b"\n") + 1]
+            self._read[path] += len(whole)
+            yield from whole.splitlines()
 
 
 @dataclass
@@ -76,8 +101,7 @@ class Journal:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._read: Counter[Path] = Counter()
+        self._lines = NewLines(folder, "*.journal")
         self.events: Counter[Event] = Counter()
         """How many there are of each kind."""
         self.stories: dict[int, Story] = {}
@@ -93,15 +117,9 @@ class Journal:
 
     def read(self) -> None:
         """Read what is new."""
-        for file in sorted(self._folder.glob("*.journal")):
-            with file.open("rb") as journal:
-                journal.seek(self._read[file])
-                lines = journal.read()
-            whole = lines[: lines.rfind(b"\n") + 1]
-            self._read[file] += len(whole)
-            for line in whole.splitlines():
-                event, worker, task, lease, more = json.loads(line)
-                self._add(Entry(Event(event), worker, task, lease, more))
+        for line in self._lines.read():
+            event, worker, task, lease, more = json.loads(line)
+            self._add(Entry(Event(event), worker, task, lease, more))
 
     def _add(self, entry: Entry) -> None:
         self.events[entry.event] += 1

@@ -26,6 +26,7 @@ async def play(site: Site, checks: Checks, troubles: Sequence[Trouble], times: i
     await site.whole()
     endings = await create(site, times)
     mends: list[tuple[int, Mend]] = []
+    wrong: list[str] = []
     try:
         for trouble in troubles:
             await site.under_way()
@@ -33,10 +34,11 @@ async def play(site: Site, checks: Checks, troubles: Sequence[Trouble], times: i
             site.struck[trouble] += 1
             if mend is not None:
                 mends.append((TROUBLES.index(trouble), mend))
+            wrong += await checks.database()
         for _, mend in sorted(mends, key=lambda entry: entry[0]):
             await mend()
         await site.whole()
         await site.settled(list(endings))
     except UnsettledError as error:
-        return Findings(lost=[str(error), *await site.hanging()])
-    return Findings(wrong=await checks.everything(endings))
+        return Findings([str(error), *await site.hanging()], wrong)
+    return Findings(wrong=[*wrong, *await checks.database(), *await checks.jobs(endings), *checks.answers()])

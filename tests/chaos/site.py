@@ -1,6 +1,7 @@
 """What chaos happens to: one PostgreSQL, two managers behind proxies, four workers; all of them processes."""
 
 import asyncio
+import json
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ import httpx
 from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.embedded.process import end_with_parent
 
-from tests.chaos.journal import Event, Journal
+from tests.chaos.journal import Event, Journal, NewLines
 from tests.support.truths import truths
 from tools.manager import ManagerProcess
 from tools.proxy import Proxy
@@ -36,6 +37,8 @@ SKILLS = (("resize", "encode"), ("encode", "index"), ("index", "resize"), STAGE_
 LEASE = timedelta(seconds=1)
 LOOK_AGAIN = 0.02
 """Seconds between two looks at what nothing announces."""
+SOME = 15
+"""Attempts that begin between two troubles."""
 LIMIT = 60.0
 """Seconds in which everything must have settled once all is well again."""
 ROOT = Path(__file__).parents[2]
@@ -103,6 +106,7 @@ class Site:
         """Leases that ran out while their workers stood still."""
         self.aborted: set[UUID] = set()
         """Jobs whose abort was asked for."""
+        self._logs = NewLines(folder, "manager-*.log")
         self._stack = ExitStack()
         self._begun = 0
         self._hired = 0
@@ -147,20 +151,23 @@ class Site:
                     return (await query(connection, **arguments),)
                 finally:
                     await connection.close()
+            except asyncpg.SyntaxOrAccessError:
+                raise  # the question is wrong, and will be
             except DATABASE_ERRORS:
                 return None
 
         (answer,) = await eventually("the database answers", try_it)
         return answer
 
-    async def under_way(self, attempts: int = 15) -> None:
-        """Wait until this many attempts have begun since the last time, or nothing is left to do."""
+    async def under_way(self) -> None:
+        """Wait until some attempts more have begun; or give up: what struck before may have brought all to a halt."""
 
         async def enough() -> bool:
             self.journal.read()
-            return self.journal.events[Event.BEGUN] >= self._begun + attempts or await self.ask(sql.nothing_to_do)
+            return self.journal.events[Event.BEGUN] >= self._begun + SOME
 
-        await eventually("work goes on", enough)
+        with suppress(UnsettledError):
+            await eventually("work goes on", enough, limit=3)
         self._begun = self.journal.events[Event.BEGUN]
 
     async def whole(self) -> None:
@@ -199,6 +206,10 @@ class Site:
             f"lease {lease} was never answered" for lease in sorted(self.unanswered())
         ]
 
+    def complaints(self) -> Sequence[str]:
+        """What the managers have logged since the last time and never should."""
+        return [line.decode() for line in self._logs.read() if not _is_expected(line)]
+
     def _new_manager(self, number: int) -> ManagerProcess:
         # Few connections and little patience: so the pool is soon full.
         arguments = ("--database-url", self.postgres.url, "--database-connections", "4", "--database-patience", "PT1S")
@@ -217,18 +228,27 @@ class Site:
             manager.stop()
 
 
-async def eventually(what: str, check: Callable[[], Awaitable[Answer | None]]) -> Answer:
+async def eventually(what: str, check: Callable[[], Awaitable[Answer | None]], limit: float = LIMIT) -> Answer:
     """What a check gives, once it gives something that is true; for what nothing announces.
 
     Raises:
         UnsettledError: It did not happen.
     """
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + limit
     while not (answer := await check()):
         if time.monotonic() > deadline:
-            raise UnsettledError(f"{what}: not within {LIMIT:.0f} s")
+            raise UnsettledError(f"{what}: not within {limit:.0f} s")
         await asyncio.sleep(LOOK_AGAIN)
     return answer
+
+
+def _is_expected(line: bytes) -> bool:
+    """Whether a manager may log this while its database is killed."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return False
+    return entry["level"] in {"info", "warning"} or entry["event"] == "the database failed"
 
 
 def _steady_port() -> int:

@@ -9,10 +9,6 @@ FROM pg_stat_activity WHERE application_name = 'jobnik-manager';
 -- Ends a connection, as an administrator does. Whether there was one.
 SELECT pg_terminate_backend(:pid);
 
--- name: nothing_to_do()$
--- Whether every job has ended.
-SELECT NOT EXISTS (SELECT FROM jobs WHERE status NOT IN ('COMPLETED', 'FAILED', 'ABORTED'));
-
 -- name: unfinished(jobs)$
 -- How many of these jobs have not ended.
 SELECT count(*) FROM jobs WHERE id = ANY (:jobs) AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');

@@ -22,6 +22,10 @@ ROUNDS = {
 @pytest.mark.timeout(90)  # on a busy machine it takes its time until two managers, four workers and a database are up
 @pytest.mark.parametrize("struck", ROUNDS.values(), ids=ROUNDS)
 async def test_whatever_is_struck_nothing_is_lost(site: Site, checks: Checks, struck: Sequence[Trouble]) -> None:
-    """Every task, attempt, figure and history is what the workers' journals say, and everything comes to an end."""
+    """Every task, attempt, figure and history is what the workers' journals say, and what has ended stays so."""
     findings = await play(site, checks, struck)
     assert not any(findings), f"{findings}\n{site.folder}"
+    assert not await checks.nothing_has_changed(), site.folder
+    if troubles.stop_worker in struck:
+        assert site.fenced
+        assert site.journal.refused

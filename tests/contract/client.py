@@ -1,12 +1,13 @@
 """A client that knows no more than the document: it takes from each answer what the document's links name."""
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from random import Random
 from typing import Any, cast
-from urllib.parse import quote
 
 from schemathesis import GenerationMode, Response
+from schemathesis.core.parameters import ParameterLocation
 
 from tests.contract.document import DOCUMENT, Case, operation_id, sensible
 
@@ -18,6 +19,9 @@ LINKS: dict[tuple[str, str], list[dict[str, Any]]] = {
     if "links" in answer
 }
 """By an operation's id and a status of it: what such an answer gives to which parameters and fields of others."""
+
+WORD = re.compile(r"[A-Za-z0-9_-]+")
+"""What every place spells alike: of a path, the library judges the spelling."""
 
 
 class Client:
@@ -47,7 +51,8 @@ class Client:
         """
         if not all(_plain(name) in self._known for name in case.path_parameters):
             return
-        self._fill(case.path_parameters, straying, spell=lambda value: quote(str(value), safe=""))
+        if not case.meta.is_negative_at(ParameterLocation.PATH):
+            self._fill(case.path_parameters, straying)
         if case.meta.generation.mode is GenerationMode.POSITIVE:
             self._fill(case.query, straying)
             self._fill(case.body, straying)
@@ -58,15 +63,15 @@ class Client:
             self.done.add(operation_id(case.operation))
             self._learn(case, response)
 
-    def _fill(self, value: object, straying: bool, spell: Callable[[Any], Any] = lambda value: value) -> None:  # noqa: FBT001 - the caller's own
+    def _fill(self, value: object, straying: bool) -> None:  # noqa: FBT001 - the caller's own
         for one in _objects(value):
             for name in one:
                 if not (known := self._known.get(_plain(name))):
                     continue
                 if not straying:
-                    one[name] = spell(known[-1])
+                    one[name] = known[-1]
                 elif self._random.random() < 0.9:
-                    one[name] = spell(self._random.choice(known[-3:]))
+                    one[name] = self._random.choice(known[-3:])
 
     def _learn(self, case: Case, response: Response) -> None:
         """Keep what others may ask for, where the document's links say that it is."""
@@ -76,8 +81,7 @@ class Client:
                     where, _, path = str(expression).partition("#/")
                     if where in {"$request.body", "$response.body"}:
                         found = _at(case.body if where == "$request.body" else response.json(), path.split("/"))
-                        # HTTP libraries leave dots out of a path, however they are spelled.
-                        self._known[_plain(name)] += [value for value in found if value not in {".", ".."}]
+                        self._known[_plain(name)] += [value for value in found if WORD.fullmatch(str(value))]
 
 
 def _objects(value: object) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ def _cases(operation: Operation, mode: GenerationMode) -> st.SearchStrategy[Case
 
 
 RIGHT = {operation_id(one): _cases(one, GenerationMode.POSITIVE) for one in OPERATIONS}
-WRONG = [_cases(one, GenerationMode.NEGATIVE) for one in OPERATIONS if one.body or one.query]
+WRONG = [_cases(one, GenerationMode.NEGATIVE) for one in OPERATIONS if one.path_parameters or one.body or one.query]
 
 
 @st.composite

@@ -17,6 +17,7 @@ ALWAYS = (
     "false_queues",
     "attempts_recorded_twice",
     "false_attempts",
+    "false_totals",
 )
 """Each counts what must not be; all hold at any moment."""
 

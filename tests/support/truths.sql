@@ -50,6 +50,26 @@ SELECT count(*) FROM tasks WHERE attempts <> (
     SELECT count(*) FROM attempts WHERE task_id = tasks.id AND outcome IN ('FAILED', 'EXPIRED', 'TIMED_OUT')
 ) + (status = 'FAILED')::integer;
 
+-- name: false_totals()$
+-- Statuses of jobs, and types, priorities and statuses of stages, whose totals are not those of the rows.
+WITH jobs_counted AS (
+    SELECT status, count(*) FROM jobs GROUP BY status
+), jobs_told AS (
+    SELECT status, sum(jobs) FROM job_totals GROUP BY status HAVING sum(jobs) <> 0
+), stages_counted AS (
+    SELECT type, priority, status, count(*), sum(pending), sum(in_progress), sum(retried), sum(completed), sum(failed),
+        sum(aborted)
+    FROM stages GROUP BY type, priority, status
+), stages_told AS (
+    SELECT type, priority, status, sum(stages), sum(pending), sum(in_progress), sum(retried), sum(completed), sum(failed),
+        sum(aborted)
+    FROM stage_totals GROUP BY type, priority, status HAVING sum(stages) <> 0
+)
+SELECT (SELECT count(*) FROM (TABLE jobs_counted EXCEPT TABLE jobs_told) AS jobs)
+    + (SELECT count(*) FROM (TABLE jobs_told EXCEPT TABLE jobs_counted) AS jobs)
+    + (SELECT count(*) FROM (TABLE stages_counted EXCEPT TABLE stages_told) AS stages)
+    + (SELECT count(*) FROM (TABLE stages_told EXCEPT TABLE stages_counted) AS stages);
+
 -- name: left_over()$
 -- What must be gone some time after everything has ended: leases, delays, counts that were not added up, aborted stages whose
 -- tasks do not say so, and waiting tasks in stages that have not failed.

@@ -1,13 +1,18 @@
-"""What stands beside each other in one statement, and what waits before it: neither changes what is due to each."""
+"""Claims and reports that meet others on their way: neither who stands beside them nor a wait changes what is due."""
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import asyncpg
+import pytest
 from reference_manager.domain.requests import Report
-from reference_manager.domain.states import Outcome, TaskStatus
+from reference_manager.domain.states import JobStatus, Outcome, Priority, TaskStatus
+from reference_manager.engine.jobs import Jobs
 from reference_manager.engine.settlements import settle
-from reference_manager.store.database import Connection, Database, sql
+from reference_manager.engine.wakeups import Wakeups
+from reference_manager.store.database import Database, sql
 
 from tools.backlog import add_backlog
 
@@ -18,42 +23,105 @@ OUTCOMES = {
     Outcome.COMPLETED: TaskStatus.COMPLETED,
 }
 """And what becomes of a task by each."""
+HALT_CLAIMS = """
+    CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF current_query() LIKE '%claim_tasks%' THEN
+            PERFORM pg_advisory_xact_lock(1);
+        END IF;
+        RETURN OLD;
+    END
+    $$;
+    CREATE TRIGGER halt BEFORE DELETE ON waiting_tasks FOR EACH ROW EXECUTE FUNCTION halt();
+"""
 
 
-async def claim(connection: Connection) -> asyncpg.Record:
-    """A task of the type "late", in the hands of "holder"."""
-    (row,) = await connection.fetch(sql.task_claim.sql, "late", 1, [1], ["holder"], [LEASE])
-    return row
+@pytest.fixture
+async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
+    """Somebody else's connection."""
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    yield connection
+    await connection.close()
+
+
+async def claim(database: Database, limit: int = 1) -> Sequence[asyncpg.Record]:
+    """Tasks of the type "late", in the hands of "holder"."""
+    async with database.connection() as connection:
+        return await connection.fetch(sql.task_claim.sql, "late", limit, [1], ["holder"], [LEASE])
+
+
+async def held_up(other: "asyncpg.Connection[asyncpg.Record]", waiters: int = 1) -> None:
+    """Wait until so many of this database's connections wait for a lock."""
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    while await other.fetchval(waiting) < waiters:
+        pass
+
+
+async def job_of(other: "asyncpg.Connection[asyncpg.Record]", stage: UUID) -> UUID:
+    """The job of a stage."""
+    return await other.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
 
 
 async def test_a_strangers_report_is_not_in_the_way_of_the_holders(database: Database) -> None:
     """Whoever names a lease that is not his own is refused; the holder's report in the same batch counts."""
     await add_backlog(database, "late", len(OUTCOMES))
-    async with database.connection() as connection:
-        for outcome, target in OUTCOMES.items():
-            task = await claim(connection)
-            stranger, holder = (
-                Report(task["task"], task["lease"], worker, outcome, delay=timedelta(hours=1))
-                for worker in ("stranger", "holder")
-            )
-            verdicts, _ = await settle(connection, [stranger, holder])
-            assert [verdict.target for verdict in verdicts] == [None, target]
-
-
-async def test_a_lease_begins_when_its_task_is_handed_out(database: Database, database_url: str) -> None:
-    """A claim that had to wait for a job's lock has its whole lease before it, however long that took."""
-    stage = await add_backlog(database, "late", 1)
-    other = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
-    try:
+    for outcome, target in OUTCOMES.items():
+        (task,) = await claim(database)
+        stranger, holder = (
+            Report(task["task"], task["lease"], worker, outcome, delay=timedelta(hours=1))
+            for worker in ("stranger", "holder")
+        )
         async with database.connection() as connection:
-            async with other.transaction():
-                await other.execute("SELECT pg_advisory_xact_lock(job_key(job_id)) FROM stages WHERE id = $1", stage)
-                claiming = asyncio.create_task(claim(connection))
-                while not await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
-                    pass
-                released = await other.fetchval("SELECT clock_timestamp()")
-            task = await claiming
-            expires = await connection.fetchval("SELECT expires_at FROM leases WHERE id = $1", task["lease"])
-            assert expires >= released + LEASE
-    finally:
-        await other.close()
+            verdicts, _ = await settle(connection, [stranger, holder])
+        assert [verdict.target for verdict in verdicts] == [None, target]
+
+
+async def test_a_lease_begins_when_its_task_is_handed_out(
+    database: Database, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """A claim that had to wait for a job's lock has its whole lease before it, however long that took."""
+    job = await job_of(other, await add_backlog(database, "late", 1))
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", job)
+        claiming = asyncio.create_task(claim(database))
+        await held_up(other)
+        released = await other.fetchval("SELECT clock_timestamp()")
+    (task,) = await claiming
+    assert await other.fetchval("SELECT expires_at FROM leases WHERE id = $1", task["lease"]) >= released + LEASE
+
+
+async def test_a_claim_that_had_to_wait_sees_what_was_paused_meanwhile(
+    database: Database, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """No task of a job is handed out after its pause was answered, by a claim that began before it either."""
+    urgent = await job_of(other, await add_backlog(database, "late", 1, Priority.HIGH))
+    paused = await job_of(other, await add_backlog(database, "late", 3))
+    # The second job is under way, so that nothing but the first keeps a claim waiting.
+    await other.execute("UPDATE jobs SET status = 'IN_PROGRESS' WHERE id = $1", paused)
+    await other.execute("UPDATE stages SET status = 'IN_PROGRESS', start_time = now() WHERE job_id = $1", paused)
+    async with other.transaction():
+        await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", urgent)
+        claiming = asyncio.create_task(claim(database, 4))
+        await held_up(other)
+        await Jobs(database, Wakeups()).set_status(paused, JobStatus.PAUSED)
+    assert len(await claiming) == 1
+
+
+async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
+    database: Database, other: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """A claim that was half-way through a stage when it was aborted, and the sweep after it, both come to their end."""
+    job = await job_of(other, await add_backlog(database, "late", 2))
+    await claim(database)
+    await other.execute(HALT_CLAIMS)
+    async with database.connection() as sweeper:
+        await other.execute("SELECT pg_advisory_lock(1)")
+        claiming = asyncio.create_task(claim(database))
+        await held_up(other)
+        await Jobs(database, Wakeups()).set_status(job, JobStatus.ABORTED)
+        sweeping = asyncio.create_task(sql.task_sweep(sweeper, most=10))
+        await held_up(other, 2)
+        await other.execute("SELECT pg_advisory_unlock(1)")
+        await asyncio.gather(claiming, sweeping)
+    assert await other.fetchval("SELECT count(*) FROM tasks WHERE status <> 'ABORTED'") == 0
+    assert await other.fetchval("SELECT count(*) FROM waiting_tasks") == 0

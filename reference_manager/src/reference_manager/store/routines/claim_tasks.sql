@@ -26,6 +26,7 @@ DECLARE
     taken integer := 0;
     found_here integer;
     holding boolean := false;
+    delayed boolean := false;
     moment timestamptz;
     with_leases boolean := cardinality(array_remove(workers, NULL)) > 0;
     short uuid[] := '{}';
@@ -53,11 +54,12 @@ BEGIN
                 PERFORM pg_advisory_xact_lock(job_key(stage.job_id));
                 holding := true;
             END IF;
-            -- What the walk saw may have changed before the lock was ours.
-            CONTINUE WHEN NOT EXISTS (
-                SELECT FROM stages WHERE id = stage.id AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
-            );
+            delayed := true;
         END IF;
+        -- What the walk saw, here and further on, may have changed before the lock was ours.
+        CONTINUE WHEN delayed AND NOT EXISTS (
+            SELECT FROM stages WHERE id = stage.id AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
+        );
         IF with_leases THEN
             context := claim_context(stage.id);
         END IF;

@@ -100,9 +100,10 @@ BEGIN
         DELETE FROM aborted_stages WHERE stage_id = sweep.stage_id;
         RETURN 0;
     END IF;
+    -- In the order of a claim, which may have begun before the abort: it has the waiting ones before it has the tasks.
+    DELETE FROM waiting_tasks WHERE stage_id = sweep.stage_id AND seq = ANY (seqs);
     UPDATE tasks SET status = 'ABORTED', end_time = sweep.end_time, updated_at = greatest(updated_at, sweep.end_time)
     WHERE stage_id = sweep.stage_id AND seq = ANY (seqs) AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');
-    DELETE FROM waiting_tasks WHERE stage_id = sweep.stage_id AND seq = ANY (seqs);
     UPDATE aborted_stages SET swept_to = seqs[cardinality(seqs)] WHERE stage_id = sweep.stage_id;
     RETURN cardinality(seqs);
 END
