@@ -27,37 +27,39 @@ class Work:
 
 
 async def test_alone_a_caller_waits_for_nobody() -> None:
-    """One item is a batch of its own at once."""
+    """What one caller brings is a batch of its own at once."""
     work = Work()
     work.gate.set()
     lane = Lane(work, 10)
-    assert await lane.submit(1) == 10
-    assert work.batches == [[1]]
+    assert await lane.submit([1, 2]) == [10, 20]
+    assert work.batches == [[1, 2]]
 
 
 async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
-    """While a batch is under way the others gather, in their order, up to the limit; each gets its own answer."""
+    """While a batch is under way the others gather, in their order, up to the limit, what one caller brings
+    together; each gets its own answers.
+    """
     work = Work()
     lane = Lane(work, 3)
-    callers = [lane.submit(item) for item in range(1)]
+    callers = [lane.submit([0])]
     await work.started.wait()
-    callers += [lane.submit(item) for item in range(1, 6)]
+    callers += [lane.submit(items) for items in ([1, 2], [3], [4, 5], [6, 7, 8, 9])]
     await asyncio.sleep(0)
     work.gate.set()
-    assert await asyncio.gather(*callers) == [0, 10, 20, 30, 40, 50]
-    assert work.batches == [[0], [1, 2, 3], [4, 5]]
+    assert await asyncio.gather(*callers) == [[0], [10, 20], [30], [40, 50], [60, 70, 80, 90]]
+    assert work.batches == [[0], [1, 2, 3], [4, 5], [6, 7, 8, 9]]
 
 
 async def test_what_has_come_is_done_even_for_nobody() -> None:
-    """A caller that goes away takes its item's answer from nobody, and its item from no batch."""
+    """A caller that goes away takes its items' answers from nobody, and its items from no batch."""
     work = Work()
     lane = Lane(work, 10)
-    first = lane.submit(1)
+    first = lane.submit([1])
     await work.started.wait()
-    lane.submit(2).cancel()
-    stays = lane.submit(3)
+    lane.submit([2]).cancel()
+    stays = lane.submit([3])
     work.gate.set()
-    assert await asyncio.gather(first, stays) == [10, 30]
+    assert await asyncio.gather(first, stays) == [[10], [30]]
     assert work.batches == [[1], [2, 3]]
 
 
@@ -70,22 +72,23 @@ async def test_what_a_lane_has_no_answer_for_goes_to_the_next() -> None:
         return [None if item % 2 else item for item in items]
 
     lane = Lane(only_even, 10, beyond=Lane(beyond, 10))
-    assert await asyncio.gather(*(lane.submit(item) for item in range(4))) == [0, 10, 2, 30]
-    assert beyond.batches == [[1, 3]]
+    callers = [lane.submit(items) for items in ([0, 1, 2, 3], [4], [5])]
+    assert await asyncio.gather(*callers) == [[0, 10, 2, 30], [4], [50]]
+    assert beyond.batches == [[1, 3, 5]]
 
 
 async def test_an_error_reaches_its_batch_alone() -> None:
     """Everybody in the failed batch is told; the next one runs."""
     work = Work()
     lane = Lane(work, 10)
-    first = lane.submit(13)
+    first = lane.submit([13])
     await work.started.wait()
-    second = lane.submit(1)
+    second = lane.submit([1])
     await asyncio.sleep(0)
     work.gate.set()
     with pytest.raises(ValueError, match="unlucky"):
         await first
-    assert await second == 10
+    assert await second == [10]
 
 
 async def test_a_batch_is_in_no_callers_context() -> None:
@@ -96,4 +99,4 @@ async def test_a_batch_is_in_no_callers_context() -> None:
     async def look(items: Sequence[int]) -> Sequence[str]:
         return [trace.get("none") for _ in items]
 
-    assert await Lane(look, 10).submit(1) == "none"
+    assert await Lane(look, 10).submit([1]) == ["none"]

@@ -16,8 +16,7 @@ from pydantic import TypeAdapter
 
 from reference_manager.api.bodies import StageTypeName, TaskStatusBody
 from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.queue import TaskQueue, only_task
-from reference_manager.engine.settlements import Verdict
+from reference_manager.engine.queue import TaskQueue, only_entity, only_task
 
 STAGE_TYPE = TypeAdapter[str](StageTypeName)
 LONGEST_BODY = 1024
@@ -54,9 +53,7 @@ class FastLane:
                 if report is None:
                     return None
                 task_id, outcome = report
-                return Work(
-                    self._queue.settle_without_lease(task_id, outcome), partial(Verdict.entity, outcome=outcome)
-                )
+                return Work(self._queue.settle_without_lease(task_id, outcome), partial(only_entity, outcome=outcome))
             case _:
                 return None
 

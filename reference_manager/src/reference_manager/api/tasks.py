@@ -18,7 +18,7 @@ from reference_manager.api.refusals import (
 from reference_manager.api.strict import StrictRoute
 from reference_manager.domain.requests import TaskFilter
 from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.queue import TaskQueue, only_task
+from reference_manager.engine.queue import TaskQueue, only_entity, only_task
 from reference_manager.engine.tasks import Tasks
 
 
@@ -82,6 +82,6 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     async def set_task_status(taskId: Id, body: TaskStatusBody) -> Response:
         """Report a claimed task COMPLETED or FAILED. A failed one is RETRIED while it has attempts left."""
         outcome = TaskStatus(body.status)
-        return found((await queue.settle_without_lease(taskId, outcome)).entity(outcome))
+        return found(only_entity(await queue.settle_without_lease(taskId, outcome), outcome))
 
     return router

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter, Request, Response
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from reference_manager.api.answers import documented, found
@@ -15,13 +15,13 @@ from reference_manager.api.refusals import OF_BODIES, WORKER_NOT_FOUND
 from reference_manager.api.strict import StrictRoute
 from reference_manager.api.work_bodies import ClaimBody, DrainBody, HeartbeatBody, ReportBody, SettleBody, WorkerId
 from reference_manager.api.work_entities import ClaimedTasks, Depth, HeartbeatAnswer, SettledTasks, Worker
-from reference_manager.domain.requests import Report
 from reference_manager.engine.queue import TaskQueue
 from reference_manager.engine.settlements import Verdict
 from reference_manager.engine.workers import Workers
 
 Answer = TypeVar("Answer")
-_Key: TypeAlias = tuple[object, int | None]
+
+_REPORTS = TypeAdapter[Sequence[ReportBody]](list[ReportBody])
 
 
 def work_router(queue: TaskQueue, workers: Workers) -> APIRouter:
@@ -75,24 +75,31 @@ async def _while_connected(request: Request, future: asyncio.Future[Answer]) -> 
 
 
 async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[dict[str, Any]]:
-    """One answer for each item; what stands twice in one request is asked once."""
-    reports: list[Report | ValidationError] = []
-    for item in items:
-        try:
-            reports.append(ReportBody.model_validate(item).request(worker_id))
-        except ValidationError as error:
-            reports.append(error)
-    asked: dict[_Key, asyncio.Future[Verdict]] = {}
-    for report in reports:
-        if isinstance(report, Report) and (key := (report.task_id, report.lease_id)) not in asked:
-            asked[key] = queue.settle(report)
-    answers = dict(zip(asked, await asyncio.gather(*asked.values()), strict=True))
+    """One answer for each item."""
+    checked = _checked(items)
+    reports = [body.request(worker_id) for body in checked if isinstance(body, ReportBody)]
+    verdicts = iter(await queue.settle(reports) if reports else ())
     return [
-        _refused(item, "VALIDATION_ERROR", complaint(report.errors()[0]))
-        if isinstance(report, ValidationError)
-        else _settled(item, answers[report.task_id, report.lease_id])
-        for item, report in zip(items, reports, strict=True)
+        _settled(item, next(verdicts))
+        if isinstance(body, ReportBody)
+        else _refused(item, "VALIDATION_ERROR", complaint(body.errors()[0]))
+        for item, body in zip(items, checked, strict=True)
     ]
+
+
+def _checked(items: Sequence[object]) -> Sequence[ReportBody | ValidationError]:
+    """Each item as it should be, or what is wrong with it."""
+    try:
+        return _REPORTS.validate_python(items)
+    except ValidationError:
+        return [_checked_alone(item) for item in items]
+
+
+def _checked_alone(item: object) -> ReportBody | ValidationError:
+    try:
+        return ReportBody.model_validate(item)
+    except ValidationError as error:
+        return error
 
 
 def _settled(item: object, verdict: Verdict) -> dict[str, Any]:

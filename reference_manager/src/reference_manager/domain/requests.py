@@ -86,8 +86,7 @@ class Claim:
     wait: timedelta = timedelta()
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """How an attempt ended.
 
     Args:

@@ -21,8 +21,8 @@ from reference_manager.store.database import Database, sql
 
 log = structlog.stdlib.get_logger(__name__)
 
-BATCH = 500
-"""The most tasks in one statement."""
+BATCH = 128
+"""The most tasks in one statement for several claimants: as many as reports, and for the same reasons."""
 
 LOOK_AGAIN = timedelta(seconds=1)
 """How often somebody who waits looks for tasks that nobody told of."""
@@ -170,12 +170,13 @@ class ClaimDesk:
     def _hand_back(self, claimed: Sequence[Claimed], worker_id: str | None) -> None:
         """Return what nobody is there to take; should this fail, the leases bring it back."""
         log.info("a claimant has gone away; its tasks go back", stage_type=self._stage_type, tasks=len(claimed))
-        for task in claimed:
-            lease_id = None if worker_id is None else task.lease_id
-            report = Report(task.task_id, lease_id, worker_id, Outcome.RELEASED)
-            self._settlements.submit(report).add_done_callback(_log_failure)
+        reports = [
+            Report(task.task_id, None if worker_id is None else task.lease_id, worker_id, Outcome.RELEASED)
+            for task in claimed
+        ]
+        self._settlements.submit(reports).add_done_callback(_log_failure)
 
 
-def _log_failure(future: asyncio.Future[Verdict]) -> None:
+def _log_failure(future: asyncio.Future[Sequence[Verdict]]) -> None:
     if not future.cancelled() and (error := future.exception()):
-        log.warning("a task could not be handed back; its lease will end", exc_info=error)
+        log.warning("tasks could not be handed back; their leases will end", exc_info=error)

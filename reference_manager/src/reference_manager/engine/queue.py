@@ -6,10 +6,12 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
+from reference_manager.domain.machine import Driver
+from reference_manager.domain.machines import TASK
 from reference_manager.domain.requests import Claim, Report
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine.claims import ClaimDesk, Claimed
-from reference_manager.engine.errors import NotFoundError
+from reference_manager.engine.errors import NotFoundError, OvertakenError
 from reference_manager.engine.settlements import Settlements, Verdict
 from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Database, sql
@@ -43,13 +45,13 @@ class TaskQueue:
                 desk.close()
         return desk.submit(claim or self._without_lease)
 
-    def settle(self, report: Report) -> asyncio.Future[Verdict]:
-        """Report how an attempt ended; what becomes of it, to come. It counts even if the caller goes away."""
-        return self._settlements.submit(report)
+    def settle(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
+        """Report how attempts ended; what becomes of each, to come. They count even if the caller goes away."""
+        return self._settlements.submit(reports)
 
-    def settle_without_lease(self, task_id: UUID, outcome: TaskStatus) -> asyncio.Future[Verdict]:
-        """Report a task that was claimed without a lease COMPLETED or FAILED."""
-        return self._settlements.submit(Report(task_id, None, None, Outcome(outcome)))
+    def settle_without_lease(self, task_id: UUID, outcome: TaskStatus) -> asyncio.Future[Sequence[Verdict]]:
+        """Report a task that was claimed without a lease COMPLETED or FAILED; `only_entity` is what becomes of it."""
+        return self._settlements.submit((Report(task_id, None, None, Outcome(outcome)),))
 
     async def depth(self, stage_type: str) -> str:
         """How many tasks of the type may be claimed, and how many are in progress, as JSON."""
@@ -84,3 +86,20 @@ def only_task(claimed: Sequence[Claimed]) -> str:
     if not claimed:
         raise NotFoundError("task", "No task of this type is waiting")
     return claimed[0].body
+
+
+def only_entity(verdicts: Sequence[Verdict], outcome: TaskStatus) -> str:
+    """The task that was reported without a lease, as JSON.
+
+    Raises:
+        NotFoundError: There is no such task.
+        IllegalTransitionError: It is not IN_PROGRESS.
+        OvertakenError: It is, but in other hands than the client's.
+    """
+    (verdict,) = verdicts
+    if verdict.body is not None:
+        return verdict.body
+    if verdict.source is None:
+        raise NotFoundError("task")
+    TASK.move(verdict.source, outcome, Driver.CLIENT)
+    raise OvertakenError

@@ -5,19 +5,17 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import NamedTuple
 
-from reference_manager.domain.machine import Driver
-from reference_manager.domain.machines import TASK
 from reference_manager.domain.requests import Report
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine import meters
 from reference_manager.engine.encoding import encode_if_given
-from reference_manager.engine.errors import NotFoundError, OvertakenError
 from reference_manager.engine.lane import Lane
 from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Connection, Database, sql
 
-BATCH = 500
-"""The most reports in one statement: larger ones gain little and keep the jobs' locks for longer."""
+BATCH = 128
+"""The most reports of several callers in one statement. Larger ones gain nothing, and while one caller's statement runs
+the manager can write another's answer."""
 
 
 class Verdict(NamedTuple):
@@ -30,20 +28,8 @@ class Verdict(NamedTuple):
     body: str | None
     """The task as JSON, where it was claimed without a lease."""
 
-    def entity(self, outcome: TaskStatus) -> str:
-        """The task as JSON, for a client without leases.
 
-        Raises:
-            NotFoundError: There is no such task.
-            IllegalTransitionError: It is not IN_PROGRESS.
-            OvertakenError: It is, but in other hands than the client's.
-        """
-        if self.body is not None:
-            return self.body
-        if self.source is None:
-            raise NotFoundError("task")
-        TASK.move(self.source, outcome, Driver.CLIENT)
-        raise OvertakenError
+_COMPLETED = Verdict(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, None)
 
 
 class Settlements:
@@ -55,25 +41,27 @@ class Settlements:
         self._alone: Lane[Report, Verdict] = Lane(self._settle, BATCH)
         self._together: Lane[Report, Verdict] = Lane(self._complete, BATCH, beyond=self._alone)
 
-    def submit(self, report: Report) -> asyncio.Future[Verdict]:
-        """Take a report; what becomes of it, to come."""
-        lane = self._together if report.outcome is Outcome.COMPLETED else self._alone
-        return lane.submit(report)
+    def submit(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
+        """Take reports; what becomes of each, to come."""
+        completed = any(report.outcome is Outcome.COMPLETED for report in reports)
+        return (self._together if completed else self._alone).submit(reports)
 
     async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | None]:
         verdicts: list[Verdict | None] = [None] * len(reports)
+        places = [place for place, report in enumerate(reports) if report.outcome is Outcome.COMPLETED]
+        completed = [reports[place] for place in places]
         async with self._database.connection() as connection:
             began = perf_counter()
             rows = await connection.fetch(
                 sql.task_complete.sql,
-                [report.task_id for report in reports],
-                [report.lease_id for report in reports],
-                [report.worker_id for report in reports],
-                [encode_if_given(report.result) for report in reports],
+                [report.task_id for report in completed],
+                [report.lease_id for report in completed],
+                [report.worker_id for report in completed],
+                [encode_if_given(report.result) for report in completed],
             )
-        meters.answered(meters.COMPLETE, began, len(reports))
+        meters.answered(meters.COMPLETE, began, len(completed))
         for place, body in rows:
-            verdicts[place - 1] = Verdict(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, body)
+            verdicts[places[place - 1]] = _COMPLETED if body is None else _COMPLETED._replace(body=body)
         return verdicts
 
     async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict]:

@@ -29,6 +29,7 @@ DECLARE
     delayed boolean := false;
     moment timestamptz;
     with_leases boolean := cardinality(array_remove(workers, NULL)) > 0;
+    alone boolean := cardinality(workers) = 1;
     short uuid[] := '{}';
 BEGIN
     FOR stage IN
@@ -85,18 +86,13 @@ BEGIN
             UPDATE tasks AS task SET
                 status = 'IN_PROGRESS', start_time = moment, updated_at = moment, outcome = NULL, progress = NULL,
                 lease_id = nextval('lease_ids'),
-                worker_id = workers[width_bucket(taken + array_position(picked, task.id), starts)]
+                worker_id = workers[
+                    CASE WHEN alone THEN 1 ELSE width_bucket(taken + array_position(picked, task.id), starts) END
+                ]
             WHERE task.id = ANY (picked) AND task.status IN ('PENDING', 'RETRIED')
             RETURNING task.seq, task.id, task.attempts, task.lease_id, task.worker_id, task.timeout,
-                width_bucket(taken + array_position(picked, task.id), starts) AS claimant,
-                CASE WHEN task.worker_id IS NULL THEN task_wire(task, NULL) ELSE
-                    left(task_wire(task, NULL), -1)
-                    || ',"leaseId":' || task.lease_id
-                    || ',"leaseExpiresAt":' || wire_time(moment + least(
-                        lengths[width_bucket(taken + array_position(picked, task.id), starts)], task.timeout
-                    ))
-                    || context
-                END AS body
+                CASE WHEN alone THEN 1 ELSE width_bucket(taken + array_position(picked, task.id), starts) END AS claimant,
+                task_wire_open(task, NULL) AS body
         ), leased AS (
             INSERT INTO leases (id, task_id, stage_id, worker_id, length, expires_at, deadline)
             SELECT lease_id, id, stage.id, worker_id, lengths[claimed.claimant],
@@ -107,7 +103,13 @@ BEGIN
             SELECT stage.id, -count(*) FILTER (WHERE attempts = 0), -count(*) FILTER (WHERE attempts > 0), count(*)
             FROM claimed HAVING count(*) > 0
         )
-        SELECT claimed.claimant, claimed.lease_id, claimed.id, claimed.body, waits[row_number() OVER (ORDER BY claimed.seq)]
+        SELECT claimed.claimant, claimed.lease_id, claimed.id,
+            claimed.body || CASE WHEN claimed.worker_id IS NULL THEN '}' ELSE
+                ',"leaseId":' || claimed.lease_id
+                || ',"leaseExpiresAt":' || wire_time(moment + least(lengths[claimed.claimant], claimed.timeout))
+                || context
+            END,
+            waits[row_number() OVER (ORDER BY claimed.seq)]
         FROM claimed ORDER BY claimed.seq;
         GET DIAGNOSTICS found_here = ROW_COUNT;
 

@@ -19,10 +19,15 @@ DECLARE
     taken uuid[];
     places integer[];
 BEGIN
-    SELECT array_agg(coalesce(wanted.lease_id, task.lease_id) ORDER BY wanted.place), array_agg(DISTINCT task.stage_id)
+    -- A lease has the same task and the same worker for as long as it lasts: it is enough to compare them once.
+    SELECT array_agg(task.lease_id ORDER BY wanted.place), array_agg(DISTINCT task.stage_id)
     INTO held, touched
-    FROM unnest(wanted_ids, wanted_leases) WITH ORDINALITY AS wanted (id, lease_id, place)
-    LEFT JOIN (SELECT id, stage_id, lease_id FROM tasks WHERE id = ANY (wanted_ids)) AS task ON task.id = wanted.id;
+    FROM unnest(wanted_ids, wanted_leases, workers) WITH ORDINALITY AS wanted (id, lease_id, worker_id, place)
+    LEFT JOIN (
+        SELECT id, stage_id, lease_id, worker_id FROM tasks WHERE id = ANY (wanted_ids)
+    ) AS task ON task.id = wanted.id
+        AND task.lease_id = coalesce(wanted.lease_id, task.lease_id)
+        AND task.worker_id IS NOT DISTINCT FROM wanted.worker_id;
 
     locked := ARRAY(
         SELECT id FROM stages WHERE id = ANY (touched) AND pg_try_advisory_xact_lock_shared(job_key(job_id))
@@ -36,10 +41,7 @@ BEGIN
 
     WITH ended AS (
         DELETE FROM leases
-        WHERE id = ANY (held)
-            AND stage_id = ANY (locked)
-            AND task_id = wanted_ids[array_position(held, id)]
-            AND worker_id IS NOT DISTINCT FROM workers[array_position(held, id)]
+        WHERE id = ANY (held) AND stage_id = ANY (locked)
         RETURNING task_id, stage_id, array_position(held, id) AS place
     ), delta AS (
         INSERT INTO stage_deltas (stage_id, pending, retried, in_progress, completed)

@@ -50,8 +50,9 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         AND (of_status IS NULL OR task_status(task, aborted_at(stage)) = of_status)
 $$;
 
--- aborted: when its stage was. What only part B of the protocol knows is left out where there is none.
-CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+-- A task without its last brace, for who adds to it. aborted: when its stage was. What only part B of the protocol knows is
+-- left out where there is none.
+CREATE OR REPLACE FUNCTION task_wire_open(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || task.id
         || '","stageId":"' || task.stage_id
         || '","status":"' || task_status(task, aborted)
@@ -67,7 +68,10 @@ CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS te
         || coalesce(',"result":' || task.result, '')
         || coalesce(',"error":' || task.error, '')
         || coalesce(',"progress":' || task.progress, '')
-        || '}'
+$$;
+
+CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT task_wire_open(task, aborted) || '}'
 $$;
 
 -- Claims move tasks between statuses, so that the stage's own figures always sum to the number of its tasks.
