@@ -36,9 +36,7 @@ async def test_alone_a_caller_waits_for_nobody() -> None:
 
 
 async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
-    """While a batch is under way the others gather, in their order, up to the limit, what one caller brings
-    together; each gets its own answers.
-    """
+    """While a batch is under way what others bring gathers, in its order, up to the limit, each caller's together."""
     work = Work()
     lane = Lane(work, 3)
     callers = [lane.submit([0])]
