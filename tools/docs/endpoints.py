@@ -12,10 +12,15 @@ _INTRODUCTION = """\
 What this manager can do beyond [part A](protocol.md), as its OpenAPI document says it. A client uses it once
 `GET /v1/capabilities` lists the feature. Nothing here changes an answer of part A.
 
+Some requests of part A take more than it says: a stage `weight` and `taskDefaults` (features `weighted-progress` and
+`task-defaults`), a task `timeoutSeconds`, `availableAt`, `delaySeconds` and `retry` (`retry-policy`), and the read of
+one job or one stage `should_return_progress` (`weighted-progress`). They stand here, too, with all that they take;
+their answers have more only for those who use it.
+
 Every request may also be answered with the refusals that part A has: 400 `VALIDATION_ERROR`, 413, 415, 500, 503."""
 
 _TAGS = {"work", "history"}
-_OTHERS = {"/v1/capabilities"}
+_OTHERS = {"get_capabilities", "add_stage", "add_tasks", "get_job", "get_stage"}
 _HEAD = ("field", "type", "default", "meaning")
 
 Schema = Mapping[str, Any]
@@ -29,8 +34,9 @@ def page() -> str:
     shown: dict[str, None] = {}
     for path, methods in whole["paths"].items():
         for method, operation in methods.items():
-            if _TAGS & set(operation["tags"]) or path in _OTHERS:
+            if _TAGS & set(operation["tags"]) or operation["operationId"] in _OTHERS:
                 parts.append(f"## {method.upper()} {path}\n\n{operation['description']}")
+                parts += [f"Query: {name}." for name in _query(operation)]
                 for name, role in _roles(operation):
                     parts.append(f"{role}: {_linked(name)}.")
                     shown[name] = None
@@ -38,6 +44,13 @@ def page() -> str:
         parts.append(f"## {name}\n\n{schemas[name].get('description', '')}")
         parts.append(table(_HEAD, _rows(schemas[name], schemas)))
     return document("Part B of the protocol", _INTRODUCTION, *parts)
+
+
+def _query(operation: Schema) -> Iterator[str]:
+    """The query parameters that are more than part A has: those that say what they mean."""
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "query" and "description" in parameter:
+            yield f"`{parameter['name']}`: {parameter['description'].rstrip('.')}"
 
 
 def _roles(operation: Schema) -> Iterator[tuple[str, str]]:
@@ -110,11 +123,11 @@ def _between(field: Schema, least: str, most: str) -> str:
         case None, None:
             return ""
         case low, None:
-            return f"from {low:g} "
+            return f"from {low:.10g} "
         case None, high:
-            return f"up to {high:g} "
+            return f"up to {high:.10g} "
         case low, high:
-            return f"{low:g} to {high:g} "
+            return f"{low:.10g} to {high:.10g} "
 
 
 def _linked(name: str) -> str:

@@ -359,7 +359,8 @@ async def test_capabilities_are_told(client: Client) -> None:
     """A client asks once what it may use."""
     answer = (await client.http.get("/v1/capabilities")).json()
     assert answer["protocol"] == "1"
-    assert {"claim", "settle", "leases", "heartbeat"} <= set(answer["features"])
+    features = {"claim", "settle", "leases", "heartbeat", "retry-policy", "task-defaults", "weighted-progress"}
+    assert features <= set(answer["features"])
 
 
 OUT_OF_BOUNDS: list[tuple[str, dict[str, Any], str]] = [

@@ -114,6 +114,38 @@ async def test_a_claim_of_nothing_touches_next_to_nothing(database: Database) ->
         assert await touched(connection, *claim("guarded", 1)) == 0
 
 
+@pytest.mark.timeout(60)  # writes twenty thousand rows
+@pytest.mark.parametrize("statistics", ["of empty tables", "of full tables"])
+async def test_progress_is_read_from_what_tells_it(database: Database, statistics: str) -> None:
+    """A stage's and a job's progress cost a row for each task that tells its own, whatever else waits or is at work."""
+    async with database.connection() as connection:
+
+        async def cost(stage: UUID, job: UUID) -> list[int]:
+            readings = ((sql.stage_get.sql, False, True, stage), (sql.job_get.sql, False, True, job))
+            for _ in range(6):  # after so many the server settles on its plans
+                for reading in readings:
+                    await connection.fetch(*reading)
+            return [await touched(connection, *reading) for reading in readings]
+
+        if statistics == "of empty tables":
+            await connection.execute("ANALYZE")
+            await cost(UUID(int=0), UUID(int=0))
+        await add_backlog(database, "busy", 2_000)
+        await connection.fetch(*lease("busy", 2_000))
+        await connection.execute("UPDATE leases SET fraction = 0.5")
+        stage = await add_backlog(database, "guarded", 20_000)
+        claimed = await connection.fetch(*lease("guarded", 100))
+        told = claimed[:5]
+        beat = ([row["task"] for row in told], [row["lease"] for row in told], ['{"fraction": 0.5}'] * len(told))
+        await connection.fetch(sql.task_keep.sql, "guard", *beat)
+        if statistics == "of full tables":
+            await connection.execute("ANALYZE")
+        job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
+        assert max(await cost(stage, job)) < len(told) + 10
+        body = await connection.fetchval("SELECT stage_progress(stage) FROM stages AS stage WHERE id = $1", stage)
+        assert body.startswith(',"progress":{"fraction":0.000125,"etaSeconds":')
+
+
 async def whole_life(connection: Connection, database: Database) -> dict[str, int]:
     """One job of two tasks from claim to end, in every way that a task may go; rows touched by each statement."""
     await add_backlog(database, "guarded", 2)

@@ -1,7 +1,8 @@
 """The answers that routes have in common, and how the OpenAPI document describes them."""
 
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
+from fastapi import Query
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -11,6 +12,10 @@ from reference_manager.api.bodies import TRACEPARENT
 from reference_manager.api.entities import Done
 from reference_manager.api.refusals import ANYWHERE, Refusal
 from reference_manager.domain.requests import NO_TRACE, Trace
+
+AskedForProgress: TypeAlias = Annotated[
+    bool, Query(description="Part B: whether `progress` is in the answer. Not that of the stages or tasks inside.")
+]
 
 JOB_DELETED = "JOB_DELETED_SUCCESSFULLY"
 JOB_MODIFIED = "JOB_MODIFIED_SUCCESSFULLY"

@@ -14,17 +14,20 @@ from pydantic import (
     Field,
     Strict,
     StrictBool,
+    StrictFloat,
     StrictInt,
     StringConstraints,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
 
-from reference_manager.domain.requests import NewJob, NewStage, NewTask, Trace
+from reference_manager.domain.requests import DEFAULT_MAX_ATTEMPTS, JsonObject, NewJob, NewStage, NewTask, Trace
 from reference_manager.domain.states import Priority
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 LARGEST_INTEGER = 2**31 - 1
+HOUR = 3600
+"""Seconds."""
 YEAR = 365 * 86_400
 """Seconds."""
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
@@ -90,6 +93,8 @@ Moment: TypeAlias = Annotated[
     Instant, Field(description="A date alone is its first moment; without an offset it is UTC.")
 ]
 Seconds: TypeAlias = Annotated[float, Strict()]
+MaxAttempts: TypeAlias = Annotated[StrictInt, Field(ge=1, le=LARGEST_INTEGER), WHOLE]
+Timeout: TypeAlias = Annotated[Seconds, Field(ge=0.1, le=YEAR)]
 
 
 class Body(BaseModel):
@@ -126,6 +131,53 @@ class JobBody(Traced):
         return NewJob(self.name, self.data, self.priority, self.user_metadata, self.trace(of_request))
 
 
+class RetryBody(Body):
+    """How long a task waits after a failed attempt, for as long as it has attempts left."""
+
+    strategy: Annotated[
+        Literal["fixed", "exponential"],
+        Field(description="Whether each delay is delaySeconds, or factor times the one before."),
+    ] = "exponential"
+    delay_seconds: Annotated[Seconds, Field(ge=0, le=YEAR, description="The first delay.")] = 1
+    factor: Annotated[StrictFloat, Field(ge=1, le=100, description="Not for fixed ones.")] = 2
+    max_delay_seconds: Annotated[
+        Seconds | None,
+        Field(
+            ge=0,
+            le=YEAR,
+            description="The longest delay; not for fixed ones. Null: an hour, or delaySeconds if that is longer.",
+        ),
+    ] = None
+    jitter: Annotated[
+        StrictFloat,
+        Field(ge=0, le=1, description="Each delay is longer or shorter by up to this share of it, by chance."),
+    ] = 0
+
+    def policy(self) -> JsonObject:
+        """The policy as it is kept and shown: what counts for its strategy, with nothing left open."""
+        if self.strategy == "fixed":
+            return self.model_dump(by_alias=True, include={"strategy", "delay_seconds", "jitter"})
+        longest = max(HOUR, self.delay_seconds) if self.max_delay_seconds is None else self.max_delay_seconds
+        return self.model_copy(update={"max_delay_seconds": longest}).model_dump(by_alias=True)
+
+
+class TaskDefaultsBody(Body):
+    """Options for a stage's tasks: each counts for those that do not say it themselves."""
+
+    max_attempts: MaxAttempts | None = None
+    timeout_seconds: Timeout | None = None
+    retry: RetryBody | None = None
+
+    def options(self) -> JsonObject | None:
+        """What is said, as it is kept and shown; None if nothing is."""
+        said = {
+            "maxAttempts": self.max_attempts,
+            "timeoutSeconds": self.timeout_seconds,
+            "retry": self.retry and self.retry.policy(),
+        }
+        return {name: value for name, value in said.items() if value is not None} or None
+
+
 class StageBody(Traced):
     """A stage to add to a job."""
 
@@ -135,10 +187,23 @@ class StageBody(Traced):
     data: Payload
     user_metadata: Payload = {}
     start_as_waiting: StrictBool = False
+    weight: Annotated[
+        StrictFloat,
+        Field(ge=0.001, le=1000, description="How much of its job's progress it is, compared with the other stages."),
+    ] = 1
+    task_defaults: TaskDefaultsBody | None = None
 
     def request(self, of_request: Trace) -> NewStage:
         """The stage as the engine takes it."""
-        return NewStage(self.type, self.data, self.user_metadata, self.start_as_waiting, self.trace(of_request))
+        return NewStage(
+            self.type,
+            self.data,
+            self.user_metadata,
+            self.start_as_waiting,
+            self.trace(of_request),
+            self.weight,
+            self.task_defaults and self.task_defaults.options(),
+        )
 
 
 class TaskBody(Traced):
@@ -156,9 +221,16 @@ class TaskBody(Traced):
 
     data: Payload
     user_metadata: Payload = {}
-    max_attempts: Annotated[StrictInt, Field(ge=1, le=LARGEST_INTEGER), WHOLE] = 3
+    max_attempts: Annotated[
+        MaxAttempts, Field(description="Left out: as the stage's taskDefaults say, else the default.")
+    ] = DEFAULT_MAX_ATTEMPTS
     timeout_seconds: Annotated[
-        Seconds | None, Field(ge=0.1, le=YEAR, description="How long one attempt may take; null: no limit.")
+        Timeout | None,
+        Field(description="How long one attempt may take; null: as the stage's taskDefaults say, else no limit."),
+    ] = None
+    retry: Annotated[
+        RetryBody | None,
+        Field(description="What counts after a failed attempt; null: as the stage's taskDefaults say, else no delay."),
     ] = None
     available_at: Annotated[
         Instant | None, Field(description="When it may be claimed at the earliest; null: at once.")
@@ -178,11 +250,12 @@ class TaskBody(Traced):
         return NewTask(
             self.data,
             self.user_metadata,
-            self.max_attempts,
+            self.max_attempts if "max_attempts" in self.model_fields_set else None,
             self.trace(of_request),
             _span(self.timeout_seconds),
             self.available_at,
             _span(self.delay_seconds),
+            self.retry and self.retry.policy(),
         )
 
 

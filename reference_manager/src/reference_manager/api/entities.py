@@ -45,9 +45,37 @@ class Task(Entity):
     start_time: datetime | None
     end_time: datetime | None
     timeout_seconds: Annotated[float, Field(description="How long one attempt may take. Left out: no limit.")] = 0
+    retry: Annotated[
+        dict[str, Any], Field(description="How long it waits after a failed attempt. Left out: not at all.")
+    ] = {}
     result: Annotated[Any, Field(description="What it gave. Left out when there is none.")] = None
     error: Annotated[dict[str, Any], Field(description="Why its last attempt failed. Left out if it did not.")] = {}
     progress: Annotated[dict[str, Any], Field(description="As its worker told it last. Left out if it did not.")] = {}
+
+
+class Progress(BaseModel):
+    """How far a stage or a job is."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    fraction: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1,
+            description="Of a stage: its completed tasks, and of those in progress the fractions that their workers "
+            "told, of all its tasks. Of a job: the mean of its stages by their weights.",
+        ),
+    ]
+    eta_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="How long it will still take, if it goes on as it did since its start. Left out while nothing "
+            "is done, and where it does not go on.",
+            json_schema_extra=_left_out,
+        ),
+    ] = 0
 
 
 class Summary(BaseModel):
@@ -76,6 +104,13 @@ class Stage(Entity):
     percentage: Percentage
     start_time: datetime | None
     end_time: datetime | None
+    weight: Annotated[float, Field(description="How much of its job's progress it is. Left out: 1.")] = 1
+    task_defaults: Annotated[
+        dict[str, Any], Field(description="Options for its tasks. Left out when there are none.")
+    ] = {}
+    progress: Annotated[
+        Progress, Field(description="Only where asked for, and not before it has tasks.", json_schema_extra=_left_out)
+    ] = Progress(fraction=0)
     tasks: Annotated[list[Task], Field(description="Only where asked for.", json_schema_extra=_left_out)] = []
 
 
@@ -86,6 +121,9 @@ class Job(Entity):
     status: JobStatus
     priority: Priority
     percentage: Percentage
+    progress: Annotated[
+        Progress, Field(description="Only where asked for, and not before it has stages.", json_schema_extra=_left_out)
+    ] = Progress(fraction=0)
     stages: Annotated[list[Stage], Field(description="Only where asked for.", json_schema_extra=_left_out)] = []
 
 

@@ -2,7 +2,16 @@
 
 from fastapi import APIRouter, Request, Response
 
-from reference_manager.api.answers import JOB_DELETED, JOB_MODIFIED, TRACED, documented, done, found, trace_of
+from reference_manager.api.answers import (
+    JOB_DELETED,
+    JOB_MODIFIED,
+    TRACED,
+    AskedForProgress,
+    documented,
+    done,
+    found,
+    trace_of,
+)
 from reference_manager.api.bodies import Id, JobBody, JobStatusBody, Metadata, Moment, PriorityBody, Text
 from reference_manager.api.entities import Job
 from reference_manager.api.lists import PartOfList, answer_entity, answer_list, listed
@@ -46,9 +55,12 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         return await answer_list(part, jobs.list(wanted, with_stages=should_return_stages))
 
     @router.get("/jobs/{jobId}", responses=documented({200: Job}, JOB_NOT_FOUND))
-    async def get_job(jobId: Id, *, should_return_stages: bool = False) -> Response:
+    async def get_job(
+        jobId: Id, *, should_return_stages: bool = False, should_return_progress: AskedForProgress = False
+    ) -> Response:
         """Read a job."""
-        return await answer_entity(await jobs.get(jobId, with_stages=should_return_stages))
+        job = await jobs.get(jobId, with_stages=should_return_stages, with_progress=should_return_progress)
+        return await answer_entity(job)
 
     @router.delete("/jobs/{jobId}", responses=documented({200: JOB_DELETED}, JOB_NOT_FOUND, JOB_NOT_IN_FINITE_STATE))
     async def delete_job(jobId: Id) -> Response:

@@ -14,7 +14,21 @@ from reference_manager.engine import meters
 from reference_manager.engine.census import take_census
 from reference_manager.engine.engine import Engine
 
-FEATURES = ("claim", "settle", "leases", "heartbeat", "workers", "attempts", "results", "history", "progress", "depth")
+FEATURES = (
+    "claim",
+    "settle",
+    "leases",
+    "heartbeat",
+    "workers",
+    "attempts",
+    "results",
+    "history",
+    "progress",
+    "depth",
+    "retry-policy",
+    "task-defaults",
+    "weighted-progress",
+)
 """What a client may rely on once it has read it here."""
 ALIVE = "ALIVE"
 READY = "READY"

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from reference_manager.api.answers import STAGE_MODIFIED, TRACED, documented, done, found, trace_of
+from reference_manager.api.answers import STAGE_MODIFIED, TRACED, AskedForProgress, documented, done, found, trace_of
 from reference_manager.api.bodies import Id, Metadata, StageBody, StageStatusBody, StageTypeName
 from reference_manager.api.entities import Stage, Summary
 from reference_manager.api.lists import PartOfList, answer_entity, answer_list, listed
@@ -52,9 +52,12 @@ def stages_router(stages: Stages) -> APIRouter:
         return await answer_list(part, stages.list(wanted, with_tasks=should_return_tasks))
 
     @router.get("/stages/{stageId}", responses=documented({200: Stage}, STAGE_NOT_FOUND))
-    async def get_stage(stageId: Id, *, should_return_tasks: bool = False) -> Response:
+    async def get_stage(
+        stageId: Id, *, should_return_tasks: bool = False, should_return_progress: AskedForProgress = False
+    ) -> Response:
         """Read a stage."""
-        return await answer_entity(await stages.get(stageId, with_tasks=should_return_tasks))
+        stage = await stages.get(stageId, with_tasks=should_return_tasks, with_progress=should_return_progress)
+        return await answer_entity(stage)
 
     @router.get("/stages/{stageId}/summary", responses=documented({200: Summary}, STAGE_NOT_FOUND))
     async def get_stage_summary(stageId: Id) -> Response:

@@ -74,9 +74,14 @@ class ReportBody(Body):
     error: Annotated[ErrorBody | None, Field(description="Why a failed one failed.")] = None
     retryable: Annotated[StrictBool, Field(description="Whether a failed one may be tried again.")] = True
     delay_seconds: Annotated[
-        Seconds,
-        Field(ge=0, le=YEAR, description="How long a task that goes back to the queue is not handed out."),
-    ] = 0
+        Seconds | None,
+        Field(
+            ge=0,
+            le=YEAR,
+            description="How long a task that goes back to the queue is not handed out. Null: a failed one for as long "
+            "as its retry policy says, else not at all.",
+        ),
+    ] = None
 
     def request(self, worker_id: str) -> Report:
         """The report as the engine takes it."""
@@ -88,7 +93,7 @@ class ReportBody(Body):
             self.result if self.outcome == "COMPLETED" else None,
             self.error.model_dump() if self.error and self.outcome == "FAILED" else None,
             self.retryable,
-            timedelta(seconds=self.delay_seconds) if self.delay_seconds else None,
+            None if self.delay_seconds is None else timedelta(seconds=self.delay_seconds),
         )
 
 

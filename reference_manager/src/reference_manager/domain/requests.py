@@ -20,6 +20,9 @@ class Trace(NamedTuple):
     tracestate: str | None
 
 
+DEFAULT_MAX_ATTEMPTS = 3
+"""How many attempts a task has where neither it nor its stage says."""
+
 NO_TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None)
 """What belongs to no trace."""
 
@@ -37,13 +40,25 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class NewStage:
-    """A stage to add to a job."""
+    """A stage to add to a job.
+
+    Args:
+        type: Which workers do its tasks.
+        data: What it is about.
+        user_metadata: What users note on it.
+        start_as_waiting: Whether it waits to be released by hand.
+        trace: The trace that it belongs to.
+        weight: How much of its job's progress it is, compared with the job's other stages.
+        task_defaults: Options for its tasks, as they go over the wire: what a task does not say itself.
+    """
 
     type: str
     data: JsonObject
     user_metadata: JsonObject
     start_as_waiting: bool
     trace: Trace
+    weight: float = 1
+    task_defaults: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +68,22 @@ class NewTask:
     Args:
         data: What it is about.
         user_metadata: What users note on it.
-        max_attempts: How many attempts it has.
+        max_attempts: How many attempts it has; None: as its stage says, else ``DEFAULT_MAX_ATTEMPTS``.
         trace: The trace that it belongs to.
-        timeout: How long one attempt may take; None: as long as its worker is well.
+        timeout: How long one attempt may take; None: as its stage says, else as long as its worker is well.
         available_at: When it may be claimed at the earliest; None: at once.
         delay: The same from now on; where both are given, ``available_at`` counts.
+        retry: The policy after a failed attempt, as it goes over the wire; None: as its stage says, else at once.
     """
 
     data: JsonObject
     user_metadata: JsonObject
-    max_attempts: int
+    max_attempts: int | None
     trace: Trace
     timeout: timedelta | None = None
     available_at: datetime | None = None
     delay: timedelta | None = None
+    retry: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +114,8 @@ class Report(NamedTuple):
         result: What a completed task gave.
         error: Why a failed one failed: ``type``, ``message``, ``stack``.
         retryable: Whether a failed one may be tried again.
-        delay: How long a task that goes back to the queue must wait before it may be claimed.
+        delay: How long a task that goes back to the queue must wait before it may be claimed; None: after a failed
+            attempt as its retry policy says, else not at all.
     """
 
     task_id: UUID

@@ -46,11 +46,11 @@ class Jobs:
                 tracestate=job.trace.tracestate,
             )
 
-    async def get(self, job_id: UUID, *, with_stages: bool) -> Entry:
+    async def get(self, job_id: UUID, *, with_stages: bool, with_progress: bool) -> Entry:
         """One job, or NotFoundError."""
         async with self._database.connection() as connection:
-            row = existing(await sql.job_get(connection, id=job_id, with_stages=with_stages), "job")
-        return entry_of(row, self._stages_of)
+            row = await sql.job_get(connection, id=job_id, with_stages=with_stages, with_progress=with_progress)
+        return entry_of(existing(row, "job"), self._stages_of)
 
     def list(self, wanted: JobFilter, *, with_stages: bool) -> Listing[AgePlace]:
         """The jobs that match, oldest first."""

@@ -7,7 +7,7 @@ from reference_manager.domain.machines import JOB
 from reference_manager.domain.requests import JsonObject, NewStage, PageRequest, StageFilter, StagePlace, TaskFilter
 from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
-from reference_manager.engine.encoding import encode
+from reference_manager.engine.encoding import encode, encode_if_given
 from reference_manager.engine.errors import InFiniteStateError, existing
 from reference_manager.engine.pages import Entry, Inside, Listing, Page, entry_of, read_page
 from reference_manager.engine.tasks import Tasks
@@ -46,15 +46,17 @@ class Stages:
                 status=initial_stage_status(previous, start_as_waiting=stage.start_as_waiting),
                 data=encode(stage.data),
                 user_metadata=encode(stage.user_metadata),
+                weight=stage.weight,
+                task_defaults=encode_if_given(stage.task_defaults),
                 traceparent=stage.trace.traceparent,
                 tracestate=stage.trace.tracestate,
             )
 
-    async def get(self, stage_id: UUID, *, with_tasks: bool) -> Entry:
+    async def get(self, stage_id: UUID, *, with_tasks: bool, with_progress: bool) -> Entry:
         """One stage, or NotFoundError."""
         async with self._database.connection() as connection:
-            row = existing(await sql.stage_get(connection, id=stage_id, with_tasks=with_tasks), "stage")
-        return entry_of(row, self._tasks_of)
+            row = await sql.stage_get(connection, id=stage_id, with_tasks=with_tasks, with_progress=with_progress)
+        return entry_of(existing(row, "stage"), self._tasks_of)
 
     async def summary(self, stage_id: UUID) -> str:
         """How many tasks of the stage have each status, or NotFoundError."""

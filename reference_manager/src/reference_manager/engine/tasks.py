@@ -5,9 +5,16 @@ from functools import partial
 from uuid import UUID
 
 from reference_manager.domain.machines import JOB, STAGE
-from reference_manager.domain.requests import AgePlace, JsonObject, NewTask, PageRequest, TaskFilter
+from reference_manager.domain.requests import (
+    DEFAULT_MAX_ATTEMPTS,
+    AgePlace,
+    JsonObject,
+    NewTask,
+    PageRequest,
+    TaskFilter,
+)
 from reference_manager.domain.states import JobStatus, StageStatus
-from reference_manager.engine.encoding import encode
+from reference_manager.engine.encoding import encode, encode_if_given
 from reference_manager.engine.errors import InFiniteStateError, existing
 from reference_manager.engine.pages import Listing, Page, read_page
 from reference_manager.engine.wakeups import Wakeups
@@ -47,8 +54,10 @@ class Tasks:
                 traceparent=[task.trace.traceparent for task in tasks],
                 tracestate=[task.trace.tracestate for task in tasks],
                 timeout=[task.timeout for task in tasks],
+                retry=[encode_if_given(task.retry) for task in tasks],
                 available_at=[task.available_at for task in tasks],
                 delay=[task.delay for task in tasks],
+                usual_attempts=DEFAULT_MAX_ATTEMPTS,
             )
         if status in CLAIMABLE:
             self._wakeups.notify([state["type"]])

@@ -4,9 +4,12 @@ INSERT INTO jobs AS job (name, status, priority, data, user_metadata, traceparen
 VALUES (:name, 'PENDING', :priority, :data, :user_metadata, :traceparent, :tracestate)
 RETURNING job_wire(job, false);
 
--- name: job_get(with_stages, id)^
+-- name: job_get(with_stages, with_progress, id)^
 -- The job as JSON; no row: there is none. `parent`: its id, where its stages are wanted but too many to be in it.
-SELECT job_wire(job, :with_stages AND list_inlines(job.stages_total)) AS body,
+SELECT wire_with(
+        job_wire(job, :with_stages AND list_inlines(job.stages_total)),
+        CASE WHEN :with_progress THEN job_progress(job) END
+    ) AS body,
     CASE WHEN :with_stages AND NOT list_inlines(job.stages_total) THEN job.id END AS parent
 FROM jobs AS job WHERE id = :id;
 

@@ -1,8 +1,8 @@
--- name: stage_insert(job_id, position, type, status, data, user_metadata, traceparent, tracestate)$
+-- name: stage_insert(job_id, position, type, status, data, user_metadata, weight, task_defaults, traceparent, tracestate)$
 -- CREATED → PENDING, WAITING, or it stays CREATED. The caller holds the job's lock. The stage as JSON.
 INSERT INTO stages AS stage
-    (job_id, position, type, status, data, user_metadata, priority, job_open, traceparent, tracestate)
-SELECT :job_id, :position, :type, :status, :data, :user_metadata,
+    (job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open, traceparent, tracestate)
+SELECT :job_id, :position, :type, :status, :data, :user_metadata, :weight, :task_defaults,
     job.priority, job.status IN ('PENDING', 'IN_PROGRESS'), :traceparent, :tracestate
 FROM jobs AS job WHERE job.id = :job_id
 RETURNING stage_wire(stage, false);
@@ -11,9 +11,12 @@ RETURNING stage_wire(stage, false);
 -- Position and status of the job's last stage; no row: it has none.
 SELECT position, status FROM stages WHERE job_id = :job_id ORDER BY position DESC LIMIT 1;
 
--- name: stage_get(with_tasks, id)^
+-- name: stage_get(with_tasks, with_progress, id)^
 -- The stage as JSON; no row: there is none. `parent`: its id, where its tasks are wanted but too many to be in it.
-SELECT stage_wire(stage, :with_tasks AND list_inlines(stage_total(stage))) AS body,
+SELECT wire_with(
+        stage_wire(stage, :with_tasks AND list_inlines(stage_total(stage))),
+        CASE WHEN :with_progress THEN stage_progress(stage) END
+    ) AS body,
     CASE WHEN :with_tasks AND NOT list_inlines(stage_total(stage)) THEN stage.id END AS parent
 FROM stages AS stage WHERE id = :id;
 

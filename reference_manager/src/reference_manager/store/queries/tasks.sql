@@ -1,16 +1,20 @@
--- name: task_insert_many(data, user_metadata, max_attempts, traceparent, tracestate, timeout, available_at, delay, stage_id)$
--- CREATED → PENDING, all of one stage, in the order of the arrays; the stage's figures with them. The caller holds the
--- lock of the stage's job. The tasks as one JSON list.
+-- name: task_insert_many(data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry, available_at, delay, stage_id, usual_attempts)$
+-- CREATED → PENDING, all of one stage, in the order of the arrays; the stage's figures with them. An option that is null is
+-- the stage's. The caller holds the lock of the stage's job. The tasks as one JSON list.
 WITH listed AS (
     SELECT * FROM unnest(
         :data::json[], :user_metadata::json[], :max_attempts::integer[], :traceparent::text[], :tracestate::text[],
-        :timeout::interval[], :available_at::timestamptz[], :delay::interval[]
+        :timeout::interval[], :retry::json[], :available_at::timestamptz[], :delay::interval[]
     ) WITH ORDINALITY
-    AS listed (data, user_metadata, max_attempts, traceparent, tracestate, timeout, available_at, delay, place)
+    AS listed (data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry, available_at, delay, place)
 ), inserted AS (
-    INSERT INTO tasks AS task (stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate, timeout)
-    SELECT :stage_id, 'PENDING', data, user_metadata, max_attempts, traceparent, tracestate, timeout
-    FROM listed ORDER BY place
+    INSERT INTO tasks AS task (stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry)
+    SELECT :stage_id, 'PENDING', data, user_metadata,
+        coalesce(max_attempts, (task_defaults->>'maxAttempts')::integer, :usual_attempts::integer),
+        traceparent, tracestate,
+        coalesce(timeout, make_interval(secs => (task_defaults->>'timeoutSeconds')::float8)),
+        coalesce(retry, task_defaults->'retry')
+    FROM listed, (SELECT task_defaults FROM stages WHERE id = :stage_id) AS stage ORDER BY place
     RETURNING id, seq, task_wire(task, NULL) AS body
 ), placed AS (
     SELECT id, seq, due

@@ -3,7 +3,8 @@
 -- COMPLETED, FAILED. Only for the holder of the task's lease (a lease that is null: the task was claimed without one), in
 -- stages that were not aborted; EXPIRED and TIMED_OUT only once the lease is over. An item that is refused spoils no other.
 -- Items: task, lease, worker, outcome; the result of a completed one; for failed ones the error and whether another attempt may
--- follow; the delay before a task that goes back to the queue may be claimed (null or 0: none).
+-- follow; the delay before a task that goes back to the queue may be claimed (0: none; null: after a failed attempt what the
+-- task's retry policy says, else none).
 -- Rows: one an item, in the order of the arrays: the status that the task had (null: no such task), the one that it has got
 -- (null: refused) by this call or by an earlier one with this lease, and the task as JSON if it was claimed without. The
 -- last column, the same in each row: the stage types for which there is work now.
@@ -71,7 +72,10 @@ BEGIN
 
     -- From here on everything stands at its task's place in taken.
     SELECT array_agg(outcomes[place] ORDER BY number), array_agg(results[place] ORDER BY number),
-        array_agg(errors[place] ORDER BY number), array_agg(delays[place] ORDER BY number),
+        array_agg(errors[place] ORDER BY number),
+        array_agg(coalesce(delays[place], CASE
+            WHEN outcomes[place] IN ('FAILED', 'EXPIRED', 'TIMED_OUT') THEN retry_delay(task.retry, task.attempts + 1)
+        END) ORDER BY number),
         array_agg(CASE
             WHEN outcomes[place] = 'COMPLETED' THEN 'COMPLETED'
             WHEN outcomes[place] IN ('RELEASED', 'SNOOZED') AND task.attempts = 0 THEN 'PENDING'
@@ -81,7 +85,7 @@ BEGIN
         END::task_status ORDER BY number)
     INTO outcomes, results, errors, delays, settled_to
     FROM unnest(taken, places) WITH ORDINALITY AS listed (id, place, number)
-    JOIN (SELECT id, attempts, max_attempts FROM tasks WHERE id = ANY (taken)) AS task ON task.id = listed.id;
+    JOIN (SELECT id, attempts, max_attempts, retry FROM tasks WHERE id = ANY (taken)) AS task ON task.id = listed.id;
 
     WITH settling AS (
         UPDATE tasks AS task SET
@@ -175,6 +179,22 @@ BEGIN
     END LOOP;
     RETURN QUERY SELECT *, opened FROM unnest(sources, targets, bodies);
 END
+$$;
+
+-- How long a task waits after so many failed attempts; null: it has no policy. Fixed: the delay. Exponential: the delay times
+-- factor ^ (failed - 1), up to the longest; delay 5, factor 2, longest 60: 5, 10, 20, 40, 60, 60 … Then more or less by up to
+-- the jitter's share, by chance. No delay is between 0 and 1 µs and none above a year: a growth beyond 10 ^ 14 changes
+-- nothing, and without that bound it would overflow.
+CREATE OR REPLACE FUNCTION retry_delay(retry json, failed integer) RETURNS interval LANGUAGE sql VOLATILE STRICT AS $$
+    SELECT make_interval(secs => (1 + jitter * (2 * random() - 1)) * CASE strategy
+        WHEN 'fixed' THEN delay
+        ELSE least(delay * factor ^ least(failed - 1, 14 / nullif(log(factor), 0)), longest)
+    END)
+    FROM (
+        SELECT retry->>'strategy' AS strategy, (retry->>'delaySeconds')::float8 AS delay,
+            (retry->>'factor')::float8 AS factor, (retry->>'maxDelaySeconds')::float8 AS longest,
+            (retry->>'jitter')::float8 AS jitter
+    ) AS policy
 $$;
 
 -- What follows when stages end: the next stage opens and the job's share of completed stages grows, or the job ends. The

@@ -24,6 +24,11 @@ CREATE OR REPLACE FUNCTION wire_share(part bigint, total bigint) RETURNS bigint 
     SELECT CASE WHEN total > 0 THEN part * 100 / total ELSE 0 END
 $$;
 
+-- An entity with one more member at its end: `,"name":value`; null: as it is.
+CREATE OR REPLACE FUNCTION wire_with(entity text, member text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT coalesce(left(entity, -1) || member || '}', entity)
+$$;
+
 CREATE OR REPLACE FUNCTION wire_list(entities text[]) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '[' || coalesce(array_to_string(entities, ','), '') || ']'
 $$;
@@ -65,6 +70,7 @@ CREATE OR REPLACE FUNCTION task_wire_open(task tasks, aborted timestamptz) RETUR
         || ',"endTime":' || wire_time(coalesce(task.end_time, aborted))
         || wire_trace(task.traceparent, task.tracestate)
         || coalesce(',"timeoutSeconds":' || extract(epoch FROM task.timeout)::float8, '')
+        || coalesce(',"retry":' || task.retry, '')
         || coalesce(',"result":' || task.result, '')
         || coalesce(',"error":' || task.error, '')
         || coalesce(',"progress":' || task.progress, '')
@@ -120,6 +126,8 @@ CREATE OR REPLACE FUNCTION stage_wire(stage stages, with_tasks boolean) RETURNS 
         || ',"startTime":' || wire_time(stage.start_time)
         || ',"endTime":' || wire_time(stage.end_time)
         || wire_trace(stage.traceparent, stage.tracestate)
+        || CASE WHEN stage.weight <> 1 THEN ',"weight":' || stage.weight ELSE '' END
+        || coalesce(',"taskDefaults":' || stage.task_defaults, '')
         || CASE WHEN with_tasks THEN ',"tasks":' || (
             SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY task.seq)) FROM tasks AS task WHERE task.stage_id = stage.id
         ) ELSE '' END
