@@ -69,7 +69,9 @@ class Settings(BaseSettings):
             description="Where the embedded PostgreSQL keeps its data; by default in your folder of application data."
         ),
     ] = None
-    database_connections: Annotated[int, Field(ge=2, le=1000, description="The most connections to PostgreSQL.")] = 10
+    database_connections: Annotated[
+        int, Field(ge=2, le=1000, description="The most connections to PostgreSQL; half are kept for workers.")
+    ] = 10
     database_patience: Annotated[
         timedelta,
         Field(

@@ -6,23 +6,74 @@ Everything else, and everything unusual, goes uvicorn's way.
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
+from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from reference_manager.api.errors import answer
+from reference_manager.api.errors import answer, problem
 from reference_manager.api.fast_lane import LONGEST_BODY, FastLane, Work
 from reference_manager.corking import CorkedTransport
 
 OK_HEADERS = [(b"content-type", b"application/json")]
+LONGEST_HEAD = 64 * 1024
+"""Bytes."""
 
 
 class CorkedProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol on corked transports."""
+    """uvicorn's HTTP protocol on corked transports, with a limit to what comes before a body.
+
+    Args:
+        uvicorn: What uvicorn gives a protocol.
+    """
+
+    def __init__(self, **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(**uvicorn)
+        self._head: int | None = None
+        """The bytes so far of a head that has not come to its end, without the piece in which it began."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
         super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; the parser would collect a head for as long as it goes on."""
+        if self._head is not None:
+            self._head += len(data)
+        super().data_received(data)
+        if self._head is not None and self._head > LONGEST_HEAD and not self.transport.is_closing():
+            message = f"The request's line and headers must not be larger than {LONGEST_HEAD} bytes"
+            self.refuse(problem(431, "HEAD_TOO_LARGE", message))
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """End a head."""
+        self._head = None
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self.refuse(problem(400, "VALIDATION_ERROR", msg))
+
+    def refuse(self, response: Response) -> None:
+        """Answer what cannot be served at all, and hang up."""
+        self.send(response.status_code, response.raw_headers, bytes(response.body), keep_alive=False)
+
+    def send(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, keep_alive: bool) -> None:
+        """Answer in one write."""
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+        parts.append(body)
+        self.transport.write(b"".join(parts))
+        if not keep_alive:
+            self.transport.close()
 
 
 class ShortCutProtocol(CorkedProtocol):
@@ -42,6 +93,7 @@ class ShortCutProtocol(CorkedProtocol):
     def on_headers_complete(self) -> None:
         """Keep the request until its body is there, or go uvicorn's way."""
         if self._may_take_short_cut():
+            self._head = None
             self._kept = bytearray()
         else:
             super().on_headers_complete()
@@ -116,14 +168,6 @@ class _Exchange:
             status, body, headers = response.status_code, bytes(response.body), response.raw_headers
         else:
             status, headers = 200, [*OK_HEADERS, (b"content-length", b"%d" % len(body))]
-        parts = [STATUS_LINE[status]]
-        for name, value in (*self._protocol.server_state.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
-        parts.append(b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n")
-        parts.append(body)
-        transport = self._protocol.transport
-        transport.write(b"".join(parts))
+        self._protocol.send(status, headers, body, keep_alive=self.keep_alive)
         self.response_complete = True
-        if not self.keep_alive:
-            transport.close()
         self._protocol.on_response_complete()

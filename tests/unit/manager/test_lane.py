@@ -61,18 +61,33 @@ async def test_what_has_come_is_done_even_for_nobody() -> None:
     assert work.batches == [[1], [2, 3]]
 
 
-async def test_what_a_lane_has_no_answer_for_goes_to_the_next() -> None:
-    """An item whose answer is None is answered by the lane beyond."""
-    beyond = Work()
-    beyond.gate.set()
+async def test_what_a_lane_cannot_answer_goes_on_to_another() -> None:
+    """Items whose answer is a lane are answered by that one, in their order, and the caller gets all at once."""
+    work = {"one": Work(), "two": Work()}
+    work["one"].gate.set()
+    lanes = [Lane(beyond, 10) for beyond in work.values()]
 
-    async def only_even(items: Sequence[int]) -> Sequence[int | None]:
-        return [None if item % 2 else item for item in items]
+    async def only_even(items: Sequence[int]) -> Sequence[int | Lane[int, int]]:
+        return [lanes[item > 2] if item % 2 else item for item in items]
 
-    lane = Lane(only_even, 10, beyond=Lane(beyond, 10))
-    callers = [lane.submit(items) for items in ([0, 1, 2, 3], [4], [5])]
-    assert await asyncio.gather(*callers) == [[0, 10, 2, 30], [4], [50]]
-    assert beyond.batches == [[1, 3, 5]]
+    lane = Lane(only_even, 10)
+    parted, even, odd = (lane.submit(items) for items in ([0, 1, 2, 3], [4], [1]))
+    assert (await even, await odd) == ([4], [10])
+    assert not parted.done()
+    work["two"].gate.set()
+    assert await parted == [0, 10, 2, 30]
+    assert (work["one"].batches, work["two"].batches) == ([[1, 1]], [[3]])
+
+
+async def test_a_lane_says_when_nobody_waits_any_more() -> None:
+    """It is called once all items have their answer, and again after the next."""
+    work = Work()
+    work.gate.set()
+    ends: list[int] = []
+    lane = Lane(work, 1, on_idle=lambda: ends.append(len(work.batches)))
+    assert await asyncio.gather(lane.submit([1]), lane.submit([2])) == [[10], [20]]
+    assert await lane.submit([3]) == [30]
+    assert ends == [2, 3]
 
 
 async def test_an_error_reaches_its_batch_alone() -> None:

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from reference_manager.api.bodies import TRACEPARENT
+from reference_manager.api.bodies import LONGEST_TRACESTATE, TRACEPARENT
 from reference_manager.api.entities import Done
 from reference_manager.api.refusals import ANYWHERE, Refusal
 from reference_manager.domain.requests import NO_TRACE, Trace
@@ -32,7 +32,10 @@ TRACED: dict[str, Any] = {
         {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description}
         for name, description in (
             ("traceparent", "The trace that what is created belongs to, by W3C; a malformed one is ignored."),
-            ("tracestate", "Goes with traceparent."),
+            (
+                "tracestate",
+                f"Goes with traceparent; ignored if it is longer than {LONGEST_TRACESTATE} characters, or not ASCII.",
+            ),
         )
     ]
 }
@@ -86,8 +89,12 @@ def trace_of(request: Request) -> Trace:
     """The trace context of a request, by the W3C headers; the manager's own where there is none or it is malformed."""
     traceparent = request.headers.get("traceparent", "")
     if TRACEPARENT.fullmatch(traceparent) and traceparent != NO_TRACE.traceparent:
-        return Trace(traceparent, request.headers.get("tracestate") or None)
+        return Trace(traceparent, _tracestate(request.headers.get("tracestate", "")))
     return own_trace()
+
+
+def _tracestate(header: str) -> str | None:
+    return header if header.isascii() and 0 < len(header) <= LONGEST_TRACESTATE else None
 
 
 def own_trace() -> Trace:

@@ -25,6 +25,7 @@ from reference_manager.domain.requests import DEFAULT_MAX_ATTEMPTS, JsonObject, 
 from reference_manager.domain.states import Priority
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+LONGEST_TRACESTATE = 512
 LARGEST_INTEGER = 2**31 - 1
 HOUR = 3600
 """Seconds."""
@@ -81,13 +82,14 @@ Id: TypeAlias = Annotated[UUID, BeforeValidator(_canonical)]
 Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 """What PostgreSQL keeps as text: everything but NUL. Payloads, which are JSON, may have that too."""
 Name: TypeAlias = Annotated[Text, StringConstraints(min_length=2, max_length=50)]
+NameFilter: TypeAlias = Annotated[Text, StringConstraints(max_length=50)]
 StageTypeName: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=50)]
 WHOLE = BeforeValidator(_whole)
 """The last annotation of a strict integer: 3.0 is one in JSON, and some clients have no other numbers."""
 Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
 Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
 Traceparent: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")]
-Tracestate: TypeAlias = Annotated[Text, StringConstraints(max_length=512)]
+Tracestate: TypeAlias = Annotated[Text, StringConstraints(max_length=LONGEST_TRACESTATE)]
 Instant: TypeAlias = Annotated[datetime, BeforeValidator(_iso_text), AfterValidator(_in_utc)]
 Moment: TypeAlias = Annotated[
     Instant, Field(description="A date alone is its first moment; without an offset it is UTC.")

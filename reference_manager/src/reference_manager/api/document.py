@@ -12,7 +12,12 @@ Jobs, their stages and their tasks: create them, claim tasks, report how they we
 
 A refusal is a `Problem`. Rely on its `code`; the codes that an answer may have are its examples. A path that is not
 here is answered 404 `NOT_FOUND`, a method that a path does not have 405 `METHOD_NOT_ALLOWED` with the header `Allow`.
-HEAD and OPTIONS work wherever HTTP has them. Query parameters that are not here, or come twice, are refused."""
+HEAD and OPTIONS work wherever HTTP has them. Query parameters that are not here, or come twice, are refused.
+
+Everything has a bound. Where a schema names none (payloads, a list of tasks) it is that of the body: 1 MiB unless the
+manager is told otherwise, beyond it 413 `BODY_TOO_LARGE`. JSON is at most 200 levels deep, its integers have at most
+4300 digits, its other numbers are those of a double; NaN, infinite numbers and lone surrogates are refused. The line
+and the headers of a request have at most 64 KiB, beyond it 431 `HEAD_TOO_LARGE`."""
 
 # The way of a job from its creation to its end: an operation, a status of it, and what the answer is good for.
 _CLAIMED = {"taskId": "$response.body#/tasks/0/id", "leaseId": "$response.body#/tasks/0/leaseId"}

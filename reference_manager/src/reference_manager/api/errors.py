@@ -50,6 +50,7 @@ def answer(error: Exception) -> Response:  # noqa: PLR0911 - a table of errors, 
             | asyncpg.LockNotAvailableError()
             | asyncpg.DeadlockDetectedError()
             | asyncpg.CannotConnectNowError()
+            | asyncpg.TooManyConnectionsError()
         ):
             log.warning("the database is busy", error=str(error))
             return problem(503, "DATABASE_RELATED_ERROR", "The database is busy. Try again shortly.", RETRY_AFTER)

@@ -14,11 +14,12 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from reference_manager.api.bodies import StageTypeName, TaskStatusBody
+from reference_manager.api.bodies import Id, StageTypeName, TaskStatusBody
 from reference_manager.domain.states import TaskStatus
 from reference_manager.engine.queue import TaskQueue, only_entity, only_task
 
 STAGE_TYPE = TypeAdapter[str](StageTypeName)
+ID = TypeAdapter[UUID](Id)
 LONGEST_BODY = 1024
 """Bytes; a report is far shorter."""
 
@@ -71,6 +72,6 @@ def _task_report(raw_id: bytes, headers: list[tuple[bytes, bytes]], body: bytes)
     if (b"content-type", b"application/json") not in headers:
         return None
     try:
-        return UUID(raw_id.decode("ascii")), TaskStatus(TaskStatusBody.model_validate_json(body).status)
+        return ID.validate_python(raw_id.decode("ascii")), TaskStatus(TaskStatusBody.model_validate_json(body).status)
     except ValueError:
         return None

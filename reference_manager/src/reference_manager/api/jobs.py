@@ -12,7 +12,7 @@ from reference_manager.api.answers import (
     found,
     trace_of,
 )
-from reference_manager.api.bodies import Id, JobBody, JobStatusBody, Metadata, Moment, PriorityBody, Text
+from reference_manager.api.bodies import Id, JobBody, JobStatusBody, Metadata, Moment, NameFilter, PriorityBody
 from reference_manager.api.entities import Job
 from reference_manager.api.lists import PartOfList, answer_entity, answer_list, listed
 from reference_manager.api.refusals import (
@@ -43,7 +43,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     @router.get("/jobs", responses=listed(Job))
     async def list_jobs(  # noqa: PLR0913 - the filters are the protocol's
         part: PartOfList,
-        job_name: Text | None = None,
+        job_name: NameFilter | None = None,
         priority: Priority | None = None,
         from_date: Moment | None = None,
         end_date: Moment | None = None,

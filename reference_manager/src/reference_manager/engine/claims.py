@@ -126,7 +126,7 @@ class ClaimDesk:
         got: list[list[Claimed]] = [list[Claimed]() for _ in batch]
         for claimant in batch:
             claimant.tried = True
-        async with self._database.connection() as connection:
+        async with self._database.connection(for_workers=True) as connection:
             began = perf_counter()
             rows = await connection.fetch(
                 sql.task_claim.sql,

@@ -1,9 +1,14 @@
-"""Ends attempts, in lanes: what is simple on a short way, everything else under the job's lock."""
+"""Ends attempts, in lanes: what is simple on a short way, everything else under the job's lock.
+
+Where somebody else has that lock, those who need it wait in a lane of the job, so that nobody else waits with them.
+"""
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from time import perf_counter
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
 
 from reference_manager.domain.requests import Report
 from reference_manager.domain.states import Outcome, TaskStatus
@@ -11,7 +16,7 @@ from reference_manager.engine import meters
 from reference_manager.engine.encoding import encode_if_given
 from reference_manager.engine.lane import Lane
 from reference_manager.engine.wakeups import Wakeups
-from reference_manager.store.database import Connection, Database, sql
+from reference_manager.store.database import Connection, Database, Record, sql
 
 BATCH = 128
 """The most reports of several callers in one statement. Larger ones gain nothing, and while one caller's statement runs
@@ -31,6 +36,8 @@ class Verdict(NamedTuple):
 
 _COMPLETED = Verdict(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, None)
 
+ReportLane: TypeAlias = Lane[Report, Verdict]
+
 
 class Settlements:
     """Takes reports."""
@@ -38,19 +45,20 @@ class Settlements:
     def __init__(self, database: Database, wakeups: Wakeups) -> None:
         self._database = database
         self._wakeups = wakeups
-        self._alone: Lane[Report, Verdict] = Lane(self._settle, BATCH)
-        self._together: Lane[Report, Verdict] = Lane(self._complete, BATCH, beyond=self._alone)
+        self._together: ReportLane = Lane(self._complete, BATCH)
+        self._alone: ReportLane = Lane(self._settle_free, BATCH)
+        self._of_jobs: dict[UUID, ReportLane] = {}
 
     def submit(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
         """Take reports; what becomes of each, to come."""
         completed = any(report.outcome is Outcome.COMPLETED for report in reports)
         return (self._together if completed else self._alone).submit(reports)
 
-    async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | None]:
-        verdicts: list[Verdict | None] = [None] * len(reports)
+    async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportLane]:
+        verdicts: list[Verdict | ReportLane] = [self._alone] * len(reports)
         places = [place for place, report in enumerate(reports) if report.outcome is Outcome.COMPLETED]
         completed = [reports[place] for place in places]
-        async with self._database.connection() as connection:
+        async with self._database.connection(for_workers=True) as connection:
             began = perf_counter()
             rows = await connection.fetch(
                 sql.task_complete.sql,
@@ -64,15 +72,40 @@ class Settlements:
             verdicts[places[place - 1]] = _COMPLETED if body is None else _COMPLETED._replace(body=body)
         return verdicts
 
-    async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict]:
-        # Of what is said twice in one batch, one is asked and both are answered.
-        said: dict[object, Report] = {_attempt(report): report for report in reversed(reports)}
+    async def _settle_free(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportLane]:
+        said = _distinct(reports)
+        async with self._database.connection(for_workers=True) as connection:
+            rows = await _ask(connection, sql.task_settle_free.sql, list(said.values()))
+        self._wakeups.notify(_woken(rows))
+        verdicts = [self._of_job(row["busy"]) if row["busy"] else _verdict(row) for row in rows]
+        return self._answers(reports, said, verdicts)
+
+    async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportLane]:
+        said = _distinct(reports)
         async with self._database.connection() as connection:
             verdicts, woken = await settle(connection, list(said.values()))
         self._wakeups.notify(woken)
+        return self._answers(reports, said, verdicts)
+
+    def _of_job(self, job_id: UUID) -> ReportLane:
+        """The lane of those who wait for this job's lock; it stays only while somebody does."""
+        lane = self._of_jobs.get(job_id)
+        if lane is None:
+            lane = self._of_jobs[job_id] = Lane(self._settle, BATCH, partial(self._of_jobs.pop, job_id))
+        return lane
+
+    @staticmethod
+    def _answers(
+        reports: Sequence[Report], said: dict[object, Report], verdicts: Sequence[Verdict | ReportLane]
+    ) -> Sequence[Verdict | ReportLane]:
         meters.LEASES_LOST.inc(sum(map(_lease_lost, said.values(), verdicts)))
         answers = dict(zip(said, verdicts, strict=True))
         return [answers[_attempt(report)] for report in reports]
+
+
+def _distinct(reports: Sequence[Report]) -> dict[object, Report]:
+    """Of what is said twice in one batch, one is asked and both are answered."""
+    return {_attempt(report): report for report in reversed(reports)}
 
 
 def _attempt(report: Report) -> object:
@@ -82,9 +115,14 @@ def _attempt(report: Report) -> object:
 
 async def settle(connection: Connection, reports: Sequence[Report]) -> tuple[Sequence[Verdict], Sequence[str]]:
     """End attempts with all that follows; the verdicts, and the stage types for which there is work now."""
+    rows = await _ask(connection, sql.task_settle.sql, reports)
+    return [_verdict(row) for row in rows], _woken(rows)
+
+
+async def _ask(connection: Connection, statement: str, reports: Sequence[Report]) -> Sequence[Record]:
     began = perf_counter()
     rows = await connection.fetch(
-        sql.task_settle.sql,
+        statement,
         [report.task_id for report in reports],
         [report.lease_id for report in reports],
         [report.worker_id for report in reports],
@@ -95,12 +133,19 @@ async def settle(connection: Connection, reports: Sequence[Report]) -> tuple[Seq
         [report.delay for report in reports],
     )
     meters.answered(meters.SETTLE, began, len(reports))
-    woken = rows[0]["woken"] if rows else None
-    return [
-        Verdict(TaskStatus(source) if source else None, TaskStatus(target) if target else None, body)
-        for source, target, body, _ in rows
-    ], woken or ()
+    return rows
 
 
-def _lease_lost(report: Report, verdict: Verdict) -> bool:
+def _verdict(row: Record) -> Verdict:
+    source, target = row["source"], row["target"]
+    return Verdict(TaskStatus(source) if source else None, TaskStatus(target) if target else None, row["body"])
+
+
+def _woken(rows: Sequence[Record]) -> Sequence[str]:
+    return next((row["woken"] for row in rows if row["woken"]), ())
+
+
+def _lease_lost(report: Report, verdict: Verdict | ReportLane) -> bool:
+    if isinstance(verdict, Lane):
+        return False
     return report.lease_id is not None and verdict.source is not None and verdict.target is None

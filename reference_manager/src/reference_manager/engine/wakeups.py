@@ -61,7 +61,7 @@ class Wakeups:
             self._news.clear()
             stage_types, self._unsent = self._unsent, set()
             try:
-                async with database.connection() as connection:
+                async with database.connection(for_workers=True) as connection:
                     await sql.work_notify(connection, channel=CHANNEL, sender=self._name, stage_types=list(stage_types))
             except DATABASE_ERRORS as error:
                 log.warning("other managers could not be told of new work", error=str(error))
@@ -82,7 +82,7 @@ class Wakeups:
     async def _test(self, database: Database) -> None:
         """Hear one's own voice: poolers in transaction mode swallow notifications without a word."""
         self._echo.clear()
-        async with database.connection() as connection:
+        async with database.connection(for_workers=True) as connection:
             await sql.work_notify(connection, channel=CHANNEL, sender=self._name, stage_types=[""])
         try:
             async with asyncio.timeout(ECHO_LIMIT):

@@ -28,7 +28,7 @@ class Workers:
 
     async def keep(self, heartbeat: Heartbeat) -> Orders:
         """Note that a worker is alive, renew its leases, keep the progress that it reports."""
-        async with self._database.connection() as connection:
+        async with self._database.connection(for_workers=True) as connection:
             drain: bool = await sql.worker_seen(
                 connection,
                 id=heartbeat.worker_id,

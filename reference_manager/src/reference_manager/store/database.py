@@ -5,12 +5,13 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import aiosql
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 # Any, since aiosql makes the methods from the files: await sql.job_get(connection, id=…, with_stages=…).
@@ -41,55 +42,68 @@ DATABASE_ERRORS = (
 """Everything that a database that is busy, away or broken makes of a statement."""
 
 
+class Pools(NamedTuple):
+    """Connections, apart by who takes them."""
+
+    workers: "asyncpg.Pool[asyncpg.Record]"
+    """For claims, reports and heartbeats: statements that many share, or that wait for nobody."""
+    others: "asyncpg.Pool[asyncpg.Record]"
+    """For everything of which there may be as much as clients like, and which may wait for what others have locked."""
+
+
 class Database:
-    """A pool of connections to a migrated database.
+    """Connections to a migrated database.
 
     Args:
-        url: For connections beside the pool.
-        pool: Its connections have the settings of ``SESSION``.
+        url: For connections beside the pools.
+        pools: Their connections have the settings of ``SESSION``.
         patience: How long a request waits for a connection.
     """
 
-    def __init__(self, url: str, pool: "asyncpg.Pool[asyncpg.Record]", patience: timedelta) -> None:
+    def __init__(self, url: str, pools: Pools, patience: timedelta) -> None:
         self._url = url
-        self._pool = pool
+        self._pools = pools
         self._patience = patience
 
     @classmethod
     @asynccontextmanager
     async def connect(cls, url: str, *, connections: int, patience: timedelta) -> AsyncGenerator["Database"]:
-        """Open the pool, and close it at the end."""
-        pool = asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=connections,
-            server_settings=SESSION,
-            reset=_keep_session,
-        )
-        async with pool:
-            yield cls(url, pool, patience)
+        """Open the pools, and close them at the end.
+
+        Args:
+            url: Where.
+            connections: The most in both pools together, two or more; each gets half.
+            patience: How long a request waits for one.
+        """
+        others = connections // 2
+        async with _pool(url, connections - others) as for_workers, _pool(url, others) as for_others:
+            yield cls(url, Pools(for_workers, for_others), patience)
 
     @property
     def connections(self) -> tuple[int, int]:
-        """How many connections of the pool are in use, and how many are open besides."""
-        idle = self._pool.get_idle_size()
-        return self._pool.get_size() - idle, idle
+        """How many connections of the pools are in use, and how many are open besides."""
+        idle = sum(pool.get_idle_size() for pool in self._pools)
+        return sum(pool.get_size() for pool in self._pools) - idle, idle
 
     @asynccontextmanager
-    async def connection(self) -> AsyncGenerator[Connection]:
+    async def connection(self, *, for_workers: bool = False) -> AsyncGenerator[Connection]:
         """A connection for one statement.
+
+        Args:
+            for_workers: From the half that is kept for what workers do all day.
 
         Raises:
             PoolExhaustedError: None became free in time.
         """
+        pool = self._pools.workers if for_workers else self._pools.others
         try:
-            connection = await self._pool.acquire(timeout=self._patience.total_seconds())
+            connection = await pool.acquire(timeout=self._patience.total_seconds())
         except TimeoutError as error:
             raise PoolExhaustedError("Every database connection is busy. Try again shortly.") from error
         try:
             yield connection
         finally:
-            await self._pool.release(connection)
+            await pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncGenerator[Connection]:
@@ -113,6 +127,10 @@ class Database:
             yield closed
         finally:
             await connection.close()
+
+
+def _pool(url: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
+    return asyncpg.create_pool(url, min_size=1, max_size=size, server_settings=SESSION, reset=_keep_session)
 
 
 async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:

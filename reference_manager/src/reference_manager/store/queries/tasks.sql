@@ -52,6 +52,12 @@ SELECT source, target, body, woken FROM settle_tasks(
     :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays
 );
 
+-- name: task_settle_free(ids, leases, workers, outcomes, results, errors, retryables, delays)
+-- The same for tasks of jobs that nobody has locked; the others are left as they are; see routines/settle_tasks.sql.
+SELECT busy, source, target, body, woken FROM settle_free_tasks(
+    :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays
+);
+
 -- name: task_keep(worker_id, ids, leases, progresses)
 -- A heartbeat renews leases; see routines/keep_leases.sql.
 SELECT task_id, lease_id, verdict FROM keep_leases(:worker_id, :ids, :leases, :progresses);

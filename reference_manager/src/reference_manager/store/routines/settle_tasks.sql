@@ -181,6 +181,55 @@ BEGIN
 END
 $$;
 
+-- settle_free_tasks(items): the same without a wait for any job's lock. Rows: one an item, in the order of the arrays, as
+-- above; but an item whose job is locked by somebody else is left alone, and its row has that job as busy, and nothing else.
+CREATE OR REPLACE FUNCTION settle_free_tasks(
+    wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[], errors json[],
+    retryables boolean[], delays interval[]
+) RETURNS TABLE (busy uuid, source task_status, target task_status, body text, woken text[]) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    jobs uuid[];
+    locked uuid[];
+    free integer[];
+BEGIN
+    SELECT array_agg(task.job_id ORDER BY wanted.place) INTO jobs
+    FROM unnest(wanted_ids) WITH ORDINALITY AS wanted (id, place)
+    LEFT JOIN (
+        SELECT task.id, stage.job_id
+        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id]) WHERE task.id = ANY (wanted_ids)
+    ) AS task ON task.id = wanted.id;
+
+    locked := ARRAY(
+        SELECT id FROM (SELECT DISTINCT id FROM unnest(jobs) AS listed (id) WHERE id IS NOT NULL OFFSET 0) AS job
+        WHERE NOT pg_try_advisory_xact_lock(job_key(id))
+    );
+    free := ARRAY(
+        SELECT place FROM unnest(jobs) WITH ORDINALITY AS owner (id, place)
+        WHERE id IS NULL OR id <> ALL (locked) ORDER BY place
+    );
+
+    RETURN QUERY
+    SELECT CASE WHEN settled.place IS NULL THEN owner.id END, settled.source, settled.target, settled.body, settled.woken
+    FROM unnest(jobs) WITH ORDINALITY AS owner (id, place)
+    LEFT JOIN (
+        SELECT free[number] AS place, source, target, body, woken
+        FROM settle_tasks(
+            ARRAY(SELECT wanted_ids[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
+            ARRAY(SELECT wanted_leases[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
+            ARRAY(SELECT workers[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
+            ARRAY(SELECT outcomes[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
+            ARRAY(SELECT results[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
+            ARRAY(SELECT errors[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
+            ARRAY(SELECT retryables[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
+            ARRAY(SELECT delays[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number)
+        ) WITH ORDINALITY AS settled (source, target, body, woken, number)
+    ) AS settled ON settled.place = owner.place
+    ORDER BY owner.place;
+END
+$$;
+
 -- How long a task waits after so many failed attempts; null: it has no policy. Fixed: the delay. Exponential: the delay times
 -- factor ^ (failed - 1), up to the longest; delay 5, factor 2, longest 60: 5, 10, 20, 40, 60, 60 … Then more or less by up to
 -- the jitter's share, by chance. No delay is between 0 and 1 µs and none above a year: a growth beyond 10 ^ 14 changes

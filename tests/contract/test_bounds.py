@@ -1,0 +1,303 @@
+"""Every value that a client may send has a bound in the document, and one step beyond it is refused by its name."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from http.client import HTTPConnection
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import quote, urlsplit
+
+import httpx
+import pytest
+
+from tests.contract.document import DOCUMENT
+from tests.support.protocol import refused
+
+Schema: TypeAlias = dict[str, Any]
+Place: TypeAlias = tuple[str | int, ...]
+"""Where a value stands, such as ("body", "results", 0, "leaseId")."""
+
+ANY = "00000000-0000-7000-8000-000000000000"
+MOMENT = "2026-01-31T12:00:00Z"
+UNKNOWN = "unknown"
+
+OF_THE_BODY = {"data", "userMetadata", "result", "body"}
+"""Names of payloads, and of the list of tasks: as much as fits into a body."""
+
+
+class Value(NamedTuple):
+    """One value of a request."""
+
+    place: Place
+    schema: Schema
+
+
+class Operation(NamedTuple):
+    """What a client may call."""
+
+    id: str
+    method: str
+    path: str
+    parameters: list[Value]
+    body: Schema | None
+
+
+def resolved(schema: Schema) -> Schema:
+    """A schema without references; where null is allowed, what else is."""
+    if "$ref" in schema:
+        return resolved(DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    for alternative in schema.get("anyOf", ()):
+        if alternative != {"type": "null"}:
+            return resolved(alternative)
+    return schema
+
+
+OPERATIONS = [
+    Operation(
+        operation["operationId"],
+        method.upper(),
+        path,
+        [
+            Value((one["in"], one["name"]), resolved(one["schema"]))
+            for one in operation.get("parameters", ())
+            if one["in"] != "header"
+        ],
+        operation["requestBody"]["content"]["application/json"]["schema"] if "requestBody" in operation else None,
+    )
+    for path, operations in DOCUMENT["paths"].items()
+    for method, operation in operations.items()
+]
+any_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.id for operation in OPERATIONS])
+
+
+def example(schema: Schema) -> Any:  # noqa: ANN401, PLR0911 - any JSON; a table of types
+    """A value that the schema allows, with every field that it has; null where that is allowed instead of a text."""
+    plain = resolved(schema)
+    if plain is not schema and "anyOf" in schema and plain.get("type") != "object":
+        return None
+    match plain:
+        case {"enum": [first, *_]} | {"const": first}:
+            return first
+        case {"type": "object"}:
+            return {name: example(field) for name, field in plain.get("properties", {}).items()}
+        case {"type": "array"}:
+            return [example(plain["items"])]
+        case {"type": "string", "format": "uuid"}:
+            return ANY
+        case {"type": "string", "format": "date-time"}:
+            return MOMENT
+        case {"type": "string"}:
+            return "x" * max(plain.get("minLength", 1), 1)
+        case {"type": "integer" | "number"}:
+            return plain["minimum"]
+        case {"type": "boolean"}:
+            return False
+        case _:
+            return None
+
+
+def values(schema: Schema, place: Place) -> Iterator[Value]:
+    """A value and all that is inside it."""
+    plain = resolved(schema)
+    yield Value(place, plain)
+    for name, field in plain.get("properties", {}).items():
+        yield from values(field, (*place, name))
+    if "items" in plain:
+        yield from values(plain["items"], (*place, 0))
+
+
+def all_values(operation: Operation) -> list[Value]:
+    """Everything that a request of this operation holds."""
+    return [*operation.parameters, *(values(operation.body, ("body",)) if operation.body else ())]
+
+
+def is_bounded(schema: Schema) -> bool:
+    """Whether the document says how long, how large or which this may be; fields are looked at for themselves."""
+    match schema:
+        case {"enum": _} | {"const": _} | {"type": "boolean"} | {"properties": _} | {"format": "uuid" | "date-time"}:
+            return True
+        case {"type": "string", "pattern": pattern} if not set("*+") & set(pattern):
+            return pattern.startswith("^") and pattern.endswith("$")
+        case {"type": "string"}:
+            return "maxLength" in schema
+        case {"type": "array"}:
+            return "maxItems" in schema
+        case {"type": "integer" | "number"}:
+            return schema.keys() >= {"minimum", "maximum"}
+        case _:
+            return False
+
+
+def beyond(value: Value) -> Iterator[object]:  # noqa: C901, PLR0912 - a table of types
+    """Values that are just not allowed there, and some that are far from it."""
+    schema = value.schema
+    match schema:
+        case {"enum": _} | {"const": _}:
+            yield from (UNKNOWN, "")
+        case {"type": "boolean"}:
+            yield from ("perhaps", 2)
+        case {"type": "integer" | "number" as kind}:
+            yield from (schema["minimum"] - 1, schema["maximum"] + 1, 2**63, 10**400, -(10**400), "ten", [])
+            if kind == "integer":
+                yield from (1.5, 1e300)
+        case {"type": "array"}:
+            yield from ({}, None, "x")
+            items = resolved(schema["items"])
+            one = example(items)
+            if "required" in items:
+                one = {name: one[name] for name in items["required"]}
+            if "maxItems" in schema:
+                yield [one] * (schema["maxItems"] + 1)
+            if "minItems" in schema:
+                yield [one] * (schema["minItems"] - 1)
+        case {"type": "object"}:
+            yield from ([], "x", 1)
+        case {"type": "string"}:
+            yield "\0"
+            if "maxLength" in schema:
+                yield "x" * (schema["maxLength"] + 1)
+                yield "\U0001f389" * (schema["maxLength"] + 1)
+            if "minLength" in schema:
+                yield "x" * (schema["minLength"] - 1)
+            if "format" in schema:
+                yield from ("", UNKNOWN, ANY.replace("-", ""), "0000-00-00", "+292278994-08-17")
+        case _:
+            pass
+
+
+def changed(body: Any, place: Place, value: object) -> Any:  # noqa: ANN401 - any JSON
+    """The body with this value in that place."""
+    if not place:
+        return value
+    first, *rest = place
+    if isinstance(first, int):
+        return [changed(body[first], tuple(rest), value)]
+    return body | {first: changed(body[first], tuple(rest), value)}
+
+
+def send(http: httpx.Client, operation: Operation, place: Place = (), value: object = None) -> httpx.Response:
+    """A request that is right but for one value."""
+    path = operation.path
+    query: dict[str, str] = {}
+    body = example(operation.body) if operation.body else None
+    for parameter in operation.parameters:
+        where, name = parameter.place
+        text = str(value if parameter.place == place else example(parameter.schema))
+        if where == "path":
+            path = path.replace(f"{{{name}}}", quote(text, safe=""))
+        elif parameter.place == place:
+            query[str(name)] = text
+    if place[:1] == ("body",):
+        body = changed(body, place[1:], value)
+    content = None if operation.body is None else json.dumps(body)
+    headers = {"Content-Type": "application/json"}
+    return http.request(operation.method, path, params=query, headers=headers, content=content)
+
+
+def check_refused(response: httpx.Response, place: Place) -> None:
+    """The request is refused with the name of the place, or the report is, since each is judged for itself."""
+    if place[:3] == ("body", "results", 0):
+        assert response.status_code == 200, response.text
+        (refusal,) = response.json()["results"]
+        assert refusal["code"] == "VALIDATION_ERROR"
+        place = place[3:]
+    else:
+        refused(response, 400, "VALIDATION_ERROR")
+        refusal = response.json()
+    # An integer of more digits than a parser takes is refused with the body as a whole.
+    assert refusal["message"].startswith((".".join(map(str, place)), "body: not JSON, number out of range"))
+
+
+@pytest.fixture(scope="module")
+def http(manager_url: str) -> Iterator[httpx.Client]:
+    """A client of the manager."""
+    with httpx.Client(base_url=manager_url, timeout=15) as client:
+        yield client
+
+
+@any_operation
+def test_every_value_has_a_bound(operation: Operation) -> None:
+    """The document says of each how long, how large or which it may be, payloads apart: their bound is the body's."""
+    free = [value.place for value in all_values(operation) if not is_bounded(value.schema)]
+    assert [place for place in free if place[-1] not in OF_THE_BODY] == []
+
+
+@any_operation
+def test_what_lies_beyond_a_bound_is_refused(http: httpx.Client, operation: Operation) -> None:
+    """Each value of each request is refused where it is too long, too large, too many or another type."""
+    assert "VALIDATION_ERROR" not in send(http, operation).text
+    for value in all_values(operation):
+        for wrong in beyond(value):
+            if value.place[0] == "path" and wrong == "":
+                continue  # that is another path
+            if value.place[0] == "query" and isinstance(wrong, list):
+                continue
+            check_refused(send(http, operation, value.place, wrong), value.place)
+
+
+@any_operation
+def test_a_field_that_is_not_known_is_refused(http: httpx.Client, operation: Operation) -> None:
+    """Objects have the fields that the document names, wherever they are."""
+    for value in all_values(operation):
+        if value.place[0] == "body" and "properties" in value.schema:
+            place = (*value.place, UNKNOWN)
+            wrong = example(value.schema) | {UNKNOWN: 1}
+            check_refused(send(http, operation, value.place, wrong), place)
+
+
+@any_operation
+def test_a_payload_holds_what_can_be_given_back(http: httpx.Client, operation: Operation) -> None:
+    """Numbers without a value and JSON without a bottom are refused in every payload, results too."""
+    deep: object = 1
+    for _ in range(200):
+        deep = [deep]
+    for place, schema in all_values(operation):
+        if place[0] != "body" or is_bounded(schema) or schema.get("type") == "array":
+            continue
+        for wrong in (float("inf"), deep):
+            response = send(http, operation, place, {"a": wrong})
+            check_refused(response, ("body",))
+
+
+def plainly(url: str, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
+    """An answer to a request that a better client would not send."""
+    address = urlsplit(url)
+    connection = HTTPConnection(address.hostname or "", address.port)
+    with closing(connection):
+        connection.putrequest(method, path)
+        for name, value in headers.items():
+            connection.putheader(name, value)
+        with suppress(ConnectionError):  # the answer may come, and the end, before all is sent
+            connection.endheaders()
+        answer = connection.getresponse()
+        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+
+
+def test_a_request_has_a_head_of_bounded_length(manager_url: str) -> None:
+    """Headers, or a query, that go on and on are refused before they fill the manager's memory."""
+    many = {f"x-{number}": "x" * 1000 for number in range(1000)}
+    for method, path, headers in (
+        ("GET", "/liveness", {"x-long": "x" * 1_000_000}),
+        ("GET", "/liveness", many),
+        ("GET", "/v1/tasks?status=" + "x" * 1_000_000, {}),
+        ("PATCH", "/v1/stages/x/tasks/dequeue", many),
+    ):
+        response = plainly(manager_url, method, path, headers)
+        refused(response, 431, "HEAD_TOO_LARGE")
+        assert response.headers["Connection"] == "close"
+    assert plainly(manager_url, "GET", "/liveness", {"x-long": "x" * 60_000}).status_code == 200
+
+
+def test_what_is_not_http_is_refused_in_the_same_shape(manager_url: str) -> None:
+    """The parser's own refusal has a code and a message as all others have."""
+    refused(plainly(manager_url, "GET", "/liveness", {"Content-Length": "many"}), 400, "VALIDATION_ERROR")
+
+
+def test_trace_context_in_headers_is_bounded(http: httpx.Client) -> None:
+    """A tracestate in a header is kept up to its bound, and ignored beyond it, as W3C has it."""
+    traceparent = f"00-{'1' * 32}-{'2' * 16}-01"
+    for tracestate, kept in (("x" * 512, True), ("x" * 513, False), ("é", False)):
+        headers = [(b"traceparent", traceparent.encode()), (b"tracestate", tracestate.encode())]
+        job = http.post("/v1/jobs", json={"name": "a job", "data": {}}, headers=headers).json()
+        assert job["traceparent"] == traceparent
+        assert ("tracestate" in job) is kept
