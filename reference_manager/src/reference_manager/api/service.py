@@ -47,7 +47,8 @@ def service_router(engine: Engine) -> APIRouter:
     @router.get("/readiness", responses=documented({200: READY}))
     async def readiness() -> Response:
         """Whether the manager reaches its database."""
-        async with engine.database.connection() as connection:
+        # From the workers' half: a crowd that waits for one locked job does not keep workers from being served.
+        async with engine.database.connection(for_workers=True) as connection:
             await connection.fetchval("SELECT 1")
         return done(READY)
 
