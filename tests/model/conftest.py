@@ -2,8 +2,8 @@
 
 from hypothesis import settings
 
-from tests.integration.conftest import manager_url, migrated, postgres
+from tests.integration.conftest import database_url, migrated, postgres, start_manager
 
-__all__ = ["manager_url", "migrated", "postgres"]
+__all__ = ["database_url", "migrated", "postgres", "start_manager"]
 
 settings.register_profile("long", deadline=None, stateful_step_count=200, max_examples=500)

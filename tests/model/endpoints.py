@@ -4,11 +4,16 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from tests.model.entities import Answer, Json
+from tests.model.leases import NOTHING
 from tests.model.model import Model
 
 
 class Request(NamedTuple):
-    """An HTTP request; ids in its path are the model's names for them, such as ``/v1/tasks/task-3``."""
+    """An HTTP request; ids in its path and body are the model's names for them, such as ``/v1/tasks/task-3``.
+
+    With the method ``LATER`` it is none: time passes, and a duty is done. The path says what comes, the body for which
+    tasks.
+    """
 
     method: str
     path: str
@@ -53,11 +58,33 @@ def due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR09
             return model.add_tasks(stage, body)
         case "PATCH", ["stages", stage_type, "tasks", "dequeue"]:
             return model.dequeue(stage_type)
+        case "POST", ["stages", stage_type, "tasks", "claim"]:
+            return model.claim_tasks(stage_type, body)
         case "GET", ["tasks"]:
             return model.list_tasks(**wanted)
         case "GET", ["tasks", task]:
             return model.get_task(task)
         case "PUT", ["tasks", task, "status"]:
             return model.settle_task(task, body["status"])
+        case "POST", ["tasks", "settle"]:
+            return model.settle_tasks(body)
+        case "POST", ["workers", worker, "heartbeat"]:
+            return model.heartbeat(worker, body)
+        case "PUT", ["workers", worker]:
+            return model.order_worker(worker, body)
+        case "GET", ["tasks", task, "attempts"]:
+            return model.list_attempts(task)
+        case "GET", ["jobs" | "stages" | "tasks" as entities, entity, "history"]:
+            return model.get_history(entities, entity)
+        case "GET", ["queues", stage_type, "depth"]:
+            return model.get_depth(stage_type)
+        case "LATER", ["leases"]:
+            return model.end_leases(body)
+        case "LATER", ["deadlines"]:
+            return model.end_leases(body, timed_out=True)
+        case "LATER", ["delays"]:
+            return model.wake(body)
+        case "LATER", ["duties"]:
+            return NOTHING
         case _:
             raise ValueError(f"The model has no word for {request.method} {request.path}")

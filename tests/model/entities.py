@@ -26,7 +26,7 @@ class Time:
     """The name of a moment: the same name is the same moment, in every answer."""
 
     name: str
-    unlike: "Time | None" = None
+    unlike: "Time | None" = field(default=None, compare=False)
     """An earlier moment, which this one is not."""
 
     def __repr__(self) -> str:
@@ -39,6 +39,15 @@ class Passing(Time):
     __slots__ = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The name of a lease's number, which is higher than that of any earlier claim."""
+
+    claim: int
+    place: int
+    """Among the tasks of the claim, whose numbers come in any order."""
+
+
 class Wording:
     """A text for people, which may be any."""
 
@@ -46,7 +55,21 @@ class Wording:
         return "<a message>"
 
 
-Chosen: TypeAlias = Id | Time | Wording
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Any of these: it depends on what comes first of things that happen at once."""
+
+    choices: tuple[Json, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AnyOrder:
+    """A list whose order says nothing."""
+
+    items: tuple[Json, ...]
+
+
+Chosen: TypeAlias = Id | Time | Lease | Wording | OneOf | AnyOrder
 """What the manager chooses, as the model has it."""
 
 
@@ -62,15 +85,26 @@ class Entity:
     """What jobs, stages and tasks have in common."""
 
     id: Id
-    status: str
+    status: str = "CREATED"
     data: Json
     user_metadata: Json
     traceparent: str
+    changes: list[Body] = field(default_factory=list[Body])
+    """Its history as it is answered."""
 
     @property
     def ended(self) -> bool:
         """Whether its status is final."""
         return self.status in FINAL
+
+    def context(self) -> Body:
+        """What a worker is told of it, beside one of its tasks."""
+        return {
+            "id": self.id,
+            "data": self.data,
+            "userMetadata": self.user_metadata,
+            "traceparent": self.traceparent,
+        }
 
     def json(self) -> Body:
         """The fields that all three have, the times in both spellings."""
@@ -101,6 +135,10 @@ class Job(Entity):
         """Whether its tasks may be handed out."""
         return self.status in ("PENDING", "IN_PROGRESS")
 
+    def context(self) -> Body:
+        """What a worker is told of it."""
+        return Entity.context(self) | {"name": self.name, "priority": self.priority}
+
     def json(self, *, with_stages: bool = False) -> Body:
         """The job as it is answered."""
         stages = {"stages": [stage.json() for stage in self.stages]} if with_stages else {}
@@ -121,8 +159,8 @@ class Stage(Entity):
     tasks: list["Task"] = field(default_factory=list["Task"])
     start_time: Time | None = None
     end_time: Time | None = None
-    place: int | None = None
-    """Its place in the queue: the number of the oldest task that waited when it joined; None if it is not in there."""
+    place: "Task | None" = None
+    """Its place in the queue: that of the oldest task that waited since it joined; None if it is not in there."""
 
     @property
     def previous(self) -> "Stage | None":
@@ -143,6 +181,10 @@ class Stage(Entity):
     def open(self) -> bool:
         """Whether its tasks may be handed out."""
         return self.status in ("PENDING", "IN_PROGRESS") and self.job.open
+
+    def context(self) -> Body:
+        """What a worker is told of it."""
+        return Entity.context(self) | {"type": self.type, "order": self.order}
 
     def summary(self) -> Body:
         """How many of its tasks have each status."""
@@ -177,6 +219,40 @@ class Stage(Entity):
 
 
 @dataclass(slots=True, kw_only=True)
+class Attempt:
+    """An attempt at a task, and the lease that it is made under."""
+
+    lease: Lease
+    worker: str | None
+    """None: a client without leases."""
+    source: str
+    """The task's status before it."""
+    start_time: Time
+    seconds: int
+    """How long the lease lasts, unless a heartbeat renews it."""
+    expires: Time
+    deadline: Time | None
+    renewals: int = 0
+    end_time: Time | None = None
+    outcome: str | None = None
+    error: Body | None = None
+    settled: str | None = None
+    """What the task has become by its worker's own report; None: there was none, or it did not count."""
+
+    def json(self, number: int) -> Body:
+        """The attempt as it is answered."""
+        return {
+            "number": number,
+            "leaseId": self.lease,
+            "workerId": self.worker,
+            "startTime": self.start_time,
+            "endTime": self.end_time,
+            "outcome": self.outcome,
+            "error": self.error,
+        }
+
+
+@dataclass(slots=True, kw_only=True)
 class Task(Entity):
     """A task."""
 
@@ -185,23 +261,90 @@ class Task(Entity):
     """Higher than that of any task that was there before."""
     max_attempts: int
     attempts: int = 0
-    claims: int = 0
-    start_time: Time | None = None
+    """How many have failed."""
+    tries: list[Attempt] = field(default_factory=list[Attempt])
+    """All of them, the oldest first."""
+    delay: Json = None
+    """For how many seconds, or until when, it is not handed out although it waits; None: for none."""
+    timeout: int | None = None
+    """Seconds."""
+    result: Json = None
+    error: Body | None = None
+    progress: Body | None = None
     end_time: Time | None = None
+
+    @property
+    def queued(self) -> bool:
+        """Whether it is to be claimed, sooner or later, once its stage is open."""
+        return self.status in ("PENDING", "RETRIED")
 
     @property
     def waiting(self) -> bool:
         """Whether it is to be claimed, once its stage is open."""
-        return self.status in ("PENDING", "RETRIED")
+        return self.queued and self.delay is None
+
+    @property
+    def delayed(self) -> bool:
+        """Whether its moment is still to come."""
+        return self.queued and self.delay is not None
+
+    @property
+    def at_work(self) -> Attempt | None:
+        """The attempt that is being made."""
+        return self.tries[-1] if self.status == "IN_PROGRESS" else None
 
     def json(self) -> Body:
         """The task as it is answered."""
-        return Entity.json(self) | {
-            "stageId": self.stage.id,
-            "attempts": self.attempts,
-            "maxAttempts": self.max_attempts,
-            "startTime": self.start_time,
-            "endTime": self.end_time,
+        told = {
+            "timeoutSeconds": self.timeout,
+            "result": self.result,
+            "error": self.error,
+            "progress": self.progress,
+        }
+        return (
+            Entity.json(self)
+            | {
+                "stageId": self.stage.id,
+                "attempts": self.attempts,
+                "maxAttempts": self.max_attempts,
+                "startTime": self.tries[-1].start_time if self.tries else None,
+                "endTime": self.end_time,
+            }
+            | {name: value for name, value in told.items() if value is not None}
+        )
+
+    def claimed_json(self, attempt: Attempt) -> Body:
+        """The task as it is answered to who claims it under a lease."""
+        return self.json() | {
+            "leaseId": attempt.lease,
+            "leaseExpiresAt": attempt.expires,
+            "stage": self.stage.context(),
+            "job": self.stage.job.context(),
+        }
+
+    def attempts_json(self) -> list[Body]:
+        """Its attempts as they are answered."""
+        return [attempt.json(number) for number, attempt in enumerate(self.tries, 1)]
+
+    def queue_json(self) -> Body:
+        """Where it stands in the queue, as ``tables.sql`` reads it."""
+        attempt = self.at_work
+        held = attempt and {
+            "leaseId": attempt.lease,
+            "workerId": attempt.worker,
+            "seconds": attempt.seconds if attempt.worker else None,
+            "expires": attempt.expires if attempt.worker else None,
+            "deadline": attempt.deadline,
+        }
+        return {
+            "id": self.id,
+            "waits": self.waiting,
+            "place": self.stage.place and self.stage.place.id if not self.stage.ended else None,
+            "delay": self.delay if self.queued else None,
+            "lease": held,
+            "result": self.result,
+            "error": self.error,
+            "attempts": self.attempts_json(),
         }
 
 

@@ -8,7 +8,20 @@ from hypothesis.strategies import SearchStrategy
 
 from tests.model.endpoints import Request
 from tests.model.entities import PRIORITIES, Body, Job, Json, Stage, Task
-from tests.model.model import Model
+from tests.model.model import FAR, Model
+from tests.model.reports import (
+    ANY_OUTCOME,
+    BACK,
+    DONE,
+    FAILED,
+    OUTCOME,
+    WORKER,
+    Bodies,
+    heartbeats,
+    moments,
+    settlements,
+    worker_of,
+)
 
 STATUSES = ("CREATED", "WAITING", "PENDING", "RETRIED", "IN_PROGRESS", "PAUSED", "COMPLETED", "FAILED", "ABORTED")
 LETTERS = "ab"
@@ -51,7 +64,28 @@ def _to(*statuses: str) -> SearchStrategy[Json]:
 
 JOB = _new(name=NAME, priority=st.one_of(st.none(), PRIORITY))
 STAGE = _new(type=TYPE, startAsWaiting=st.sampled_from((None, None, None, True)))
-TASK = _new(maxAttempts=st.sampled_from((None, 1, 2)))
+LIMITS = st.sampled_from((None, 1, 2))
+OPTIONS: SearchStrategy[Body] = st.sampled_from(
+    (
+        *4 * ({},),
+        *2 * ({"timeoutSeconds": 1800},),
+        {"delaySeconds": 3600},
+        {"delaySeconds": 0},
+        {"availableAt": FAR},
+        {"availableAt": "2020-01-01T00:00:00Z"},
+    )
+)
+TASK: SearchStrategy[Json] = st.builds(_said, _new(maxAttempts=LIMITS), OPTIONS)
+CLAIM = st.fixed_dictionaries(
+    {
+        "workerId": WORKER,
+        "limit": st.sampled_from((1, 2, 3, 500)),
+        "waitSeconds": st.just(0),
+        "leaseSeconds": st.sampled_from((600, 3600)),
+    }
+)
+NO_REPORTS: SearchStrategy[Json] = st.just({"workerId": "w", "results": []})
+NO_TASKS: SearchStrategy[Json] = st.just([])
 TASKS: SearchStrategy[Json] = st.one_of(st.tuples(TASK), st.tuples(TASK, TASK)).map(list)
 ODD_TASKS: SearchStrategy[Json] = st.sampled_from(([], [{"data": {}}, {"data": {}, "maxAttempts": 0}]))
 
@@ -86,6 +120,25 @@ def _has_waiting(stage: Stage) -> bool:
     return any(task.waiting for task in stage.tasks)
 
 
+def _in_hands(task: Task, *, leased: bool, job: str | None = None) -> bool:
+    attempt = task.at_work
+    return attempt is not None and (attempt.worker is not None) is leased and job in (None, task.stage.job.status)
+
+
+def _is_passed_by(task: Task) -> bool:
+    """Whether a younger one of its stage waits and one is at work."""
+    others = task.stage.tasks
+    return any(other.waiting and other.number > task.number for other in others) and any(map(_at_work, others))
+
+
+def _at_work(task: Task) -> bool:
+    return task.at_work is not None
+
+
+def _has_deadline(task: Task) -> bool:
+    return task.at_work is not None and task.timeout is not None
+
+
 def _no_crowd(model: Model) -> list[str]:
     """A job that is not there yet, while few are."""
     return ["job-0"] if sum(not job.ended for job in model.jobs.values()) < CROWD else []
@@ -99,14 +152,26 @@ PAUSED_JOB = _jobs(lambda job: job.status == "PAUSED")
 JOB_AT_WORK = _jobs(lambda job: job.open and _has_task(job, "IN_PROGRESS"))
 JOB_AT_ITS_LAST_TASK = _jobs(lambda job: job.open and _ends_with_next_report(job))
 JOB_WITH_FAILURES = _jobs(lambda job: not job.ended and _has_task(job, "RETRIED"))
+JOB_WITH_WAITING_STAGE = _jobs(lambda job: not job.ended and any(stage.status == "WAITING" for stage in job.stages))
 WAITING_STAGE = _stages(lambda stage: stage.status == "WAITING")
-SHORT_STAGE = _stages(lambda stage: not stage.ended and not stage.job.ended and len(stage.tasks) < 3)
+SHORT_STAGE = _stages(lambda stage: not stage.ended and not stage.job.ended and len(stage.tasks) < 4)
 LEFT_OVER_STAGE = _stages(lambda stage: not stage.ended and stage.job.ended)
 STAGE_TO_CLAIM = _stages(lambda stage: stage.open and _has_waiting(stage))
+STAGE_OF_PAUSED = _stages(lambda stage: stage.job.status == "PAUSED" and not stage.ended and _has_waiting(stage))
 STAGE_NOT_TO_CLAIM = _stages(lambda stage: not stage.open and _has_waiting(stage))
-TASK_AT_WORK = _tasks(lambda task: task.status == "IN_PROGRESS")
-TASK_OF_PAUSED = _tasks(lambda task: task.status == "IN_PROGRESS" and task.stage.job.status == "PAUSED")
-TASK_OF_RESUMED = _tasks(lambda task: task.status == "IN_PROGRESS" and task.stage.job.status == "PENDING")
+HELD = _tasks(lambda task: _in_hands(task, leased=False))
+HELD_OF_PAUSED = _tasks(lambda task: _in_hands(task, leased=False, job="PAUSED"))
+HELD_OF_RESUMED = _tasks(lambda task: _in_hands(task, leased=False, job="PENDING"))
+LEASED = _tasks(lambda task: _in_hands(task, leased=True))
+LEASED_OF_PAUSED = _tasks(lambda task: _in_hands(task, leased=True, job="PAUSED"))
+LEASED_OF_RESUMED = _tasks(lambda task: _in_hands(task, leased=True, job="PENDING"))
+LEASED_AGAIN = _tasks(lambda task: _in_hands(task, leased=True) and task.attempts > 0)
+TASK_AT_WORK = _tasks(_at_work)
+TASK_WITH_DEADLINE = _tasks(_has_deadline)
+DELAYED = _tasks(lambda task: task.delayed)
+DELAYED_BEFORE_OTHERS = _tasks(lambda task: task.delayed and _is_passed_by(task))
+ABORTED_AT_WORK = _tasks(lambda task: bool(task.tries) and task.tries[-1].outcome == "ABORTED")
+TRIED = _tasks(lambda task: bool(task.tries) and task.at_work is None)
 
 
 class Kind(NamedTuple):
@@ -115,38 +180,66 @@ class Kind(NamedTuple):
     Args:
         weight: How often it is asked, compared with others.
         among: What it is mostly about; where there is none of these, it is not asked.
-        line: Method and path, with the ``{id}`` of what it is about, or the ``{type}`` of that stage.
+        line: Method and path, with the ``{id}`` of what it is about, the ``{type}`` of that stage, the ``{worker}``
+            who has that task, or ``{anybody}``.
+        body: The body, or what makes one of the model and the name of what it is about.
     """
 
     weight: int
     among: Among
     line: str
-    body: SearchStrategy[Json] = st.none()
+    body: Bodies | SearchStrategy[Json] = st.none()
 
+
+SETTLE, BEAT = "POST /v1/tasks/settle", "POST /v1/workers/{worker}/heartbeat"
 
 # What brings jobs forward stands first: Hypothesis likes the first best, and jobs should come to their ends.
 KINDS = (
-    Kind(48, TASK_OF_RESUMED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
-    Kind(16, TASK_OF_PAUSED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
+    Kind(24, HELD_OF_RESUMED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
+    Kind(24, LEASED_OF_RESUMED, SETTLE, settlements(st.sampled_from((*DONE, *FAILED)))),
+    Kind(8, HELD_OF_PAUSED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
+    Kind(8, LEASED_OF_PAUSED, SETTLE, settlements(OUTCOME)),
     Kind(32, SHORT_STAGE, "POST /v1/stages/{id}/tasks", TASKS),
     Kind(24, SHORT_JOB, "POST /v1/jobs/{id}/stage", STAGE),
     Kind(24, _no_crowd, "POST /v1/jobs", JOB),
-    Kind(24, TASK_AT_WORK, "PUT /v1/tasks/{id}/status", _to("COMPLETED")),
-    Kind(16, TASK_AT_WORK, "PUT /v1/tasks/{id}/status", _to("FAILED")),
-    Kind(32, STAGE_TO_CLAIM, "PATCH /v1/stages/{type}/tasks/dequeue"),
+    Kind(16, HELD, "PUT /v1/tasks/{id}/status", _to("COMPLETED")),
+    Kind(8, HELD, "PUT /v1/tasks/{id}/status", _to("FAILED")),
+    Kind(24, LEASED, SETTLE, settlements(st.sampled_from(DONE))),
+    Kind(24, LEASED, SETTLE, settlements(OUTCOME)),
+    Kind(16, LEASED_AGAIN, SETTLE, settlements(st.sampled_from(BACK))),
+    Kind(16, STAGE_TO_CLAIM, "PATCH /v1/stages/{type}/tasks/dequeue"),
+    Kind(24, STAGE_TO_CLAIM, "POST /v1/stages/{type}/tasks/claim", CLAIM),
+    Kind(32, DELAYED, "LATER /v1/delays", moments(lambda task: task.delayed)),
+    Kind(12, TASK_AT_WORK, "LATER /v1/leases", moments(_at_work)),
+    Kind(12, TASK_WITH_DEADLINE, "LATER /v1/deadlines", moments(_has_deadline)),
+    Kind(32, DELAYED_BEFORE_OTHERS, "LATER /v1/duties", NO_TASKS),
+    Kind(4, ANY_TASK, "LATER /v1/duties", NO_TASKS),
     Kind(40, PAUSED_JOB, "PUT /v1/jobs/{id}/status", _to("PENDING")),
     Kind(8, WAITING_STAGE, "PUT /v1/stages/{id}/status", _to("PENDING")),
     Kind(16, JOB_AT_WORK, "PUT /v1/jobs/{id}/status", _to("PAUSED")),
     Kind(24, JOB_AT_ITS_LAST_TASK, "PUT /v1/jobs/{id}/status", _to("PAUSED")),
     Kind(4, UNFINISHED_JOB, "PUT /v1/jobs/{id}/status", _to("PAUSED", "ABORTED")),
-    Kind(4, PAUSED_JOB, "PUT /v1/jobs/{id}/status", _to("ABORTED")),
+    Kind(10, PAUSED_JOB, "PUT /v1/jobs/{id}/status", _to("ABORTED")),
     Kind(4, JOB_WITH_FAILURES, "PUT /v1/jobs/{id}/status", _to("ABORTED")),
+    Kind(4, JOB_WITH_WAITING_STAGE, "PUT /v1/jobs/{id}/status", _to("ABORTED")),
     Kind(4, UNFINISHED_JOB, "PATCH /v1/jobs/{id}/priority", st.fixed_dictionaries({"priority": PRIORITY})),
     Kind(4, ENDED_JOB, "DELETE /v1/jobs/{id}"),
+    # What leases are kept by.
+    Kind(12, LEASED, BEAT, heartbeats),
+    Kind(8, LEASED, "POST /v1/workers/{anybody}/heartbeat", heartbeats),
+    Kind(2, ANY_TASK, "POST /v1/workers/{anybody}/heartbeat", heartbeats),
+    Kind(2, ANY_TASK, "PUT /v1/workers/{anybody}", st.fixed_dictionaries({"drain": st.booleans()})),
     # What must be refused, or may be: refusals must change nothing.
-    Kind(16, STAGE_NOT_TO_CLAIM, "PATCH /v1/stages/{type}/tasks/dequeue"),
+    Kind(8, STAGE_NOT_TO_CLAIM, "PATCH /v1/stages/{type}/tasks/dequeue"),
+    Kind(8, STAGE_NOT_TO_CLAIM, "POST /v1/stages/{type}/tasks/claim", CLAIM),
+    Kind(12, TRIED, SETTLE, settlements(ANY_OUTCOME)),
+    Kind(12, ABORTED_AT_WORK, SETTLE, settlements(OUTCOME)),
+    Kind(6, TASK_AT_WORK, SETTLE, settlements(ANY_OUTCOME, WORKER)),
+    Kind(6, LEASED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
     Kind(4, LEFT_OVER_STAGE, "POST /v1/stages/{id}/tasks", TASKS),
     Kind(2, ANY_STAGE, "POST /v1/stages/{id}/tasks", ODD_TASKS),
+    Kind(1, ANY_STAGE, "POST /v1/stages/{type}/tasks/claim", CLAIM.map(lambda claim: claim | {"limit": 0})),
+    Kind(1, ANY_JOB, SETTLE, NO_REPORTS),
     Kind(2, ANY_JOB, "DELETE /v1/jobs/{id}"),
     Kind(2, ANY_JOB, "PUT /v1/jobs/{id}/status", _to(*STATUSES)),
     Kind(2, ANY_STAGE, "PUT /v1/stages/{id}/status", _to(*STATUSES)),
@@ -158,12 +251,18 @@ KINDS = (
     Kind(1, ANY_JOB, "GET /v1/jobs/{id}"),
     Kind(1, ANY_JOB, "GET /v1/jobs/{id}?should_return_stages=true"),
     Kind(1, ANY_JOB, "GET /v1/jobs/{id}/stages?should_return_tasks=true"),
+    Kind(4, ANY_JOB, "GET /v1/jobs/{id}/history"),
     Kind(1, ANY_STAGE, "GET /v1/stages/{id}?should_return_tasks=true"),
     Kind(1, ANY_STAGE, "GET /v1/stages/{id}/summary"),
     Kind(1, ANY_STAGE, "GET /v1/stages/{id}/tasks"),
     Kind(1, ANY_STAGE, "GET /v1/stages?stage_type={type}&stage_operation_status=PENDING"),
     Kind(1, ANY_STAGE, "GET /v1/tasks?stage_type={type}&status=RETRIED"),
+    Kind(4, ANY_STAGE, "GET /v1/stages/{id}/history"),
+    Kind(4, ANY_STAGE, "GET /v1/queues/{type}/depth"),
+    Kind(12, STAGE_OF_PAUSED, "GET /v1/queues/{type}/depth"),
     Kind(1, ANY_TASK, "GET /v1/tasks/{id}"),
+    Kind(2, ANY_TASK, "GET /v1/tasks/{id}/attempts"),
+    Kind(6, TRIED, "GET /v1/tasks/{id}/history"),
 )
 RARELY = st.sampled_from(15 * (False,) + (True,))
 
@@ -176,9 +275,13 @@ def requests(draw: st.DrawFn) -> Request:
     possible = [(kind, names) for kind in KINDS if (names := kind.among(model))]
     kind, names = draw(st.sampled_from([choice for choice in possible for _ in range(choice[0].weight)]))
     method, _, path = kind.line.partition(" ")
-    if draw(RARELY):
+    if method != "LATER" and draw(RARELY):
         entity = path.split("/")[2].partition("?")[0].removesuffix("s")
         names = [*(name for name in model.names if name.startswith(entity)), f"{entity}-0"]
     name = draw(st.sampled_from(names))
     stage = model.stages.get(name)
-    return Request(method, path.format(id=name, type=stage.type if stage else clients.name), draw(kind.body))
+    holder = worker_of(model, name) if "{worker}" in path else None
+    worker = holder or (draw(WORKER) if "/workers/" in path else None)
+    body = draw(kind.body(model, name) if callable(kind.body) else kind.body)
+    stage_type = stage.type if stage else clients.name
+    return Request(method, path.format(id=name, type=stage_type, worker=worker, anybody=worker), body)

@@ -85,3 +85,25 @@ class Stored:
         """One task."""
         task = self.tasks.get(task_id)
         return Answer(200, task.json()) if task else NO_TASK
+
+    def list_attempts(self, task_id: str) -> Answer:
+        """The attempts at a task, oldest first."""
+        task = self.tasks.get(task_id)
+        return Answer(200, task.attempts_json()) if task else NO_TASK
+
+    def get_history(self, kind: str, entity_id: str) -> Answer:
+        """Every change of status of a job, a stage or a task, oldest first."""
+        entity = dict(self.entities()).get(entity_id)
+        return Answer(200, entity.changes) if entity else refused(404, f"{kind.removesuffix('s').upper()}_NOT_FOUND")
+
+    def get_depth(self, stage_type: str) -> Answer:
+        """How many tasks may be claimed, and how many are in progress in stages that go on."""
+        stages = [stage for stage in self.stages.values() if stage.type == stage_type]
+        waiting = [task for stage in stages if stage.open for task in stage.tasks if task.waiting]
+        running = [task for stage in stages if not stage.ended for task in stage.tasks if task.at_work]
+        return Answer(200, {"waiting": len(waiting), "inProgress": len(running)})
+
+    def get_queue(self) -> Answer:
+        """Where every task stands that was not aborted, by job, stage and age; see ``tables.sql``."""
+        stages = [stage for job in self.jobs.values() for stage in job.stages if stage.status != "ABORTED"]
+        return Answer(200, [task.queue_json() for stage in stages for task in stage.tasks])

@@ -86,6 +86,16 @@ async def test_outcomes_move_tasks(client: Client, worker: LeasedWorker, stage_t
     assert await client.status(stage) == "FAILED"
 
 
+async def test_an_attempt_has_no_error_but_its_own(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """While an attempt runs, the error of the one before it stands on the task and on that one alone."""
+    await stage_of(client, stage_type, 1)
+    error = {"type": "ValueError", "message": "no", "stack": ""}
+    await worker.settle(report((await worker.claim(stage_type))[0], "FAILED", error=error))
+    (task,) = await worker.claim(stage_type)
+    assert task["error"] == error
+    assert [attempt["error"] for attempt in await worker.attempts(task)] == [error, None]
+
+
 async def test_a_task_that_is_put_off_comes_back_later(client: Client, worker: LeasedWorker, stage_type: str) -> None:
     """A delay keeps a task out of the queue and its depth, and no longer than it says."""
     await stage_of(client, stage_type, 2)

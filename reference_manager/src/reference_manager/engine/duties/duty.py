@@ -24,6 +24,11 @@ class Duty(ABC):
     pause: ClassVar[timedelta] = timedelta(seconds=1)
     """Between the end of one round and the next."""
 
+    @property
+    def key(self) -> int:
+        """The key of its advisory lock: whoever has that does the duty, nobody else."""
+        return int.from_bytes(sha256(f"jobnik {self.name}".encode()).digest()[:8], signed=True)
+
     @abstractmethod
     async def round(self, connection: Connection) -> int:
         """Do what there is to do, in transactions that are small; how much that was."""
@@ -45,16 +50,15 @@ class Duty(ABC):
 
     async def take_turn(self, database: Database) -> None:
         """Do one round, unless another manager is doing one."""
-        key = int.from_bytes(sha256(f"jobnik {self.name}".encode()).digest()[:8], signed=True)
         async with database.connection() as connection:
-            if not await sql.duty_begin(connection, key=key):
+            if not await sql.duty_begin(connection, key=self.key):
                 return
             began = time_ns()
             try:
                 done = await self.round(connection)
             finally:
                 if not connection.is_closed():
-                    await sql.duty_end(connection, key=key)
+                    await sql.duty_end(connection, key=self.key)
         meters.DUTY_ROUNDS.labels(self.name).inc()
         if done:  # rounds that found nothing are most of them, and would only fill what keeps the traces
             tracer.start_span(self.name, attributes={"jobnik.duty.done": done}, start_time=began).end()

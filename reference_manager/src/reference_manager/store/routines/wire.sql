@@ -202,7 +202,8 @@ CREATE OR REPLACE FUNCTION attempts_wire(task tasks, aborted timestamptz) RETURN
             UNION ALL
             SELECT task.lease_id, task.worker_id, task.start_time, coalesce(task.end_time, aborted),
                 coalesce(task.outcome::text, CASE WHEN task_status(task, aborted) = 'ABORTED' THEN 'ABORTED' END),
-                task.error::text
+                -- While an attempt runs, the task still shows why the one before it failed.
+                CASE WHEN task.outcome IS NOT NULL THEN task.error::text END
             WHERE task.lease_id IS NOT NULL AND NOT EXISTS (SELECT FROM attempts WHERE lease_id = task.lease_id)
         ) AS listed
     ) AS attempt
