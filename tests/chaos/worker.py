@@ -123,8 +123,8 @@ class Worker:
             about = {"stageTypes": self._stage_types, "running": running}
             orders = await self._ask(f"/v1/workers/{self._name}/heartbeat", about)
             for event, told in ((Event.LOST, "lost"), (Event.CANCELLED, "cancel")) if orders else ():
-                for task in orders[told]:
-                    self._pen.write(event, task)
+                for lease in orders[told]:
+                    self._pen.write(event, lease=lease)
 
     async def _ask(self, path: str, body: dict[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         """The answer; None where there is none: the next request goes to another manager."""

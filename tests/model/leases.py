@@ -92,11 +92,11 @@ class Leases(Course):
         for running in body["running"]:
             task = self.tasks.get(running["taskId"])
             if task and task.stage.status == "ABORTED":
-                orders["cancel"].append(running["taskId"])
+                orders["cancel"].append(running["leaseId"])
             elif task and (attempt := self._attempt(task, worker, running["leaseId"])) and attempt is task.at_work:
                 self._renew(task, attempt, running.get("progress"))
             else:
-                orders["lost"].append(running["taskId"])
+                orders["lost"].append(running["leaseId"])
         lists = {order: AnyOrder(tuple(orders[order])) for order in ("lost", "cancel")}
         return Answer(200, lists | {"drain": self.workers[worker]["drainWanted"]})
 

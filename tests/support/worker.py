@@ -33,6 +33,10 @@ class LeasedWorker:
         body = {"stageTypes": ["any"], "running": names} | fields
         return await self._ask("POST", f"/v1/workers/{self.id}/heartbeat", body)
 
+    async def leave(self) -> None:
+        """Say that it has ended."""
+        assert (await self._ask("DELETE", f"/v1/workers/{self.id}")) == {"code": "WORKER_DELETED_SUCCESSFULLY"}
+
     async def attempts(self, task: dict[str, Any]) -> list[dict[str, Any]]:
         """The attempts at a task."""
         return await self._ask("GET", f"/v1/tasks/{task['id']}/attempts")

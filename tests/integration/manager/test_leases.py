@@ -211,7 +211,7 @@ async def test_a_lease_that_is_not_renewed_ends_the_attempt(
     assert task["leaseId"] > lost["leaseId"]
     (answer,) = await worker.complete(lost)
     assert (answer["accepted"], answer["code"], answer["status"]) == (False, "LEASE_LOST", "IN_PROGRESS")
-    assert await worker.beat(lost) == {"lost": [lost["id"]], "cancel": [], "drain": False}
+    assert await worker.beat(lost) == {"lost": [lost["leaseId"]], "cancel": [], "drain": False}
 
     async with asyncio.timeout(10):
         while await client.status(stage) != "FAILED":  # noqa: ASYNC110 - the manager does not call us
@@ -252,7 +252,7 @@ async def test_an_attempt_ends_at_its_time_limit(
     while not claiming.done():
         await worker.beat(hanging)
         await asyncio.wait([claiming], timeout=BRIEF / 4)
-    assert (await worker.beat(hanging))["lost"] == [hanging["id"]]
+    assert (await worker.beat(hanging))["lost"] == [hanging["leaseId"]]
     (first, _) = await worker.attempts(hanging)
     assert (first["outcome"], first["error"]["type"]) == ("TIMED_OUT", "TimedOut")
     assert (await client.read(stage))["tasks"][0]["attempts"] == 1
@@ -310,7 +310,7 @@ async def test_heartbeats_carry_progress_and_orders(client: Client, worker: Leas
     orders = await worker.beat(first, second, draining=True)
     assert (orders["lost"], sorted(orders["cancel"]), orders["drain"]) == (
         [],
-        sorted([first["id"], second["id"]]),
+        sorted([first["leaseId"], second["leaseId"]]),
         True,
     )
     (answer,) = await worker.complete(first)
@@ -320,6 +320,25 @@ async def test_heartbeats_carry_progress_and_orders(client: Client, worker: Leas
     told = listed[worker.id]
     assert (told["host"], told["version"], told["draining"], told["running"]) == ("here", "1.2", True, 2)
     refused(await client.http.put("/v1/workers/nobody", json={"drain": True}), 404, "WORKER_NOT_FOUND")
+
+
+async def test_a_worker_that_leaves_takes_nothing_along(
+    client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
+) -> None:
+    """What it still holds goes back at once, no attempt is burnt, and it is in the list no more; twice is as once."""
+    await stage_of(client, stage_type, 203)
+    done, *left = await worker.claim(stage_type, 202)
+    (kept,) = await other.claim(stage_type)
+    await worker.complete(done)
+    await worker.beat(*left)
+    await worker.leave()
+    await worker.leave()
+    again = await other.claim(stage_type, 500)
+    assert [(task["id"], task["attempts"]) for task in again] == [(task["id"], 0) for task in left]
+    assert [attempt["outcome"] for attempt in await worker.attempts(left[0])] == ["RELEASED", None]
+    assert all(answer["code"] == "LEASE_LOST" for answer in await worker.complete(*left[:2]) if not answer["accepted"])
+    assert (await other.complete(kept))[0]["accepted"]
+    assert worker.id not in {told["id"] for told in (await client.http.get("/v1/workers")).json()}
 
 
 async def test_every_change_is_in_the_history(

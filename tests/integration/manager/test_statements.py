@@ -92,6 +92,8 @@ async def ask_for_everything(ask: Ask, database: Database, size: int) -> None:
     taken = (await ask("claim_tasks", "POST", claim, wish))["tasks"]
     running = names(taken, progress={"fraction": 0.5}) * (size // len(taken))
     await ask("heartbeat", "POST", "/v1/workers/me/heartbeat", {"stageTypes": ["a"], "running": running})
+    await ask("remove_worker", "DELETE", "/v1/workers/me")
+    taken = (await ask("claim_tasks", "POST", claim, wish))["tasks"]
     for outcome in ("FAILED", "RELEASED", "SNOOZED", "COMPLETED"):
         results = names(taken, outcome=outcome)
         await ask(f"settle_tasks {outcome}", "POST", "/v1/tasks/settle", {"workerId": "me", "results": results})
@@ -137,6 +139,7 @@ async def ask_for_everything(ask: Ask, database: Database, size: int) -> None:
     }
     for name, path in lists.items():
         await ask(name, "GET", path)
+    await ask("heartbeat", "POST", "/v1/workers/me/heartbeat", {"stageTypes": []})
     await ask("order_worker", "PUT", "/v1/workers/me", {"drain": True})
     await ask("set_job_status ABORTED", "PUT", f"{at_job}/status", {"status": "ABORTED"})
     await ask("delete_job", "DELETE", at_job)

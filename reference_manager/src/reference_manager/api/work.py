@@ -2,24 +2,27 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
+from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from reference_manager.api.answers import documented, found
+from reference_manager.api.answers import WORKER_DELETED, documented, done, found
 from reference_manager.api.bodies import StageTypeName
 from reference_manager.api.errors import complaint
 from reference_manager.api.refusals import OF_BODIES, WORKER_NOT_FOUND
 from reference_manager.api.strict import StrictRoute
 from reference_manager.api.work_bodies import ClaimBody, DrainBody, HeartbeatBody, ReportBody, SettleBody, WorkerId
 from reference_manager.api.work_entities import ClaimedTasks, Depth, HeartbeatAnswer, SettledTasks, Worker
+from reference_manager.domain.requests import Report
 from reference_manager.engine.queue import TaskQueue
 from reference_manager.engine.settlements import Verdict
 from reference_manager.engine.workers import Workers
 
 Answer = TypeVar("Answer")
+_Attempt: TypeAlias = tuple[int | None, UUID]
 
 _REPORTS = TypeAdapter[Sequence[ReportBody]](list[ReportBody])
 
@@ -55,6 +58,12 @@ def work_router(queue: TaskQueue, workers: Workers) -> APIRouter:
         """Tell a worker to drain: it hears it with its next heartbeat, claims no more, finishes and stops."""
         return found(await workers.order_drain(workerId, drain=body.drain))
 
+    @router.delete("/workers/{workerId}", responses=documented({200: WORKER_DELETED}))
+    async def remove_worker(workerId: WorkerId) -> Response:
+        """Say that a worker has ended: what it still holds goes back to the queue, and no attempt is burnt."""
+        await workers.leave(workerId)
+        return done(WORKER_DELETED)
+
     @router.get("/queues/{stageType}/depth", responses=documented({200: Depth}))
     async def get_queue_depth(stageType: StageTypeName) -> Response:
         """How many tasks of a stage type wait and are in progress: what an autoscaler asks."""
@@ -75,15 +84,18 @@ async def _while_connected(request: Request, future: asyncio.Future[Answer]) -> 
 
 
 async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[dict[str, Any]]:
-    """One answer for each item."""
-    checked = _checked(items)
-    reports = [body.request(worker_id) for body in checked if isinstance(body, ReportBody)]
-    verdicts = iter(await queue.settle(reports) if reports else ())
+    """One answer for each item; of what is said of one attempt in one request, the first counts."""
+    reports = [body if isinstance(body, ValidationError) else body.request(worker_id) for body in _checked(items)]
+    said: dict[_Attempt, Report] = {}
+    for report in reports:
+        if isinstance(report, Report):
+            said.setdefault((report.lease_id, report.task_id), report)
+    verdicts = dict(zip(said, await queue.settle(list(said.values())) if said else (), strict=True))
     return [
-        _settled(item, next(verdicts))
-        if isinstance(body, ReportBody)
-        else _refused(item, "VALIDATION_ERROR", complaint(body.errors()[0]))
-        for item, body in zip(items, checked, strict=True)
+        _settled(item, verdicts[report.lease_id, report.task_id])
+        if isinstance(report, Report)
+        else _refused(item, "VALIDATION_ERROR", complaint(report.errors()[0]))
+        for item, report in zip(items, reports, strict=True)
     ]
 
 

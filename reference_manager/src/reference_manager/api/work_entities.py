@@ -78,8 +78,8 @@ class SettledTasks(_Model):
 class HeartbeatAnswer(_Model):
     """What a worker has to know."""
 
-    lost: Annotated[list[UUID], Field(description="Tasks that are no longer its own: their leases were lost.")]
-    cancel: Annotated[list[UUID], Field(description="Tasks whose job was aborted.")]
+    lost: Annotated[list[int], Field(description="Leases that are no longer its own: others may have the tasks.")]
+    cancel: Annotated[list[int], Field(description="Leases of tasks whose job was aborted.")]
     drain: Annotated[bool, Field(description="Whether it is to claim no more, finish and stop.")]
 
 

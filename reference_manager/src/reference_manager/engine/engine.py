@@ -43,7 +43,7 @@ class Engine:
         self.stages = Stages(database, self.wakeups)
         self.tasks = Tasks(database, self.wakeups)
         self.queue = TaskQueue(database, self.wakeups, stale_after)
-        self.workers = Workers(database)
+        self.workers = Workers(database, self.queue)
         self.history = History(database)
         self.duties = (
             LeaseSweeper(self.wakeups),

@@ -1,30 +1,40 @@
 """Workers: their heartbeats, and orders for them."""
 
 from typing import NamedTuple
-from uuid import UUID
 
-from reference_manager.domain.requests import Heartbeat
+from reference_manager.domain.requests import Heartbeat, Report
+from reference_manager.domain.states import Outcome
 from reference_manager.engine.encoding import encode_if_given
 from reference_manager.engine.errors import existing
+from reference_manager.engine.queue import TaskQueue
 from reference_manager.store.database import Database, sql
+
+AT_ONCE = 500
+"""How many tasks are handed back together."""
 
 
 class Orders(NamedTuple):
     """What a worker is told in answer to its heartbeat."""
 
-    lost: list[UUID]
-    """Tasks that are no longer its own."""
-    cancel: list[UUID]
-    """Tasks whose job was aborted."""
+    lost: list[int]
+    """Leases that are no longer its own."""
+    cancel: list[int]
+    """Leases of tasks whose job was aborted."""
     drain: bool
     """Whether it is to claim no more, finish and stop."""
 
 
 class Workers:
-    """Everything that is asked of workers."""
+    """Everything that is asked of workers.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where they are listed.
+        queue: Takes back what one that leaves still holds.
+    """
+
+    def __init__(self, database: Database, queue: TaskQueue) -> None:
         self._database = database
+        self._queue = queue
 
     async def keep(self, heartbeat: Heartbeat) -> Orders:
         """Note that a worker is alive, renew its leases, keep the progress that it reports."""
@@ -45,12 +55,19 @@ class Workers:
                 [task.lease_id for task in heartbeat.running],
                 [encode_if_given(task.progress) for task in heartbeat.running],
             )
-        verdicts = [(task_id, verdict) for task_id, _, verdict in rows]
         return Orders(
-            lost=[task_id for task_id, verdict in verdicts if verdict == "LOST"],
-            cancel=[task_id for task_id, verdict in verdicts if verdict == "CANCEL"],
+            lost=[row["lease_id"] for row in rows if row["verdict"] == "LOST"],
+            cancel=[row["lease_id"] for row in rows if row["verdict"] == "CANCEL"],
             drain=drain,
         )
+
+    async def leave(self, worker_id: str) -> None:
+        """Forget a worker that ends, and hand back what it still holds: the claims whose answers never reached it."""
+        async with self._database.connection() as connection:
+            held = [row async for row in sql.worker_forget(connection, id=worker_id)]
+        reports = [Report(row["task_id"], row["lease_id"], worker_id, Outcome.RELEASED) for row in held]
+        for start in range(0, len(reports), AT_ONCE):
+            await self._queue.settle(reports[start : start + AT_ONCE])
 
     async def list(self) -> str:
         """The workers that have sent a heartbeat within the last hour, as JSON, by name."""

@@ -60,7 +60,7 @@ SELECT busy, source, target, body, woken FROM settle_free_tasks(
 
 -- name: task_keep(worker_id, ids, leases, progresses)
 -- A heartbeat renews leases; see routines/keep_leases.sql.
-SELECT task_id, lease_id, verdict FROM keep_leases(:worker_id, :ids, :leases, :progresses);
+SELECT lease_id, verdict FROM keep_leases(:worker_id, :ids, :leases, :progresses);
 
 -- name: task_get(id)$
 -- The task as JSON; no row: there is none.

@@ -18,3 +18,11 @@ SELECT wire_list(array_agg(worker_wire(worker) ORDER BY id)) FROM workers AS wor
 -- name: worker_order(drain, id)$
 -- The worker as JSON; no row: there is none.
 UPDATE workers AS worker SET drain_wanted = :drain WHERE id = :id RETURNING worker_wire(worker);
+
+-- name: worker_forget(id)
+-- A worker ends: it is in the list no more. The leases that it still holds; they are few beside those of all tasks in progress,
+-- which this reads.
+WITH forgotten AS (
+    DELETE FROM workers WHERE id = :id
+)
+SELECT task_id, id AS lease_id FROM leases WHERE worker_id = :id;

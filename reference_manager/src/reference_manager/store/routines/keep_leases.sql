@@ -7,7 +7,7 @@
 -- ten thousand tasks at once would be compared each with each.
 CREATE OR REPLACE FUNCTION keep_leases(
     wanted_worker text, wanted_ids uuid[], wanted_leases bigint[], progresses json[]
-) RETURNS TABLE (task_id uuid, lease_id bigint, verdict text) LANGUAGE plpgsql
+) RETURNS TABLE (lease_id bigint, verdict text) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off AS $$
 #variable_conflict use_column
 BEGIN
@@ -38,7 +38,7 @@ BEGIN
         FROM item JOIN locked ON locked.id = item.lease_id
         WHERE task.id = ANY (ARRAY(SELECT task_id FROM locked)) AND task.id = item.task_id AND item.progress IS NOT NULL
     )
-    SELECT item.task_id, item.lease_id, CASE WHEN standing.aborted THEN 'CANCEL' ELSE 'LOST' END
+    SELECT item.lease_id, CASE WHEN standing.aborted THEN 'CANCEL' ELSE 'LOST' END
     FROM item
     LEFT JOIN standing ON standing.id = item.task_id
     WHERE coalesce(standing.aborted, true)

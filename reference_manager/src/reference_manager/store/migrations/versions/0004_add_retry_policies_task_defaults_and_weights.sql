@@ -1,5 +1,7 @@
 -- Run once, while managers may be at work: columns that are null, or as before, for whoever does not use them.
 
+DROP FUNCTION IF EXISTS keep_leases(text, uuid[], bigint[], json[]);
+
 -- How long a task waits after a failed attempt, as it goes over the wire; null: it does not.
 ALTER TABLE tasks ADD COLUMN retry json;
 
