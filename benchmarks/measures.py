@@ -3,7 +3,7 @@
 import asyncio
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -77,29 +77,34 @@ class Bench:
         _close(wires)
         return count / elapsed
 
-    async def pickup(self, stage_type: str, count: int) -> list[float]:
-        """Seconds from the moment a task is sent to its creation until it is in a waiting worker's hands; sorted."""
+    async def pickup(self, stage_type: str, count: int) -> tuple[list[float], list[float]]:
+        """Seconds until a new task is in a waiting worker's hands: since its creation was asked for, and answered."""
         producer, worker = await self._connect(2)
         status, job = await producer.ask(b"POST", b"/v1/jobs", b'{"name":"pickup","data":{}}')
         body = b'{"type":"%s","data":{}}' % stage_type.encode()
         _, stage = await producer.ask(b"POST", b"/v1/jobs/%s/stage" % job[7:43], body)
         path = b"/v1/stages/%s/tasks" % stage[7:43]
         claim = b'{"workerId":"pickup","waitSeconds":20}'
-        seconds: list[float] = []
+
+        async def at_end(asked: Awaitable[tuple[int, bytes]]) -> tuple[float, tuple[int, bytes]]:
+            answer = await asked
+            return time.perf_counter(), answer
+
+        since_asked: list[float] = []
+        since_answered: list[float] = []
         for _ in range(count):
-            waiting = asyncio.ensure_future(
-                worker.ask(b"POST", b"/v1/stages/%s/tasks/claim" % stage_type.encode(), claim)
-            )
+            claiming = worker.ask(b"POST", b"/v1/stages/%s/tasks/claim" % stage_type.encode(), claim)
+            waiting = asyncio.create_task(at_end(claiming))
             await asyncio.sleep(0.02)  # idle: the claim has arrived and waits
-            start = time.perf_counter()
-            creating = asyncio.ensure_future(producer.ask(b"POST", path, b'[{"data":{}}]'))
-            status, answer = await waiting
-            seconds.append(time.perf_counter() - start)
-            await creating
+            asked = time.perf_counter()
+            created, _ = await at_end(producer.ask(b"POST", path, b'[{"data":{}}]'))
+            picked_up, (status, answer) = await waiting
             if status != 200 or b"leaseId" not in answer:  # noqa: PLR2004 - a task came
                 raise RuntimeError(f"Nothing was picked up: {answer!r}")
+            since_asked.append(picked_up - asked)
+            since_answered.append(picked_up - created)
         _close([producer, worker])
-        return sorted(seconds)
+        return sorted(since_asked), sorted(since_answered)
 
     async def liveness(self, count: int) -> float:
         """Median seconds of GET /liveness, one at a time."""

@@ -105,6 +105,9 @@ class ClaimDesk:
             if exhausted and self._claimants:
                 await self._wait_for_news()
                 self._dismiss()
+            elif self._claimants:
+                # One turn of the event loop: whoever has come by now is served together.
+                await asyncio.sleep(0)
         self._runner = None
         self._on_idle()
 

@@ -81,9 +81,12 @@ class Lane(Generic[Item, Answer]):
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' answer
                 for part in batch:
                     part.fail(error)
-                continue
-            for part in batch:
-                self._take(part, islice(answers, len(part.places)))
+            else:
+                for part in batch:
+                    self._take(part, islice(answers, len(part.places)))
+            if self._waiting:
+                # One turn of the event loop: what the sockets hold by now joins the next batch.
+                await asyncio.sleep(0)
         self._runner = None
         self._on_idle()
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
-from reference_manager.domain.machines import JOB, STAGE
+from reference_manager.domain.machines import STAGE
 from reference_manager.domain.requests import (
     DEFAULT_MAX_ATTEMPTS,
     AgePlace,
@@ -37,31 +37,30 @@ class Tasks:
             NotFoundError: There is no such stage.
             InFiniteStateError: The stage or its job has ended.
         """
-        async with self._database.transaction() as connection:
-            existing(await sql.stage_lock_job(connection, id=stage_id), "stage")
-            state = await sql.stage_state(connection, id=stage_id)
-            status, job_status = StageStatus(state["status"]), JobStatus(state["job_status"])
-            if status in STAGE.final:
-                raise InFiniteStateError("stage", status)
-            if job_status in JOB.final:
-                raise InFiniteStateError("stage", status, of_job=job_status)
-            added: str = await sql.task_insert_many(
-                connection,
-                stage_id=stage_id,
-                data=[encode(task.data) for task in tasks],
-                user_metadata=[encode(task.user_metadata) for task in tasks],
-                max_attempts=[task.max_attempts for task in tasks],
-                traceparent=[task.trace.traceparent for task in tasks],
-                tracestate=[task.trace.tracestate for task in tasks],
-                timeout=[task.timeout for task in tasks],
-                retry=[encode_if_given(task.retry) for task in tasks],
-                available_at=[task.available_at for task in tasks],
-                delay=[task.delay for task in tasks],
-                usual_attempts=DEFAULT_MAX_ATTEMPTS,
+        async with self._database.connection() as connection:
+            row = existing(
+                await sql.task_add(
+                    connection,
+                    stage_id=stage_id,
+                    usual_attempts=DEFAULT_MAX_ATTEMPTS,
+                    data=[encode(task.data) for task in tasks],
+                    user_metadata=[encode(task.user_metadata) for task in tasks],
+                    max_attempts=[task.max_attempts for task in tasks],
+                    traceparent=[task.trace.traceparent for task in tasks],
+                    tracestate=[task.trace.tracestate for task in tasks],
+                    timeout=[task.timeout for task in tasks],
+                    retry=[encode_if_given(task.retry) for task in tasks],
+                    available_at=[task.available_at for task in tasks],
+                    delay=[task.delay for task in tasks],
+                ),
+                "stage",
             )
+        status, job_status = StageStatus(row["status"]), JobStatus(row["job_status"])
+        if row["body"] is None:
+            raise InFiniteStateError("stage", status, of_job=None if status in STAGE.final else job_status)
         if status in CLAIMABLE:
-            self._wakeups.notify([state["type"]])
-        return added
+            self._wakeups.notify([row["type"]])
+        return row["body"]
 
     async def get(self, task_id: UUID) -> str:
         """One task, or NotFoundError."""

@@ -1,42 +1,9 @@
--- name: task_insert_many(data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry, available_at, delay, stage_id, usual_attempts)$
--- CREATED → PENDING, all of one stage, in the order of the arrays; the stage's figures with them. An option that is null is
--- the stage's. The caller holds the lock of the stage's job. The tasks as one JSON list.
-WITH listed AS (
-    SELECT * FROM unnest(
-        :data::json[], :user_metadata::json[], :max_attempts::integer[], :traceparent::text[], :tracestate::text[],
-        :timeout::interval[], :retry::json[], :available_at::timestamptz[], :delay::interval[]
-    ) WITH ORDINALITY
-    AS listed (data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry, available_at, delay, place)
-), inserted AS (
-    INSERT INTO tasks AS task (stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry)
-    SELECT :stage_id, 'PENDING', data, user_metadata,
-        coalesce(max_attempts, (task_defaults->>'maxAttempts')::integer, :usual_attempts::integer),
-        traceparent, tracestate,
-        coalesce(timeout, make_interval(secs => (task_defaults->>'timeoutSeconds')::float8)),
-        coalesce(retry, task_defaults->'retry')
-    FROM listed, (SELECT task_defaults FROM stages WHERE id = :stage_id) AS stage ORDER BY place
-    RETURNING id, seq, task_wire(task, NULL) AS body
-), placed AS (
-    SELECT id, seq, due
-    FROM (SELECT id, seq, row_number() OVER (ORDER BY seq) AS place FROM inserted) AS numbered
-    JOIN (
-        SELECT place, coalesce(available_at, now() + delay) AS due FROM listed
-    ) AS dated USING (place)
-), delayed AS (
-    INSERT INTO delayed_tasks (task_id, stage_id, seq, due) SELECT id, :stage_id, seq, due FROM placed WHERE due > now()
-), queued AS (
-    INSERT INTO waiting_tasks (stage_id, seq, task_id)
-    SELECT :stage_id, seq, id FROM placed WHERE due IS NULL OR due <= now()
-    RETURNING seq
-), counting AS (
-    UPDATE stages SET
-        pending = pending + added.count,
-        oldest_waiting = least(oldest_waiting, (SELECT min(seq) FROM queued)),
-        updated_at = now()
-    FROM (SELECT count(*) FROM inserted) AS added
-    WHERE id = :stage_id AND added.count > 0
-)
-SELECT wire_list(array_agg(body ORDER BY seq)) FROM inserted;
+-- name: task_add(stage_id, usual_attempts, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry, available_at, delay)^
+-- CREATED → PENDING, all of one stage; see routines/add_tasks.sql.
+SELECT status, job_status, type, body FROM add_tasks(
+    :stage_id, :usual_attempts, :data, :user_metadata, :max_attempts, :traceparent, :tracestate, :timeout, :retry,
+    :available_at, :delay
+);
 
 -- name: task_claim(type, wanted, starts, workers, lengths)
 -- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.
