@@ -25,8 +25,9 @@ demo: $(UV)  ## render a worker and watch it turn pictures into thumbnails (IMAG
 test: $(UV)  ## run every test: unit, integration, template, end to end
 	@$(RUN) pytest
 
-chaos: $(UV)  ## kill everything while work goes on, and lose nothing (SEED=1 repeats a run, KILLS=100)
+chaos: $(UV)  ## kill everything while work goes on, ask for anything, and lose nothing (SEED=1 repeats a run, KILLS=100)
 	@$(RUN) python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
+	@$(RUN) pytest tests/model tests/contract --hypothesis-profile=long --timeout=1800
 
 check: $(UV)  ## lint, format, types, layers, generated files
 	$(RUN) ruff check

@@ -6,4 +6,4 @@ from tests.integration.conftest import database_url, migrated, postgres, start_m
 
 __all__ = ["database_url", "migrated", "postgres", "start_manager"]
 
-settings.register_profile("long", deadline=None, stateful_step_count=200, max_examples=500)
+settings.register_profile("long", deadline=None, stateful_step_count=200, max_examples=100)
