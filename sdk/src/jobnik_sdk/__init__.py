@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from jobnik_sdk.client import JobnikClient
     from jobnik_sdk.consumer import Consumer
-    from jobnik_sdk.context import TaskContext
+    from jobnik_sdk.context import JobInfo, StageInfo, TaskContext
     from jobnik_sdk.definitions import (
         Empty,
         JobStatus,
@@ -22,18 +22,22 @@ if TYPE_CHECKING:
         TaskStatus,
     )
     from jobnik_sdk.entities import ClaimedTask, Job, Stage, Summary, Task
-    from jobnik_sdk.errors import JobnikError
-    from jobnik_sdk.handlers import HandlerStyle
+    from jobnik_sdk.errors import Cancelled, DoNotRetry, JobnikError, RetryLater, Snooze
+    from jobnik_sdk.handlers.handler import Handler, HandlerStyle
     from jobnik_sdk.producer import Producer
     from jobnik_sdk.service import run
     from jobnik_sdk.worker import Worker
 
 __all__ = [
+    "Cancelled",
     "ClaimedTask",
     "Consumer",
+    "DoNotRetry",
     "Empty",
+    "Handler",
     "HandlerStyle",
     "Job",
+    "JobInfo",
     "JobStatus",
     "JobType",
     "JobnikClient",
@@ -41,7 +45,10 @@ __all__ = [
     "NewTask",
     "Priority",
     "Producer",
+    "RetryLater",
+    "Snooze",
     "Stage",
+    "StageInfo",
     "StageStatus",
     "StageType",
     "Summary",
@@ -57,14 +64,14 @@ if not TYPE_CHECKING:  # a type checker would take any name from a module with _
     _HOMES: Final = {
         "client": ["JobnikClient"],
         "consumer": ["Consumer"],
-        "context": ["TaskContext"],
+        "context": ["JobInfo", "StageInfo", "TaskContext"],
         "definitions": [
             *("Empty", "JobStatus", "JobType", "NewTask", "Priority"),
             *("StageStatus", "StageType", "TaskStatus"),
         ],
         "entities": ["ClaimedTask", "Job", "Stage", "Summary", "Task"],
-        "errors": ["JobnikError"],
-        "handlers": ["HandlerStyle"],
+        "errors": ["Cancelled", "DoNotRetry", "JobnikError", "RetryLater", "Snooze"],
+        "handlers.handler": ["Handler", "HandlerStyle"],
         "producer": ["Producer"],
         "service": ["run"],
         "worker": ["Worker"],

@@ -2,16 +2,19 @@
 
 import time
 from typing import Any, Final
+from uuid import UUID
 
 import structlog
 
 from jobnik_sdk import context as contexts
-from jobnik_sdk import metrics
+from jobnik_sdk import metrics, trace
 from jobnik_sdk.client import JobnikClient
-from jobnik_sdk.definitions import TaskStatus
+from jobnik_sdk.context import JobInfo, StageInfo, TaskContext
+from jobnik_sdk.definitions import EMPTY, Priority, TaskStatus
 from jobnik_sdk.entities import ClaimedTask
 from jobnik_sdk.errors import AnswerError, UnreadableTaskError
-from jobnik_sdk.handlers import Failure, Runner
+from jobnik_sdk.handlers.endings import Cancelled, Completed, Failed, Snoozed
+from jobnik_sdk.handlers.runner import Runner
 from jobnik_sdk.reports import Outcome, report
 from jobnik_sdk.retries import INITIAL_DELAY, MAX_DELAY, backoff
 
@@ -20,32 +23,48 @@ _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 async def work_on(client: JobnikClient, runner: Runner, task: ClaimedTask[Any, Any]) -> None:
     """Run the handler on a task and report it; nothing that happens to the task is raised."""
-    context = contexts.context_of(task)
+    context = _context_of(task)
     contexts.enter(context)
     started = time.perf_counter()
     with metrics.task_active(task.stage_type):
-        failure = await runner.run(task.data, context)
+        ending = await runner.run(task.data, context)
         seconds = time.perf_counter() - started
-        metrics.attempt_ended(task.stage_type, seconds, failure.error_type if failure is not None else None)
-        if failure is not None:
-            _tell_failure(failure)
-            await _report(client, task, TaskStatus.FAILED)
-        elif await _report(client, task, TaskStatus.COMPLETED):
-            _log.info("task completed", duration_seconds=round(seconds, 6))
+        match ending:
+            case Completed():
+                metrics.attempt_ended(task.stage_type, seconds, None)
+                if await _report(client, task, TaskStatus.COMPLETED):
+                    _log.info("task completed", duration_seconds=round(seconds, 6))
+            case Failed():
+                await _fail(client, task, ending, seconds)
+            case Snoozed() | Cancelled():  # part A of the protocol can hand nothing back
+                await _fail(client, task, Failed(type(ending).__name__, "The task cannot be handed back.", ""), seconds)
+    await runner.settled(context)
 
 
 async def give_up(client: JobnikClient, error: UnreadableTaskError) -> None:
     """Report an attempt as failed that cannot begin, since the task does not fit its models."""
-    contexts.enter(contexts.context_of(error.task))
-    failure = Failure(type(error).__name__, str(error), traceback=None)
-    metrics.attempt_ended(error.task.stage_type, 0.0, failure.error_type)
-    _tell_failure(failure)
-    await _report(client, error.task, TaskStatus.FAILED)
+    contexts.enter(_context_of(error.task))
+    await _fail(client, error.task, Failed(type(error).__name__, str(error), stack=""), 0.0)
 
 
-def _tell_failure(failure: Failure) -> None:
-    traceback = {} if failure.traceback is None else {"exception": failure.traceback}
-    _log.error("task failed", error_type=failure.error_type, error_message=failure.error_message, **traceback)
+def _context_of(task: ClaimedTask[Any, Any]) -> TaskContext[Any]:
+    # Part A hands out a task alone: nobody knows its job here, nor more of its stage.
+    return TaskContext(
+        job=JobInfo(UUID(int=0), "", Priority.MEDIUM, {}, {}),
+        stage=StageInfo(task.stage_id, task.stage_type, 0, EMPTY, EMPTY),
+        task_id=task.id,
+        attempt=task.attempt,
+        max_attempts=task.max_attempts,
+        metadata=task.metadata,
+        traceparent=trace.child_of(task.traceparent),
+    )
+
+
+async def _fail(client: JobnikClient, task: ClaimedTask[Any, Any], failure: Failed, seconds: float) -> None:
+    metrics.attempt_ended(task.stage_type, seconds, failure.error_type)
+    stack = {"exception": failure.stack} if failure.stack else {}
+    _log.error("task failed", error_type=failure.error_type, error_message=failure.message, **stack)
+    await _report(client, task, TaskStatus.FAILED)
 
 
 async def _report(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outcome) -> bool:

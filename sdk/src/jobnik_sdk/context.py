@@ -1,58 +1,122 @@
-"""What a handler knows of the task that it works on, besides the data."""
+"""What a handler sees of the task that it works on, besides the data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Generic
 from uuid import UUID
 
 import structlog
+from pydantic import BaseModel, JsonValue
+from typing_extensions import TypeVar
 
 from jobnik_sdk import trace
-from jobnik_sdk.definitions import TaskMetadataT
-from jobnik_sdk.entities import ClaimedTask
+from jobnik_sdk.cancellation import Cancellation
+from jobnik_sdk.definitions import Priority, TaskMetadataT
+from jobnik_sdk.progress import Checkpoint, Notes, Phase
+
+# Unlike a task's own metadata, what belongs to the stage is of no interest to most handlers: who names no model for it
+# may handle any.
+StageDataT = TypeVar("StageDataT", bound=BaseModel, default=Any)
+StageMetadataT = TypeVar("StageMetadataT", bound=BaseModel, default=Any)
 
 
-@dataclass(frozen=True)
-class TaskContext(Generic[TaskMetadataT]):
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """The job that a task belongs to, as it was when the task was claimed."""
+
+    id: UUID
+    name: str
+    priority: Priority
+    data: dict[str, JsonValue]
+    metadata: dict[str, JsonValue]
+
+
+@dataclass(frozen=True, slots=True)
+class StageInfo(Generic[StageDataT, StageMetadataT]):
+    """The stage that a task belongs to, as it was when the task was claimed; `order` counts from 1 within the job."""
+
+    id: UUID
+    type: str
+    order: int
+    data: StageDataT
+    metadata: StageMetadataT
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
     """The task in hand: `attempt` counts from 1 to `max_attempts`; `traceparent` is this attempt's own.
 
-    With `task_metadata` in the stage type, annotate it as `TaskContext[ThatModel]` and read it from `metadata`.
+    `timeout` is how long this attempt may take (None: without limit), `checkpoint` what the attempt before left (None:
+    nothing), `cancellation` tells whether it is to end early.
+
+    With `task_metadata` in the stage type, annotate it as `TaskContext[ThatModel]` and read it from `metadata`; with
+    `data` or `metadata` of the stage as `TaskContext[Empty, ItsData, ItsMetadata]`.
+
+    Pickled, it leaves `cancellation` and `notes` behind: in another process it has new ones.
     """
 
+    job: JobInfo
+    stage: StageInfo[StageDataT, StageMetadataT]
     task_id: UUID
-    stage_id: UUID
-    stage_type: str
     attempt: int
     max_attempts: int
     metadata: TaskMetadataT
     traceparent: str
+    timeout: timedelta | None = None
+    checkpoint: JsonValue = None
+    cancellation: Cancellation = field(default_factory=Cancellation, repr=False)
+    notes: Notes = field(default_factory=Notes, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        described = (self.job, self.stage, self.task_id, self.attempt, self.max_attempts, self.metadata)
+        return (type(self), (*described, self.traceparent, self.timeout, self.checkpoint))
 
     @property
     def logger(self) -> structlog.stdlib.BoundLogger:
-        """A logger whose lines carry the task's ids and attempt."""
-        return structlog.get_logger(self.stage_type, **self.ids)
+        """A logger whose lines carry the ids and the attempt."""
+        logger: structlog.stdlib.BoundLogger = structlog.get_logger(self.stage.type, **self.ids)
+        return logger
 
     @property
     def ids(self) -> dict[str, str | int]:
         """What each log line about this task says, as JSON values."""
         return {
             "task_id": str(self.task_id),
-            "stage_id": str(self.stage_id),
-            "stage_type": self.stage_type,
+            "stage_id": str(self.stage.id),
+            "job_id": str(self.job.id),
+            "stage_type": self.stage.type,
             "attempt": self.attempt,
         }
 
+    def progress(self, fraction: float, message: str = "", eta: timedelta | None = None) -> None:
+        """Note how much of the task is done, 0 to 1, in a few words, and how long it will still take.
 
-def context_of(task: ClaimedTask[Any, TaskMetadataT]) -> TaskContext[TaskMetadataT]:
-    """Return the context of an attempt that begins now, with a span of its own in the task's trace."""
-    return TaskContext(
-        task_id=task.id,
-        stage_id=task.stage_id,
-        stage_type=task.stage_type,
-        attempt=task.attempt,
-        max_attempts=task.max_attempts,
-        metadata=task.metadata,
-        traceparent=trace.child_of(task.traceparent),
-    )
+        It costs next to nothing: the newest note goes along with the next heartbeat.
+        """
+        self._whole().progress(fraction, message, eta)
+
+    def phase(self, name: str, weight: float = 1.0, *, of: float = 1.0) -> Phase:
+        """Return a phase that makes up `weight` of the task, where the weights of all phases together are `of`.
+
+        >>> with context.phase("download", weight=2, of=5) as download:
+        ...     download.progress(0.5)  # the task's progress is 0.2
+
+        Phases follow each other in the order in which they are entered. A phase may have phases itself.
+        """
+        return self._whole().phase(name, weight, of=of)
+
+    def save_checkpoint(self, value: JsonValue) -> None:
+        """Leave a JSON value for the next attempt, should this one fail; the newest replaces the others.
+
+        Raises:
+            InvalidPayloadError: the value cannot be said in JSON.
+        """
+        self.notes.note_checkpoint(Checkpoint.of(value))
+
+    def _whole(self) -> Phase:
+        if self.notes.whole is None:
+            self.notes.whole = Phase(self.notes)
+        return self.notes.whole
 
 
 def enter(context: TaskContext[Any]) -> None:

@@ -22,6 +22,15 @@ JobnikError
     ├── StageStartedError          an older manager: a stage in progress takes no tasks
     └── IllegalTransitionError     the entity's status does not allow the move
         └── StatusConflictError    someone else changed the task at the same moment
+
+What a handler raises to say how its attempt ends, and what it sees when it is cancelled:
+
+Exception
+├── RetryLater                     the attempt failed; the next one comes after a delay
+├── DoNotRetry                     the task failed for good
+└── Snooze                         not now: the task comes back later, and no attempt is burnt
+BaseException
+└── Cancelled                      the attempt is to end, and nothing should stop it by accident
 """
 
 from datetime import timedelta
@@ -134,6 +143,40 @@ class IllegalTransitionError(AnswerError):
 
 class StatusConflictError(IllegalTransitionError):
     """Someone else changed the task at the same moment: read it, and act upon what it has become."""
+
+
+class RetryLater(Exception):  # noqa: N818 it says what shall happen, and reads so where it is raised
+    """Raise it to fail an attempt that may succeed after `delay`; from another exception, it speaks for that one."""
+
+    def __init__(self, delay: timedelta, message: str = "") -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class DoNotRetry(Exception):  # noqa: N818 it says what shall happen, and reads so where it is raised
+    """Raise it to fail a task that no further attempt can help; from another exception, it speaks for that one."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message)
+
+
+class Snooze(Exception):  # noqa: N818 it says what shall happen, and reads so where it is raised
+    """Raise it to put a task off by `delay`, when what it needs is not there yet: this attempt does not count."""
+
+    def __init__(self, delay: timedelta) -> None:
+        super().__init__(f"not before {delay} from now")
+        self.delay = delay
+
+
+class Cancelled(BaseException):
+    """The attempt is to end: clean up and let it pass; `context.cancellation.reason` says why.
+
+    Plain functions see it; a coroutine is cancelled by `asyncio.CancelledError`.
+    """
+
+    def __init__(self, reason: str = "cancelled") -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 _BY_CODE: dict[str, type[AnswerError]] = {

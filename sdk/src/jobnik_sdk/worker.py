@@ -12,8 +12,9 @@ from jobnik_sdk import attempts, metrics
 from jobnik_sdk.client import JobnikClient
 from jobnik_sdk.consumer import Consumer
 from jobnik_sdk.definitions import ResultT, StageType, TaskMetadataT, TaskT
-from jobnik_sdk.errors import ConfigurationError, JobnikError, UnreadableTaskError
-from jobnik_sdk.handlers import AsyncHandler, HandlerStyle, PlainHandler, runner_for
+from jobnik_sdk.errors import JobnikError, UnreadableTaskError
+from jobnik_sdk.handlers.handler import AsyncFunction, Handler, HandlerStyle, PlainFunction
+from jobnik_sdk.handlers.styles import runner_for
 from jobnik_sdk.retries import backoff
 
 POLL_INITIAL_DELAY: Final = timedelta(seconds=1)
@@ -42,7 +43,7 @@ class Worker(Generic[TaskT, ResultT, TaskMetadataT]):
         self,
         client: JobnikClient,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
-        handler: AsyncHandler[TaskT, TaskMetadataT, ResultT],
+        handler: AsyncFunction[TaskT, TaskMetadataT, Any, Any, ResultT],
         *,
         concurrency: int = ...,
         style: Literal[HandlerStyle.ASYNC] = ...,
@@ -55,7 +56,7 @@ class Worker(Generic[TaskT, ResultT, TaskMetadataT]):
         self,
         client: JobnikClient,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
-        handler: PlainHandler[TaskT, TaskMetadataT, ResultT],
+        handler: PlainFunction[TaskT, TaskMetadataT, Any, Any, ResultT],
         *,
         concurrency: int = ...,
         style: Literal[HandlerStyle.THREAD, HandlerStyle.PROCESS],
@@ -67,21 +68,21 @@ class Worker(Generic[TaskT, ResultT, TaskMetadataT]):
         self,
         client: JobnikClient,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
-        handler: AsyncHandler[TaskT, TaskMetadataT, ResultT] | PlainHandler[TaskT, TaskMetadataT, ResultT],
+        handler: AsyncFunction[TaskT, TaskMetadataT, Any, Any, ResultT]
+        | PlainFunction[TaskT, TaskMetadataT, Any, Any, ResultT],
         *,
         concurrency: int = 1,
         style: HandlerStyle = HandlerStyle.ASYNC,
         poll_initial_delay: timedelta = POLL_INITIAL_DELAY,
         poll_max_delay: timedelta = POLL_MAX_DELAY,
     ) -> None:
-        if concurrency < 1:
-            raise ConfigurationError(f"A worker's concurrency is 1 or more, not {concurrency}.")
         self.client = client
         self.stage_type = stage_type
         self.concurrency = concurrency
         self.style = style
         self._consumer = Consumer(client)
-        self._runner = runner_for(handler, style, concurrency, stage_type.result)
+        make_handler: Any = Handler  # the overloads above have said which handler fits which style
+        self._runner = runner_for(make_handler(stage_type, handler, style=style, concurrency=concurrency))
         self._poll_delays = (poll_initial_delay, poll_max_delay)
         self._slots = asyncio.Semaphore(concurrency)
         self._wake_up = asyncio.Event()

@@ -9,13 +9,15 @@ from pathlib import Path
 import pytest
 
 _CODE = """
+from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
 from jobnik_sdk import (
-    ClaimedTask, Consumer, Empty, HandlerStyle, Job, JobnikClient, JobType, NewTask, Priority, Producer, Stage,
+    ClaimedTask, Consumer, Empty, Handler, HandlerStyle, Job, JobnikClient, JobType, NewTask, Priority, Producer, Stage,
     StageType, Task, TaskContext, Worker, run,
 )
 
@@ -89,6 +91,53 @@ async def return_nothing(task: Picture, context: TaskContext) -> None:
 
 async def take_one(task: Picture) -> Size:
     return Size(width=1)
+
+
+async def see_all(task: Picture, context: TaskContext[Empty, Gallery, Owner]) -> None:
+    assert_type(context.stage.data.title, str)
+    assert_type(context.stage.metadata.owner, str)
+
+
+async def see_other(task: Picture, context: TaskContext[Empty, Owner]) -> None:
+    pass
+
+
+async def see_nothing(task: Picture, context: TaskContext) -> None:
+    assert_type(context.metadata, Empty)
+    context.save_checkpoint({"row": [1, None]})
+    context.progress(0.5, "half", timedelta(seconds=1))
+    with context.phase("rest", 2, of=3) as phase:
+        phase.progress(0.5)
+    context.save_checkpoint(task)  # wrong
+    context.progress("half")  # wrong
+    context.attempt = 2  # wrong
+
+
+second = timedelta(seconds=1)
+
+
+def handlers() -> list[Handler[Any, Any, Any, Any, Any]]:
+    assert_type(Handler(pictures, make), Handler[Picture, Size, Empty, Empty, Empty])
+    Handler(pictures, make, style=HandlerStyle.ASYNC, concurrency=4, timeout=second)
+    Handler(pictures, make_plainly, style=HandlerStyle.THREAD, timeout=second)
+    Handler(pictures, make_plainly, style=HandlerStyle.PROCESS, recycle_after=100, memory_limit=10**9)
+    Handler(pictures, make_plainly)  # wrong
+    Handler(pictures, make, style=HandlerStyle.THREAD)  # wrong
+    Handler(pictures, make, style=HandlerStyle.PROCESS)  # wrong
+    Handler(pictures, make, style="async")  # wrong
+    Handler(pictures, make, timeout=5)  # wrong
+    Handler(pictures, make, recycle_after=100)  # wrong
+    Handler(pictures, make_plainly, style=HandlerStyle.THREAD, memory_limit=10**9)  # wrong
+    Handler(pictures, take_other)  # wrong
+    Handler(pictures, return_other)  # wrong
+    Handler(pictures, return_nothing)  # wrong
+    Handler(pictures, take_one)  # wrong
+    Handler(silent, return_nothing)  # wrong
+    Handler(described, see_all)
+    Handler(described, see_nothing)
+    Handler(described, see_other)  # wrong
+    Handler(pictures, make).concurrency = 2  # wrong
+    return [Handler(pictures, make), Handler(silent, tell), Handler(described, see_all)]
 
 
 def workers(client: JobnikClient) -> None:

@@ -1,0 +1,124 @@
+"""How an attempt ended: values that can travel between processes, and how they follow from what a handler did."""
+
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final, Self, TypeAlias
+
+from pydantic import BaseModel
+
+from jobnik_sdk import errors
+from jobnik_sdk.context import TaskContext
+from jobnik_sdk.payloads import to_document
+from jobnik_sdk.words import fit
+
+TIMEOUT: Final = "timeout"
+"""Why an attempt is cancelled that takes too long."""
+
+# As long as the protocol allows.
+_LONGEST_TYPE: Final = 200
+_LONGEST_MESSAGE: Final = 10_000
+_LONGEST_STACK: Final = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The handler returned; `result` is a JSON document that fits the stage type's model, None where it has none."""
+
+    result: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The handler raised, or could not go on; `delay` until the next attempt is the manager's choice where None."""
+
+    error_type: str
+    message: str
+    stack: str
+    retryable: bool = True
+    delay: timedelta | None = None
+
+    @classmethod
+    def because(cls, error: BaseException, *, retryable: bool = True, delay: timedelta | None = None) -> Self:
+        """Say in words what an exception says; not every exception survives pickling."""
+        # The end of a stack tells more than its beginning.
+        stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
+        return cls(*_described(error), fit(stack, _LONGEST_STACK), retryable, delay)
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    """The handler put the task off: it comes back after `delay`, and this attempt does not count."""
+
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The attempt was asked to end, for this reason, and did."""
+
+    reason: str
+
+
+Ending: TypeAlias = Completed | Failed | Snoozed | Cancelled
+
+
+def of_value(value: object, result: type[BaseModel] | None) -> Ending:
+    """Return how an attempt ended whose handler returned `value`: failed, if that does not fit the model."""
+    if result is None:
+        return Completed(None)
+    try:
+        return Completed(to_document(value, result, "result"))
+    except Exception as error:  # noqa: BLE001 validators are the application's code
+        return Failed.because(error)
+
+
+def of_error(error: BaseException, context: TaskContext[Any]) -> Ending:
+    """Return how an attempt ended whose handler raised `error`.
+
+    What is raised after the attempt was asked to end is raised because of that. Only what follows from a timeout may
+    still be said by the handler.
+    """
+    reason = context.cancellation.reason
+    if reason is not None and reason != TIMEOUT:
+        return Cancelled(reason)
+    match error:
+        case errors.Snooze():
+            return Snoozed(_not_negative(error.delay))
+        case errors.RetryLater():
+            return Failed.because(error, delay=_not_negative(error.delay))
+        case errors.DoNotRetry():
+            return Failed.because(error, retryable=False)
+        case _ if reason == TIMEOUT:
+            return interrupted(context, Failed.because(error).stack)
+        case _:
+            return Failed.because(error)
+
+
+def interrupted(context: TaskContext[Any], stack: str) -> Ending:
+    """Return how an attempt ended that was asked to end; `stack` is where it was."""
+    reason = context.cancellation.reason
+    if reason == TIMEOUT and context.timeout is not None:
+        seconds = context.timeout.total_seconds()
+        return Failed("TimeoutError", f"The attempt took longer than {seconds:g} s.", fit(stack, _LONGEST_STACK))
+    return Cancelled(reason or "cancelled")
+
+
+def _described(error: BaseException) -> tuple[str, str]:
+    """Return an exception's type and message; what only says how to go on speaks for what it was raised from."""
+    message = _message(error)
+    if isinstance(error, errors.RetryLater | errors.DoNotRetry) and error.__cause__ is not None:
+        error = error.__cause__
+        message = message or _message(error)
+    return fit(type(error).__name__, _LONGEST_TYPE), message
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return fit(str(error), _LONGEST_MESSAGE)
+    except Exception:  # noqa: BLE001 also its words are the application's code
+        return "its message cannot be read"
+
+
+def _not_negative(delay: timedelta) -> timedelta:
+    return max(delay, timedelta())

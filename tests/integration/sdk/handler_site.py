@@ -1,0 +1,74 @@
+"""Where handlers of tests run: the orders of `handler_functions`, in one style."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from jobnik_sdk import Empty, Handler, HandlerStyle, JobInfo, Priority, StageInfo, TaskContext
+from jobnik_sdk.handlers.endings import Ending
+from jobnik_sdk.handlers.runner import GRACE, Runner
+from jobnik_sdk.handlers.styles import runner_for
+from jobnik_sdk.progress import Checkpoint, Notes, Progress
+from typing_extensions import override
+
+from tests.integration.sdk.handler_functions import Order, Owner, obey, obey_async, orders
+
+
+class HeardNotes(Notes):
+    """Notes that say when something was noted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self.noted = asyncio.Event()
+
+    @override
+    def note_progress(self, progress: Progress) -> None:
+        super().note_progress(progress)
+        self._loop.call_soon_threadsafe(self.noted.set)
+
+    @override
+    def note_checkpoint(self, checkpoint: Checkpoint) -> None:
+        super().note_checkpoint(checkpoint)
+        self._loop.call_soon_threadsafe(self.noted.set)
+
+
+class Site:
+    """Runs orders in one style."""
+
+    def __init__(self, style: HandlerStyle, grace: timedelta = GRACE, **options: Any) -> None:  # noqa: ANN401 passed on
+        make: Any = Handler
+        function = obey_async if style is HandlerStyle.ASYNC else obey
+        self.style = style
+        self.runner: Runner = runner_for(make(orders, function, style=style, **options), grace)
+
+    async def run(self, do: str, value: int = 1, limit: timedelta | None = None) -> Ending:
+        """Run an order to its end."""
+        return await self.runner.run(Order(do=do, value=value), context(limit))
+
+    async def start(self, do: str, limit: timedelta | None = None) -> "tuple[TaskContext[Owner], asyncio.Task[Ending]]":
+        """Start an order and wait until its handler has noted something."""
+        beginning = context(limit)
+        assert isinstance(beginning.notes, HeardNotes)
+        running = asyncio.create_task(self.runner.run(Order(do=do), beginning))
+        noted = asyncio.create_task(beginning.notes.noted.wait())
+        await asyncio.wait((noted, running), return_when=asyncio.FIRST_COMPLETED)
+        noted.cancel()
+        return beginning, running
+
+
+def context(timeout: timedelta | None = None) -> TaskContext[Owner]:
+    """Return the context of a new attempt."""
+    return TaskContext(
+        job=JobInfo(UUID(int=1), "gallery", Priority.HIGH, {"title": "a"}, {}),
+        stage=StageInfo(UUID(int=2), orders.name, 2, Empty(), Empty()),
+        task_id=UUID(int=3),
+        attempt=1,
+        max_attempts=3,
+        metadata=Owner(name="ada"),
+        traceparent="00-00000000000000000000000000000001-0000000000000001-01",
+        timeout=timeout,
+        checkpoint=7,
+        notes=HeardNotes(),
+    )
