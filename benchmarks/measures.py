@@ -39,7 +39,7 @@ class Bench:
                 (claimed,) = await connection.fetch(sql.task_claim.sql, stage_type, 1, [1], [None], [STALE_AFTER])
                 item = [claimed["task"]], NONE, NONE
                 if not await connection.fetch(sql.task_complete.sql, *item, NONE):
-                    await connection.fetch(sql.task_settle.sql, *item, ["COMPLETED"], NONE, NONE, [True], NONE)
+                    await connection.fetch(sql.task_settle.sql, *item, ["COMPLETED"], NONE, NONE, [True], NONE, NONE)
             return count / (time.perf_counter() - start)
 
     async def one_by_one(self, stage_type: str, count: int, connections: int) -> float:

@@ -29,7 +29,7 @@ class LeasedWorker:
 
     async def beat(self, *running: dict[str, Any], **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
         """Send a heartbeat."""
-        names = [{"taskId": task["id"], "leaseId": task["leaseId"]} | _progress(task) for task in running]
+        names = [{"taskId": task["id"], "leaseId": task["leaseId"]} | _told(task) for task in running]
         body = {"stageTypes": ["any"], "running": names} | fields
         return await self._ask("POST", f"/v1/workers/{self.id}/heartbeat", body)
 
@@ -57,5 +57,5 @@ def report(task: dict[str, Any], outcome: str, **fields: Any) -> dict[str, Any]:
     return {"taskId": task["id"], "leaseId": task["leaseId"], "outcome": outcome} | fields
 
 
-def _progress(task: dict[str, Any]) -> dict[str, Any]:
-    return {"progress": task["progress"]} if "progress" in task else {}
+def _told(task: dict[str, Any]) -> dict[str, Any]:
+    return {name: task[name] for name in ("progress", "checkpoint") if name in task}

@@ -4,7 +4,7 @@ import math
 from datetime import timedelta
 from pathlib import Path
 
-from jobnik_sdk import HandlerStyle, JobnikClient, StageType, TaskContext, Worker
+from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker
 from PIL import Image
 from pydantic import BaseModel
 
@@ -46,13 +46,11 @@ def make_contact_sheet(task: ContactSheetTask, context: TaskContext) -> ContactS
     return ContactSheetResult(pictures=len(files))
 
 
-def contact_sheet_worker(client: JobnikClient) -> Worker[ContactSheetTask, ContactSheetResult]:
+def contact_sheet_worker(client: JobnikClient) -> Worker:
     """Make the worker; the caller runs it."""
     return Worker(
         client,
-        contact_sheets,
-        make_contact_sheet,
-        style=HandlerStyle.THREAD,
+        [Handler(contact_sheets, make_contact_sheet, style=HandlerStyle.THREAD)],
         poll_initial_delay=timedelta(milliseconds=50),
         poll_max_delay=timedelta(milliseconds=400),
     )

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jobnik_sdk.handlers.handler import Handler, HandlerStyle
     from jobnik_sdk.producer import Producer
     from jobnik_sdk.service import run
-    from jobnik_sdk.worker import Worker
+    from jobnik_sdk.worker.worker import Worker
 
 __all__ = [
     "Cancelled",
@@ -74,7 +74,7 @@ if not TYPE_CHECKING:  # a type checker would take any name from a module with _
         "handlers.handler": ["Handler", "HandlerStyle"],
         "producer": ["Producer"],
         "service": ["run"],
-        "worker": ["Worker"],
+        "worker.worker": ["Worker"],
     }
     _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

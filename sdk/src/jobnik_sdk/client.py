@@ -72,6 +72,11 @@ class JobnikClient:
         """Close all connections."""
         await self.aclose()
 
+    def blocking(self, timeout: timedelta) -> httpx.Client:
+        """Return a connection of its own for another thread, which waits for no event loop, and so long for bytes."""
+        headers = {"User-Agent": self._http.headers["User-Agent"]}
+        return httpx.Client(base_url=self._http.base_url, timeout=timeout.total_seconds(), headers=headers)
+
     async def aclose(self) -> None:
         """Close all connections; saying it twice does no harm."""
         await self._http.aclose()
@@ -81,16 +86,21 @@ class JobnikClient:
     ) -> httpx.Response:
         """Send a request and return the answer, which is a success.
 
-        Without `traceparent` the request belongs to the current trace, else to a new one. With `retry` it is sent up to
-        three times more: after 502, 503 and 504 (not before `Retry-After` is over), after a connection that was
-        refused, and, unless it is a POST, which may not be carried out twice, after an answer that was lost.
+        The body is `json`; bytes are JSON already. Without `traceparent` the request belongs to the current trace, else
+        to a new one. With `retry` it is sent up to three times more: after 502, 503 and 504 (not before `Retry-After`
+        is over), after a connection that was refused, and, unless it is a POST, which may not be carried out twice,
+        after an answer that was lost.
 
         Raises:
             UnreachableError: no answer came; LostAnswerError if the request may have been carried out.
             AnswerError: the manager refused; its subclasses tell the reason.
         """
         headers = {"traceparent": traceparent or trace.current() or trace.generate()}
-        request = self._http.build_request(method, path, json=json, headers=headers)
+        if isinstance(json, bytes):
+            headers["Content-Type"] = "application/json"
+            request = self._http.build_request(method, path, content=json, headers=headers)
+        else:
+            request = self._http.build_request(method, path, json=json, headers=headers)
         delays: Iterator[float] = retries.delays() if retry else iter(())
         retried = False
         while True:
@@ -140,14 +150,14 @@ def checked_address(base_url: str) -> str:
     return base_url
 
 
-def read_one(model: type[ModelT], response: httpx.Response) -> ModelT:
-    """Return the entity in an answer.
+def read_one(model: type[ModelT], response: httpx.Response, document: bytes | None = None) -> ModelT:
+    """Return the entity in an answer, or in a part of it.
 
     Raises:
         UnexpectedAnswerError: the answer does not fit the model; the message names the field.
     """
     try:
-        return model.model_validate_json(response.content)
+        return model.model_validate_json(response.content if document is None else document)
     except ValidationError as error:
         raise _misfit(response, error) from None
 

@@ -44,7 +44,7 @@ class Consumer:
             return None
         finally:
             metrics.DEQUEUE_DURATION.labels(stage_type.name, status).observe(time.perf_counter() - started)
-        return _read_claim(stage_type, answer)
+        return read_claimed(stage_type, answer, answer.content)
 
     async def complete(self, task: ClaimedTask[Any, Any]) -> None:
         """Report a task as completed; twice is as once."""
@@ -55,12 +55,20 @@ class Consumer:
         await report(self._client, task, TaskStatus.FAILED, retries.delays())
 
 
-def _read_claim(
-    stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any], answer: Response
+def read_claimed(
+    stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any], answer: Response, document: bytes
 ) -> ClaimedTask[TaskT, TaskMetadataT]:
+    """Return the claimed task in a part of an answer.
+
+    Raises:
+        UnreadableTaskError: its data or metadata does not fit the stage type.
+        UnexpectedAnswerError: it is no task.
+    """
     try:
-        task = claimed_task_of(stage_type).model_validate_json(answer.content)
+        task = claimed_task_of(stage_type).model_validate_json(document)
     except ValidationError as error:
-        unread = read_one(ClaimedTask[Empty, Empty], answer).model_copy(update={"stage_type": stage_type.name})
+        unread = read_one(ClaimedTask[Empty, Empty], answer, document).model_copy(
+            update={"stage_type": stage_type.name}
+        )
         raise UnreadableTaskError(*first_fault(error), unread) from None
     return task.model_copy(update={"stage_type": stage_type.name})

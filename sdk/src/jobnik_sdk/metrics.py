@@ -85,15 +85,14 @@ def task_active(stage_type: str) -> Generator[None]:
         yield
 
 
-def attempt_ended(stage_type: str, seconds: float, error_type: str | None) -> None:
-    """Count an attempt that ran for `seconds`; `error_type` is None where it succeeded."""
-    status = "completed" if error_type is None else "failed"
+def attempt_ended(stage_type: str, seconds: float, status: str, error_type: str | None = None) -> None:
+    """Count an attempt that ran for `seconds`: it was `completed`, `failed` by an error, `snoozed` or `cancelled`."""
     TASK_DURATION.labels(stage_type, status).observe(seconds)
     GUIDE_TASK_DURATION.labels(stage_type).observe(seconds)
     GUIDE_TASKS.labels(stage_type, status).inc()
-    if error_type is None:
+    if status == "completed":
         TASKS_COMPLETED.labels(stage_type).inc()
-    else:
+    elif error_type is not None:
         TASKS_FAILED.labels(stage_type, error_type).inc()
 
 

@@ -7,12 +7,12 @@ import signal
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from jobnik_sdk.probes import ProbeServer
-from jobnik_sdk.worker import Worker
+from jobnik_sdk.worker.worker import Worker
 
 _TICK_SECONDS: Final = 1.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -20,7 +20,7 @@ _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 def run(
-    *workers: Worker[Any, Any, Any],
+    *workers: Worker,
     probe_port: int = 8080,
     probe_host: str = "0.0.0.0",  # noqa: S104 the kubelet and Prometheus come from other machines
 ) -> int:
@@ -45,7 +45,7 @@ def run(
     return 0
 
 
-async def _work(workers: Sequence[Worker[Any, Any, Any]], probes: ProbeServer) -> None:
+async def _work(workers: Sequence[Worker], probes: ProbeServer) -> None:
     ticking = asyncio.create_task(_tick(probes))
     try:
         async with asyncio.TaskGroup() as running:
@@ -64,7 +64,7 @@ async def _tick(probes: ProbeServer) -> None:
 
 
 @contextmanager
-def _stopping_on_signals(workers: Sequence[Worker[Any, Any, Any]]) -> Generator[None]:
+def _stopping_on_signals(workers: Sequence[Worker]) -> Generator[None]:
     signalled = False
 
     def answer(number: int, _frame: FrameType | None) -> None:

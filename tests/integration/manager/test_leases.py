@@ -322,6 +322,28 @@ async def test_heartbeats_carry_progress_and_orders(client: Client, worker: Leas
     refused(await client.http.put("/v1/workers/nobody", json={"drain": True}), 404, "WORKER_NOT_FOUND")
 
 
+async def test_an_attempt_leaves_a_checkpoint_for_the_next(
+    client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
+) -> None:
+    """Told by a heartbeat or a report, the newest is given to whoever claims the task next."""
+    await stage_of(client, stage_type, 1)
+    (task,) = await worker.claim(stage_type)
+    assert "checkpoint" not in task
+    await worker.beat(task | {"checkpoint": {"page": 1}})
+    await worker.beat({key: task[key] for key in ("id", "leaseId")} | {"progress": {"fraction": 0.5}})
+    assert (await client.read(task))["checkpoint"] == {"page": 1}
+    await worker.settle(report(task, "RELEASED"))
+    (task,) = await other.claim(stage_type)
+    assert task["checkpoint"] == {"page": 1}
+    await other.settle(report(task, "FAILED", checkpoint=[2]))
+    (task,) = await worker.claim(stage_type)
+    assert task["checkpoint"] == [2]
+    (answer,) = await worker.settle(report(task, "SNOOZED", checkpoint=float("1e300"), delaySeconds=0))
+    assert answer["accepted"]
+    (task,) = await worker.claim(stage_type)
+    assert task["checkpoint"] == 1e300
+
+
 async def test_a_worker_that_leaves_takes_nothing_along(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:

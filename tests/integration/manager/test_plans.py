@@ -32,7 +32,7 @@ def complete(ids: Sequence[UUID]) -> tuple[Any, ...]:
 def settle(ids: Sequence[UUID]) -> tuple[Any, ...]:
     """The same on the way for what is not simple."""
     none = [None] * len(ids)
-    return sql.task_settle.sql, ids, none, none, ["COMPLETED"] * len(ids), none, none, [True] * len(ids), none
+    return sql.task_settle.sql, ids, none, none, ["COMPLETED"] * len(ids), none, none, [True] * len(ids), none, none
 
 
 @pytest.mark.timeout(60)  # writes fifty thousand rows
@@ -136,7 +136,8 @@ async def test_progress_is_read_from_what_tells_it(database: Database, statistic
         stage = await add_backlog(database, "guarded", 20_000)
         claimed = await connection.fetch(*lease("guarded", 100))
         told = claimed[:5]
-        beat = ([row["task"] for row in told], [row["lease"] for row in told], ['{"fraction": 0.5}'] * len(told))
+        progress, none = ['{"fraction": 0.5}'] * len(told), [None] * len(told)
+        beat = ([row["task"] for row in told], [row["lease"] for row in told], progress, none)
         await connection.fetch(sql.task_keep.sql, "guard", *beat)
         if statistics == "of full tables":
             await connection.execute("ANALYZE")
@@ -151,20 +152,21 @@ async def whole_life(connection: Connection, database: Database) -> dict[str, in
     await add_backlog(database, "guarded", 2)
     ids = [row["task"] for row in await connection.fetch(*claim("guarded", 2))]
     none = [None, None]
-    back = (ids, none, none, ["RELEASED", "FAILED"], none, none, [True, True], [None, timedelta(microseconds=1)])
+    delays = [None, timedelta(microseconds=1)]
+    back = (ids, none, none, ["RELEASED", "FAILED"], none, none, [True, True], delays, none)
     costs = {"hand back": await touched(connection, sql.task_settle.sql, *back)}
     costs["wake"] = await touched(connection, sql.delayed_wake.sql, 10)
     costs["claim"] = await touched(connection, *lease("guarded", 1))
     rows = await connection.fetch(*lease("guarded", 2))
     leases = [row["lease"] for row in rows]
-    beat = ([row["task"] for row in rows], leases, ["{}"] * len(leases))
+    beat = ([row["task"] for row in rows], leases, ["{}"] * len(leases), ["{}"] * len(leases))
     costs["heartbeat"] = await touched(connection, sql.task_keep.sql, "guard", *beat)
     costs["sweep"] = await touched(connection, sql.leases_expired.sql, 10)
     stage_id = await connection.fetchval("SELECT stage_id FROM tasks WHERE id = $1", ids[0])
     costs["fold"] = await touched(connection, sql.deltas_fold.sql, stage_id)
     running = await connection.fetch("SELECT task_id, id FROM leases WHERE stage_id = $1 ORDER BY id", stage_id)
     for number, (task_id, lease_id) in enumerate(running):
-        done = ([task_id], [lease_id], ["guard"], ["COMPLETED"], [None], [None], [True], [None])
+        done = ([task_id], [lease_id], ["guard"], ["COMPLETED"], [None], [None], [True], [None], [None])
         costs[f"end {number}"] = await touched(connection, sql.task_settle.sql, *done)
     assert await connection.fetchval("SELECT status FROM stages WHERE id = $1", stage_id) == "COMPLETED"
     return costs

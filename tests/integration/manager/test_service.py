@@ -106,6 +106,7 @@ async def test_the_document_describes_every_endpoint(client: Client) -> None:
         "POST /v1/workers/{workerId}/heartbeat",
         "GET /v1/workers",
         "PUT /v1/workers/{workerId}",
+        "DELETE /v1/workers/{workerId}",
         "GET /v1/queues/{stageType}/depth",
         f"GET {task}/attempts",
         f"GET {job}/history",

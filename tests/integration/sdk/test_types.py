@@ -141,18 +141,10 @@ def handlers() -> list[Handler[Any, Any, Any, Any, Any]]:
 
 
 def workers(client: JobnikClient) -> None:
-    run(Worker(client, pictures, make), Worker(client, silent, tell))
-    Worker(client, pictures, make, style=HandlerStyle.ASYNC, concurrency=4)
-    Worker(client, pictures, make_plainly, style=HandlerStyle.THREAD)
-    Worker(client, pictures, make_plainly, style=HandlerStyle.PROCESS)
-    Worker(client, pictures, take_other)  # wrong
-    Worker(client, pictures, return_other)  # wrong
-    Worker(client, pictures, return_nothing)  # wrong
-    Worker(client, pictures, take_one)  # wrong
-    Worker(client, pictures, make_plainly)  # wrong
-    Worker(client, pictures, make, style=HandlerStyle.THREAD)  # wrong
-    Worker(client, pictures, make, style="async")  # wrong
-    Worker(client, silent, return_nothing)  # wrong
+    run(Worker(client, [Handler(pictures, make), Handler(silent, tell)]))
+    Worker(client, Handler(pictures, make))  # wrong
+    Worker(client, [make])  # wrong
+    Worker(client, pictures, make)  # wrong
 
 
 async def wrong(producer: Producer, consumer: Consumer, task: Task[Picture, Empty], job_id: UUID) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from jobnik_sdk import (
+    Handler,
     HandlerStyle,
     JobnikClient,
     JobStatus,
@@ -53,8 +54,8 @@ async def test_two_workers_finish_a_job_of_two_stages(client: JobnikClient, prod
         workers[1].stop()
 
     workers = (
-        Worker(client, first, one, concurrency=4, poll_max_delay=_SHORT),
-        Worker(client, second, two, poll_max_delay=_SHORT),
+        Worker(client, [Handler(first, one, concurrency=4)], poll_max_delay=_SHORT),
+        Worker(client, [Handler(second, two)], poll_max_delay=_SHORT),
     )
     await asyncio.gather(*(worker.run() for worker in workers))
     assert sorted(order[:-1], key=int) == [str(n) for n in range(20)]
@@ -75,7 +76,8 @@ async def test_threads_share_the_work(client: JobnikClient, producer: Producer, 
             worker.stop()
         return task
 
-    worker = Worker(client, stage_type, handler, concurrency=4, style=HandlerStyle.THREAD, poll_max_delay=_SHORT)
+    in_threads = Handler(stage_type, handler, concurrency=4, style=HandlerStyle.THREAD)
+    worker = Worker(client, [in_threads], poll_max_delay=_SHORT)
     await worker.run()
     assert sorted(done) == list(range(30))
     assert (await producer.get_job(job, plain)).status is JobStatus.COMPLETED
@@ -95,7 +97,7 @@ async def test_task_that_always_fails_fails_its_job(client: JobnikClient, produc
             worker.stop()
         raise ValueError("never")
 
-    worker = Worker(client, stage_type, handler, poll_max_delay=_SHORT)
+    worker = Worker(client, [Handler(stage_type, handler)], poll_max_delay=_SHORT)
     await worker.run()
     assert attempts == [1, 2, 3]
     assert (await producer.get_job(job, plain)).status is JobStatus.FAILED
@@ -111,13 +113,13 @@ async def test_nothing_is_left_in_progress_by_a_stop(
     stage = await producer.create_stage(job, stage_type)
     await producer.create_tasks(stage, stage_type, [Number(value=n) for n in range(40)])
 
-    workers: list[Worker[Number, None, Any]] = []
+    workers: list[Worker] = []
 
     async def handler(_task: Number, _context: TaskContext) -> None:
         asyncio.get_running_loop().call_later(0.002, workers[-1].stop)
 
     for _ in range(5):
-        workers.append(Worker(client, stage_type, handler, concurrency=concurrency, poll_max_delay=_SHORT))
+        workers.append(Worker(client, [Handler(stage_type, handler, concurrency=concurrency)], poll_max_delay=_SHORT))
         await workers[-1].run()
     statuses = {task.status for task in await producer.get_tasks(stage, stage_type)}
     assert statuses == {TaskStatus.COMPLETED, TaskStatus.PENDING}

@@ -6,7 +6,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from jobnik_sdk import HandlerStyle, JobnikClient, StageType, TaskContext, Worker, run
+from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, run
 from jobnik_sdk.logging import configure_logging
 from jobnik_sdk.settings import WorkerSettings
 from pydantic import BaseModel
@@ -51,11 +51,14 @@ def _main(stage_type_name: str, style: HandlerStyle) -> int:
     configure_logging(settings.log_level)
     client = JobnikClient(settings.jobnik_base_url)
     stage_type = StageType(stage_type_name, task=Order)
-    soon = timedelta(milliseconds=20)
-    if style is HandlerStyle.ASYNC:
-        worker = Worker(client, stage_type, obey_blocking, poll_max_delay=soon)
-    else:
-        worker = Worker(client, stage_type, obey, style=style, concurrency=2, poll_max_delay=soon)
+    match style:
+        case HandlerStyle.ASYNC:
+            handler = Handler(stage_type, obey_blocking)
+        case HandlerStyle.THREAD:
+            handler = Handler(stage_type, obey, style=style, concurrency=2)
+        case HandlerStyle.PROCESS:
+            handler = Handler(stage_type, obey, style=style, concurrency=2)
+    worker = Worker(client, [handler], poll_max_delay=timedelta(milliseconds=20))
     return run(worker, probe_host=settings.probe_host, probe_port=settings.probe_port)
 
 

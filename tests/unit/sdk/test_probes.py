@@ -75,8 +75,8 @@ def test_metrics_have_the_names_of_the_protocol(server: ProbeServer) -> None:
 
 def test_attempts_are_counted() -> None:
     """An attempt shows under both families of names."""
-    metrics.attempt_ended("counted", 0.2, None)
-    metrics.attempt_ended("counted", 0.2, "ValueError")
+    metrics.attempt_ended("counted", 0.2, "completed")
+    metrics.attempt_ended("counted", 0.2, "failed", "ValueError")
     read = REGISTRY.get_sample_value
     of = {"stage_type": "counted"}
     assert read("jobnik_sdk_worker_tasks_completed_total", of) == 1

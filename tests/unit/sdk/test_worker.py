@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
-from jobnik_sdk import HandlerStyle, JobnikClient, StageType, TaskContext, Worker, trace
+from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, trace
 from jobnik_sdk.errors import ConfigurationError
 from pydantic import BaseModel
 from structlog.testing import capture_logs
@@ -36,6 +37,13 @@ pictures = StageType("pictures", task=Picture)
 measured = StageType("measured", task=Picture, result=Size)
 
 
+AROUND: dict[str, dict[str, Any]] = {
+    "stages": {"id": str(uuid4()), "jobId": str(uuid4()), "type": "a", "order": 1, "data": {}, "userMetadata": {}},
+    "jobs": {"id": str(uuid4()), "name": "gallery", "priority": "HIGH", "data": {"a": 1}, "userMetadata": {}},
+}
+"""The stage and the job of every task."""
+
+
 class Script:
     """Hands out `claims` in turn, then nothing; answers reports with `reports` in turn, then with success.
 
@@ -52,28 +60,34 @@ class Script:
         self.before_claim: Callable[[], Any] = lambda: None
         self.client = JobnikClient("http://manager", transport=httpx.MockTransport(self._answer))
 
-    async def work(self, worker: Worker[Any, Any, Any]) -> None:
+    async def work(self, worker: Worker) -> None:
         """Run a worker until the claims are used up."""
         self.when_empty = worker.stop
         await worker.run()
 
     async def _answer(self, request: httpx.Request) -> httpx.Response:
+        kind, *rest = request.url.path.split("/")[2:]
         if request.method == "PATCH":
-            self.polls += 1
-            pending = self.before_claim()
-            if pending is not None:
-                await pending
-            if not self.claims:
-                self.when_empty()
-                return httpx.Response(404, json={"message": "None.", "code": "TASK_NOT_FOUND"})
-            return _respond(self.claims.popleft())
+            return await self._hand_out()
+        if kind == "capabilities":
+            return httpx.Response(404, json={"message": "Not Found", "code": "NOT_FOUND"})
+        if kind in AROUND:
+            return httpx.Response(200, json=AROUND[kind])
         if self.reports:
             return _respond(self.reports.popleft())
-        task_id = request.url.path.split("/")[3]
-        if request.method == "GET":
-            return httpx.Response(200, json=self.task)
-        self.said.append((task_id, request.content.decode()))
-        return httpx.Response(200, json={})
+        if request.method == "PUT":
+            self.said.append((rest[0], request.content.decode()))
+        return httpx.Response(200, json=self.task)
+
+    async def _hand_out(self) -> httpx.Response:
+        self.polls += 1
+        pending = self.before_claim()
+        if pending is not None:
+            await pending
+        if self.claims:
+            return _respond(self.claims.popleft())
+        self.when_empty()
+        return httpx.Response(404, json={"message": "None.", "code": "TASK_NOT_FOUND"})
 
 
 def _respond(answer: Answer) -> httpx.Response:
@@ -94,8 +108,9 @@ async def nothing(_task: Picture, _context: TaskContext) -> None:
     """Do nothing."""
 
 
-def _worker(script: Script, handler: Any = nothing, **options: Any) -> Worker[Any, Any, Any]:  # noqa: ANN401 passed on
-    return Worker(script.client, pictures, handler, poll_initial_delay=_BLINK, poll_max_delay=_BLINK, **options)
+def _worker(script: Script, function: Any = nothing, stage_type: Any = pictures, **options: Any) -> Worker:  # noqa: ANN401 passed on
+    handler = Handler(stage_type, function, **options)
+    return Worker(script.client, [handler], poll_initial_delay=_BLINK, poll_max_delay=_BLINK)
 
 
 async def test_tasks_are_handled_and_reported(script: Script, task_json: Make) -> None:
@@ -111,7 +126,8 @@ async def test_tasks_are_handled_and_reported(script: Script, task_json: Make) -
         await script.work(_worker(script, handler))
     assert seen == [("b", 2, 3)]
     assert script.said == [(task["id"], '{"status":"COMPLETED"}')]
-    assert [line["event"] for line in logs] == ["worker started", "task completed", "worker stopped"]
+    told = [line["event"] for line in logs if line["log_level"] == "info"]
+    assert told == ["worker started", "task completed", "worker drains", "worker stopped"]
 
 
 class PeculiarError(BaseException):
@@ -158,7 +174,7 @@ async def test_wrong_result_fails_its_attempt(script: Script, task_json: Make) -
     task = task_json()
     script.claims.append(task)
     with capture_logs() as logs:
-        await script.work(Worker(script.client, measured, handler))
+        await script.work(_worker(script, handler, measured))
     assert script.said == [(task["id"], '{"status":"FAILED"}')]
     assert any(line.get("error_message", "").startswith("result.width: ") for line in logs)
 
@@ -206,8 +222,7 @@ async def test_empty_polls_back_off_until_there_is_work(
     script.claims.extend([*empty, task_json(), *empty[:1]])
     worker = Worker(
         script.client,
-        pictures,
-        nothing,
+        [Handler(pictures, nothing)],
         poll_initial_delay=timedelta(milliseconds=1),
         poll_max_delay=timedelta(milliseconds=5),
     )
@@ -269,8 +284,8 @@ async def test_refused_report_is_told(script: Script, task_json: Make) -> None:
     script.reports.append(httpx.Response(404, json={"message": "Gone.", "code": "TASK_NOT_FOUND"}))
     with capture_logs() as logs:
         await script.work(_worker(script))
-    assert [line["event"] for line in logs][1:-1] == ["report refused", "task completed"]
-    assert len(script.said) == 1
+    told = [line["event"] for line in logs]
+    assert (told.count("report refused"), told.count("task completed"), len(script.said)) == (1, 2, 1)
 
 
 async def test_claim_under_way_is_kept_when_the_worker_stops(script: Script, task_json: Make) -> None:
@@ -309,7 +324,7 @@ async def test_stop_wakes_a_resting_worker_from_another_thread(script: Script) -
     """A worker that waits a minute for work stops at once."""
     polled = asyncio.Event()
     script.when_empty = polled.set
-    worker = Worker(script.client, pictures, nothing, poll_initial_delay=timedelta(minutes=1))
+    worker = Worker(script.client, [Handler(pictures, nothing)], poll_initial_delay=timedelta(minutes=1))
     working = asyncio.create_task(worker.run())
     await polled.wait()
     threading.Thread(target=worker.stop).start()
@@ -360,22 +375,13 @@ async def test_task_metadata_reaches_the_handler(script: Script, task_json: Make
         seen.append(context.metadata.width)
 
     script.claims.append(task_json(userMetadata={"width": 7}))
-    await script.work(Worker(script.client, StageType("s", task=Picture, task_metadata=Size), handler))
+    await script.work(_worker(script, handler, StageType("s", task=Picture, task_metadata=Size)))
     assert seen == [7]
 
 
 def test_impossible_workers_are_refused(script: Script) -> None:
     """What can never work is said when the worker is made."""
-
-    def plain(_task: Picture, _context: TaskContext) -> None: ...
-
-    wrong: Any = plain
-    waiting: Any = nothing
-    with pytest.raises(ConfigurationError, match="concurrency"):
-        Worker(script.client, pictures, nothing, concurrency=0)
-    with pytest.raises(ConfigurationError, match="async def"):
-        Worker(script.client, pictures, wrong)
-    with pytest.raises(ConfigurationError, match="a plain function"):
-        Worker(script.client, pictures, waiting, style=HandlerStyle.THREAD)
-    with pytest.raises(ConfigurationError, match="found by its name"):
-        Worker(script.client, pictures, plain, style=HandlerStyle.PROCESS)
+    with pytest.raises(ConfigurationError, match="at least one handler"):
+        Worker(script.client, [])
+    with pytest.raises(ConfigurationError, match="pictures, pictures"):
+        Worker(script.client, [Handler(pictures, nothing)] * 2)

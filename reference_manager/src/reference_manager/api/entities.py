@@ -51,6 +51,7 @@ class Task(Entity):
     result: Annotated[Any, Field(description="What it gave. Left out when there is none.")] = None
     error: Annotated[dict[str, Any], Field(description="Why its last attempt failed. Left out if it did not.")] = {}
     progress: Annotated[dict[str, Any], Field(description="As its worker told it last. Left out if it did not.")] = {}
+    checkpoint: Annotated[Any, Field(description="What an attempt left for the next. Left out if nothing.")] = None
 
 
 class Progress(BaseModel):

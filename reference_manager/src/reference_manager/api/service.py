@@ -22,6 +22,7 @@ FEATURES = (
     "workers",
     "attempts",
     "results",
+    "checkpoints",
     "history",
     "progress",
     "depth",

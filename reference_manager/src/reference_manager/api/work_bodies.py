@@ -26,6 +26,9 @@ LARGEST_LEASE_ID = 2**53 - 1
 """The largest integer that every JSON parser keeps as it is."""
 
 WorkerId: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+Checkpoint: TypeAlias = Annotated[
+    JsonValue, AfterValidator(finite), Field(description="What the next attempt is to get. Null: as it is.")
+]
 LeaseId: TypeAlias = Annotated[StrictInt, Field(ge=1, le=LARGEST_LEASE_ID), WHOLE]
 
 _TASK: JsonDict = {"taskId": "019a2f5e-7c1b-7d3a-9e4f-5b6c7d8e9f00", "leaseId": 17}
@@ -82,6 +85,7 @@ class ReportBody(Body):
             "as its retry policy says, else not at all.",
         ),
     ] = None
+    checkpoint: Checkpoint = None
 
     def request(self, worker_id: str) -> Report:
         """The report as the engine takes it."""
@@ -94,6 +98,7 @@ class ReportBody(Body):
             self.error.model_dump() if self.error and self.outcome == "FAILED" else None,
             self.retryable,
             None if self.delay_seconds is None else timedelta(seconds=self.delay_seconds),
+            None if self.outcome == "COMPLETED" else self.checkpoint,
         )
 
 
@@ -121,6 +126,7 @@ class RunningBody(Body):
     task_id: Id
     lease_id: LeaseId
     progress: ProgressBody | None = None
+    checkpoint: Checkpoint = None
 
 
 class HeartbeatBody(Body):
@@ -137,7 +143,7 @@ class HeartbeatBody(Body):
     def request(self, worker_id: str) -> Heartbeat:
         """The heartbeat as the engine takes it."""
         running = [
-            Running(task.task_id, task.lease_id, _progress(task.progress) if task.progress else None)
+            Running(task.task_id, task.lease_id, _progress(task.progress) if task.progress else None, task.checkpoint)
             for task in self.running
         ]
         return Heartbeat(worker_id, self.stage_types, self.host, self.version, self.draining, running)

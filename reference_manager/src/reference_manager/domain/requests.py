@@ -116,6 +116,7 @@ class Report(NamedTuple):
         retryable: Whether a failed one may be tried again.
         delay: How long a task that goes back to the queue must wait before it may be claimed; None: after a failed
             attempt as its retry policy says, else not at all.
+        checkpoint: What it leaves for the next attempt; None: what was there before.
     """
 
     task_id: UUID
@@ -126,6 +127,7 @@ class Report(NamedTuple):
     error: JsonObject | None = None
     retryable: bool = True
     delay: timedelta | None = None
+    checkpoint: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ class Running:
     task_id: UUID
     lease_id: int
     progress: JsonObject | None = None
+    checkpoint: JsonValue = None
 
 
 @dataclass(frozen=True, slots=True)

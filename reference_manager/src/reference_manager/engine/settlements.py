@@ -131,6 +131,7 @@ async def _ask(connection: Connection, statement: str, reports: Sequence[Report]
         [encode_if_given(report.error) for report in reports],
         [report.retryable for report in reports],
         [report.delay for report in reports],
+        [encode_if_given(report.checkpoint) for report in reports],
     )
     meters.answered(meters.SETTLE, began, len(reports))
     return rows

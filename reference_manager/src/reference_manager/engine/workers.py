@@ -54,6 +54,7 @@ class Workers:
                 [task.task_id for task in heartbeat.running],
                 [task.lease_id for task in heartbeat.running],
                 [encode_if_given(task.progress) for task in heartbeat.running],
+                [encode_if_given(task.checkpoint) for task in heartbeat.running],
             )
         return Orders(
             lost=[row["lease_id"] for row in rows if row["verdict"] == "LOST"],

@@ -13,21 +13,21 @@ SELECT claimant, lease, task, body, waited FROM claim_tasks(:type, :wanted, :sta
 -- IN_PROGRESS → COMPLETED, where nothing follows from it; see routines/complete_tasks.sql.
 SELECT place, body FROM complete_tasks(:ids, :leases, :workers, :results);
 
--- name: task_settle(ids, leases, workers, outcomes, results, errors, retryables, delays)
+-- name: task_settle(ids, leases, workers, outcomes, results, errors, retryables, delays, checkpoints)
 -- IN_PROGRESS → COMPLETED, PENDING, RETRIED, FAILED; see routines/settle_tasks.sql.
 SELECT source, target, body, woken FROM settle_tasks(
-    :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays
+    :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays, :checkpoints
 );
 
--- name: task_settle_free(ids, leases, workers, outcomes, results, errors, retryables, delays)
+-- name: task_settle_free(ids, leases, workers, outcomes, results, errors, retryables, delays, checkpoints)
 -- The same for tasks of jobs that nobody has locked; the others are left as they are; see routines/settle_tasks.sql.
 SELECT busy, source, target, body, woken FROM settle_free_tasks(
-    :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays
+    :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays, :checkpoints
 );
 
--- name: task_keep(worker_id, ids, leases, progresses)
+-- name: task_keep(worker_id, ids, leases, progresses, checkpoints)
 -- A heartbeat renews leases; see routines/keep_leases.sql.
-SELECT lease_id, verdict FROM keep_leases(:worker_id, :ids, :leases, :progresses);
+SELECT lease_id, verdict FROM keep_leases(:worker_id, :ids, :leases, :progresses, :checkpoints);
 
 -- name: task_get(id)$
 -- The task as JSON; no row: there is none.

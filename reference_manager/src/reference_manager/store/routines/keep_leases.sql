@@ -1,19 +1,20 @@
 -- keep_leases(worker, what it says of itself, what it runs): a heartbeat. Renews the leases that it still holds and keeps the
--- progress of their tasks, and its fraction on the lease. Rows: the leases that it must give up, each LOST or CANCEL (its job
+-- progress and the checkpoints of their tasks, and its fraction on the lease. Rows: the leases that it must give up, each LOST or CANCEL (its job
 -- was aborted).
 -- Waits for nobody: a lease that is just being settled needs no renewal.
 --
 -- Plans are pinned to index walks, as in claim_tasks. What is found so is joined with what was said without nested loops:
 -- ten thousand tasks at once would be compared each with each.
 CREATE OR REPLACE FUNCTION keep_leases(
-    wanted_worker text, wanted_ids uuid[], wanted_leases bigint[], progresses json[]
+    wanted_worker text, wanted_ids uuid[], wanted_leases bigint[], progresses json[], checkpoints json[]
 ) RETURNS TABLE (lease_id bigint, verdict text) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     WITH item AS MATERIALIZED (
-        SELECT * FROM unnest(wanted_ids, wanted_leases, progresses) AS item (task_id, lease_id, progress)
+        SELECT * FROM unnest(wanted_ids, wanted_leases, progresses, checkpoints)
+            AS item (task_id, lease_id, progress, checkpoint)
     ), standing AS MATERIALIZED (
         SELECT task.id, stage.status = 'ABORTED' AS aborted
         FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id]) WHERE task.id = ANY (wanted_ids)
@@ -34,9 +35,13 @@ BEGIN
             fraction = coalesce((item.progress->>'fraction')::numeric, fraction)
         FROM item WHERE lease.id = ANY (ARRAY(SELECT id FROM locked)) AND lease.id = item.lease_id
     ), told AS (
-        UPDATE tasks AS task SET progress = item.progress, updated_at = now()
+        UPDATE tasks AS task SET
+            progress = coalesce(item.progress, task.progress),
+            checkpoint = coalesce(item.checkpoint, task.checkpoint),
+            updated_at = now()
         FROM item JOIN locked ON locked.id = item.lease_id
-        WHERE task.id = ANY (ARRAY(SELECT task_id FROM locked)) AND task.id = item.task_id AND item.progress IS NOT NULL
+        WHERE task.id = ANY (ARRAY(SELECT task_id FROM locked)) AND task.id = item.task_id
+            AND (item.progress IS NOT NULL OR item.checkpoint IS NOT NULL)
     )
     SELECT item.lease_id, CASE WHEN standing.aborted THEN 'CANCEL' ELSE 'LOST' END
     FROM item

@@ -4,7 +4,7 @@
 -- stages that were not aborted; EXPIRED and TIMED_OUT only once the lease is over. An item that is refused spoils no other.
 -- Items: task, lease, worker, outcome; the result of a completed one; for failed ones the error and whether another attempt may
 -- follow; the delay before a task that goes back to the queue may be claimed (0: none; null: after a failed attempt what the
--- task's retry policy says, else none).
+-- task's retry policy says, else none); what the attempt leaves for the next one (null: what was there before).
 -- Rows: one an item, in the order of the arrays: the status that the task had (null: no such task), the one that it has got
 -- (null: refused) by this call or by an earlier one with this lease, and the task as JSON if it was claimed without. The
 -- last column, the same in each row: the stage types for which there is work now.
@@ -13,7 +13,7 @@
 -- last task" is exact. Plans are pinned to index walks, as in claim_tasks.
 CREATE OR REPLACE FUNCTION settle_tasks(
     wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[], errors json[],
-    retryables boolean[], delays interval[]
+    retryables boolean[], delays interval[], checkpoints json[]
 ) RETURNS TABLE (source task_status, target task_status, body text, woken text[]) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -72,7 +72,7 @@ BEGIN
 
     -- From here on everything stands at its task's place in taken.
     SELECT array_agg(outcomes[place] ORDER BY number), array_agg(results[place] ORDER BY number),
-        array_agg(errors[place] ORDER BY number),
+        array_agg(errors[place] ORDER BY number), array_agg(checkpoints[place] ORDER BY number),
         array_agg(coalesce(delays[place], CASE
             WHEN outcomes[place] IN ('FAILED', 'EXPIRED', 'TIMED_OUT') THEN retry_delay(task.retry, task.attempts + 1)
         END) ORDER BY number),
@@ -83,7 +83,7 @@ BEGIN
             WHEN retryables[place] AND task.attempts + 1 < task.max_attempts THEN 'RETRIED'
             ELSE 'FAILED'
         END::task_status ORDER BY number)
-    INTO outcomes, results, errors, delays, settled_to
+    INTO outcomes, results, errors, checkpoints, delays, settled_to
     FROM unnest(taken, places) WITH ORDINALITY AS listed (id, place, number)
     JOIN (SELECT id, attempts, max_attempts, retry FROM tasks WHERE id = ANY (taken)) AS task ON task.id = listed.id;
 
@@ -94,6 +94,7 @@ BEGIN
             outcome = outcomes[array_position(taken, id)],
             result = results[array_position(taken, id)],
             error = errors[array_position(taken, id)],
+            checkpoint = coalesce(checkpoints[array_position(taken, id)], checkpoint),
             end_time = CASE WHEN settled_to[array_position(taken, id)] IN ('COMPLETED', 'FAILED') THEN now() END,
             updated_at = now()
         WHERE id = ANY (taken)
@@ -185,7 +186,7 @@ $$;
 -- above; but an item whose job is locked by somebody else is left alone, and its row has that job as busy, and nothing else.
 CREATE OR REPLACE FUNCTION settle_free_tasks(
     wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[], errors json[],
-    retryables boolean[], delays interval[]
+    retryables boolean[], delays interval[], checkpoints json[]
 ) RETURNS TABLE (busy uuid, source task_status, target task_status, body text, woken text[]) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -223,7 +224,8 @@ BEGIN
             ARRAY(SELECT results[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
             ARRAY(SELECT errors[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
             ARRAY(SELECT retryables[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
-            ARRAY(SELECT delays[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number)
+            ARRAY(SELECT delays[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
+            ARRAY(SELECT checkpoints[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number)
         ) WITH ORDINALITY AS settled (source, target, body, woken, number)
     ) AS settled ON settled.place = owner.place
     ORDER BY owner.place;

@@ -74,6 +74,7 @@ CREATE OR REPLACE FUNCTION task_wire_open(task tasks, aborted timestamptz) RETUR
         || coalesce(',"result":' || task.result, '')
         || coalesce(',"error":' || task.error, '')
         || coalesce(',"progress":' || task.progress, '')
+        || coalesce(',"checkpoint":' || task.checkpoint, '')
 $$;
 
 CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$

@@ -1,0 +1,164 @@
+"""The heartbeat of a worker: from a thread of its own, so that a blocked event loop loses no lease.
+
+It renews the leases of all tasks that the worker holds, tells how far they are, and brings back what the manager has to
+say: leases that were lost, tasks to cancel, an order to drain. It also sees when the event loop stands still, and says
+where.
+"""
+
+import json
+import platform
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import httpx
+import structlog
+from pydantic import BaseModel, ConfigDict
+
+from jobnik_sdk.context import TaskContext
+from jobnik_sdk.entities import ClaimedTask
+from jobnik_sdk.handlers.calls import stack_of
+from jobnik_sdk.progress import Checkpoint, Progress
+
+BEATS_PER_LEASE: Final = 3
+"""So that one that is lost on the way does no harm, nor a second."""
+LAST_BEAT: Final = 1.0
+"""Seconds for which the end waits for the answer to a beat that is under way."""
+BLOCKED_AFTER: Final = 5.0
+"""Seconds for which an event loop may stand still before that is worth a line in the log."""
+
+_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+class Orders(BaseModel):
+    """What the manager has to say."""
+
+    model_config = ConfigDict(frozen=True)
+
+    lost: Sequence[int]
+    """Leases that are no longer the worker's."""
+    cancel: Sequence[int]
+    """Leases whose tasks are to be cancelled: their job was aborted."""
+    drain: bool
+    """Whether the worker is to stop."""
+
+
+class Held(NamedTuple):
+    """A task that the worker holds: it runs, or its report is on its way."""
+
+    task: ClaimedTask[Any, Any]
+    context: TaskContext[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What the heart asks of the worker, from its own thread.
+
+    Args:
+        held: The tasks that it holds.
+        draining: Whether it takes no more.
+        ticked: When the event loop last turned, on the monotonic clock.
+        obey: Called with what the manager has to say.
+    """
+
+    held: Callable[[], Sequence[Held]]
+    draining: Callable[[], bool]
+    ticked: Callable[[], float]
+    obey: Callable[[Orders], None]
+
+
+class Heart:
+    """Beats from `start` to `stop`.
+
+    Args:
+        http: A connection of its own to the manager.
+        worker_id: Whose heart it is.
+        stage_types: What the worker works on.
+        lease: How long a lease lasts; it beats three times in it.
+        pulse: What it asks of the worker.
+    """
+
+    def __init__(
+        self, http: httpx.Client, worker_id: str, stage_types: Sequence[str], lease: timedelta, pulse: Pulse
+    ) -> None:
+        self._http = http
+        self._path = f"/v1/workers/{quote(worker_id, safe='')}/heartbeat"
+        self._about = {
+            "stageTypes": list(stage_types),
+            "host": platform.node(),
+            "version": f"jobnik-sdk {version('jobnik-sdk')}",
+        }
+        self._lease = lease.total_seconds()
+        self._pulse = pulse
+        self._answered = time.monotonic()
+        self._told: dict[int | None, tuple[Progress | None, Checkpoint | None]] = {}
+        self._stopping = threading.Event()
+        self._loop_thread = threading.get_ident()
+        self._thread = threading.Thread(target=self._run, name="jobnik-heart", daemon=True)
+
+    def start(self) -> None:
+        """Begin to beat; call it in the event loop's thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Beat no more; returns when the last beat is over, or has no answer yet. Twice is as once."""
+        self._stopping.set()
+        self._thread.join(LAST_BEAT)
+        if not self._thread.is_alive():
+            self._http.close()
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the manager has answered lately, so that what is claimed now can be kept."""
+        return time.monotonic() - self._answered < self._lease * 2 / 3
+
+    def _run(self) -> None:
+        beating = True
+        while beating:
+            self._look_at_loop()
+            self._beat()
+            beating = not self._stopping.wait(self._lease / BEATS_PER_LEASE)
+
+    def _beat(self) -> None:
+        held = self._pulse.held()
+        notes = {one.task.lease_id: (one.context.notes.progress, one.context.notes.checkpoint) for one in held}
+        running = [self._said(one.task, *notes[one.task.lease_id]) for one in held]
+        try:
+            body = {**self._about, "draining": self._pulse.draining(), "running": running}
+            answer = self._http.post(self._path, json=body)
+            answer.raise_for_status()
+            orders = Orders.model_validate_json(answer.content)
+        except Exception as error:  # noqa: BLE001 whatever it is, the next beat must come
+            _log.warning("heartbeat failed", silent_for=round(time.monotonic() - self._answered, 1), reason=str(error))
+            return
+        self._answered = time.monotonic()
+        self._told = notes
+        self._pulse.obey(orders)
+
+    def _said(
+        self, task: ClaimedTask[Any, Any], progress: Progress | None, checkpoint: Checkpoint | None
+    ) -> dict[str, Any]:
+        """What is said of a task: what was said before need not be said again."""
+        said: dict[str, Any] = {"taskId": str(task.id), "leaseId": task.lease_id}
+        before = self._told.get(task.lease_id, (None, None))
+        if progress is not None and progress is not before[0]:
+            eta = progress.eta and progress.eta.total_seconds()
+            said["progress"] = {"fraction": progress.fraction, "message": progress.message, "etaSeconds": eta}
+        if checkpoint is not None and checkpoint is not before[1]:
+            said["checkpoint"] = json.loads(checkpoint.document)
+        return said
+
+    def _look_at_loop(self) -> None:
+        still = time.monotonic() - self._pulse.ticked()
+        if still < BLOCKED_AFTER:
+            return
+        _log.warning(
+            "the event loop is blocked: blocking work belongs in a handler of style thread or process",
+            seconds=round(still, 1),
+            stack=stack_of(self._loop_thread),
+        )

@@ -1,0 +1,233 @@
+"""A worker: handlers at work on the tasks of a manager, until it is told to stop."""
+
+import asyncio
+import os
+import platform
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Final
+
+import structlog
+from pydantic import BaseModel
+
+from jobnik_sdk.client import JobnikClient, read_one
+from jobnik_sdk.errors import AnswerError, ConfigurationError, JobnikError
+from jobnik_sdk.handlers.handler import AnyHandler
+from jobnik_sdk.retries import INITIAL_DELAY, MAX_DELAY, backoff
+from jobnik_sdk.worker.desk import Desk
+from jobnik_sdk.worker.heart import BEATS_PER_LEASE, Heart, Held, Orders, Pulse
+from jobnik_sdk.worker.leased import LeasedDesk
+from jobnik_sdk.worker.plain import PlainDesk
+from jobnik_sdk.worker.station import Station
+
+POLL_INITIAL_DELAY: Final = timedelta(seconds=1)
+POLL_MAX_DELAY: Final = timedelta(seconds=60)
+LEASE: Final = timedelta(seconds=30)
+DRAIN_TIMEOUT: Final = timedelta(seconds=25)
+DRAIN_SHARE: Final = 0.7
+"""Of the time to drain: how much is left to handlers, before they are cancelled."""
+LEAVE_TIMEOUT: Final = 3.0
+"""Seconds for a goodbye, beside the time to drain: without it the leases bring back what is left."""
+NOT_FOUND: Final = 404
+TICK: Final = 1.0
+"""Seconds between two signs of life of the event loop."""
+LEASES: Final = frozenset({"claim", "settle", "leases", "heartbeat"})
+"""What a manager must have for a worker to use its leases."""
+
+_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+
+class _Capabilities(BaseModel):
+    features: frozenset[str]
+
+
+class Worker:
+    """Works for `handlers` until it is stopped, with whatever the manager can do.
+
+    Each handler has its own slots; a task is claimed only when one more can start. Where the manager lends tasks for a
+    time, a heartbeat keeps them; where it does not, tasks are claimed and reported one by one. The handlers do not see
+    the difference.
+
+    A handler that raises fails that attempt alone; so does a task whose data does not fit the stage type. A report that
+    cannot be delivered is said again until the manager decides. What a handler returns is checked against the stage
+    type's `result`.
+
+    Args:
+        client: To the manager.
+        handlers: What it works on: one for each stage type.
+        lease: How long a task stays this worker's without a heartbeat, 30 s unless said otherwise: the time after which
+            others take over from a worker that was killed.
+        drain_timeout: How long `stop` may take, 25 s unless said otherwise. Handlers that need longer are cancelled,
+            and their tasks go back.
+        poll_initial_delay: The longest first wait after trouble, or on an empty queue where the manager cannot wait
+            itself; 1 s unless said otherwise. It doubles each time, and a random part of it is waited.
+        poll_max_delay: The longest of all, 60 s unless said otherwise.
+
+    Raises:
+        ConfigurationError: there are no handlers, or two for one stage type.
+    """
+
+    def __init__(  # noqa: PLR0913 the options of a worker belong in one place
+        self,
+        client: JobnikClient,
+        handlers: Sequence[AnyHandler],
+        *,
+        lease: timedelta = LEASE,
+        drain_timeout: timedelta = DRAIN_TIMEOUT,
+        poll_initial_delay: timedelta = POLL_INITIAL_DELAY,
+        poll_max_delay: timedelta = POLL_MAX_DELAY,
+    ) -> None:
+        names = [handler.stage_type.name for handler in handlers]
+        if not names:
+            raise ConfigurationError("A worker has at least one handler.")
+        if len(set(names)) < len(names):
+            raise ConfigurationError(
+                f"Each stage type has one handler in a worker, and these have: {', '.join(names)}."
+            )
+        self.client = client
+        self.handlers = tuple(handlers)
+        self.id: Final = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
+        """New at every start: no other process ever has it."""
+        self._lease = lease
+        self._drain_timeout = drain_timeout.total_seconds()
+        self._poll_delays = (poll_initial_delay, poll_max_delay)
+        self._stations: Sequence[Station] = ()
+        self._heart: Heart | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop_asked = asyncio.Event()
+        self._stopping = False
+        self._contacted = False
+        self._ticked = time.monotonic()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the manager has answered once and still does, and the worker has not been told to stop."""
+        return self._contacted and not self._stopping and self._can_keep()
+
+    def stop(self) -> None:
+        """Claim no more; `run` returns when what is in hand is finished and reported, or given back.
+
+        It may be called at any time, more than once, from a signal handler or another thread; there is no way back.
+        """
+        self._stopping = True
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed: the worker has ended already
+                self._loop.call_soon_threadsafe(self._stop_asked.set)
+
+    async def run(self) -> None:
+        """Work until `stop` is called; cancelled instead, it drops the running tasks and reports none of them."""
+        self._loop = asyncio.get_running_loop()
+        if self._stopping:
+            self._stop_asked.set()
+        names = [handler.stage_type.name for handler in self.handlers]
+        _log.info("worker started", worker=self.id, stage_types=names, manager=self.client.base_url)
+        self._tick(self._loop)
+        try:
+            desk = await self._open_desk()
+            if desk is not None:
+                await self._work(desk, names)
+        finally:
+            self._loop = None
+        _log.info("worker stopped", worker=self.id)
+
+    async def _work(self, desk: Desk, names: Sequence[str]) -> None:
+        self._stations = [
+            Station(handler, desk, self._poll_delays, self._can_keep, self._note_contact) for handler in self.handlers
+        ]
+        if isinstance(desk, LeasedDesk):
+            pulse = Pulse(self._held, lambda: self._stopping, lambda: self._ticked, self._hear)
+            http = self.client.blocking(self._lease / BEATS_PER_LEASE)
+            self._heart = Heart(http, self.id, names, self._lease, pulse)
+            self._heart.start()
+        try:
+            async with asyncio.TaskGroup() as claiming:
+                for station in self._stations:
+                    claiming.create_task(station.work())
+                await self._stop_asked.wait()
+                for station in self._stations:
+                    station.stop()
+            await self._drain(desk)
+        finally:
+            for station in self._stations:
+                await station.close()
+            await self._stop_heart()
+
+    async def _drain(self, desk: Desk) -> None:
+        """Finish what is in hand; what takes too long is cancelled, and goes back."""
+        held = len(self._held())
+        _log.info("worker drains", worker=self.id, tasks=held, seconds=self._drain_timeout)
+        drained = asyncio.gather(*(station.drained() for station in self._stations))
+        try:
+            async with asyncio.timeout(self._drain_timeout * DRAIN_SHARE):
+                await asyncio.shield(drained)
+        except TimeoutError:
+            for station in self._stations:
+                station.cancel("drain")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._drain_timeout * (1 - DRAIN_SHARE)):
+                    await drained
+        await self._stop_heart()  # first, since a beat after the goodbye would take it back
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await desk.leave()
+
+    async def _stop_heart(self) -> None:
+        if self._heart is not None:
+            await asyncio.to_thread(self._heart.stop)
+
+    async def _open_desk(self) -> Desk | None:
+        """Find out what the manager can do, however long that takes; None if the worker is stopped meanwhile."""
+        delays = backoff(INITIAL_DELAY, MAX_DELAY)
+        while not self._stopping:
+            try:
+                answer = await self.client.request("GET", "/v1/capabilities", retry=False)
+                features = read_one(_Capabilities, answer).features
+            except JobnikError as error:
+                if not (isinstance(error, AnswerError) and error.status == NOT_FOUND):
+                    _log.warning("the manager cannot be asked yet", manager=self.client.base_url, reason=str(error))
+                    await self._rest(next(delays))
+                    continue
+                features = frozenset[str]()
+            self._contacted = True
+            if features >= LEASES:
+                return LeasedDesk(self.client, self.id, self._lease)
+            _log.warning("the manager lends no tasks: a worker that is killed keeps them until they are stale")
+            return PlainDesk(self.client)
+        return None
+
+    async def _rest(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop_asked.wait()
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Show that the event loop turns, for as long as the worker runs."""
+        if self._loop is loop:
+            self._ticked = time.monotonic()
+            loop.call_later(TICK, self._tick, loop)
+
+    def _can_keep(self) -> bool:
+        return self._heart is None or self._heart.healthy
+
+    def _note_contact(self) -> None:
+        self._contacted = True
+
+    def _held(self) -> Sequence[Held]:
+        return [held for station in self._stations for held in station.held]
+
+    def _hear(self, orders: Orders) -> None:
+        """What the manager has to say, from the heart's thread."""
+        if self._loop is not None and (orders.lost or orders.cancel or orders.drain):
+            with suppress(RuntimeError):  # the loop is closed: the worker has ended already
+                self._loop.call_soon_threadsafe(self._obey, orders)
+
+    def _obey(self, orders: Orders) -> None:
+        for station in self._stations:
+            station.cancel("lease lost", orders.lost)
+            station.cancel("job aborted", orders.cancel)
+        if orders.drain and not self._stopping:
+            _log.info("the manager orders this worker to drain", worker=self.id)
+            self.stop()
