@@ -4,8 +4,6 @@ import asyncio
 import ctypes
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -236,18 +234,12 @@ def _ignore_signals(_order: Order, _context: Context) -> Answer:
     return Answer(value=os.getpid())
 
 
-def _start_program(order: Order, context: Context) -> Answer:
-    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000000)"])
-    context.save_checkpoint(program.pid)
-    return _be_stubborn(order, context)
-
-
 PLAIN: Final[dict[str, Callable[[Order, Context], Answer]]] = {
     function.__name__.removeprefix("_"): function
     for function in (
         *(_answer, _complain, _leave, _answer_wrongly, _retry_later, _do_not_retry, _snooze, _describe),
         *(_make_progress, _save_then_die, _wait, _sleep, _return_late, _raise_late, _put_off_late, _be_stubborn),
-        *(_crash, _exit, _tell_pid, _leak, _ignore_signals, _start_program),
+        *(_crash, _exit, _tell_pid, _leak, _ignore_signals),
     )
 }
 

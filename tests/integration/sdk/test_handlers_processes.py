@@ -110,17 +110,6 @@ async def test_hanging_process_is_killed(site: Site) -> None:
     assert await running == Cancelled("drain")
 
 
-async def test_what_a_killed_handler_started_ends_with_it(site: Site) -> None:
-    """A program that a handler has started does not outlive it."""
-    current, running = await site.start("start_program")
-    assert current.notes.checkpoint is not None
-    program = int(current.notes.checkpoint.document)
-    current.cancellation.request("job aborted")
-    assert await running == Cancelled("job aborted")
-    await site.runner.settled(current)
-    await _gone(program)
-
-
 async def test_blocked_system_call_is_interrupted() -> None:
     """A handler that sleeps is interrupted like any other, and its process goes on."""
     site = Site(HandlerStyle.PROCESS)
