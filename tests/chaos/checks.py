@@ -8,7 +8,7 @@ from itertools import cycle, pairwise
 from typing import Any
 from uuid import UUID
 
-import httpx
+import httpx2
 
 from tests.chaos.attempts import Entity, Record, contradictions
 from tests.chaos.load import Ending
@@ -76,7 +76,7 @@ class Checks:
 
     @asynccontextmanager
     async def _reader(self) -> AsyncGenerator["_Reader"]:
-        async with httpx.AsyncClient(timeout=30) as http:
+        async with httpx2.AsyncClient(timeout=30) as http:
             yield _Reader(http, [manager.url for manager in self._site.managers])
 
     async def _job(self, reader: "_Reader", job_id: UUID, ending: Ending) -> Sequence[str]:
@@ -126,7 +126,7 @@ class Checks:
 class _Reader:
     """Asks the managers in turn, a few requests at a time."""
 
-    def __init__(self, http: httpx.AsyncClient, managers: Sequence[str]) -> None:
+    def __init__(self, http: httpx2.AsyncClient, managers: Sequence[str]) -> None:
         self._http = http
         self._managers = cycle(managers)
         self._turns = asyncio.Semaphore(PARALLEL)

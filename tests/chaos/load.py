@@ -6,7 +6,7 @@ from random import Random
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import httpx
+import httpx2
 
 from tests.chaos.plan import Kind
 from tests.chaos.site import STAGE_TYPES, Site
@@ -41,7 +41,7 @@ JOBS = [STEADY] * 3 + [FAILING] + [GIVING_UP]
 async def create(site: Site, times: int) -> dict[UUID, Ending]:
     """Create so many times five jobs; their ids, and how they are to end."""
     url = site.random.choice(site.managers).url
-    async with httpx.AsyncClient(base_url=url, timeout=15) as http:
+    async with httpx2.AsyncClient(base_url=url, timeout=15) as http:
         client = Client(http)
         jobs = [(await _create_job(client, stages, site.random), stages) for stages in JOBS * times]
     return {job: Ending.COMPLETED if stages is STEADY else Ending.FAILED for job, stages in jobs}

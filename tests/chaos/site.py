@@ -19,7 +19,7 @@ from uuid import UUID
 
 import aiosql
 import asyncpg
-import httpx
+import httpx2
 from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.embedded.process import end_with_parent
 
@@ -172,13 +172,13 @@ class Site:
 
     async def whole(self) -> None:
         """Wait until every manager answers and reaches its database."""
-        async with httpx.AsyncClient(timeout=5) as http:
+        async with httpx2.AsyncClient(timeout=5) as http:
             for manager in self.managers:
 
                 async def answers(url: str = manager.url) -> bool:
                     try:
                         return (await http.get(f"{url}/v1/queues/any/depth")).is_success
-                    except httpx.TransportError:
+                    except httpx2.TransportError:
                         return False
 
                 await eventually("every manager answers", answers)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 from uuid import UUID
 
 import asyncpg
-import httpx
+import httpx2
 
 from tests.chaos.site import DATABASE_ERRORS, LEASE, Site, WorkerProcess, eventually, sql
 from tools.proxy import Mischief
@@ -257,10 +257,10 @@ async def _lock(site: Site, job: UUID) -> AsyncGenerator[None]:
 
 async def _crowd(site: Site, job: UUID) -> None:
     """Ask the managers again and again for what needs the job's lock."""
-    async with httpx.AsyncClient(timeout=30) as http:
+    async with httpx2.AsyncClient(timeout=30) as http:
 
         async def ask(url: str) -> None:
-            with suppress(httpx.TransportError):
+            with suppress(httpx2.TransportError):
                 await http.patch(f"{url}/v1/jobs/{job}/priority", json={"priority": "MEDIUM"})
 
         await asyncio.gather(*(ask(manager.url) for manager in site.managers for _ in range(CROWD)))
@@ -268,10 +268,10 @@ async def _crowd(site: Site, job: UUID) -> None:
 
 async def _tell(site: Site, job: UUID, status: str) -> bool:
     """Tell a manager to move a job; whether one has answered that it did, or may not."""
-    async with httpx.AsyncClient(timeout=3) as http:
+    async with httpx2.AsyncClient(timeout=3) as http:
         for manager in site.managers:
-            with suppress(httpx.TransportError):
+            with suppress(httpx2.TransportError):
                 response = await http.put(f"{manager.url}/v1/jobs/{job}/status", json={"status": status})
-                if response.status_code < httpx.codes.INTERNAL_SERVER_ERROR:
+                if response.status_code < httpx2.codes.INTERNAL_SERVER_ERROR:
                     return True
     return False

@@ -13,7 +13,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 
 from tests.chaos import plan
 from tests.chaos.journal import Event, Pen
@@ -47,7 +47,7 @@ class Worker:
         self._pen = pen
         self._lease = lease
         self._stage_types = stage_types
-        self._http = httpx.AsyncClient(timeout=WAIT + PATIENCE)
+        self._http = httpx2.AsyncClient(timeout=WAIT + PATIENCE)
         self._managers = cycle(managers)
         self._manager = next(self._managers)
         self._running: dict[int, dict[str, Any]] = {}
@@ -130,7 +130,7 @@ class Worker:
         """The answer; None where there is none: the next request goes to another manager."""
         try:
             response = await self._http.post(f"{self._manager}{path}", json=body)
-        except httpx.TransportError:
+        except httpx2.TransportError:
             response = None
         if response is not None and response.is_success:
             return response.json()

@@ -7,7 +7,7 @@ from http.client import HTTPConnection
 from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote, urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 from tests.contract.document import DOCUMENT
@@ -175,7 +175,7 @@ def changed(body: Any, place: Place, value: object) -> Any:  # noqa: ANN401 - an
     return body | {first: changed(body[first], tuple(rest), value)}
 
 
-def send(http: httpx.Client, operation: Operation, place: Place = (), value: object = None) -> httpx.Response:
+def send(http: httpx2.Client, operation: Operation, place: Place = (), value: object = None) -> httpx2.Response:
     """A request that is right but for one value."""
     path = operation.path
     query: dict[str, str] = {}
@@ -194,7 +194,7 @@ def send(http: httpx.Client, operation: Operation, place: Place = (), value: obj
     return http.request(operation.method, path, params=query, headers=headers, content=content)
 
 
-def check_refused(response: httpx.Response, place: Place) -> None:
+def check_refused(response: httpx2.Response, place: Place) -> None:
     """The request is refused with the name of the place, or the report is, since each is judged for itself."""
     if place[:3] == ("body", "results", 0):
         assert response.status_code == 200, response.text
@@ -209,9 +209,9 @@ def check_refused(response: httpx.Response, place: Place) -> None:
 
 
 @pytest.fixture(scope="module")
-def http(manager_url: str) -> Iterator[httpx.Client]:
+def http(manager_url: str) -> Iterator[httpx2.Client]:
     """A client of the manager."""
-    with httpx.Client(base_url=manager_url, timeout=15) as client:
+    with httpx2.Client(base_url=manager_url, timeout=15) as client:
         yield client
 
 
@@ -223,7 +223,7 @@ def test_every_value_has_a_bound(operation: Operation) -> None:
 
 
 @any_operation
-def test_what_lies_beyond_a_bound_is_refused(http: httpx.Client, operation: Operation) -> None:
+def test_what_lies_beyond_a_bound_is_refused(http: httpx2.Client, operation: Operation) -> None:
     """Each value of each request is refused where it is too long, too large, too many or another type."""
     assert "VALIDATION_ERROR" not in send(http, operation).text
     for value in all_values(operation):
@@ -236,7 +236,7 @@ def test_what_lies_beyond_a_bound_is_refused(http: httpx.Client, operation: Oper
 
 
 @any_operation
-def test_a_field_that_is_not_known_is_refused(http: httpx.Client, operation: Operation) -> None:
+def test_a_field_that_is_not_known_is_refused(http: httpx2.Client, operation: Operation) -> None:
     """Objects have the fields that the document names, wherever they are."""
     for value in all_values(operation):
         if value.place[0] == "body" and "properties" in value.schema:
@@ -246,7 +246,7 @@ def test_a_field_that_is_not_known_is_refused(http: httpx.Client, operation: Ope
 
 
 @any_operation
-def test_a_payload_holds_what_can_be_given_back(http: httpx.Client, operation: Operation) -> None:
+def test_a_payload_holds_what_can_be_given_back(http: httpx2.Client, operation: Operation) -> None:
     """Numbers without a value and JSON without a bottom are refused in every payload, results too."""
     deep: object = 1
     for _ in range(200):
@@ -259,7 +259,7 @@ def test_a_payload_holds_what_can_be_given_back(http: httpx.Client, operation: O
             check_refused(response, ("body",))
 
 
-def plainly(url: str, method: str, path: str, headers: dict[str, str]) -> httpx.Response:
+def plainly(url: str, method: str, path: str, headers: dict[str, str]) -> httpx2.Response:
     """An answer to a request that a better client would not send."""
     address = urlsplit(url)
     connection = HTTPConnection(address.hostname or "", address.port)
@@ -270,7 +270,7 @@ def plainly(url: str, method: str, path: str, headers: dict[str, str]) -> httpx.
         with suppress(ConnectionError):  # the answer may come, and the end, before all is sent
             connection.endheaders()
         answer = connection.getresponse()
-        return httpx.Response(answer.status, headers=answer.getheaders(), content=answer.read())
+        return httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
 
 
 def test_a_request_has_a_head_of_bounded_length(manager_url: str) -> None:
@@ -293,7 +293,7 @@ def test_what_is_not_http_is_refused_in_the_same_shape(manager_url: str) -> None
     refused(plainly(manager_url, "GET", "/liveness", {"Content-Length": "many"}), 400, "VALIDATION_ERROR")
 
 
-def test_trace_context_in_headers_is_bounded(http: httpx.Client) -> None:
+def test_trace_context_in_headers_is_bounded(http: httpx2.Client) -> None:
     """A tracestate in a header is kept up to its bound, and ignored beyond it, as W3C has it."""
     traceparent = f"00-{'1' * 32}-{'2' * 16}-01"
     for tracestate, kept in (("x" * 512, True), ("x" * 513, False), ("é", False)):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.contract.document import DOCUMENT, SCHEMA
@@ -21,7 +21,7 @@ def test_the_document_is_valid() -> None:
 
 def test_the_manager_serves_the_document(manager_url: str) -> None:
     """What the tests hold the manager to is what it tells its clients."""
-    assert httpx.get(f"{manager_url}/openapi.json").json() == DOCUMENT
+    assert httpx2.get(f"{manager_url}/openapi.json").json() == DOCUMENT
 
 
 @any_operation

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-import httpx
+import httpx2
 import pytest
 
 from tests.contract.document import DOCUMENT
@@ -77,19 +77,19 @@ JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def http(manager_url: str) -> Iterator[httpx.Client]:
+def http(manager_url: str) -> Iterator[httpx2.Client]:
     """A client of the manager."""
-    with httpx.Client(base_url=manager_url, timeout=15) as client:
+    with httpx2.Client(base_url=manager_url, timeout=15) as client:
         yield client
 
 
-def _refused_at(response: httpx.Response, place: str) -> None:
+def _refused_at(response: httpx2.Response, place: str) -> None:
     refused(response, 400, "VALIDATION_ERROR")
     assert response.json()["message"].startswith(f"{place}: "), response.text
 
 
 @with_body
-def test_a_body_that_is_not_json_is_refused(http: httpx.Client, route: Route) -> None:
+def test_a_body_that_is_not_json_is_refused(http: httpx2.Client, route: Route) -> None:
     """Whatever cannot be parsed, or not kept as it is, is a validation error of the body, before all else."""
     for body in NO_JSON.values():
         response = http.request(route.method, route.path(), content=body, headers=JSON)
@@ -99,7 +99,7 @@ def test_a_body_that_is_not_json_is_refused(http: httpx.Client, route: Route) ->
 
 
 @with_body
-def test_a_body_of_another_type_is_refused(http: httpx.Client, route: Route) -> None:
+def test_a_body_of_another_type_is_refused(http: httpx2.Client, route: Route) -> None:
     """JSON in UTF-8 is all that is understood, and the header must say so."""
     for media_type in OTHER_TYPES:
         response = http.request(route.method, route.path(), content=b"{}", headers={"Content-Type": media_type})
@@ -107,7 +107,7 @@ def test_a_body_of_another_type_is_refused(http: httpx.Client, route: Route) -> 
 
 
 @with_body
-def test_a_body_over_the_limit_is_refused(http: httpx.Client, route: Route) -> None:
+def test_a_body_over_the_limit_is_refused(http: httpx2.Client, route: Route) -> None:
     """One byte more than the limit is too much."""
     body = b" " * (1024 * 1024 + 1)
     response = http.request(route.method, route.path(), content=body, headers=JSON)
@@ -115,7 +115,7 @@ def test_a_body_over_the_limit_is_refused(http: httpx.Client, route: Route) -> N
 
 
 @with_path
-def test_a_path_that_is_no_text_is_refused(http: httpx.Client, route: Route) -> None:
+def test_a_path_that_is_no_text_is_refused(http: httpx2.Client, route: Route) -> None:
     """A parameter in the path is neither NUL nor half a character nor a novel."""
     for name in route.in_path:
         for raw in ("%00", "a%00", "%FF", "%ED%A0%80", "x" * 50_000):
@@ -124,7 +124,7 @@ def test_a_path_that_is_no_text_is_refused(http: httpx.Client, route: Route) -> 
 
 
 @with_query
-def test_a_query_that_is_no_text_is_refused(http: httpx.Client, route: Route) -> None:
+def test_a_query_that_is_no_text_is_refused(http: httpx2.Client, route: Route) -> None:
     """Nor is one in the query; and where one value is wanted, two are too many."""
     for name in route.in_query:
         _refused_at(http.request(route.method, f"{route.path()}?{name}=%00"), f"query.{name}")
@@ -132,13 +132,13 @@ def test_a_query_that_is_no_text_is_refused(http: httpx.Client, route: Route) ->
 
 
 @any_route
-def test_a_parameter_that_is_not_known_is_refused(http: httpx.Client, route: Route) -> None:
+def test_a_parameter_that_is_not_known_is_refused(http: httpx2.Client, route: Route) -> None:
     """A query has no parameters but those in the document, and is UTF-8."""
     for query, place in (("unknown=1", "query.unknown"), ("=", "query."), ("%00=1", "query.\0")):
         _refused_at(http.request(route.method, f"{route.path()}?{query}"), place)
 
 
-def test_what_lies_just_within_is_taken(http: httpx.Client) -> None:
+def test_what_lies_just_within_is_taken(http: httpx2.Client) -> None:
     """The deepest, the longest and the strangest that is allowed comes back as it was sent; 3.0 is an integer."""
     deepest: object = 1
     for _ in range(198):
@@ -155,7 +155,7 @@ def test_what_lies_just_within_is_taken(http: httpx.Client) -> None:
         _refused_at(response, "body.0.maxAttempts")
 
 
-def test_a_body_at_the_limit_is_taken(http: httpx.Client) -> None:
+def test_a_body_at_the_limit_is_taken(http: httpx2.Client) -> None:
     """Only one byte more would be too much; and of a name that comes twice, the last counts."""
     body = b'{"name": "first", "data": {}, "name": "last"}'.ljust(1024 * 1024)
     job = http.post("/v1/jobs", content=body, headers=JSON | {"Content-Type": "application/json; charset=UTF-8"})
@@ -163,13 +163,13 @@ def test_a_body_at_the_limit_is_taken(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs/", "/v1/jobs%2F", "/v1/jobs%0A", "//v1/jobs", "/v1//jobs", "/V1/jobs", "/"])
-def test_a_path_has_one_spelling(http: httpx.Client, path: str) -> None:
+def test_a_path_has_one_spelling(http: httpx2.Client, path: str) -> None:
     """What is nearly a path is another one."""
     refused(http.get(path), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("spelling", [ANY.replace("-", ""), f"{{{ANY}}}", f"urn:uuid:{ANY}", f" {ANY}", f"{ANY}%0A"])
-def test_an_id_has_one_spelling(http: httpx.Client, spelling: str) -> None:
+def test_an_id_has_one_spelling(http: httpx2.Client, spelling: str) -> None:
     """What Python would take for a UUID as well is none here; the case of its letters does not matter."""
     _refused_at(http.get(f"/v1/jobs/{spelling}"), "path.jobId")
     _refused_at(http.get(f"/v1/stages?job_id={spelling}"), "query.job_id")
@@ -179,7 +179,7 @@ def test_an_id_has_one_spelling(http: httpx.Client, spelling: str) -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"Expect": "100-continue"}], ids=["short cut", "framework"])
 @pytest.mark.parametrize("stage_type", ["a/b", "a b", "100%", "ä", "..", "a?b#c", "\n", "%2F"])
-def test_a_stage_type_may_have_any_character(http: httpx.Client, stage_type: str, headers: dict[str, str]) -> None:
+def test_a_stage_type_may_have_any_character(http: httpx2.Client, stage_type: str, headers: dict[str, str]) -> None:
     """Encoded as URLs have it, each is claimed by its name, on the short cut and off it."""
     job = http.post("/v1/jobs", json={"name": "a job", "data": {}}).json()
     stage = http.post(f"/v1/jobs/{job['id']}/stage", json={"type": stage_type, "data": {}}).json()

@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.store.database import Database
@@ -82,9 +82,9 @@ async def manager_url(postgres: EmbeddedPostgres, migrated: str) -> AsyncGenerat
 
 
 @pytest.fixture
-async def http(manager_url: str) -> AsyncGenerator[httpx.AsyncClient]:
+async def http(manager_url: str) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of the shared manager."""
-    async with httpx.AsyncClient(base_url=manager_url, timeout=15) as client:
+    async with httpx2.AsyncClient(base_url=manager_url, timeout=15) as client:
         yield client
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self, cast
 
 import aiosql
 import asyncpg
-import httpx
+import httpx2
 from reference_manager.engine.duties.duty import Duty
 from reference_manager.engine.engine import Engine
 from reference_manager.store.database import Connection, Database, sql
@@ -62,7 +62,7 @@ class Site:
         runner: asyncio.Runner,
         connection: Connection,
         duties: Mapping[str, Duty],
-        clients: Sequence[httpx.Client],
+        clients: Sequence[httpx2.Client],
     ) -> None:
         self._runner = runner
         self._connection = connection
@@ -74,8 +74,8 @@ class Site:
     def opened(cls, manager_url: str, database_url: str) -> Generator[Self]:
         """Begin, with the duties; the manager has them again at the end."""
         with (
-            httpx.Client(base_url=manager_url, timeout=15) as one,
-            httpx.Client(base_url=manager_url, timeout=15) as other,
+            httpx2.Client(base_url=manager_url, timeout=15) as one,
+            httpx2.Client(base_url=manager_url, timeout=15) as other,
             asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
         ):
             stack = AsyncExitStack()

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-import httpx
+import httpx2
 
 
 class Client:
     """The protocol in few words; each word checks that its request was accepted."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx2.AsyncClient) -> None:
         self.http = http
 
     async def job(self, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field, wrong ones too
@@ -63,12 +63,12 @@ class Client:
         return (await self.read(entity))["status"]
 
 
-def _accepted(response: httpx.Response) -> Any:  # noqa: ANN401 - any JSON
+def _accepted(response: httpx2.Response) -> Any:  # noqa: ANN401 - any JSON
     assert response.is_success, response.text
     return response.json()
 
 
-def refused(response: httpx.Response, status: int, code: str, message: str | None = None) -> None:
+def refused(response: httpx2.Response, status: int, code: str, message: str | None = None) -> None:
     """Check that an answer is a refusal in the protocol's shape."""
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
     assert set(response.json()) == {"message", "code"}

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 
 
 class LeasedWorker:
     """Claims, reports and heartbeats under one worker's id; each word checks that its request was understood."""
 
-    def __init__(self, http: httpx.AsyncClient) -> None:
+    def __init__(self, http: httpx2.AsyncClient) -> None:
         self.http = http
         self.id = f"worker-{uuid4().hex[:8]}"
 

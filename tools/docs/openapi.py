@@ -5,7 +5,7 @@ import json
 from datetime import timedelta
 from typing import Any, cast
 
-import httpx
+import httpx2
 from reference_manager.api.app import create_app
 from reference_manager.engine.engine import Engine
 from reference_manager.settings import Settings
@@ -28,6 +28,6 @@ def _lines(members: dict[str, Any]) -> str:
 async def _document() -> dict[str, Any]:
     nowhere = Database("", cast("Any", None), timedelta())  # nothing is read: the document is about the code alone
     body_limit = Settings.model_fields["body_limit"].default
-    transport = httpx.ASGITransport(create_app(Engine(nowhere, stale_after=timedelta()), body_limit=body_limit))
-    async with httpx.AsyncClient(transport=transport, base_url="http://manager") as client:
+    transport = httpx2.ASGITransport(create_app(Engine(nowhere, stale_after=timedelta()), body_limit=body_limit))
+    async with httpx2.AsyncClient(transport=transport, base_url="http://manager") as client:
         return (await client.get("/openapi.json")).raise_for_status().json()

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-import httpx
+import httpx2
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobnik_sdk import metrics, retries, trace
@@ -25,7 +25,7 @@ from jobnik_sdk.payloads import first_fault
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 
-_NEVER_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -52,12 +52,12 @@ class JobnikClient:
         base_url: str,
         *,
         timeout: timedelta = DEFAULT_TIMEOUT,
-        transport: httpx.AsyncBaseTransport | None = None,
+        transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.base_url = base_url
-        self._http = httpx.AsyncClient(
+        self._http = httpx2.AsyncClient(
             base_url=checked_address(base_url),
-            timeout=httpx.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
+            timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
             transport=transport,
             headers={"User-Agent": f"jobnik-sdk/{version('jobnik-sdk')}"},
         )
@@ -72,10 +72,10 @@ class JobnikClient:
         """Close all connections."""
         await self.aclose()
 
-    def blocking(self, timeout: timedelta) -> httpx.Client:
+    def blocking(self, timeout: timedelta) -> httpx2.Client:
         """Return a connection of its own for another thread, which waits for no event loop, and so long for bytes."""
         headers = {"User-Agent": self._http.headers["User-Agent"]}
-        return httpx.Client(base_url=self._http.base_url, timeout=timeout.total_seconds(), headers=headers)
+        return httpx2.Client(base_url=self._http.base_url, timeout=timeout.total_seconds(), headers=headers)
 
     async def aclose(self) -> None:
         """Close all connections; saying it twice does no harm."""
@@ -83,7 +83,7 @@ class JobnikClient:
 
     async def request(
         self, method: str, path: str, *, json: object = None, traceparent: str | None = None, retry: bool = True
-    ) -> httpx.Response:
+    ) -> httpx2.Response:
         """Send a request and return the answer, which is a success.
 
         The body is `json`; bytes are JSON already. Without `traceparent` the request belongs to the current trace, else
@@ -109,7 +109,7 @@ class JobnikClient:
                 if response.is_success:
                     return response
                 failure = _refusal_in(response)
-            except httpx.HTTPError as error:
+            except httpx2.HTTPError as error:
                 failure = self._silence(error)
             delay = next(delays, None) if retries.may_repeat(failure, method) else None
             if delay is None:
@@ -117,7 +117,7 @@ class JobnikClient:
             await retries.pause(failure, method, delay)
             retried = True
 
-    async def _send(self, request: httpx.Request, *, retried: bool) -> httpx.Response:
+    async def _send(self, request: httpx2.Request, *, retried: bool) -> httpx2.Response:
         started = time.perf_counter()
         status_code = "none"
         try:
@@ -128,7 +128,7 @@ class JobnikClient:
             duration = metrics.HTTP_DURATION.labels(request.method, status_code, str(retried).lower())
             duration.observe(time.perf_counter() - started)
 
-    def _silence(self, error: httpx.HTTPError) -> UnreachableError:
+    def _silence(self, error: httpx2.HTTPError) -> UnreachableError:
         why = str(error) or type(error).__name__
         if isinstance(error, _NEVER_SENT):
             return UnreachableError(f"The manager at {self.base_url} cannot be reached: {why}.")
@@ -142,15 +142,15 @@ def checked_address(base_url: str) -> str:
         ConfigurationError: it is no http or https address.
     """
     try:
-        url = httpx.URL(base_url)
-    except httpx.InvalidURL as error:
+        url = httpx2.URL(base_url)
+    except httpx2.InvalidURL as error:
         raise ConfigurationError(f"The manager's address {base_url!r} cannot be read: {error}.") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(f"The manager's address is like http://127.0.0.1:8080, not {base_url!r}.")
     return base_url
 
 
-def read_one(model: type[ModelT], response: httpx.Response, document: bytes | None = None) -> ModelT:
+def read_one(model: type[ModelT], response: httpx2.Response, document: bytes | None = None) -> ModelT:
     """Return the entity in an answer, or in a part of it.
 
     Raises:
@@ -162,7 +162,7 @@ def read_one(model: type[ModelT], response: httpx.Response, document: bytes | No
         raise _misfit(response, error) from None
 
 
-def read_many(model: type[ModelT], response: httpx.Response) -> list[ModelT]:
+def read_many(model: type[ModelT], response: httpx2.Response) -> list[ModelT]:
     """Return the list of entities in an answer; raises as `read_one` does."""
     try:
         return _list_of(model).validate_json(response.content)
@@ -177,14 +177,14 @@ def _list_of(model: type[ModelT]) -> TypeAdapter[list[ModelT]]:
     return TypeAdapter(annotation)
 
 
-def _misfit(response: httpx.Response, error: ValidationError) -> UnexpectedAnswerError:
+def _misfit(response: httpx2.Response, error: ValidationError) -> UnexpectedAnswerError:
     field, why = first_fault(error)
     request = response.request
     message = f"The answer to {request.method} {request.url} does not fit at {field or 'its top'}: {why}"
     return UnexpectedAnswerError(message, status=response.status_code, code="UNEXPECTED_ANSWER")
 
 
-def _refusal_in(response: httpx.Response) -> AnswerError:
+def _refusal_in(response: httpx2.Response) -> AnswerError:
     try:
         refusal = _Refusal.model_validate_json(response.content)
         message, code = refusal.message, refusal.code

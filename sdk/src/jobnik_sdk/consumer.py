@@ -4,7 +4,7 @@ import time
 from typing import Any
 from urllib.parse import quote
 
-from httpx import Response
+from httpx2 import Response
 from pydantic import ValidationError
 
 from jobnik_sdk import metrics, retries

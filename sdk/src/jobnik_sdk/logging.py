@@ -36,8 +36,8 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # httpx tells of every request at INFO, which the SDK's own lines and metrics already do better.
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    # httpx2 tells of every request at INFO, which the SDK's own lines and metrics already do better.
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
 def configured_level() -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.protocol import Client, refused
@@ -16,10 +16,10 @@ from tools.wire import Wire
 Start = Callable[..., ManagerProcess]
 
 
-def many(url: str, connections: int = 100) -> httpx.AsyncClient:
+def many(url: str, connections: int = 100) -> httpx2.AsyncClient:
     """A client with this many connections."""
-    limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return httpx.AsyncClient(base_url=url, limits=limits, timeout=60)
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
+    return httpx2.AsyncClient(base_url=url, limits=limits, timeout=60)
 
 
 @pytest.mark.timeout(90)  # twenty thousand requests on a small machine

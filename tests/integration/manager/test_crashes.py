@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
 
@@ -22,7 +22,7 @@ async def test_killed_managers_and_backends_leave_true_figures(
 ) -> None:
     """Figures equal the rows, no stage hangs or is forgotten, and a manager that comes later does the rest."""
     doomed, other = start_manager(), start_manager()
-    async with httpx.AsyncClient(base_url=other.url, timeout=15) as http:
+    async with httpx2.AsyncClient(base_url=other.url, timeout=15) as http:
         client = Client(http)
         for _ in range(JOBS):
             await client.tasks(await client.stage(await client.job(), stage_type), TASKS)

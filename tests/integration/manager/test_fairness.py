@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 from reference_manager.store.database import Connection, Database, sql
 
@@ -37,11 +37,11 @@ async def other(database_url: str) -> AsyncGenerator[Other]:
 
 
 @pytest.fixture
-async def crowded(start_manager: Start) -> AsyncGenerator[httpx.AsyncClient]:
+async def crowded(start_manager: Start) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client, with a connection for each of a crowd, of a manager that has four to its database."""
     manager = start_manager("--database-connections", "4")
-    limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=manager.url, limits=limits, timeout=30) as http:
+    limits = httpx2.Limits(max_connections=None)
+    async with httpx2.AsyncClient(base_url=manager.url, limits=limits, timeout=30) as http:
         yield http
 
 
@@ -89,7 +89,7 @@ async def work_off(worker: LeasedWorker, stage_type: str) -> None:
 
 
 async def test_a_job_that_is_locked_holds_up_only_its_own(
-    crowded: httpx.AsyncClient, other: Other, stage_type: str
+    crowded: httpx2.AsyncClient, other: Other, stage_type: str
 ) -> None:
     """While crowds claim, report, wait and add for one type and wait for its job's lock, another type is worked off."""
     client, worker = Client(crowded), LeasedWorker(crowded)
@@ -120,7 +120,7 @@ async def test_a_job_that_is_locked_holds_up_only_its_own(
     assert await client.status(job) == "COMPLETED"
 
 
-async def test_a_report_that_had_to_wait_counts(crowded: httpx.AsyncClient, other: Other, stage_type: str) -> None:
+async def test_a_report_that_had_to_wait_counts(crowded: httpx2.AsyncClient, other: Other, stage_type: str) -> None:
     """What is reported of a locked job and of others in one request is answered as ever, once the lock is free."""
     client, worker = Client(crowded), LeasedWorker(crowded)
     jobs = [await client.job() for _ in range(3)]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.protocol import Client, refused
@@ -17,13 +17,13 @@ BRIEF = 1.0
 
 
 @pytest.fixture
-def worker(http: httpx.AsyncClient) -> LeasedWorker:
+def worker(http: httpx2.AsyncClient) -> LeasedWorker:
     """A worker of the shared manager."""
     return LeasedWorker(http)
 
 
 @pytest.fixture
-def other(http: httpx.AsyncClient) -> LeasedWorker:
+def other(http: httpx2.AsyncClient) -> LeasedWorker:
     """Another one."""
     return LeasedWorker(http)
 
@@ -150,7 +150,7 @@ async def test_the_same_report_at_the_same_moment_counts_once(
 ) -> None:
     """Two managers that get one report each are of one mind, for a stage's last tasks as for the others."""
     managers = [start_manager(), start_manager()]
-    async with httpx.AsyncClient(base_url=managers[0].url) as one, httpx.AsyncClient(base_url=managers[1].url) as two:
+    async with httpx2.AsyncClient(base_url=managers[0].url) as one, httpx2.AsyncClient(base_url=managers[1].url) as two:
         client, worker, twin = Client(one), LeasedWorker(one), LeasedWorker(two)
         twin.id = worker.id
         stage = await stage_of(client, stage_type, 40)
@@ -285,7 +285,7 @@ async def test_a_client_without_leases_has_the_stale_time(
 ) -> None:
     """A task that nobody reports for longer than that is handed out again."""
     manager = start_manager("--task-stale-after", "PT0.5S")
-    async with httpx.AsyncClient(base_url=manager.url, timeout=15) as http:
+    async with httpx2.AsyncClient(base_url=manager.url, timeout=15) as http:
         client, worker = Client(http), LeasedWorker(http)
         await stage_of(client, stage_type, 1)
         stale = await client.claimed(stage_type)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
-import httpx
+import httpx2
 
 from tests.support.protocol import Client
 from tests.support.worker import LeasedWorker, report
@@ -88,8 +88,8 @@ async def test_work_reaches_those_who_wait_at_another_manager(start_manager: Sta
     """Managers tell each other; and where the word is lost, who waits finds the work himself."""
     here, there = start_manager(), start_manager()
     async with (
-        httpx.AsyncClient(base_url=here.url, timeout=30) as one,
-        httpx.AsyncClient(base_url=there.url, timeout=30) as two,
+        httpx2.AsyncClient(base_url=here.url, timeout=30) as one,
+        httpx2.AsyncClient(base_url=there.url, timeout=30) as two,
     ):
         client, worker = Client(one), LeasedWorker(two)
         stage = await client.stage(await client.job(), stage_type)
@@ -102,7 +102,7 @@ async def test_work_reaches_those_who_wait_at_another_manager(start_manager: Sta
 async def test_the_lost_word_is_not_needed(start_manager: Start, database_url: str, stage_type: str) -> None:
     """Where notifications do not arrive, who waits looks for himself."""
     manager = start_manager()
-    async with httpx.AsyncClient(base_url=manager.url, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=manager.url, timeout=30) as http:
         client, worker = Client(http), LeasedWorker(http)
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 1)
@@ -153,7 +153,7 @@ async def test_who_hangs_up_at_any_moment_strands_nothing(start_manager: Start, 
     """Clients of both kinds that vanish in the middle of their claims leave every task to those who stay."""
     manager = start_manager()
     address = urlsplit(manager.url)
-    async with httpx.AsyncClient(base_url=manager.url, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=manager.url, timeout=30) as http:
         client, worker = Client(http), LeasedWorker(http)
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 300)
@@ -186,7 +186,7 @@ async def test_who_hangs_up_at_any_moment_strands_nothing(start_manager: Start, 
 async def test_a_manager_that_stops_lets_nobody_wait(start_manager: Start, stage_type: str) -> None:
     """Claims that wait are answered with nothing, so that the manager is gone long before their time is up."""
     manager = start_manager()
-    async with httpx.AsyncClient(base_url=manager.url, timeout=30) as http:
+    async with httpx2.AsyncClient(base_url=manager.url, timeout=30) as http:
         worker = LeasedWorker(http)
         claims = [await waiting(worker, stage_type) for _ in range(3)]
         manager.process.send_signal(signal.SIGTERM)

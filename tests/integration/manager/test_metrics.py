@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import timedelta
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
@@ -29,11 +29,11 @@ HOUR = 3600
 @pytest.fixture
 async def alone(start_manager: Start) -> AsyncGenerator[Client]:
     """A client of a manager that nobody else uses."""
-    async with httpx.AsyncClient(base_url=start_manager().url, timeout=15) as http:
+    async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as http:
         yield Client(http)
 
 
-async def figures(http: httpx.AsyncClient) -> Figures:
+async def figures(http: httpx2.AsyncClient) -> Figures:
     """The values of a scrape by metric and label values, the labels sorted by name."""
     return {
         (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
@@ -42,7 +42,7 @@ async def figures(http: httpx.AsyncClient) -> Figures:
     }
 
 
-async def until(http: httpx.AsyncClient, reached: Callable[[Figures], bool]) -> Figures:
+async def until(http: httpx2.AsyncClient, reached: Callable[[Figures], bool]) -> Figures:
     """The first scrape for which this holds."""
     async with asyncio.timeout(10):
         while not reached(found := await figures(http)):  # noqa: ASYNC110 - the manager does not call us
@@ -252,8 +252,8 @@ async def test_the_figures_are_those_of_the_rows(alone: Client, database: Databa
 async def test_managers_agree_on_the_database_and_count_for_themselves(start_manager: Start) -> None:
     """What the database counts is the same through each manager; what a manager measures is its own."""
     async with (
-        httpx.AsyncClient(base_url=start_manager().url) as one,
-        httpx.AsyncClient(base_url=start_manager().url) as two,
+        httpx2.AsyncClient(base_url=start_manager().url) as one,
+        httpx2.AsyncClient(base_url=start_manager().url) as two,
     ):
         client = Client(one)
         await client.tasks(await client.stage(await client.job(), "shared"), 2)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
-import httpx
+import httpx2
 from reference_manager.embedded import EmbeddedPostgres
 
 from tests.support.protocol import refused
@@ -65,13 +65,13 @@ async def locked(database_url: str, waiters: int) -> AsyncGenerator[Callable[[],
 async def test_every_operation_is_told_to_come_again(start_manager: Start, database_url: str) -> None:
     """While all connections are busy each request waits for as long as is set, then is answered 503, streams too."""
     manager = start_manager("--database-connections", "2", "--database-patience", "PT0.3S")
-    async with httpx.AsyncClient(base_url=manager.url, limits=httpx.Limits(max_connections=None), timeout=20) as http:
+    async with httpx2.AsyncClient(base_url=manager.url, limits=httpx2.Limits(max_connections=None), timeout=20) as http:
         async with locked(database_url, waiters=2) as filled:
             crowd = [asyncio.create_task(http.get(path)) for path in ("/v1/jobs", "/v1/stages", "/v1/tasks")]
             crowd.append(asyncio.create_task(http.patch("/v1/stages/busy/tasks/dequeue")))
             await filled()
 
-            async def ask(name: str, method: str, path: str) -> tuple[str, httpx.Response]:
+            async def ask(name: str, method: str, path: str) -> tuple[str, httpx2.Response]:
                 url = path.format(jobId=NOBODY, stageId=NOBODY, taskId=NOBODY, stageType="x", workerId="me")
                 return name, await http.request(method, url, json=BODIES.get(name))
 
@@ -96,7 +96,7 @@ async def test_a_database_that_takes_no_more_connections_is_busy(postgres: Embed
     finally:
         await admin.close()
     with ManagerProcess("--database-url", f"postgresql://few:few@{server.rpartition('@')[2]}/few") as manager:
-        async with httpx.AsyncClient(base_url=manager.url, timeout=20) as http:
+        async with httpx2.AsyncClient(base_url=manager.url, timeout=20) as http:
             async with locked(f"{server}/few", waiters=2) as filled:
                 crowd = [asyncio.create_task(http.get("/v1/jobs")) for _ in range(20)]
                 await filled()

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import httpx
+import httpx2
 import pytest
 
 from tests.support.protocol import Client, refused
@@ -12,7 +12,7 @@ from tests.support.protocol import Client, refused
 NOBODY = "00000000-0000-7000-8000-000000000000"
 
 
-async def pages(http: httpx.AsyncClient, path: str, limit: int) -> AsyncIterator[list[dict[str, Any]]]:
+async def pages(http: httpx2.AsyncClient, path: str, limit: int) -> AsyncIterator[list[dict[str, Any]]]:
     """The pages of a list, one after the other, by their links."""
     link: str | None = f"{path}{'&' if '?' in path else '?'}limit={limit}"
     while link is not None:
@@ -22,12 +22,12 @@ async def pages(http: httpx.AsyncClient, path: str, limit: int) -> AsyncIterator
         link = response.links.get("next", {}).get("url")
 
 
-async def next_link(http: httpx.AsyncClient, path: str) -> str:
+async def next_link(http: httpx2.AsyncClient, path: str) -> str:
     """Where the page after this one is."""
     return (await http.get(path)).links["next"]["url"]
 
 
-async def next_cursor(http: httpx.AsyncClient, path: str) -> str:
+async def next_cursor(http: httpx2.AsyncClient, path: str) -> str:
     """The cursor of the page after this one."""
     return parse_qs(urlsplit(await next_link(http, path)).query)["cursor"][0]
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from reference_manager.store.database import Database
 
@@ -14,7 +14,7 @@ from tools.manager import ManagerProcess
 
 
 @pytest.fixture
-def worker(http: httpx.AsyncClient) -> LeasedWorker:
+def worker(http: httpx2.AsyncClient) -> LeasedWorker:
     """A worker of the shared manager."""
     return LeasedWorker(http)
 
@@ -95,7 +95,7 @@ async def test_the_time_left_follows_from_the_time_taken(
 ) -> None:
     """It is the time since the start, by the database's clock, times what is left over what is done."""
     async with (
-        httpx.AsyncClient(base_url=start_manager().url, timeout=15) as http,
+        httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as http,
         database.connection() as connection,
     ):
         client, worker = Client(http), LeasedWorker(http)
@@ -177,7 +177,7 @@ async def test_progress_never_goes_back_while_nothing_fails(
 ) -> None:
     """While two managers hand out and settle a stage's tasks, each reading is exact, and none less than the last."""
     managers = [start_manager(), start_manager()]
-    async with httpx.AsyncClient(base_url=managers[0].url) as one, httpx.AsyncClient(base_url=managers[1].url) as two:
+    async with httpx2.AsyncClient(base_url=managers[0].url) as one, httpx2.AsyncClient(base_url=managers[1].url) as two:
         client = Client(one)
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 120)

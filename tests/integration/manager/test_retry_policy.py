@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 from reference_manager.store.database import SESSION
 
@@ -42,7 +42,7 @@ def exponential(first: float, factor: float, longest: float, jitter: float = 0) 
 
 
 @pytest.fixture
-def worker(http: httpx.AsyncClient) -> LeasedWorker:
+def worker(http: httpx2.AsyncClient) -> LeasedWorker:
     """A worker of the shared manager."""
     return LeasedWorker(http)
 
@@ -115,7 +115,7 @@ async def test_every_failed_attempt_is_put_off(
 ) -> None:
     """However an attempt fails, its task comes back when the policy says; handed back it comes at once."""
     manager = start_manager("--task-stale-after", "PT0.5S")
-    async with httpx.AsyncClient(base_url=manager.url, timeout=15) as http:
+    async with httpx2.AsyncClient(base_url=manager.url, timeout=15) as http:
         client, worker = Client(http), LeasedWorker(http)
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 6, retry=fixed(300))
@@ -146,7 +146,7 @@ async def test_delays_grow_whichever_manager_ends_the_attempt(
 ) -> None:
     """The policy stands on the task: managers that take turns count its failed attempts together."""
     managers = [start_manager(), start_manager()]
-    async with httpx.AsyncClient(base_url=managers[0].url) as one, httpx.AsyncClient(base_url=managers[1].url) as two:
+    async with httpx2.AsyncClient(base_url=managers[0].url) as one, httpx2.AsyncClient(base_url=managers[1].url) as two:
         client = Client(one)
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, maxAttempts=9, retry={"delaySeconds": 100, "maxDelaySeconds": 500})

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
@@ -58,7 +58,7 @@ async def test_probes_and_scrapes_tell_when_the_database_is_gone(
     name = database_url.rpartition("/")[2]
     admin = await asyncpg.connect(postgres.url)
     try:
-        async with httpx.AsyncClient(base_url=manager.url) as http:
+        async with httpx2.AsyncClient(base_url=manager.url) as http:
             assert (await http.get("/readiness")).json() == {"code": "READY"}
             await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
@@ -134,7 +134,7 @@ async def test_the_page_of_the_document_needs_nobody_else(client: Client) -> Non
 async def test_a_killed_manager_starts_again_with_nothing_lost(open_folder: Path) -> None:
     """With no argument but a folder the manager brings its PostgreSQL; after kill -9 everything is still there."""
     with ManagerProcess("--data-dir", open_folder) as first:
-        async with httpx.AsyncClient(base_url=first.url) as http:
+        async with httpx2.AsyncClient(base_url=first.url) as http:
             client = Client(http)
             job = await client.job()
             await client.tasks(await client.stage(job, "kept"), 2)
@@ -142,7 +142,7 @@ async def test_a_killed_manager_starts_again_with_nothing_lost(open_folder: Path
         first.process.kill()
         first.process.wait()
     with ManagerProcess("--data-dir", open_folder) as second:
-        async with httpx.AsyncClient(base_url=second.url) as http:
+        async with httpx2.AsyncClient(base_url=second.url) as http:
             client = Client(http)
             await client.settle(task)
             await client.settle(await client.claimed("kept"))

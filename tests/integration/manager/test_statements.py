@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, TypeAlias
 
-import httpx
+import httpx2
 import pytest
 from asyncpg.connection import LoggedQuery
 from reference_manager.api.app import create_app
@@ -58,10 +58,10 @@ async def counted(database_url: str) -> AsyncGenerator[CountedDatabase]:
 
 
 @pytest.fixture
-async def http(counted: CountedDatabase) -> AsyncGenerator[httpx.AsyncClient]:
+async def http(counted: CountedDatabase) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of a manager that does nothing of its own accord."""
     app = create_app(Engine(counted, stale_after=timedelta(minutes=30)), body_limit=1024 * 1024)
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://manager") as client:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager") as client:
         yield client
 
 
@@ -145,7 +145,7 @@ async def ask_for_everything(ask: Ask, database: Database, size: int) -> None:
     await ask("delete_job", "DELETE", at_job)
 
 
-async def costs(http: httpx.AsyncClient, counted: CountedDatabase, database: Database, size: int) -> dict[str, int]:
+async def costs(http: httpx2.AsyncClient, counted: CountedDatabase, database: Database, size: int) -> dict[str, int]:
     """The most statements that each operation took."""
     most = dict[str, int]()
 
@@ -162,7 +162,7 @@ async def costs(http: httpx.AsyncClient, counted: CountedDatabase, database: Dat
 
 @pytest.mark.timeout(60)  # writes twenty thousand rows, and five hundred jobs one by one
 async def test_an_operation_takes_as_many_statements_for_one_as_for_many(
-    http: httpx.AsyncClient, counted: CountedDatabase, database: Database
+    http: httpx2.AsyncClient, counted: CountedDatabase, database: Database
 ) -> None:
     """Neither the size of a request nor that of the tables adds a round trip; no operation takes more than eight."""
     alone = await costs(http, counted, database, 1)
@@ -173,7 +173,7 @@ async def test_an_operation_takes_as_many_statements_for_one_as_for_many(
     assert max(alone.values()) <= 8
 
 
-async def test_what_is_at_once_shares_its_statements(http: httpx.AsyncClient, counted: CountedDatabase) -> None:
+async def test_what_is_at_once_shares_its_statements(http: httpx2.AsyncClient, counted: CountedDatabase) -> None:
     """A hundred claims of a type, and then their hundred reports, take two statements of each kind."""
     stage = await Client(http).stage(await Client(http).job(), "shared")
     await Client(http).tasks(stage, 101)
@@ -189,7 +189,7 @@ async def test_what_is_at_once_shares_its_statements(http: httpx.AsyncClient, co
 
 
 async def test_a_list_without_a_limit_takes_a_statement_a_page(
-    http: httpx.AsyncClient, counted: CountedDatabase, database: Database
+    http: httpx2.AsyncClient, counted: CountedDatabase, database: Database
 ) -> None:
     """What is longer than a page is read by the page, and so is what is inside an entity."""
     stage_id = await add_backlog(database, "long", 3 * MOST)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import httpx
+import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.store.database import Database
@@ -21,7 +21,7 @@ LONG = 1_200
 """Tasks: more than two pages."""
 
 
-async def got(http: httpx.AsyncClient, path: str) -> Any:  # noqa: ANN401 - any JSON
+async def got(http: httpx2.AsyncClient, path: str) -> Any:  # noqa: ANN401 - any JSON
     """What is answered."""
     return (await http.get(path)).raise_for_status().json()
 
@@ -94,7 +94,7 @@ async def heavy(database: Database) -> UUID:
 @asynccontextmanager
 async def stalled(url: str) -> AsyncGenerator[tuple[bytes, AsyncIterator[bytes]]]:
     """A client that has taken the first piece of the long list and takes no more of the others until it is asked to."""
-    async with httpx.AsyncClient(base_url=url, timeout=15) as http, http.stream("GET", "/v1/tasks") as response:
+    async with httpx2.AsyncClient(base_url=url, timeout=15) as http, http.stream("GET", "/v1/tasks") as response:
         assert response.status_code == 200
         pieces = response.aiter_raw()
         yield await anext(pieces), pieces
@@ -111,7 +111,7 @@ async def test_slow_clients_hold_no_connection(start_manager: Callable[..., Mana
     manager = start_manager("--database-connections", "2")
     async with AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(stalled(manager.url)) for _ in range(3)]
-        async with httpx.AsyncClient(base_url=manager.url, timeout=15) as http:
+        async with httpx2.AsyncClient(base_url=manager.url, timeout=15) as http:
             (late,) = await Client(http).tasks({"id": str(heavy)}, 1)
         for first, pieces in slow:
             listed = json.loads(first + await rest(pieces))
@@ -151,7 +151,7 @@ async def test_a_list_that_breaks_off_is_seen_to(
         async with stalled(manager.url) as (_, pieces):
             await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
-            with pytest.raises(httpx.RemoteProtocolError, match="incomplete"):
+            with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
                 await rest(pieces)
         await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         async with stalled(manager.url) as (_, pieces):

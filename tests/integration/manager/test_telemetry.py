@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncGenerator, Callable, Generator
 
-import httpx
+import httpx2
 import pytest
 from reference_manager.domain.requests import NO_TRACE
 from reference_manager.store.database import Database
@@ -33,7 +33,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Generator[Collector]:
 async def traced(collector: Collector, start_manager: Start) -> AsyncGenerator[Client]:
     """A client of a manager that traces."""
     assert collector.url
-    async with httpx.AsyncClient(base_url=start_manager().url, timeout=15) as http:
+    async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as http:
         yield Client(http)
 
 
@@ -160,7 +160,7 @@ async def test_log_lines_name_their_span(collector: Collector, start_manager: St
     manager = start_manager()
     async with database.connection() as connection:
         await connection.execute("ALTER TABLE jobs RENAME TO gone")
-    async with httpx.AsyncClient(base_url=manager.url) as http:
+    async with httpx2.AsyncClient(base_url=manager.url) as http:
         assert (await http.get("/v1/jobs")).status_code == 500
     span = await collector.named("GET /v1/jobs")
     assert (span.status, span.attributes["error.type"]) == (ERROR, "500")
@@ -177,7 +177,7 @@ async def test_the_standard_variables_are_heeded(
     monkeypatch.setenv("OTEL_SERVICE_NAME", "another")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
-    async with httpx.AsyncClient(base_url=start_manager().url) as http:
+    async with httpx2.AsyncClient(base_url=start_manager().url) as http:
         job = await Client(http).job()
         assert job["traceparent"].split("-")[1] != "0" * 32
         assert int(job["traceparent"][-2:], 16) & 1 == 0
@@ -194,12 +194,12 @@ async def test_the_protocols_names_are_heeded(
     """TELEMETRY_TRACING_URL is an endpoint, and TELEMETRY_TRACING_ENABLED turns it off."""
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
     monkeypatch.setenv("TELEMETRY_TRACING_URL", f"{collector.url}/v1/traces")
-    async with httpx.AsyncClient(base_url=start_manager().url) as http:
+    async with httpx2.AsyncClient(base_url=start_manager().url) as http:
         await http.get("/readiness")
     await collector.named("GET /readiness")
     monkeypatch.setenv("TELEMETRY_TRACING_ENABLED", "false")
     manager = start_manager()
-    async with httpx.AsyncClient(base_url=manager.url) as http:
+    async with httpx2.AsyncClient(base_url=manager.url) as http:
         assert (await Client(http).job())["traceparent"] == NO_TRACE.traceparent
     manager.stop()
     assert not [span for span in collector.spans if span.name == "POST /v1/jobs"]
@@ -211,7 +211,7 @@ async def test_a_manager_that_stops_sends_its_last_spans(
     """Nothing that was collected is lost by a stop."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     manager = start_manager()
-    async with httpx.AsyncClient(base_url=manager.url) as http:
+    async with httpx2.AsyncClient(base_url=manager.url) as http:
         await http.get("/readiness")
     assert not collector.spans
     assert manager.stop() == 0
@@ -225,7 +225,7 @@ async def test_nobody_waits_for_a_collector_that_is_gone(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "20")  # each batch is tried for seconds
     manager = start_manager()
-    async with httpx.AsyncClient(base_url=manager.url, timeout=2) as http:
+    async with httpx2.AsyncClient(base_url=manager.url, timeout=2) as http:
         for _ in range(100):
             assert (await http.get("/liveness")).status_code == 200
     assert manager.stop() == 0

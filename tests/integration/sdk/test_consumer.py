@@ -1,6 +1,6 @@
 """A consumer against the real manager, also over a line that loses answers."""
 
-import httpx
+import httpx2
 import pytest
 from jobnik_sdk import Consumer, JobnikClient, JobStatus, JobType, Priority, Producer, StageType, TaskStatus, errors
 from pydantic import BaseModel
@@ -16,7 +16,7 @@ class Picture(BaseModel):
 plain = JobType("plain")
 
 
-class LossyTransport(httpx.AsyncHTTPTransport):
+class LossyTransport(httpx2.AsyncHTTPTransport):
     """Delivers each request, and loses the answer to the first PUT."""
 
     def __init__(self) -> None:
@@ -24,12 +24,12 @@ class LossyTransport(httpx.AsyncHTTPTransport):
         self.lost = 0
 
     @override
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
         if request.method == "PUT" and not self.lost:
             self.lost += 1
             await response.aread()
-            raise httpx.ReadError("the answer was lost")
+            raise httpx2.ReadError("the answer was lost")
         return response
 
 

@@ -9,10 +9,10 @@ def test_imports_stay_light() -> None:
     program = """if True:
         import sys
         import jobnik_sdk
-        assert not {"pydantic", "httpx", "structlog", "prometheus_client"} & sys.modules.keys()
+        assert not {"pydantic", "httpx2", "structlog", "prometheus_client"} & sys.modules.keys()
         from jobnik_sdk import JobType, StageType
-        assert not {"httpx", "structlog", "prometheus_client"} & sys.modules.keys()
+        assert not {"httpx2", "structlog", "prometheus_client"} & sys.modules.keys()
         from jobnik_sdk import TaskContext
-        assert not {"httpx", "prometheus_client"} & sys.modules.keys()
+        assert not {"httpx2", "prometheus_client"} & sys.modules.keys()
     """
     subprocess.run([sys.executable, "-c", program], check=True)  # noqa: S603 our own program

@@ -13,7 +13,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx
+import httpx2
 import pytest
 from jobnik_sdk import JobType, NewTask, Producer, Stage, StageType, TaskStatus
 from pydantic import BaseModel
@@ -106,7 +106,7 @@ async def _gone(pid: int) -> None:
 async def _stops_being_ready(port: int) -> None:
     """Wait until a worker has taken note of a signal, which its probes tell even while its event loop is blocked."""
     readiness = f"http://127.0.0.1:{port}/readyz"
-    await asyncio.to_thread(_wait_for, lambda: httpx.get(readiness).status_code == HTTPStatus.SERVICE_UNAVAILABLE)
+    await asyncio.to_thread(_wait_for, lambda: httpx2.get(readiness).status_code == HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def _wait_for(condition: Callable[[], FoundT]) -> FoundT:
@@ -187,7 +187,7 @@ async def test_probes_and_metrics_are_served(start: Start, orders: Create, tmp_p
     await orders(first, second)
     worker = await start("process")
     port = (await worker.line("probes and metrics are served"))["port"]
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as probes:
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as probes:
         await _appears(first.begun)
         assert [(await probes.get(path)).status_code for path in ("/livez", "/readyz", "/startupz")] == [200] * 3
         assert first.go is not None

@@ -7,21 +7,21 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 from jobnik_sdk import JobnikClient
 
 NOW = "2026-01-01T00:00:00.000Z"
-Answer = httpx.Response | Exception
+Answer = httpx2.Response | Exception
 
 
 class Wire:
     """Gives `answers` one after the other and keeps what was sent."""
 
     def __init__(self) -> None:
-        self.requests: list[httpx.Request] = []
+        self.requests: list[httpx2.Request] = []
         self.answers: deque[Answer] = deque()
-        self.client = JobnikClient("http://manager", transport=httpx.MockTransport(self._answer))
+        self.client = JobnikClient("http://manager", transport=httpx2.MockTransport(self._answer))
 
     def will_answer(self, *answers: Answer) -> None:
         """Line up answers."""
@@ -32,7 +32,7 @@ class Wire:
         """What was sent, as `METHOD path`."""
         return [f"{request.method} {request.url.path}" for request in self.requests]
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def _answer(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request)
         answer = self.answers.popleft()
         if isinstance(answer, Exception):
@@ -87,10 +87,10 @@ def task_json(entity: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, 
 
 
 @pytest.fixture
-def refusal() -> Callable[[int, str], httpx.Response]:
+def refusal() -> Callable[[int, str], httpx2.Response]:
     """Return a function that makes an answer in the protocol's error shape."""
 
-    def make(status: int, code: str) -> httpx.Response:
-        return httpx.Response(status, json={"message": "No.", "code": code})
+    def make(status: int, code: str) -> httpx2.Response:
+        return httpx2.Response(status, json={"message": "No.", "code": code})
 
     return make

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import httpx
+import httpx2
 import pytest
 from jobnik_sdk import JobnikClient, errors, trace
 
@@ -16,14 +16,14 @@ _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 @pytest.mark.parametrize("status", [502, 503, 504])
 async def test_passing_troubles_are_retried(status: int, wire: "Wire", pauses: list[float]) -> None:
     """Three retries, 100 ms before the first, twice as long before each next."""
-    wire.will_answer(*[httpx.Response(status)] * 3, httpx.Response(200, json={}))
+    wire.will_answer(*[httpx2.Response(status)] * 3, httpx2.Response(200, json={}))
     await wire.client.request("POST", "/v1/jobs", json={})
     assert pauses == [0.1, 0.2, 0.4]
 
 
 async def test_the_fourth_failure_is_raised(wire: "Wire", pauses: list[float]) -> None:
     """After three retries the trouble is the caller's."""
-    wire.will_answer(*[httpx.Response(503)] * 4)
+    wire.will_answer(*[httpx2.Response(503)] * 4)
     with pytest.raises(errors.ManagerFailureError) as caught:
         await wire.client.request("GET", "/v1/jobs")
     assert caught.value.status == 503
@@ -32,20 +32,22 @@ async def test_the_fourth_failure_is_raised(wire: "Wire", pauses: list[float]) -
 
 async def test_refused_connections_are_retried(wire: "Wire", pauses: list[float]) -> None:
     """What never left is sent again, a POST too."""
-    wire.will_answer(httpx.ConnectError("refused"), httpx.ConnectTimeout("slow"), httpx.Response(200, json={}))
+    wire.will_answer(httpx2.ConnectError("refused"), httpx2.ConnectTimeout("slow"), httpx2.Response(200, json={}))
     await wire.client.request("POST", "/v1/jobs", json={})
     assert len(pauses) == 2
 
 
 async def test_unreachable_manager_is_named(wire: "Wire", pauses: list[float]) -> None:
     """The error says which address did not answer."""
-    wire.will_answer(*[httpx.ConnectError("refused")] * 4)
+    wire.will_answer(*[httpx2.ConnectError("refused")] * 4)
     with pytest.raises(errors.UnreachableError, match="http://manager cannot be reached: refused"):
         await wire.client.request("GET", "/v1/jobs")
     assert len(pauses) == 3
 
 
-@pytest.mark.parametrize("error", [httpx.ReadError("reset"), httpx.RemoteProtocolError("gone"), httpx.ReadTimeout("")])
+@pytest.mark.parametrize(
+    "error", [httpx2.ReadError("reset"), httpx2.RemoteProtocolError("gone"), httpx2.ReadTimeout("")]
+)
 async def test_lost_answer_to_a_post_is_not_repeated(error: Exception, wire: "Wire", pauses: list[float]) -> None:
     """A second POST might create a second job."""
     wire.will_answer(error)
@@ -56,14 +58,14 @@ async def test_lost_answer_to_a_post_is_not_repeated(error: Exception, wire: "Wi
 
 async def test_lost_answer_to_a_put_is_repeated(wire: "Wire", pauses: list[float]) -> None:
     """What can be said twice is."""
-    wire.will_answer(httpx.ReadError("reset"), httpx.Response(200, json={}))
+    wire.will_answer(httpx2.ReadError("reset"), httpx2.Response(200, json={}))
     await wire.client.request("PUT", "/v1/jobs/1/status", json={})
     assert len(pauses) == 1
 
 
 async def test_retry_after_is_waited_for(wire: "Wire", pauses: list[float]) -> None:
     """The manager may ask for more time than the backoff would give it."""
-    wire.will_answer(httpx.Response(503, headers={"Retry-After": "7"}), httpx.Response(200, json={}))
+    wire.will_answer(httpx2.Response(503, headers={"Retry-After": "7"}), httpx2.Response(200, json={}))
     await wire.client.request("GET", "/v1/jobs")
     assert pauses == [7.0]
 
@@ -94,7 +96,7 @@ async def test_refusals_become_errors(
     code: str,
     kind: type[errors.AnswerError],
     wire: "Wire",
-    refusal: Callable[[int, str], httpx.Response],
+    refusal: Callable[[int, str], httpx2.Response],
 ) -> None:
     """Each code of the protocol has its error, which carries status and code."""
     wire.will_answer(refusal(status, code))
@@ -105,9 +107,9 @@ async def test_refusals_become_errors(
 
 
 @pytest.mark.parametrize(
-    "answer", [httpx.Response(404, html="<h1>nginx</h1>"), httpx.Response(302), httpx.Response(401, json=[])]
+    "answer", [httpx2.Response(404, html="<h1>nginx</h1>"), httpx2.Response(302), httpx2.Response(401, json=[])]
 )
-async def test_other_servers_are_recognised(answer: httpx.Response, wire: "Wire") -> None:
+async def test_other_servers_are_recognised(answer: httpx2.Response, wire: "Wire") -> None:
     """An answer that is not the protocol's is not taken for a refusal."""
     wire.will_answer(answer)
     with pytest.raises(errors.UnexpectedAnswerError):
@@ -116,7 +118,7 @@ async def test_other_servers_are_recognised(answer: httpx.Response, wire: "Wire"
 
 async def test_requests_carry_the_current_trace(wire: "Wire") -> None:
     """An explicit trace comes first, then the current one, then a new one."""
-    wire.will_answer(*[httpx.Response(200, json={})] * 3)
+    wire.will_answer(*[httpx2.Response(200, json={})] * 3)
     with trace.using(_TRACE):
         await wire.client.request("GET", "/v1/jobs")
         await wire.client.request("GET", "/v1/jobs", traceparent=_TRACE[:-2] + "00")
@@ -137,10 +139,10 @@ async def test_a_base_url_may_have_a_path() -> None:
     """A manager may live behind a prefix."""
     seen: list[str] = []
 
-    def answer(request: httpx.Request) -> httpx.Response:
+    def answer(request: httpx2.Request) -> httpx2.Response:
         seen.append(str(request.url))
-        return httpx.Response(200, json={})
+        return httpx2.Response(200, json={})
 
-    async with JobnikClient("https://host/jobnik/", transport=httpx.MockTransport(answer)) as client:
+    async with JobnikClient("https://host/jobnik/", transport=httpx2.MockTransport(answer)) as client:
         await client.request("GET", "/v1/jobs")
     assert seen == ["https://host/jobnik/v1/jobs"]

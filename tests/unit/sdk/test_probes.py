@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-import httpx
+import httpx2
 import pytest
 from jobnik_sdk import metrics, probes
 from jobnik_sdk.probes import ProbeServer
@@ -42,8 +42,8 @@ def server() -> Iterator[ProbeServer]:
         yield server
 
 
-def _get(server: ProbeServer, path: str) -> httpx.Response:
-    with httpx.Client(verify=False) as client:  # noqa: S501 plain HTTP; reading certificates takes longer than the test
+def _get(server: ProbeServer, path: str) -> httpx2.Response:
+    with httpx2.Client(verify=False) as client:
         return client.get(f"http://127.0.0.1:{server.port}{path}")
 
 

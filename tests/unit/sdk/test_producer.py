@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import pytest
 from jobnik_sdk import Empty, Job, JobType, NewTask, Priority, Producer, StageType, trace
 from jobnik_sdk.errors import InvalidPayloadError, UnexpectedAnswerError
@@ -38,7 +38,7 @@ thumbnails = StageType("thumbnails", task=Picture, task_metadata=Owner)
 simple = StageType("simple", task=Picture)
 
 
-def _body(request: httpx.Request) -> Any:  # noqa: ANN401 JSON is any
+def _body(request: httpx2.Request) -> Any:  # noqa: ANN401 JSON is any
     return json.loads(request.content)
 
 
@@ -53,7 +53,7 @@ def _stage(entity: Make) -> dict[str, Any]:
 async def test_job_is_sent_with_all_that_it_has(wire: "Wire", entity: Make) -> None:
     """Name, data, metadata, priority and trace are said in one request, and come back typed."""
     answer = _job(entity) | {"data": {"source": "a"}, "userMetadata": {"owner": "me"}}
-    wire.will_answer(httpx.Response(201, json=answer))
+    wire.will_answer(httpx2.Response(201, json=answer))
     job = await Producer(wire.client).create_job(
         gallery, Picture(source="a"), metadata=Owner(owner="me"), priority=Priority.HIGH, traceparent=_TRACE
     )
@@ -70,7 +70,7 @@ async def test_job_is_sent_with_all_that_it_has(wire: "Wire", entity: Make) -> N
 
 async def test_each_job_has_a_trace(wire: "Wire", entity: Make) -> None:
     """A job belongs to the current trace, else to a new one."""
-    wire.will_answer(*[httpx.Response(201, json=_job(entity)) for _ in range(3)])
+    wire.will_answer(*[httpx2.Response(201, json=_job(entity)) for _ in range(3)])
     producer = Producer(wire.client)
     with trace.using(_TRACE):
         await producer.create_job(plain)
@@ -84,7 +84,7 @@ async def test_each_job_has_a_trace(wire: "Wire", entity: Make) -> None:
 
 async def test_stages_and_tasks_continue_the_trace(wire: "Wire", entity: Make) -> None:
     """What is created in a job belongs to its trace; where only an id is known, to the current one."""
-    wire.will_answer(*[httpx.Response(201, json=_stage(entity)) for _ in range(2)], httpx.Response(201, json=[]))
+    wire.will_answer(*[httpx2.Response(201, json=_stage(entity)) for _ in range(2)], httpx2.Response(201, json=[]))
     producer = Producer(wire.client)
     job = Job[Empty, Empty].model_validate(_job(entity, traceparent=_TRACE))
     stage = await producer.create_stage(job, simple, waiting=True)
@@ -99,7 +99,7 @@ async def test_stages_and_tasks_continue_the_trace(wire: "Wire", entity: Make) -
 
 async def test_tasks_are_sent_in_order(wire: "Wire", task_json: Make) -> None:
     """Bare data and NewTask may be mixed; attempts are said only where asked for."""
-    wire.will_answer(httpx.Response(201, json=[task_json(data={"source": name}) for name in "ab"]))
+    wire.will_answer(httpx2.Response(201, json=[task_json(data={"source": name}) for name in "ab"]))
     new = [Picture(source="a"), NewTask(Picture(source="b"), max_attempts=1)]
     tasks = await Producer(wire.client).create_tasks(uuid4(), simple, new)
     assert [task.data.source for task in tasks] == ["a", "b"]
@@ -153,7 +153,7 @@ async def test_wrong_job_is_not_sent(wire: "Wire") -> None:
 async def test_jobs_are_steered(wire: "Wire") -> None:
     """Each order is one request; a priority that it already has is answered 204."""
     done = {"code": "JOB_MODIFIED_SUCCESSFULLY"}
-    wire.will_answer(*[httpx.Response(200, json=done) for _ in range(5)], httpx.Response(204))
+    wire.will_answer(*[httpx2.Response(200, json=done) for _ in range(5)], httpx2.Response(204))
     producer, job, stage = Producer(wire.client), UUID(int=1), UUID(int=2)
     await producer.pause_job(job)
     await producer.resume_job(job)
@@ -173,10 +173,10 @@ async def test_jobs_are_steered(wire: "Wire") -> None:
 async def test_entities_are_read(wire: "Wire", entity: Make, task_json: Make) -> None:
     """A job, a stage, its summary and its tasks come typed."""
     wire.will_answer(
-        httpx.Response(200, json=_job(entity)),
-        httpx.Response(200, json=_stage(entity)),
-        httpx.Response(200, json=_COUNTS),
-        httpx.Response(200, json=[task_json(data={"source": "a"})]),
+        httpx2.Response(200, json=_job(entity)),
+        httpx2.Response(200, json=_stage(entity)),
+        httpx2.Response(200, json=_COUNTS),
+        httpx2.Response(200, json=[task_json(data={"source": "a"})]),
     )
     producer = Producer(wire.client)
     assert (await producer.get_job(_STAGE, plain)).name == "plain"
@@ -187,6 +187,6 @@ async def test_entities_are_read(wire: "Wire", entity: Make, task_json: Make) ->
 
 async def test_entity_that_does_not_fit_is_named(wire: "Wire", task_json: Make) -> None:
     """An answer that the definition does not describe is an error with the field in it."""
-    wire.will_answer(httpx.Response(200, json=[task_json(data={"source": "a"}), task_json()]))
+    wire.will_answer(httpx2.Response(200, json=[task_json(data={"source": "a"}), task_json()]))
     with pytest.raises(UnexpectedAnswerError, match=r"does not fit at \[1\]\.data\.source: Field required"):
         await Producer(wire.client).get_tasks(_STAGE, simple)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, trace
 from jobnik_sdk.errors import ConfigurationError
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from structlog.testing import capture_logs
 
 Make = Callable[..., dict[str, Any]]
-Answer = dict[str, Any] | httpx.Response | Exception
+Answer = dict[str, Any] | httpx2.Response | Exception
 
 _BLINK = timedelta(milliseconds=1)
 
@@ -58,28 +58,28 @@ class Script:
         self.task: dict[str, Any] = {}
         self.when_empty: Callable[[], None] = lambda: None
         self.before_claim: Callable[[], Any] = lambda: None
-        self.client = JobnikClient("http://manager", transport=httpx.MockTransport(self._answer))
+        self.client = JobnikClient("http://manager", transport=httpx2.MockTransport(self._answer))
 
     async def work(self, worker: Worker) -> None:
         """Run a worker until the claims are used up."""
         self.when_empty = worker.stop
         await worker.run()
 
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
         kind, *rest = request.url.path.split("/")[2:]
         if request.method == "PATCH":
             return await self._hand_out()
         if kind == "capabilities":
-            return httpx.Response(404, json={"message": "Not Found", "code": "NOT_FOUND"})
+            return httpx2.Response(404, json={"message": "Not Found", "code": "NOT_FOUND"})
         if kind in AROUND:
-            return httpx.Response(200, json=AROUND[kind])
+            return httpx2.Response(200, json=AROUND[kind])
         if self.reports:
             return _respond(self.reports.popleft())
         if request.method == "PUT":
             self.said.append((rest[0], request.content.decode()))
-        return httpx.Response(200, json=self.task)
+        return httpx2.Response(200, json=self.task)
 
-    async def _hand_out(self) -> httpx.Response:
+    async def _hand_out(self) -> httpx2.Response:
         self.polls += 1
         pending = self.before_claim()
         if pending is not None:
@@ -87,13 +87,13 @@ class Script:
         if self.claims:
             return _respond(self.claims.popleft())
         self.when_empty()
-        return httpx.Response(404, json={"message": "None.", "code": "TASK_NOT_FOUND"})
+        return httpx2.Response(404, json={"message": "None.", "code": "TASK_NOT_FOUND"})
 
 
-def _respond(answer: Answer) -> httpx.Response:
+def _respond(answer: Answer) -> httpx2.Response:
     if isinstance(answer, Exception):
         raise answer
-    return answer if isinstance(answer, httpx.Response) else httpx.Response(200, json=answer)
+    return answer if isinstance(answer, httpx2.Response) else httpx2.Response(200, json=answer)
 
 
 @pytest.fixture
@@ -205,7 +205,9 @@ async def test_claims_wait_for_a_free_slot(script: Script, task_json: Make) -> N
 
 async def test_worker_outlives_the_managers_troubles(script: Script, task_json: Make, pauses: list[float]) -> None:
     """Refused connections, failures and foreign answers are waited out."""
-    script.claims.extend([*[httpx.ConnectError("refused")] * 4, httpx.Response(500), httpx.Response(403), task_json()])
+    script.claims.extend(
+        [*[httpx2.ConnectError("refused")] * 4, httpx2.Response(500), httpx2.Response(403), task_json()]
+    )
     with capture_logs() as logs:
         await script.work(_worker(script))
     assert len(script.said) == 1
@@ -218,7 +220,7 @@ async def test_empty_polls_back_off_until_there_is_work(
 ) -> None:
     """The wait doubles up to its maximum, and begins anew after a task."""
     waits: list[float] = []
-    empty = [httpx.Response(404, json={"message": "None.", "code": "TASK_NOT_FOUND"}) for _ in range(4)]
+    empty = [httpx2.Response(404, json={"message": "None.", "code": "TASK_NOT_FOUND"}) for _ in range(4)]
     script.claims.extend([*empty, task_json(), *empty[:1]])
     worker = Worker(
         script.client,
@@ -241,7 +243,7 @@ async def test_report_is_said_until_it_is_heard(script: Script, task_json: Make,
     task = task_json()
     script.claims.append(task)
     script.task = task
-    script.reports.extend([httpx.ConnectError("refused")] * 20)
+    script.reports.extend([httpx2.ConnectError("refused")] * 20)
     with capture_logs() as logs:
         await script.work(_worker(script))
     assert script.said[-1:] == [(task["id"], '{"status":"COMPLETED"}')]
@@ -255,7 +257,7 @@ async def test_report_outlives_a_proxys_answers(script: Script, task_json: Make,
     task = task_json()
     script.claims.append(task)
     script.task = task
-    script.reports.extend([httpx.Response(429, headers={"Retry-After": "7"}), httpx.Response(404, text="No route.")])
+    script.reports.extend([httpx2.Response(429, headers={"Retry-After": "7"}), httpx2.Response(404, text="No route.")])
     await script.work(_worker(script))
     assert script.said == [(task["id"], '{"status":"COMPLETED"}')]
     assert pauses[0] == 7
@@ -281,7 +283,7 @@ async def test_exception_without_words_fails_its_attempt(script: Script, task_js
 async def test_refused_report_is_told(script: Script, task_json: Make) -> None:
     """A report that is refused for good ends in one line, not in a failed task or a dead worker."""
     script.claims.extend([task_json(), task_json()])
-    script.reports.append(httpx.Response(404, json={"message": "Gone.", "code": "TASK_NOT_FOUND"}))
+    script.reports.append(httpx2.Response(404, json={"message": "Gone.", "code": "TASK_NOT_FOUND"}))
     with capture_logs() as logs:
         await script.work(_worker(script))
     told = [line["event"] for line in logs]

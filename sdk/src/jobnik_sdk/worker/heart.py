@@ -16,7 +16,7 @@ from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-import httpx
+import httpx2
 import structlog
 from pydantic import BaseModel, ConfigDict
 
@@ -84,7 +84,7 @@ class Heart:
     """
 
     def __init__(
-        self, http: httpx.Client, worker_id: str, stage_types: Sequence[str], lease: timedelta, pulse: Pulse
+        self, http: httpx2.Client, worker_id: str, stage_types: Sequence[str], lease: timedelta, pulse: Pulse
     ) -> None:
         self._http = http
         self._path = f"/v1/workers/{quote(worker_id, safe='')}/heartbeat"
