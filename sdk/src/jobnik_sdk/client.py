@@ -95,7 +95,7 @@ class JobnikClient:
             UnreachableError: no answer came; LostAnswerError if the request may have been carried out.
             AnswerError: the manager refused; its subclasses tell the reason.
         """
-        headers = {"traceparent": traceparent or trace.current() or trace.generate()}
+        headers = trace.carried(traceparent or trace.current() or trace.generate())
         if isinstance(json, bytes):
             headers["Content-Type"] = "application/json"
             request = self._http.build_request(method, path, content=json, headers=headers)

@@ -56,16 +56,16 @@ class Producer:
         traceparent: str | None = None,
     ) -> Job[DataT, MetadataT]:
         """Create a job; it starts when it has a stage with tasks."""
-        origin = _checked(traceparent) if traceparent is not None else _origin()
+        origin = trace.carried(_checked(traceparent)) if traceparent is not None else _origin()
         body = {
             "name": job_type.name,
             "data": to_object(data, job_type.data, "data"),
             "userMetadata": to_object(metadata, job_type.metadata, "metadata"),
             "priority": priority.value,
-            "traceparent": origin,
+            **origin,
         }
         with metrics.operation("create_job", metrics.JOB_CREATE_DURATION):
-            answer = await self._client.request("POST", "/v1/jobs", json=body, traceparent=origin)
+            answer = await self._client.request("POST", "/v1/jobs", json=body, traceparent=origin["traceparent"])
         metrics.GUIDE_JOBS_CREATED.inc()
         return read_one(job_of(job_type), answer)
 
@@ -85,10 +85,12 @@ class Producer:
             "data": to_object(data, stage_type.data, "data"),
             "userMetadata": to_object(metadata, stage_type.metadata, "metadata"),
             "startAsWaiting": waiting,
-            "traceparent": origin,
+            **origin,
         }
         with metrics.operation("create_stage", metrics.STAGE_CREATE_DURATION):
-            answer = await self._client.request("POST", f"{_job_path(job)}/stage", json=body, traceparent=origin)
+            answer = await self._client.request(
+                "POST", f"{_job_path(job)}/stage", json=body, traceparent=origin["traceparent"]
+            )
         return read_one(stage_of(stage_type), answer)
 
     async def create_tasks(
@@ -101,7 +103,9 @@ class Producer:
         origin = _origin(stage)
         body = list(_task_bodies(tasks, stage_type, origin))
         with metrics.operation("create_tasks", metrics.TASK_CREATE_DURATION):
-            answer = await self._client.request("POST", f"{_stage_path(stage)}/tasks", json=body, traceparent=origin)
+            answer = await self._client.request(
+                "POST", f"{_stage_path(stage)}/tasks", json=body, traceparent=origin["traceparent"]
+            )
         return read_many(task_of(stage_type), answer)
 
     async def get_job(self, job: AnyJob, job_type: JobType[DataT, MetadataT]) -> Job[DataT, MetadataT]:
@@ -154,7 +158,9 @@ class Producer:
 
 
 def _task_bodies(
-    tasks: Iterable[BaseModel | NewTask[Any, Any]], stage_type: StageType[Any, Any, Any, Any, Any], origin: str
+    tasks: Iterable[BaseModel | NewTask[Any, Any]],
+    stage_type: StageType[Any, Any, Any, Any, Any],
+    origin: dict[str, str],
 ) -> Iterator[dict[str, Any]]:
     for index, item in enumerate(tasks):
         where = f"tasks[{index}]"
@@ -162,7 +168,7 @@ def _task_bodies(
         body: dict[str, Any] = {
             "data": to_object(task.data, stage_type.task, f"{where}.data"),
             "userMetadata": to_object(task.metadata, stage_type.task_metadata, f"{where}.metadata"),
-            "traceparent": origin,
+            **origin,
         }
         if task.max_attempts is not None:
             if task.max_attempts < 1:
@@ -171,12 +177,11 @@ def _task_bodies(
         yield body
 
 
-def _origin(parent: AnyJob | AnyStage | None = None) -> str:
-    inherited = None if parent is None or isinstance(parent, UUID) else parent.traceparent
-    for traceparent in (inherited, trace.current()):
-        if traceparent is not None and trace.is_valid(traceparent):
-            return traceparent
-    return trace.generate()
+def _origin(parent: AnyJob | AnyStage | None = None) -> dict[str, str]:
+    """The trace that something new belongs to: its parent's, else the current one, else a new one."""
+    if parent is not None and not isinstance(parent, UUID) and trace.is_valid(parent.traceparent):
+        return trace.carried(parent.traceparent, parent.tracestate)
+    return trace.carried(trace.current() or trace.generate())
 
 
 def _checked(traceparent: str) -> str:

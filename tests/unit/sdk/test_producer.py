@@ -97,6 +97,18 @@ async def test_stages_and_tasks_continue_the_trace(wire: "Wire", entity: Make) -
     assert wire.sent[0] == f"POST /v1/jobs/{job.id}/stage"
 
 
+async def test_the_state_of_a_trace_goes_along(wire: "Wire", entity: Make) -> None:
+    """What was given by whoever began the trace, and what a job has, is carried on by what is created in it."""
+    wire.will_answer(httpx2.Response(201, json=_job(entity)), httpx2.Response(201, json=_stage(entity)))
+    producer = Producer(wire.client)
+    with trace.using(_TRACE, "vendor=some"):
+        await producer.create_job(plain)
+    job = Job[Empty, Empty].model_validate(_job(entity, traceparent=_TRACE, tracestate="vendor=other"))
+    await producer.create_stage(job, simple)
+    assert [_body(request)["tracestate"] for request in wire.requests] == ["vendor=some", "vendor=other"]
+    assert wire.requests[0].headers["tracestate"] == "vendor=some"
+
+
 async def test_tasks_are_sent_in_order(wire: "Wire", task_json: Make) -> None:
     """Bare data and NewTask may be mixed; attempts are said only where asked for."""
     wire.will_answer(httpx2.Response(201, json=[task_json(data={"source": name}) for name in "ab"]))

@@ -2,6 +2,8 @@
 
 import pytest
 from jobnik_sdk import trace
+from opentelemetry import trace as otel
+from opentelemetry.sdk.trace import TracerProvider
 
 _SOME = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
 
@@ -37,3 +39,30 @@ def test_using_holds_within_the_block() -> None:
     with trace.using(_SOME):
         assert trace.current() == _SOME
     assert trace.current() is None
+
+
+def test_what_names_no_trace_is_not_entered() -> None:
+    """A task without a trace does not make one up."""
+    with trace.using(trace.NO_TRACE):
+        assert trace.current() is None
+
+
+def test_spans_of_the_program_are_current() -> None:
+    """What is created within a span of OpenTelemetry belongs to it, and its spans belong to what was entered."""
+    tracer = TracerProvider(shutdown_on_exit=False).get_tracer("a program")
+    with trace.using(_SOME), tracer.start_as_current_span("thinking") as span:
+        here = span.get_span_context()
+        assert trace.current() == trace.traceparent_of(here)
+        assert trace.traceparent_of(here)[:36] == _SOME[:36]
+    assert otel.get_current_span() is otel.INVALID_SPAN
+
+
+def test_tracestate_goes_along_with_its_trace() -> None:
+    """A request of the current trace carries the state on, and one of another trace does not."""
+    with trace.using(_SOME, "vendor=some,other=1"):
+        child = trace.child_of(_SOME)
+        assert trace.carried(child) == {"traceparent": child, "tracestate": "vendor=some,other=1"}
+        other = trace.generate()
+        assert trace.carried(other) == {"traceparent": other}
+        assert trace.carried(other, "mine=1") == {"traceparent": other, "tracestate": "mine=1"}
+    assert trace.carried(child) == {"traceparent": child}

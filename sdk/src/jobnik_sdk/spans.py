@@ -1,0 +1,197 @@
+"""A worker's spans, by OpenTelemetry's conventions for messaging.
+
+| span | kind | parent | links |
+|---|---|---|---|
+| `receive {stage type}` | CLIENT | none | the traces of the tasks that the claim brought |
+| `process {stage type}` | CONSUMER | the task's trace | the task's trace |
+| `settle {stage type}` | CLIENT | the task's trace; none where there are several tasks | the traces of the tasks |
+
+Where no tracer provider is set up there are no spans, which costs next to nothing, and each attempt still gets a place
+in the trace of its task.
+"""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.metadata import version
+from types import TracebackType
+from typing import Any, Final, Self, TypeAlias
+
+from opentelemetry import trace as otel
+from opentelemetry.context import Context, attach, detach
+from opentelemetry.trace import (
+    Link,
+    NonRecordingSpan,
+    NoOpTracer,
+    ProxyTracerProvider,
+    Span,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    TracerProvider,
+    set_span_in_context,
+)
+
+from jobnik_sdk import trace
+from jobnik_sdk.entities import ClaimedTask
+
+AnyTask: TypeAlias = ClaimedTask[Any, Any]
+
+_ROOT: Final = Context()
+
+
+class Request:
+    """What is asked of the manager, as the current span of a `with` block; an error that leaves it is the span's."""
+
+    __slots__ = ("_span", "_token")
+
+    def __init__(self, span: Span | None) -> None:
+        self._span = span
+
+    def __enter__(self) -> Self:
+        """Make the span the current one."""
+        if self._span is not None:
+            self._token = attach(set_span_in_context(self._span))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the span. A cancellation is no error."""
+        if self._span is not None:
+            detach(self._token)
+            if isinstance(error, Exception):
+                _fail(self._span, type(error).__name__, str(error))
+            self._span.end()
+
+    def note(self, tasks: Iterable[AnyTask]) -> None:
+        """Say which tasks it is about, once that is known."""
+        if self._span is None:
+            return
+        count = 0
+        for count, task in enumerate(tasks, 1):  # noqa: B007 - the last number is how many there are
+            for link in _links(task):
+                self._span.add_link(link.context, link.attributes)
+        self._span.set_attribute("messaging.batch.message_count", count)
+
+
+class Processing:
+    """An attempt at a task: `traceparent` is its place in the task's trace."""
+
+    __slots__ = ("_span", "_tracestate", "traceparent")
+
+    def __init__(self, span: Span | None, task: AnyTask) -> None:
+        self._span = span
+        self._tracestate = task.tracestate
+        if span is None:
+            self.traceparent = trace.child_of(task.traceparent)
+        else:
+            self.traceparent = trace.traceparent_of(span.get_span_context())
+
+    def enter(self) -> None:
+        """Make it the current span in the rest of the current context (an asyncio task has one of its own)."""
+        if self._span is None:
+            trace.enter(self.traceparent, self._tracestate)
+        else:
+            attach(set_span_in_context(self._span))
+
+    def end(self, outcome: str, error_type: str = "", message: str = "", stack: str = "") -> None:
+        """End the span: the attempt was `completed`, `failed` by an error, `snoozed` or `cancelled`."""
+        if self._span is None:
+            return
+        self._span.set_attribute("jobnik.task.outcome", outcome)
+        if error_type:
+            _fail(self._span, error_type, message)
+            told = {"exception.type": error_type, "exception.message": message, "exception.stacktrace": stack}
+            self._span.add_event("exception", {name: value for name, value in told.items() if value})
+        self._span.end()
+
+
+class StageSpans:
+    """The spans of claims and attempts at one stage type; a tracer provider counts if it was set up before."""
+
+    __slots__ = ("_attributes", "_name", "_tracer")
+
+    def __init__(self, stage_type: str) -> None:
+        self._name = stage_type
+        self._tracer = _tracer()
+        self._attributes = {operation: _attributes(operation, stage_type) for operation in ("receive", "process")}
+
+    def receiving(self) -> Request:
+        """Return the span of a claim: say with `note` what it has brought."""
+        if self._tracer is None:
+            return _UNSEEN
+        name, attributes = f"receive {self._name}", self._attributes["receive"]
+        return Request(self._tracer.start_span(name, _ROOT, SpanKind.CLIENT, attributes))
+
+    def processing(self, task: AnyTask) -> Processing:
+        """Begin an attempt: `enter` it where the handler runs, and `end` it with its outcome."""
+        if self._tracer is None:
+            return Processing(None, task)
+        attributes = {
+            **self._attributes["process"],
+            "messaging.message.id": str(task.id),
+            "jobnik.stage.id": str(task.stage_id),
+            "jobnik.task.attempt": task.attempt,
+        }
+        if task.job is not None:
+            attributes["messaging.message.conversation_id"] = str(task.job.id)
+        name, parent, links = f"process {self._name}", _trace_of(task), _links(task)
+        return Processing(self._tracer.start_span(name, parent, SpanKind.CONSUMER, attributes, links), task)
+
+
+def settling(tasks: Iterable[AnyTask]) -> Request:
+    """Return the span of a request that says how attempts at tasks have ended."""
+    tracer = _tracer()
+    if tracer is None:
+        return _UNSEEN
+    settled = list(tasks)
+    types = {task.stage_type for task in settled}
+    stage_type = types.pop() if len(types) == 1 else ""
+    attributes = _attributes("settle", stage_type)
+    if len(settled) == 1:
+        attributes["messaging.message.id"] = str(settled[0].id)
+    else:
+        attributes["messaging.batch.message_count"] = len(settled)
+    parent = _trace_of(settled[0]) if len(settled) == 1 else _ROOT
+    links = [link for task in settled for link in _links(task)]
+    return Request(tracer.start_span(f"settle {stage_type}".rstrip(), parent, SpanKind.CLIENT, attributes, links))
+
+
+_UNSEEN: Final = Request(None)
+
+
+def _tracer() -> Tracer | None:
+    """What spans are made with; None where nobody set that up."""
+    provider = otel.get_tracer_provider()
+    return None if isinstance(provider, ProxyTracerProvider) else _tracer_of(provider)
+
+
+@cache
+def _tracer_of(provider: TracerProvider) -> Tracer | None:
+    tracer = provider.get_tracer("jobnik_sdk", version("jobnik-sdk"))
+    return None if isinstance(tracer, NoOpTracer) else tracer  # as OTEL_SDK_DISABLED makes it
+
+
+def _attributes(operation: str, stage_type: str) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        "messaging.system": "jobnik",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+    }
+    if stage_type:
+        attributes["messaging.destination.name"] = stage_type
+    return attributes
+
+
+def _trace_of(task: AnyTask) -> Context:
+    return set_span_in_context(NonRecordingSpan(trace.place_of(task.traceparent, task.tracestate)), _ROOT)
+
+
+def _links(task: AnyTask) -> list[Link]:
+    place = trace.place_of(task.traceparent, task.tracestate)
+    return [Link(place, {"messaging.message.id": str(task.id)})] if place.is_valid else []
+
+
+def _fail(span: Span, error_type: str, message: str) -> None:
+    span.set_status(StatusCode.ERROR, message)
+    span.set_attribute("error.type", error_type)
