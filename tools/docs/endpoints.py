@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from reference_manager.api.parts import PART_B
+
 from tools.docs import openapi
 from tools.docs.markdown import document, table
 
@@ -47,9 +49,9 @@ def page() -> str:
 
 
 def _query(operation: Schema) -> Iterator[str]:
-    """The query parameters that are more than part A has: those that say what they mean."""
+    """The query parameters that are more than part A has."""
     for parameter in operation.get("parameters", ()):
-        if parameter["in"] == "query" and "description" in parameter:
+        if parameter["in"] == "query" and parameter["schema"].items() >= PART_B.items():
             yield f"`{parameter['name']}`: {parameter['description'].rstrip('.')}"
 
 

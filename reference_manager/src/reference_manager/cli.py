@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import FrameType
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -51,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar = name.rpartition("_")[2].upper()
         default = f" Default: {shown(field.default)}." if field.default is not None else ""
         text = f"{field.description}{default}"
-        serving.add_argument(flag(name), dest=name, metavar=metavar, help=text, default=argparse.SUPPRESS)
+        # One that is off by default needs no value.
+        value: dict[str, Any] = {"nargs": "?", "const": "true"} if field.default is False else {}
+        serving.add_argument(flag(name), dest=name, metavar=metavar, help=text, default=argparse.SUPPRESS, **value)
     return parser
 
 

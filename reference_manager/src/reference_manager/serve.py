@@ -93,10 +93,13 @@ async def _serve(
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, UnfitDatabaseError) as error:
         raise StartError(f"Cannot use the database: {error}") from error
     async with Database.connect(
-        url, connections=settings.database_connections, patience=settings.database_patience
+        url,
+        connections=settings.database_connections,
+        patience=settings.database_patience,
+        part_a_only=settings.part_a_only,
     ) as database:
         engine = Engine(database, stale_after=settings.task_stale_after)
-        app: Any = create_app(engine, body_limit=settings.body_limit)
+        app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
         # The short cut lies below what makes the spans of requests.
         protocol: Any = CorkedProtocol if traced else partial(ShortCutProtocol, FastLane(engine.queue))
         config = uvicorn.Config(

@@ -43,6 +43,8 @@ def shown(default: object) -> str:
     match default:
         case None:
             return ""
+        case bool():
+            return str(default).lower()
         case timedelta():
             return TypeAdapter(timedelta).dump_python(default, mode="json")
         case ByteSize():
@@ -93,6 +95,10 @@ class Settings(BaseSettings):
             description="How long a task claimed without a lease may take before the attempt counts as failed.",
         ),
     ] = timedelta(minutes=30)
+    part_a_only: Annotated[
+        bool,
+        Field(description="Whether to serve part A of the protocol alone, as managers do that know no other."),
+    ] = False
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least that is worth a log line.")
     ] = "INFO"

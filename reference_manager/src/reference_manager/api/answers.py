@@ -10,11 +10,16 @@ from starlette.responses import Response
 
 from reference_manager.api.bodies import LONGEST_TRACESTATE, TRACEPARENT
 from reference_manager.api.entities import Done
+from reference_manager.api.parts import PART_B
 from reference_manager.api.refusals import ANYWHERE, Refusal
 from reference_manager.domain.requests import NO_TRACE, Trace
 
 AskedForProgress: TypeAlias = Annotated[
-    bool, Query(description="Part B: whether `progress` is in the answer. Not that of the stages or tasks inside.")
+    bool,
+    Query(
+        description="Part B: whether `progress` is in the answer. Not that of the stages or tasks inside.",
+        json_schema_extra=PART_B,
+    ),
 ]
 
 JOB_DELETED = "JOB_DELETED_SUCCESSFULLY"

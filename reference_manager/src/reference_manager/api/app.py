@@ -12,19 +12,21 @@ from reference_manager.api.errors import answer_errors
 from reference_manager.api.history import history_router
 from reference_manager.api.jobs import jobs_router
 from reference_manager.api.methods import Methods
-from reference_manager.api.service import service_router
+from reference_manager.api.service import capabilities_router, service_router
 from reference_manager.api.stages import stages_router
 from reference_manager.api.tasks import tasks_router
 from reference_manager.api.work import work_router
 from reference_manager.engine.engine import Engine
 
 
-def create_app(engine: Engine, *, body_limit: int) -> FastAPI:
+def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) -> FastAPI:
     """The whole API over an engine.
 
     Args:
         engine: Does what is asked.
         body_limit: The largest request body, in bytes; more is answered 413.
+        part_a_only: Whether what only part B of the protocol knows is unknown here; the database's connections say so,
+            too, since the answers come from there.
     """
     app = FastAPIOffline(
         title="Jobnik manager",
@@ -37,12 +39,13 @@ def create_app(engine: Engine, *, body_limit: int) -> FastAPI:
         telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     app.state.body_limit = body_limit
+    app.state.part_a_only = part_a_only
+    of_part_b = (work_router(engine.queue, engine.workers), history_router(engine.history), capabilities_router())
     routers = (
         jobs_router(engine.jobs),
         stages_router(engine.stages),
         tasks_router(engine.tasks, engine.queue),
-        work_router(engine.queue, engine.workers),
-        history_router(engine.history),
+        *(() if part_a_only else of_part_b),
         service_router(engine),
     )
     for router in routers:

@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
+from reference_manager.api.parts import PART_B
 from reference_manager.domain.requests import DEFAULT_MAX_ATTEMPTS, JsonObject, NewJob, NewStage, NewTask, Trace
 from reference_manager.domain.states import Priority
 
@@ -191,9 +192,14 @@ class StageBody(Traced):
     start_as_waiting: StrictBool = False
     weight: Annotated[
         StrictFloat,
-        Field(ge=0.001, le=1000, description="How much of its job's progress it is, compared with the other stages."),
+        Field(
+            ge=0.001,
+            le=1000,
+            description="How much of its job's progress it is, compared with the other stages.",
+            json_schema_extra=PART_B,
+        ),
     ] = 1
-    task_defaults: TaskDefaultsBody | None = None
+    task_defaults: Annotated[TaskDefaultsBody | None, Field(json_schema_extra=PART_B)] = None
 
     def request(self, of_request: Trace) -> NewStage:
         """The stage as the engine takes it."""
@@ -228,17 +234,30 @@ class TaskBody(Traced):
     ] = DEFAULT_MAX_ATTEMPTS
     timeout_seconds: Annotated[
         Timeout | None,
-        Field(description="How long one attempt may take; null: as the stage's taskDefaults say, else no limit."),
+        Field(
+            description="How long one attempt may take; null: as the stage's taskDefaults say, else no limit.",
+            json_schema_extra=PART_B,
+        ),
     ] = None
     retry: Annotated[
         RetryBody | None,
-        Field(description="What counts after a failed attempt; null: as the stage's taskDefaults say, else no delay."),
+        Field(
+            description="What counts after a failed attempt; null: as the stage's taskDefaults say, else no delay.",
+            json_schema_extra=PART_B,
+        ),
     ] = None
     available_at: Annotated[
-        Instant | None, Field(description="When it may be claimed at the earliest; null: at once.")
+        Instant | None,
+        Field(description="When it may be claimed at the earliest; null: at once.", json_schema_extra=PART_B),
     ] = None
     delay_seconds: Annotated[
-        Seconds | None, Field(ge=0, le=YEAR, description="The same, from now on; not together with availableAt.")
+        Seconds | None,
+        Field(
+            ge=0,
+            le=YEAR,
+            description="The same, from now on; not together with availableAt.",
+            json_schema_extra=PART_B,
+        ),
     ] = None
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from reference_manager.api.entities import Problem
+from reference_manager.api.parts import without_part_b
 
 DESCRIPTION = """\
 Jobs, their stages and their tasks: create them, claim tasks, report how they went.
@@ -17,7 +18,9 @@ HEAD and OPTIONS work wherever HTTP has them. Query parameters that are not here
 Everything has a bound. Where a schema names none (payloads, a list of tasks) it is that of the body: 1 MiB unless the
 manager is told otherwise, beyond it 413 `BODY_TOO_LARGE`. JSON is at most 200 levels deep, its integers have at most
 4300 digits, its other numbers are those of a double; NaN, infinite numbers and lone surrogates are refused. The line
-and the headers of a request have at most 64 KiB, beyond it 431 `HEAD_TOO_LARGE`."""
+and the headers of a request have at most 64 KiB, beyond it 431 `HEAD_TOO_LARGE`.
+
+Parameters and fields that are marked `x-part: B` are more than part A of the protocol has."""
 
 # The way of a job from its creation to its end: an operation, a status of it, and what the answer is good for.
 _CLAIMED = {"taskId": "$response.body#/tasks/0/id", "leaseId": "$response.body#/tasks/0/leaseId"}
@@ -58,7 +61,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
         for parameter in operation.get("parameters", ()):
             parameter["schema"] = _without_null(parameter["schema"])
     _link({operation["operationId"]: operation for path in described["paths"].values() for operation in path.values()})
-    return described
+    return without_part_b(described) if app.state.part_a_only else described
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +74,7 @@ def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 def _link(operations: dict[str, Any]) -> None:
     for (source, status), targets in _LINKS.items():
-        operations[source]["responses"][status]["links"] = {
-            target: {"operationId": target, **gives} for target, gives in targets.items()
-        }
+        if source in operations:
+            operations[source]["responses"][status]["links"] = {
+                target: {"operationId": target, **gives} for target, gives in targets.items() if target in operations
+            }

@@ -13,6 +13,7 @@ from starlette.responses import Response, StreamingResponse
 
 from reference_manager.api.answers import documented
 from reference_manager.api.cursors import decode_cursor, encode_cursor
+from reference_manager.api.parts import PART_B
 from reference_manager.api.refusals import Refusal
 from reference_manager.domain.requests import PageRequest, PlaceT
 from reference_manager.engine.pages import LARGEST_PAGE, Entry, Listing
@@ -27,11 +28,14 @@ def _digits(value: str) -> str:
 
 Limit: TypeAlias = Annotated[
     Annotated[int, Field(ge=1, le=LARGEST_PAGE), BeforeValidator(_digits)] | None,
-    Query(description="The most entities in the answer. Without it there are all of them."),
+    Query(description="The most entities in the answer. Without it there are all of them.", json_schema_extra=PART_B),
 ]
 Cursor: TypeAlias = Annotated[
     Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")] | None,
-    Query(description="Where to go on, from the Link header of the answer before. Without it the list begins."),
+    Query(
+        description="Where to go on, from the Link header of the answer before. Without it the list begins.",
+        json_schema_extra=PART_B,
+    ),
 ]
 
 

@@ -60,6 +60,13 @@ def service_router(engine: Engine) -> APIRouter:
         text = exposition(await take_census(engine.database), engine.standing(), process)
         return Response(text, media_type="text/plain; version=0.0.4")
 
+    return router
+
+
+def capabilities_router() -> APIRouter:
+    """The route by which clients learn that there is more than part A."""
+    router = APIRouter(tags=["service"], route_class=StrictRoute)
+
     @router.get("/v1/capabilities", responses=documented({200: Capabilities}))
     async def get_capabilities() -> Response:
         """What this manager can do beyond part A of the protocol."""

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes
 
@@ -15,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from reference_manager.api.parts import fields_of_part_b, is_of_part_b, refuse_fields
 from reference_manager.api.refusals import UNSUPPORTED_MEDIA_TYPE
 
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
@@ -63,13 +65,21 @@ class StrictRoute(APIRoute):
         """The usual handler behind the checks."""
         handle = super().get_route_handler()
         dependants = (self.dependant, *self.dependant.dependencies)
-        known = {field.alias for dependant in dependants for field in dependant.query_params}
+        parameters = [field for dependant in dependants for field in dependant.query_params]
+        known = {field.alias for field in parameters}
+        known_of_part_a = {field.alias for field in parameters if not is_of_part_b(field.field_info)}
+        more_than_part_a = fields_of_part_b(self.body_field.field_info.annotation if self.body_field else None)
 
         async def check(request: Request) -> Response:
-            _check_query(request, known)
+            part_a_only: bool = request.app.state.part_a_only
+            _check_query(request, known_of_part_a if part_a_only else known)
             if self.body_field and not is_json(request.headers.get("content-type", "")):
                 raise HTTPException(415, UNSUPPORTED_MEDIA_TYPE.message)
-            return await handle(StrictRequest(request.scope, request.receive))
+            strict = StrictRequest(request.scope, request.receive)
+            if part_a_only and more_than_part_a:
+                with suppress(json.JSONDecodeError):  # the handler says what is wrong
+                    refuse_fields(await strict.json(), more_than_part_a)
+            return await handle(strict)
 
         return check
 

@@ -67,16 +67,20 @@ class Database:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, url: str, *, connections: int, patience: timedelta) -> AsyncGenerator["Database"]:
+    async def connect(
+        cls, url: str, *, connections: int, patience: timedelta, part_a_only: bool = False
+    ) -> AsyncGenerator["Database"]:
         """Open the pools, and close them at the end.
 
         Args:
             url: Where.
             connections: The most in both pools together, two or more; each gets half.
             patience: How long a request waits for one.
+            part_a_only: Whether entities are to be written without what only part B of the protocol knows.
         """
         others = connections // 2
-        async with _pool(url, connections - others) as for_workers, _pool(url, others) as for_others:
+        session = SESSION | {"jobnik.part_a_only": "on" if part_a_only else "off"}
+        async with _pool(url, connections - others, session) as for_workers, _pool(url, others, session) as for_others:
             yield cls(url, Pools(for_workers, for_others), patience)
 
     @property
@@ -129,8 +133,8 @@ class Database:
             await connection.close()
 
 
-def _pool(url: str, size: int) -> "asyncpg.Pool[asyncpg.Record]":
-    return asyncpg.create_pool(url, min_size=1, max_size=size, server_settings=SESSION, reset=_keep_session)
+def _pool(url: str, size: int, session: dict[str, str]) -> "asyncpg.Pool[asyncpg.Record]":
+    return asyncpg.create_pool(url, min_size=1, max_size=size, server_settings=session, reset=_keep_session)
 
 
 async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:

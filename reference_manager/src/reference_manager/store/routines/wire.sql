@@ -55,6 +55,12 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         AND (of_status IS NULL OR task_status(task, aborted_at(stage)) = of_status)
 $$;
 
+-- What only part B of the protocol knows, for managers that serve more than part A alone: see the settings of sessions in
+-- database.py.
+CREATE OR REPLACE FUNCTION wire_part_b(fields text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN current_setting('jobnik.part_a_only', true) = 'on' THEN '' ELSE fields END
+$$;
+
 -- A task without its last brace, for who adds to it. aborted: when its stage was. What only part B of the protocol knows is
 -- left out where there is none.
 CREATE OR REPLACE FUNCTION task_wire_open(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
@@ -69,12 +75,14 @@ CREATE OR REPLACE FUNCTION task_wire_open(task tasks, aborted timestamptz) RETUR
         || ',"startTime":' || wire_time(task.start_time)
         || ',"endTime":' || wire_time(coalesce(task.end_time, aborted))
         || wire_trace(task.traceparent, task.tracestate)
-        || coalesce(',"timeoutSeconds":' || extract(epoch FROM task.timeout)::float8, '')
-        || coalesce(',"retry":' || task.retry, '')
-        || coalesce(',"result":' || task.result, '')
-        || coalesce(',"error":' || task.error, '')
-        || coalesce(',"progress":' || task.progress, '')
-        || coalesce(',"checkpoint":' || task.checkpoint, '')
+        || wire_part_b(
+            coalesce(',"timeoutSeconds":' || extract(epoch FROM task.timeout)::float8, '')
+            || coalesce(',"retry":' || task.retry, '')
+            || coalesce(',"result":' || task.result, '')
+            || coalesce(',"error":' || task.error, '')
+            || coalesce(',"progress":' || task.progress, '')
+            || coalesce(',"checkpoint":' || task.checkpoint, '')
+        )
 $$;
 
 CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
@@ -127,8 +135,10 @@ CREATE OR REPLACE FUNCTION stage_wire(stage stages, with_tasks boolean) RETURNS 
         || ',"startTime":' || wire_time(stage.start_time)
         || ',"endTime":' || wire_time(stage.end_time)
         || wire_trace(stage.traceparent, stage.tracestate)
-        || CASE WHEN stage.weight <> 1 THEN ',"weight":' || stage.weight ELSE '' END
-        || coalesce(',"taskDefaults":' || stage.task_defaults, '')
+        || wire_part_b(
+            CASE WHEN stage.weight <> 1 THEN ',"weight":' || stage.weight ELSE '' END
+            || coalesce(',"taskDefaults":' || stage.task_defaults, '')
+        )
         || CASE WHEN with_tasks THEN ',"tasks":' || (
             SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY task.seq)) FROM tasks AS task WHERE task.stage_id = stage.id
         ) ELSE '' END
