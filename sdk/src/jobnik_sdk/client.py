@@ -41,7 +41,8 @@ class JobnikClient:
     """A connection to the manager at `base_url`, shared by any number of producers, consumers and workers.
 
     Use it as an async context manager, or call `aclose` in the end. `timeout` (default 30 s) holds for each wait for
-    bytes; a connection has 5 s to come about. `transport` replaces the network, for tests.
+    bytes; a connection has 5 s to come about. `transport` replaces the network, for tests; one that is an
+    `httpx2.BaseTransport` as well replaces it for `blocking` connections, too.
 
     Raises:
         ConfigurationError: `base_url` is no http or https address.
@@ -55,6 +56,7 @@ class JobnikClient:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.base_url = base_url
+        self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
         self._http = httpx2.AsyncClient(
             base_url=checked_address(base_url),
             timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
@@ -75,7 +77,12 @@ class JobnikClient:
     def blocking(self, timeout: timedelta) -> httpx2.Client:
         """Return a connection of its own for another thread, which waits for no event loop, and so long for bytes."""
         headers = {"User-Agent": self._http.headers["User-Agent"]}
-        return httpx2.Client(base_url=self._http.base_url, timeout=timeout.total_seconds(), headers=headers)
+        return httpx2.Client(
+            base_url=self._http.base_url,
+            timeout=timeout.total_seconds(),
+            transport=self._blocking_transport,
+            headers=headers,
+        )
 
     async def aclose(self) -> None:
         """Close all connections; saying it twice does no harm."""

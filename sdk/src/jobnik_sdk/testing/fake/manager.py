@@ -1,0 +1,81 @@
+"""A manager for tests, in memory."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, Generic
+
+from pydantic import JsonValue
+from pydantic_core import to_json
+
+from jobnik_sdk.client import JobnikClient
+from jobnik_sdk.definitions import DataT, JobType, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
+from jobnik_sdk.entities import Job, Task, job_of
+from jobnik_sdk.testing.fake import wire
+from jobnik_sdk.testing.fake.state import State
+from jobnik_sdk.testing.fake.transport import FakeTransport
+
+ADDRESS: Final = "http://fake"
+
+
+class RecordedTask(Task[TaskT, TaskMetadataT], Generic[TaskT, TaskMetadataT, ResultT]):
+    """A task as the manager has it, with all that its attempts left: `error` has `type`, `message` and `stack`."""
+
+    result: ResultT | None = None
+    error: dict[str, JsonValue] | None = None
+    progress: dict[str, JsonValue] | None = None
+    checkpoint: JsonValue = None
+
+
+class FakeManager:
+    """A manager in this process: it keeps everything in memory, and answers as the reference manager does.
+
+    >>> manager = FakeManager()
+    >>> producer = Producer(manager.client())
+
+    Clients, producers and workers in any thread and any event loop may share it. It has a clock of its own, which
+    `advance` moves: leases end, delayed tasks are due and waiting claims end as they would after that time.
+
+    With `part_a_only` it is a manager without leases and all else that part B of the protocol adds.
+    """
+
+    def __init__(self, *, part_a_only: bool = False) -> None:
+        self.transport = FakeTransport(State(), part_a_only=part_a_only)
+        """For a client of your own: `JobnikClient("http://fake", transport=manager.transport)`."""
+
+    def client(self) -> JobnikClient:
+        """Return a new client of this manager."""
+        return JobnikClient(ADDRESS, transport=self.transport)
+
+    @property
+    def now(self) -> datetime:
+        """The time of the manager's clock, in UTC."""
+        with self.transport.looking() as state:
+            return state.now()
+
+    @property
+    def waiting_claims(self) -> int:
+        """How many claims have found nothing and wait for work."""
+        return self.transport.waiting
+
+    def advance(self, by: timedelta) -> None:
+        """Move the manager's clock ahead, with all that follows from it."""
+        self.transport.advance(by)
+
+    def jobs(self, job_type: JobType[DataT, MetadataT]) -> Sequence[Job[DataT, MetadataT]]:
+        """Return the jobs of a type, the oldest first."""
+        model = job_of(job_type)
+        with self.transport.looking() as state:
+            found = [to_json(wire.job_json(job)) for job in state.jobs.values() if job.name == job_type.name]
+        return [model.model_validate_json(job) for job in found]
+
+    def tasks(
+        self, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
+    ) -> Sequence[RecordedTask[TaskT, TaskMetadataT, ResultT]]:
+        """Return the tasks of a stage type, the oldest first."""
+        with self.transport.looking() as state:
+            stages = state.stages_by_type.get(stage_type.name, ())
+            found = sorted((task for stage in stages for task in stage.tasks), key=lambda task: task.number)
+            documents = [to_json(wire.task_json(task)) for task in found]
+        types = (stage_type.task, stage_type.task_metadata, stage_type.result or type(None))
+        model: Any = RecordedTask.__class_getitem__(types)
+        return [model.model_validate_json(document) for document in documents]

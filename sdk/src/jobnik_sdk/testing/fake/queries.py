@@ -1,0 +1,74 @@
+"""What clients may ask for in a query."""
+
+from typing import Annotated, Final
+
+from pydantic import BaseModel, Field, StringConstraints
+
+from jobnik_sdk.definitions import Priority, StageStatus, TaskStatus
+from jobnik_sdk.testing.fake.bodies import Id, Instant, StageTypeName, Text
+
+PART_B: Final = frozenset({"limit", "cursor", "should_return_progress"})
+"""What part A does not have."""
+
+
+class Query(BaseModel):
+    """A query: no parameters, unless a subclass has some."""
+
+
+class Part(Query):
+    """Which part of a list."""
+
+    limit: Annotated[int, Field(ge=1, le=500)] | None = None
+    cursor: str | None = None
+
+
+class JobQuery(Part):
+    """Which jobs to list; dates are about their creation, and inclusive."""
+
+    job_name: Annotated[Text, StringConstraints(max_length=50)] | None = None
+    priority: Priority | None = None
+    from_date: Instant | None = None
+    end_date: Instant | None = None
+    should_return_stages: bool = False
+
+
+class StagesOfJobQuery(Part):
+    """Which stages of a job to list."""
+
+    should_return_tasks: bool = False
+
+
+class StageQuery(StagesOfJobQuery):
+    """Which stages to list."""
+
+    job_id: Id | None = None
+    stage_type: StageTypeName | None = None
+    stage_operation_status: StageStatus | None = None
+
+
+class TasksOfStageQuery(Part):
+    """Which tasks of a stage to list."""
+
+
+class TaskQuery(Part):
+    """Which tasks to list; dates are about their creation, and inclusive."""
+
+    stage_id: Id | None = None
+    stage_type: StageTypeName | None = None
+    status: TaskStatus | None = None
+    from_date: Instant | None = None
+    end_date: Instant | None = None
+
+
+class OneJobQuery(Query):
+    """What is wanted of a job."""
+
+    should_return_stages: bool = False
+    should_return_progress: bool = False
+
+
+class OneStageQuery(Query):
+    """What is wanted of a stage."""
+
+    should_return_tasks: bool = False
+    should_return_progress: bool = False

@@ -1,0 +1,91 @@
+"""The managers that all have to behave alike, each test with names of its own."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+import httpx2
+import pytest
+from jobnik_sdk import Consumer, JobnikClient, Producer
+from jobnik_sdk.testing.fake.manager import ADDRESS, FakeManager
+from reference_manager.embedded import EmbeddedPostgres
+
+from tools.data_folder import temporary_data_folder
+from tools.manager import ManagerProcess
+
+KINDS = ("reference", "reference, part A", "fake", "fake, part A")
+
+
+@dataclass(frozen=True)
+class Manager:
+    """A manager: where it is, how it is reached, and whether it has part B of the protocol."""
+
+    url: str
+    transport: httpx2.AsyncBaseTransport | None
+    part_b: bool
+
+
+@pytest.fixture(scope="session")
+def database_url() -> Iterator[str]:
+    """A database for the session, without the guarantees that only a power cut needs."""
+    with temporary_data_folder() as folder, EmbeddedPostgres(folder, durable=False) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def reference_url(database_url: str) -> Iterator[str]:
+    """The address of the reference manager."""
+    with ManagerProcess("--database-url", database_url) as manager:
+        yield manager.url
+
+
+@pytest.fixture(scope="session")
+def reference_part_a_url(database_url: str) -> Iterator[str]:
+    """The address of a reference manager that serves part A of the protocol alone."""
+    with ManagerProcess("--database-url", database_url, "--part-a-only") as manager:
+        yield manager.url
+
+
+@pytest.fixture(params=KINDS)
+def manager(request: pytest.FixtureRequest) -> Manager:
+    """Each manager in turn."""
+    match request.param:
+        case "reference":
+            return Manager(request.getfixturevalue("reference_url"), None, part_b=True)
+        case "reference, part A":
+            return Manager(request.getfixturevalue("reference_part_a_url"), None, part_b=False)
+        case "fake":
+            return Manager(ADDRESS, FakeManager().transport, part_b=True)
+        case _:
+            return Manager(ADDRESS, FakeManager(part_a_only=True).transport, part_b=False)
+
+
+@pytest.fixture
+def part_b(manager: Manager) -> bool:
+    """Whether the manager has part B of the protocol."""
+    return manager.part_b
+
+
+@pytest.fixture
+async def client(manager: Manager) -> AsyncIterator[JobnikClient]:
+    """A client of the manager."""
+    async with JobnikClient(manager.url, transport=manager.transport) as client:
+        yield client
+
+
+@pytest.fixture
+def producer(client: JobnikClient) -> Producer:
+    """A producer on the manager."""
+    return Producer(client)
+
+
+@pytest.fixture
+def consumer(client: JobnikClient) -> Consumer:
+    """A consumer on the manager."""
+    return Consumer(client)
+
+
+@pytest.fixture
+def own_name() -> str:
+    """A name for a job or stage type that no other test uses."""
+    return f"own-{uuid4()}"

@@ -1,0 +1,176 @@
+"""The manager in memory: what it has beside the protocol. That it keeps to that is seen in tests/conformance."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from jobnik_sdk import JobnikClient, JobType, NewTask, Producer, StageType, TaskStatus
+from jobnik_sdk.testing import FakeManager
+from pydantic import BaseModel
+
+MINUTE = timedelta(minutes=1)
+
+
+class Number(BaseModel):
+    """A task's data and its result."""
+
+    value: int
+
+
+numbers = StageType("numbers", task=Number, result=Number)
+plain = JobType("plain")
+
+
+@pytest.fixture
+def manager() -> FakeManager:
+    """A manager of this test's own."""
+    return FakeManager()
+
+
+@pytest.fixture
+async def client(manager: FakeManager) -> AsyncIterator[JobnikClient]:
+    """A client of it."""
+    async with manager.client() as client:
+        yield client
+
+
+async def _fill(client: JobnikClient, *tasks: dict[str, Any]) -> None:
+    producer = Producer(client)
+    stage = await producer.create_stage(await producer.create_job(plain), numbers)
+    bodies = [{"data": {"value": place}} | task for place, task in enumerate(tasks)]
+    await client.request("POST", f"/v1/stages/{stage.id}/tasks", json=bodies)
+
+
+async def _claim(client: JobnikClient, **fields: object) -> list[Any]:
+    wish = {"workerId": "me", "limit": 10} | fields
+    return (await client.request("POST", "/v1/stages/numbers/tasks/claim", json=wish)).json()["tasks"]
+
+
+async def _until_one_waits(manager: FakeManager) -> None:
+    while manager.waiting_claims != 1:  # noqa: ASYNC110 another thread makes it so
+        await asyncio.sleep(0)
+
+
+async def test_a_lease_ends_when_the_clock_says_so(manager: FakeManager, client: JobnikClient) -> None:
+    """No test has to sleep for a worker that died."""
+    await _fill(client, {}, {"timeoutSeconds": 5})
+    await _claim(client, leaseSeconds=30)
+    assert [task.status for task in manager.tasks(numbers)] == [TaskStatus.IN_PROGRESS] * 2
+    before = manager.now
+    manager.advance(MINUTE)
+    assert manager.now >= before + MINUTE
+    tasks = manager.tasks(numbers)
+    assert [(task.status, task.attempts) for task in tasks] == [(TaskStatus.RETRIED, 1)] * 2
+    assert [task.error["type"] for task in tasks if task.error] == ["LeaseExpired", "TimedOut"]
+
+
+async def test_delayed_tasks_are_due_when_the_clock_says_so(manager: FakeManager, client: JobnikClient) -> None:
+    """A retry policy, a delay and a snooze are as short as the test wants."""
+    await _fill(client, {"delaySeconds": 50}, {"retry": {"delaySeconds": 10}})
+    for place, found in enumerate([[1], [1], [0, 1]]):
+        tasks = sorted(await _claim(client), key=lambda task: task["data"]["value"])
+        assert [task["data"]["value"] for task in tasks] == found
+        reports = [{"taskId": task["id"], "leaseId": task["leaseId"], "outcome": "FAILED"} for task in tasks]
+        await client.request("POST", "/v1/tasks/settle", json={"workerId": "me", "results": reports})
+        assert await _claim(client) == []
+        manager.advance(timedelta(seconds=[10, 40, 0][place]))
+
+
+async def test_a_waiting_claim_wakes_up(manager: FakeManager, client: JobnikClient) -> None:
+    """New tasks, the clock and another thread end its wait, and its own time does."""
+    waiting = asyncio.create_task(_claim(client, waitSeconds=30, leaseSeconds=3600))
+    await _fill(client, {}, {"delaySeconds": 3600})
+    assert [task["data"]["value"] for task in await waiting] == [0]
+    waiting = asyncio.create_task(_claim(client, waitSeconds=30))
+    await _until_one_waits(manager)
+    await asyncio.to_thread(manager.advance, 10 * MINUTE)
+    assert await waiting == []
+    waiting = asyncio.create_task(_claim(client, waitSeconds=30, workerId="another"))
+    await _until_one_waits(manager)
+    await asyncio.to_thread(manager.advance, 60 * MINUTE)
+    assert [task["attempts"] for task in await waiting] == [1, 0]
+    assert await _claim(client, waitSeconds=0.01) == []
+
+
+async def test_a_blocking_connection_waits_as_well(manager: FakeManager, client: JobnikClient) -> None:
+    """The wire serves other threads, which have no event loop."""
+    blocking = client.blocking(MINUTE)
+    wish = {"workerId": "me", "waitSeconds": 30}
+    path = "/v1/stages/numbers/tasks/claim"
+    waiting = asyncio.create_task(asyncio.to_thread(blocking.post, path, json=wish))
+    await _until_one_waits(manager)
+    await _fill(client, {})
+    assert len((await waiting).json()["tasks"]) == 1
+    blocking.close()
+    assert manager.tasks(numbers)[0].status is TaskStatus.IN_PROGRESS
+
+
+async def test_a_claim_that_is_given_up_takes_nothing(manager: FakeManager, client: JobnikClient) -> None:
+    """A worker that stops leaves no task behind in nobody's hands."""
+    waiting = asyncio.create_task(_claim(client, waitSeconds=30))
+    await _until_one_waits(manager)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert manager.waiting_claims == 0
+    await _fill(client, {})
+    assert manager.tasks(numbers)[0].status is TaskStatus.PENDING
+
+
+async def test_what_it_keeps_is_seen_typed(manager: FakeManager, client: JobnikClient) -> None:
+    """Jobs and tasks come as their types' models, with what their attempts left."""
+    producer = Producer(client)
+    job = await producer.create_job(plain)
+    stage = await producer.create_stage(job, numbers)
+    await producer.create_tasks(stage, numbers, [NewTask(Number(value=4), max_attempts=1)])
+    (task,) = await _claim(client)
+    report = {"taskId": task["id"], "leaseId": task["leaseId"], "outcome": "COMPLETED", "result": {"value": 16}}
+    await client.request("POST", "/v1/tasks/settle", json={"workerId": "me", "results": [report]})
+    (told,) = manager.tasks(numbers)
+    assert (told.data, told.result, told.error, told.checkpoint) == (Number(value=4), Number(value=16), None, None)
+    assert [(one.id, one.percentage) for one in manager.jobs(plain)] == [(job.id, 100)]
+    assert manager.jobs(JobType("other")) == manager.tasks(StageType("other", task=Number)) == []
+
+
+async def test_a_whole_tree_is_one_request(manager: FakeManager, client: JobnikClient) -> None:
+    """Stages and tasks come with their job, all of them or none."""
+    stages: list[dict[str, Any]] = [
+        {"type": "numbers", "data": {}, "tasks": [{"data": {"value": 1}}]},
+        {"type": "last", "data": {}},
+    ]
+    body: dict[str, Any] = {"name": "plain", "data": {}, "stages": stages}
+    job = (await client.request("POST", "/v1/jobs", json=body)).json()
+    assert [(stage["type"], stage["status"], "tasks" in stage) for stage in job["stages"]] == [
+        ("numbers", "PENDING", False),
+        ("last", "CREATED", False),
+    ]
+    assert len(manager.tasks(numbers)) == 1
+
+
+async def test_a_unique_key_is_held(manager: FakeManager, client: JobnikClient) -> None:
+    """A second job with it is the first one, for as long as that runs, or for a time."""
+
+    async def create(**fields: object) -> tuple[int, str]:
+        answer = await client.request("POST", "/v1/jobs", json={"name": "plain", "data": dict[str, str](), **fields})
+        return answer.status_code, answer.json()["id"]
+
+    _, first = await create(uniqueKey="a")
+    assert await create(uniqueKey="a") == (200, first)
+    assert (await create(uniqueKey="b"))[0] == 201
+    await client.request("PUT", f"/v1/jobs/{first}/status", json={"status": "ABORTED"})
+    _, second = await create(uniqueKey="a", uniqueFor=60)
+    assert second != first
+    await client.request("PUT", f"/v1/jobs/{second}/status", json={"status": "ABORTED"})
+    assert await create(uniqueKey="a", uniqueFor=60) == (200, second)
+    manager.advance(MINUTE)
+    assert (await create(uniqueKey="a", uniqueFor=60))[0] == 201
+
+
+async def test_ten_thousand_tasks_are_no_trouble(client: JobnikClient) -> None:
+    """They are created and claimed in no time that a test would notice."""
+    started = time.monotonic()
+    await _fill(client, *(dict[str, Any]() for _ in range(10_000)))
+    assert len(await _claim(client, limit=500)) == 500
+    assert time.monotonic() - started < 5
