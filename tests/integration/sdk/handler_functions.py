@@ -4,6 +4,8 @@ import asyncio
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -234,12 +236,32 @@ def _ignore_signals(_order: Order, _context: Context) -> Answer:
     return Answer(value=os.getpid())
 
 
+def _start_program(_order: Order, context: Context) -> Answer:
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000000)"])
+    while True:
+        try:
+            context.save_checkpoint(program.pid)  # in here: it may be cancelled from the moment this is heard
+            time.sleep(FOREVER)
+        except BaseException:  # noqa: BLE001, S112 what is tested
+            continue
+
+
+def _crash_with_a_fork(_order: Order, context: Context) -> NoReturn:
+    # It has all that its parent had open, the stream to the worker too.
+    fork = os.fork()
+    if not fork:
+        time.sleep(FOREVER)
+    context.save_checkpoint(fork)
+    ctypes.string_at(0)
+    raise AssertionError
+
+
 PLAIN: Final[dict[str, Callable[[Order, Context], Answer]]] = {
     function.__name__.removeprefix("_"): function
     for function in (
         *(_answer, _complain, _leave, _answer_wrongly, _retry_later, _do_not_retry, _snooze, _describe),
         *(_make_progress, _save_then_die, _wait, _sleep, _return_late, _raise_late, _put_off_late, _be_stubborn),
-        *(_crash, _exit, _tell_pid, _leak, _ignore_signals),
+        *(_crash, _exit, _tell_pid, _leak, _ignore_signals, _start_program, _crash_with_a_fork),
     )
 }
 

@@ -45,7 +45,9 @@ async def _gone(pid: int) -> None:
 
 
 def _wait_until_gone(status: Path) -> None:
+    deadline = time.monotonic() + 15  # the event loop of the tests waits for this thread in the end
     while status.exists() and "State:\tZ" not in status.read_text():
+        assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
@@ -108,6 +110,26 @@ async def test_hanging_process_is_killed(site: Site) -> None:
     assert not running.done()
     beside.cancellation.request("drain")
     assert await running == Cancelled("drain")
+
+
+async def test_what_a_killed_handler_started_ends_with_it(site: Site) -> None:
+    """A program that a handler has started does not outlive it."""
+    current, running = await site.start("start_program")
+    assert current.notes.checkpoint is not None
+    current.cancellation.request("job aborted")
+    assert await running == Cancelled("job aborted")
+    await site.runner.settled(current)
+    await _gone(int(current.notes.checkpoint.document))
+
+
+async def test_what_a_dead_handler_forked_ends_with_it(site: Site) -> None:
+    """The end of a process is heard although what it forked lives on, which ends then."""
+    current = context()
+    ending = await site.runner.run(Order(do="crash_with_a_fork"), current)
+    assert isinstance(ending, Failed)
+    assert ending.message == "The handler's process died in the middle of the task: killed by SIGSEGV."
+    assert current.notes.checkpoint is not None
+    await _gone(int(current.notes.checkpoint.document))
 
 
 async def test_blocked_system_call_is_interrupted() -> None:

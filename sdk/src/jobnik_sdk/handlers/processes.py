@@ -8,10 +8,12 @@ import os
 import pickle
 import signal
 import socket
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
 import structlog
@@ -194,7 +196,10 @@ class _Process:
         with its_stream, its_control, _signals_held_back():
             self._process.start()
         self.pid = self._process.pid or 0
+        # That it has ended shows here alone: its end of the stream may be held open by what it forked.
+        self._life = _open_life(self._process)
         self._loop.add_reader(self._stream, self._read)
+        self._loop.add_reader(self._life, self._end)
 
     @property
     def is_alive(self) -> bool:
@@ -234,11 +239,8 @@ class _Process:
     def kill(self) -> None:
         """End it, and what it has started, at once."""
         self.ending = True
-        if self.is_alive:
-            try:
-                os.killpg(self.pid, signal.SIGKILL)
-            except ProcessLookupError:  # it is so young that it has no group of its own yet
-                self._process.kill()
+        if not self.gone.is_set():
+            self._kill_group()
 
     def _send(self) -> None:
         self._sent = True
@@ -259,32 +261,44 @@ class _Process:
         else:
             self._loop.remove_writer(self._stream)
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
+        """Hear what has arrived; return whether there may be more."""
         try:
             piece = self._stream.recv(_PIECE)
         except BlockingIOError:
-            return
+            return False
         except OSError:  # it died before it read all that was sent
             piece = b""
         if not piece:
-            self._end()
-            return
+            self._loop.remove_reader(self._stream)
+            self._kill_group()  # it has ended, or it only closed the stream: then it is of no use
+            return False
         for message in self._inbox.take(piece):
             if isinstance(message, Ready):
                 self._become_ready()
             else:
                 self._heard(self, message)
+        return True
 
     def _become_ready(self) -> None:
         self.ready = True
         if not self._sent:
             self._send()
 
+    def _kill_group(self) -> None:
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:  # it is so young that it has no group of its own yet
+            self._process.kill()
+
     def _end(self) -> None:
+        while self._read():  # its last words
+            pass
+        self._kill_group()  # what it has started, and left
+        self._loop.remove_reader(self._life)
         self._loop.remove_reader(self._stream)
         self._loop.remove_writer(self._stream)
-        # Mostly it has ended by now, and its exit code is there. A handler that only closed the stream is of no use.
-        self._process.kill()
+        os.close(self._life)
         self._process.join()
         how = _in_words(self._process.exitcode)
         self._process.close()
@@ -292,6 +306,14 @@ class _Process:
         self._control.close()
         self.gone.set()
         self._lost(self, how)
+
+
+def _open_life(process: SpawnProcess) -> int:
+    """Return a file descriptor that is readable once a process has ended."""
+    if sys.platform == "linux":
+        return os.pidfd_open(process.pid or 0)
+    # Elsewhere it is a pipe, which those that the process forks hold open as well.
+    return os.dup(process.sentinel)
 
 
 @contextmanager
