@@ -40,8 +40,10 @@ check: $(UV)  ## lint, format, types, layers, generated files
 docs: $(UV)  ## write the references that are drawn from code, in docs/reference
 	@$(RUN) python -m tools.docs
 
-bench: $(UV)  ## measure claim and settle against one direct connection, as ratios
-	@$(RUN) python -m benchmarks.hot_paths
+# The other queues that it installs stay out of .venv: some of them bring plugins for pytest.
+bench: export UV_PROJECT_ENVIRONMENT := .tools/bench
+bench: $(UV)  ## measure the engine, then a worker beside other queues, as ratios (PART=engine or worker: one of them)
+	@$(RUN) --group bench python -m benchmarks $(PART)
 
 manager: $(UV)  ## start the manager with its embedded PostgreSQL on 127.0.0.1:8080
 	@$(RUN) jobnik-manager serve
