@@ -44,31 +44,23 @@ class Consumer:
             return None
         finally:
             metrics.DEQUEUE_DURATION.labels(stage_type.name, status).observe(time.perf_counter() - started)
-        return read_claimed(stage_type, answer, answer.content)
+        return _read_claimed(stage_type, answer)
 
     async def complete(self, task: ClaimedTask[Any, Any]) -> None:
         """Report a task as completed; twice is as once."""
-        await report(self._client, task, TaskStatus.COMPLETED, retries.delays())
+        await report(self._client, task, task.stage_type, TaskStatus.COMPLETED, retries.delays())
 
     async def fail(self, task: ClaimedTask[Any, Any]) -> None:
         """Report an attempt as failed; the task is tried again while it has attempts left. Twice is as once."""
-        await report(self._client, task, TaskStatus.FAILED, retries.delays())
+        await report(self._client, task, task.stage_type, TaskStatus.FAILED, retries.delays())
 
 
-def read_claimed(
-    stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any], answer: Response, document: bytes
+def _read_claimed(
+    stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any], answer: Response
 ) -> ClaimedTask[TaskT, TaskMetadataT]:
-    """Return the claimed task in a part of an answer.
-
-    Raises:
-        UnreadableTaskError: its data or metadata does not fit the stage type.
-        UnexpectedAnswerError: it is no task.
-    """
     try:
-        task = claimed_task_of(stage_type).model_validate_json(document)
+        task = claimed_task_of(stage_type).model_validate_json(answer.content)
     except ValidationError as error:
-        unread = read_one(ClaimedTask[Empty, Empty], answer, document).model_copy(
-            update={"stage_type": stage_type.name}
-        )
+        unread = read_one(ClaimedTask[Empty, Empty], answer).model_copy(update={"stage_type": stage_type.name})
         raise UnreadableTaskError(*first_fault(error), unread) from None
     return task.model_copy(update={"stage_type": stage_type.name})

@@ -1,5 +1,6 @@
 """What a handler sees of the task that it works on, besides the data."""
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic
@@ -20,9 +21,13 @@ StageDataT = TypeVar("StageDataT", bound=BaseModel, default=Any)
 StageMetadataT = TypeVar("StageMetadataT", bound=BaseModel, default=Any)
 
 
+# The context itself, not its ids in structlog's own variables: putting those together costs more than most log lines.
+_current: ContextVar["TaskContext[Any] | None"] = ContextVar("jobnik_task", default=None)
+
+
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """The job that a task belongs to, as it was when the task was claimed."""
+    """The job that a task belongs to, as it was when the task was claimed; other tasks see the same dictionaries."""
 
     id: UUID
     name: str
@@ -121,5 +126,11 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
 
 def enter(context: TaskContext[Any]) -> None:
     """Let log lines and requests in the rest of the current context (an asyncio task, a process) speak of this task."""
-    structlog.contextvars.bind_contextvars(**context.ids)
+    _current.set(context)
     trace.enter(context.traceparent)
+
+
+def current_ids() -> dict[str, str | int]:
+    """Return the ids of the task that the current context works on; none outside of any."""
+    context = _current.get()
+    return {} if context is None else context.ids

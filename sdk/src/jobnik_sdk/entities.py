@@ -1,6 +1,5 @@
 """What the manager tells: jobs, stages and tasks, typed by the definitions that they were asked for with."""
 
-from datetime import timedelta
 from functools import cache
 from typing import Annotated, Any, Generic
 from uuid import UUID
@@ -113,34 +112,14 @@ class JobOfTask(_Answer):
 
 
 class ClaimedTask(Task[TaskT, TaskMetadataT], Generic[TaskT, TaskMetadataT]):
-    """A task that this process works on, until it reports it completed or failed.
-
-    Where the manager lends tasks it tells more of them: the lease, how long an attempt may take (None: without limit),
-    what the attempt before has left, the stage and the job.
-    """
+    """A task that this process works on, until it reports it completed or failed."""
 
     stage_type: str = ""
-    lease_id: int | None = None
-    timeout: timedelta | None = Field(default=None, validation_alias=AliasChoices("timeoutSeconds", "timeout"))
-    checkpoint: JsonValue = None
-    stage: StageOfTask | None = None
-    job: JobOfTask | None = None
 
     @property
     def attempt(self) -> int:
         """Which attempt this is, counted from 1."""
         return self.attempts + 1
-
-
-class Claim(_Answer, Generic[TaskT, TaskMetadataT]):
-    """What a claim of many has brought."""
-
-    tasks: list[ClaimedTask[TaskT, TaskMetadataT]]
-
-
-def claim_of(stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any]) -> type[Claim[TaskT, TaskMetadataT]]:
-    """Return the model of claims of this type."""
-    return _made_of(Claim, stage_type.task, stage_type.task_metadata)
 
 
 def job_of(job_type: JobType[DataT, MetadataT]) -> type[Job[DataT, MetadataT]]:

@@ -2,13 +2,21 @@
 
 import logging
 import sys
-from typing import Final
+from typing import Any, Final
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from jobnik_sdk import context
+
+
+def _add_task_ids(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    return {**context.current_ids(), **line}
+
 
 _SHARED: Final[list[Processor]] = [
     structlog.contextvars.merge_contextvars,
+    _add_task_ids,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.stdlib.PositionalArgumentsFormatter(),
@@ -38,6 +46,13 @@ def configure_logging(level: str = "INFO") -> None:
     root.setLevel(level)
     # httpx2 tells of every request at INFO, which the SDK's own lines and metrics already do better.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
+
+
+def writes(logger: structlog.stdlib.BoundLogger, level: int) -> bool:
+    """Tell whether a line of this level would be written, whoever has configured structlog, and however."""
+    bound: Any = logger.bind()
+    enabled = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
+    return enabled is None or bool(enabled(level))
 
 
 def configured_level() -> str | None:

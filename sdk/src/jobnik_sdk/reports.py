@@ -2,14 +2,15 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Final, Literal, Protocol
+from uuid import UUID
 
 import structlog
 
 from jobnik_sdk import metrics, retries, trace
 from jobnik_sdk.client import JobnikClient, read_one
 from jobnik_sdk.definitions import Empty, TaskStatus
-from jobnik_sdk.entities import ClaimedTask, Task
+from jobnik_sdk.entities import Task
 from jobnik_sdk.errors import IllegalTransitionError, ManagerFailureError, UnexpectedAnswerError, UnreachableError
 
 Outcome = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
@@ -19,7 +20,22 @@ _PASSING: Final = (UnreachableError, ManagerFailureError, UnexpectedAnswerError)
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-async def report(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outcome, delays: Iterator[float]) -> None:
+class Reported(Protocol):
+    """A task in hand, as far as a report needs it."""
+
+    @property
+    def id(self) -> UUID: ...  # noqa: D102 as of any task
+
+    @property
+    def attempts(self) -> int: ...  # noqa: D102 as of any task
+
+    @property
+    def traceparent(self) -> str: ...  # noqa: D102 as of any task
+
+
+async def report(
+    client: JobnikClient, task: Reported, stage_type: str, outcome: Outcome, delays: Iterator[float]
+) -> None:
     """Report `outcome` until it is accepted, refused for good, or `delays` (seconds between tries) are used up.
 
     An answer may be lost after the manager has acted. So before a report is repeated, and where it is refused as an
@@ -36,11 +52,11 @@ async def report(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Out
         await _repeat(client, task, outcome, delays)
         result = "success"
     finally:
-        metrics.UPDATE_DURATION.labels(task.stage_type, outcome).observe(time.perf_counter() - started)
-        metrics.UPDATES.labels(task.stage_type, outcome, result).inc()
+        metrics.UPDATE_DURATION.labels(stage_type, outcome).observe(time.perf_counter() - started)
+        metrics.UPDATES.labels(stage_type, outcome, result).inc()
 
 
-async def _repeat(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outcome, delays: Iterator[float]) -> None:
+async def _repeat(client: JobnikClient, task: Reported, outcome: Outcome, delays: Iterator[float]) -> None:
     repeated = False
     while True:
         try:
@@ -57,7 +73,7 @@ async def _repeat(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Ou
             return
 
 
-async def _say(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outcome) -> None:
+async def _say(client: JobnikClient, task: Reported, outcome: Outcome) -> None:
     path, traceparent = f"/v1/tasks/{task.id}/status", _traceparent(task)
     try:
         await client.request("PUT", path, json={"status": outcome}, traceparent=traceparent, retry=False)
@@ -66,7 +82,7 @@ async def _say(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outco
             raise
 
 
-async def _is_known(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: Outcome) -> bool:
+async def _is_known(client: JobnikClient, task: Reported, outcome: Outcome) -> bool:
     answer = await client.request("GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False)
     current = read_one(Task[Empty, Empty], answer)
     if outcome is TaskStatus.COMPLETED:
@@ -74,5 +90,5 @@ async def _is_known(client: JobnikClient, task: ClaimedTask[Any, Any], outcome: 
     return current.attempts > task.attempts
 
 
-def _traceparent(task: ClaimedTask[Any, Any]) -> str:
+def _traceparent(task: Reported) -> str:
     return trace.current() or trace.child_of(task.traceparent)

@@ -42,6 +42,7 @@ class Site:
         function = obey_async if style is HandlerStyle.ASYNC else obey
         self.style = style
         self.runner: Runner = runner_for(make(orders, function, style=style, **options), grace)
+        self._freed: dict[TaskContext[Owner], asyncio.Event] = {}
 
     async def run(self, do: str, value: int = 1, limit: timedelta | None = None) -> Ending:
         """Run an order to its end."""
@@ -51,11 +52,16 @@ class Site:
         """Start an order and wait until its handler has noted something."""
         beginning = context(limit)
         assert isinstance(beginning.notes, HeardNotes)
-        running = asyncio.create_task(self.runner.run(Order(do=do), beginning))
+        self._freed[beginning] = freed = asyncio.Event()
+        running = asyncio.create_task(self.runner.run(Order(do=do), beginning, freed.set))
         noted = asyncio.create_task(beginning.notes.noted.wait())
         await asyncio.wait((noted, running), return_when=asyncio.FIRST_COMPLETED)
         noted.cancel()
         return beginning, running
+
+    async def freed(self, started: TaskContext[Owner]) -> None:
+        """Wait until nothing of a started order runs any more."""
+        await self._freed[started].wait()
 
 
 def context(timeout: timedelta | None = None) -> TaskContext[Owner]:

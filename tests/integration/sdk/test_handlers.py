@@ -122,7 +122,7 @@ async def test_cancellation_reaches_the_handler(site: Site, do: str, reason: str
     asking.join()
     current.cancellation.request("later")
     assert await running == Cancelled(reason)
-    await site.runner.settled(current)
+    await site.freed(current)
 
 
 async def test_cancelled_handler_may_finish(site: Site) -> None:
@@ -145,7 +145,7 @@ async def test_cancelled_run_asks_the_handler_to_end(site: Site) -> None:
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await site.runner.settled(current)
+    await site.freed(current)
     assert current.cancellation.requested
 
 
@@ -187,7 +187,7 @@ async def test_stubborn_handler_is_left_behind(
     (line,) = [line for line in logs if line["log_level"] == "warning"]
     assert (line["event"], line["task_id"]) == ("handler ignores its cancellation", str(current.task_id))
     assert "be_stubborn" in line["stack"]
-    settled = asyncio.create_task(site.runner.settled(current))
+    settled = asyncio.create_task(site.freed(current))
     assert await site.run("answer") == Completed(b'{"value":2}')
     assert not settled.done()
     handler_functions.released.set()

@@ -105,7 +105,7 @@ async def test_hanging_process_is_killed(site: Site) -> None:
     assert isinstance(ending, Failed)
     assert (ending.error_type, ending.message) == ("TimeoutError", "The attempt took longer than 3600 s.")
     assert [line["event"] for line in logs] == ["handler ignores its cancellation"]
-    await site.runner.settled(current)
+    await site.freed(current)
     assert await site.run("answer") == Completed(b'{"value":2}')
     assert not running.done()
     beside.cancellation.request("drain")

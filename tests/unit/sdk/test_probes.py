@@ -66,7 +66,7 @@ def test_unknown_path_is_404(server: ProbeServer) -> None:
 
 def test_metrics_have_the_names_of_the_protocol(server: ProbeServer) -> None:
     """Dashboards find every name that they read."""
-    metrics.announce_stage_type("pictures")
+    metrics.meters_of("pictures")
     text = _get(server, "/metrics").text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
     assert names >= _NAMES_OF_THE_PROTOCOL
@@ -75,8 +75,9 @@ def test_metrics_have_the_names_of_the_protocol(server: ProbeServer) -> None:
 
 def test_attempts_are_counted() -> None:
     """An attempt shows under both families of names."""
-    metrics.attempt_ended("counted", 0.2, "completed")
-    metrics.attempt_ended("counted", 0.2, "failed", "ValueError")
+    meters = metrics.meters_of("counted")
+    meters.ended("completed", 0.2)
+    meters.ended("failed", 0.2, "ValueError")
     read = REGISTRY.get_sample_value
     of = {"stage_type": "counted"}
     assert read("jobnik_sdk_worker_tasks_completed_total", of) == 1

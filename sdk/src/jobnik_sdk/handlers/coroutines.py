@@ -25,9 +25,7 @@ class CoroutineRunner(Runner):
 
     @override
     def _start(self, attempt: Attempt, data: BaseModel) -> None:
-        task = asyncio.get_running_loop().create_task(self._work(attempt, data))
-        if not task.done():
-            self._tasks[attempt] = task
+        self._tasks[attempt] = attempt.loop.create_task(self._work(attempt, data), context=attempt.around)
 
     async def _work(self, attempt: Attempt, data: BaseModel) -> None:
         try:
@@ -38,7 +36,7 @@ class CoroutineRunner(Runner):
             ending = endings.of_error(error, attempt.context)
         else:
             ending = endings.of_value(value, self._handler.stage_type.result)
-        self._tasks.pop(attempt, None)
+        del self._tasks[attempt]
         self._end(attempt, ending)
 
     @override

@@ -1,10 +1,12 @@
 """What runs a handler, whatever its style: attempts, their time limit, their cancellation and those that ignore it."""
 
 import asyncio
+import contextvars
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import structlog
 from pydantic import BaseModel
@@ -20,32 +22,60 @@ GRACE: Final = timedelta(seconds=5)
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
+Ended: TypeAlias = Callable[[Ending], None]
+
+
 class Attempt:
-    """An attempt that is under way: `answer` is how it ended, `over` is set when nothing of it runs any more.
+    """An attempt that is under way: `ended` is called with how it ended, `freed` when nothing of it runs any more.
 
     The two come together, unless a handler ignores its cancellation: then it is left behind.
     """
 
-    __slots__ = ("_loop", "_runner", "answer", "context", "left_behind", "over", "patience")
+    __slots__ = (
+        *("_ended", "_freed", "_runner", "answered", "around", "context", "left_behind", "loop"),
+        *("over", "patience", "timer"),
+    )
 
-    def __init__(self, runner: "Runner", context: TaskContext[Any], loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        runner: "Runner",
+        context: TaskContext[Any],
+        around: contextvars.Context,
+        ended: Ended,
+        freed: Callable[[], None],
+    ) -> None:
         self._runner = runner
-        self._loop = loop
+        self.loop = asyncio.get_running_loop()
+        self._ended = ended
+        self._freed = freed
         self.context = context
-        self.answer: asyncio.Future[Ending] = loop.create_future()
-        self.over = asyncio.Event()
+        self.around = around
+        self.answered = False
         self.left_behind = False
+        self.over = False
         self.patience: asyncio.TimerHandle | None = None
+        self.timer: asyncio.TimerHandle | None = None
 
     def call(self, ending: Ending) -> None:
-        """Answer, unless that was done already."""
-        if not self.answer.done():
-            self.answer.set_result(ending)
+        """Say how it ended, unless that was done already."""
+        if not self.answered:
+            self.answered = True
+            if self.timer is not None:
+                self.timer.cancel()
+            self._ended(ending)
+
+    def end(self, ending: Ending) -> None:
+        """Say that nothing of it runs any more."""
+        self.over = True
+        if self.patience is not None:
+            self.patience.cancel()
+        self.call(ending)
+        self._freed()
 
     def ask_to_end(self) -> None:
         """Bring the cancellation to the handler; from any thread."""
         with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._runner.cancel, self)
+            self.loop.call_soon_threadsafe(self._runner.cancel, self)
 
 
 class Runner(ABC):
@@ -57,60 +87,71 @@ class Runner(ABC):
     def __init__(self, handler: AnyHandler, grace: timedelta) -> None:
         self._handler = handler
         self._grace = grace.total_seconds()
-        self._attempts: dict[TaskContext[Any], Attempt] = {}
+        self._attempts: set[Attempt] = set()
+        self._news = asyncio.Event()
 
-    async def run(self, data: BaseModel, context: TaskContext[Any]) -> Ending:
-        """Run the handler, and return how the attempt ended: nothing that the handler does is raised.
+    def start(
+        self,
+        data: BaseModel,
+        context: TaskContext[Any],
+        around: contextvars.Context,
+        ended: Ended,
+        freed: Callable[[], None],
+    ) -> None:
+        """Run the handler within `around`, and call `ended` with how the attempt ended: nothing it does is raised.
 
         It ends when the handler does; when `context.cancellation` is requested, after the grace at the latest. After
-        `context.timeout` it requests that itself.
-
-        Cancelled itself, it asks the handler to end and raises at once.
+        `context.timeout` this requests that itself. `freed` is called when nothing of it runs any more: at once after
+        `ended`, unless a handler had to be left behind.
         """
-        loop = asyncio.get_running_loop()
-        cancellation, timer = context.cancellation, None
-        self._attempts[context] = attempt = Attempt(self, context, loop)
+        attempt = Attempt(self, context, around, ended, freed)
+        self._attempts.add(attempt)
         try:
             self._start(attempt, data)
         except Exception as error:  # noqa: BLE001 there may be no more threads or processes, or data that cannot be pickled
             self._end(attempt, endings.of_error(error, context))
-        cancellation.on_request(attempt.ask_to_end)
+            return
+        context.cancellation.on_request(attempt.ask_to_end)
         if context.timeout is not None:
-            timer = loop.call_later(context.timeout.total_seconds(), cancellation.request, endings.TIMEOUT)
-        try:
-            return await attempt.answer
-        except asyncio.CancelledError:
-            cancellation.request("the worker was cancelled")
-            raise
-        finally:
-            if timer is not None:
-                timer.cancel()
-            cancellation.forget(attempt.ask_to_end)
+            limit = context.timeout.total_seconds()
+            attempt.timer = attempt.loop.call_later(limit, context.cancellation.request, endings.TIMEOUT)
 
-    async def settled(self, context: TaskContext[Any]) -> None:
-        """Wait until nothing of an attempt runs any more: at once, unless `run` had to leave a handler behind."""
-        attempt = self._attempts.get(context)
-        if attempt is not None:
-            await attempt.over.wait()
+    async def run(self, data: BaseModel, context: TaskContext[Any], freed: Callable[[], None] = lambda: None) -> Ending:
+        """Run the handler in the current context, and return how the attempt ended; see `start`.
+
+        Cancelled itself, it asks the handler to end and raises at once.
+        """
+        answer: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+
+        def ended(ending: Ending) -> None:
+            if not answer.done():  # nobody waits any more
+                answer.set_result(ending)
+
+        self.start(data, context, contextvars.copy_context(), ended, freed)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            context.cancellation.request("the worker was cancelled")
+            raise
 
     async def close(self) -> None:
         """Ask what is under way to end, and give back threads and processes when it has, or after the grace."""
-        waited_for = [attempt for attempt in self._attempts.values() if not attempt.left_behind]
+        waited_for = [attempt for attempt in self._attempts if not attempt.left_behind]
         for attempt in waited_for:
             attempt.context.cancellation.request("the worker was closed")
             attempt.ask_to_end()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._grace):
-                for attempt in waited_for:
-                    await attempt.over.wait()
+                while not all(attempt.over for attempt in waited_for):
+                    self._news.clear()
+                    await self._news.wait()
         await self._give_back()
 
     def cancel(self, attempt: Attempt) -> None:
         """Bring the cancellation to the handler, and wait for its end no longer than the grace."""
-        if attempt.over.is_set() or attempt.patience is not None:
+        if attempt.over or attempt.patience is not None:
             return
-        loop = asyncio.get_running_loop()
-        attempt.patience = loop.call_later(self._grace, self._leave_behind, attempt)
+        attempt.patience = attempt.loop.call_later(self._grace, self._leave_behind, attempt)
         self._interrupt(attempt)
 
     def _leave_behind(self, attempt: Attempt) -> None:
@@ -123,11 +164,9 @@ class Runner(ABC):
 
     def _end(self, attempt: Attempt, ending: Ending) -> None:
         """Say that nothing of an attempt runs any more."""
-        del self._attempts[attempt.context]
-        if attempt.patience is not None:
-            attempt.patience.cancel()
-        attempt.over.set()
-        attempt.call(ending)
+        self._attempts.discard(attempt)
+        attempt.end(ending)
+        self._news.set()
 
     @abstractmethod
     def _start(self, attempt: Attempt, data: BaseModel) -> None:

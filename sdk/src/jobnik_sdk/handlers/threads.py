@@ -1,7 +1,6 @@
 """Handlers that are plain functions, in threads."""
 
 import asyncio
-import contextvars
 import ctypes
 import threading
 import time
@@ -44,10 +43,9 @@ class ThreadRunner(Runner):
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(self._came_back, thread, attempt, ending)
 
-        here = contextvars.copy_context()
         self._calls[attempt] = thread_call = _Call(thread, attempt.context.cancellation)
         function, result = self._handler.function, self._handler.stage_type.result
-        thread.do(lambda: answer(here.run(call, function, result, data, attempt.context, thread_call)))
+        thread.do(lambda: answer(attempt.around.run(call, function, result, data, attempt.context, thread_call)))
 
     def _came_back(self, thread: "_Thread", attempt: Attempt, ending: Ending) -> None:
         self._idle.append(thread)

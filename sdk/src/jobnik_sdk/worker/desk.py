@@ -1,25 +1,62 @@
 """Where a worker fetches tasks and brings back how they ended: one Protocol, with leases and without."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from datetime import timedelta
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias
+from uuid import UUID
 
-from jobnik_sdk.definitions import StageType
-from jobnik_sdk.entities import ClaimedTask
-from jobnik_sdk.errors import UnreadableTaskError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from jobnik_sdk.definitions import StageType, TaskMetadataT, TaskT
 from jobnik_sdk.handlers.endings import Ending
 from jobnik_sdk.progress import Checkpoint
+from jobnik_sdk.trace import NO_TRACE
 
 AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
-Claimed: TypeAlias = ClaimedTask[Any, Any] | UnreadableTaskError
-"""A task in hand, or one that does not fit its models, which is in hand as well."""
+
+
+class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
+    """A task in this worker's hands: what a claim tells, and no more of it than a worker needs, since it reads many.
+
+    `stage` and `job` are JSON objects as they came. `fault` says what does not fit its models: then `data` and
+    `metadata` are empty, and the attempt has failed before it began.
+    """
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
+
+    id: UUID
+    stage_id: UUID
+    attempts: int
+    max_attempts: int
+    data: TaskT
+    metadata: TaskMetadataT = Field(validation_alias="userMetadata")
+    traceparent: str = NO_TRACE
+    tracestate: str | None = None
+    lease_id: int | None = None
+    timeout: timedelta | None = Field(default=None, validation_alias="timeoutSeconds")
+    checkpoint: Any = None
+    created_at: AwareDatetime | None = None
+    start_time: AwareDatetime | None = None
+    stage: dict[str, Any] | None = None
+    job: dict[str, Any] | None = None
+    fault: str = Field(default="", init=False)
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds from its creation to its first claim; None for a later one, and where the manager does not tell."""
+        if self.created_at is None or self.start_time is None or self.attempts:
+            return None
+        return (self.start_time - self.created_at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
     """How an attempt at a task ended."""
 
-    task: ClaimedTask[Any, Any]
+    task: Assignment[Any, Any]
+    stage_type: str
     ending: Ending
     checkpoint: Checkpoint | None = None
     """What it leaves for the next one, None: nothing new."""
@@ -35,6 +72,9 @@ class Verdict(NamedTuple):
     message: str = ""
 
 
+ACCEPTED: Final = Verdict(accepted=True)
+
+
 class Desk(Protocol):
     """A manager, as far as a worker needs it."""
 
@@ -43,7 +83,7 @@ class Desk(Protocol):
         """Whether a claim waits at the manager while there are no tasks, so that the next may follow at once."""
         ...
 
-    async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Claimed]:
+    async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
         """Claim up to `limit` tasks; none where there are none.
 
         Raises:
@@ -51,7 +91,7 @@ class Desk(Protocol):
         """
         ...
 
-    async def settle(self, settlement: Settlement) -> Verdict:
+    def settle(self, settlement: Settlement, decided: Callable[[Verdict], None]) -> None:
         """Say how an attempt ended, until the manager has decided: trouble on the way is waited out."""
         ...
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Protocol
 from urllib.parse import quote
 
 import httpx2
@@ -21,9 +21,9 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from jobnik_sdk.context import TaskContext
-from jobnik_sdk.entities import ClaimedTask
 from jobnik_sdk.handlers.calls import stack_of
 from jobnik_sdk.progress import Checkpoint, Progress
+from jobnik_sdk.worker.desk import Assignment
 
 BEATS_PER_LEASE: Final = 3
 """So that one that is lost on the way does no harm, nor a second."""
@@ -48,11 +48,18 @@ class Orders(BaseModel):
     """Whether the worker is to stop."""
 
 
-class Held(NamedTuple):
+class Held(Protocol):
     """A task that the worker holds: it runs, or its report is on its way."""
 
-    task: ClaimedTask[Any, Any]
-    context: TaskContext[Any]
+    @property
+    def task(self) -> Assignment[Any, Any]:
+        """What was claimed."""
+        ...
+
+    @property
+    def context(self) -> TaskContext[Any]:
+        """What its handler sees of it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +148,7 @@ class Heart:
         self._pulse.obey(orders)
 
     def _said(
-        self, task: ClaimedTask[Any, Any], progress: Progress | None, checkpoint: Checkpoint | None
+        self, task: Assignment[Any, Any], progress: Progress | None, checkpoint: Checkpoint | None
     ) -> dict[str, Any]:
         """What is said of a task: what was said before need not be said again."""
         said: dict[str, Any] = {"taskId": str(task.id), "leaseId": task.lease_id}

@@ -1,24 +1,26 @@
 """A manager with part B of the protocol: many tasks in one claim, under leases, and many reports in one request."""
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, Final
+from functools import cache
+from typing import Any, Final, Generic, NotRequired
 from urllib.parse import quote
 
 from httpx2 import Response
-from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_json
+from typing_extensions import TypedDict
 
 from jobnik_sdk import metrics
 from jobnik_sdk.client import JobnikClient, read_one
-from jobnik_sdk.consumer import read_claimed
-from jobnik_sdk.entities import claim_of
-from jobnik_sdk.errors import JobnikError, UnexpectedAnswerError, UnreadableTaskError
+from jobnik_sdk.definitions import Empty, TaskMetadataT, TaskT
+from jobnik_sdk.errors import JobnikError, UnexpectedAnswerError
 from jobnik_sdk.handlers.endings import Cancelled, Completed, Failed, Snoozed
-from jobnik_sdk.worker.desk import AnyStageType, Claimed, Settlement, Verdict
+from jobnik_sdk.payloads import first_fault
+from jobnik_sdk.worker.desk import ACCEPTED, AnyStageType, Assignment, Settlement, Verdict
 from jobnik_sdk.worker.outbox import Outbox
 
 LONGEST_WAIT: Final = timedelta(seconds=20)
@@ -48,21 +50,16 @@ class LeasedDesk:
         }
         self._outbox = Outbox(self._report)
 
-    async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Claimed]:
+    async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
         """Claim up to `limit` tasks, and wait for the first of them if there are none; see `Desk`."""
         path = f"/v1/stages/{quote(stage_type.name, safe='')}/tasks/claim"
         wish = {**self._wish, "limit": min(limit, MOST_TASKS)}
         # Not repeated when the answer was lost: what it brought comes back by its leases.
         return _read(stage_type, await self._client.request("POST", path, json=wish, retry=False))
 
-    async def settle(self, settlement: Settlement) -> Verdict:
+    def settle(self, settlement: Settlement, decided: Callable[[Verdict], None]) -> None:
         """Say how an attempt ended, together with others that end at the same time; see `Desk`."""
-        stage_type, outcome = settlement.task.stage_type, type(settlement.ending).__name__.upper()
-        started = time.perf_counter()
-        verdict = await self._outbox.put(settlement)
-        metrics.UPDATE_DURATION.labels(stage_type, outcome).observe(time.perf_counter() - started)
-        metrics.UPDATES.labels(stage_type, outcome, "success" if verdict.accepted else "failure").inc()
-        return verdict
+        self._outbox.put(settlement, decided)
 
     async def leave(self) -> None:
         """Say goodbye: what is still lent to this worker goes back, and no attempt is burnt."""
@@ -70,45 +67,91 @@ class LeasedDesk:
             await self._client.request("DELETE", f"/v1/workers/{quote(self._worker_id, safe='')}")
 
     async def _report(self, settlements: Sequence[Settlement]) -> Sequence[Verdict]:
+        started = time.perf_counter()
         body = b'{"workerId":%s,"results":[%s]}' % (to_json(self._worker_id), b",".join(map(_said, settlements)))
         answer = await self._client.request("POST", "/v1/tasks/settle", json=body, retry=False)
-        results = read_one(_Settled, answer).results
+        results = _read_results(answer)
         if len(results) != len(settlements):
             message = f"{len(settlements)} reports were answered by {len(results)} verdicts."
             raise UnexpectedAnswerError(message, status=answer.status_code, code="UNEXPECTED_ANSWER")
-        return [Verdict(result.accepted, result.code, result.message) for result in results]
+        verdicts = [_verdict(result) for result in results]
+        _count(settlements, verdicts, time.perf_counter() - started)
+        return verdicts
 
 
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel)
-
+class _Result(TypedDict):
     accepted: bool
-    code: str = ""
-    message: str = ""
+    code: NotRequired[str]
+    message: NotRequired[str]
 
 
 class _Settled(BaseModel):
     results: list[_Result]
 
 
-def _read(stage_type: AnyStageType, answer: Response) -> Sequence[Claimed]:
+def _read_results(answer: Response) -> list[_Result]:
+    return read_one(_Settled, answer).results
+
+
+def _verdict(result: _Result) -> Verdict:
+    if result["accepted"]:
+        return ACCEPTED
+    return Verdict(accepted=False, code=result.get("code", ""), message=result.get("message", ""))
+
+
+def _count(settlements: Sequence[Settlement], verdicts: Sequence[Verdict], seconds: float) -> None:
+    """Count reports: all of a request took as long as the request."""
+    kinds = Counter(
+        (settlement.stage_type, type(settlement.ending), verdict.accepted)
+        for settlement, verdict in zip(settlements, verdicts, strict=True)
+    )
+    for (stage_type, ending, accepted), number in kinds.items():
+        outcome = ending.__name__.upper()
+        metrics.UPDATE_DURATION.labels(stage_type, outcome).observe(seconds)
+        metrics.UPDATES.labels(stage_type, outcome, "success" if accepted else "failure").inc(number)
+
+
+class _Claim(BaseModel, Generic[TaskT, TaskMetadataT]):
+    tasks: list[Assignment[TaskT, TaskMetadataT]]
+
+
+class _AnyClaim(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    tasks: list[dict[str, Any]]
+
+
+@cache
+def _claims_of(stage_type: AnyStageType) -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
+    """What reads a claim of this type, and one task of it."""
+    # The annotations are made at run time, which only pydantic needs to understand.
+    models: Any = (stage_type.task, stage_type.task_metadata)
+    claim: Any = _Claim.__class_getitem__(models)
+    one: Any = Assignment.__class_getitem__(models)
+    return TypeAdapter(claim), TypeAdapter(one)
+
+
+def _read(stage_type: AnyStageType, answer: Response) -> Sequence[Assignment[Any, Any]]:
+    claim, one = _claims_of(stage_type)
     try:
-        tasks = claim_of(stage_type).model_validate_json(answer.content).tasks
+        return claim.validate_json(answer.content).tasks
     except ValidationError:
         # One of them does not fit, which must not take the others along.
-        return [_read_one(stage_type, answer, task) for task in read_one(_AnyTasks, answer).tasks]
-    return [task.model_copy(update={"stage_type": stage_type.name}) for task in tasks]
+        return [_read_one(one, answer, to_json(task)) for task in read_one(_AnyClaim, answer).tasks]
 
 
-def _read_one(stage_type: AnyStageType, answer: Response, task: dict[str, Any]) -> Claimed:
+def _read_one(one: TypeAdapter[Any], answer: Response, document: bytes) -> Assignment[Any, Any]:
     try:
-        return read_claimed(stage_type, answer, to_json(task))
-    except UnreadableTaskError as error:
-        return error
+        return one.validate_json(document)
+    except ValidationError as error:
+        field, reason = first_fault(error)
+        return unreadable(read_one(Assignment[Empty, Empty], answer, document), field, reason)
 
 
-class _AnyTasks(BaseModel):
-    tasks: list[dict[str, Any]]
+def unreadable(task: Assignment[Any, Any], field: str, reason: str) -> Assignment[Any, Any]:
+    """Return a task that does not fit its models at this field."""
+    task.fault = f"{field}: {reason}"
+    return task
 
 
 def _said(settlement: Settlement) -> bytes:

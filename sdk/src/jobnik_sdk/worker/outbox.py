@@ -17,10 +17,12 @@ from jobnik_sdk.handlers.endings import Failed
 from jobnik_sdk.retries import INITIAL_DELAY, MAX_DELAY, backoff, pause
 from jobnik_sdk.worker.desk import Settlement, Verdict
 
-BATCH: Final = 200
-"""The most reports in one request."""
+BATCH: Final = 500
+"""The most reports in one request, as the protocol allows."""
 INVALID: Final = "VALIDATION_ERROR"
 """The manager's word for a report that it will never take."""
+
+Decided = Callable[[Verdict], None]
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
@@ -34,24 +36,21 @@ class Outbox:
 
     def __init__(self, send: Callable[[Sequence[Settlement]], Awaitable[Sequence[Verdict]]]) -> None:
         self._send = send
-        self._waiting: deque[tuple[Settlement, asyncio.Future[Verdict]]] = deque()
+        self._waiting: deque[tuple[Settlement, Decided]] = deque()
         self._runner: asyncio.Task[None] | None = None
 
-    def put(self, settlement: Settlement) -> asyncio.Future[Verdict]:
-        """Take a report; what the manager says of it, to come."""
-        future: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
-        self._waiting.append((settlement, future))
+    def put(self, settlement: Settlement, decided: Decided) -> None:
+        """Take a report; `decided` is called with what the manager says of it."""
+        self._waiting.append((settlement, decided))
         if self._runner is None:
             self._runner = asyncio.create_task(self._run())
-        return future
 
     async def _run(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             verdicts = await self._deliver([settlement for settlement, _ in batch])
-            for (_, future), verdict in zip(batch, verdicts, strict=True):
-                if not future.done():
-                    future.set_result(verdict)
+            for (_, decided), verdict in zip(batch, verdicts, strict=True):
+                decided(verdict)
         self._runner = None
 
     async def _deliver(self, settlements: Sequence[Settlement]) -> Sequence[Verdict]:
@@ -64,19 +63,26 @@ class Outbox:
                 return await self._deliver_apart(settlements, error)
             except (AnswerError, UnreachableError) as error:
                 trouble = error
+            except Exception as error:  # noqa: BLE001 whatever it is, the reports must not be lost
+                _log.exception("reports cannot be delivered: a fault in this program")
+                trouble = UnreachableError(str(error))
             else:
+                if not any(verdict.code == INVALID for verdict in verdicts):
+                    return verdicts
                 return [
-                    await self._deliver_refused(settlement, code, message) if code == INVALID else verdict
+                    await self._deliver_refused(settlement, verdict.code, verdict.message)
+                    if verdict.code == INVALID
+                    else verdict
                     for settlement, verdict in zip(settlements, verdicts, strict=True)
-                    for _, code, message in (verdict,)
                 ]
             _log.warning("reports not delivered yet", reports=len(settlements), reason=str(trouble))
             await pause(trouble, "POST", next(delays))
 
     async def _deliver_apart(self, settlements: Sequence[Settlement], error: AnswerError) -> Sequence[Verdict]:
-        """One of them is what no manager takes; it must not take the others along."""
+        """Something in it is what no manager takes, or all of it is too much: the others must not go along with it."""
         if len(settlements) > 1:
-            return [(await self._deliver([settlement]))[0] for settlement in settlements]
+            middle = len(settlements) // 2
+            return [*await self._deliver(settlements[:middle]), *await self._deliver(settlements[middle:])]
         return [await self._deliver_refused(settlements[0], type(error).__name__, str(error))]
 
     async def _deliver_refused(self, settlement: Settlement, code: str, why: str) -> Verdict:

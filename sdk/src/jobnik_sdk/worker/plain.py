@@ -2,8 +2,8 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 import structlog
@@ -16,7 +16,7 @@ from jobnik_sdk.errors import AnswerError, JobnikError, NotFoundError, Unreadabl
 from jobnik_sdk.handlers.endings import Cancelled, Completed, Snoozed
 from jobnik_sdk.reports import report
 from jobnik_sdk.retries import INITIAL_DELAY, MAX_DELAY, backoff
-from jobnik_sdk.worker.desk import AnyStageType, Claimed, Settlement, Verdict
+from jobnik_sdk.worker.desk import ACCEPTED, AnyStageType, Assignment, Settlement, Verdict
 
 STAGES_REMEMBERED: Final = 100
 """A worker meets few stages at a time."""
@@ -36,11 +36,12 @@ class PlainDesk:
     def __init__(self, client: JobnikClient) -> None:
         self._client = client
         self._consumer = Consumer(client)
-        self._around: OrderedDict[UUID, tuple[StageOfTask, JobOfTask]] = OrderedDict()
+        self._around: OrderedDict[UUID, tuple[dict[str, Any], dict[str, Any]]] = OrderedDict()
+        self._reports: set[asyncio.Task[None]] = set()
 
-    async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Claimed]:
+    async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
         """Claim up to `limit` tasks, the more at the same time the more there were; see `Desk`."""
-        claimed: list[Claimed] = []
+        claimed: list[ClaimedTask[Any, Any] | UnreadableTaskError] = []
         abreast, exhausted = 1, False
         while not exhausted and len(claimed) < limit:
             asked = [self._consumer.claim(stage_type) for _ in range(min(abreast, limit - len(claimed)))]
@@ -52,53 +53,86 @@ class PlainDesk:
                 raise troubles[0]
             exhausted = len(got) < len(asked)
             abreast *= 2
-        return [await self._informed(task) for task in claimed]
+        return [await self._assigned(one) for one in claimed]
 
-    async def settle(self, settlement: Settlement) -> Verdict:
+    def settle(self, settlement: Settlement, decided: Callable[[Verdict], None]) -> None:
         """Say how an attempt ended; see `Desk`. What part A has no word for is a failed attempt."""
+        reporting = asyncio.create_task(self._settle(settlement, decided))
+        self._reports.add(reporting)
+        reporting.add_done_callback(self._reports.discard)
+
+    async def leave(self) -> None:
+        """Do nothing: without leases there is nothing to give back."""
+
+    async def _settle(self, settlement: Settlement, decided: Callable[[Verdict], None]) -> None:
         task, ending = settlement.task, settlement.ending
         if isinstance(ending, Snoozed | Cancelled):
             _log.warning("this manager takes no task back: the attempt counts as failed", task_id=str(task.id))
         outcome = TaskStatus.COMPLETED if isinstance(ending, Completed) else TaskStatus.FAILED
         try:
-            await report(self._client, task, outcome, backoff(INITIAL_DELAY, MAX_DELAY))
+            await report(self._client, task, settlement.stage_type, outcome, backoff(INITIAL_DELAY, MAX_DELAY))
         except AnswerError as refusal:
-            return Verdict(accepted=False, code=refusal.code, message=str(refusal))
-        return Verdict(accepted=True)
+            decided(Verdict(accepted=False, code=refusal.code, message=str(refusal)))
+        else:
+            decided(ACCEPTED)
 
-    async def leave(self) -> None:
-        """Do nothing: without leases there is nothing to give back."""
-
-    async def _informed(self, task: Claimed) -> Claimed:
+    async def _assigned(self, claimed: ClaimedTask[Any, Any] | UnreadableTaskError) -> Assignment[Any, Any]:
         """The task with its stage and its job."""
-        if isinstance(task, UnreadableTaskError):
-            return task
-        around = self._around.get(task.stage_id)
+        if isinstance(claimed, UnreadableTaskError):
+            return _assignment(claimed.task, fault=str(claimed))
+        try:
+            stage, job = await self._look_up(claimed.stage_id)
+        except NotFoundError as error:
+            return _assignment(claimed, fault=f"stageId: {error}")
+        return _assignment(claimed, stage=stage, job=job)
+
+    async def _look_up(self, stage_id: UUID) -> tuple[dict[str, Any], dict[str, Any]]:
+        around = self._around.get(stage_id)
         if around is None:
-            try:
-                around = self._around[task.stage_id] = await self._look_up(task.stage_id)
-            except NotFoundError as error:
-                return UnreadableTaskError("stageId", str(error), task)
+            around = self._around[stage_id] = await self._ask(stage_id)
             if len(self._around) > STAGES_REMEMBERED:
                 self._around.popitem(last=False)
-        stage, job = around
-        return task.model_copy(update={"stage": stage, "job": job})
+        return around
 
-    async def _look_up(self, stage_id: UUID) -> tuple[StageOfTask, JobOfTask]:
+    async def _ask(self, stage_id: UUID) -> tuple[dict[str, Any], dict[str, Any]]:
         """Ask until the manager answers: the task is ours already, and nobody else will work on it."""
         delays = backoff(INITIAL_DELAY, MAX_DELAY)
         while True:
             try:
-                stage = read_one(_Stage, await self._client.request("GET", f"/v1/stages/{stage_id}"))
-                job = read_one(JobOfTask, await self._client.request("GET", f"/v1/jobs/{stage.job_id}"))
+                stage = await self._client.request("GET", f"/v1/stages/{stage_id}")
+                job = await self._client.request("GET", f"/v1/jobs/{read_one(_Stage, stage).job_id}")
+                read_one(JobOfTask, job)
             except NotFoundError:
                 raise
             except JobnikError as error:
                 _log.warning("stage and job cannot be read yet", stage_id=str(stage_id), reason=str(error))
                 await asyncio.sleep(next(delays))
             else:
-                return stage, job
+                return stage.json(), job.json()
 
 
 class _Stage(StageOfTask):
     job_id: UUID
+
+
+def _assignment(
+    task: ClaimedTask[Any, Any],
+    *,
+    stage: dict[str, Any] | None = None,
+    job: dict[str, Any] | None = None,
+    fault: str = "",
+) -> Assignment[Any, Any]:
+    """A claimed task as the worker knows it: what is in it has been validated already."""
+    return Assignment.model_construct(
+        id=task.id,
+        stage_id=task.stage_id,
+        attempts=task.attempts,
+        max_attempts=task.max_attempts,
+        data=task.data,
+        metadata=task.metadata,
+        traceparent=task.traceparent,
+        tracestate=task.tracestate,
+        stage=stage,
+        job=job,
+        fault=fault,
+    )

@@ -1,87 +1,115 @@
 """One handler at work: claims as many tasks as it has free slots, runs them, has them reported."""
 
 import asyncio
+import contextvars
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final
-from uuid import UUID
+from functools import partial
+from typing import Any, Final, Literal
 
 import structlog
-from pydantic import ValidationError
 
 from jobnik_sdk import context as contexts
-from jobnik_sdk import metrics, trace
-from jobnik_sdk.context import JobInfo, StageInfo, TaskContext
-from jobnik_sdk.definitions import EMPTY, Priority
-from jobnik_sdk.entities import ClaimedTask
-from jobnik_sdk.errors import JobnikError, UnreadableTaskError
+from jobnik_sdk import hooks, metrics
+from jobnik_sdk.breakers import Breaker, BreakerState, InterlockBreaker
+from jobnik_sdk.context import TaskContext
+from jobnik_sdk.errors import JobnikError
 from jobnik_sdk.handlers.endings import Cancelled, Completed, Ending, Failed, Snoozed
 from jobnik_sdk.handlers.handler import AnyHandler
 from jobnik_sdk.handlers.styles import runner_for
-from jobnik_sdk.payloads import first_fault
+from jobnik_sdk.logging import writes
 from jobnik_sdk.retries import backoff
-from jobnik_sdk.worker.desk import AnyStageType, Claimed, Desk, Settlement
-from jobnik_sdk.worker.heart import Held
+from jobnik_sdk.worker.contexts import Contexts
+from jobnik_sdk.worker.desk import Assignment, Desk, Settlement, Verdict
+from jobnik_sdk.worker.layers import Layers
+
+POLLED_WITHIN: Final = 60.0
+"""Seconds within which a station with a free slot has tried a claim, if it is well."""
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-class Station:
-    """Claims tasks for one handler and works on them.
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the stations of a worker share.
 
     Args:
-        handler: What is done with them.
-        desk: Where they come from.
+        desk: Where tasks come from.
         poll_delays: The longest first wait after a claim that brought nothing or failed, and the longest of all.
         can_keep: Whether what is claimed now can be kept: the heart beats.
         on_contact: Called when the manager has answered a claim.
+        middleware: What surrounds each call of a handler, the outermost first.
+        tell: Tells listeners what happens; None if there are none.
     """
 
-    def __init__(
-        self,
-        handler: AnyHandler,
-        desk: Desk,
-        poll_delays: tuple[timedelta, timedelta],
-        can_keep: Callable[[], bool],
-        on_contact: Callable[[], None],
-    ) -> None:
+    desk: Desk
+    poll_delays: tuple[timedelta, timedelta]
+    can_keep: Callable[[], bool]
+    on_contact: Callable[[], None]
+    middleware: Sequence[hooks.Middleware]
+    tell: hooks.Listener | None
+
+
+class Work:
+    """A task in hand: it runs, or its report is on its way."""
+
+    __slots__ = ("around", "context", "started", "task")
+
+    def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], around: contextvars.Context) -> None:
+        self.task = task
+        self.context = context
+        self.around = around
+        self.started = time.perf_counter()
+
+
+class Station:
+    """Claims tasks for one handler and works on them."""
+
+    def __init__(self, handler: AnyHandler, surroundings: Surroundings) -> None:
         self._handler = handler
         self._name = handler.stage_type.name
-        self._desk = desk
-        self._poll_delays = poll_delays
-        self._can_keep = can_keep
-        self._on_contact = on_contact
+        self._surroundings = surroundings
+        self._desk = surroundings.desk
+        self._tell = surroundings.tell
+        self._contexts = Contexts(handler)
         self._runner = runner_for(handler)
+        self._layers = Layers(surroundings.middleware, self._runner) if surroundings.middleware else None
+        self._handling = self._breaker("handler")
+        self._dequeuing = self._breaker("dequeue")
+        self._meters = metrics.meters_of(self._name)
+        self._around = contextvars.copy_context()
         self._news = asyncio.Event()
-        self._claiming: asyncio.Task[Sequence[Claimed]] | None = None
+        self._claiming: asyncio.Task[Sequence[Assignment[Any, Any]]] | None = None
+        self._claimed_at = time.monotonic()
         self._stopping = False
         self._slots = handler.concurrency
-        self._held: dict[asyncio.Task[None], Held] = {}
+        self._held: dict[Work, None] = {}
         self._empty_claims = 0
-        metrics.announce_stage_type(self._name)
+        # Putting a line together costs more than all else about a small task.
+        self._writes_all = writes(_log, logging.INFO)
 
     @property
-    def held(self) -> Iterable[Held]:
+    def held(self) -> list[Work]:
         """The tasks in hand: they run, or their reports are on their way. To be read from any thread."""
-        return list(self._held.values())
+        return list(self._held)
+
+    @property
+    def polling(self) -> bool:
+        """Whether it claims as it should: it has no free slot, or has tried lately. To be read from any thread."""
+        idle = self._slots <= 0 or self._claiming is not None or self._stopping
+        return idle or time.monotonic() - self._claimed_at < POLLED_WITHIN
 
     async def work(self) -> None:
         """Claim and start attempts until `stop`; those go on behind it."""
-        delays = backoff(*self._poll_delays)
-        while not self._stopping:
-            free = self._free
-            if free <= 0:
-                await self._wait_for_news()
-                continue
-            claimed = await self._claim(free)
-            for one in claimed or ():
-                self._start(one)
-            if claimed:
-                delays = backoff(*self._poll_delays)
-            elif claimed is None or not self._desk.waits:
-                await self._wait_for_news(next(delays))
+        self._meters.slots += self._handler.concurrency
+        try:
+            await self._keep_claiming()
+        finally:
+            self._meters.slots -= self._handler.concurrency
 
     def stop(self) -> None:
         """Claim no more. A claim that waits at the manager is given up: `Desk.leave` gives back what it may bring."""
@@ -93,14 +121,15 @@ class Station:
     async def drained(self) -> None:
         """Wait until nothing is in hand."""
         while self._held:
-            await asyncio.wait(self._held)
+            self._news.clear()
+            await self._news.wait()
 
     def cancel(self, reason: str, leases: Iterable[int | None] | None = None) -> None:
         """Ask attempts to end: those under these leases, or all."""
         wanted = None if leases is None else set(leases)
-        for task, context in self.held:
-            if wanted is None or task.lease_id in wanted:
-                context.cancellation.request(reason)
+        for work in self.held:
+            if wanted is None or work.task.lease_id in wanted:
+                work.context.cancellation.request(reason)
 
     async def close(self) -> None:
         """Give back threads and processes."""
@@ -109,7 +138,32 @@ class Station:
     @property
     def _free(self) -> int:
         """How many tasks may be claimed: as many as there are slots, while reports do not pile up behind them."""
-        return min(self._slots, 2 * self._handler.concurrency - len(self._held)) if self._can_keep() else 0
+        if not self._surroundings.can_keep():
+            return 0
+        free = min(self._slots, 2 * self._handler.concurrency - len(self._held))
+        match max(self._handling.state, self._dequeuing.state):
+            case BreakerState.CLOSED:
+                return free
+            case BreakerState.HALF_OPEN:
+                return 0 if self._held else min(free, 1)
+            case BreakerState.OPEN:
+                self._claimed_at = time.monotonic()  # it is right not to claim
+                return 0
+
+    async def _keep_claiming(self) -> None:
+        delays = backoff(*self._surroundings.poll_delays)
+        while not self._stopping:
+            free = self._free
+            if free <= 0:
+                await self._wait_for_news()
+                continue
+            claimed = await self._claim(free)
+            for task in claimed or ():
+                self._start(task)
+            if claimed:
+                delays = backoff(*self._surroundings.poll_delays)
+            elif claimed is None or not self._desk.waits:
+                await self._wait_for_news(next(delays))
 
     async def _wait_for_news(self, seconds: float = 1.0) -> None:
         self._news.clear()
@@ -119,7 +173,7 @@ class Station:
             async with asyncio.timeout(seconds):
                 await self._news.wait()
 
-    async def _claim(self, limit: int) -> Sequence[Claimed] | None:
+    async def _claim(self, limit: int) -> Sequence[Assignment[Any, Any]] | None:
         """Claim; None where the manager is in trouble."""
         started = time.perf_counter()
         status = "error"
@@ -135,121 +189,120 @@ class Station:
             _log.warning(
                 "claim failed", stage_type=self._name, error_type=type(error).__name__, error_message=str(error)
             )
+            self._dequeuing.record(success=False)
             return None
         else:
             status = "claimed" if claimed else "empty"
+            self._note_queue(empty=not claimed)
         finally:
             self._claiming = None
-            metrics.DEQUEUE_DURATION.labels(self._name, status).observe(time.perf_counter() - started)
-        self._on_contact()
-        self._empty_claims = 0 if claimed else self._empty_claims + 1
-        metrics.EMPTY_POLLS.labels(self._name).set(self._empty_claims)
+            self._claimed_at = time.monotonic()
+            self._meters.polled(status, time.perf_counter() - started, self._empty_claims)
+        self._dequeuing.record(success=True)
+        self._surroundings.on_contact()
         return claimed
 
-    def _start(self, claimed: Claimed) -> None:
+    def _note_queue(self, *, empty: bool) -> None:
+        self._empty_claims = self._empty_claims + 1 if empty else 0
+        if self._empty_claims == 1 and self._tell is not None:
+            self._tell(hooks.QueueEmpty(self._name))
+
+    def _start(self, task: Assignment[Any, Any]) -> None:
         self._slots -= 1
-        if isinstance(claimed, UnreadableTaskError):
-            self._start_attempt(claimed.task, bare_context_of(claimed.task), claimed)
-            return
-        try:
-            self._start_attempt(claimed, context_of(claimed, self._handler), None)
-        except UnreadableTaskError as error:
-            self._start_attempt(claimed, bare_context_of(claimed), error)
+        self._meters.active += 1
+        self._meters.waited(task.waited)
+        context, fault = self._contexts.of(task)
+        around = self._around.copy()
+        around.run(contexts.enter, context)
+        work = Work(task, context, around)
+        self._held[work] = None
+        if self._tell is not None:
+            self._tell(hooks.TaskStarted(context))
+        ended, freed = partial(self._ended, work), self._freed
+        if fault:
+            ended(Failed("UnreadableTaskError", fault, stack=""))
+            freed()
+        elif self._layers is not None:
+            self._layers.start(task.data, context, around, ended, freed)
+        else:
+            self._runner.start(task.data, context, around, ended, freed)
 
-    def _start_attempt(
-        self, task: ClaimedTask[Any, Any], context: TaskContext[Any], unreadable: UnreadableTaskError | None
-    ) -> None:
-        attempt = asyncio.create_task(self._attempt(task, context, unreadable))
-        self._held[attempt] = Held(task, context)
-        attempt.add_done_callback(self._end)
+    def _ended(self, work: Work, ending: Ending) -> None:
+        """An attempt is over: have it reported."""
+        seconds = time.perf_counter() - work.started
+        kind = type(ending)
+        self._meters.active -= 1
+        if kind is Completed:
+            self._meters.ended("completed", seconds)
+            self._handling.record(success=True)
+        elif isinstance(ending, Failed):
+            self._meters.ended("failed", seconds, ending.error_type)
+            # What no further attempt can help is the task's fault, and says nothing about the next one.
+            if ending.retryable:
+                self._handling.record(success=False)
+        else:
+            self._meters.ended("snoozed" if kind is Snoozed else "cancelled", seconds)
+        if kind is not Completed or self._writes_all:
+            _write(work.context, ending, seconds)
+        if self._tell is not None:
+            self._tell(_event(work.context, ending, seconds))
+        settlement = Settlement(work.task, self._name, ending, work.context.notes.checkpoint)
+        self._desk.settle(settlement, partial(self._decided, work))
 
-    def _end(self, attempt: asyncio.Task[None]) -> None:
-        del self._held[attempt]
-        self._news.set()
-
-    async def _attempt(
-        self, task: ClaimedTask[Any, Any], context: TaskContext[Any], unreadable: UnreadableTaskError | None
-    ) -> None:
-        """Work on a task and have it reported; nothing that happens to the task is raised."""
-        contexts.enter(context)
-        started = time.perf_counter()
-        with metrics.task_active(self._name):
-            if unreadable is None:
-                ending = await self._runner.run(task.data, context)
-            else:
-                ending = Failed(type(unreadable).__name__, str(unreadable), stack="")
-        seconds = time.perf_counter() - started
-        self._tell(ending, seconds)
-        report = asyncio.ensure_future(self._desk.settle(Settlement(task, ending, context.notes.checkpoint)))
-        await self._runner.settled(context)
+    def _freed(self) -> None:
+        """Nothing of an attempt runs any more."""
         self._slots += 1
         self._news.set()
-        verdict = await report
+
+    def _decided(self, work: Work, verdict: Verdict) -> None:
+        """The manager has heard how an attempt ended."""
+        del self._held[work]
+        self._news.set()
         if not verdict.accepted:
-            _log.warning("report refused", code=verdict.code, reason=verdict.message)
+            _log.warning("report refused", code=verdict.code, reason=verdict.message, **work.context.ids)
 
-    def _tell(self, ending: Ending, seconds: float) -> None:
-        error_type = ending.error_type if isinstance(ending, Failed) else None
-        metrics.attempt_ended(self._name, seconds, type(ending).__name__.lower(), error_type)
-        match ending:
-            case Completed():
-                _log.info("task completed", duration_seconds=round(seconds, 6))
-            case Failed():
-                stack = {"exception": ending.stack} if ending.stack else {}
-                _log.error("task failed", error_type=ending.error_type, error_message=ending.message, **stack)
-            case Snoozed():
-                _log.info("task put off", seconds=ending.delay.total_seconds())
-            case Cancelled():
-                _log.warning("task cancelled", reason=ending.reason)
+    def _breaker(self, kind: Literal["handler", "dequeue"]) -> Breaker:
+        def changed(state: BreakerState) -> None:
+            opened = state is BreakerState.OPEN
+            if opened:
+                metrics.BREAKER_OPENS.labels(self._name, kind).inc()
+                _log.error(
+                    "circuit breaker opened: nothing is claimed for a while", breaker=kind, stage_type=self._name
+                )
+            else:
+                _log.info("circuit breaker closed", breaker=kind, stage_type=self._name)
+            if self._tell is not None:
+                event = hooks.BreakerOpened if opened else hooks.BreakerClosed
+                self._tell(event(self._name, kind))
 
-
-def context_of(task: ClaimedTask[Any, Any], handler: AnyHandler) -> TaskContext[Any]:
-    """The context of an attempt that begins now, with a span of its own in the task's trace.
-
-    Raises:
-        UnreadableTaskError: the stage does not fit the handler's stage type.
-    """
-    return TaskContext(
-        job=_job_of(task),
-        stage=_stage_of(task, handler.stage_type),
-        task_id=task.id,
-        attempt=task.attempt,
-        max_attempts=task.max_attempts,
-        metadata=task.metadata,
-        traceparent=trace.child_of(task.traceparent),
-        timeout=handler.limit(task.timeout),
-        checkpoint=task.checkpoint,
-    )
+        breaker = InterlockBreaker(f"{self._name} {kind}", changed)
+        metrics.BREAKER_STATE.labels(self._name, kind).set_function(lambda: breaker.state.value)
+        metrics.BREAKER_OPENS.labels(self._name, kind)
+        return breaker
 
 
-def bare_context_of(task: ClaimedTask[Any, Any]) -> TaskContext[Any]:
-    """The context of an attempt that cannot begin: of a task that does not fit its models."""
-    return TaskContext(
-        job=_job_of(task),
-        stage=StageInfo(task.stage_id, task.stage_type, task.stage.order if task.stage else 0, EMPTY, EMPTY),
-        task_id=task.id,
-        attempt=task.attempt,
-        max_attempts=task.max_attempts,
-        metadata=task.metadata,
-        traceparent=trace.child_of(task.traceparent),
-    )
+def _write(context: TaskContext[Any], ending: Ending, seconds: float) -> None:
+    """The one line about a task."""
+    match ending:
+        case Completed():
+            _log.info("task completed", duration_seconds=round(seconds, 6), **context.ids)
+        case Failed():
+            stack = {"exception": ending.stack} if ending.stack else {}
+            said = {"error_type": ending.error_type, "error_message": ending.message, **stack}
+            _log.error("task failed", **said, **context.ids)
+        case Snoozed():
+            _log.info("task put off", seconds=ending.delay.total_seconds(), **context.ids)
+        case Cancelled():
+            _log.warning("task cancelled", reason=ending.reason, **context.ids)
 
 
-def _job_of(task: ClaimedTask[Any, Any]) -> JobInfo:
-    job = task.job
-    if job is None:  # nobody asked for it, since the task cannot be read
-        return JobInfo(UUID(int=0), "", Priority.MEDIUM, {}, {})
-    return JobInfo(job.id, job.name, job.priority, job.data, job.metadata)
-
-
-def _stage_of(task: ClaimedTask[Any, Any], stage_type: AnyStageType) -> StageInfo[Any, Any]:
-    stage = task.stage
-    if stage is None:
-        raise UnreadableTaskError("stage", "the manager told nothing of it.", task)
-    try:
-        data = stage_type.data.model_validate(stage.data)
-        metadata = stage_type.metadata.model_validate(stage.metadata)
-    except ValidationError as error:
-        field, reason = first_fault(error)
-        raise UnreadableTaskError(f"stage.{field}", reason, task) from None
-    return StageInfo(stage.id, stage.type, stage.order, data, metadata)
+def _event(context: TaskContext[Any], ending: Ending, seconds: float) -> hooks.Event:
+    match ending:
+        case Completed():
+            return hooks.TaskCompleted(context, seconds, ending.result)
+        case Failed():
+            return hooks.TaskFailed(context, seconds, ending)
+        case Snoozed():
+            return hooks.TaskSnoozed(context, seconds, ending)
+        case Cancelled():
+            return hooks.TaskCancelled(context, seconds, ending.reason)

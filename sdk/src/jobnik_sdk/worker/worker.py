@@ -13,15 +13,17 @@ from typing import Final
 import structlog
 from pydantic import BaseModel
 
+from jobnik_sdk import metrics
 from jobnik_sdk.client import JobnikClient, read_one
 from jobnik_sdk.errors import AnswerError, ConfigurationError, JobnikError
 from jobnik_sdk.handlers.handler import AnyHandler
+from jobnik_sdk.hooks import Event, Listener, Middleware
 from jobnik_sdk.retries import INITIAL_DELAY, MAX_DELAY, backoff
 from jobnik_sdk.worker.desk import Desk
 from jobnik_sdk.worker.heart import BEATS_PER_LEASE, Heart, Held, Orders, Pulse
 from jobnik_sdk.worker.leased import LeasedDesk
 from jobnik_sdk.worker.plain import PlainDesk
-from jobnik_sdk.worker.station import Station
+from jobnik_sdk.worker.station import Station, Surroundings
 
 POLL_INITIAL_DELAY: Final = timedelta(seconds=1)
 POLL_MAX_DELAY: Final = timedelta(seconds=60)
@@ -58,6 +60,8 @@ class Worker:
     Args:
         client: To the manager.
         handlers: What it works on: one for each stage type.
+        middleware: Surrounds each call of a handler, the first outermost; see `jobnik_sdk.hooks`.
+        listeners: Are told what happens, one after the other.
         lease: How long a task stays this worker's without a heartbeat, 30 s unless said otherwise: the time after which
             others take over from a worker that was killed.
         drain_timeout: How long `stop` may take, 25 s unless said otherwise. Handlers that need longer are cancelled,
@@ -75,6 +79,8 @@ class Worker:
         client: JobnikClient,
         handlers: Sequence[AnyHandler],
         *,
+        middleware: Sequence[Middleware] = (),
+        listeners: Sequence[Listener] = (),
         lease: timedelta = LEASE,
         drain_timeout: timedelta = DRAIN_TIMEOUT,
         poll_initial_delay: timedelta = POLL_INITIAL_DELAY,
@@ -91,6 +97,8 @@ class Worker:
         self.handlers = tuple(handlers)
         self.id: Final = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
         """New at every start: no other process ever has it."""
+        self._middleware = tuple(middleware)
+        self._listeners = tuple(listeners)
         self._lease = lease
         self._drain_timeout = drain_timeout.total_seconds()
         self._poll_delays = (poll_initial_delay, poll_max_delay)
@@ -106,6 +114,11 @@ class Worker:
     def ready(self) -> bool:
         """Whether the manager has answered once and still does, and the worker has not been told to stop."""
         return self._contacted and not self._stopping and self._can_keep()
+
+    @property
+    def polling(self) -> bool:
+        """Whether each handler with a free slot has tried a claim within the last minute, failed or not."""
+        return all(station.polling for station in self._stations)
 
     def stop(self) -> None:
         """Claim no more; `run` returns when what is in hand is finished and reported, or given back.
@@ -134,9 +147,15 @@ class Worker:
         _log.info("worker stopped", worker=self.id)
 
     async def _work(self, desk: Desk, names: Sequence[str]) -> None:
-        self._stations = [
-            Station(handler, desk, self._poll_delays, self._can_keep, self._note_contact) for handler in self.handlers
-        ]
+        surroundings = Surroundings(
+            desk,
+            self._poll_delays,
+            self._can_keep,
+            self._note_contact,
+            self._middleware,
+            self._tell if self._listeners else None,
+        )
+        self._stations = [Station(handler, surroundings) for handler in self.handlers]
         if isinstance(desk, LeasedDesk):
             pulse = Pulse(self._held, lambda: self._stopping, lambda: self._ticked, self._hear)
             http = self.client.blocking(self._lease / BEATS_PER_LEASE)
@@ -158,6 +177,7 @@ class Worker:
     async def _drain(self, desk: Desk) -> None:
         """Finish what is in hand; what takes too long is cancelled, and goes back."""
         held = len(self._held())
+        metrics.DRAINING.inc()
         _log.info("worker drains", worker=self.id, tasks=held, seconds=self._drain_timeout)
         drained = asyncio.gather(*(station.drained() for station in self._stations))
         try:
@@ -169,6 +189,7 @@ class Worker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._drain_timeout * (1 - DRAIN_SHARE)):
                     await drained
+        metrics.DRAINING.dec()
         await self._stop_heart()  # first, since a beat after the goodbye would take it back
         with suppress(TimeoutError):
             async with asyncio.timeout(LEAVE_TIMEOUT):
@@ -214,6 +235,13 @@ class Worker:
 
     def _note_contact(self) -> None:
         self._contacted = True
+
+    def _tell(self, event: Event) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 a listener may raise anything, and only listens
+                _log.exception("a listener failed", listener=repr(listener), event_type=type(event).__name__)
 
     def _held(self) -> Sequence[Held]:
         return [held for station in self._stations for held in station.held]

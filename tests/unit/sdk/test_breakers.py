@@ -1,0 +1,90 @@
+"""When a circuit breaker opens, and how it closes again, on a clock that a test moves."""
+
+import pytest
+from jobnik_sdk.breakers import BreakerState, InterlockBreaker
+
+CLOSED, HALF_OPEN, OPEN = BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN
+
+
+class Watched:
+    """A breaker, the clock it goes by, and what it told."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+        self.told: list[BreakerState] = []
+        self.breaker = InterlockBreaker("test", self.told.append, self)
+
+    def monotonic(self) -> float:
+        """The clock's word."""
+        return self.now
+
+    def record(self, successes: int = 0, failures: int = 0) -> None:
+        """Let calls end."""
+        for _ in range(successes):
+            self.breaker.record(success=True)
+        for _ in range(failures):
+            self.breaker.record(success=False)
+
+
+@pytest.fixture
+def watched() -> Watched:
+    """A breaker without a past."""
+    return Watched()
+
+
+def test_it_opens_where_half_of_ten_calls_fail(watched: Watched) -> None:
+    """Nine calls are too few to judge; the tenth is enough."""
+    watched.record(successes=4, failures=5)
+    assert watched.breaker.state is CLOSED
+    watched.record(failures=1)
+    assert watched.breaker.state is OPEN
+    assert watched.told == [OPEN]
+
+
+def test_successes_before_the_first_failure_count(watched: Watched) -> None:
+    """A worker that was well a moment ago is not stopped by ten failures among many tasks."""
+    watched.record(successes=100, failures=99)
+    assert watched.breaker.state is CLOSED
+    watched.record(failures=1)
+    assert watched.breaker.state is OPEN
+
+
+def test_successes_of_an_hour_ago_do_not_count(watched: Watched) -> None:
+    """Only the last minute does."""
+    watched.record(successes=100)
+    watched.now += 3_600
+    watched.record(failures=10)
+    assert watched.breaker.state is OPEN
+
+
+def test_failures_of_an_hour_ago_do_not_count(watched: Watched) -> None:
+    """Only the last minute does."""
+    watched.record(failures=9)
+    watched.now += 61
+    watched.record(failures=9)
+    assert watched.breaker.state is CLOSED
+
+
+def test_it_tries_again_after_half_a_minute(watched: Watched) -> None:
+    """Then one success closes it, and calls from before it opened say nothing."""
+    watched.record(failures=10)
+    watched.record(successes=5)
+    assert watched.breaker.state is OPEN
+    watched.now += 30
+    assert watched.breaker.state is HALF_OPEN
+    watched.record(successes=1)
+    assert watched.breaker.state is CLOSED
+    assert watched.told == [OPEN, CLOSED]
+
+
+def test_a_failed_trial_opens_it_for_as_long_again(watched: Watched) -> None:
+    """The next trial comes after another half a minute."""
+    watched.record(failures=10)
+    watched.now += 30
+    watched.record(failures=1)
+    assert watched.breaker.state is OPEN
+    watched.now += 29
+    assert watched.breaker.state is OPEN
+    watched.now += 1
+    assert watched.breaker.state is HALF_OPEN
+    assert watched.told == [OPEN]
