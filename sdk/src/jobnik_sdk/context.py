@@ -126,8 +126,13 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
 
 def enter(context: TaskContext[Any]) -> None:
     """Let log lines and requests in the rest of the current context (an asyncio task, a process) speak of this task."""
-    _current.set(context)
+    bind(context)
     trace.enter(context.traceparent)
+
+
+def bind(context: TaskContext[Any]) -> None:
+    """Let log lines in the rest of the current context speak of this task."""
+    _current.set(context)
 
 
 def current_ids() -> dict[str, str | int]:

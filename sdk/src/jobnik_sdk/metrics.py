@@ -118,7 +118,8 @@ class _Derived(Collector):
         return completed, tasks, seconds, at_work
 
 
-REGISTRY.register(_Derived())
+DERIVED: Final = _Derived()
+REGISTRY.register(DERIVED)
 
 
 class StageMeters:

@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Iterator
-from typing import Final, Literal, Protocol
-from uuid import UUID
+from typing import Final, Literal
 
 import structlog
 
-from jobnik_sdk import metrics, retries, trace
+from jobnik_sdk import metrics, retries, spans, trace
 from jobnik_sdk.client import JobnikClient, read_one
 from jobnik_sdk.definitions import Empty, TaskStatus
 from jobnik_sdk.entities import Task
 from jobnik_sdk.errors import IllegalTransitionError, ManagerFailureError, UnexpectedAnswerError, UnreachableError
+from jobnik_sdk.spans import AnyTask
 
 Outcome = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
 
@@ -20,21 +20,8 @@ _PASSING: Final = (UnreachableError, ManagerFailureError, UnexpectedAnswerError)
 _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
-class Reported(Protocol):
-    """A task in hand, as far as a report needs it."""
-
-    @property
-    def id(self) -> UUID: ...  # noqa: D102 as of any task
-
-    @property
-    def attempts(self) -> int: ...  # noqa: D102 as of any task
-
-    @property
-    def traceparent(self) -> str: ...  # noqa: D102 as of any task
-
-
 async def report(
-    client: JobnikClient, task: Reported, stage_type: str, outcome: Outcome, delays: Iterator[float]
+    client: JobnikClient, task: AnyTask, stage_type: str, outcome: Outcome, delays: Iterator[float]
 ) -> None:
     """Report `outcome` until it is accepted, refused for good, or `delays` (seconds between tries) are used up.
 
@@ -49,14 +36,15 @@ async def report(
     started = time.perf_counter()
     result = "failure"
     try:
-        await _repeat(client, task, outcome, delays)
+        with spans.settling([stage_type], [task]):
+            await _repeat(client, task, outcome, delays)
         result = "success"
     finally:
         metrics.UPDATE_DURATION.labels(stage_type, outcome).observe(time.perf_counter() - started)
         metrics.UPDATES.labels(stage_type, outcome, result).inc()
 
 
-async def _repeat(client: JobnikClient, task: Reported, outcome: Outcome, delays: Iterator[float]) -> None:
+async def _repeat(client: JobnikClient, task: AnyTask, outcome: Outcome, delays: Iterator[float]) -> None:
     repeated = False
     while True:
         try:
@@ -73,7 +61,7 @@ async def _repeat(client: JobnikClient, task: Reported, outcome: Outcome, delays
             return
 
 
-async def _say(client: JobnikClient, task: Reported, outcome: Outcome) -> None:
+async def _say(client: JobnikClient, task: AnyTask, outcome: Outcome) -> None:
     path, traceparent = f"/v1/tasks/{task.id}/status", _traceparent(task)
     try:
         await client.request("PUT", path, json={"status": outcome}, traceparent=traceparent, retry=False)
@@ -82,7 +70,7 @@ async def _say(client: JobnikClient, task: Reported, outcome: Outcome) -> None:
             raise
 
 
-async def _is_known(client: JobnikClient, task: Reported, outcome: Outcome) -> bool:
+async def _is_known(client: JobnikClient, task: AnyTask, outcome: Outcome) -> bool:
     answer = await client.request("GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False)
     current = read_one(Task[Empty, Empty], answer)
     if outcome is TaskStatus.COMPLETED:
@@ -90,5 +78,5 @@ async def _is_known(client: JobnikClient, task: Reported, outcome: Outcome) -> b
     return current.attempts > task.attempts
 
 
-def _traceparent(task: Reported) -> str:
+def _traceparent(task: AnyTask) -> str:
     return trace.current() or trace.child_of(task.traceparent)

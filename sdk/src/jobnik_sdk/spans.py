@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Final, Self, TypeAlias
+from typing import Final, Protocol, Self
+from uuid import UUID
 
 from opentelemetry import trace as otel
 from opentelemetry.context import Context, attach, detach
@@ -32,9 +33,26 @@ from opentelemetry.trace import (
 )
 
 from jobnik_sdk import trace
-from jobnik_sdk.entities import ClaimedTask
 
-AnyTask: TypeAlias = ClaimedTask[Any, Any]
+
+class AnyTask(Protocol):
+    """A task, as far as a span tells of it."""
+
+    @property
+    def id(self) -> UUID: ...  # noqa: D102 as of any task
+
+    @property
+    def stage_id(self) -> UUID: ...  # noqa: D102 as of any task
+
+    @property
+    def attempts(self) -> int: ...  # noqa: D102 as of any task
+
+    @property
+    def traceparent(self) -> str: ...  # noqa: D102 as of any task
+
+    @property
+    def tracestate(self) -> str | None: ...  # noqa: D102 as of any task
+
 
 _ROOT: Final = Context()
 
@@ -123,7 +141,7 @@ class StageSpans:
         name, attributes = f"receive {self._name}", self._attributes["receive"]
         return Request(self._tracer.start_span(name, _ROOT, SpanKind.CLIENT, attributes))
 
-    def processing(self, task: AnyTask) -> Processing:
+    def processing(self, task: AnyTask, job_id: str = "") -> Processing:
         """Begin an attempt: `enter` it where the handler runs, and `end` it with its outcome."""
         if self._tracer is None:
             return Processing(None, task)
@@ -131,21 +149,21 @@ class StageSpans:
             **self._attributes["process"],
             "messaging.message.id": str(task.id),
             "jobnik.stage.id": str(task.stage_id),
-            "jobnik.task.attempt": task.attempt,
+            "jobnik.task.attempt": task.attempts + 1,
         }
-        if task.job is not None:
-            attributes["messaging.message.conversation_id"] = str(task.job.id)
+        if job_id:
+            attributes["messaging.message.conversation_id"] = job_id
         name, parent, links = f"process {self._name}", _trace_of(task), _links(task)
         return Processing(self._tracer.start_span(name, parent, SpanKind.CONSUMER, attributes, links), task)
 
 
-def settling(tasks: Iterable[AnyTask]) -> Request:
-    """Return the span of a request that says how attempts at tasks have ended."""
+def settling(stage_types: Iterable[str], tasks: Iterable[AnyTask]) -> Request:
+    """Return the span of a request that says how attempts at tasks of these types have ended."""
     tracer = _tracer()
     if tracer is None:
         return _UNSEEN
     settled = list(tasks)
-    types = {task.stage_type for task in settled}
+    types = set(stage_types)
     stage_type = types.pop() if len(types) == 1 else ""
     attributes = _attributes("settle", stage_type)
     if len(settled) == 1:

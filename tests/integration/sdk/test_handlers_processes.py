@@ -118,7 +118,7 @@ async def test_what_a_killed_handler_started_ends_with_it(site: Site) -> None:
     assert current.notes.checkpoint is not None
     current.cancellation.request("job aborted")
     assert await running == Cancelled("job aborted")
-    await site.runner.settled(current)
+    await site.freed(current)
     await _gone(int(current.notes.checkpoint.document))
 
 

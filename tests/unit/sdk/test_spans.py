@@ -36,8 +36,7 @@ def claim(task_json: Callable[..., dict[str, Any]]) -> Claim:
     model = claimed_task_of(StageType("pictures", task=Empty))
 
     def make(**fields: object) -> Task:
-        task = model.model_validate({"traceparent": _ORIGIN, "stage_type": "pictures", **task_json(**fields)})
-        return task.model_copy(update={"stage_type": str(fields.get("stage_type", "pictures"))})
+        return model.model_validate({"traceparent": _ORIGIN, **task_json(**fields)})
 
     return make
 
@@ -57,9 +56,9 @@ def _attributes(span: ReadableSpan) -> dict[str, Any]:
 
 def test_an_attempt_is_a_consumer_span_in_the_tasks_trace(exporter: InMemorySpanExporter, claim: Claim) -> None:
     """Its parent is whoever created the task, to whom it is linked as well, and it says which task it is about."""
-    job = {"id": "0190a2a0-0000-7000-8000-000000000001", "name": "a job", "priority": "MEDIUM"}
-    task = claim(attempts=1, job={**job, "data": {}, "userMetadata": {}})
-    processing = StageSpans("pictures").processing(task)
+    job_id = "0190a2a0-0000-7000-8000-000000000001"
+    task = claim(attempts=1)
+    processing = StageSpans("pictures").processing(task, job_id)
     processing.end("completed")
     span = _only(exporter)
     assert (span.name, span.kind, span.status.status_code) == ("process pictures", SpanKind.CONSUMER, StatusCode.UNSET)
@@ -73,7 +72,7 @@ def test_an_attempt_is_a_consumer_span_in_the_tasks_trace(exporter: InMemorySpan
         "messaging.operation.name": "process",
         "messaging.operation.type": "process",
         "messaging.message.id": str(task.id),
-        "messaging.message.conversation_id": job["id"],
+        "messaging.message.conversation_id": job_id,
         "jobnik.stage.id": str(task.stage_id),
         "jobnik.task.attempt": 2,
         "jobnik.task.outcome": "completed",
@@ -137,7 +136,7 @@ def test_a_claim_that_fails_is_an_error(exporter: InMemorySpanExporter) -> None:
 def test_a_report_of_one_task_is_in_its_trace(exporter: InMemorySpanExporter, claim: Claim) -> None:
     """Its parent is the task's trace."""
     task = claim()
-    with settling([task]):
+    with settling(["pictures"], [task]):
         pass
     span = _only(exporter)
     assert (span.name, span.kind, span.parent) == ("settle pictures", SpanKind.CLIENT, trace.place_of(_ORIGIN))
@@ -146,9 +145,9 @@ def test_a_report_of_one_task_is_in_its_trace(exporter: InMemorySpanExporter, cl
 
 def test_a_report_of_many_tasks_is_linked_to_each(exporter: InMemorySpanExporter, claim: Claim) -> None:
     """It is in none of their traces, and names a stage type only where there is but one."""
-    with settling([claim(), claim()]):
+    with settling(["pictures", "pictures"], [claim(), claim()]):
         pass
-    with settling([claim(), claim(stage_type="other")]):
+    with settling(["pictures", "other"], [claim(), claim()]):
         pass
     first, second = exporter.get_finished_spans()
     assert [span.name for span in (first, second)] == ["settle pictures", "settle"]
@@ -172,7 +171,7 @@ def test_without_a_tracer_provider_the_trace_is_passed_along(claim: Claim) -> No
     processing.end("failed", "ValueError", "no picture")
     assert processing.traceparent[:36] == _ORIGIN[:36]
     assert processing.traceparent != _ORIGIN
-    with settling([task]):
+    with settling(["pictures"], [task]):
         assert trace.current() is None
 
 

@@ -6,7 +6,6 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
-from jobnik_sdk import trace
 from jobnik_sdk.context import JobInfo, StageInfo, TaskContext
 from jobnik_sdk.definitions import EMPTY, Priority
 from jobnik_sdk.entities import JobOfTask, StageOfTask
@@ -32,8 +31,8 @@ class Contexts:
         self._stage_type = handler.stage_type
         self._seen: OrderedDict[object, tuple[object, object, JobInfo, StageInfo[Any, Any], str]] = OrderedDict()
 
-    def of(self, task: Assignment[Any, Any]) -> tuple[TaskContext[Any], str]:
-        """Return the context of an attempt that begins now, and what does not fit the models: empty if all does."""
+    def of(self, task: Assignment[Any, Any], traceparent: str) -> tuple[TaskContext[Any], str]:
+        """Return the context of an attempt at this place in its trace, and what does not fit its models, if any."""
         job, stage, fault = self._around(task)
         context = TaskContext(
             job=job,
@@ -42,7 +41,7 @@ class Contexts:
             attempt=task.attempts + 1,
             max_attempts=task.max_attempts,
             metadata=task.metadata,
-            traceparent=trace.child_of(task.traceparent),
+            traceparent=traceparent,
             timeout=self._handler.limit(task.timeout),
             checkpoint=task.checkpoint,
         )

@@ -44,6 +44,11 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
     fault: str = Field(default="", init=False)
 
     @property
+    def job_id(self) -> str:
+        """The id of its job, empty where the manager does not tell."""
+        return "" if self.job is None else str(self.job.get("id", ""))
+
+    @property
     def waited(self) -> float | None:
         """Seconds from its creation to its first claim; None for a later one, and where the manager does not tell."""
         if self.created_at is None or self.start_time is None or self.attempts:

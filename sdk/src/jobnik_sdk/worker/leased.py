@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from typing_extensions import TypedDict
 
-from jobnik_sdk import metrics
+from jobnik_sdk import metrics, spans
 from jobnik_sdk.client import JobnikClient, read_one
 from jobnik_sdk.definitions import Empty, TaskMetadataT, TaskT
 from jobnik_sdk.errors import JobnikError, UnexpectedAnswerError
@@ -69,7 +69,8 @@ class LeasedDesk:
     async def _report(self, settlements: Sequence[Settlement]) -> Sequence[Verdict]:
         started = time.perf_counter()
         body = b'{"workerId":%s,"results":[%s]}' % (to_json(self._worker_id), b",".join(map(_said, settlements)))
-        answer = await self._client.request("POST", "/v1/tasks/settle", json=body, retry=False)
+        with spans.settling((one.stage_type for one in settlements), (one.task for one in settlements)):
+            answer = await self._client.request("POST", "/v1/tasks/settle", json=body, retry=False)
         results = _read_results(answer)
         if len(results) != len(settlements):
             message = f"{len(settlements)} reports were answered by {len(results)} verdicts."

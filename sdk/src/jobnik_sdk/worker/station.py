@@ -23,6 +23,7 @@ from jobnik_sdk.handlers.handler import AnyHandler
 from jobnik_sdk.handlers.styles import runner_for
 from jobnik_sdk.logging import writes
 from jobnik_sdk.retries import backoff
+from jobnik_sdk.spans import Processing, StageSpans
 from jobnik_sdk.worker.contexts import Contexts
 from jobnik_sdk.worker.desk import Assignment, Desk, Settlement, Verdict
 from jobnik_sdk.worker.layers import Layers
@@ -57,13 +58,18 @@ class Surroundings:
 class Work:
     """A task in hand: it runs, or its report is on its way."""
 
-    __slots__ = ("around", "context", "started", "task")
+    __slots__ = ("context", "span", "started", "task")
 
-    def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], around: contextvars.Context) -> None:
+    def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], span: Processing) -> None:
         self.task = task
         self.context = context
-        self.around = around
+        self.span = span
         self.started = time.perf_counter()
+
+    def enter(self) -> None:
+        """Let what happens in the rest of the current context belong to this attempt."""
+        contexts.bind(self.context)
+        self.span.enter()
 
 
 class Station:
@@ -81,6 +87,7 @@ class Station:
         self._handling = self._breaker("handler")
         self._dequeuing = self._breaker("dequeue")
         self._meters = metrics.meters_of(self._name)
+        self._spans = StageSpans(self._name)
         self._around = contextvars.copy_context()
         self._news = asyncio.Event()
         self._claiming: asyncio.Task[Sequence[Assignment[Any, Any]]] | None = None
@@ -177,13 +184,14 @@ class Station:
         """Claim; None where the manager is in trouble."""
         started = time.perf_counter()
         status = "error"
-        self._claiming = asyncio.create_task(self._desk.claim(self._handler.stage_type, limit))
         try:
-            claimed = await self._claiming
+            with self._spans.receiving() as request:
+                self._claiming = asyncio.create_task(self._desk.claim(self._handler.stage_type, limit))
+                claimed = await self._claiming
+                request.note(claimed)
         except asyncio.CancelledError:
-            if self._stopping and self._claiming.cancelled():
+            if self._stopping and self._claiming is not None and self._claiming.cancelled():
                 return ()
-            self._claiming.cancel()
             raise
         except JobnikError as error:
             _log.warning(
@@ -211,10 +219,11 @@ class Station:
         self._slots -= 1
         self._meters.active += 1
         self._meters.waited(task.waited)
-        context, fault = self._contexts.of(task)
+        span = self._spans.processing(task, task.job_id)
+        context, fault = self._contexts.of(task, span.traceparent)
+        work = Work(task, context, span)
         around = self._around.copy()
-        around.run(contexts.enter, context)
-        work = Work(task, context, around)
+        around.run(work.enter)
         self._held[work] = None
         if self._tell is not None:
             self._tell(hooks.TaskStarted(context))
@@ -234,14 +243,18 @@ class Station:
         self._meters.active -= 1
         if kind is Completed:
             self._meters.ended("completed", seconds)
+            work.span.end("completed")
             self._handling.record(success=True)
         elif isinstance(ending, Failed):
             self._meters.ended("failed", seconds, ending.error_type)
+            work.span.end("failed", ending.error_type, ending.message, ending.stack)
             # What no further attempt can help is the task's fault, and says nothing about the next one.
             if ending.retryable:
                 self._handling.record(success=False)
         else:
-            self._meters.ended("snoozed" if kind is Snoozed else "cancelled", seconds)
+            outcome = "snoozed" if kind is Snoozed else "cancelled"
+            self._meters.ended(outcome, seconds)
+            work.span.end(outcome)
         if kind is not Completed or self._writes_all:
             _write(work.context, ending, seconds)
         if self._tell is not None:
