@@ -1,10 +1,11 @@
 """A manager that serves part A alone is one that has never heard of part B."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Generator
 from typing import Any, NamedTuple
 
 import httpx2
 import pytest
+from reference_manager.embedded import EmbeddedPostgres
 
 from tests.support.protocol import Client, refused
 from tests.support.worker import LeasedWorker, report
@@ -55,12 +56,18 @@ class Managers(NamedTuple):
     whole: Client
 
 
+@pytest.fixture(scope="module")
+def alone_url(postgres: EmbeddedPostgres, manager_url: str) -> Generator[str]:  # noqa: ARG001 - it made the database
+    """The address of a manager that serves part A alone, beside the one that the session's tests share."""
+    with ManagerProcess("--database-url", f"{postgres.url.rpartition('/')[0]}/shared", "--part-a-only") as manager:
+        yield manager.url
+
+
 @pytest.fixture
-async def managers(start_manager: Callable[..., ManagerProcess]) -> AsyncGenerator[Managers]:
-    """One that serves part A alone, and one that does not."""
-    urls = start_manager("--part-a-only").url, start_manager().url
-    async with httpx2.AsyncClient(base_url=urls[0]) as one, httpx2.AsyncClient(base_url=urls[1]) as other:
-        yield Managers(Client(one), Client(other))
+async def managers(alone_url: str, client: Client) -> AsyncGenerator[Managers]:
+    """One that serves part A alone, and one that does not, on one database."""
+    async with httpx2.AsyncClient(base_url=alone_url, timeout=15) as http:
+        yield Managers(Client(http), client)
 
 
 async def test_what_part_b_adds_is_unknown(managers: Managers) -> None:
