@@ -3,7 +3,7 @@
 import json
 from uuid import UUID
 
-from reference_manager.domain.requests import NO_TRACE, NewJob, NewStage, NewTask
+from reference_manager.domain.requests import NO_TRACE, NewJob, NewStage, NewTasks
 from reference_manager.domain.states import Priority
 from reference_manager.engine.jobs import Jobs
 from reference_manager.engine.stages import Stages
@@ -21,11 +21,11 @@ PICTURE = {"source": "/pictures/0123456789.jpg", "target": "/thumbnails/01234567
 async def add_backlog(database: Database, stage_type: str, count: int, priority: Priority = Priority.MEDIUM) -> UUID:
     """Add a job with one stage of this many waiting tasks; the stage's id."""
     wakeups = Wakeups()
-    job = json.loads(await Jobs(database, wakeups).create(NewJob("backlog", {}, priority, {}, NO_TRACE)))
+    job = json.loads((await Jobs(database, wakeups).create(NewJob("backlog", {}, priority, {}, NO_TRACE))).body)
     new = NewStage(stage_type, {}, {}, start_as_waiting=False, trace=NO_TRACE)
     stage_id = UUID(json.loads(await Stages(database, wakeups).add(UUID(job["id"]), new))["id"])
     for start in range(0, count, CHUNK):
-        await Tasks(database, wakeups).add(stage_id, [NewTask(PICTURE, {}, 3, NO_TRACE)] * min(CHUNK, count - start))
+        await Tasks(database, wakeups).add(stage_id, NewTasks([PICTURE] * min(CHUNK, count - start), NO_TRACE))
     return stage_id
 
 

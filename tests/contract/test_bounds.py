@@ -21,8 +21,8 @@ ANY = "00000000-0000-7000-8000-000000000000"
 MOMENT = "2026-01-31T12:00:00Z"
 UNKNOWN = "unknown"
 
-OF_THE_BODY = {"data", "userMetadata", "result", "checkpoint", "body"}
-"""Names of payloads, and of the list of tasks: as much as fits into a body."""
+OF_THE_BODY = {"data", "userMetadata", "result", "checkpoint", "body", "tasks"}
+"""Names of payloads, and of lists of tasks: as much as fits into a body."""
 
 
 class Value(NamedTuple):

@@ -63,6 +63,11 @@ class Client:
         return (await self.read(entity))["status"]
 
 
+def branch(stage_type: str, count: int) -> dict[str, Any]:
+    """A stage of a job that is created with all of it, with tasks that are numbered in their data."""
+    return {"type": stage_type, "data": {}, "tasks": [{"data": {"number": number}} for number in range(count)]}
+
+
 def _accepted(response: httpx2.Response) -> Any:  # noqa: ANN401 - any JSON
     assert response.is_success, response.text
     return response.json()

@@ -14,7 +14,8 @@ _INTRODUCTION = """\
 What this manager can do beyond [part A](protocol.md), as its OpenAPI document says it. A client uses it once
 `GET /v1/capabilities` lists the feature. Nothing here changes an answer of part A.
 
-Some requests of part A take more than it says: a stage `weight` and `taskDefaults` (features `weighted-progress` and
+Some requests of part A take more than it says: a job `stages` with their tasks, `uniqueKey` and `uniqueFor` (features
+`job-tree` and `unique-jobs`), a stage `weight` and `taskDefaults` (features `weighted-progress` and
 `task-defaults`), a task `timeoutSeconds`, `availableAt`, `delaySeconds` and `retry` (`retry-policy`), and the read of
 one job or one stage `should_return_progress` (`weighted-progress`). They stand here, too, with all that they take;
 their answers have more only for those who use it.
@@ -22,7 +23,7 @@ their answers have more only for those who use it.
 Every request may also be answered with the refusals that part A has: 400 `VALIDATION_ERROR`, 413, 415, 500, 503."""
 
 _TAGS = {"work", "history"}
-_OTHERS = {"get_capabilities", "add_stage", "add_tasks", "get_job", "get_stage"}
+_OTHERS = {"get_capabilities", "add_stage", "add_tasks", "create_job", "get_job", "get_stage"}
 _HEAD = ("field", "type", "default", "meaning")
 
 Schema = Mapping[str, Any]

@@ -1,12 +1,33 @@
 """What the tests of the manager share."""
 
+from collections.abc import AsyncGenerator, Callable
+
+import asyncpg
 import httpx2
 import pytest
 
 from tests.support.protocol import Client
+from tools.manager import ManagerProcess
 
 
 @pytest.fixture
 def client(http: httpx2.AsyncClient) -> Client:
     """The protocol in few words, on the shared manager."""
     return Client(http)
+
+
+@pytest.fixture
+async def http_of_own(start_manager: Callable[..., ManagerProcess]) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A client of a manager on the test's database."""
+    async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as client:
+        yield client
+
+
+@pytest.fixture
+async def connection(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
+    """A connection to the test's database."""
+    opened = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    try:
+        yield opened
+    finally:
+        await opened.close()

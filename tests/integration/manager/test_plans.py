@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from reference_manager.domain.requests import NO_TRACE
 from reference_manager.domain.states import Priority
 from reference_manager.store.database import Connection, Database, sql
 
@@ -147,14 +148,28 @@ async def test_progress_is_read_from_what_tells_it(database: Database, statistic
         assert body.startswith(',"progress":{"fraction":0.000125,"etaSeconds":')
 
 
+def tree(key: str) -> tuple[Any, ...]:
+    """A unique job with two stages of two tasks each, as statement and arguments."""
+    two, none = ["{}", "{}"], [None, None]
+    job = "a job", "MEDIUM", "{}", "{}", NO_TRACE.traceparent, None, key, None
+    stages = ["tree", "tree"], ["PENDING", "CREATED"], two, two, [1, 1], none, [NO_TRACE.traceparent] * 2, none
+    tasks = ["[{}, {}]"] * 2, none, none
+    return sql.job_create.sql, *job, *stages, 3, *tasks
+
+
 async def whole_life(connection: Connection, database: Database) -> dict[str, int]:
     """One job of two tasks from claim to end, in every way that a task may go; rows touched by each statement."""
-    await add_backlog(database, "guarded", 2)
-    ids = [row["task"] for row in await connection.fetch(*claim("guarded", 2))]
+    key = str(await connection.fetchval("SELECT count(*) FROM job_keys"))
+    costs = {"create": await touched(connection, *tree(key)), "key is taken": await touched(connection, *tree(key))}
+    stage_id = await add_backlog(database, "guarded", 2)
+    more = sql.task_add.sql, stage_id, 3, "[{}, {}]", None, None, NO_TRACE.traceparent, None, False
+    costs["add"] = await touched(connection, *more)
+    ids = [row["task"] for row in await connection.fetch(*claim("guarded", 4))]
+    await connection.fetch(*settle([ids.pop(), ids.pop()]))
     none = [None, None]
     delays = [None, timedelta(microseconds=1)]
     back = (ids, none, none, ["RELEASED", "FAILED"], none, none, [True, True], delays, none)
-    costs = {"hand back": await touched(connection, sql.task_settle.sql, *back)}
+    costs["hand back"] = await touched(connection, sql.task_settle.sql, *back)
     costs["wake"] = await touched(connection, sql.delayed_wake.sql, 10)
     costs["claim"] = await touched(connection, *lease("guarded", 1))
     rows = await connection.fetch(*lease("guarded", 2))

@@ -14,7 +14,7 @@ from reference_manager.api.app import create_app
 from reference_manager.engine.engine import Engine
 from reference_manager.store.database import Connection, Database
 
-from tests.support.protocol import Client
+from tests.support.protocol import Client, branch
 from tools.backlog import add_backlog
 from tools.docs.openapi import page
 
@@ -75,6 +75,13 @@ async def ask_for_everything(ask: Ask, database: Database, size: int) -> None:
     many = {str(number): number for number in range(size)}
     part = f"limit={min(size, MOST)}"
     job = await ask("create_job", "POST", "/v1/jobs", {"name": "a job", "data": many, "userMetadata": many})
+    branches = [branch("tree", size // 10 + 1) for _ in range(min(size, 10))]
+    for name, fields in (
+        ("of a tree", {"stages": branches}),
+        ("of a tree with a key", {"stages": branches, "uniqueKey": str(size)}),
+        ("whose key is taken", {"uniqueKey": str(size)}),
+    ):
+        await ask(f"create_job {name}", "POST", "/v1/jobs", {"name": "a job", "data": many} | fields)
     at_job = f"/v1/jobs/{job['id']}"
     stage = await ask("add_stage", "POST", f"{at_job}/stage", {"type": f"a {size}", "data": many})
     last = await ask("add_stage", "POST", f"{at_job}/stage", {"type": "last", "data": {}, "startAsWaiting": True})

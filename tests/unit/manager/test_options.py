@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from reference_manager.api.bodies import RetryBody, StageBody, TaskBody
+from reference_manager.api.bodies import RetryBody, StageBody, TaskBody, new_tasks
 from reference_manager.api.work_bodies import ReportBody
 from reference_manager.domain.requests import NO_TRACE
 
@@ -31,10 +31,19 @@ def test_a_policy_is_kept_with_nothing_left_open(said: dict[str, Any], kept: dic
     assert RetryBody.model_validate(said).policy() == kept
 
 
-@pytest.mark.parametrize(("fields", "attempts"), [({}, None), ({"maxAttempts": 3}, 3), ({"maxAttempts": 3.0}, 3)])
-def test_a_task_that_says_its_attempts_does_not_ask_its_stage(fields: dict[str, Any], attempts: int | None) -> None:
+@pytest.mark.parametrize(
+    ("fields", "options"),
+    [
+        ({}, None),
+        ({"retry": None, "userMetadata": {}}, None),
+        ({"maxAttempts": 3}, [{"maxAttempts": 3}]),
+        ({"maxAttempts": 3.0}, [{"maxAttempts": 3}]),
+        ({"retry": {}, "timeoutSeconds": 0.5}, [{"timeoutSeconds": 0.5, "retry": GROWING}]),
+    ],
+)
+def test_a_task_that_says_its_options_does_not_ask_its_stage(fields: dict[str, Any], options: list[Any] | None) -> None:
     """The default, said aloud, is an option of the task's own."""
-    assert TaskBody.model_validate({"data": {}} | fields).request(NO_TRACE).max_attempts == attempts
+    assert new_tasks([TaskBody.model_validate({"data": {}} | fields)], NO_TRACE).options == options
 
 
 @pytest.mark.parametrize(

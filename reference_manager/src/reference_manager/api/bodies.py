@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, Self, TypeAlias
 from uuid import UUID
@@ -22,7 +23,15 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from reference_manager.api.parts import PART_B
-from reference_manager.domain.requests import DEFAULT_MAX_ATTEMPTS, JsonObject, NewJob, NewStage, NewTask, Trace
+from reference_manager.domain.requests import (
+    DEFAULT_MAX_ATTEMPTS,
+    JsonObject,
+    NewJob,
+    NewStage,
+    NewTasks,
+    Trace,
+    UniqueKey,
+)
 from reference_manager.domain.states import Priority
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -32,6 +41,9 @@ HOUR = 3600
 """Seconds."""
 YEAR = 365 * 86_400
 """Seconds."""
+MOST_STAGES = 100
+"""In a request; a job may have any number."""
+_PAYLOADS = {"data", "user_metadata"}
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -117,21 +129,6 @@ class Traced(Body):
         if self.traceparent is None:
             return of_request
         return Trace(self.traceparent, self.tracestate)
-
-
-class JobBody(Traced):
-    """A job to create."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "holiday pictures", "data": {"album": "2026"}}]})
-
-    name: Name
-    data: Payload
-    priority: Priority = Priority.MEDIUM
-    user_metadata: Payload = {}
-
-    def request(self, of_request: Trace) -> NewJob:
-        """The job as the engine takes it."""
-        return NewJob(self.name, self.data, self.priority, self.user_metadata, self.trace(of_request))
 
 
 class RetryBody(Body):
@@ -266,22 +263,85 @@ class TaskBody(Traced):
             raise ValueError("availableAt and delaySeconds say the same: give one")
         return self
 
-    def request(self, of_request: Trace) -> NewTask:
-        """The task as the engine takes it."""
-        return NewTask(
+    def options(self) -> JsonObject | None:
+        """What it says beside its payloads, as the engine takes it; None if nothing."""
+        said = self.model_fields_set - _PAYLOADS
+        if not said:
+            return None
+        options = self.model_dump(by_alias=True, include=said, exclude_none=True)
+        return options | {"retry": self.retry.policy()} if self.retry else options
+
+
+def new_tasks(bodies: Sequence[TaskBody], of_request: Trace) -> NewTasks:
+    """Tasks as the engine takes them."""
+    metadata = [body.user_metadata for body in bodies]
+    options = [body.options() for body in bodies]
+    return NewTasks(
+        [body.data for body in bodies],
+        of_request,
+        metadata if any(metadata) else None,
+        options if any(options) else None,
+    )
+
+
+class TreeStageBody(StageBody):
+    """A stage to create with its job, and its tasks with it."""
+
+    tasks: Sequence[TaskBody] = ()
+
+
+class JobBody(Traced):
+    """A job to create."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "holiday pictures", "data": {"album": "2026"}}]})
+
+    name: Name
+    data: Payload
+    priority: Priority = Priority.MEDIUM
+    user_metadata: Payload = {}
+    stages: Annotated[
+        Sequence[TreeStageBody],
+        Field(
+            max_length=MOST_STAGES,
+            description="Its stages in their order, with their tasks: all of it is created, or none. The answer then "
+            "has the stages in it. What names no trace has that of its stage or job.",
+            json_schema_extra=PART_B,
+        ),
+    ] = ()
+    unique_key: Annotated[
+        Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None,
+        Field(
+            description="Where a job with this key is there already, nothing is created, and the answer is 200 with "
+            "that one. The last one that was created with it counts, whatever its name.",
+            json_schema_extra=PART_B,
+        ),
+    ] = None
+    unique_for: Annotated[
+        Literal["running"] | Annotated[Seconds, Field(ge=0.001, le=YEAR)],
+        Field(
+            description="Which one is there already: one that has not ended, or one that was created less than so many "
+            "seconds ago.",
+            json_schema_extra=PART_B,
+        ),
+    ] = "running"
+
+    def request(self, of_request: Trace) -> NewJob:
+        """The job as the engine takes it."""
+        trace = self.trace(of_request)
+        stages = [(stage.request(trace), new_tasks(stage.tasks, stage.trace(trace))) for stage in self.stages]
+        return NewJob(
+            self.name,
             self.data,
+            self.priority,
             self.user_metadata,
-            self.max_attempts if "max_attempts" in self.model_fields_set else None,
-            self.trace(of_request),
-            _span(self.timeout_seconds),
-            self.available_at,
-            _span(self.delay_seconds),
-            self.retry and self.retry.policy(),
+            trace,
+            stages if "stages" in self.model_fields_set else None,
+            None if self.unique_key is None else UniqueKey(self.unique_key, _span(self.unique_for)),
         )
 
 
-def _span(seconds: float | None) -> timedelta | None:
-    return None if seconds is None else timedelta(seconds=seconds)
+def _span(unique_for: float | Literal["running"]) -> timedelta | None:
+    return None if isinstance(unique_for, str) else timedelta(seconds=unique_for)
 
 
 class PriorityBody(Body):

@@ -26,6 +26,7 @@ from reference_manager.domain.requests import JobFilter
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.jobs import Jobs
 
+SAME_JOB = {"model": Job, "description": "Nothing was created: this job has the key. Only where a key was given."}
 SAME_PRIORITY = {
     "headers": {"Reason": {"description": "Why nothing was done.", "required": True, "schema": {"type": "string"}}}
 }
@@ -35,10 +36,13 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     """The routes of jobs."""
     router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
 
-    @router.post("/jobs", status_code=201, responses=documented({201: Job}, *OF_BODIES), openapi_extra=TRACED)
+    @router.post(
+        "/jobs", status_code=201, responses=documented({200: SAME_JOB, 201: Job}, *OF_BODIES), openapi_extra=TRACED
+    )
     async def create_job(body: JobBody, request: Request) -> Response:
-        """Create a job. It is PENDING at once and waits for its first stage."""
-        return found(await jobs.create(body.request(trace_of(request))), 201)
+        """Create a job, and its stages and tasks if it comes with them. It is PENDING at once."""
+        job = await jobs.create(body.request(trace_of(request)))
+        return found(job.body, 201 if job.is_new else 200)
 
     @router.get("/jobs", responses=listed(Job))
     async def list_jobs(  # noqa: PLR0913 - the filters are the protocol's

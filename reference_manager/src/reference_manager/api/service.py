@@ -29,6 +29,8 @@ FEATURES = (
     "retry-policy",
     "task-defaults",
     "weighted-progress",
+    "job-tree",
+    "unique-jobs",
 )
 """What a client may rely on once it has read it here."""
 ALIVE = "ALIVE"

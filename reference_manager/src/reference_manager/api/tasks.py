@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from reference_manager.api.answers import TASK_MODIFIED, TRACED, documented, done, found, trace_of
-from reference_manager.api.bodies import Id, Metadata, Moment, StageTypeName, TaskBody, TaskStatusBody
+from reference_manager.api.bodies import Id, Metadata, Moment, StageTypeName, TaskBody, TaskStatusBody, new_tasks
 from reference_manager.api.entities import Task
 from reference_manager.api.lists import PartOfList, answer_list, listed
 from reference_manager.api.refusals import (
@@ -39,8 +39,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     )
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage, all or none."""
-        trace = trace_of(request)
-        return found(await tasks.add(stageId, [task.request(trace) for task in body]), 201)
+        return found(await tasks.add(stageId, new_tasks(body, trace_of(request))), 201)
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=documented({200: Task}, NO_TASK_WAITS))
     async def dequeue_task(stageType: StageTypeName) -> Response:

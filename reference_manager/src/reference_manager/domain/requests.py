@@ -28,17 +28,6 @@ NO_TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None
 
 
 @dataclass(frozen=True, slots=True)
-class NewJob:
-    """A job to create."""
-
-    name: str
-    data: JsonObject
-    priority: Priority
-    user_metadata: JsonObject
-    trace: Trace
-
-
-@dataclass(frozen=True, slots=True)
 class NewStage:
     """A stage to add to a job.
 
@@ -62,28 +51,58 @@ class NewStage:
 
 
 @dataclass(frozen=True, slots=True)
-class NewTask:
-    """A task to add to a stage.
+class NewTasks:
+    """Tasks to add to a stage, in their order: what each of them says, in one sequence for each kind.
 
     Args:
-        data: What it is about.
-        user_metadata: What users note on it.
-        max_attempts: How many attempts it has; None: as its stage says, else ``DEFAULT_MAX_ATTEMPTS``.
-        trace: The trace that it belongs to.
-        timeout: How long one attempt may take; None: as its stage says, else as long as its worker is well.
-        available_at: When it may be claimed at the earliest; None: at once.
-        delay: The same from now on; where both are given, ``available_at`` counts.
-        retry: The policy after a failed attempt, as it goes over the wire; None: as its stage says, else at once.
+        data: What they are about.
+        trace: The trace of those that do not name their own.
+        user_metadata: What users note on them; None: nothing on any.
+        options: What else they say, named as on the wire: ``maxAttempts``, ``timeoutSeconds``, ``retry``,
+            ``availableAt`` or ``delaySeconds``, ``traceparent`` and ``tracestate``. What a task does not say is as its
+            stage says, else as usual. None: nothing, on any.
     """
 
-    data: JsonObject
-    user_metadata: JsonObject
-    max_attempts: int | None
+    data: Sequence[JsonObject]
     trace: Trace
-    timeout: timedelta | None = None
-    available_at: datetime | None = None
-    delay: timedelta | None = None
-    retry: JsonObject | None = None
+    user_metadata: Sequence[JsonObject] | None = None
+    options: Sequence[JsonObject | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueKey:
+    """What a job shares with others of which only one is wanted.
+
+    Args:
+        key: Any text.
+        within: Not within so long after the creation of the last one; None: not while the last one goes on.
+    """
+
+    key: str
+    within: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to create.
+
+    Args:
+        name: What people call it.
+        data: What it is about.
+        priority: How urgent its tasks are.
+        user_metadata: What users note on it.
+        trace: The trace that it belongs to.
+        stages: Those that it comes with, in their order, and the tasks of each; None: the answer has no stages.
+        unique: The key that it may have to itself; None: there may be any number like it.
+    """
+
+    name: str
+    data: JsonObject
+    priority: Priority
+    user_metadata: JsonObject
+    trace: Trace
+    stages: Sequence[tuple[NewStage, NewTasks]] | None = None
+    unique: UniqueKey | None = None
 
 
 @dataclass(frozen=True, slots=True)

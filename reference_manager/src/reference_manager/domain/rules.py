@@ -1,5 +1,7 @@
 """Decisions that need more than one entity's status, as pure functions."""
 
+from collections.abc import Sequence
+
 from reference_manager.domain.machine import Driver
 from reference_manager.domain.machines import STAGE
 from reference_manager.domain.states import StageStatus
@@ -26,6 +28,15 @@ def initial_stage_status(previous: StageStatus | None, *, start_as_waiting: bool
     else:
         return StageStatus.CREATED
     return STAGE.move(StageStatus.CREATED, target, Driver.MANAGER).target
+
+
+def initial_stage_statuses(start_as_waiting: Sequence[bool]) -> Sequence[StageStatus]:
+    """The statuses of the stages that a new job comes with, in their order; of each, whether it starts as waiting."""
+    statuses: list[StageStatus] = []
+    for waiting in start_as_waiting:
+        previous = statuses[-1] if statuses else None
+        statuses.append(initial_stage_status(previous, start_as_waiting=waiting))
+    return statuses
 
 
 def release_stage(source: StageStatus, previous: StageStatus | None) -> StageStatus:

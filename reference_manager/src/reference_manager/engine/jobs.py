@@ -1,15 +1,26 @@
 """Jobs: create, read, change, delete."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from reference_manager.domain.machine import Consequence, Driver
 from reference_manager.domain.machines import JOB
-from reference_manager.domain.requests import AgePlace, JobFilter, JsonObject, NewJob, PageRequest, StageFilter
+from reference_manager.domain.requests import (
+    DEFAULT_MAX_ATTEMPTS,
+    AgePlace,
+    JobFilter,
+    JsonObject,
+    NewJob,
+    NewStage,
+    NewTasks,
+    PageRequest,
+    StageFilter,
+)
+from reference_manager.domain.rules import initial_stage_statuses
 from reference_manager.domain.states import JobStatus, Priority
-from reference_manager.engine.encoding import encode
+from reference_manager.engine.encoding import encode, encode_if_given
 from reference_manager.engine.errors import NotFiniteError, existing
 from reference_manager.engine.pages import Entry, Inside, Listing, Page, entry_of, read_page
 from reference_manager.engine.stages import Stages
@@ -25,6 +36,14 @@ _FOLLOW: dict[Consequence, Callable[[Connection, UUID], Awaitable[Any]]] = {
 }
 
 
+class Created(NamedTuple):
+    """What became of a job that was to be created."""
+
+    body: str
+    """The job as JSON, or the one that has its key."""
+    is_new: bool
+
+
 class Jobs:
     """Everything that is asked of jobs. What is read comes as JSON, as it goes over the wire."""
 
@@ -33,18 +52,28 @@ class Jobs:
         self._wakeups = wakeups
         self._stages = Stages(database, wakeups)
 
-    async def create(self, job: NewJob) -> str:
-        """Create a job without stages."""
+    async def create(self, job: NewJob) -> Created:
+        """Create a job with all that it comes with, unless another one has its key."""
+        fields = {
+            "name": job.name,
+            "priority": job.priority,
+            "data": encode(job.data),
+            "user_metadata": encode(job.user_metadata),
+            "traceparent": job.trace.traceparent,
+            "tracestate": job.trace.tracestate,
+        }
         async with self._database.connection() as connection:
-            return await sql.job_insert(
+            if job.stages is None and job.unique is None:
+                return Created(await sql.job_insert(connection, **fields), is_new=True)
+            row = await sql.job_create(
                 connection,
-                name=job.name,
-                priority=job.priority,
-                data=encode(job.data),
-                user_metadata=encode(job.user_metadata),
-                traceparent=job.trace.traceparent,
-                tracestate=job.trace.tracestate,
+                **fields,
+                unique_key=job.unique and job.unique.key,
+                unique_for=job.unique and job.unique.within,
+                **_tree(job.stages),
             )
+        self._wakeups.notify(row["woken"])
+        return Created(row["body"], is_new=row["created"])
 
     async def get(self, job_id: UUID, *, with_stages: bool, with_progress: bool) -> Entry:
         """One job, or NotFoundError."""
@@ -119,3 +148,23 @@ class Jobs:
             if status not in JOB.final:
                 raise NotFiniteError(status)
             await sql.job_delete(connection, id=job_id)
+
+
+def _tree(tree: Sequence[tuple[NewStage, NewTasks]] | None) -> Mapping[str, object]:
+    """What the stages of a new job and their tasks say, each in a list that has an item for each stage."""
+    stages = [stage for stage, _ in tree or ()]
+    tasks = [tasks for _, tasks in tree or ()]
+    return {
+        "types": None if tree is None else [stage.type for stage in stages],
+        "statuses": initial_stage_statuses([stage.start_as_waiting for stage in stages]),
+        "datas": [encode(stage.data) for stage in stages],
+        "metadatas": [encode(stage.user_metadata) for stage in stages],
+        "weights": [stage.weight for stage in stages],
+        "defaults": [encode_if_given(stage.task_defaults) for stage in stages],
+        "traceparents": [stage.trace.traceparent for stage in stages],
+        "tracestates": [stage.trace.tracestate for stage in stages],
+        "usual_attempts": DEFAULT_MAX_ATTEMPTS,
+        "task_datas": [encode(one.data) for one in tasks],
+        "task_metadatas": [encode_if_given(one.user_metadata) for one in tasks],
+        "task_options": [encode_if_given(one.options) for one in tasks],
+    }

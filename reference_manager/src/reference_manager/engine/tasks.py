@@ -1,6 +1,5 @@
 """Tasks: add, read, annotate. Claiming and settling them is the queue's."""
 
-from collections.abc import Sequence
 from functools import partial
 from uuid import UUID
 
@@ -9,7 +8,7 @@ from reference_manager.domain.requests import (
     DEFAULT_MAX_ATTEMPTS,
     AgePlace,
     JsonObject,
-    NewTask,
+    NewTasks,
     PageRequest,
     TaskFilter,
 )
@@ -30,8 +29,8 @@ class Tasks:
         self._database = database
         self._wakeups = wakeups
 
-    async def add(self, stage_id: UUID, tasks: Sequence[NewTask]) -> str:
-        """Add tasks to a stage, all or none, in their order.
+    async def add(self, stage_id: UUID, tasks: NewTasks) -> str:
+        """Add tasks to a stage, all or none, in their order; they come back.
 
         Raises:
             NotFoundError: There is no such stage.
@@ -43,20 +42,17 @@ class Tasks:
                     connection,
                     stage_id=stage_id,
                     usual_attempts=DEFAULT_MAX_ATTEMPTS,
-                    data=[encode(task.data) for task in tasks],
-                    user_metadata=[encode(task.user_metadata) for task in tasks],
-                    max_attempts=[task.max_attempts for task in tasks],
-                    traceparent=[task.trace.traceparent for task in tasks],
-                    tracestate=[task.trace.tracestate for task in tasks],
-                    timeout=[task.timeout for task in tasks],
-                    retry=[encode_if_given(task.retry) for task in tasks],
-                    available_at=[task.available_at for task in tasks],
-                    delay=[task.delay for task in tasks],
+                    data=encode(tasks.data),
+                    user_metadata=encode_if_given(tasks.user_metadata),
+                    options=encode_if_given(tasks.options),
+                    traceparent=tasks.trace.traceparent,
+                    tracestate=tasks.trace.tracestate,
+                    written=True,
                 ),
                 "stage",
             )
         status, job_status = StageStatus(row["status"]), JobStatus(row["job_status"])
-        if row["body"] is None:
+        if row["added"] is None:
             raise InFiniteStateError("stage", status, of_job=None if status in STAGE.final else job_status)
         if status in CLAIMABLE:
             self._wakeups.notify([row["type"]])

@@ -4,6 +4,14 @@ INSERT INTO jobs AS job (name, status, priority, data, user_metadata, traceparen
 VALUES (:name, 'PENDING', :priority, :data, :user_metadata, :traceparent, :tracestate)
 RETURNING job_wire(job, false);
 
+-- name: job_create(name, priority, data, user_metadata, traceparent, tracestate, unique_key, unique_for, types, statuses, datas, metadatas, weights, defaults, traceparents, tracestates, usual_attempts, task_datas, task_metadatas, task_options)^
+-- CREATED → PENDING, with stages and tasks, unless another job holds its key; see routines/create_job.sql.
+SELECT created, body, woken FROM create_job(
+    :name, :priority, :data, :user_metadata, :traceparent, :tracestate, :unique_key, :unique_for,
+    :types, :statuses::stage_status[], :datas, :metadatas, :weights, :defaults, :traceparents, :tracestates,
+    :usual_attempts, :task_datas, :task_metadatas, :task_options
+);
+
 -- name: job_get(with_stages, with_progress, id)^
 -- The job as JSON; no row: there is none. `parent`: its id, where its stages are wanted but too many to be in it.
 SELECT wire_with(

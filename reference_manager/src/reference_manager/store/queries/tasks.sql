@@ -1,8 +1,7 @@
--- name: task_add(stage_id, usual_attempts, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry, available_at, delay)^
+-- name: task_add(stage_id, usual_attempts, data, user_metadata, options, traceparent, tracestate, written)^
 -- CREATED → PENDING, all of one stage; see routines/add_tasks.sql.
-SELECT status, job_status, type, body FROM add_tasks(
-    :stage_id, :usual_attempts, :data, :user_metadata, :max_attempts, :traceparent, :tracestate, :timeout, :retry,
-    :available_at, :delay
+SELECT status, job_status, type, added, body FROM add_tasks(
+    :stage_id, :usual_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :written
 );
 
 -- name: task_claim(type, wanted, starts, workers, lengths)

@@ -1,64 +1,97 @@
--- add_tasks(stage, what each array says of a task): CREATED → PENDING, all of one stage, in the order of the arrays; the
--- stage's figures with them. All of them, or none where the stage or its job has ended. An option that is null is the
--- stage's. One row: the status of the stage and of its job before, the stage's type, and the tasks as one JSON list, null
--- where none was added. No row: there is no such stage.
+-- add_tasks(stage, what its tasks say, whether to write them): CREATED → PENDING, all of one stage, in their order; the
+-- stage's figures with them. All of them, or none where the stage or its job has ended. One row: the status of the stage and
+-- of its job before, the stage's type, how many tasks were added, null where none could be, and if wanted the tasks as one
+-- JSON list. No row: there is no such stage. What the tasks say is as insert_tasks takes it.
 --
 -- Plans are pinned to index walks, as in claim_tasks.
 CREATE OR REPLACE FUNCTION add_tasks(
-    wanted_stage uuid, usual_attempts integer, datas json[], metadatas json[], most_attempts integer[], traceparents text[],
-    tracestates text[], timeouts interval[], retries json[], moments timestamptz[], delays interval[]
-) RETURNS TABLE (status stage_status, job_status job_status, type text, body text) LANGUAGE plpgsql
+    wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
+    tracestate text, written boolean
+) RETURNS TABLE (status stage_status, job_status job_status, type text, added bigint, body text) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     state record;
-    bodies text;
 BEGIN
     PERFORM lock_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage));
-    SELECT stage.status, job.status AS job_status, stage.type, stage.task_defaults INTO state
+    SELECT stage.status, job.status AS job_status, stage.type INTO state
     FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id]) WHERE stage.id = wanted_stage;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     IF state.status IN ('COMPLETED', 'FAILED', 'ABORTED') OR state.job_status IN ('COMPLETED', 'FAILED', 'ABORTED') THEN
-        RETURN QUERY SELECT state.status, state.job_status, state.type, NULL::text;
+        RETURN QUERY SELECT state.status, state.job_status, state.type, NULL::bigint, NULL::text;
         RETURN;
     END IF;
+    RETURN QUERY
+    SELECT state.status, state.job_status, state.type, inserted.added, inserted.body
+    FROM insert_tasks(
+        ARRAY[wanted_stage], usual_attempts, ARRAY[data], ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent],
+        ARRAY[tracestate], written
+    ) AS inserted;
+END
+$$;
 
-    WITH listed AS (
-        SELECT * FROM unnest(
-            datas, metadatas, most_attempts, traceparents, tracestates, timeouts, retries, moments, delays
-        ) WITH ORDINALITY
-        AS listed (data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry, available_at, delay, place)
+-- insert_tasks(stages, what the tasks of each say, whether to write them): their tasks are there, PENDING, and in the stages'
+-- figures. The caller holds the job's lock, or nobody else sees the job. Of each stage: JSON lists of the data, the metadata
+-- (null: nothing is noted on any) and the options (null: none has any; an element may be null) of its tasks, and the trace of
+-- those that do not name their own. Options are called as on the wire; one that is not given is the stage's. One row: how
+-- many tasks, and if wanted the tasks as one JSON list.
+CREATE OR REPLACE FUNCTION insert_tasks(
+    stage_ids uuid[], usual_attempts integer, datas json[], metadatas json[], options json[], traceparents text[],
+    tracestates text[], written boolean
+) RETURNS TABLE (added bigint, body text) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    WITH listed AS MATERIALIZED (
+        -- Numbered here, so that what follows needs no join.
+        SELECT new_id() AS id, nextval('tasks_seq_seq') AS seq, * FROM (
+            SELECT parent.stage_id, stage.task_defaults, task.data, task.user_metadata, task.options,
+                parent.traceparent, parent.tracestate,
+                coalesce(
+                    (task.options ->> 'availableAt')::timestamptz,
+                    now() + make_interval(secs => (task.options ->> 'delaySeconds')::float8)
+                ) AS due
+            FROM unnest(stage_ids, datas, metadatas, options, traceparents, tracestates) WITH ORDINALITY
+                AS parent (stage_id, datas, metadatas, options, traceparent, tracestate, place),
+            LATERAL (SELECT task_defaults FROM stages WHERE id = parent.stage_id OFFSET 0) AS stage,
+            LATERAL ROWS FROM (
+                json_array_elements(parent.datas), json_array_elements(parent.metadatas), json_array_elements(parent.options)
+            ) WITH ORDINALITY AS task (data, user_metadata, options, place)
+            ORDER BY parent.place, task.place
+        ) AS ordered
     ), inserted AS (
-        INSERT INTO tasks AS task (stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry)
-        SELECT wanted_stage, 'PENDING', data, user_metadata,
-            coalesce(max_attempts, (state.task_defaults->>'maxAttempts')::integer, usual_attempts),
-            traceparent, tracestate,
-            coalesce(timeout, make_interval(secs => (state.task_defaults->>'timeoutSeconds')::float8)),
-            coalesce(retry, state.task_defaults->'retry')
-        FROM listed ORDER BY place
-        RETURNING id, seq, task_wire(task, NULL) AS body
-    ), placed AS (
-        SELECT id, seq, due
-        FROM (SELECT id, seq, row_number() OVER (ORDER BY seq) AS place FROM inserted) AS numbered
-        JOIN (SELECT place, coalesce(available_at, now() + delay) AS due FROM listed) AS dated USING (place)
+        INSERT INTO tasks AS task
+            (id, seq, stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry)
+        OVERRIDING SYSTEM VALUE
+        SELECT id, seq, stage_id, 'PENDING', data, coalesce(user_metadata, '{}'),
+            coalesce((options ->> 'maxAttempts')::integer, (task_defaults ->> 'maxAttempts')::integer, usual_attempts),
+            coalesce(options ->> 'traceparent', traceparent),
+            CASE WHEN options ->> 'traceparent' IS NULL THEN tracestate ELSE options ->> 'tracestate' END,
+            make_interval(secs => coalesce(options ->> 'timeoutSeconds', task_defaults ->> 'timeoutSeconds')::float8),
+            coalesce(options -> 'retry', task_defaults -> 'retry')
+        FROM listed
+        RETURNING seq, CASE WHEN written THEN task_wire(task, NULL) END AS body
     ), delayed AS (
         INSERT INTO delayed_tasks (task_id, stage_id, seq, due)
-        SELECT id, wanted_stage, seq, due FROM placed WHERE due > now()
+        SELECT id, stage_id, seq, due FROM listed WHERE due > now()
     ), queued AS (
         INSERT INTO waiting_tasks (stage_id, seq, task_id)
-        SELECT wanted_stage, seq, id FROM placed WHERE due IS NULL OR due <= now()
-        RETURNING seq
+        SELECT stage_id, seq, id FROM listed WHERE due IS NULL OR due <= now()
     ), counting AS (
-        UPDATE stages SET
-            pending = pending + added.count,
-            oldest_waiting = least(oldest_waiting, (SELECT min(seq) FROM queued)),
+        UPDATE stages AS stage SET
+            pending = stage.pending + added.count,
+            oldest_waiting = least(stage.oldest_waiting, added.oldest),
             updated_at = now()
-        FROM (SELECT count(*) FROM inserted) AS added
-        WHERE id = wanted_stage AND added.count > 0
+        FROM (
+            SELECT stage_id, count(*) AS count, min(seq) FILTER (WHERE due IS NULL OR due <= now()) AS oldest
+            FROM listed GROUP BY stage_id
+        ) AS added
+        WHERE stage.id = ANY (ARRAY[added.stage_id])
     )
-    SELECT wire_list(array_agg(body ORDER BY seq)) INTO bodies FROM inserted;
-    RETURN QUERY SELECT state.status, state.job_status, state.type, bodies;
+    SELECT count(*), CASE WHEN written THEN wire_list(array_agg(body ORDER BY seq) FILTER (WHERE written)) END
+    FROM inserted;
 END
 $$;

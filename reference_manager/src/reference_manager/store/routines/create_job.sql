@@ -1,0 +1,69 @@
+-- create_job(the job, its key if it is to be unique, its stages if it comes with them): job CREATED → PENDING; stage
+-- CREATED → PENDING, WAITING, or it stays CREATED; task CREATED → PENDING. All of it or none. A job whose key is held by another
+-- one is not created. The job comes without stages where `types` is null; else every array has an item for each stage, those
+-- of its tasks as insert_tasks takes them. One row: whether it was created; the job, or the one that holds the key, as JSON,
+-- with its stages where stages were given; the types of stages that have tasks to hand out now.
+--
+-- Plans are pinned to index walks, as in claim_tasks.
+CREATE OR REPLACE FUNCTION create_job(
+    name text, priority job_priority, data json, user_metadata json, traceparent text, tracestate text,
+    unique_key text, unique_for interval,
+    types text[], statuses stage_status[], datas json[], metadatas json[], weights double precision[], defaults json[],
+    traceparents text[], tracestates text[],
+    usual_attempts integer, task_datas json[], task_metadatas json[], task_options json[]
+) RETURNS TABLE (created boolean, body text, woken text[]) LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    new_job uuid := new_id();
+    stage_ids uuid[];
+BEGIN
+    IF unique_key IS NOT NULL THEN
+        -- Whoever creates a job with the same key at this moment goes first: this waits until that job is there, or is not.
+        INSERT INTO job_keys AS held (key, job_id) VALUES (unique_key, new_job)
+        ON CONFLICT (key) DO UPDATE SET job_id = EXCLUDED.job_id WHERE NOT holds_key(held.job_id, unique_for);
+        IF NOT FOUND THEN
+            RETURN QUERY
+            SELECT false, job_wire(job, types IS NOT NULL), '{}'::text[]
+            FROM jobs AS job WHERE id = (SELECT job_id FROM job_keys WHERE key = unique_key);
+            RETURN;
+        END IF;
+    END IF;
+
+    INSERT INTO jobs (id, name, status, priority, data, user_metadata, stages_total, traceparent, tracestate)
+    VALUES (
+        new_job, name, 'PENDING', priority, data, user_metadata, coalesce(cardinality(types), 0), traceparent, tracestate
+    );
+    WITH inserted AS (
+        INSERT INTO stages
+            (job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open, traceparent,
+            tracestate)
+        SELECT new_job, place, type, status, data, user_metadata, weight, task_defaults, priority, true, traceparent, tracestate
+        FROM unnest(types, statuses, datas, metadatas, weights, defaults, traceparents, tracestates) WITH ORDINALITY
+            AS listed (type, status, data, user_metadata, weight, task_defaults, traceparent, tracestate, place)
+        RETURNING id, position
+    )
+    SELECT array_agg(id ORDER BY position) INTO stage_ids FROM inserted;
+    PERFORM insert_tasks(
+        stage_ids, usual_attempts, task_datas, task_metadatas, task_options, traceparents, tracestates, false
+    );
+    RETURN QUERY
+    SELECT true, job_wire(job, types IS NOT NULL), ARRAY(
+        SELECT type FROM stages WHERE id = ANY (stage_ids) AND status = 'PENDING' AND oldest_waiting IS NOT NULL
+    )
+    FROM jobs AS job WHERE id = new_job;
+END
+$$;
+
+-- Whether a job keeps others with its key from being created: if it was created less than so long ago; null: if it goes on.
+-- Volatile, so that it sees a job for which its caller has waited.
+CREATE OR REPLACE FUNCTION holds_key(holder uuid, unique_for interval) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM jobs WHERE id = holder AND CASE
+            WHEN unique_for IS NULL THEN status NOT IN ('COMPLETED', 'FAILED', 'ABORTED')
+            ELSE created_at > clock_timestamp() - unique_for
+        END
+    );
+END
+$$;

@@ -1,0 +1,107 @@
+"""Jobs of which only one is wanted at a time."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx2
+import pytest
+
+from tests.support.protocol import Client, branch
+from tools.manager import ManagerProcess
+
+
+@pytest.fixture
+def key() -> str:
+    """A key that no other test uses."""
+    return uuid4().hex
+
+
+async def create(http: httpx2.AsyncClient, key: str, **fields: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401 - any field
+    """Create a job with a key; the status and the job."""
+    body = dict[str, Any](name="a job", data={}, uniqueKey=key) | fields
+    response = await http.post("/v1/jobs", json=body)
+    assert response.is_success, response.text
+    return response.status_code, response.json()
+
+
+async def test_a_second_one_is_answered_with_the_first(client: Client, key: str) -> None:
+    """Nothing of the second is created or kept, whatever it says; another key is another job."""
+    first = await create(client.http, key, data={"number": 1})
+    second = await create(client.http, key, name="another", data={"number": 2}, priority="HIGH")
+    assert (first[0], second) == (201, (200, first[1]))
+    other = await create(client.http, f"{key}-other")
+    assert (other[0], other[1]["id"] != first[1]["id"]) == (201, True)
+    assert (await client.job())["id"] != first[1]["id"]
+
+
+async def test_the_first_comes_with_its_stages_if_stages_were_sent(client: Client, key: str, stage_type: str) -> None:
+    """The stages are the first one's, as they are now."""
+    _, first = await create(client.http, key, stages=[branch(stage_type, 2)])
+    await client.settle(await client.claimed(stage_type))
+    status, same = await create(client.http, key, stages=[])
+    assert (status, same) == (200, await client.read(first))
+    assert same["stages"][0]["summary"]["completed"] == 1
+    assert "stages" not in (await create(client.http, key))[1]
+
+
+async def test_the_end_of_the_first_frees_its_key(client: Client, key: str) -> None:
+    """A paused job still has it; one that has ended has not, unless it was created lately enough."""
+    _, first = await create(client.http, key)
+    await client.move(first, "PAUSED")
+    assert (await create(client.http, key))[1]["id"] == first["id"]
+    await client.move(first, "ABORTED")
+    assert (await create(client.http, key, uniqueFor=3600))[1]["id"] == first["id"]
+    status, second = await create(client.http, key, uniqueFor="running")
+    assert (status, second["id"] != first["id"]) == (201, True)
+    assert (await create(client.http, key))[1]["id"] == second["id"]
+    await asyncio.sleep(0.01)  # the time that is asked for passes by itself
+    status, third = await create(client.http, key, uniqueFor=0.01)
+    assert (status, third["id"] != second["id"]) == (201, True)
+
+
+async def test_a_deleted_job_has_no_key(client: Client, key: str) -> None:
+    """Deleting the first frees its key, for those who ask by time as well."""
+    _, first = await create(client.http, key)
+    await client.move(first, "ABORTED")
+    assert (await client.http.delete(f"/v1/jobs/{first['id']}")).status_code == 200
+    assert (await create(client.http, key, uniqueFor=3600))[0] == 201
+
+
+async def test_of_many_at_once_one_is_created(
+    start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Fifty that race through two managers get the same job, and one of them is told that it was created."""
+    async with AsyncExitStack() as stack:
+        urls = [start_manager().url for _ in range(2)]
+        https = [await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=15)) for url in urls]
+        for key in ("first", "second"):
+            racing = (create(https[number % 2], key, stages=[branch("a", 20)]) for number in range(50))
+            answers = await asyncio.gather(*racing)
+            assert Counter(status for status, _ in answers) == {201: 1, 200: 49}
+            assert len({job["id"] for _, job in answers}) == 1
+            assert {job["stages"][0]["summary"]["total"] for _, job in answers} == {20}
+        for job in (await https[0].get("/v1/jobs")).json():
+            await Client(https[0]).move(job, "ABORTED")
+        answers = await asyncio.gather(*(create(https[number % 2], "first") for number in range(50)))
+        assert Counter(status for status, _ in answers) == {201: 1, 200: 49}
+    assert await connection.fetchval("SELECT count(*) FROM jobs") == 3
+    assert await connection.fetchval("SELECT count(*) FROM tasks") == 40
+
+
+async def test_who_waits_for_one_that_fails_is_created(
+    http_of_own: httpx2.AsyncClient, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """A manager that dies with the key in its hands leaves it to the next, who has waited."""
+    transaction = connection.transaction()
+    await transaction.start()
+    await connection.execute("INSERT INTO job_keys VALUES ('a key', gen_random_uuid())")
+    waiting = asyncio.create_task(create(http_of_own, "a key"))
+    done, _ = await asyncio.wait([waiting], timeout=0.3)
+    assert not done
+    await transaction.rollback()
+    assert (await waiting)[0] == 201
