@@ -5,7 +5,6 @@ no SDK of OpenTelemetry is set up no spans are recorded, and the trace is passed
 """
 
 import re
-import secrets
 from collections.abc import Generator
 from contextlib import contextmanager
 from random import getrandbits
@@ -78,7 +77,8 @@ def is_valid(traceparent: str) -> bool:
 
 def generate() -> str:
     """Return the traceparent of a new, sampled trace."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+    # W3C asks for randomness, not for secrecy, and each task without a trace gets one.
+    return f"00-{getrandbits(128) or 1:032x}-{getrandbits(64) or 1:016x}-01"
 
 
 def child_of(traceparent: str) -> str:
@@ -87,7 +87,7 @@ def child_of(traceparent: str) -> str:
     if match is None:
         return generate()
     trace_id, _, flags = match.groups()
-    return f"00-{trace_id}-{getrandbits(64):016x}-{flags}"
+    return f"00-{trace_id}-{getrandbits(64) or 1:016x}-{flags}"
 
 
 def carried(traceparent: str, tracestate: str | None = None) -> dict[str, str]:

@@ -296,17 +296,19 @@ class Station:
 
 def _write(context: TaskContext[Any], ending: Ending, seconds: float) -> None:
     """The one line about a task."""
+    _, trace_id, span_id, _ = context.traceparent.split("-")
+    ids = {**context.ids, "trace_id": trace_id, "span_id": span_id}
     match ending:
         case Completed():
-            _log.info("task completed", duration_seconds=round(seconds, 6), **context.ids)
+            _log.info("task completed", duration_seconds=round(seconds, 6), **ids)
         case Failed():
             stack = {"exception": ending.stack} if ending.stack else {}
             said = {"error_type": ending.error_type, "error_message": ending.message, **stack}
-            _log.error("task failed", **said, **context.ids)
+            _log.error("task failed", **said, **ids)
         case Snoozed():
-            _log.info("task put off", seconds=ending.delay.total_seconds(), **context.ids)
+            _log.info("task put off", seconds=ending.delay.total_seconds(), **ids)
         case Cancelled():
-            _log.warning("task cancelled", reason=ending.reason, **context.ids)
+            _log.warning("task cancelled", reason=ending.reason, **ids)
 
 
 def _event(context: TaskContext[Any], ending: Ending, seconds: float) -> hooks.Event:
