@@ -17,10 +17,12 @@ class Cancellation:
 
     # No lock: `Cancelled` may be raised at any line in the thread of a handler, and could leave a lock taken. Appending
     # to a list and popping from it are whole.
-    __slots__ = ("_callbacks", "_reasons")
+    __slots__ = ("_callbacks", "_reasons", "_thread", "_unraised")
 
     def __init__(self) -> None:
         self._reasons: list[str] = []
+        self._unraised = [None]
+        self._thread: int | None = None
         self._callbacks: list[Callable[[], None]] = []
 
     @property
@@ -53,6 +55,27 @@ class Cancellation:
     def raise_if_requested(self) -> None:
         """Raise `Cancelled` if the attempt is to end."""
         if self._reasons:
+            self.raise_if_due()
+            raise Cancelled(self._reasons[0])
+
+    def begin(self) -> None:
+        """Say that the handler runs in the current thread."""
+        self._thread = threading.get_ident()
+
+    def claim(self) -> bool:
+        """Return whether it is now the caller's to raise `Cancelled` in the handler's thread, which is done once.
+
+        What the handler does then, to clean up, is not interrupted again.
+        """
+        try:
+            self._unraised.pop()
+        except IndexError:
+            return False
+        return True
+
+    def raise_if_due(self) -> None:
+        """Raise `Cancelled` if the attempt is to end, unless that was done already in the handler's thread."""
+        if self._reasons and (self._thread not in {None, threading.get_ident()} or self.claim()):
             raise Cancelled(self._reasons[0])
 
     def on_request(self, callback: Callable[[], None]) -> None:

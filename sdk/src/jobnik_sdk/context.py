@@ -1,24 +1,37 @@
 """What a handler sees of the task that it works on, besides the data."""
 
+from collections.abc import Awaitable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic
+from typing import TYPE_CHECKING, Any, Generic
 from uuid import UUID
 
 import structlog
-from pydantic import BaseModel, JsonValue
+from pydantic import BaseModel, JsonValue, RootModel
 from typing_extensions import TypeVar
 
 from jobnik_sdk import trace
+from jobnik_sdk.access import Access
 from jobnik_sdk.cancellation import Cancellation
 from jobnik_sdk.definitions import Priority, TaskMetadataT
+from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError
+from jobnik_sdk.payloads import to_document
 from jobnik_sdk.progress import Checkpoint, Notes, Phase
+
+if TYPE_CHECKING:
+    from jobnik_sdk.producer import Producer
 
 # Unlike a task's own metadata, what belongs to the stage is of no interest to most handlers: who names no model for it
 # may handle any.
 StageDataT = TypeVar("StageDataT", bound=BaseModel, default=Any)
 StageMetadataT = TypeVar("StageMetadataT", bound=BaseModel, default=Any)
+T = TypeVar("T")
+
+
+class _JsonObject(RootModel[dict[str, JsonValue]]):
+    """Metadata that no model is known of."""
 
 
 # The context itself, not its ids in structlog's own variables: putting those together costs more than most log lines.
@@ -52,7 +65,7 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
     """The task in hand: `attempt` counts from 1 to `max_attempts`; `traceparent` is this attempt's own.
 
     `timeout` is how long this attempt may take (None: without limit), `checkpoint` what the attempt before left (None:
-    nothing), `cancellation` tells whether it is to end early.
+    nothing), `cancellation` tells whether it is to end early. `access` is how it reaches the manager.
 
     With `task_metadata` in the stage type, annotate it as `TaskContext[ThatModel]` and read it from `metadata`; with
     `data` or `metadata` of the stage as `TaskContext[Empty, ItsData, ItsMetadata]`.
@@ -69,12 +82,13 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
     traceparent: str
     timeout: timedelta | None = None
     checkpoint: JsonValue = None
+    access: Access | None = field(default=None, repr=False)
     cancellation: Cancellation = field(default_factory=Cancellation, repr=False)
     notes: Notes = field(default_factory=Notes, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         described = (self.job, self.stage, self.task_id, self.attempt, self.max_attempts, self.metadata)
-        return (type(self), (*described, self.traceparent, self.timeout, self.checkpoint))
+        return (type(self), (*described, self.traceparent, self.timeout, self.checkpoint, self.access))
 
     @property
     def logger(self) -> structlog.stdlib.BoundLogger:
@@ -117,6 +131,55 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
             InvalidPayloadError: the value cannot be said in JSON.
         """
         self.notes.note_checkpoint(Checkpoint.of(value))
+
+    @property
+    def producer(self) -> "Producer":
+        """What creates follow-up work; that belongs to this attempt's trace.
+
+        >>> await context.producer.create_tasks(context.stage.id, pages, [Page(number=2)])
+        """
+        return self._access().producer
+
+    def wait(self, awaitable: Awaitable[T]) -> T:
+        """Block until `awaitable` is done, and return its value: for plain functions, where a coroutine says await.
+
+        It runs on the worker's event loop, or in a process on one of its own. A cancellation ends it, and is raised.
+
+        >>> context.wait(context.set_job_metadata({"pages": 7}))
+        """
+        # A thread that the handler has started knows no trace.
+        with trace.using(self.traceparent) if trace.current() is None else nullcontext():
+            return self._access().wait(awaitable, self.cancellation)
+
+    async def set_task_metadata(self, metadata: TaskMetadataT) -> None:
+        """Replace the metadata of the task, which is of the stage type's model; `metadata` here stays as it was.
+
+        This and the two like it raise `InvalidPayloadError` where the metadata does not fit, and as a producer does
+        where the manager cannot be asked.
+        """
+        await self._set_metadata("tasks", self.task_id, metadata, type(self.metadata))
+
+    async def set_stage_metadata(self, metadata: StageMetadataT) -> None:
+        """Replace the metadata of the stage, which is of the stage type's model; whoever comes last wins."""
+        await self._set_metadata("stages", self.stage.id, metadata, type(self.stage.metadata))
+
+    async def set_job_metadata(self, metadata: BaseModel | dict[str, JsonValue]) -> None:
+        """Replace the metadata of the job, a JSON object or a model that makes one; whoever comes last wins."""
+        model = type(metadata) if isinstance(metadata, BaseModel) else _JsonObject
+        await self._set_metadata("jobs", self.job.id, metadata, model)
+
+    async def _set_metadata(
+        self, kind: str, of: UUID, metadata: BaseModel | dict[str, JsonValue], model: type[BaseModel]
+    ) -> None:
+        if model is not _JsonObject and not isinstance(metadata, model):
+            raise InvalidPayloadError("metadata", f"it is a {model.__name__} in the stage type.")
+        document = to_document(metadata, model, "metadata")
+        await self._access().client.request("PATCH", f"/v1/{kind}/{of}/user-metadata", json=document)
+
+    def _access(self) -> Access:
+        if self.access is None:
+            raise ConfigurationError("This context knows no manager: a worker's do, others are made with an `access`.")
+        return self.access
 
     def _whole(self) -> Phase:
         if self.notes.whole is None:

@@ -14,6 +14,7 @@ from multiprocessing import parent_process
 from typing import Any, Final, NoReturn
 
 from jobnik_sdk import DoNotRetry, Empty, RetryLater, Snooze, StageType, TaskContext, trace
+from jobnik_sdk.errors import UnreachableError
 from pydantic import BaseModel
 
 FOREVER: Final = 1_000_000
@@ -141,6 +142,44 @@ async def wait_async(_order: Order, context: Context) -> Answer:
     raise AssertionError
 
 
+def _await(_order: Order, context: Context) -> Answer:
+    async def rest() -> NoReturn:
+        context.progress(0.5, "awaiting")
+        await asyncio.sleep(FOREVER)
+        raise AssertionError
+
+    return context.wait(rest())
+
+
+def _clean_up_late(_order: Order, context: Context) -> NoReturn:
+    async def clean_up() -> str:
+        await asyncio.sleep(0.1)
+        return "cleaned up"
+
+    try:
+        context.progress(0.5, "looking")
+        while True:
+            context.cancellation.raise_if_requested()
+    finally:
+        context.save_checkpoint(context.wait(clean_up()))
+
+
+def _count_http_clients(_order: Order, _context: Context) -> Answer:
+    return Answer(value=len({"httpx2", "jobnik_sdk.client", "prometheus_client"} & sys.modules.keys()))
+
+
+def _look_for_manager(_order: Order, context: Context) -> Answer:
+    return Answer(value=context.wait(_seen(context)))
+
+
+async def _seen(context: Context) -> int:
+    try:
+        await context.producer.get_summary(context.stage.id)
+    except UnreachableError:
+        return 0
+    raise AssertionError
+
+
 def _return_late(order: Order, context: Context) -> Answer:
     try:
         _wait(order, context)
@@ -261,7 +300,19 @@ PLAIN: Final[dict[str, Callable[[Order, Context], Answer]]] = {
     for function in (
         *(_answer, _complain, _leave, _answer_wrongly, _retry_later, _do_not_retry, _snooze, _describe),
         *(_make_progress, _save_then_die, _wait, _sleep, _return_late, _raise_late, _put_off_late, _be_stubborn),
-        *(_crash, _exit, _tell_pid, _leak, _ignore_signals, _start_program, _crash_with_a_fork),
+        *(
+            _await,
+            _clean_up_late,
+            _count_http_clients,
+            _look_for_manager,
+            _crash,
+            _exit,
+            _tell_pid,
+            _leak,
+            _ignore_signals,
+            _start_program,
+            _crash_with_a_fork,
+        ),
     )
 }
 

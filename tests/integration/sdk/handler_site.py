@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from jobnik_sdk import Empty, Handler, HandlerStyle, JobInfo, Priority, StageInfo, TaskContext
+from jobnik_sdk import Empty, Handler, HandlerStyle, JobInfo, JobnikClient, Priority, StageInfo, TaskContext
+from jobnik_sdk.access import WorkersAccess
 from jobnik_sdk.handlers.endings import Ending
 from jobnik_sdk.handlers.runner import GRACE, Runner
 from jobnik_sdk.handlers.styles import runner_for
@@ -13,6 +14,8 @@ from jobnik_sdk.progress import Checkpoint, Notes, Progress
 from typing_extensions import override
 
 from tests.integration.sdk.handler_functions import Order, Owner, obey, obey_async, orders
+
+_nowhere = JobnikClient("http://127.0.0.1:1")
 
 
 class HeardNotes(Notes):
@@ -76,5 +79,6 @@ def context(timeout: timedelta | None = None) -> TaskContext[Owner]:
         traceparent="00-00000000000000000000000000000001-0000000000000001-01",
         timeout=timeout,
         checkpoint=7,
+        access=WorkersAccess(_nowhere),
         notes=HeardNotes(),
     )

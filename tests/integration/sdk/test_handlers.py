@@ -149,6 +149,31 @@ async def test_cancelled_run_asks_the_handler_to_end(site: Site) -> None:
     assert current.cancellation.requested
 
 
+@pytest.mark.parametrize("style", [HandlerStyle.THREAD, HandlerStyle.PROCESS])
+async def test_cancellation_ends_a_wait(style: HandlerStyle, open_site: Callable[..., Site]) -> None:
+    """A plain function that waits for something awaited is interrupted at once; the next one waits as well as ever."""
+    site = open_site(style, grace=_LONG)
+    for reason in ("job aborted", "drain"):
+        current, running = await site.start("await")
+        current.cancellation.request(reason)
+        assert await running == Cancelled(reason)
+    assert await site.run("look_for_manager") == Completed(b'{"value":0}')
+    ending = await site.run("await", limit=_BLINK)
+    assert isinstance(ending, Failed)
+    assert (ending.error_type, ending.message) == ("TimeoutError", "The attempt took longer than 0.05 s.")
+
+
+@pytest.mark.parametrize("style", [HandlerStyle.THREAD, HandlerStyle.PROCESS])
+async def test_cleaning_up_is_not_interrupted(style: HandlerStyle, open_site: Callable[..., Site]) -> None:
+    """A handler that has found out by itself that it is to end is not told again, and may wait for its last things."""
+    site = open_site(style)
+    for _ in range(5):
+        current, running = await site.start("clean_up_late")
+        current.cancellation.request("drain")
+        assert await running == Cancelled("drain")
+        assert current.notes.checkpoint == Checkpoint(b'"cleaned up"')
+
+
 async def test_progress_is_noted(site: Site) -> None:
     """Phases add up to the progress of the task, and the newest of it is known, with the newest checkpoint."""
     current = context()

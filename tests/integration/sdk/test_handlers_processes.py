@@ -191,6 +191,15 @@ async def test_handler_that_cannot_be_loaded_fails_its_tasks() -> None:
     await runner.close()
 
 
+async def test_connection_is_made_when_it_is_needed() -> None:
+    """A process whose handler asks the manager nothing does not load what that takes."""
+    site = Site(HandlerStyle.PROCESS)
+    assert await site.run("count_http_clients") == Completed(b'{"value":0}')
+    assert await site.run("look_for_manager") == Completed(b'{"value":0}')
+    assert await site.run("count_http_clients") == Completed(b'{"value":3}')
+    await site.runner.close()
+
+
 async def test_data_that_cannot_travel_fails_its_task(site: Site) -> None:
     """A task that cannot be pickled fails alone."""
     order = Order.model_construct(do="answer", value=lambda: None)

@@ -1,18 +1,35 @@
 """What a handler sees, notes and is asked."""
 
+import asyncio
+import json
 import math
 import pickle
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import httpx2
 import pytest
-from jobnik_sdk import Cancelled, Empty, JobInfo, Priority, StageInfo, TaskContext
+from jobnik_sdk import Cancelled, Empty, JobInfo, Priority, StageInfo, TaskContext, trace
+from jobnik_sdk.access import OwnAccess, WorkersAccess
 from jobnik_sdk.cancellation import Cancellation
-from jobnik_sdk.errors import InvalidPayloadError
+from jobnik_sdk.client import JobnikClient
+from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError, UnreachableError
 from jobnik_sdk.progress import Checkpoint, Progress
+from pydantic import BaseModel
 from structlog.testing import capture_logs
+
+if TYPE_CHECKING:
+    from tests.unit.sdk.conftest import Wire
+
+
+class Mark(BaseModel):
+    """Metadata."""
+
+    by: str
 
 
 @pytest.fixture
@@ -155,3 +172,95 @@ def test_waiting_ends_with_the_request() -> None:
 def test_cancelled_passes_ordinary_handling() -> None:
     """Code that catches every Exception does not catch a cancellation."""
     assert not issubclass(Cancelled, Exception)
+
+
+async def test_metadata_is_replaced(context: TaskContext, wire: "Wire") -> None:
+    """The metadata of task, stage and job is sent as a whole, each to its own place."""
+    wire.will_answer(*(httpx2.Response(200, json={"code": "DONE"}) for _ in range(4)))
+    marked: Any = replace(context, metadata=Mark(by="nobody"), stage=replace(context.stage, metadata=Mark(by="nobody")))
+    marked = replace(marked, access=WorkersAccess(wire.client))
+    await marked.set_task_metadata(Mark(by="task"))
+    await marked.set_stage_metadata(Mark(by="stage"))
+    await marked.set_job_metadata(Mark(by="job"))
+    await marked.set_job_metadata({"pages": [1, 2]})
+    assert wire.sent == [
+        f"PATCH /v1/tasks/{UUID(int=3)}/user-metadata",
+        f"PATCH /v1/stages/{UUID(int=2)}/user-metadata",
+        f"PATCH /v1/jobs/{UUID(int=1)}/user-metadata",
+        f"PATCH /v1/jobs/{UUID(int=1)}/user-metadata",
+    ]
+    bodies = [json.loads(request.content) for request in wire.requests]
+    assert bodies == [{"by": "task"}, {"by": "stage"}, {"by": "job"}, {"pages": [1, 2]}]
+
+
+async def test_metadata_fits_its_model(context: TaskContext, wire: "Wire") -> None:
+    """What is of another model than the stage type's is refused before it is sent, and so is what JSON cannot say."""
+    current = replace(context, access=WorkersAccess(wire.client))
+    wrong: list[Any] = [{"by": "task"}, Mark(by="task")]
+    for metadata in wrong:
+        with pytest.raises(InvalidPayloadError, match="it is a Empty in the stage type"):
+            await current.set_task_metadata(metadata)
+    wrong = [{"by": object()}, 7, "by"]
+    for metadata in wrong:
+        with pytest.raises(InvalidPayloadError, match="metadata"):
+            await current.set_job_metadata(metadata)
+    assert wire.sent == []
+
+
+async def test_coroutine_awaits(context: TaskContext, wire: "Wire") -> None:
+    """A wait on the event loop itself would never end, and is refused."""
+    current = replace(context, access=WorkersAccess(wire.client))
+    with pytest.raises(ConfigurationError, match="says await"):
+        current.wait(asyncio.sleep(1))
+
+
+def test_context_without_a_manager(context: TaskContext) -> None:
+    """A context that was made without access to a manager says what is missing."""
+    with pytest.raises(ConfigurationError, match="access"):
+        _ = context.producer
+
+
+def test_wait_without_a_worker(context: TaskContext) -> None:
+    """With an access of its own a plain function is called and cancelled as anywhere, and what it awaits is traced."""
+    access = OwnAccess(lambda: JobnikClient("http://127.0.0.1:1"))
+    current = replace(context, access=access, traceparent=trace.generate())
+
+    async def look() -> str | None:
+        with pytest.raises(UnreachableError):
+            await current.producer.get_summary(current.stage.id)
+        return trace.current()
+
+    try:
+        assert current.wait(look()) == current.traceparent
+        threading.Timer(0.05, current.cancellation.request, ["drain"]).start()
+        with pytest.raises(Cancelled, match="drain"):
+            current.wait(asyncio.sleep(1000))
+        assert current.wait(asyncio.sleep(0, "cleaned up")) == "cleaned up"
+    finally:
+        access.close()
+
+
+def test_cancellation_is_raised_once() -> None:
+    """In the handler's thread it is raised by whoever finds out first; other threads are told whenever they ask."""
+    cancellation = Cancellation()
+    cancellation.begin()
+    cancellation.raise_if_due()
+    cancellation.request("drain")
+    with pytest.raises(Cancelled):
+        cancellation.raise_if_due()
+    cancellation.raise_if_due()
+    assert not cancellation.claim()
+    with pytest.raises(Cancelled):
+        cancellation.raise_if_requested()
+    told: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            cancellation.raise_if_due()
+        except Cancelled as error:
+            told.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    asking.join()
+    assert len(told) == 1

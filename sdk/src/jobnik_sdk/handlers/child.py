@@ -25,7 +25,6 @@ from typing_extensions import override
 from jobnik_sdk import context as contexts
 from jobnik_sdk import logging
 from jobnik_sdk.context import TaskContext
-from jobnik_sdk.errors import Cancelled
 from jobnik_sdk.handlers.calls import Gate, call, stack_of
 from jobnik_sdk.handlers.endings import Ending, Failed
 from jobnik_sdk.handlers.messages import LENGTH, Ended, Interrupted, Message, Noted, Ready, Unloadable, framed
@@ -104,11 +103,12 @@ class _MainThread(Gate):
     def __init__(self) -> None:
         self.context: TaskContext[Any] | None = None
         self._is_open = False
-        self._raised = False
 
     @override
     def open(self) -> None:
         self._is_open = True
+        if self.context is not None:
+            self.context.cancellation.begin()
         self.interrupt()
 
     @override
@@ -117,11 +117,8 @@ class _MainThread(Gate):
 
     def interrupt(self) -> None:
         """Raise `Cancelled` if it is due; in the main thread."""
-        if self._is_open and not self._raised and self.context is not None:
-            reason = self.context.cancellation.reason
-            if reason is not None:
-                self._raised = True
-                raise Cancelled(reason)
+        if self._is_open and self.context is not None:
+            self.context.cancellation.raise_if_due()
 
     @contextmanager
     def put_off(self) -> Generator[None]:

@@ -121,6 +121,7 @@ class _Call(Gate):
     @override
     def open(self) -> None:
         self._is_open = True
+        self._cancellation.begin()
         self._cancellation.raise_if_requested()
 
     @override
@@ -134,6 +135,6 @@ class _Call(Gate):
     def interrupt(self) -> None:
         """Raise `Cancelled` in the handler, at its next line of Python; once."""
         self._interrupting = True
-        if self._is_open:
+        if self._is_open and self._cancellation.claim():
             _raise_in_thread(self.thread.ident, Cancelled)
         self._interrupted = True

@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from jobnik_sdk.access import Access
 from jobnik_sdk.context import JobInfo, StageInfo, TaskContext
 from jobnik_sdk.definitions import EMPTY, Priority
 from jobnik_sdk.entities import JobOfTask, StageOfTask
@@ -26,8 +27,9 @@ class Contexts:
     when something in it has changed.
     """
 
-    def __init__(self, handler: AnyHandler) -> None:
+    def __init__(self, handler: AnyHandler, access: Access) -> None:
         self._handler = handler
+        self._access = access
         self._stage_type = handler.stage_type
         self._seen: OrderedDict[object, tuple[object, object, JobInfo, StageInfo[Any, Any], str]] = OrderedDict()
 
@@ -44,6 +46,7 @@ class Contexts:
             traceparent=traceparent,
             timeout=self._handler.limit(task.timeout),
             checkpoint=task.checkpoint,
+            access=self._access,
         )
         return context, task.fault or fault
 

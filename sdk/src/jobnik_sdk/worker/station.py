@@ -15,6 +15,7 @@ import structlog
 
 from jobnik_sdk import context as contexts
 from jobnik_sdk import hooks, metrics
+from jobnik_sdk.access import Access
 from jobnik_sdk.breakers import Breaker, BreakerState, InterlockBreaker
 from jobnik_sdk.context import TaskContext
 from jobnik_sdk.errors import JobnikError
@@ -45,6 +46,7 @@ class Surroundings:
         on_contact: Called when the manager has answered a claim.
         middleware: What surrounds each call of a handler, the outermost first.
         tell: Tells listeners what happens; None if there are none.
+        access: How handlers reach the manager.
     """
 
     desk: Desk
@@ -53,6 +55,7 @@ class Surroundings:
     on_contact: Callable[[], None]
     middleware: Sequence[hooks.Middleware]
     tell: hooks.Listener | None
+    access: Access
 
 
 class Work:
@@ -81,7 +84,7 @@ class Station:
         self._surroundings = surroundings
         self._desk = surroundings.desk
         self._tell = surroundings.tell
-        self._contexts = Contexts(handler)
+        self._contexts = Contexts(handler, surroundings.access)
         self._runner = runner_for(handler)
         self._layers = Layers(surroundings.middleware, self._runner) if surroundings.middleware else None
         self._handling = self._breaker("handler")

@@ -14,6 +14,7 @@ import structlog
 from pydantic import BaseModel
 
 from jobnik_sdk import metrics
+from jobnik_sdk.access import WorkersAccess
 from jobnik_sdk.client import JobnikClient, read_one
 from jobnik_sdk.errors import AnswerError, ConfigurationError, JobnikError
 from jobnik_sdk.handlers.handler import AnyHandler
@@ -154,6 +155,7 @@ class Worker:
             self._note_contact,
             self._middleware,
             self._tell if self._listeners else None,
+            WorkersAccess(self.client),
         )
         self._stations = [Station(handler, surroundings) for handler in self.handlers]
         if isinstance(desk, LeasedDesk):

@@ -1,0 +1,174 @@
+"""How a handler reaches the manager beside its task: over its worker's connection, or in a process over one of its own.
+
+Importing this brings no HTTP client along: a process that has no use for one never loads it.
+"""
+
+import asyncio
+import atexit
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from typing_extensions import override
+
+from jobnik_sdk.cancellation import Cancellation
+from jobnik_sdk.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from jobnik_sdk.client import JobnikClient
+    from jobnik_sdk.producer import Producer
+
+T = TypeVar("T")
+
+_LOOK: Final = 0.01
+_CLOSE_TIMEOUT: Final = 1.0
+
+
+class Access(ABC):
+    """A connection to the manager, and the event loop that it lives on."""
+
+    @property
+    @abstractmethod
+    def client(self) -> "JobnikClient":
+        """The connection; what it is asked has to be awaited on its event loop: in `wait`, or in a coroutine there."""
+
+    @property
+    @abstractmethod
+    def _loop(self) -> asyncio.AbstractEventLoop: ...
+
+    @property
+    def producer(self) -> "Producer":
+        """A producer on the connection."""
+        from jobnik_sdk.producer import Producer  # noqa: PLC0415 not before it is needed
+
+        return Producer(self.client)
+
+    def wait(self, awaitable: Awaitable[T], cancellation: Cancellation) -> T:
+        """Block until `awaitable` has been awaited on the event loop, and return its value; see `TaskContext.wait`."""
+        future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop)
+        news = threading.Event()
+        try:
+            future.add_done_callback(lambda _: news.set())
+            cancellation.on_request(news.set)
+            news.wait()
+            while not future.done():
+                cancellation.raise_if_due()  # or it is raised from elsewhere, at one of these lines
+                time.sleep(_LOOK)
+            return future.result()
+        finally:
+            future.cancel()
+            cancellation.forget(news.set)
+
+
+class WorkersAccess(Access):
+    """The connection of a worker, made on its event loop; pickled, it becomes an `OwnAccess` to the same manager."""
+
+    def __init__(self, client: "JobnikClient") -> None:
+        self._client = client
+        self._home = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+
+    def __reduce__(self) -> tuple[Callable[[str], Access], tuple[str]]:
+        return own_access, (self._client.base_url,)
+
+    @property
+    @override
+    def client(self) -> "JobnikClient":
+        return self._client
+
+    @property
+    @override
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self._home
+
+    @override
+    def wait(self, awaitable: Awaitable[T], cancellation: Cancellation) -> T:
+        if threading.get_ident() == self._thread:
+            if isinstance(awaitable, Coroutine):
+                awaitable.close()
+            raise ConfigurationError("wait is for plain functions. A coroutine says await.")
+        return super().wait(awaitable, cancellation)
+
+
+class OwnAccess(Access):
+    """A connection of its own, with an event loop in a thread of its own: both are made when they are first needed."""
+
+    def __init__(self, open_client: "Callable[[], JobnikClient]") -> None:
+        self._open_client = open_client
+        # No lock: `Cancelled` may be raised at any line here, and could leave it taken. Of two lines one is never used.
+        self._lines: dict[None, _Line] = {}
+
+    @property
+    @override
+    def client(self) -> "JobnikClient":
+        return self._line.client.result()
+
+    @property
+    @override
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return self._line.loop
+
+    @property
+    def _line(self) -> "_Line":
+        return self._lines.get(None) or self._lines.setdefault(None, _Line(self._open_client))
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        for line in self._lines.values():
+            line.close()
+        self._lines.clear()
+
+
+class _Line:
+    """An event loop in a thread, and a client on it."""
+
+    def __init__(self, open_client: "Callable[[], JobnikClient]") -> None:
+        self.loop = asyncio.new_event_loop()
+        self.client: Future[JobnikClient] = Future()
+        self._thread = threading.Thread(target=self._live, args=(open_client,), name="jobnik access", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        with suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(_CLOSE_TIMEOUT)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def _live(self, open_client: "Callable[[], JobnikClient]") -> None:
+        # Opened here, since that imports much, in which a handler must not be interrupted.
+        try:
+            self.client.set_result(open_client())
+        except Exception as error:  # noqa: BLE001 it is raised where the client is asked for
+            self.client.set_exception(error)
+        self.loop.run_forever()
+
+    async def _close(self) -> None:
+        await self.client.result().aclose()
+
+
+_own: Final[dict[str, OwnAccess]] = {}
+
+
+def own_access(base_url: str) -> OwnAccess:
+    """Return the one connection that this process has of its own to a manager."""
+
+    def open_client() -> "JobnikClient":
+        from jobnik_sdk.client import JobnikClient  # noqa: PLC0415 not before it is needed
+
+        import_module("jobnik_sdk.producer")  # all that will be needed, in one go
+        return JobnikClient(base_url)
+
+    if base_url not in _own:
+        _own[base_url] = OwnAccess(open_client)
+        atexit.register(_own[base_url].close)
+    return _own[base_url]
+
+
+async def _awaited(awaitable: Awaitable[T]) -> T:
+    return await awaitable
