@@ -96,6 +96,7 @@ class Station:
         self._claiming: asyncio.Task[Sequence[Assignment[Any, Any]]] | None = None
         self._claimed_at = time.monotonic()
         self._stopping = False
+        self._closing = False
         self._slots = handler.concurrency
         self._held: dict[Work, None] = {}
         self._empty_claims = 0
@@ -142,7 +143,8 @@ class Station:
                 work.context.cancellation.request(reason)
 
     async def close(self) -> None:
-        """Give back threads and processes."""
+        """End what still runs, of which nothing is reported any more, and give back threads and processes."""
+        self._closing = True
         await self._runner.close()
 
     @property
@@ -262,8 +264,9 @@ class Station:
             _write(work.context, ending, seconds)
         if self._tell is not None:
             self._tell(_event(work.context, ending, seconds))
-        settlement = Settlement(work.task, self._name, ending, work.context.notes.checkpoint)
-        self._desk.settle(settlement, partial(self._decided, work))
+        if not self._closing:
+            settlement = Settlement(work.task, self._name, ending, work.context.notes.checkpoint)
+            self._desk.settle(settlement, partial(self._decided, work))
 
     def _freed(self) -> None:
         """Nothing of an attempt runs any more."""
