@@ -13,6 +13,7 @@ EVERYTHING: dict[str, Any] = {
     "env": {
         "jobnik": {"baseUrl": "https://manager.example.com/jobnik"},
         "worker": {"concurrency": 8, "retryInitialDelayMs": 500, "retryMaxDelayMs": 3_600_000},
+        "telemetry": {"tracingUrl": "http://collector:4318/v1/traces"},
         "logLevel": "DEBUG",
         "extra": {"THUMBNAIL_QUALITY": "90"},
     },
@@ -70,6 +71,7 @@ def test_the_defaults_render(manifests: Template) -> None:
         "WORKER_CONCURRENCY": "1",
         "WORKER_RETRY_INITIAL_DELAY_MS": "1000",
         "WORKER_RETRY_MAX_DELAY_MS": "60000",
+        "WORKER_DRAIN_SECONDS": "45",
         "LOG_LEVEL": "INFO",
     }
 
@@ -82,6 +84,8 @@ def test_every_option_renders(manifests: Template) -> None:
     assert {"HorizontalPodAutoscaler", "NetworkPolicy", "PodMonitor"} < set(rendered)
     assert rendered["ConfigMap"]["data"]["WORKER_RETRY_MAX_DELAY_MS"] == "3600000"
     assert rendered["ConfigMap"]["data"]["THUMBNAIL_QUALITY"] == "90"
+    assert rendered["ConfigMap"]["data"]["TELEMETRY_TRACING_URL"] == "http://collector:4318/v1/traces"
+    assert rendered["ConfigMap"]["data"]["OTEL_SERVICE_NAME"] == "thumbnail-worker"
     assert pod["containers"][0]["image"].endswith(":1.2.3")
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["nodeSelector"] == EVERYTHING["nodeSelector"]
@@ -89,6 +93,7 @@ def test_every_option_renders(manifests: Template) -> None:
         "ports": [{"port": 443}],
         "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
     }
+    assert rendered["NetworkPolicy"]["spec"]["egress"][2] == {"ports": [{"port": 4318}]}
 
 
 def test_an_autoscaler_decides_on_the_replicas_alone(manifests: Template) -> None:
@@ -97,10 +102,18 @@ def test_an_autoscaler_decides_on_the_replicas_alone(manifests: Template) -> Non
 
 
 def test_the_grace_period_follows_the_drain_time(manifests: Template) -> None:
-    """A pod is ended 15 s after its tasks should have been."""
-    pod = manifests({"drainSeconds": 100})["Deployment"]["spec"]["template"]["spec"]
+    """The worker takes as long as it was told, and is ended 15 s after that."""
+    rendered = manifests({"drainSeconds": 100})
 
-    assert pod["terminationGracePeriodSeconds"] == 115
+    assert rendered["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 115
+    assert rendered["ConfigMap"]["data"]["WORKER_DRAIN_SECONDS"] == "100"
+
+
+def test_a_service_name_of_ones_own_is_kept(manifests: Template) -> None:
+    """The traces' name stands in the settings once, whoever says it."""
+    own = {"telemetry": {"tracingUrl": "http://collector:4318/v1/traces"}, "extra": {"OTEL_SERVICE_NAME": "painter"}}
+
+    assert manifests({"env": own})["ConfigMap"]["data"]["OTEL_SERVICE_NAME"] == "painter"
 
 
 def test_another_setting_makes_other_pods(manifests: Template) -> None:
@@ -139,6 +152,8 @@ def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
         ({"env": {"jobnik": {"baseUrl": "manager:8080"}}}, "/env/jobnik/baseUrl"),
         ({"env": {"worker": {"concurrency": 0}}}, "/env/worker/concurrency"),
         ({"env": {"extra": {"PORT": 8080}}}, "/env/extra/PORT"),
+        ({"env": {"telemetry": {"tracingUrl": "collector:4317"}}}, "/env/telemetry/tracingUrl"),
+        ({"drainSeconds": 0}, "/drainSeconds"),
         ({"autoscaling": {"enabled": "yes"}}, "/autoscaling/enabled"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jobnik_sdk.settings import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOICES: dict[str, tuple[str | bool, ...]] = {
@@ -87,6 +88,23 @@ def test_the_code_needs_no_touch(
     check(project)
     tool(own / "ruff", "check", "--no-cache", ".", cwd=project)
     tool(own / "ruff", "format", "--no-cache", "--diff", ".", cwd=project)
+
+
+def test_every_setting_is_in_the_example(render: Callable[..., Path]) -> None:
+    """`.env.example` has each setting of the SDK with its default, and the one that has none."""
+    said = dict(
+        line.split("=", 1)
+        for line in (render() / ".env.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+
+    settings = {name.upper(): field for name, field in WorkerSettings.model_fields.items()}
+    assert set(said) - set(settings) == {"OTEL_SERVICE_NAME", "THUMBNAIL_QUALITY"}
+    assert {name: said[name] for name in settings if name != "JOBNIK_BASE_URL"} == {
+        name: "" if field.default is None else str(field.default)
+        for name, field in settings.items()
+        if name != "JOBNIK_BASE_URL"
+    }
 
 
 @pytest.mark.parametrize("sdk_source", ["git", "index"])

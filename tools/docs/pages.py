@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools.docs import endpoints, manager_settings, metrics, openapi, state_machines
+from tools.docs import endpoints, manager_settings, metrics, openapi, state_machines, worker_settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
 PAGES: Mapping[Path, Callable[[], str]] = {
     REFERENCE / "state-machines.md": state_machines.page,
     REFERENCE / "manager-settings.md": manager_settings.page,
+    REFERENCE / "worker-settings.md": worker_settings.page,
     REFERENCE / "metrics.md": metrics.page,
     REFERENCE / "part-b.md": endpoints.page,
     REFERENCE / "openapi.json": openapi.page,

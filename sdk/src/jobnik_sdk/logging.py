@@ -5,6 +5,7 @@ import sys
 from typing import Any, Final
 
 import structlog
+from opentelemetry.trace import get_current_span
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from jobnik_sdk import context
@@ -14,9 +15,18 @@ def _add_task_ids(_logger: WrappedLogger, _method: str, line: EventDict) -> Even
     return {**context.current_ids(), **line}
 
 
+def _add_trace(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    place = get_current_span().get_span_context()
+    if place.is_valid:
+        line["trace_id"] = f"{place.trace_id:032x}"
+        line["span_id"] = f"{place.span_id:016x}"
+    return line
+
+
 _SHARED: Final[list[Processor]] = [
     structlog.contextvars.merge_contextvars,
     _add_task_ids,
+    _add_trace,
     structlog.stdlib.add_logger_name,
     structlog.stdlib.add_log_level,
     structlog.stdlib.PositionalArgumentsFormatter(),
@@ -26,7 +36,7 @@ _SHARED: Final[list[Processor]] = [
 
 
 def configure_logging(level: str = "INFO") -> None:
-    """Send all log lines from `level` on to standard output; call it once, at the start.
+    """Send all log lines from `level` on to standard output, warnings of Python as well; call it once, at the start.
 
     Levels are those of the standard library: DEBUG, INFO, WARNING, ERROR, CRITICAL.
     """
@@ -44,6 +54,7 @@ def configure_logging(level: str = "INFO") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    logging.captureWarnings(capture=True)
     # httpx2 tells of every request at INFO, which the SDK's own lines and metrics already do better.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 

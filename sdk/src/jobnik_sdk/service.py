@@ -1,86 +1,188 @@
-"""A whole worker process: signals, probes, metrics, graceful stop, exit code."""
+"""A whole worker process: settings, logs, traces, probes, signals, graceful stop, exit code."""
 
 import asyncio
 import multiprocessing
 import os
 import signal
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import timedelta
 from types import FrameType
-from typing import Final
+from typing import Final, NoReturn, Protocol, Self
 
 import structlog
+from typing_extensions import override
 
-from jobnik_sdk.probes import ProbeServer
+from jobnik_sdk import telemetry
+from jobnik_sdk.errors import ConfigurationError
+from jobnik_sdk.logging import configure_logging
+from jobnik_sdk.probes import ProbeServer, Vitals
+from jobnik_sdk.settings import WorkerSettings, environment, misspelt
 from jobnik_sdk.worker.worker import Worker
 
 _TICK_SECONDS: Final = 1.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+OVERTIME = 5.0
+"""Seconds after its time to drain at which a process that does not end is ended."""
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-def run(
-    *workers: Worker,
-    probe_port: int = 8080,
-    probe_host: str = "0.0.0.0",  # noqa: S104 the kubelet and Prometheus come from other machines
-) -> int:
-    """Run workers as this process's only purpose, and return its exit code; their clients are closed in the end.
+class Container(Protocol):
+    """What a process is made of: a container of dependency-injector has this shape, and so may a class of your own."""
 
-    The first SIGTERM or SIGINT stops them gracefully: running tasks are finished and reported, then the code is 0. A
-    second one ends the process at once. Probes and metrics are served on `probe_port`; 0 takes a free one. The code is
-    1 where the process cannot go on: the port is taken, or there is a fault in the SDK.
+    def settings(self) -> WorkerSettings:
+        """Read the settings, once."""
+        ...
+
+    def worker(self) -> Worker:
+        """Make the worker, once; its client is closed in the end."""
+        ...
+
+
+def run(container: Container) -> int:
+    """Run a worker as this process's only purpose, and return its exit code.
+
+    The settings say how it logs, where its traces go, and where probes and metrics are served. The first SIGTERM or
+    SIGINT stops the worker gracefully, within `worker_drain_seconds`; a second one ends the process at once, with 128
+    and the signal's number.
+
+    The code is 0 after a graceful stop; 2 if a setting is missing or wrong, which standard error then names; 1 if the
+    process cannot go on: the port is taken, it could not be stopped in time, or there is a fault in it.
     """
+    with _Stop() as stop:
+        try:
+            settings = container.settings()
+            configure_logging(settings.log_level)
+            _look_at_environment(type(settings))
+            url = settings.telemetry_tracing_url
+            with ExitStack() as stack:
+                if telemetry.wanted(settings.telemetry_tracing_enabled, url, os.environ):
+                    stack.enter_context(telemetry.tracing(url, settings.flush_timeout))
+                code = _serve(container, settings, stop)
+        except ConfigurationError as error:
+            sys.stderr.write(f"{error}\n")
+            return 2
+    _end_in_spite_of_threads(code, settings.flush_timeout)
+    return code
+
+
+def _serve(container: Container, settings: WorkerSettings, stop: "_Stop") -> int:
+    host, port, vitals = settings.probe_host, settings.probe_port, Vitals()
     try:
-        server = ProbeServer(lambda: all(worker.ready for worker in workers), host=probe_host, port=probe_port)
+        server = ProbeServer(vitals, host=host, port=port)
     except OSError as error:
-        _log.error("probes cannot be served", host=probe_host, port=probe_port, reason=error.strerror)
+        _log.error("probes cannot be served", host=host, port=port, reason=error.strerror)
         return 1
     try:
-        with server as probes, _stopping_on_signals(workers):
-            _log.info("probes and metrics are served", host=probe_host, port=probes.port)
-            asyncio.run(_work(workers, probes))
+        with server:
+            _log.info("probes and metrics are served", host=host, port=server.port)
+            worker = container.worker()
+            vitals.watch(worker)
+            stop.is_of(worker, settings.worker_drain_seconds)
+            asyncio.run(_work(worker, vitals))
+    except ConfigurationError:
+        raise
     except Exception:  # noqa: BLE001 the last place that can say why the process ends
         _log.exception("worker crashed")
         return 1
     return 0
 
 
-async def _work(workers: Sequence[Worker], probes: ProbeServer) -> None:
-    ticking = asyncio.create_task(_tick(probes))
+async def _work(worker: Worker, vitals: Vitals) -> None:
+    asyncio.get_running_loop().set_default_executor(_LooseExecutor())
+    ticking = asyncio.create_task(_tick(vitals))
     try:
-        async with asyncio.TaskGroup() as running:
-            for worker in workers:
-                running.create_task(worker.run())
+        await worker.run()
     finally:
         ticking.cancel()
-        for client in {worker.client for worker in workers}:
-            await client.aclose()
+        await worker.client.aclose()
 
 
-async def _tick(probes: ProbeServer) -> None:
+async def _tick(vitals: Vitals) -> None:
     while True:
-        probes.tick()
+        vitals.tick()
         await asyncio.sleep(_TICK_SECONDS)
 
 
-@contextmanager
-def _stopping_on_signals(workers: Sequence[Worker]) -> Generator[None]:
-    signalled = False
+class _Stop:
+    """What SIGTERM and SIGINT do within a `with` block; those count, too, that come before there is a worker."""
 
-    def answer(number: int, _frame: FrameType | None) -> None:
-        nonlocal signalled
-        if signalled:
-            for child in multiprocessing.active_children():
-                child.kill()
-            os._exit(128 + number)
-        signalled = True
-        for worker in workers:
+    def __init__(self) -> None:
+        self._worker: Worker | None = None
+        self._asked = False
+        self._signalled = threading.Event()
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        # Not the event loop's own signal handling: the second signal has to count even while the loop is blocked.
+        self._before = {number: signal.signal(number, self._answer) for number in _SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._signalled.set()
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def is_of(self, worker: Worker, seconds: float) -> None:
+        """Say which worker is to be stopped, once there is one, and how long that may take."""
+        self._worker = worker
+        threading.Thread(target=self._insist, args=(seconds,), name="jobnik-stop", daemon=True).start()
+        if self._asked:
             worker.stop()
 
-    # Not the event loop's own signal handling: the second signal has to count even while the loop is blocked.
-    before = {number: signal.signal(number, answer) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def _answer(self, number: int, _frame: FrameType | None) -> None:
+        if self._asked:
+            _end_at_once(128 + number)
+        self._asked = True
+        if self._worker is not None:
+            self._worker.stop()
+        self._signalled.set()
+
+    def _insist(self, seconds: float) -> None:
+        """End a process that a signal has not ended: a handler that blocks the event loop holds up everything."""
+        self._signalled.wait()
+        if not self._over.wait(seconds + OVERTIME):
+            _log.error("the worker could not be stopped in time", seconds=seconds)
+            _end_at_once(1)
+
+
+class _LooseExecutor(ThreadPoolExecutor):
+    """What `asyncio.to_thread` runs on; unlike asyncio's own, it does not wait in the end for threads that hang."""
+
+    PREFIX: Final = "jobnik-to-thread"
+
+    def __init__(self) -> None:
+        super().__init__(thread_name_prefix=self.PREFIX)
+
+    @override
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        super().shutdown(wait=False, cancel_futures=True)
+
+
+def _end_in_spite_of_threads(code: int, patience: timedelta) -> None:
+    """End the process, where Python would wait for a thread of `asyncio.to_thread` that does not end."""
+    deadline = time.monotonic() + patience.total_seconds()
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_LooseExecutor.PREFIX)]
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if any(thread.is_alive() for thread in threads):
+        _log.warning("a thread is left behind", threads=[thread.name for thread in threads if thread.is_alive()])
+        _end_at_once(code)
+
+
+def _end_at_once(code: int) -> NoReturn:
+    for child in multiprocessing.active_children():
+        child.kill()
+    os._exit(code)
+
+
+def _look_at_environment(settings: type[WorkerSettings]) -> None:
+    for variable, meant in misspelt(settings).items():
+        _log.warning("this variable is no setting", variable=variable, meant=meant)
+    for name, value in environment(settings).items():
+        if name.startswith("OTEL_"):  # which OpenTelemetry looks for in the environment alone
+            os.environ.setdefault(name, value)

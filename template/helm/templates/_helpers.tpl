@@ -26,10 +26,23 @@ JOBNIK_BASE_URL: {{ .Values.env.jobnik.baseUrl | quote }}
 WORKER_CONCURRENCY: {{ .Values.env.worker.concurrency | quote }}
 WORKER_RETRY_INITIAL_DELAY_MS: {{ .Values.env.worker.retryInitialDelayMs | int64 | quote }}
 WORKER_RETRY_MAX_DELAY_MS: {{ .Values.env.worker.retryMaxDelayMs | int64 | quote }}
+WORKER_DRAIN_SECONDS: {{ .Values.drainSeconds | quote }}
 LOG_LEVEL: {{ .Values.env.logLevel | quote }}
+{{- with .Values.env.telemetry.tracingUrl }}
+TELEMETRY_TRACING_URL: {{ . | quote }}
+{{- if not (hasKey $.Values.env.extra "OTEL_SERVICE_NAME") }}
+OTEL_SERVICE_NAME: {{ $.Chart.Name }}
+{{- end }}
+{{- end }}
 {{- range $name, $value := .Values.env.extra }}
 {{ $name }}: {{ $value | quote }}
 {{- end }}
+{{- end }}
+
+{{/* The port of a URL. */}}
+{{- define "worker.port" -}}
+{{- $url := urlParse . -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
 {{- end }}
 
 {{/* What the "restricted" pod security standard asks for. No user id: OpenShift gives one, elsewhere the image does. */}}

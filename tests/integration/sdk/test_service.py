@@ -4,11 +4,12 @@ import asyncio
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import closing, suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ import httpx2
 import pytest
 from jobnik_sdk import JobType, NewTask, Producer, Stage, StageType, TaskStatus
 from pydantic import BaseModel
+
+from tests.support.collector import Collector
 
 FoundT = TypeVar("FoundT")
 _PROGRAM = Path(__file__).with_name("worker_program.py")
@@ -54,20 +57,26 @@ class WorkerProcess:
             self.lines.append(json.loads(raw))
         return await self.process.wait()
 
+    async def complaints(self) -> Sequence[str]:
+        """Wait until it says no more on standard error, and return that."""
+        assert self.process.stderr is not None
+        return (await self.process.stderr.read()).decode().splitlines()
 
-Start = Callable[[str], Awaitable[WorkerProcess]]
+
+Start = Callable[..., Awaitable[WorkerProcess]]
 Create = Callable[..., Awaitable[Stage[Any, Any]]]
 
 
 @pytest.fixture
 async def start(manager_url: str, own_name: str) -> AsyncIterator[Start]:
-    """Return a function that starts a worker with handlers of a style."""
+    """Return a function that starts a worker with handlers of a style; an empty variable is as one that is not set."""
     processes: list[Process] = []
-    environment = os.environ | {"JOBNIK_BASE_URL": manager_url, "PROBE_HOST": "127.0.0.1", "PROBE_PORT": "0"}
+    ours = {"JOBNIK_BASE_URL": manager_url, "PROBE_HOST": "127.0.0.1", "PROBE_PORT": "0"}
 
-    async def start(style: str) -> WorkerProcess:
+    async def start(style: str, folder: Path = _PROGRAM.parent, **environment: str) -> WorkerProcess:
+        said = os.environ | ours | environment
         process = await asyncio.create_subprocess_exec(
-            sys.executable, _PROGRAM, own_name, style, stdout=PIPE, env=environment
+            sys.executable, _PROGRAM, own_name, style, stdout=PIPE, stderr=PIPE, env=said, cwd=folder
         )
         processes.append(process)
         return WorkerProcess(process)
@@ -202,3 +211,114 @@ async def test_probes_and_metrics_are_served(start: Start, orders: Create, tmp_p
         assert (await probes.get("/livez")).status_code == 200
         second.go.touch()
     assert await worker.end() == 0
+
+
+async def test_settings_that_cannot_work_are_named(start: Start) -> None:
+    """Each on a line of its own, on standard error, and the exit code is 2."""
+    worker = await start("thread", JOBNIK_BASE_URL="", WORKER_CONCURRENCY="many")
+    base_url, concurrency = await worker.complaints()
+    assert await worker.end() == 2
+    assert base_url.startswith("JOBNIK_BASE_URL is not set: ")
+    assert concurrency.startswith("WORKER_CONCURRENCY: ")
+    assert worker.lines == []
+
+
+async def test_settings_are_read_from_env_files(start: Start, manager_url: str, tmp_path: Path) -> None:
+    """What the environment does not say is in `.env`; a slip of the pen is told."""
+    said = {"JOBNIK_BASE_URL": manager_url, "PROBE_HOST": "nowhere.invalid", "WORKER_CONCURENCY": "4"}
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in said.items()))
+    worker = await start("thread", folder=tmp_path, JOBNIK_BASE_URL="")
+    warning = await worker.line("this variable is no setting")
+    assert (warning["variable"], warning["meant"]) == ("WORKER_CONCURENCY", "WORKER_CONCURRENCY")
+    assert (await worker.line("worker started"))["manager"] == manager_url
+    worker.process.terminate()
+    assert await worker.end() == 0
+
+
+async def test_port_that_is_taken_is_named(start: Start) -> None:
+    """The exit code is 1, and one line says why."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        worker = await start("thread", PROBE_PORT=str(other.getsockname()[1]))
+        assert await worker.end() == 1
+        (line,) = worker.lines
+        assert (line["event"], line["reason"]) == ("probes cannot be served", "Address already in use")
+        assert line["port"] == other.getsockname()[1]
+
+
+async def test_signal_counts_while_the_worker_is_made(start: Start, tmp_path: Path) -> None:
+    """Nothing is claimed, and the exit code is 0; meanwhile the probes say what it waits for."""
+    made, may_be_made = tmp_path / "made", tmp_path / "may-be-made"
+    worker = await start("thread", MADE=str(made), MAY_BE_MADE=str(may_be_made))
+    port = (await worker.line("probes and metrics are served"))["port"]
+    await asyncio.to_thread(_wait_for, made.exists)
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as probes:
+        answers = [await probes.get(path) for path in ("/livez", "/readyz", "/startupz")]
+    assert [answer.status_code for answer in answers] == [200, 503, 503]
+    assert answers[1].text == "the worker is not made yet\n"
+    worker.process.terminate()
+    may_be_made.touch()
+    assert await worker.end() == 0
+    assert "claim failed" not in [line["event"] for line in worker.lines]
+
+
+async def test_second_signal_counts_while_the_worker_is_made(start: Start, tmp_path: Path) -> None:
+    """It ends the process at once, whatever it waits for."""
+    made = tmp_path / "made"
+    worker = await start("thread", MADE=str(made), MAY_BE_MADE=str(tmp_path / "never"))
+    await asyncio.to_thread(_wait_for, made.exists)
+    worker.process.send_signal(signal.SIGTERM)
+    worker.process.send_signal(signal.SIGINT)
+    assert await worker.end() in {128 + signal.SIGTERM, 128 + signal.SIGINT}
+
+
+async def test_thread_that_hangs_does_not_keep_the_process(start: Start, orders: Create, tmp_path: Path) -> None:
+    """What a handler left behind in a thread is told, and the exit code is 0 all the same."""
+    order = Order(begun=tmp_path / "begun", go=tmp_path / "never", then="hang")
+    await orders(order)
+    worker = await start("async", WORKER_DRAIN_SECONDS="1")
+    await _appears(order.begun)
+    worker.process.terminate()
+    await worker.line("a thread is left behind")
+    assert await worker.end() == 0
+
+
+async def test_event_loop_that_is_blocked_does_not_keep_the_process(
+    start: Start, orders: Create, tmp_path: Path
+) -> None:
+    """The time to drain holds whatever a handler does; then the exit code is 1."""
+    order = Order(begun=tmp_path / "begun", go=tmp_path / "never")
+    await orders(order)
+    worker = await start("async", WORKER_DRAIN_SECONDS="0.5", OVERTIME="0.5")
+    await _appears(order.begun)
+    worker.process.terminate()
+    await worker.line("the worker could not be stopped in time")
+    assert await worker.end() == 1
+
+
+async def test_spans_are_sent_before_the_process_ends(start: Start, orders: Create, tmp_path: Path) -> None:
+    """A handler's own span is in the trace of its task, and its log line names it."""
+    order = Order(begun=tmp_path / "begun", then="trace")
+    stage = await orders(order)
+    with Collector() as collector:
+        (tmp_path / ".env").write_text(f"OTEL_EXPORTER_OTLP_ENDPOINT={collector.url}\n")
+        worker = await start("thread", folder=tmp_path, OTEL_SERVICE_NAME="painter")
+        line = await worker.line("obeyed")
+        worker.process.terminate()
+        assert await worker.end() == 0
+        span = next(span for span in collector.spans if span.name == "obeying")
+    assert span.resource["service.name"] == "painter"
+    assert span.trace_id == stage.traceparent.split("-")[1]
+    assert (line["trace_id"], line["span_id"]) == (span.trace_id, span.span_id)
+
+
+async def test_collector_that_does_not_answer_holds_nothing_up(start: Start, orders: Create, tmp_path: Path) -> None:
+    """The last spans have a tenth of the time to drain; then they are lost, which is told."""
+    order = Order(begun=tmp_path / "begun", then="trace")
+    await orders(order)
+    with closing(socket.create_server(("127.0.0.1", 0))) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
+        worker = await start("thread", TELEMETRY_TRACING_URL=url, WORKER_DRAIN_SECONDS="5")
+        await worker.line("task completed")
+        worker.process.terminate()
+        await worker.line("the last spans could not be sent in time")
+        assert await worker.end() == 0

@@ -20,6 +20,7 @@ from jobnik_sdk import (
     ClaimedTask, Consumer, Empty, Handler, HandlerStyle, Job, JobnikClient, JobType, NewTask, Priority, Producer, Stage,
     StageType, Task, TaskContext, Worker, run,
 )
+from jobnik_sdk.settings import WorkerSettings
 
 
 class Gallery(BaseModel):
@@ -140,8 +141,18 @@ def handlers() -> list[Handler[Any, Any, Any, Any, Any]]:
     return [Handler(pictures, make), Handler(silent, tell), Handler(described, see_all)]
 
 
+class Parts:
+    def settings(self) -> WorkerSettings:
+        return WorkerSettings()
+
+    def worker(self) -> Worker:
+        client = JobnikClient(self.settings().jobnik_base_url)
+        return Worker(client, [Handler(pictures, make), Handler(silent, tell)])
+
+
 def workers(client: JobnikClient) -> None:
-    run(Worker(client, [Handler(pictures, make), Handler(silent, tell)]))
+    assert_type(run(Parts()), int)
+    run(Worker(client, [Handler(pictures, make)]))  # wrong
     Worker(client, Handler(pictures, make))  # wrong
     Worker(client, [make])  # wrong
     Worker(client, pictures, make)  # wrong

@@ -1,15 +1,26 @@
 """A worker process for tests: each task says what its handler is to do."""
 
+import asyncio
 import os
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 
-from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, run
-from jobnik_sdk.logging import configure_logging
+from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, run, service
 from jobnik_sdk.settings import WorkerSettings
+from opentelemetry import trace
 from pydantic import BaseModel
+
+
+class Settings(WorkerSettings):
+    """What the tests say besides."""
+
+    made: Path | None = None
+    """Written when the worker begins to be made, which then takes until `may_be_made` exists."""
+    may_be_made: Path | None = None
+    overtime: float = service.OVERTIME
+    """After which a process that does not stop is ended, in seconds."""
 
 
 class Order(BaseModel):
@@ -37,30 +48,56 @@ def obey(order: Order, context: TaskContext) -> None:
             os._exit(7)
         case "raise":
             raise PeculiarError("very", "peculiar")
+        case "trace":
+            with trace.get_tracer("a handler").start_as_current_span("obeying"):
+                context.logger.info("obeyed")
         case _:
             context.logger.info("obeyed")
 
 
 async def obey_blocking(order: Order, context: TaskContext) -> None:
-    """Follow an order on the event loop, which it blocks."""
-    obey(order, context)
+    """Follow an order on the event loop, which it blocks, or in a thread."""
+    if order.then == "hang":
+        await asyncio.to_thread(obey, order, context)
+    else:
+        obey(order, context)
 
 
-def _main(stage_type_name: str, style: HandlerStyle) -> int:
-    settings = WorkerSettings()
-    configure_logging(settings.log_level)
-    client = JobnikClient(settings.jobnik_base_url)
-    stage_type = StageType(stage_type_name, task=Order)
-    match style:
-        case HandlerStyle.ASYNC:
-            handler = Handler(stage_type, obey_blocking)
-        case HandlerStyle.THREAD:
-            handler = Handler(stage_type, obey, style=style, concurrency=2)
-        case HandlerStyle.PROCESS:
-            handler = Handler(stage_type, obey, style=style, concurrency=2)
-    worker = Worker(client, [handler], poll_max_delay=timedelta(milliseconds=20))
-    return run(worker, probe_host=settings.probe_host, probe_port=settings.probe_port)
+class Container:
+    """The parts of the process."""
+
+    def __init__(self, stage_type_name: str, style: HandlerStyle) -> None:
+        self._stage_type = StageType(stage_type_name, task=Order)
+        self._style = style
+        self._settings: Settings | None = None
+
+    def settings(self) -> Settings:
+        """Read the settings."""
+        self._settings = self._settings or Settings()
+        return self._settings
+
+    def worker(self) -> Worker:
+        """Make the worker."""
+        settings, style = self.settings(), self._style
+        service.OVERTIME = settings.overtime
+        if settings.made is not None and settings.may_be_made is not None:
+            settings.made.touch()
+            while not settings.may_be_made.exists():
+                time.sleep(0.01)
+        match style:
+            case HandlerStyle.ASYNC:
+                handler = Handler(self._stage_type, obey_blocking)
+            case HandlerStyle.THREAD:
+                handler = Handler(self._stage_type, obey, style=style, concurrency=2)
+            case HandlerStyle.PROCESS:
+                handler = Handler(self._stage_type, obey, style=style, concurrency=2)
+        return Worker(
+            JobnikClient(settings.jobnik_base_url),
+            [handler],
+            drain_timeout=settings.drain_timeout,
+            poll_max_delay=timedelta(milliseconds=20),
+        )
 
 
 if __name__ == "__main__":
-    raise SystemExit(_main(sys.argv[1], HandlerStyle(sys.argv[2])))
+    raise SystemExit(run(Container(sys.argv[1], HandlerStyle(sys.argv[2]))))

@@ -3,10 +3,12 @@
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 
 import pytest
 import structlog
+from jobnik_sdk import trace
 from jobnik_sdk.logging import configure_logging, configured_level
 
 
@@ -17,6 +19,7 @@ def _restored() -> Iterator[None]:
     yield
     root.handlers = handlers
     root.setLevel(level)
+    logging.captureWarnings(capture=False)
     structlog.reset_defaults()
 
 
@@ -62,3 +65,29 @@ def test_level_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     logging.getLogger("theirs").info("unimportant")
     assert capsys.readouterr().out == ""
     assert configured_level() == "WARNING"
+
+
+def test_lines_within_a_trace_say_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever logs it, a line names the trace and the span that it belongs to, and none outside of any."""
+    configure_logging("INFO")
+    with trace.using("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
+        structlog.get_logger("mine").info("within")
+        logging.getLogger("theirs").info("within")
+    structlog.get_logger("mine").info("outside")
+    mine, theirs, outside = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    for line in (mine, theirs):
+        assert (line["trace_id"], line["span_id"]) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+    assert not {"trace_id", "span_id"} & outside.keys()
+
+
+def test_warnings_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """What Python would write to standard error goes the same way."""
+    configure_logging("INFO")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logging.captureWarnings(capture=False)
+        logging.captureWarnings(capture=True)
+        warnings.warn("this will change", stacklevel=1)
+    (line,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert line["logger"] == "py.warnings"
+    assert "this will change" in line["event"]

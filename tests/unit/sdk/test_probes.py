@@ -1,14 +1,13 @@
 """Probes and metrics over HTTP."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import httpx2
 import pytest
 from jobnik_sdk import metrics, probes
-from jobnik_sdk.probes import ProbeServer
+from jobnik_sdk.probes import ProbeServer, Vitals
 from prometheus_client import REGISTRY
-
-_READY = [False]
 
 _NAMES_OF_THE_PROTOCOL = {
     "jobnik_sdk_worker_task_duration_seconds",
@@ -34,11 +33,25 @@ _NAMES_OF_THE_PROTOCOL = {
 }
 
 
+_PATHS = ("/startupz", "/readyz", "/livez")
+
+
+@dataclass
+class _Worker:
+    ready: bool = False
+    polling: bool = True
+
+
 @pytest.fixture
-def server() -> Iterator[ProbeServer]:
-    """Probes of a worker that is not ready."""
-    _READY[0] = False
-    with ProbeServer(lambda: _READY[0], host="127.0.0.1", port=0) as server:
+def vitals() -> Vitals:
+    """A process that has not begun yet."""
+    return Vitals()
+
+
+@pytest.fixture
+def server(vitals: Vitals) -> Iterator[ProbeServer]:
+    """Its probes."""
+    with ProbeServer(vitals, host="127.0.0.1", port=0) as server:
         yield server
 
 
@@ -47,15 +60,37 @@ def _get(server: ProbeServer, path: str) -> httpx2.Response:
         return client.get(f"http://127.0.0.1:{server.port}{path}")
 
 
-def test_probes_follow_the_worker(server: ProbeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Startup waits for the event loop, readiness for the worker, liveness for ticks in the last minute."""
-    paths = ("/startupz", "/readyz", "/livez")
-    assert [_get(server, path).status_code for path in paths] == [503, 503, 200]
-    server.tick()
-    _READY[0] = True
-    assert [_get(server, path).status_code for path in paths] == [200, 200, 200]
+def _statuses(server: ProbeServer) -> list[int]:
+    return [_get(server, path).status_code for path in _PATHS]
+
+
+def test_probes_follow_the_worker(server: ProbeServer, vitals: Vitals) -> None:
+    """Startup waits for the event loop, readiness for the worker, and a process that is about to begin is alive."""
+    assert _statuses(server) == [503, 503, 200]
+    vitals.tick()
+    worker = _Worker()
+    vitals.watch(worker)
+    assert _statuses(server) == [200, 503, 200]
+    worker.ready = True
+    assert _statuses(server) == [200, 200, 200]
+
+
+def test_event_loop_that_stands_still_is_told(
+    server: ProbeServer, vitals: Vitals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process whose event loop has not turned for a minute is to be restarted."""
+    vitals.tick()
     monkeypatch.setattr(probes, "STALLED_AFTER_SECONDS", 0.0)
-    assert [_get(server, path).status_code for path in paths] == [200, 200, 503]
+    assert _get(server, "/livez").status_code == 503
+    assert _get(server, "/livez").text == "the event loop has stood still for 0 s\n"
+
+
+def test_worker_that_claims_no_more_is_told(server: ProbeServer, vitals: Vitals) -> None:
+    """A worker that could take tasks and does not ask for any is to be restarted, whatever its event loop does."""
+    vitals.tick()
+    vitals.watch(_Worker(ready=True, polling=False))
+    assert _statuses(server) == [200, 200, 503]
+    assert "no task has been asked for" in _get(server, "/livez").text
 
 
 def test_unknown_path_is_404(server: ProbeServer) -> None:

@@ -1,18 +1,20 @@
 """Settings from the environment."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from jobnik_sdk.errors import SettingsError
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk.settings import WorkerSettings, environment, misspelt
 from pydantic import Field, SecretStr
 
 
 @pytest.fixture(autouse=True)
-def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in WorkerSettings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv("JOBNIK_BASE_URL", "http://manager:8080")
-    for name in ("WORKER_CONCURRENCY", "LOG_LEVEL", "PROBE_PORT", "PROBE_HOST"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
 
 
 class OwnSettings(WorkerSettings):
@@ -45,6 +47,8 @@ def test_names_of_the_public_guide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORKER_RETRY_MAX_DELAY_MS", "5000")
     monkeypatch.setenv("LOG_LEVEL", "debug")
     monkeypatch.setenv("PROBE_PORT", "0")
+    monkeypatch.setenv("TELEMETRY_TRACING_ENABLED", "true")
+    monkeypatch.setenv("TELEMETRY_TRACING_URL", "http://127.0.0.1:4318/v1/traces")
     settings = WorkerSettings()
     assert settings.jobnik_base_url == "http://manager:8080"
     assert (settings.worker_concurrency, settings.poll_initial_delay, settings.poll_max_delay) == (
@@ -53,6 +57,8 @@ def test_names_of_the_public_guide(monkeypatch: pytest.MonkeyPatch) -> None:
         timedelta(seconds=5),
     )
     assert (settings.log_level, settings.probe_port) == ("DEBUG", 0)
+    assert settings.telemetry_tracing_enabled
+    assert settings.telemetry_tracing_url == "http://127.0.0.1:4318/v1/traces"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +69,8 @@ def test_names_of_the_public_guide(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WORKER_RETRY_MAX_DELAY_MS", "-1", "greater than 0"),
         ("JOBNIK_BASE_URL", "manager:8080", "The manager's address is like http://"),
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO'"),
+        ("WORKER_DRAIN_SECONDS", "0", "greater than 0"),
+        ("TELEMETRY_TRACING_URL", "collector:4317", "it is like http://"),
     ],
 )
 def test_values_that_cannot_work_are_refused(
@@ -88,5 +96,38 @@ def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_list_that_is_not_json_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot even be read is told as well."""
     monkeypatch.setenv("SIZES", "64,128")
-    with pytest.raises(SettingsError, match=r"sizes.*not JSON"):
+    with pytest.raises(SettingsError, match=r"^SIZES: it is not JSON\.$"):
         OwnSettings()
+
+
+def test_what_the_environment_does_not_say_is_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`.env` in the working directory is read, the environment wins, and what is empty is not set."""
+    Path(".env").write_text("BUCKET=pictures\nWORKER_CONCURRENCY=2\nLOG_LEVEL=ERROR\nOTHER=theirs\nPROBE_PORT=\n")
+    monkeypatch.setenv("WORKER_CONCURRENCY", "3")
+    monkeypatch.setenv("LOG_LEVEL", "")
+    settings = OwnSettings()
+    assert (settings.bucket, settings.worker_concurrency, settings.log_level) == ("pictures", 3, "ERROR")
+    assert settings.probe_port == 8080
+    there = environment(OwnSettings)
+    assert (there["OTHER"], there["WORKER_CONCURRENCY"]) == ("theirs", "3")
+
+
+def test_a_slip_of_the_pen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told with what it may be meant for, where that is not set itself; others' variables are left alone."""
+    monkeypatch.setenv("WORKER_CONCURENCY", "3")
+    monkeypatch.setenv("JOBNIK_BASE_URI", "http://manager:8080")
+    monkeypatch.setenv("JOBNIK_MANAGER_SERVICE_PORT", "8080")
+    monkeypatch.setenv("BUCKETS", "pictures")
+    Path(".env").write_text("PROB_PORT=1\nPROBE_PROT=0\n")
+    assert misspelt(OwnSettings) == {"WORKER_CONCURENCY": "WORKER_CONCURRENCY", "PROBE_PROT": "PROBE_PORT"}
+    monkeypatch.delenv("JOBNIK_BASE_URL")
+    with pytest.raises(SettingsError, match=r"^JOBNIK_BASE_URL is not set, but JOBNIK_BASE_URI is: The manager's"):
+        WorkerSettings()
+
+
+@pytest.mark.parametrize(("seconds", "drain", "flush"), [("10", 9, 1), ("60", 57, 3)])
+def test_the_time_to_drain_is_shared(seconds: str, drain: int, flush: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of it is for the last spans, but never more than 3 s."""
+    monkeypatch.setenv("WORKER_DRAIN_SECONDS", seconds)
+    settings = WorkerSettings()
+    assert (settings.drain_timeout, settings.flush_timeout) == (timedelta(seconds=drain), timedelta(seconds=flush))

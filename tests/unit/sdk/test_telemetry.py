@@ -1,0 +1,71 @@
+"""Whether a worker sends traces."""
+
+import subprocess
+import sys
+from datetime import timedelta
+
+import pytest
+from jobnik_sdk.errors import ConfigurationError
+from jobnik_sdk.telemetry import tracing, wanted
+from opentelemetry import trace as otel
+from opentelemetry.sdk.trace import TracerProvider
+
+_ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
+_URL = "http://127.0.0.1:4318/v1/traces"
+
+
+@pytest.mark.parametrize(
+    ("enabled", "url", "environment", "traced"),
+    [
+        (None, None, {}, False),
+        (None, None, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        (None, None, _ENDPOINT, True),
+        (None, None, {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": _URL}, True),
+        (None, _URL, {}, True),
+        (True, None, {}, True),
+        (False, _URL, _ENDPOINT, False),
+        (True, _URL, {"OTEL_SDK_DISABLED": "true"}, False),
+        (True, _URL, {"OTEL_TRACES_EXPORTER": "None"}, False),
+    ],
+)
+def test_traces_are_wanted_where_there_is_an_endpoint(
+    enabled: bool | None,  # noqa: FBT001 a parameter of the test
+    url: str | None,
+    environment: dict[str, str],
+    traced: bool,  # noqa: FBT001 as above
+) -> None:
+    """An endpoint or the deployment's word turns tracing on; any word against it turns it off."""
+    assert wanted(enabled, url, environment) is traced
+
+
+def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An endpoint without what sends there is told before anything is claimed."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
+    with (
+        pytest.raises(ConfigurationError, match=r"install jobnik-sdk\[telemetry\]"),
+        tracing(None, timedelta(seconds=1)),
+    ):
+        pass
+
+
+def test_a_program_may_set_up_its_own_traces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is there already is left as it is."""
+    provider = TracerProvider(shutdown_on_exit=False)
+    monkeypatch.setattr(otel, "get_tracer_provider", lambda: provider)
+
+    def refuse(_provider: object) -> None:
+        raise AssertionError("it is replaced")
+
+    monkeypatch.setattr(otel, "set_tracer_provider", refuse)
+    with tracing(_URL, timedelta(seconds=1)):
+        pass
+
+
+def test_a_worker_that_does_not_trace_loads_nothing_for_it() -> None:
+    """Neither the SDK of OpenTelemetry nor its exporter is imported with the worker."""
+    look = (
+        "import jobnik_sdk.service, sys; "
+        "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
+    )
+    seen = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True)  # noqa: S603 no input
+    assert seen.stdout == "[]\n"
