@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Self
 
 from jobnik_sdk import Empty, Handler, JobnikClient, JobType, Producer, StageType, TaskContext, Worker, run
-from jobnik_sdk.logging import configure_logging
+from jobnik_sdk.settings import WorkerSettings
 
 NOOPS = JobType("noops")
 NOOP = StageType("noop", task=Empty)
@@ -55,6 +55,17 @@ class Contender:
         async def noop(_task: Empty, _context: TaskContext) -> None:
             note()
 
-        configure_logging("WARNING")
         worker = Worker(JobnikClient(self._address), [Handler(NOOP, noop, concurrency=CONCURRENCY)])
-        run(worker, probe_host="127.0.0.1", probe_port=0)
+        run(_Parts(self._address, worker))
+
+
+class _Parts:
+    def __init__(self, address: str, worker: Worker) -> None:
+        self._address = address
+        self._worker = worker
+
+    def settings(self) -> WorkerSettings:
+        return WorkerSettings(jobnik_base_url=self._address, log_level="WARNING", probe_host="127.0.0.1", probe_port=0)
+
+    def worker(self) -> Worker:
+        return self._worker

@@ -30,7 +30,7 @@ from jobnik_sdk.worker.desk import Assignment, Desk, Settlement, Verdict
 from jobnik_sdk.worker.layers import Layers
 
 POLLED_WITHIN: Final = 60.0
-"""Seconds within which a station with a free slot has tried a claim, if it is well."""
+"""Seconds within which a station has tried a claim, or seen that it may not, beside the longest wait between two."""
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
@@ -110,9 +110,9 @@ class Station:
 
     @property
     def polling(self) -> bool:
-        """Whether it claims as it should: it has no free slot, or has tried lately. To be read from any thread."""
-        idle = self._slots <= 0 or self._claiming is not None or self._stopping
-        return idle or time.monotonic() - self._claimed_at < POLLED_WITHIN
+        """Whether it claims as it should: it has tried lately, or may not claim. To be read from any thread."""
+        patience = self._surroundings.poll_delays[1].total_seconds() + POLLED_WITHIN
+        return self._claiming is not None or self._stopping or time.monotonic() - self._claimed_at < patience
 
     async def work(self) -> None:
         """Claim and start attempts until `stop`; those go on behind it."""
@@ -159,7 +159,6 @@ class Station:
             case BreakerState.HALF_OPEN:
                 return 0 if self._held else min(free, 1)
             case BreakerState.OPEN:
-                self._claimed_at = time.monotonic()  # it is right not to claim
                 return 0
 
     async def _keep_claiming(self) -> None:
@@ -167,6 +166,7 @@ class Station:
         while not self._stopping:
             free = self._free
             if free <= 0:
+                self._claimed_at = time.monotonic()  # it is right not to claim
                 await self._wait_for_news()
                 continue
             claimed = await self._claim(free)

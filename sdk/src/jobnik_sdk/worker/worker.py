@@ -118,7 +118,7 @@ class Worker:
 
     @property
     def polling(self) -> bool:
-        """Whether each handler with a free slot has tried a claim within the last minute, failed or not."""
+        """Whether each handler that may claim has tried lately, failed or not."""
         return all(station.polling for station in self._stations)
 
     def stop(self) -> None:
