@@ -15,23 +15,28 @@ if TYPE_CHECKING:
         Empty,
         JobStatus,
         JobType,
+        NewStage,
         NewTask,
         Priority,
+        RetryPolicy,
         StageStatus,
         StageType,
+        TaskDefaults,
         TaskStatus,
     )
-    from jobnik_sdk.entities import ClaimedTask, Job, Stage, Summary, Task
+    from jobnik_sdk.entities import Attempt, ClaimedTask, CreatedJob, Job, Stage, Summary, Task
     from jobnik_sdk.errors import Cancelled, DoNotRetry, JobnikError, RetryLater, Snooze
     from jobnik_sdk.handlers.handler import Handler, HandlerStyle
-    from jobnik_sdk.producer import Producer
+    from jobnik_sdk.producer import Producer, StreamProgress
     from jobnik_sdk.service import run
     from jobnik_sdk.worker.worker import Worker
 
 __all__ = [
+    "Attempt",
     "Cancelled",
     "ClaimedTask",
     "Consumer",
+    "CreatedJob",
     "DoNotRetry",
     "Empty",
     "Handler",
@@ -42,18 +47,22 @@ __all__ = [
     "JobType",
     "JobnikClient",
     "JobnikError",
+    "NewStage",
     "NewTask",
     "Priority",
     "Producer",
     "RetryLater",
+    "RetryPolicy",
     "Snooze",
     "Stage",
     "StageInfo",
     "StageStatus",
     "StageType",
+    "StreamProgress",
     "Summary",
     "Task",
     "TaskContext",
+    "TaskDefaults",
     "TaskStatus",
     "Worker",
     "run",
@@ -66,13 +75,13 @@ if not TYPE_CHECKING:  # a type checker would take any name from a module with _
         "consumer": ["Consumer"],
         "context": ["JobInfo", "StageInfo", "TaskContext"],
         "definitions": [
-            *("Empty", "JobStatus", "JobType", "NewTask", "Priority"),
-            *("StageStatus", "StageType", "TaskStatus"),
+            *("Empty", "JobStatus", "JobType", "NewStage", "NewTask", "Priority", "RetryPolicy"),
+            *("StageStatus", "StageType", "TaskDefaults", "TaskStatus"),
         ],
-        "entities": ["ClaimedTask", "Job", "Stage", "Summary", "Task"],
+        "entities": ["Attempt", "ClaimedTask", "CreatedJob", "Job", "Stage", "Summary", "Task"],
         "errors": ["Cancelled", "DoNotRetry", "JobnikError", "RetryLater", "Snooze"],
         "handlers.handler": ["Handler", "HandlerStyle"],
-        "producer": ["Producer"],
+        "producer": ["Producer", "StreamProgress"],
         "service": ["run"],
         "worker.worker": ["Worker"],
     }

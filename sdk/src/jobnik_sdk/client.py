@@ -25,6 +25,7 @@ from jobnik_sdk.payloads import first_fault
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 
+_NOT_FOUND: Final = 404
 _NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -35,6 +36,12 @@ class _Refusal(BaseModel):
 
     message: str
     code: str
+
+
+class _Capabilities(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    features: frozenset[str]
 
 
 class JobnikClient:
@@ -57,6 +64,7 @@ class JobnikClient:
     ) -> None:
         self.base_url = base_url
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
+        self._features: frozenset[str] | None = None
         self._http = httpx2.AsyncClient(
             base_url=checked_address(base_url),
             timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
@@ -88,21 +96,48 @@ class JobnikClient:
         """Close all connections; saying it twice does no harm."""
         await self._http.aclose()
 
-    async def request(
-        self, method: str, path: str, *, json: object = None, traceparent: str | None = None, retry: bool = True
+    async def capabilities(self) -> frozenset[str]:
+        """Return the features of part B of the protocol that the manager has; it is asked once.
+
+        Empty: it has part A alone.
+
+        Raises:
+            UnreachableError, AnswerError: as `request`; the next call asks again.
+        """
+        if self._features is None:
+            try:
+                answer = await self.request("GET", "/v1/capabilities")
+                self._features = read_one(_Capabilities, answer).features
+            except AnswerError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+                self._features = frozenset()
+        return self._features
+
+    async def request(  # noqa: PLR0913 what a request may have belongs in one place
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        traceparent: str | None = None,
+        prefer: str | None = None,
+        retry: bool = True,
     ) -> httpx2.Response:
         """Send a request and return the answer, which is a success.
 
-        The body is `json`; bytes are JSON already. Without `traceparent` the request belongs to the current trace, else
-        to a new one. With `retry` it is sent up to three times more: after 502, 503 and 504 (not before `Retry-After`
-        is over), after a connection that was refused, and, unless it is a POST, which may not be carried out twice,
-        after an answer that was lost.
+        The body is `json`; bytes are JSON already. `prefer` says what the answer should be like (RFC 7240). Without
+        `traceparent` the request belongs to the current trace, else to a new one. With `retry` it is sent up to three
+        times more: after 502, 503 and 504 (not before `Retry-After` is over), after a connection that was refused, and,
+        unless it is a POST, which may not be carried out twice, after an answer that was lost.
 
         Raises:
             UnreachableError: no answer came; LostAnswerError if the request may have been carried out.
             AnswerError: the manager refused; its subclasses tell the reason.
         """
         headers = trace.carried(traceparent or trace.current() or trace.generate())
+        if prefer is not None:
+            headers["Prefer"] = prefer
         if isinstance(json, bytes):
             headers["Content-Type"] = "application/json"
             request = self._http.build_request(method, path, content=json, headers=headers)
@@ -110,6 +145,7 @@ class JobnikClient:
             request = self._http.build_request(method, path, json=json, headers=headers)
         delays: Iterator[float] = retries.delays() if retry else iter(())
         retried = False
+        failure: UnreachableError | AnswerError
         while True:
             try:
                 response = await self._send(request, retried=retried)

@@ -1,10 +1,12 @@
 """What the manager tells: jobs, stages and tasks, typed by the definitions that they were asked for with."""
 
+from datetime import timedelta
 from functools import cache
+from types import NoneType
 from typing import Annotated, Any, Generic
 from uuid import UUID
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator
 from pydantic.alias_generators import to_camel
 
 from jobnik_sdk.definitions import (
@@ -13,6 +15,7 @@ from jobnik_sdk.definitions import (
     JobType,
     MetadataT,
     Priority,
+    ResultT,
     StageStatus,
     StageType,
     TaskMetadataT,
@@ -39,13 +42,36 @@ class _Entity(_Answer):
     tracestate: str | None = None
 
 
+class Progress(_Answer):
+    """How far something is: `fraction` is 0 to 1, `eta` how long it will still take (None: nobody can say).
+
+    A task's is what its worker said last; a job's counts its stages by their weights.
+    """
+
+    fraction: float
+    message: str = ""
+    eta: timedelta | None = Field(default=None, validation_alias=AliasChoices("etaSeconds", "eta"))
+
+
+class Failure(_Answer):
+    """Why an attempt failed, as its worker told it: the error's class, message and stack."""
+
+    type: str
+    message: str = ""
+    stack: str = ""
+
+
 class Job(_Entity, Generic[DataT, MetadataT]):
-    """A job; `percentage` (0 to 100) is the share of its stages that are completed, rounded down."""
+    """A job; `percentage` (0 to 100) is the share of its stages that are completed, rounded down.
+
+    `progress` is finer, and there where a job is watched that has stages, if the manager can tell it.
+    """
 
     name: str
     status: JobStatus
     priority: Priority
     percentage: int
+    progress: Progress | None = None
     data: DataT
     metadata: MetadataT = _Metadata
 
@@ -78,8 +104,23 @@ class Stage(_Entity, Generic[DataT, MetadataT]):
     metadata: MetadataT = _Metadata
 
 
-class Task(_Entity, Generic[TaskT, TaskMetadataT]):
-    """A task; `attempts` counts those that failed so far, so it is 0 while the first one runs."""
+class CreatedJob(Job[DataT, MetadataT], Generic[DataT, MetadataT]):
+    """A job as its creation is answered.
+
+    `stages` are those that were created with it, by their order, with data and metadata as plain JSON. `is_new` is
+    False where a unique job was there already: then it is that one, with the stages that it has.
+    """
+
+    is_new: bool = True
+    stages: tuple[Stage[Any, Any], ...] = ()
+
+
+class Task(_Entity, Generic[TaskT, TaskMetadataT, ResultT]):
+    """A task; `attempts` counts those that failed so far, so it is 0 while the first one runs.
+
+    What has not been: `result` before it is completed, `error` unless its last attempt failed, `progress` unless its
+    worker told it, is None; so is a `result` that its stage type has no model for.
+    """
 
     stage_id: UUID
     status: TaskStatus
@@ -89,6 +130,29 @@ class Task(_Entity, Generic[TaskT, TaskMetadataT]):
     end_time: AwareDatetime | None = None
     data: TaskT
     metadata: TaskMetadataT = _Metadata
+    result: ResultT | None = None
+    error: Failure | None = None
+    progress: Progress | None = None
+
+    @field_validator("result", mode="before")
+    @classmethod
+    def _as_described(cls, result: object) -> object:
+        return None if cls.model_fields["result"].annotation is NoneType else result
+
+
+class Attempt(_Answer):
+    """One attempt at a task; `number` counts from 1.
+
+    `outcome` is its worker's word (COMPLETED, FAILED, RELEASED, SNOOZED), the manager's (EXPIRED, TIMED_OUT), ABORTED
+    with its job, or None while it runs. `worker_id` is None where the client has no leases.
+    """
+
+    number: int
+    worker_id: str | None = None
+    start_time: AwareDatetime
+    end_time: AwareDatetime | None = None
+    outcome: str | None = None
+    error: Failure | None = None
 
 
 class StageOfTask(_Answer):
@@ -124,27 +188,40 @@ class ClaimedTask(Task[TaskT, TaskMetadataT], Generic[TaskT, TaskMetadataT]):
 
 def job_of(job_type: JobType[DataT, MetadataT]) -> type[Job[DataT, MetadataT]]:
     """Return the model of jobs of this type."""
-    return _made_of(Job, job_type.data, job_type.metadata)
+    made: type[Job[DataT, MetadataT]] = _made_of(Job, job_type.data, job_type.metadata)
+    return made
+
+
+def created_job_of(job_type: JobType[DataT, MetadataT]) -> type[CreatedJob[DataT, MetadataT]]:
+    """Return the model of new jobs of this type."""
+    made: type[CreatedJob[DataT, MetadataT]] = _made_of(CreatedJob, job_type.data, job_type.metadata)
+    return made
 
 
 def stage_of(stage_type: StageType[Any, Any, Any, DataT, MetadataT]) -> type[Stage[DataT, MetadataT]]:
     """Return the model of stages of this type."""
-    return _made_of(Stage, stage_type.data, stage_type.metadata)
+    made: type[Stage[DataT, MetadataT]] = _made_of(Stage, stage_type.data, stage_type.metadata)
+    return made
 
 
-def task_of(stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any]) -> type[Task[TaskT, TaskMetadataT]]:
+def task_of(
+    stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
+) -> type[Task[TaskT, TaskMetadataT, ResultT]]:
     """Return the model of tasks in stages of this type."""
-    return _made_of(Task, stage_type.task, stage_type.task_metadata)
+    result: Any = stage_type.result or NoneType
+    made: type[Task[TaskT, TaskMetadataT, ResultT]] = _made_of(Task, stage_type.task, stage_type.task_metadata, result)
+    return made
 
 
 def claimed_task_of(
     stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any],
 ) -> type[ClaimedTask[TaskT, TaskMetadataT]]:
     """Return the model of claimed tasks in stages of this type."""
-    return _made_of(ClaimedTask, stage_type.task, stage_type.task_metadata)
+    made: type[ClaimedTask[TaskT, TaskMetadataT]] = _made_of(ClaimedTask, stage_type.task, stage_type.task_metadata)
+    return made
 
 
 @cache
-def _made_of(generic: type[BaseModel], *models: type[BaseModel]) -> Any:  # noqa: ANN401 each caller says which
+def _made_of(generic: type[BaseModel], *models: type[Any]) -> Any:  # noqa: ANN401 each caller says which
     # Kept here, since pydantic forgets a model that nobody holds, and making one takes longer than a request.
     return generic.__class_getitem__(models)

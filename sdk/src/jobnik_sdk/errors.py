@@ -5,6 +5,11 @@ JobnikError
 │   └── SettingsError              an environment variable is missing or wrong
 ├── InvalidPayloadError            data, metadata or a result does not fit its model; nothing was sent
 ├── UnreadableTaskError            a claimed task's data does not fit its model
+├── UnsupportedError               the manager lacks a feature of part B; nothing was sent
+├── StreamError                    a stream of tasks ended in the middle
+├── JobFailedError                 the job that was waited for has FAILED
+├── JobAbortedError                the job that was waited for was ABORTED
+├── WaitTimeoutError               the job that was waited for has not ended in time
 ├── UnreachableError               no answer came from the manager
 │   └── LostAnswerError            the request was sent, so it may have been carried out
 └── AnswerError                    the manager answered, but refused
@@ -33,11 +38,12 @@ BaseException
 └── Cancelled                      the attempt is to end, and nothing should stop it by accident
 """
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jobnik_sdk.entities import ClaimedTask
+    from jobnik_sdk.entities import ClaimedTask, Job
 
 
 class JobnikError(Exception):
@@ -69,6 +75,55 @@ class UnreadableTaskError(JobnikError):
         self.field = field
         self.reason = reason
         self.task = task
+
+
+class UnsupportedError(JobnikError):
+    """The manager does not say that it has `feature`, and nothing was sent: do as the message says, or update it."""
+
+    def __init__(self, feature: str, advice: str) -> None:
+        super().__init__(f"This manager lacks the feature {feature!r}: update it, or {advice}.")
+        self.feature = feature
+
+
+class StreamError(JobnikError):
+    """A stream of tasks ended in the middle, by `__cause__`: correct that, and go on with what is missing.
+
+    `created` tasks exist for sure. Positions in the stream count from 0: those in `refused` were sent and not created,
+    of those in `uncertain` nobody knows (the answer was lost, or was the manager's own failure: each range exists as a
+    whole or not at all), and from `unsent` on none was sent. All others exist.
+    """
+
+    def __init__(
+        self, reason: object, *, created: int, refused: Sequence[range], uncertain: Sequence[range], unsent: int
+    ) -> None:
+        doubt = f"; of {sum(map(len, uncertain))} more nobody knows" if uncertain else ""
+        super().__init__(
+            f"{created} tasks were created{doubt}; position {unsent} and what follows was not sent: {reason}"
+        )
+        self.created = created
+        self.refused = tuple(refused)
+        self.uncertain = tuple(uncertain)
+        self.unsent = unsent
+
+
+class JobFailedError(JobnikError):
+    """The job has FAILED: `job` is what it became; its failed tasks' `error` says why."""
+
+    def __init__(self, job: "Job[Any, Any]") -> None:
+        super().__init__(f"The job {job.name!r} ({job.id}) has failed.")
+        self.job = job
+
+
+class JobAbortedError(JobnikError):
+    """Somebody has ABORTED the job: `job` is what it became."""
+
+    def __init__(self, job: "Job[Any, Any]") -> None:
+        super().__init__(f"The job {job.name!r} ({job.id}) was aborted.")
+        self.job = job
+
+
+class WaitTimeoutError(JobnikError, TimeoutError):
+    """The job has not ended in time, and goes on: wait again, or abort it."""
 
 
 class UnreachableError(JobnikError):
@@ -199,6 +254,7 @@ _SERVER_FAULTS = 500
 
 def answer_error(message: str, *, status: int, code: str | None, retry_after: timedelta) -> AnswerError:
     """Return the error for an answer; `code` is None where the body was not one of the protocol's."""
+    kind: type[AnswerError]
     if status >= _SERVER_FAULTS:
         kind = ManagerFailureError
     elif status == _TOO_LARGE:

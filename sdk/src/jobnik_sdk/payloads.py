@@ -1,12 +1,11 @@
 """From models to JSON and back, checked against the model on the way out as well as on the way in."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic_core import PydanticSerializationError
 
-from jobnik_sdk.definitions import EMPTY
+from jobnik_sdk.definitions import EMPTY, Empty
 from jobnik_sdk.errors import InvalidPayloadError
 
 
@@ -19,25 +18,21 @@ def to_document(value: object, model: type[BaseModel], where: str) -> bytes:
     Raises:
         InvalidPayloadError: the value is of another model, has a wrong field, or cannot be said in JSON.
     """
-    if value is EMPTY:  # nothing was said: right where the model has a default for each field, if any
-        value = {}
+    if value is EMPTY:
+        if model is Empty:
+            return b"{}"
+        value = {}  # nothing was said: right where the model has a default for each field
     if isinstance(value, BaseModel) and not isinstance(value, model):
         raise InvalidPayloadError(where, f"expected a {model.__name__}, got a {type(value).__name__}.")
     try:
-        instance = value if isinstance(value, model) else model.model_validate(value)
-        document = _dump(instance, where)
-        model.model_validate_json(document)
+        document = _dump(value if isinstance(value, model) else model.model_validate(value), where)
+        model.__pydantic_validator__.validate_json(document)
     except ValidationError as error:
         field, reason = first_fault(error)
         raise InvalidPayloadError(_join(where, field), reason) from None
     if not document.startswith(b"{"):
         raise InvalidPayloadError(where, "the protocol carries JSON objects, and this model makes something else.")
     return document
-
-
-def to_object(value: object, model: type[BaseModel], where: str) -> dict[str, Any]:
-    """Return `value` as a JSON object in Python's own types; see `to_document`."""
-    return from_json(to_document(value, model, where))
 
 
 def first_fault(error: ValidationError) -> tuple[str, str]:
@@ -48,8 +43,9 @@ def first_fault(error: ValidationError) -> tuple[str, str]:
 
 def _dump(instance: BaseModel, where: str) -> bytes:
     def dump(fields: set[str] | None = None) -> bytes:
-        text = instance.model_dump_json(include=fields, by_alias=True, round_trip=True, warnings="none")
-        return text.encode()
+        # As model_dump_json does it, without a string on the way.
+        serializer = instance.__pydantic_serializer__
+        return serializer.to_json(instance, include=fields, by_alias=True, round_trip=True, warnings="none")
 
     try:
         return dump()

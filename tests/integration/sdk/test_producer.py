@@ -1,17 +1,30 @@
 """A producer against the real manager."""
 
+import asyncio
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from jobnik_sdk import (
+    Consumer,
+    Handler,
+    Job,
+    JobnikClient,
     JobStatus,
     JobType,
+    NewStage,
     NewTask,
     Priority,
     Producer,
+    RetryPolicy,
     StageStatus,
     StageType,
+    StreamProgress,
+    TaskContext,
+    TaskDefaults,
     TaskStatus,
+    Worker,
     errors,
     trace,
 )
@@ -35,6 +48,12 @@ class Picture(BaseModel):
 
     source: str
     size: int = 256
+
+
+class Size(BaseModel):
+    """A task's result."""
+
+    width: int
 
 
 gallery = JobType("gallery", data=Gallery, metadata=Owner)
@@ -118,3 +137,176 @@ async def test_empty_list_of_tasks_creates_none(producer: Producer) -> None:
     assert await producer.create_tasks(stage, pictures, []) == []
     assert isinstance(stage.id, UUID)
     assert TaskStatus.PENDING not in {task.status for task in await producer.get_tasks(stage, pictures)}
+
+
+async def test_whole_job_is_created_at_once(producer: Producer, consumer: Consumer, own_name: str) -> None:
+    """Stages and tasks are there when the call returns, the stages in their order, and work can begin."""
+    later = StageType(f"{own_name}-2", task=Picture, data=Gallery)
+    first = StageType(own_name, task=Picture)
+    job = await producer.create_job(
+        gallery,
+        Gallery(title="Rome"),
+        metadata=Owner(),
+        stages=[
+            NewStage(first, [Picture(source="a"), NewTask(Picture(source="b"), max_attempts=1)]),
+            NewStage(later, [Picture(source="sheet")], data=Gallery(title="all")),
+        ],
+    )
+    assert job.is_new
+    assert [(stage.type, stage.order, stage.status, stage.summary.total) for stage in job.stages] == [
+        (first.name, 1, StageStatus.PENDING, 2),
+        (later.name, 2, StageStatus.CREATED, 1),
+    ]
+    assert {stage.traceparent for stage in job.stages} == {job.traceparent}
+    tasks = await producer.get_tasks(job.stages[0], first)
+    assert [(task.data.source, task.max_attempts) for task in tasks] == [("a", 3), ("b", 1)]
+    (stage,) = [stage async for stage in producer.list_stages(job, later)]
+    assert stage.data.title == "all"
+    claimed = await consumer.claim(first)
+    assert claimed is not None
+    assert claimed.data.source == "a"
+
+
+async def test_whole_job_may_wait(producer: Producer, consumer: Consumer, own_name: str) -> None:
+    """A first stage that was asked to wait does."""
+    stage_type = StageType(own_name, task=Picture)
+    tree = [NewStage(stage_type, [Picture(source="a")], waiting=True)]
+    job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(), stages=tree)
+    assert job.stages[0].status is StageStatus.WAITING
+    assert await consumer.claim(stage_type) is None
+    await producer.start_stage(job.stages[0])
+    assert await consumer.claim(stage_type) is not None
+
+
+async def test_thousands_of_tasks_are_streamed_and_listed(producer: Producer, own_name: str) -> None:
+    """All tasks of a stream exist once, whatever overtakes what, and a list of several pages has each of them once."""
+    stage_type = StageType(own_name, task=Picture)
+    job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
+    stage = await producer.create_stage(job, stage_type, waiting=True)
+    seen: list[StreamProgress] = []
+    tasks = (Picture(source=str(number)) for number in range(2_345))
+    assert await producer.stream_tasks(stage, stage_type, tasks, batch=200, on_progress=seen.append) == 2_345
+    assert (await producer.get_summary(stage)).total == 2_345
+    assert (len(seen), seen[-1].created) == (12, 2_345)
+    listed = [int(task.data.source) async for task in producer.list_tasks(stage, stage_type)]
+    assert sorted(listed) == list(range(2_345))
+
+
+async def test_stream_with_one_batch_in_flight_keeps_its_order(producer: Producer, own_name: str) -> None:
+    """So the tasks are claimed in the order of their source."""
+    stage_type = StageType(own_name, task=Picture)
+    job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
+    stage = await producer.create_stage(job, stage_type, waiting=True)
+    tasks = (Picture(source=str(number)) for number in range(50))
+    await producer.stream_tasks(stage, stage_type, tasks, batch=7, in_flight=1)
+    listed = [int(task.data.source) async for task in producer.list_tasks(stage, stage_type)]
+    assert listed == list(range(50))
+
+
+async def test_stream_into_a_stage_that_has_ended_says_so(producer: Producer, own_name: str) -> None:
+    """What the manager refuses ends the stream, and nothing of it exists."""
+    stage_type = StageType(own_name, task=Picture)
+    job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
+    stage = await producer.create_stage(job, stage_type)
+    await producer.abort_job(job)
+    with pytest.raises(errors.StreamError) as caught:
+        await producer.stream_tasks(stage, stage_type, [Picture(source="a"), Picture(source="b")], batch=1, in_flight=1)
+    assert isinstance(caught.value.__cause__, errors.StageFinishedError)
+    assert (caught.value.created, caught.value.refused, caught.value.unsent) == (0, (range(1),), 1)
+
+
+async def test_options_of_tasks_and_stages_are_taken(client: JobnikClient, producer: Producer, own_name: str) -> None:
+    """Limits, delays and retry policies are accepted as the SDK says them; or it says that the manager cannot."""
+    stage_type = StageType(own_name, task=Picture)
+    job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
+    second = timedelta(seconds=1)
+    policies = [RetryPolicy.fixed(second), RetryPolicy.exponential(second, max_delay=9 * second, jitter=0.1)]
+    tasks = [NewTask(Picture(source="a"), timeout=second, retry=policy, max_attempts=2) for policy in policies]
+    tasks += [NewTask(Picture(source="a"), available_at=datetime.now(UTC) + second)]
+    tasks += [NewTask(Picture(source="a"), delay=second)]
+    if {"retry-policy", "task-defaults", "weighted-progress"} <= await client.capabilities():
+        defaults = TaskDefaults(max_attempts=7, timeout=second, retry=policies[0])
+        stage = await producer.create_stage(job, stage_type, weight=3, task_defaults=defaults, waiting=True)
+        created = await producer.create_tasks(stage, stage_type, tasks)
+        assert [task.max_attempts for task in created] == [2, 2, 7, 7]
+    else:
+        stage = await producer.create_stage(job, stage_type)
+        with pytest.raises(errors.UnsupportedError):
+            await producer.create_tasks(stage, stage_type, tasks)
+
+
+async def test_unique_job_is_created_once(client: JobnikClient, producer: Producer, own_name: str) -> None:
+    """However many create a job with the same key at the same moment, there is one; or the manager cannot."""
+
+    async def create() -> tuple[UUID, bool]:
+        job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(), unique_key=own_name)
+        return job.id, job.is_new
+
+    if "unique-jobs" not in await client.capabilities():
+        with pytest.raises(errors.UnsupportedError):
+            await create()
+        return
+    created = await asyncio.gather(*[create() for _ in range(5)])
+    assert len({job for job, _ in created}) == 1
+    assert [is_new for _, is_new in created].count(True) == 1
+    await producer.abort_job(created[0][0])
+    assert (await create())[1]
+
+
+async def test_job_is_waited_for_and_its_results_are_read(
+    client: JobnikClient, producer: Producer, own_name: str
+) -> None:
+    """A job is seen to go on until it is completed; then the next reader finds the results, typed."""
+    stage_type = StageType(own_name, task=Picture, result=Size)
+    tree = [NewStage(stage_type, [Picture(source="a" * length) for length in (1, 2, 3)])]
+    job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(), stages=tree)
+
+    async def measure(picture: Picture, _context: TaskContext) -> Size:
+        return Size(width=len(picture.source))
+
+    seen: list[JobStatus] = []
+
+    def note(change: Job[Gallery, Owner]) -> None:
+        seen.append(change.status)
+
+    worker = Worker(client, [Handler(stage_type, measure)], poll_initial_delay=timedelta(milliseconds=10))
+    working = asyncio.create_task(worker.run())
+    done = await producer.wait_for_job(job, gallery, timeout=timedelta(seconds=15), on_progress=note)
+    worker.stop()
+    await working
+    assert (done.status, done.percentage, seen[-1]) == (JobStatus.COMPLETED, 100, JobStatus.COMPLETED)
+    tasks = [task async for task in producer.list_tasks(job.stages[0], stage_type, TaskStatus.COMPLETED)]
+    features = await client.capabilities()
+    if "results" in features:
+        assert [task.result and task.result.width for task in tasks] == [1, 2, 3]
+    if "attempts" in features:
+        assert [attempt.outcome for attempt in await producer.get_attempts(tasks[0])] == ["COMPLETED"]
+
+
+async def test_failed_and_aborted_jobs_end_a_wait(producer: Producer, consumer: Consumer, own_name: str) -> None:
+    """Either is an error that carries the job; a wait may end before the job does."""
+    stage_type = StageType(own_name, task=Picture)
+    tree = [NewStage(stage_type, [NewTask(Picture(source="a"), max_attempts=1)])]
+    failing = await producer.create_job(gallery, Gallery(title="a"), metadata=Owner(), stages=tree)
+    with pytest.raises(errors.WaitTimeoutError):
+        await producer.wait_for_job(failing, gallery, timeout=timedelta(milliseconds=1))
+    task = await consumer.claim(stage_type)
+    assert task is not None
+    await consumer.fail(task)
+    with pytest.raises(errors.JobFailedError) as failed:
+        await producer.wait_for_job(failing, gallery)
+    assert failed.value.job.id == failing.id
+    aborted = await producer.create_job(gallery, Gallery(title="b"), metadata=Owner())
+    async with aclosing(producer.watch_job(aborted, gallery)) as changes:
+        assert (await anext(changes)).status is JobStatus.PENDING
+        await producer.abort_job(aborted)
+        assert (await anext(changes)).status is JobStatus.ABORTED
+    with pytest.raises(errors.JobAbortedError):
+        await producer.wait_for_job(aborted, gallery)
+
+
+async def test_jobs_of_a_type_are_listed(producer: Producer) -> None:
+    """Jobs come typed, oldest first."""
+    mine = JobType(f"sdk-{uuid4()}", data=Gallery)
+    created = [await producer.create_job(mine, Gallery(title=title)) for title in "ab"]
+    assert [job.id async for job in producer.list_jobs(mine)] == [job.id for job in created]

@@ -1,24 +1,27 @@
-"""What a type checker says about code that uses the SDK."""
+"""What type checkers say about code that uses the SDK."""
 
 import json
-import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 _CODE = """
-from datetime import timedelta
-from typing import Any
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
+from jobnik_sdk.handlers.handler import AnyHandler
 from jobnik_sdk import (
-    ClaimedTask, Consumer, Empty, Handler, HandlerStyle, Job, JobnikClient, JobType, NewTask, Priority, Producer, Stage,
-    StageType, Task, TaskContext, Worker, run,
+    ClaimedTask, Consumer, CreatedJob, Empty, Handler, HandlerStyle, Job, JobnikClient, JobType, NewStage, NewTask,
+    Priority, Producer, RetryPolicy, Stage, StageType, StreamProgress, Task, TaskContext, TaskDefaults, TaskStatus,
+    Worker, run,
 )
 from jobnik_sdk.settings import WorkerSettings
 
@@ -42,28 +45,76 @@ class Owner(BaseModel):
 gallery = JobType("gallery", data=Gallery)
 plain = JobType("plain")
 owned = JobType("owned", metadata=Owner)
+both = JobType("both", data=Gallery, metadata=Owner)
 pictures = StageType("pictures", task=Picture, result=Size)
 silent = StageType("silent", task=Picture, task_metadata=Owner)
 described = StageType("described", task=Picture, data=Gallery, metadata=Owner)
+second = timedelta(seconds=1)
 
 
 async def right(producer: Producer, consumer: Consumer, job_id: UUID) -> None:
-    assert_type(await producer.create_job(gallery, Gallery(title="a"), priority=Priority.LOW), Job[Gallery, Empty])
-    job = await producer.create_job(plain)
-    assert_type(job, Job[Empty, Empty])
+    new_job = await producer.create_job(gallery, Gallery(title="a"), priority=Priority.LOW)
+    assert_type(new_job, CreatedJob[Gallery, Empty])
+    job: Job[Empty, Empty] = await producer.create_job(plain)
     assert_type((await producer.create_job(owned, metadata=Owner(owner="a"))).metadata.owner, str)
     assert_type(await producer.create_stage(job, pictures), Stage[Empty, Empty])
     await producer.create_stage(job_id, described, Gallery(title="a"), metadata=Owner(owner="a"))
-    assert_type(await producer.create_tasks(job_id, pictures, [Picture(source="a")]), list[Task[Picture, Empty]])
+    assert_type(await producer.create_tasks(job_id, pictures, [Picture(source="a")]), list[Task[Picture, Empty, Size]])
     await producer.create_tasks(job_id, pictures, [Picture(source="a"), NewTask(Picture(source="a"), max_attempts=1)])
     await producer.create_tasks(job_id, silent, [NewTask(Picture(source="a"), metadata=Owner(owner="a"))])
     new = NewTask(Picture(source="a"))
     await producer.create_tasks(job_id, pictures, [new])
+    await producer.create_stage(job, pictures, waiting=True, weight=2, task_defaults=TaskDefaults(timeout=second))
+    await producer.create_job(
+        both,
+        Gallery(title="a"),
+        metadata=Owner(owner="a"),
+        stages=[
+            NewStage(pictures, [Picture(source="a"), new]),
+            NewStage(silent, [NewTask(Picture(source="a"), metadata=Owner(owner="a"), timeout=second)], waiting=True),
+            NewStage(described, data=Gallery(title="a"), metadata=Owner(owner="a"), weight=0.5),
+        ],
+        unique_key="a",
+        unique_for=second,
+    )
     task = await consumer.claim(silent)
     assert_type(task, ClaimedTask[Picture, Owner] | None)
     if task is not None:
         assert_type(task.data.source, str)
         await consumer.complete(task)
+
+
+async def sources() -> AsyncIterator[Picture]:
+    yield Picture(source="a")
+
+
+def tell_rate(progress: StreamProgress) -> None:
+    print(progress.rate)
+
+
+def tell_title(job: Job[Gallery, Empty]) -> None:
+    print(job.data.title)
+
+
+async def follow(producer: Producer, job_id: UUID) -> None:
+    retry = RetryPolicy.exponential(second, factor=3, max_delay=10 * second, jitter=0.5)
+    NewTask(Picture(source="a"), retry=retry, delay=second)
+    NewTask(Picture(source="a"), retry=RetryPolicy.fixed(second), available_at=datetime.now(UTC))
+    assert_type(await producer.stream_tasks(job_id, pictures, sources(), on_progress=tell_rate), int)
+    await producer.stream_tasks(job_id, pictures, (Picture(source=str(number)) for number in range(3)), in_flight=1)
+    await producer.stream_tasks(job_id, silent, [NewTask(Picture(source="a"), metadata=Owner(owner="a"))])
+    assert_type(await producer.wait_for_job(job_id, gallery, on_progress=tell_title), Job[Gallery, Empty])
+    async for job in producer.watch_job(job_id, gallery):
+        assert_type(job.data.title, str)
+    async for task in producer.list_tasks(job_id, pictures, TaskStatus.COMPLETED):
+        assert_type(task.result, Size | None)
+    async for stage in producer.list_stages(job_id, described):
+        assert_type(stage.data.title, str)
+    async for other in producer.list_jobs(gallery):
+        assert_type(other, Job[Gallery, Empty])
+    assert_type(await producer.get_task(job_id, pictures), Task[Picture, Empty, Size])
+    assert_type((await producer.get_task(job_id, silent)).result, None)
+    assert_type((await producer.get_attempts(job_id))[0].number, int)
 
 
 async def make(task: Picture, context: TaskContext) -> Size:
@@ -114,10 +165,7 @@ async def see_nothing(task: Picture, context: TaskContext) -> None:
     context.attempt = 2  # wrong
 
 
-second = timedelta(seconds=1)
-
-
-def handlers() -> list[Handler[Any, Any, Any, Any, Any]]:
+def handlers() -> list[AnyHandler]:
     assert_type(Handler(pictures, make), Handler[Picture, Size, Empty, Empty, Empty])
     Handler(pictures, make, style=HandlerStyle.ASYNC, concurrency=4, timeout=second)
     Handler(pictures, make_plainly, style=HandlerStyle.THREAD, timeout=second)
@@ -155,6 +203,7 @@ def workers(client: JobnikClient) -> None:
     run(Worker(client, [Handler(pictures, make)]))  # wrong
     Worker(client, Handler(pictures, make))  # wrong
     Worker(client, [make])  # wrong
+    Worker(client, [Handler(pictures, return_other)])  # wrong
     Worker(client, pictures, make)  # wrong
 
 
@@ -174,22 +223,57 @@ async def wrong(producer: Producer, consumer: Consumer, task: Task[Picture, Empt
     await consumer.complete(task)  # wrong
     print((await producer.get_job(job_id, gallery)).data.name)  # wrong
     StageType("dicts", task=dict)  # wrong
+    await producer.create_job(both, Gallery(title="a"))  # wrong
+    await producer.create_job(both, metadata=Owner(owner="a"))  # wrong
+    await producer.create_job(plain, stages=[pictures])  # wrong
+    await producer.create_job(plain, stages=[NewStage(pictures, [Size(width=1)])])  # wrong
+    await producer.create_job(plain, stages=[NewStage(silent, [NewTask(Picture(source="a"))])])  # wrong
+    await producer.create_job(plain, unique_for=3)  # wrong
+    NewStage(described)  # wrong
+    NewStage(described, data=Gallery(title="a"))  # wrong
+    NewStage(described, metadata=Owner(owner="a"))  # wrong
+    NewStage(pictures, data=Gallery(title="a"))  # wrong
+    NewStage(pictures, wait=True)  # wrong
+    NewTask(Picture(source="a"), timeout=5)  # wrong
+    NewTask(Picture(source="a"), retry=second)  # wrong
+    RetryPolicy.fixed(second, factor=2)  # wrong
+    TaskDefaults(delay=second)  # wrong
+    await producer.stream_tasks(job_id, pictures, [Size(width=1)])  # wrong
+    await producer.stream_tasks(job_id, described, ["a"])  # wrong
+    await producer.stream_tasks(job_id, pictures, sources)  # wrong
+    await producer.stream_tasks(job_id, pictures, sources(), on_progress=tell_title)  # wrong
+    await producer.wait_for_job(job_id, plain, on_progress=tell_title)  # wrong
+    await producer.wait_for_job(job_id, gallery, timeout=5)  # wrong
+    await producer.get_task(job_id, gallery)  # wrong
+    producer.list_tasks(job_id, pictures, "COMPLETED")  # wrong
+    print((await producer.get_task(job_id, pictures)).result.width)  # wrong
 """
 
 
-@pytest.mark.timeout(60)  # pyright is a program of its own, and is started by node
-def test_wrong_code_does_not_type_check(tmp_path: Path) -> None:
-    """Under pyright strict each line marked wrong has an error, and no other line has one."""
+def _pyright(folder: Path) -> dict[int, str]:
+    (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "pythonVersion": "3.11"}')
+    command = [Path(sys.executable).parent / "pyright", "--outputjson", "--pythonpath", sys.executable]
+    said: dict[str, Any] = json.loads(_output([*command, "--project", folder]))
+    return {fault["range"]["start"]["line"]: fault["message"] for fault in said["generalDiagnostics"]}
+
+
+def _mypy(folder: Path) -> dict[int, str]:
+    command = [sys.executable, "-m", "mypy", "--strict", "--output=json", "--cache-dir", folder / "cache"]
+    said = map(json.loads, _output([*command, folder / "code.py"]).splitlines())
+    return {fault["line"] - 1: fault["message"] for fault in said if fault["severity"] == "error"}
+
+
+def _output(command: list[str | Path]) -> str:
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout  # noqa: S603 our own tools
+
+
+@pytest.mark.timeout(120)  # a type checker is a program of its own, and reads all that the SDK stands on
+@pytest.mark.parametrize("checker", [_pyright, _mypy])
+def test_wrong_code_does_not_type_check(checker: Callable[[Path], dict[int, str]], tmp_path: Path) -> None:
+    """Under pyright strict and mypy strict each line marked wrong has an error, and no other line has one."""
     (tmp_path / "code.py").write_text(_CODE)
-    (tmp_path / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "pythonVersion": "3.11"}')
-    pyright = shutil.which("pyright", path=Path(sys.executable).parent)
-    assert pyright is not None
-    command = [pyright, "--outputjson", "--pythonpath", sys.executable, "--project", tmp_path]
-    said = subprocess.run(command, check=False, capture_output=True, text=True).stdout  # noqa: S603 our own tool
     lines = _CODE.splitlines()
     wrong = {line for line in lines if line.endswith("# wrong")}
-    blamed: dict[str, str] = {}
-    for fault in json.loads(said)["generalDiagnostics"]:
-        blamed[lines[fault["range"]["start"]["line"]]] = fault["message"]
+    blamed = {lines[number]: message for number, message in checker(tmp_path).items()}
     assert {line: blamed[line] for line in blamed.keys() - wrong} == {}
     assert wrong - blamed.keys() == set()

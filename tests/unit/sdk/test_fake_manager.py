@@ -64,7 +64,7 @@ async def test_a_lease_ends_when_the_clock_says_so(manager: FakeManager, client:
     assert manager.now >= before + MINUTE
     tasks = manager.tasks(numbers)
     assert [(task.status, task.attempts) for task in tasks] == [(TaskStatus.RETRIED, 1)] * 2
-    assert [task.error["type"] for task in tasks if task.error] == ["LeaseExpired", "TimedOut"]
+    assert [task.error.type for task in tasks if task.error] == ["LeaseExpired", "TimedOut"]
 
 
 async def test_delayed_tasks_are_due_when_the_clock_says_so(manager: FakeManager, client: JobnikClient) -> None:

@@ -31,6 +31,7 @@ FEATURES = (
     "weighted-progress",
     "job-tree",
     "unique-jobs",
+    "lists",
 )
 """What a client may rely on once it has read it here."""
 ALIVE = "ALIVE"

@@ -33,7 +33,55 @@ class HandlerStyle(StrEnum):
 
 
 @dataclass(frozen=True, init=False)
-class Handler(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
+class AnyHandler:
+    """A handler of any types.
+
+    It is a class of its own, since a type checker that wants a `Handler[Any, Any, …]` does not look whether function
+    and stage type fit each other.
+    """
+
+    stage_type: StageType[Any, Any, Any, Any, Any]
+    function: Callable[..., Any]
+    style: HandlerStyle
+    concurrency: int
+    timeout: timedelta | None
+    recycle_after: int | None
+    memory_limit: int | None
+
+    def limit(self, timeout: timedelta | None) -> timedelta | None:
+        """Return how long an attempt may take at a task that allows `timeout` itself: the shorter of both."""
+        if timeout is None or self.timeout is None:
+            return timeout if self.timeout is None else self.timeout
+        return min(timeout, self.timeout)
+
+    def _check_style(self) -> None:
+        function, style = self.function, self.style
+        is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+        if is_coroutine != (style is HandlerStyle.ASYNC):
+            wanted = "a coroutine function (async def)" if style is HandlerStyle.ASYNC else "a plain function (def)"
+            raise ConfigurationError(f"A handler of style {style} is {wanted}, which {function!r} is not.")
+        if style is HandlerStyle.PROCESS:
+            for thing in (function, self.stage_type):
+                _check_importable(thing)
+
+    def _check_options(self) -> None:
+        if self.concurrency < 1:
+            raise ConfigurationError(f"A handler's concurrency is 1 or more, not {self.concurrency}.")
+        if self.timeout is not None and self.timeout <= timedelta():
+            raise ConfigurationError(
+                f"A handler's timeout is longer than nothing, or None for no limit: {self.timeout}."
+            )
+        for name in ("recycle_after", "memory_limit"):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if self.style is not HandlerStyle.PROCESS:
+                raise ConfigurationError(f"{name} is for processes: leave it out, or choose HandlerStyle.PROCESS.")
+            if value < 1:
+                raise ConfigurationError(f"A handler's {name} is 1 or more, or None for no limit, not {value}.")
+
+
+class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
     """A function for the tasks of a stage type, and how it is run.
 
     Up to `concurrency` tasks are worked on at the same time (default 1). `timeout` is how long one attempt may take
@@ -45,17 +93,6 @@ class Handler(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
     Raises:
         ConfigurationError: the function does not fit its style, or an option cannot work.
     """
-
-    stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]
-    function: (
-        AsyncFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]
-        | PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]
-    )
-    style: HandlerStyle
-    concurrency: int
-    timeout: timedelta | None
-    recycle_after: int | None
-    memory_limit: int | None
 
     @overload
     def __init__(
@@ -117,42 +154,6 @@ class Handler(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
             object.__setattr__(self, name, value)
         self._check_style()
         self._check_options()
-
-    def limit(self, timeout: timedelta | None) -> timedelta | None:
-        """Return how long an attempt may take at a task that allows `timeout` itself: the shorter of both."""
-        if timeout is None or self.timeout is None:
-            return timeout if self.timeout is None else self.timeout
-        return min(timeout, self.timeout)
-
-    def _check_style(self) -> None:
-        function, style = self.function, self.style
-        is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-        if is_coroutine != (style is HandlerStyle.ASYNC):
-            wanted = "a coroutine function (async def)" if style is HandlerStyle.ASYNC else "a plain function (def)"
-            raise ConfigurationError(f"A handler of style {style} is {wanted}, which {function!r} is not.")
-        if style is HandlerStyle.PROCESS:
-            for thing in (function, self.stage_type):
-                _check_importable(thing)
-
-    def _check_options(self) -> None:
-        if self.concurrency < 1:
-            raise ConfigurationError(f"A handler's concurrency is 1 or more, not {self.concurrency}.")
-        if self.timeout is not None and self.timeout <= timedelta():
-            raise ConfigurationError(
-                f"A handler's timeout is longer than nothing, or None for no limit: {self.timeout}."
-            )
-        for name in ("recycle_after", "memory_limit"):
-            value = getattr(self, name)
-            if value is None:
-                continue
-            if self.style is not HandlerStyle.PROCESS:
-                raise ConfigurationError(f"{name} is for processes: leave it out, or choose HandlerStyle.PROCESS.")
-            if value < 1:
-                raise ConfigurationError(f"A handler's {name} is 1 or more, or None for no limit, not {value}.")
-
-
-AnyHandler: TypeAlias = Handler[Any, Any, Any, Any, Any]
-"""A handler of any types."""
 
 
 def _check_importable(thing: object) -> None:

@@ -17,12 +17,9 @@ from jobnik_sdk.testing.fake.transport import FakeTransport
 ADDRESS: Final = "http://fake"
 
 
-class RecordedTask(Task[TaskT, TaskMetadataT], Generic[TaskT, TaskMetadataT, ResultT]):
-    """A task as the manager has it, with all that its attempts left: `error` has `type`, `message` and `stack`."""
+class RecordedTask(Task[TaskT, TaskMetadataT, ResultT], Generic[TaskT, TaskMetadataT, ResultT]):
+    """A task as the manager has it, with the checkpoint that its attempts left."""
 
-    result: ResultT | None = None
-    error: dict[str, JsonValue] | None = None
-    progress: dict[str, JsonValue] | None = None
     checkpoint: JsonValue = None
 
 

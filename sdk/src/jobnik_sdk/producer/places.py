@@ -1,0 +1,55 @@
+"""Where entities are, and which trace what is created there belongs to."""
+
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from jobnik_sdk import trace
+from jobnik_sdk.entities import Job, Stage, Task
+from jobnik_sdk.errors import InvalidPayloadError
+
+AnyJob: TypeAlias = Job[Any, Any] | UUID
+"""A job, or its id. With the job itself, what is created in it belongs to its trace."""
+
+AnyStage: TypeAlias = Stage[Any, Any] | UUID
+"""A stage, or its id. With the stage itself, what is created in it belongs to its trace."""
+
+AnyTask: TypeAlias = Task[Any, Any, Any] | UUID
+"""A task, or its id."""
+
+
+def id_of(entity: AnyJob | AnyStage | AnyTask) -> UUID:
+    """Return the id."""
+    return entity if isinstance(entity, UUID) else entity.id
+
+
+def job_path(job: AnyJob) -> str:
+    """Return where a job is."""
+    return f"/v1/jobs/{id_of(job)}"
+
+
+def stage_path(stage: AnyStage) -> str:
+    """Return where a stage is."""
+    return f"/v1/stages/{id_of(stage)}"
+
+
+def task_path(task: AnyTask) -> str:
+    """Return where a task is."""
+    return f"/v1/tasks/{id_of(task)}"
+
+
+def origin_of(parent: AnyJob | AnyStage | None = None) -> dict[str, str]:
+    """Return the trace that something new in `parent` belongs to: its own, else the current one, else a new one."""
+    if parent is not None and not isinstance(parent, UUID) and trace.is_valid(parent.traceparent):
+        return trace.carried(parent.traceparent, parent.tracestate)
+    return trace.carried(trace.current() or trace.generate())
+
+
+def stated_origin(traceparent: str) -> dict[str, str]:
+    """Return the trace that somebody has said.
+
+    Raises:
+        InvalidPayloadError: it names none.
+    """
+    if not trace.is_valid(traceparent):
+        raise InvalidPayloadError("traceparent", f"{traceparent!r} is no W3C traceparent that names a trace.")
+    return trace.carried(traceparent)

@@ -1,0 +1,49 @@
+"""Watching a job until it has ended."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from jobnik_sdk.definitions import JobStatus
+from jobnik_sdk.entities import Job
+from jobnik_sdk.errors import ManagerFailureError, UnexpectedAnswerError, UnreachableError
+
+SHORTEST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two looks at a job."""
+SHARE: Final = 0.1
+"""Of the time since the watch began, which is waited between two looks: so nothing is known more than a tenth late."""
+FINAL: Final = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
+
+# An unexpected answer is not the manager's: a proxy on the way has its own troubles.
+_PASSING: Final = (UnreachableError, ManagerFailureError, UnexpectedAnswerError)
+_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+JobT = TypeVar("JobT", bound=Job[Any, Any])
+
+
+async def watch(read: Callable[[], Awaitable[JobT]]) -> AsyncGenerator[JobT]:
+    """Yield what `read` brings at first and whenever it has changed, until the job has ended.
+
+    Trouble with the manager is waited out, unless the very first look has it.
+    """
+    began = time.monotonic()
+    seen: tuple[object, ...] | None = None
+    while True:
+        try:
+            job = await read()
+        except _PASSING as error:
+            if seen is None:
+                raise
+            _log.warning("the job cannot be read yet", reason=str(error))
+        else:
+            state = (job.status, job.percentage, job.progress and job.progress.fraction)
+            if state != seen:
+                seen = state
+                yield job
+            if job.status in FINAL:
+                return
+        await asyncio.sleep(min(max(SHORTEST_PAUSE, SHARE * (time.monotonic() - began)), LONGEST_PAUSE))

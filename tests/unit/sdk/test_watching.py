@@ -1,0 +1,212 @@
+"""Watching jobs, and reading what became of them."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+import httpx2
+import pytest
+from jobnik_sdk import JobStatus, JobType, Producer, StageType, TaskStatus
+from jobnik_sdk.errors import JobAbortedError, JobFailedError, JobNotFoundError, WaitTimeoutError
+from pydantic import BaseModel
+
+if TYPE_CHECKING:
+    from tests.unit.sdk.conftest import Wire
+
+Make = Callable[..., dict[str, Any]]
+Refuse = Callable[[int, str], httpx2.Response]
+
+
+class Picture(BaseModel):
+    """A task's data, and its result."""
+
+    source: str
+
+
+plain = JobType("plain")
+pictures = StageType("pictures", task=Picture, result=Picture)
+silent = StageType("silent", task=Picture)
+JOB = UUID(int=1)
+
+
+@pytest.fixture
+def at(entity: Make) -> Callable[..., httpx2.Response]:
+    """Return a function that makes the answer with a job that is so far."""
+
+    def make(status: str, percentage: int = 0, **fields: object) -> httpx2.Response:
+        common = {"name": "plain", "priority": "MEDIUM", "status": status, "percentage": percentage}
+        return httpx2.Response(200, json=entity(**common, **fields))
+
+    return make
+
+
+def has(*features: str) -> httpx2.Response:
+    """What a manager with these features says of itself."""
+    return httpx2.Response(200, json={"features": features})
+
+
+async def test_watch_tells_each_change_once(
+    wire: "Wire", pauses: list[float], at: Callable[..., httpx2.Response]
+) -> None:
+    """A job is yielded at first and whenever it is another than before, until it has ended."""
+    wire.will_answer(has(), at("PENDING"), at("PENDING"), at("IN_PROGRESS"), at("IN_PROGRESS", 50))
+    wire.will_answer(at("IN_PROGRESS", 50), at("FAILED", 50))
+    seen = [(job.status, job.percentage) async for job in Producer(wire.client).watch_job(JOB, plain)]
+    assert seen == [
+        (JobStatus.PENDING, 0),
+        (JobStatus.IN_PROGRESS, 0),
+        (JobStatus.IN_PROGRESS, 50),
+        (JobStatus.FAILED, 50),
+    ]
+    assert pauses == [0.1] * 5
+    assert wire.requests[1].url.query == b""
+
+
+async def test_watch_knows_fraction_and_estimate(
+    wire: "Wire", pauses: list[float], at: Callable[..., httpx2.Response]
+) -> None:
+    """Where the manager weighs stages, the job's progress is asked for, and a new fraction is a change."""
+    steps = [{"fraction": 0.25, "etaSeconds": 30}, {"fraction": 0.5, "etaSeconds": 20}]
+    wire.will_answer(has("weighted-progress"), *[at("IN_PROGRESS", progress=step) for step in steps], at("COMPLETED"))
+    seen = [job.progress async for job in Producer(wire.client).watch_job(JOB, plain)]
+    assert [progress and (progress.fraction, progress.eta) for progress in seen] == [
+        (0.25, timedelta(seconds=30)),
+        (0.5, timedelta(seconds=20)),
+        None,
+    ]
+    assert wire.requests[1].url.query == b"should_return_progress=true"
+    assert len(pauses) == 2
+
+
+async def test_completed_job_is_returned(wire: "Wire", pauses: list[float], at: Callable[..., httpx2.Response]) -> None:
+    """Waiting ends with the job, and tells of each change on the way."""
+    wire.will_answer(has(), at("IN_PROGRESS"), at("COMPLETED", 100))
+    seen: list[JobStatus] = []
+    job = await Producer(wire.client).wait_for_job(JOB, plain, on_progress=lambda job: seen.append(job.status))
+    assert job.percentage == 100
+    assert seen == [JobStatus.IN_PROGRESS, JobStatus.COMPLETED]
+    assert pauses
+
+
+@pytest.mark.parametrize(("status", "error"), [("FAILED", JobFailedError), ("ABORTED", JobAbortedError)])
+async def test_other_ends_are_errors(
+    status: str,
+    error: type[JobFailedError | JobAbortedError],
+    wire: "Wire",
+    at: Callable[..., httpx2.Response],
+) -> None:
+    """A job that failed or was aborted is raised, with what it became."""
+    wire.will_answer(has(), at(status, 50))
+    with pytest.raises(error) as caught:
+        await Producer(wire.client).wait_for_job(JOB, plain)
+    assert caught.value.job.percentage == 50
+
+
+async def test_wait_may_have_an_end(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
+    """After the timeout the wait is over, in a way that both kinds of except clauses know; the job goes on."""
+    wire.will_answer(has(), at("IN_PROGRESS"))
+    with pytest.raises(WaitTimeoutError, match="and goes on") as caught:
+        await Producer(wire.client).wait_for_job(JOB, plain, timeout=timedelta(milliseconds=50))
+    assert isinstance(caught.value, TimeoutError)
+
+
+async def test_timeout_of_the_application_is_its_own(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
+    """What `on_progress` raises is raised as it is."""
+
+    def fail(_job: object) -> None:
+        raise TimeoutError("mine")
+
+    wire.will_answer(has(), at("IN_PROGRESS"))
+    with pytest.raises(TimeoutError, match="mine"):
+        await Producer(wire.client).wait_for_job(JOB, plain, timeout=timedelta(minutes=1), on_progress=fail)
+
+
+async def test_trouble_in_between_is_waited_out(
+    wire: "Wire", pauses: list[float], at: Callable[..., httpx2.Response], refusal: Refuse
+) -> None:
+    """A manager that is restarted during a wait does not end it."""
+    trouble = [httpx2.ConnectError("refused") for _ in range(4)]
+    wire.will_answer(has(), at("IN_PROGRESS"), *trouble, refusal(500, "DATABASE_RELATED_ERROR"), at("COMPLETED"))
+    job = await Producer(wire.client).wait_for_job(JOB, plain)
+    assert job.status is JobStatus.COMPLETED
+    assert pauses
+
+
+async def test_job_that_is_not_there_is_an_error(wire: "Wire", refusal: Refuse) -> None:
+    """There is nothing to wait for."""
+    wire.will_answer(has(), refusal(404, "JOB_NOT_FOUND"))
+    with pytest.raises(JobNotFoundError):
+        await Producer(wire.client).wait_for_job(JOB, plain)
+
+
+async def test_pauses_grow_to_five_seconds(
+    wire: "Wire", monkeypatch: pytest.MonkeyPatch, at: Callable[..., httpx2.Response]
+) -> None:
+    """A tenth of the time since the watch began is waited, 5 s at most."""
+    now, waited = [0.0], list[float]()
+
+    async def sleep(seconds: float) -> None:
+        waited.append(round(seconds, 3))
+        now[0] += 20.0
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    monkeypatch.setattr("jobnik_sdk.producer.watching.time.monotonic", lambda: now[0])
+    wire.will_answer(has(), *[at("IN_PROGRESS") for _ in range(5)], at("COMPLETED"))
+    await Producer(wire.client).wait_for_job(JOB, plain)
+    assert waited == [0.1, 2.0, 4.0, 5.0, 5.0]
+
+
+async def test_task_has_its_result_its_error_and_its_progress(wire: "Wire", task_json: Make) -> None:
+    """A result is of the model that the stage type names; where it names none it is not read."""
+    said = {"data": {"source": "a"}, "result": {"source": "b"}, "progress": {"fraction": 0.5, "message": "half"}}
+    failed = {"data": {"source": "a"}, "error": {"type": "ValueError", "message": "no", "stack": "…"}}
+    wire.will_answer(*[httpx2.Response(200, json=task_json(**fields)) for fields in (said, said, failed)])
+    producer, task_id = Producer(wire.client), uuid4()
+    task = await producer.get_task(task_id, pictures)
+    assert (task.result, task.progress and task.progress.message) == (Picture(source="b"), "half")
+    assert (await producer.get_task(task, silent)).result is None
+    failure = (await producer.get_task(task_id, pictures)).error
+    assert failure is not None
+    assert (failure.type, failure.message) == ("ValueError", "no")
+
+
+async def test_attempts_are_read(wire: "Wire") -> None:
+    """Each attempt tells who made it and how it ended."""
+    first = {"number": 1, "leaseId": 7, "workerId": "w", "startTime": "2026-01-01T00:00:00.000Z"}
+    ended = {"endTime": "2026-01-01T00:00:01.000Z", "outcome": "FAILED", "error": {"type": "OSError"}}
+    second = {**first, "number": 2, "endTime": None, "outcome": None, "error": None}
+    wire.will_answer(has("attempts"), httpx2.Response(200, json=[first | ended, second]))
+    attempts = await Producer(wire.client).get_attempts(uuid4())
+    assert [(attempt.number, attempt.outcome, attempt.error and attempt.error.type) for attempt in attempts] == [
+        (1, "FAILED", "OSError"),
+        (2, None, None),
+    ]
+
+
+async def test_lists_are_read_by_the_page(wire: "Wire", task_json: Make) -> None:
+    """The next page is asked for when the one before is used up, as its link says."""
+    link = {"Link": f'</v1/stages/{JOB}/tasks?limit=500&cursor=abc>; rel="next"'}
+    pages = [[task_json(data={"source": name})] for name in "ab"]
+    wire.will_answer(has("lists"), httpx2.Response(200, json=pages[0], headers=link))
+    tasks = Producer(wire.client).list_tasks(JOB, pictures)
+    assert (await anext(tasks)).data.source == "a"
+    assert len(wire.requests) == 2
+    wire.will_answer(httpx2.Response(200, json=pages[1]))
+    assert [task.data.source async for task in tasks] == ["b"]
+    assert [request.url.query for request in wire.requests[1:]] == [b"limit=500", b"limit=500&cursor=abc"]
+
+
+async def test_lists_without_pages_are_one_answer(wire: "Wire", refusal: Refuse) -> None:
+    """A manager with part A alone sends all at once; filters go along."""
+    wire.will_answer(refusal(404, "NOT_FOUND"), *[httpx2.Response(200, json=[]) for _ in range(3)])
+    producer = Producer(wire.client)
+    assert [task async for task in producer.list_tasks(JOB, pictures, TaskStatus.FAILED)] == []
+    assert [stage async for stage in producer.list_stages(JOB, pictures)] == []
+    assert [job async for job in producer.list_jobs(JobType("a & b"))] == []
+    assert [request.url.raw_path for request in wire.requests[1:]] == [
+        f"/v1/tasks?stage_id={JOB}&status=FAILED".encode(),
+        f"/v1/stages?job_id={JOB}&stage_type=pictures".encode(),
+        b"/v1/jobs?job_name=a+%26+b",
+    ]
