@@ -33,6 +33,7 @@ check: $(UV)  ## lint, format, types, layers, generated files
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) pyright
+	$(RUN) mypy --strict sdk/src
 	$(RUN) lint-imports
 	$(UV) lock --check
 	$(RUN) python -m tools.docs --check

@@ -123,7 +123,7 @@ class _AnyClaim(BaseModel):
 
 
 @cache
-def _claims_of(stage_type: AnyStageType) -> tuple[TypeAdapter[Any], TypeAdapter[Any]]:
+def _claims_of(stage_type: AnyStageType) -> tuple[TypeAdapter[_Claim[Any, Any]], TypeAdapter[Assignment[Any, Any]]]:
     """What reads a claim of this type, and one task of it."""
     # The annotations are made at run time, which only pydantic needs to understand.
     models: Any = (stage_type.task, stage_type.task_metadata)
@@ -141,7 +141,7 @@ def _read(stage_type: AnyStageType, answer: Response) -> Sequence[Assignment[Any
         return [_read_one(one, answer, to_json(task)) for task in read_one(_AnyClaim, answer).tasks]
 
 
-def _read_one(one: TypeAdapter[Any], answer: Response, document: bytes) -> Assignment[Any, Any]:
+def _read_one(one: TypeAdapter[Assignment[Any, Any]], answer: Response, document: bytes) -> Assignment[Any, Any]:
     try:
         return one.validate_json(document)
     except ValidationError as error:
@@ -158,7 +158,7 @@ def unreadable(task: Assignment[Any, Any], field: str, reason: str) -> Assignmen
 def _said(settlement: Settlement) -> bytes:
     """A report as JSON; results and checkpoints are documents already, and passed on as they are."""
     task, ending = settlement.task, settlement.ending
-    head = b'{"taskId":"%s","leaseId":%d,"outcome":' % (str(task.id).encode(), task.lease_id)
+    head = b'{"taskId":"%s","leaseId":%b,"outcome":' % (str(task.id).encode(), to_json(task.lease_id))
     if isinstance(ending, Completed):
         return head + (b'"COMPLETED"}' if ending.result is None else b'"COMPLETED","result":%s}' % ending.result)
     left = b"" if settlement.checkpoint is None else b',"checkpoint":%s' % settlement.checkpoint.document

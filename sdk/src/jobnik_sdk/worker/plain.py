@@ -14,7 +14,7 @@ from jobnik_sdk.definitions import TaskStatus
 from jobnik_sdk.entities import ClaimedTask, JobOfTask, StageOfTask
 from jobnik_sdk.errors import AnswerError, JobnikError, NotFoundError, UnreadableTaskError
 from jobnik_sdk.handlers.endings import Cancelled, Completed, Snoozed
-from jobnik_sdk.reports import report
+from jobnik_sdk.reports import Outcome, report
 from jobnik_sdk.retries import INITIAL_DELAY, MAX_DELAY, backoff
 from jobnik_sdk.worker.desk import ACCEPTED, AnyStageType, Assignment, Settlement, Verdict
 
@@ -68,7 +68,7 @@ class PlainDesk:
         task, ending = settlement.task, settlement.ending
         if isinstance(ending, Snoozed | Cancelled):
             _log.warning("this manager takes no task back: the attempt counts as failed", task_id=str(task.id))
-        outcome = TaskStatus.COMPLETED if isinstance(ending, Completed) else TaskStatus.FAILED
+        outcome: Outcome = TaskStatus.COMPLETED if isinstance(ending, Completed) else TaskStatus.FAILED
         try:
             await report(self._client, task, settlement.stage_type, outcome, backoff(INITIAL_DELAY, MAX_DELAY))
         except AnswerError as refusal:

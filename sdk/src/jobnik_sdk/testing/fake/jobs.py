@@ -60,7 +60,8 @@ class Jobs:
         stage = Stage(**self._new(body, trace), job=job, type=body.type, status=status)
         if isinstance(body, StageBody):
             stage.weight = body.weight
-            stage.task_defaults = body.task_defaults and body.task_defaults.options()
+            if body.task_defaults is not None:
+                stage.task_defaults = body.task_defaults.options()
         stage.changes.append(created(stage))
         job.stages.append(stage)
         job.updated = stage.created

@@ -69,9 +69,10 @@ class Asked:
     def parameter(self, name: str, kind: Any) -> str:  # noqa: ANN401 an annotated string
         """Another parameter of the path."""
         try:
-            return _adapter(kind).validate_python(self.parameters[name])
+            value: str = _adapter(kind).validate_python(self.parameters[name])
         except ValidationError as error:
             raise invalid(error, f"path.{name}") from None
+        return value
 
     def query(self, model: type[QueryT]) -> QueryT:
         """The query."""
@@ -89,16 +90,19 @@ class Asked:
 
     def body(self, model: type[BodyT]) -> BodyT:
         """The body."""
-        return self._read(model, self._json())
+        body: BodyT = self._read(model, self._json())
+        return body
 
     def bodies(self, model: type[BodyT]) -> Sequence[BodyT]:
         """The body, which is a list."""
         annotation: Any = list.__class_getitem__(model)
-        return self._read(annotation, self._json())
+        bodies: Sequence[BodyT] = self._read(annotation, self._json())
+        return bodies
 
     def metadata(self, kind: Any) -> dict[str, Any]:  # noqa: ANN401 an annotated dict
         """The body, which is any object."""
-        return self._read(kind, self._json())
+        metadata: dict[str, Any] = self._read(kind, self._json())
+        return metadata
 
     def trace(self) -> Trace:
         """The trace context of the request."""

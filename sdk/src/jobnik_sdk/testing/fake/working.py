@@ -15,7 +15,7 @@ from jobnik_sdk.testing.fake.work import STALE_AFTER
 FEATURES: Final = (
     *("claim", "settle", "leases", "heartbeat", "workers", "attempts", "results", "checkpoints", "history"),
     *("progress", "depth", "retry-policy", "task-defaults", "weighted-progress"),
-    *("job-tree", "unique-jobs", "minimal-answers"),
+    *("job-tree", "unique-jobs", "minimal-answers", "lists"),
 )
 
 
