@@ -1,28 +1,19 @@
 """The managers that all have to behave alike, each test with names of its own."""
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from uuid import uuid4
 
-import httpx2
 import pytest
 from jobnik_sdk import Consumer, JobnikClient, Producer
 from jobnik_sdk.testing.fake.manager import ADDRESS, FakeManager
 from reference_manager.embedded import EmbeddedPostgres
 
+from tests.conformance.managers import Manager
+from tests.conformance.site import Site
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
 
 KINDS = ("reference", "reference, part A", "fake", "fake, part A")
-
-
-@dataclass(frozen=True)
-class Manager:
-    """A manager: where it is, how it is reached, and whether it has part B of the protocol."""
-
-    url: str
-    transport: httpx2.AsyncBaseTransport | None
-    part_b: bool
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +80,9 @@ def consumer(client: JobnikClient) -> Consumer:
 def own_name() -> str:
     """A name for a job or stage type that no other test uses."""
     return f"own-{uuid4()}"
+
+
+@pytest.fixture
+def site(client: JobnikClient, own_name: str) -> Site:
+    """A place to work at."""
+    return Site(client, own_name)

@@ -1,10 +1,10 @@
-"""Producers and consumers on the real manager, each test with a stage type of its own."""
+"""Producers on the real manager, each test with a stage type of its own."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
-from jobnik_sdk import Consumer, JobnikClient, Producer
+from jobnik_sdk import JobnikClient, Producer
 
 
 @pytest.fixture
@@ -18,12 +18,6 @@ async def client(manager_url: str) -> AsyncIterator[JobnikClient]:
 def producer(client: JobnikClient) -> Producer:
     """A producer on the manager."""
     return Producer(client)
-
-
-@pytest.fixture
-def consumer(client: JobnikClient) -> Consumer:
-    """A consumer on the manager."""
-    return Consumer(client)
 
 
 @pytest.fixture

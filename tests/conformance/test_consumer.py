@@ -1,10 +1,11 @@
-"""A consumer against the real manager, also over a line that loses answers."""
+"""Consumers: tasks are claimed and reported one by one, also over a line that loses answers."""
 
-import httpx2
 import pytest
 from jobnik_sdk import Consumer, JobnikClient, JobStatus, JobType, Priority, Producer, StageType, TaskStatus, errors
 from pydantic import BaseModel
-from typing_extensions import override
+
+from tests.conformance.managers import Manager
+from tests.conformance.wires import LossyWire
 
 
 class Picture(BaseModel):
@@ -14,23 +15,6 @@ class Picture(BaseModel):
 
 
 plain = JobType("plain")
-
-
-class LossyTransport(httpx2.AsyncHTTPTransport):
-    """Delivers each request, and loses the answer to the first PUT."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.lost = 0
-
-    @override
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        response = await super().handle_async_request(request)
-        if request.method == "PUT" and not self.lost:
-            self.lost += 1
-            await response.aread()
-            raise httpx2.ReadError("the answer was lost")
-        return response
 
 
 async def _stage_of(producer: Producer, stage_type: StageType[Picture], *sources: str) -> None:
@@ -86,19 +70,19 @@ async def test_twice_is_as_once(producer: Producer, consumer: Consumer, own_name
 
 
 async def test_lost_answers_to_reports_do_no_harm(
-    manager_url: str, producer: Producer, consumer: Consumer, own_name: str
+    manager: Manager, producer: Producer, consumer: Consumer, own_name: str
 ) -> None:
     """A report that arrived although its answer was lost counts once."""
     stage_type = StageType(own_name, task=Picture)
     await _stage_of(producer, stage_type, "a")
     for attempt, say in ((1, Consumer.fail), (2, Consumer.complete)):
-        transport = LossyTransport()
-        async with JobnikClient(manager_url, transport=transport) as client:
+        wire = LossyWire(manager.transport, "PUT", "/status")
+        async with JobnikClient(manager.url, transport=wire) as client:
             task = await consumer.claim(stage_type)
             assert task is not None
             assert task.attempt == attempt
             await say(Consumer(client), task)
-        assert transport.lost == 1
+        assert wire.lost == 1
     assert await consumer.claim(stage_type) is None
 
 

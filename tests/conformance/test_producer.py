@@ -1,4 +1,4 @@
-"""A producer against the real manager."""
+"""Producers: jobs, stages and tasks are created, read and steered."""
 
 import asyncio
 from contextlib import aclosing

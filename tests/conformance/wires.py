@@ -1,0 +1,59 @@
+"""Wires with troubles, between a client and any manager."""
+
+import httpx2
+from typing_extensions import override
+
+
+class Wire(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
+    """Passes everything on: to a transport of both kinds, or to the network."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport | None) -> None:
+        self._inner = inner or httpx2.AsyncHTTPTransport()
+        self._blocking = inner if isinstance(inner, httpx2.BaseTransport) else httpx2.HTTPTransport()
+
+    @override
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return await self._inner.handle_async_request(request)
+
+    @override
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        return self._blocking.handle_request(request)
+
+    @override
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    @override
+    def close(self) -> None:
+        self._blocking.close()
+
+
+class LossyWire(Wire):
+    """Delivers each request, and loses the first answer to one with this method, whose path ends like this."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport | None, method: str, ending: str) -> None:
+        super().__init__(inner)
+        self._method = method
+        self._ending = ending
+        self.lost = 0
+
+    @override
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await super().handle_async_request(request)
+        if (request.method, self.lost) == (self._method, 0) and request.url.path.endswith(self._ending):
+            self.lost += 1
+            await response.aread()
+            raise httpx2.ReadError("the answer was lost")
+        return response
+
+
+class CutWire(Wire):
+    """Lets no heartbeat through while it is cut."""
+
+    cut = False
+
+    @override
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        if self.cut and request.url.path.endswith("/heartbeat"):
+            raise httpx2.ConnectError("the wire is cut")
+        return super().handle_request(request)
