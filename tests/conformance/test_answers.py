@@ -295,6 +295,46 @@ def test_a_task_that_must_not_be_tried_again(compare: Compare) -> None:
     compare(talk)
 
 
+def test_whole_jobs(compare: Compare) -> None:
+    """A job is created with all that it has, and only once with a unique key."""
+
+    def talk(manager: Conversation) -> None:
+        ask = manager.ask
+        other = TRACEPARENT.replace("0123", "3210")
+        tasks: list[Json] = [
+            {"data": {"n": 1}, "traceparent": other},
+            {"data": {}, "maxAttempts": 1, "delaySeconds": 60},
+        ]
+        stages: list[Json] = [
+            {
+                "type": manager.type,
+                "data": {},
+                "tasks": tasks,
+                "taskDefaults": {"maxAttempts": 5},
+                "traceparent": other,
+            },
+            {"type": manager.type, "data": {}, "tasks": tasks, "startAsWaiting": True},
+            {"type": manager.type, "data": {}},
+        ]
+        body: Json = {"name": "a job", "data": {}, "uniqueKey": manager.worker, "traceparent": TRACEPARENT}
+        ask("POST", "/v1/jobs", body | {"stages": stages})
+        ask("POST", "/v1/jobs", body | {"stages": stages[:0]})
+        for unique_for in (60, 0, "no"):
+            ask("POST", "/v1/jobs", body | {"uniqueFor": unique_for})
+        job = ask("POST", "/v1/jobs", body)
+        ask("GET", f"/v1/jobs/{job['id']}/stages?should_return_tasks=true")
+        ask("PUT", f"/v1/jobs/{job['id']}/status", {"status": "ABORTED"})
+        ask("POST", "/v1/jobs", body | {"uniqueFor": 60})
+        ask("POST", "/v1/jobs", body | {"name": "another", "uniqueFor": 0.001})
+        ask("POST", "/v1/jobs", body)
+        wrong: Json = {"type": manager.type, "data": {}, "tasks": [{"data": 1}]}
+        ask("POST", "/v1/jobs", {"name": "a job", "data": {}, "stages": [*stages, wrong]})
+        ask("POST", "/v1/jobs", {"name": "a job", "data": {}, "stages": [stages[2]] * 101})
+        ask("POST", f"/v1/stages/{job['id']}/tasks", [{"data": {}, "maxAttempts": None}])
+
+    compare(talk)
+
+
 REFUSED: list[tuple[str, str, Json]] = [
     ("POST", "/v1/jobs", {"name": "x", "data": {}}),
     ("POST", "/v1/jobs", {"name": "a job", "data": {}, "unknown": 1}),

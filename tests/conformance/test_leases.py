@@ -137,11 +137,15 @@ async def test_the_manager_orders_a_drain(site: Site, part_b: bool) -> None:  # 
         begun.set()
         return task
 
+    async def is_known() -> bool:
+        return worker.id in {told["id"] for told in await site.ask("/v1/workers")}
+
     worker = site.worker(handler)
     working = asyncio.create_task(worker.run())
     await begun.wait()
     order = site.client.request("PUT", f"/v1/workers/{worker.id}", json={"drain": True})
     if part_b:
+        await _until(is_known)
         await order
     else:
         with pytest.raises(AnswerError, match="NOT_FOUND"):
@@ -182,13 +186,9 @@ async def test_a_claim_whose_answer_was_lost_strands_nothing(
         assert [attempt["outcome"] for attempt in await site.attempts(1)] == ["EXPIRED", "COMPLETED"]
 
 
-async def test_who_lost_a_lease_changes_nothing(manager: Manager, site: Site, part_b: bool) -> None:  # noqa: FBT001 as above
-    """A worker that cannot be heard is fenced: its handler is cancelled when it hears so, and the other's word counts.
-
-    Without leases there are none to lose.
-    """
-    if not part_b:
-        pytest.skip("part A of the protocol knows no leases")
+@pytest.mark.parametrize("manager", ["reference", "fake"], indirect=True)  # without leases there are none to lose
+async def test_who_lost_a_lease_changes_nothing(manager: Manager, site: Site) -> None:
+    """A worker that cannot be heard is fenced: its handler is cancelled when it hears so, the other's word counts."""
     begun, taken = asyncio.Event(), asyncio.Event()
     reasons: list[str | None] = []
     wire = CutWire(manager.transport)

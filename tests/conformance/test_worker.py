@@ -30,7 +30,8 @@ async def test_two_workers_finish_a_job_of_two_stages(client: JobnikClient, prod
     second = StageType(f"{own_name}-2", task=Number)
     order: list[str] = []
     job = await producer.create_job(plain)
-    for stage_type, tasks in ((first, 20), (second, 1)):
+    stages: list[tuple[StageType[Number, Any], int]] = [(first, 20), (second, 1)]
+    for stage_type, tasks in stages:
         stage = await producer.create_stage(job, stage_type)
         await producer.create_tasks(stage, stage_type, [Number(value=n) for n in range(tasks)])
 

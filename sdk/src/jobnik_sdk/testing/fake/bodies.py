@@ -27,7 +27,11 @@ from jobnik_sdk.definitions import Priority
 HOUR: Final = 3600
 YEAR: Final = 365 * 86_400
 """Seconds."""
+DEFAULT_MAX_ATTEMPTS: Final = 3
+MOST_STAGES: Final = 100
+"""In one request."""
 MOST_TASKS: Final = 500
+"""In one claim or report."""
 LARGEST_LEASE_ID: Final = 2**53 - 1
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 LONGEST_TRACESTATE: Final = 512
@@ -105,7 +109,7 @@ class PlainStageBody(Created):
 class PlainTaskBody(Created):
     """A task, by part A."""
 
-    max_attempts: MaxAttempts | None = None
+    max_attempts: MaxAttempts = DEFAULT_MAX_ATTEMPTS
 
 
 class RetryBody(Body):
@@ -173,9 +177,9 @@ class TreeStageBody(StageBody):
 class JobBody(PlainJobBody):
     """A job, with its stages."""
 
-    stages: list[TreeStageBody] | None = None
+    stages: Annotated[list[TreeStageBody], Field(max_length=MOST_STAGES)] = []
     unique_key: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = None
-    unique_for: Literal["running"] | Annotated[Seconds, Field(gt=0, le=YEAR)] = "running"
+    unique_for: Literal["running"] | Annotated[Seconds, Field(ge=0.001, le=YEAR)] = "running"
 
 
 class PriorityBody(Body):

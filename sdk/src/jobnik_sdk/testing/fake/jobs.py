@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any
 
 from jobnik_sdk.definitions import JobStatus, Priority, StageStatus, TaskStatus
 from jobnik_sdk.testing.fake.bodies import (
@@ -18,8 +18,6 @@ from jobnik_sdk.testing.fake.bodies import (
 from jobnik_sdk.testing.fake.machines import CLIENT, JOB, JOB_ENDED, STAGE, STAGE_ENDED, TASK_ENDED
 from jobnik_sdk.testing.fake.state import Job, Refused, Stage, State, Task, Trace, created
 
-DEFAULT_MAX_ATTEMPTS: Final = 3
-
 
 class Jobs:
     """Jobs, stages and tasks of a state."""
@@ -32,18 +30,19 @@ class Jobs:
 
         Whether it is new comes along.
         """
+        if isinstance(body, JobBody) and body.unique_key is not None:
+            holder = self._state.keys.get(body.unique_key)
+            if holder is not None and self._holds(holder, body.unique_for):
+                return holder, False
         job = Job(**self._new(body, trace), name=body.name, priority=body.priority)
-        if not isinstance(body, JobBody):
-            return self._keep(job), True
-        if body.unique_key is not None:
-            first = self._holder(body.unique_key)
-            if first is not None:
-                return first, False
-            job.unique_key = body.unique_key
-            job.unique_for = None if body.unique_for == "running" else timedelta(seconds=body.unique_for)
-        self._keep(job)
-        for stage_body in body.stages or ():
-            self.add_tasks(self.add_stage(job, stage_body, job.trace), stage_body.tasks, job.trace)
+        job.changes.append(created(job))
+        self._state.jobs[job.id] = job
+        if isinstance(body, JobBody):
+            if body.unique_key is not None:
+                self._state.keys[body.unique_key] = job
+            for stage_body in body.stages:
+                stage = self.add_stage(job, stage_body, job.trace)
+                self.add_tasks(stage, stage_body.tasks, stage.trace)
         return job, True
 
     def add_stage(self, job: Job, body: PlainStageBody, trace: Trace) -> Stage:
@@ -125,20 +124,11 @@ class Jobs:
                 if task.attempts:
                     self._state.leased.pop(task.attempts[-1].lease_id, None)
 
-    def _holder(self, unique_key: str) -> Job | None:
-        """The job that has a unique key now."""
-        now = self._state.now()
-        for job in self._state.jobs.values():
-            if job.unique_key == unique_key:
-                holds = job.status not in JOB_ENDED if job.unique_for is None else now < job.created + job.unique_for
-                if holds:
-                    return job
-        return None
-
-    def _keep(self, job: Job) -> Job:
-        job.changes.append(created(job))
-        self._state.jobs[job.id] = job
-        return job
+    def _holds(self, holder: Job, unique_for: float | str) -> bool:
+        """Whether a job keeps others from having its unique key."""
+        if isinstance(unique_for, str):
+            return holder.id in self._state.jobs and holder.status not in JOB_ENDED
+        return holder.id in self._state.jobs and self._state.now() < holder.created + timedelta(seconds=unique_for)
 
     def _new(self, body: Created, trace: Trace) -> dict[str, Any]:
         if body.traceparent is not None:
@@ -147,7 +137,8 @@ class Jobs:
 
     def _add_task(self, stage: Stage, body: PlainTaskBody, trace: Trace) -> Task:
         defaults = stage.task_defaults or {}
-        most = body.max_attempts or defaults.get("maxAttempts") or DEFAULT_MAX_ATTEMPTS
+        said = "max_attempts" in body.model_fields_set
+        most = body.max_attempts if said else defaults.get("maxAttempts", body.max_attempts)
         task = Task(**self._new(body, trace), stage=stage, max_attempts=most)
         due = None
         if isinstance(body, TaskBody):

@@ -31,8 +31,7 @@ class JobEndpoints(Endpoints):
         asked.query(Query)
         body = asked.body(bodies.PlainJobBody if self._part_a_only else bodies.JobBody)
         job, new = self._jobs.create(body, asked.trace())
-        with_stages = isinstance(body, bodies.JobBody) and body.stages is not None
-        return Answer(201 if new else 200, wire.job_json(job, stages=with_stages))
+        return Answer(201 if new else 200, wire.job_json(job, stages="stages" in body.model_fields_set))
 
     def _list(self, asked: Asked) -> Answer:
         query = asked.query(queries.JobQuery)

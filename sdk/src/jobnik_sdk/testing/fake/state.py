@@ -78,8 +78,6 @@ class Job(Entity):
 
     name: str
     priority: Priority
-    unique_key: str | None = None
-    unique_for: timedelta | None = None
     status: JobStatus = JobStatus.PENDING
     stages: "list[Stage]" = field(default_factory=list["Stage"])
     changes: list[Change] = field(default_factory=list[Change])
@@ -178,6 +176,7 @@ class State:
         self.stages: dict[UUID, Stage] = {}
         self.tasks: dict[UUID, Task] = {}
         self.workers: dict[str, WorkerRecord] = {}
+        self.keys: dict[str, Job] = {}
         self.leased: dict[int, Task] = {}
         self.stages_by_type: defaultdict[str, list[Stage]] = defaultdict(list)
         self._delayed: list[tuple[datetime, int, Task]] = []
