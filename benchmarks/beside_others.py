@@ -120,7 +120,7 @@ class Comparison:
             figures.memory, after = worker.usage
             figures.idle_seconds = after - before
 
-    def _count_request(self) -> Mischief | None:
+    def _count_request(self, _request: str) -> Mischief | None:
         self.requests += 1
         return None
 

@@ -113,7 +113,9 @@ async def drop_answers(site: Site) -> Mend:
     before = {proxy: proxy.done.copy() for proxy in site.proxies}
     for proxy in site.proxies:
         random = Random(site.random.random())  # noqa: S311 - proxies run in threads: each has its own
-        proxy.choose = lambda random=random: random.choice(list(Mischief)) if random.random() < SHARE else None
+        proxy.choose = lambda _request, random=random: (
+            random.choice(list(Mischief)) if random.random() < SHARE else None
+        )
 
     async def mend() -> None:
         async def enough() -> bool:
@@ -121,7 +123,7 @@ async def drop_answers(site: Site) -> Mend:
 
         await eventually("every mischief happens", enough)
         for proxy in site.proxies:
-            proxy.choose = lambda: None
+            proxy.choose = lambda _request: None
 
     return mend
 

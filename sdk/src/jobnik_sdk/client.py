@@ -63,6 +63,7 @@ class JobnikClient:
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
         self.base_url = base_url
+        self.timeout: Final = timeout
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
         self._features: frozenset[str] | None = None
         self._http = httpx2.AsyncClient(

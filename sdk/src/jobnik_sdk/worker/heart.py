@@ -26,7 +26,9 @@ from jobnik_sdk.progress import Checkpoint, Progress
 from jobnik_sdk.worker.desk import Assignment
 
 BEATS_PER_LEASE: Final = 3
-"""So that one that is lost on the way does no harm, nor a second."""
+"""So that one that is lost on the way does no harm: its answer is not waited for longer than until the next is due."""
+TRIES_PER_LEASE: Final = 10
+"""While there is no answer: what is left of the lease is not waited for."""
 LAST_BEAT: Final = 1.0
 """Seconds for which the end waits for the answer to a beat that is under way."""
 BLOCKED_AFTER: Final = 5.0
@@ -114,10 +116,9 @@ class Heart:
 
     def stop(self) -> None:
         """Beat no more; returns when the last beat is over, or has no answer yet. Twice is as once."""
-        self._stopping.set()
-        self._thread.join(LAST_BEAT)
-        if not self._thread.is_alive():
-            self._http.close()
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._thread.join(LAST_BEAT)
 
     @property
     def healthy(self) -> bool:
@@ -127,22 +128,25 @@ class Heart:
     def _run(self) -> None:
         beating = True
         while beating:
-            self._look_at_loop()
-            self._beat()
-            beating = not self._stopping.wait(self._lease / BEATS_PER_LEASE)
+            try:
+                self._look_at_loop()
+                self._beat()
+                pause = self._lease / BEATS_PER_LEASE
+            except Exception as error:  # noqa: BLE001 whatever it is, the next beat must come
+                silent_for = round(time.monotonic() - self._answered, 1)
+                _log.warning("heartbeat failed", silent_for=silent_for, reason=str(error))
+                pause = self._lease / TRIES_PER_LEASE
+            beating = not self._stopping.wait(pause)
+        self._http.close()
 
     def _beat(self) -> None:
         held = self._pulse.held()
         notes = {one.task.lease_id: (one.context.notes.progress, one.context.notes.checkpoint) for one in held}
         running = [self._said(one.task, *notes[one.task.lease_id]) for one in held]
-        try:
-            body = {**self._about, "draining": self._pulse.draining(), "running": running}
-            answer = self._http.post(self._path, json=body)
-            answer.raise_for_status()
-            orders = Orders.model_validate_json(answer.content)
-        except Exception as error:  # noqa: BLE001 whatever it is, the next beat must come
-            _log.warning("heartbeat failed", silent_for=round(time.monotonic() - self._answered, 1), reason=str(error))
-            return
+        body = {**self._about, "draining": self._pulse.draining(), "running": running}
+        answer = self._http.post(self._path, json=body)
+        answer.raise_for_status()
+        orders = Orders.model_validate_json(answer.content)
         self._answered = time.monotonic()
         self._told = notes
         self._pulse.obey(orders)

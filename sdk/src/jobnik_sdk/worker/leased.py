@@ -45,7 +45,8 @@ class LeasedDesk:
         self._worker_id = worker_id
         self._wish = {
             "workerId": worker_id,
-            "waitSeconds": LONGEST_WAIT.total_seconds(),
+            # Well within the client's patience: else each claim on an empty queue would end as a lost answer.
+            "waitSeconds": min(LONGEST_WAIT, client.timeout / 2).total_seconds(),
             "leaseSeconds": lease.total_seconds(),
         }
         self._outbox = Outbox(self._report)

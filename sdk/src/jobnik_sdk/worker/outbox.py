@@ -8,17 +8,20 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Final
 
 import structlog
 
 from jobnik_sdk.errors import AnswerError, InvalidRequestError, PayloadTooLargeError, UnreachableError
 from jobnik_sdk.handlers.endings import Failed
-from jobnik_sdk.retries import INITIAL_DELAY, MAX_DELAY, backoff, pause
+from jobnik_sdk.retries import INITIAL_DELAY, backoff, pause
 from jobnik_sdk.worker.desk import Settlement, Verdict
 
 BATCH: Final = 500
 """The most reports in one request, as the protocol allows."""
+LONGEST_PAUSE: Final = timedelta(seconds=5)
+"""Between two tries: slots wait for what is not reported, so work goes on soon after the manager is back."""
 INVALID: Final = "VALIDATION_ERROR"
 """The manager's word for a report that it will never take."""
 
@@ -55,7 +58,7 @@ class Outbox:
 
     async def _deliver(self, settlements: Sequence[Settlement]) -> Sequence[Verdict]:
         """Say it until the manager decides."""
-        delays = backoff(INITIAL_DELAY, MAX_DELAY)
+        delays = backoff(INITIAL_DELAY, LONGEST_PAUSE)
         while True:
             try:
                 verdicts = await self._send(settlements)

@@ -5,10 +5,10 @@ import os
 import platform
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from pydantic import BaseModel
@@ -26,14 +26,17 @@ from jobnik_sdk.worker.leased import LeasedDesk
 from jobnik_sdk.worker.plain import PlainDesk
 from jobnik_sdk.worker.station import Station, Surroundings
 
+Done = TypeVar("Done")
+
 POLL_INITIAL_DELAY: Final = timedelta(seconds=1)
 POLL_MAX_DELAY: Final = timedelta(seconds=60)
 LEASE: Final = timedelta(seconds=30)
 DRAIN_TIMEOUT: Final = timedelta(seconds=25)
 DRAIN_SHARE: Final = 0.7
 """Of the time to drain: how much is left to handlers, before they are cancelled."""
-LEAVE_TIMEOUT: Final = 3.0
-"""Seconds for a goodbye, beside the time to drain: without it the leases bring back what is left."""
+REPORT_SHARE: Final = 0.9
+"""Of the time to drain: how much may pass until all is reported or handed back. The rest is for the goodbye; without it
+the leases bring back what is left."""
 NOT_FOUND: Final = 404
 TICK: Final = 1.0
 """Seconds between two signs of life of the event loop."""
@@ -140,7 +143,7 @@ class Worker:
         _log.info("worker started", worker=self.id, stage_types=names, manager=self.client.base_url)
         self._tick(self._loop)
         try:
-            desk = await self._open_desk()
+            desk = await self._unless_stopped(self._open_desk())
             if desk is not None:
                 await self._work(desk, names)
         finally:
@@ -172,8 +175,7 @@ class Worker:
                     station.stop()
             await self._drain(desk)
         finally:
-            for station in self._stations:
-                await station.close()
+            await asyncio.gather(*(station.close() for station in self._stations))
             await self._stop_heart()
 
     async def _drain(self, desk: Desk) -> None:
@@ -181,37 +183,48 @@ class Worker:
         held = len(self._held())
         metrics.DRAINING.inc()
         _log.info("worker drains", worker=self.id, tasks=held, seconds=self._drain_timeout)
+        begun = asyncio.get_running_loop().time()
         drained = asyncio.gather(*(station.drained() for station in self._stations))
         try:
-            async with asyncio.timeout(self._drain_timeout * DRAIN_SHARE):
+            async with asyncio.timeout_at(begun + self._drain_timeout * DRAIN_SHARE):
                 await asyncio.shield(drained)
         except TimeoutError:
             for station in self._stations:
                 station.cancel("drain")
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._drain_timeout * (1 - DRAIN_SHARE)):
+                async with asyncio.timeout_at(begun + self._drain_timeout * REPORT_SHARE):
                     await drained
         metrics.DRAINING.dec()
-        await self._stop_heart()  # first, since a beat after the goodbye would take it back
         with suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_TIMEOUT):
+            async with asyncio.timeout_at(begun + self._drain_timeout):
+                await self._stop_heart()  # first, since a beat after the goodbye would take it back
                 await desk.leave()
 
     async def _stop_heart(self) -> None:
         if self._heart is not None:
             await asyncio.to_thread(self._heart.stop)
 
-    async def _open_desk(self) -> Desk | None:
-        """Find out what the manager can do, however long that takes; None if the worker is stopped meanwhile."""
+    async def _unless_stopped(self, work: Coroutine[Any, Any, Done]) -> Done | None:
+        """Return what `work` gives; None if the worker is stopped before."""
+        working, stopped = asyncio.ensure_future(work), asyncio.ensure_future(self._stop_asked.wait())
+        try:
+            await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            stopped.cancel()
+
+    async def _open_desk(self) -> Desk:
+        """Find out what the manager can do, however long that takes."""
         delays = backoff(INITIAL_DELAY, MAX_DELAY)
-        while not self._stopping:
+        while True:
             try:
                 answer = await self.client.request("GET", "/v1/capabilities", retry=False)
                 features = read_one(_Capabilities, answer).features
             except JobnikError as error:
                 if not (isinstance(error, AnswerError) and error.status == NOT_FOUND):
                     _log.warning("the manager cannot be asked yet", manager=self.client.base_url, reason=str(error))
-                    await self._rest(next(delays))
+                    await asyncio.sleep(next(delays))
                     continue
                 features = frozenset[str]()
             self._contacted = True
@@ -219,12 +232,6 @@ class Worker:
                 return LeasedDesk(self.client, self.id, self._lease)
             _log.warning("the manager lends no tasks: a worker that is killed keeps them until they are stale")
             return PlainDesk(self.client)
-        return None
-
-    async def _rest(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stop_asked.wait()
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Show that the event loop turns, for as long as the worker runs."""
