@@ -15,6 +15,9 @@ from jobnik_sdk.words import fit
 _LONGEST_MESSAGE: Final = 500
 _LONGEST_ETA: Final = timedelta(days=365)
 
+LARGEST_CHECKPOINT: Final = 500_000
+"""Bytes of its JSON: half of what a manager usually takes in a request."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -36,12 +39,16 @@ class Checkpoint:
         """Return the checkpoint with this value.
 
         Raises:
-            InvalidPayloadError: the value cannot be said in JSON.
+            InvalidPayloadError: the value cannot be said in JSON, or is too large.
         """
         try:
-            return cls(json.dumps(value, allow_nan=False, ensure_ascii=False).encode())
+            document = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:
             raise InvalidPayloadError("checkpoint", str(error)) from None
+        if len(document) > LARGEST_CHECKPOINT:
+            reason = f"it has {len(document)} bytes, and {LARGEST_CHECKPOINT} at most: keep a reference to the thing."
+            raise InvalidPayloadError("checkpoint", reason)
+        return cls(document)
 
 
 class Notes:

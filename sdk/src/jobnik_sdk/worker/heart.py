@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 from urllib.parse import quote
 
 import httpx2
@@ -22,13 +22,15 @@ from pydantic import BaseModel, ConfigDict
 
 from jobnik_sdk.context import TaskContext
 from jobnik_sdk.handlers.calls import stack_of
-from jobnik_sdk.progress import Checkpoint, Progress
+from jobnik_sdk.progress import LARGEST_CHECKPOINT, Checkpoint, Progress
 from jobnik_sdk.worker.desk import Assignment
 
 BEATS_PER_LEASE: Final = 3
 """So that one that is lost on the way does no harm: its answer is not waited for longer than until the next is due."""
 TRIES_PER_LEASE: Final = 10
 """While there is no answer: what is left of the lease is not waited for."""
+ROOM_FOR_CHECKPOINTS: Final = LARGEST_CHECKPOINT
+"""Bytes in one beat, so that it is never too large for the manager."""
 LAST_BEAT: Final = 1.0
 """Seconds for which the end waits for the answer to a beat that is under way."""
 BLOCKED_AFTER: Final = 5.0
@@ -81,6 +83,13 @@ class Pulse:
     obey: Callable[[Orders], None]
 
 
+class _Told(NamedTuple):
+    """What the manager has heard of an attempt."""
+
+    progress: Progress | None = None
+    checkpoint: Checkpoint | None = None
+
+
 class Heart:
     """Beats from `start` to `stop`.
 
@@ -105,7 +114,7 @@ class Heart:
         self._lease = lease.total_seconds()
         self._pulse = pulse
         self._answered = time.monotonic()
-        self._told: dict[int | None, tuple[Progress | None, Checkpoint | None]] = {}
+        self._told: dict[int | None, _Told] = {}
         self._stopping = threading.Event()
         self._loop_thread = threading.get_ident()
         self._thread = threading.Thread(target=self._run, name="jobnik-heart", daemon=True)
@@ -140,29 +149,40 @@ class Heart:
         self._http.close()
 
     def _beat(self) -> None:
-        held = self._pulse.held()
-        notes = {one.task.lease_id: (one.context.notes.progress, one.context.notes.checkpoint) for one in held}
-        running = [self._said(one.task, *notes[one.task.lease_id]) for one in held]
+        told: dict[int | None, _Told] = {}
+        running: list[dict[str, Any]] = []
+        room = ROOM_FOR_CHECKPOINTS
+        for one in self._pulse.held():
+            said, told[one.task.lease_id], size = self._said(one, room)
+            running.append(said)
+            room -= size
         body = {**self._about, "draining": self._pulse.draining(), "running": running}
         answer = self._http.post(self._path, json=body)
         answer.raise_for_status()
         orders = Orders.model_validate_json(answer.content)
         self._answered = time.monotonic()
-        self._told = notes
+        self._told = told
         self._pulse.obey(orders)
 
-    def _said(
-        self, task: Assignment[Any, Any], progress: Progress | None, checkpoint: Checkpoint | None
-    ) -> dict[str, Any]:
-        """What is said of a task: what was said before need not be said again."""
-        said: dict[str, Any] = {"taskId": str(task.id), "leaseId": task.lease_id}
-        before = self._told.get(task.lease_id, (None, None))
-        if progress is not None and progress is not before[0]:
+    def _said(self, one: Held, room: int) -> tuple[dict[str, Any], _Told, int]:
+        """What is said of a task, what it has told then, and the bytes of its checkpoint in it.
+
+        What was said before need not be said again. A checkpoint for which there is no room goes with a later beat:
+        first of all a beat keeps the leases.
+        """
+        said: dict[str, Any] = {"taskId": str(one.task.id), "leaseId": one.task.lease_id}
+        progress, checkpoint = one.context.notes.progress, one.context.notes.checkpoint
+        before = self._told.get(one.task.lease_id, _Told())
+        if progress is not None and progress is not before.progress:
             eta = progress.eta and progress.eta.total_seconds()
             said["progress"] = {"fraction": progress.fraction, "message": progress.message, "etaSeconds": eta}
-        if checkpoint is not None and checkpoint is not before[1]:
-            said["checkpoint"] = json.loads(checkpoint.document)
-        return said
+        if checkpoint is None or checkpoint is before.checkpoint:
+            return said, _Told(progress, before.checkpoint), 0
+        size = len(checkpoint.document)
+        if size > room:
+            return said, _Told(progress, before.checkpoint), 0
+        said["checkpoint"] = json.loads(checkpoint.document)
+        return said, _Told(progress, checkpoint), size
 
     def _look_at_loop(self) -> None:
         still = time.monotonic() - self._pulse.ticked()
