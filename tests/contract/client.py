@@ -95,11 +95,11 @@ def _objects(value: object) -> Iterator[dict[str, Any]]:
 
 
 def _at(value: Any, path: list[str]) -> list[Any]:  # noqa: ANN401 - any JSON value
-    """What stands there; nothing where a list on the way is shorter."""
+    """What stands there; nothing where a list on the way is shorter, or the answer is a minimal one."""
     for part in path:
         try:
             value = value[int(part) if isinstance(value, list) else part]
-        except IndexError:
+        except (IndexError, KeyError):
             return []
     return [value]
 

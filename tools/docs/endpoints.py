@@ -15,10 +15,10 @@ What this manager can do beyond [part A](protocol.md), as its OpenAPI document s
 `GET /v1/capabilities` lists the feature. Nothing here changes an answer of part A.
 
 Some requests of part A take more than it says: a job `stages` with their tasks, `uniqueKey` and `uniqueFor` (features
-`job-tree` and `unique-jobs`), a stage `weight` and `taskDefaults` (features `weighted-progress` and
-`task-defaults`), a task `timeoutSeconds`, `availableAt`, `delaySeconds` and `retry` (`retry-policy`), and the read of
-one job or one stage `should_return_progress` (`weighted-progress`). They stand here, too, with all that they take;
-their answers have more only for those who use it.
+`job-tree` and `unique-jobs`), a stage `weight` and `taskDefaults` (`weighted-progress` and `task-defaults`), a task
+`timeoutSeconds`, `availableAt`, `delaySeconds` and `retry` (`retry-policy`), the creation of tasks the header `Prefer`
+(`minimal-answers`), and the read of one job or one stage `should_return_progress` (`weighted-progress`). They stand
+here, too, with all that they take; their answers have more only for those who use it.
 
 Every request may also be answered with the refusals that part A has: 400 `VALIDATION_ERROR`, 413, 415, 500, 503."""
 
@@ -39,7 +39,7 @@ def page() -> str:
         for method, operation in methods.items():
             if _TAGS & set(operation["tags"]) or operation["operationId"] in _OTHERS:
                 parts.append(f"## {method.upper()} {path}\n\n{operation['description']}")
-                parts += [f"Query: {name}." for name in _query(operation)]
+                parts += _parameters(operation)
                 for name, role in _roles(operation):
                     parts.append(f"{role}: {_linked(name)}.")
                     shown[name] = None
@@ -49,11 +49,12 @@ def page() -> str:
     return document("Part B of the protocol", _INTRODUCTION, *parts)
 
 
-def _query(operation: Schema) -> Iterator[str]:
-    """The query parameters that are more than part A has."""
+def _parameters(operation: Schema) -> Iterator[str]:
+    """The parameters that are more than part A has."""
     for parameter in operation.get("parameters", ()):
-        if parameter["in"] == "query" and parameter["schema"].items() >= PART_B.items():
-            yield f"`{parameter['name']}`: {parameter['description'].rstrip('.')}"
+        if parameter["schema"].items() >= PART_B.items():
+            where = parameter["in"].capitalize()
+            yield f"{where}: `{parameter['name']}`: {parameter['description']}"
 
 
 def _roles(operation: Schema) -> Iterator[tuple[str, str]]:
@@ -63,9 +64,15 @@ def _roles(operation: Schema) -> Iterator[tuple[str, str]]:
             yield name, "Body"
     for status, answer in operation["responses"].items():
         if status.startswith("2"):
-            many = _schema(answer).get("type") == "array"
-            for name in _references(answer):
+            for name, many in _answers(_schema(answer)):
                 yield name, f"Answer {status}{', a list' if many else ''}"
+
+
+def _answers(schema: Schema) -> Iterator[tuple[str, bool]]:
+    """What an answer may be, and whether it is a list of that."""
+    for alternative in schema.get("anyOf", (schema,)):
+        for name in _references(alternative):
+            yield name, alternative.get("type") == "array"
 
 
 def _schema(answer: Schema) -> Schema:

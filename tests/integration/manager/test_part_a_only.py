@@ -103,6 +103,15 @@ async def test_what_part_b_adds_is_unknown(managers: Managers) -> None:
     assert not [word for word in ('"/v1/capabilities"', '"x-part"') if word in document.text]
 
 
+async def test_a_preference_is_ignored(managers: Managers, stage_type: str) -> None:
+    """Whatever answer a client would prefer, it gets that of part A."""
+    stage = await managers.alone.stage(await managers.alone.job(), stage_type)
+    path, prefer = f"/v1/stages/{stage['id']}/tasks", {"Prefer": "return=minimal"}
+    response = await managers.alone.http.post(path, json=[{"data": {}}], headers=prefer)
+    assert "Preference-Applied" not in response.headers
+    assert [set(task) for task in response.json()] == [TASK]
+
+
 async def test_a_job_is_done_by_part_a(managers: Managers, stage_type: str) -> None:
     """From its creation to its end there is no difference."""
     client = managers.alone

@@ -46,6 +46,16 @@ TRACED: dict[str, Any] = {
     ]
 }
 """The ``openapi_extra`` of a route that uses ``trace_of``, which costs less than parameters of the framework's."""
+MINIMAL = "return=minimal"
+PREFERRING: dict[str, Any] = {
+    "name": "Prefer",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string", **PART_B},
+    "description": f"`{MINIMAL}`: the answer is how many were created, and not what, and has the header "
+    "`Preference-Applied`. Other preferences are ignored.",
+}
+"""The parameter of a route that uses ``prefers_minimal``."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
@@ -97,6 +107,17 @@ def trace_of(request: Request) -> Trace:
     if TRACEPARENT.fullmatch(traceparent) and traceparent != NO_TRACE.traceparent:
         return Trace(traceparent, _tracestate(request.headers.get("tracestate", "")))
     return own_trace()
+
+
+def prefers_minimal(request: Request) -> bool:
+    """Whether the client asks for the shortest answer (RFC 7240)."""
+    if request.app.state.part_a_only:
+        return False
+    for preference in ",".join(request.headers.getlist("prefer")).split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "return":  # of a preference that comes twice the first counts
+            return value.strip().strip('"') == "minimal"
+    return False
 
 
 def _tracestate(header: str) -> str | None:

@@ -54,6 +54,12 @@ class Task(Entity):
     checkpoint: Annotated[Any, Field(description="What an attempt left for the next. Left out if nothing.")] = None
 
 
+class TasksCreated(BaseModel):
+    """The answer to tasks whose creator does not want them back."""
+
+    created: Count
+
+
 class Progress(BaseModel):
     """How far a stage or a job is."""
 

@@ -32,6 +32,7 @@ FEATURES = (
     "job-tree",
     "unique-jobs",
     "lists",
+    "minimal-answers",
 )
 """What a client may rely on once it has read it here."""
 ALIVE = "ALIVE"

@@ -1,10 +1,22 @@
 """What clients and workers ask of tasks."""
 
+from typing import Any
+
 from fastapi import APIRouter, Request, Response
 
-from reference_manager.api.answers import TASK_MODIFIED, TRACED, documented, done, found, trace_of
+from reference_manager.api.answers import (
+    MINIMAL,
+    PREFERRING,
+    TASK_MODIFIED,
+    TRACED,
+    documented,
+    done,
+    found,
+    prefers_minimal,
+    trace_of,
+)
 from reference_manager.api.bodies import Id, Metadata, Moment, StageTypeName, TaskBody, TaskStatusBody, new_tasks
-from reference_manager.api.entities import Task
+from reference_manager.api.entities import Task, TasksCreated
 from reference_manager.api.lists import PartOfList, answer_list, listed
 from reference_manager.api.refusals import (
     ILLEGAL_TASK_STATUS_TRANSITION,
@@ -21,6 +33,13 @@ from reference_manager.domain.states import TaskStatus
 from reference_manager.engine.queue import TaskQueue, only_entity, only_task
 from reference_manager.engine.tasks import Tasks
 
+ADDED: dict[str, Any] = {
+    "model": list[Task] | TasksCreated,
+    "headers": {
+        "Preference-Applied": {"description": f"`{MINIMAL}`, where it was asked for.", "schema": {"type": "string"}}
+    },
+}
+
 
 def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     """The routes of tasks."""
@@ -34,12 +53,17 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.post(
         "/stages/{stageId}/tasks",
         status_code=201,
-        responses=documented({201: list[Task]}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *OF_BODIES),
-        openapi_extra=TRACED,
+        responses=documented({201: ADDED}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *OF_BODIES),
+        openapi_extra={"parameters": [*TRACED["parameters"], PREFERRING]},
     )
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage, all or none."""
-        return found(await tasks.add(stageId, new_tasks(body, trace_of(request))), 201)
+        new = new_tasks(body, trace_of(request))
+        if not prefers_minimal(request):
+            return found(await tasks.add(stageId, new), 201)
+        response = found(f'{{"created":{await tasks.add_quietly(stageId, new)}}}', 201)
+        response.headers["Preference-Applied"] = MINIMAL
+        return response
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=documented({200: Task}, NO_TASK_WAITS))
     async def dequeue_task(stageType: StageTypeName) -> Response:
