@@ -1,15 +1,38 @@
-"""What tests of workers and producers are written with."""
+"""What tests of workers and producers are written with; nothing of it is loaded in production.
+
+`context_for` and `run_handler` are for handlers, `FakeManager` is a manager in memory, `work_off` and `working` let
+workers work. The fixtures `jobnik_manager` and `fake_manager` are there in every test by pytest.
+"""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from jobnik_sdk.testing.contexts import RecordingContext, context_for
     from jobnik_sdk.testing.fake.manager import FakeManager, RecordedTask
+    from jobnik_sdk.testing.process import running_manager
+    from jobnik_sdk.testing.running import Outcome, run_handler, work_off, working
 
-__all__ = ["FakeManager", "RecordedTask"]
+__all__ = [
+    "FakeManager",
+    "Outcome",
+    "RecordedTask",
+    "RecordingContext",
+    "context_for",
+    "run_handler",
+    "running_manager",
+    "work_off",
+    "working",
+]
 
 if not TYPE_CHECKING:  # as in jobnik_sdk: names are loaded when first used
-    _HOME_OF: Final = {"FakeManager": "fake.manager", "RecordedTask": "fake.manager"}
+    _HOMES: Final = {
+        "contexts": ["RecordingContext", "context_for"],
+        "fake.manager": ["FakeManager", "RecordedTask"],
+        "process": ["running_manager"],
+        "running": ["Outcome", "run_handler", "work_off", "working"],
+    }
+    _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 
     def __getattr__(name: str) -> object:
         if name not in _HOME_OF:

@@ -1,0 +1,97 @@
+"""Handlers and workers at work for the length of a test."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, Final, Generic
+from uuid import UUID
+
+from jobnik_sdk.definitions import JobStatus, JobType, ResultT, TaskT
+from jobnik_sdk.entities import Job
+from jobnik_sdk.handlers.endings import Completed, Ending
+from jobnik_sdk.handlers.handler import Handler
+from jobnik_sdk.handlers.styles import runner_for
+from jobnik_sdk.payloads import to_document
+from jobnik_sdk.producer import Producer
+from jobnik_sdk.testing.contexts import RecordingContext, context_for
+from jobnik_sdk.worker.worker import Worker
+
+PATIENCE: Final = timedelta(seconds=30)
+
+_ANY_JOB: Final = JobType("any job")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[ResultT]):
+    """How a handler's call ended, and with what result."""
+
+    ending: Ending
+    _result: ResultT
+
+    @property
+    def result(self) -> ResultT:
+        """What the handler returned, read back from its JSON as a producer would read it.
+
+        Raises:
+            AssertionError: it did not return; the message says how it ended.
+        """
+        assert isinstance(self.ending, Completed), f"The handler did not complete: {self.ending}"  # noqa: S101 for tests
+        return self._result
+
+
+async def run_handler(
+    handler: Handler[TaskT, ResultT, Any, Any, Any],
+    task: TaskT,
+    context: RecordingContext[Any, Any, Any] | None = None,
+) -> Outcome[ResultT]:
+    """Call a handler once as a worker would: in its style, with its time limit, its result checked against the model.
+
+    Nothing that it raises is raised here: `Outcome.ending` is Completed, Failed, Snoozed or Cancelled.
+
+    Raises:
+        InvalidPayloadError: `task` does not fit the stage type.
+    """
+    to_document(task, handler.stage_type.task, "task")
+    attempt = context if context is not None else context_for(handler.stage_type)
+    runner = runner_for(handler)
+    try:
+        ending = await runner.run(task, replace(attempt, timeout=handler.limit(attempt.timeout)))
+    finally:
+        await runner.close()
+    result: Any = None
+    if isinstance(ending, Completed) and ending.result is not None and handler.stage_type.result is not None:
+        result = handler.stage_type.result.model_validate_json(ending.result)
+    return Outcome(ending, result)
+
+
+@asynccontextmanager
+async def working(*workers: Worker) -> AsyncGenerator[None]:
+    """Let workers work within an `async with` block, and drain in its end."""
+    running = [asyncio.create_task(worker.run()) for worker in workers]
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.stop()
+        await asyncio.gather(*running)
+
+
+async def work_off(worker: Worker, job: Job[Any, Any] | UUID, timeout: timedelta = PATIENCE) -> JobStatus:  # noqa: ASYNC109 an end for the test
+    """Run a worker until a job has ended, 30 s at most unless said otherwise, drain it, and return how the job ended.
+
+    Raises:
+        TimeoutError: the job has not ended in time; the message says how far it is.
+    """
+    seen: Job[Any, Any] | None = None
+    async with working(worker):
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                async for change in Producer(worker.client).watch_job(job, _ANY_JOB):
+                    seen = change
+        except TimeoutError:
+            reached = "cannot be read" if seen is None else f"is {seen.status}, at {seen.percentage} %"
+            raise TimeoutError(f"The job has not ended within {timeout}: it {reached}.") from None
+    assert seen is not None  # noqa: S101 a watch yields once at least
+    return seen.status
