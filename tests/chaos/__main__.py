@@ -96,6 +96,7 @@ def _table(site: Site, checks: Checks, findings: Findings) -> Table:
     table.add_row("Verdicts in the workers' journals", f"{site.journal.events[Event.ANSWERED]:,}")
     table.add_row("of these LEASE_LOST", f"{site.journal.refused:,}")
     table.add_row("Reports said again, and answered the same", f"{site.journal.events[Event.REPEATED]:,}")
+    table.add_row("Handlers that were cancelled", f"{site.journal.events[Event.INTERRUPTED]:,}")
     return table
 
 

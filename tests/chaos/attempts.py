@@ -1,6 +1,6 @@
 """What a manager recorded of one task, held against the plan and against what the workers wrote down."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -24,12 +24,13 @@ class Record(NamedTuple):
     history: Sequence[Entity]
 
 
-def contradictions(record: Record, stories: Mapping[int, Story]) -> Iterator[str]:
+def contradictions(record: Record, stories: Mapping[int, Story], drained: Container[str]) -> Iterator[str]:
     """One sentence for each thing that cannot be true.
 
     Args:
         record: Of a task that nobody works on any more.
         stories: What the workers wrote down, by lease.
+        drained: The workers that were to stop: what they could not finish goes back, whatever was planned.
     """
     task, attempts, _ = record
     targets = _targets(task, attempts)
@@ -39,15 +40,15 @@ def contradictions(record: Record, stories: Mapping[int, Story]) -> Iterator[str
         lease, outcome = attempt["leaseId"], attempt["outcome"]
         story, step = stories.get(lease), plan.step(task["data"], lease)
         # What was claimed for somebody who had gone away is handed back by the manager.
-        handed_back = story is None and outcome == "RELEASED"
+        handed_back = outcome == "RELEASED" and (story is None or story.worker in drained)
         if outcome not in {step.outcome, *UNREPORTED} and not handed_back:
             yield f"lease {lease} ended as {outcome}, planned was {step.outcome}"
-        if outcome == "FAILED" and attempt["error"] != plan.error(lease):
+        if outcome == "FAILED" and attempt["error"] | {"stack": ""} != plan.error(lease):
             yield f"lease {lease} failed for another reason: {attempt['error']}"
         if outcome == "EXPIRED" and attempt["error"]["type"] != "LeaseExpired":
             yield f"lease {lease} expired for another reason: {attempt['error']}"
         if story is not None:
-            yield from _as_written(attempt, target, story, task["id"])
+            yield from _as_written(attempt, target, story, task["id"], handed_back=handed_back)
         elif outcome not in UNREPORTED and not handed_back:
             yield f"lease {lease} ended as {outcome}, and no worker ever had it"
 
@@ -104,15 +105,18 @@ def _as_told(record: Record, targets: Sequence[str]) -> Iterator[str]:
         yield f"its progress is {task['progress']}, not that of lease {attempts[-1]['leaseId']}"
 
 
-def _as_written(attempt: Entity, target: str, story: Story, task: str) -> Iterator[str]:
+def _as_written(attempt: Entity, target: str, story: Story, task: str, *, handed_back: bool) -> Iterator[str]:
     """The attempt is what its worker wrote down."""
     lease, outcome = attempt["leaseId"], attempt["outcome"]
+    unreported = outcome in UNREPORTED or handed_back
     if (story.task, story.worker) != (task, attempt["workerId"]):
         yield f"lease {lease} was {story.worker}'s for task {story.task}, the manager names {attempt['workerId']}"
     for verdict in story.verdicts:
         if verdict["accepted"] and (outcome, target) != (story.settling, verdict["status"]):
             yield f"lease {lease} was accepted as {story.settling} → {verdict['status']}: it is {outcome} → {target}"
-        if not verdict["accepted"] and (outcome not in UNREPORTED or verdict["code"] != "LEASE_LOST"):
+        if not verdict["accepted"] and (not unreported or verdict["code"] != "LEASE_LOST"):
             yield f"lease {lease} was refused as {verdict['code']}, and ended as {outcome}"
-    if not story.verdicts and outcome not in {story.settling, *UNREPORTED}:
+    if not unreported and outcome != story.done:
+        yield f"lease {lease} ended as {outcome}, what its handler did was {story.done}"
+    if not story.verdicts and not unreported and outcome != story.settling:
         yield f"lease {lease} ended as {outcome}, its worker had nothing of the kind in mind"

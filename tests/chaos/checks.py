@@ -53,7 +53,7 @@ class Checks:
     def answers(self) -> Sequence[str]:
         """What workers were answered, and managers had to log, that should never be."""
         self._site.journal.read()
-        strange = [*self._site.journal.strange, *self._site.complaints()]
+        strange = [*self._site.journal.strange, *self._site.complaints(), *self._site.missing()]
         self._site.journal.strange.clear()
         return [f"never to be seen: {one}" for one in strange]
 
@@ -120,7 +120,7 @@ class Checks:
         missing = self._site.journal.leases[task["id"]] - {attempt["leaseId"] for attempt in attempts}
         if missing:
             yield f"leases {missing} were handed out and are not recorded"
-        yield from contradictions(record, self._site.journal.stories)
+        yield from contradictions(record, self._site.journal.stories, self._site.drained)
 
 
 class _Reader:

@@ -1,20 +1,27 @@
 """What the workers say that they did: a file for each, one line an event, written before anything else happens."""
 
 import json
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.support import journal
+from tests.support.journal import NewLines
+
 
 class Event(StrEnum):
     """What happened to a task in its worker's hands."""
 
+    HIRED = "hired"
+    """The worker is there: the first line of its journal."""
     CLAIMED = "claimed"
     BEGUN = "begun"
+    DONE = "done"
+    """What the handler did, as the outcome that follows from it."""
+    INTERRUPTED = "interrupted"
+    """The handler was cancelled."""
     SETTLING = "settling"
     """It is about to be reported, and may be from now on."""
     ANSWERED = "answered"
@@ -45,40 +52,16 @@ class Pen:
 
     Args:
         file: To be appended to.
-        worker: Whose journal it is.
+        worker: Whose journal it is, as managers know it; handlers need not know.
     """
 
-    def __init__(self, file: Path, worker: str) -> None:
-        self._worker = worker
-        self._file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    def __init__(self, file: Path, worker: str = "") -> None:
+        self._pen = journal.Pen(file)
+        self.worker = worker
 
     def write(self, event: Event, task: str = "", lease: int = 0, **more: object) -> None:
-        """Add a line: with one system call, so that a worker which is killed leaves all of it or nothing."""
-        os.write(self._file, json.dumps(Entry(event, self._worker, task, lease, more)).encode() + b"\n")
-
-
-class NewLines:
-    """The lines that files have got since the last look, as far as they are whole.
-
-    Args:
-        folder: Of the files.
-        pattern: Of their names.
-    """
-
-    def __init__(self, folder: Path, pattern: str) -> None:
-        self._folder = folder
-        self._pattern = pattern
-        self._read: Counter[Path] = Counter()
-
-    def read(self) -> Iterator[bytes]:
-        """Those of one file in their order."""
-        for path in sorted(self._folder.glob(self._pattern)):
-            with path.open("rb") as file:
-                file.seek(self._read[path])
-                text = file.read()
-            whole = text[: text.rfind(b"\n") + 1]
-            self._read[path] += len(whole)
-            yield from whole.splitlines()
+        """Add a line."""
+        self._pen.write(**Entry(event, self.worker, task, lease, more)._asdict())
 
 
 @dataclass
@@ -87,6 +70,8 @@ class Story:
 
     worker: str
     task: str
+    done: str | None = None
+    """The outcome of what the handler did."""
     settling: str | None = None
     """The outcome that it was about to report."""
     verdicts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
@@ -118,8 +103,8 @@ class Journal:
     def read(self) -> None:
         """Read what is new."""
         for line in self._lines.read():
-            event, worker, task, lease, more = json.loads(line)
-            self._add(Entry(Event(event), worker, task, lease, more))
+            said = json.loads(line)
+            self._add(Entry(**said | {"event": Event(said["event"])}))
 
     def _add(self, entry: Entry) -> None:
         self.events[entry.event] += 1
@@ -130,6 +115,8 @@ class Journal:
                 self.stories[entry.lease] = Story(entry.worker, entry.task)
                 self.leases[entry.task].add(entry.lease)
                 self.unanswered[entry.worker].add(entry.lease)
+            case Event.DONE:
+                self.stories[entry.lease].done = entry.more["outcome"]
             case Event.SETTLING:
                 self.stories[entry.lease].settling = entry.more["outcome"]
             case Event.ANSWERED | Event.REPEATED:
@@ -138,5 +125,5 @@ class Journal:
                 self.unanswered[entry.worker].discard(entry.lease)
             case Event.STRANGE:
                 self.strange.append(entry.more)
-            case Event.BEGUN | Event.LOST | Event.CANCELLED:
+            case Event.HIRED | Event.BEGUN | Event.INTERRUPTED | Event.LOST | Event.CANCELLED:
                 pass

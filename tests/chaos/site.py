@@ -1,7 +1,12 @@
-"""What chaos happens to: one PostgreSQL, two managers behind proxies, four workers; all of them processes."""
+"""What chaos happens to: one PostgreSQL, two managers behind proxies, four workers; all of them processes.
+
+Two workers are the SDK's, with handlers of all styles. The other two know the protocol alone, and report what they have
+lost all the same: see the programs.
+"""
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -23,7 +28,9 @@ import httpx2
 from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.embedded.process import end_with_parent
 
-from tests.chaos.journal import Event, Journal, NewLines
+from tests.chaos.journal import Event, Journal
+from tests.support import jumping_clock
+from tests.support.journal import NewLines
 from tests.support.truths import truths
 from tools.manager import ManagerProcess
 from tools.proxy import Proxy
@@ -32,9 +39,17 @@ Answer = TypeVar("Answer")
 
 MANAGERS = 2
 STAGE_TYPES = ("resize", "encode", "index")
-SKILLS = (("resize", "encode"), ("encode", "index"), ("index", "resize"), STAGE_TYPES)
-"""The stage types of each worker: without any one of them the others can do everything."""
+WIRE, SDK = "tests.chaos.worker", "tests.chaos.sdk_worker"
+CREW = (
+    (WIRE, ("resize", "encode")),
+    (WIRE, ("encode", "index")),
+    (SDK, ("index", "resize")),
+    (SDK, STAGE_TYPES),
+)
+"""The program and the stage types of each worker: without any one of them the others can do everything."""
 LEASE = timedelta(seconds=1)
+EXPECTED = ("the database failed", "task failed", "circuit breaker opened")
+"""How the errors begin that may be logged."""
 LOOK_AGAIN = 0.02
 """Seconds between two looks at what nothing announces."""
 SOME = 15
@@ -56,20 +71,50 @@ class UnsettledError(Exception):
 
 
 class WorkerProcess:
-    """One run of ``worker.py``."""
+    """One run of a worker's program.
 
-    def __init__(self, name: str, folder: Path, skills: Sequence[str], managers: Iterable[str]) -> None:
-        self.name = name
+    Args:
+        program: Of the two.
+        name: Of its files.
+        folder: For them.
+        skills: The stage types that it works on.
+        managers: Their addresses. The SDK's worker has one, the first.
+        clock_jumps: Whether its wall clock does.
+    """
+
+    def __init__(  # noqa: PLR0913 - all that makes a worker
+        self,
+        program: str,
+        name: str,
+        folder: Path,
+        skills: Sequence[str],
+        managers: Iterable[str],
+        *,
+        clock_jumps: bool,
+    ) -> None:
+        self.program = program
         self.skills = skills
-        arguments = (name, folder / f"{name}.journal", LEASE.total_seconds(), ",".join(skills), ",".join(managers))
+        self._name = name
+        self._journal = folder / f"{name}.journal"
+        arguments = (name, self._journal, LEASE.total_seconds(), ",".join(skills), ",".join(managers))
         with (folder / "workers.log").open("a") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", "tests.chaos.worker", *map(str, arguments)],
+                [sys.executable, "-m", program, *map(str, arguments)],
                 cwd=ROOT,
+                env=os.environ | ({jumping_clock.VARIABLE: "yes"} if clock_jumps else {}),
                 stdout=log,
                 stderr=log,
                 preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - a run that is killed leaves no worker behind
             )
+
+    @property
+    def name(self) -> str:
+        """What managers know it by, with which its journal begins."""
+        with suppress(FileNotFoundError):
+            first, newline, _ = self._journal.read_bytes().partition(b"\n")
+            if newline:
+                self._name = str(json.loads(first)["worker"])
+        return self._name
 
     @property
     def is_alive(self) -> bool:
@@ -102,11 +147,13 @@ class Site:
         """How often each trouble has."""
         self.killed: set[str] = set()
         """The workers that were killed."""
+        self.drained: set[str] = set()
+        """The workers that were to stop."""
         self.fenced: set[int] = set()
         """Leases that ran out while their workers stood still."""
         self.aborted: set[UUID] = set()
         """Jobs whose abort was asked for."""
-        self._logs = NewLines(folder, "manager-*.log")
+        self._logs = [NewLines(folder, "manager-*.log"), NewLines(folder, "workers.log")]
         self._stack = ExitStack()
         self._begun = 0
         self._hired = 0
@@ -117,7 +164,7 @@ class Site:
             stack.callback(self._end_processes)
             self.managers = [self._new_manager(number) for number in range(MANAGERS)]
             self.proxies = [stack.enter_context(Proxy(manager.url)) for manager in self.managers]
-            self.workers = [self._new_worker(skills) for skills in SKILLS]
+            self.workers = [self._new_worker(*one) for one in CREW]
             self._stack = stack.pop_all()
         return self
 
@@ -138,8 +185,8 @@ class Site:
         self.proxies[number].target = self.managers[number].url
 
     def replace_worker(self, number: int) -> None:
-        """Start a new one in the place of one that was killed."""
-        self.workers[number] = self._new_worker(self.workers[number].skills)
+        """Start a new one in the place of one that has ended."""
+        self.workers[number] = self._new_worker(self.workers[number].program, self.workers[number].skills)
 
     async def ask(self, query: Callable[..., Awaitable[Any]], **arguments: object) -> Any:  # noqa: ANN401 - any value
         """Ask the database something that may be asked again, until it answers."""
@@ -184,11 +231,13 @@ class Site:
                 await eventually("every manager answers", answers)
 
     async def settled(self, jobs: Sequence[UUID]) -> None:
-        """Wait until these jobs have ended, nothing is left over, and no worker waits for a verdict."""
+        """Wait until these jobs have ended, nothing is left, no worker waits for a verdict, and all are heard of."""
 
         async def nothing_is_left() -> bool:
+            workers = [worker.name for worker in self.workers if worker.is_alive]
             return (
-                not await self.ask(sql.unfinished, jobs=jobs)
+                await self.ask(sql.heard_of, workers=workers) == len(workers)
+                and not await self.ask(sql.unfinished, jobs=jobs)
                 and not await self.ask(truths.left_over)
                 and not self.unanswered()
             )
@@ -207,18 +256,27 @@ class Site:
         ]
 
     def complaints(self) -> Sequence[str]:
-        """What the managers have logged since the last time and never should."""
-        return [line.decode() for line in self._logs.read() if not _is_expected(line)]
+        """What managers and workers have logged since the last time and never should."""
+        return [line.decode() for logs in self._logs for line in logs.read() if not _is_expected(line)]
+
+    def missing(self) -> Sequence[str]:
+        """The workers that have ended, though nobody had them killed or told them to stop."""
+        gone = {worker.name: worker.process.returncode for worker in self.workers if not worker.is_alive}
+        return [
+            f"{name} has ended, with {code}" for name, code in gone.items() if name not in self.killed | self.drained
+        ]
 
     def _new_manager(self, number: int) -> ManagerProcess:
         # Few connections and little patience: so the pool is soon full.
         arguments = ("--database-url", self.postgres.url, "--database-connections", "4", "--database-patience", "PT1S")
         return ManagerProcess(*arguments, log_file=self.folder / f"manager-{number + 1}.log").__enter__()
 
-    def _new_worker(self, skills: Sequence[str]) -> WorkerProcess:
+    def _new_worker(self, program: str, skills: Sequence[str]) -> WorkerProcess:
         self._hired += 1
         name = f"worker-{self._hired}"
-        return WorkerProcess(name, self.folder, skills, (proxy.url for proxy in self.proxies))
+        proxies = self.proxies if self._hired % 2 else self.proxies[::-1]
+        urls = [proxy.url for proxy in proxies]
+        return WorkerProcess(program, name, self.folder, skills, urls, clock_jumps=bool(self._hired % 2))
 
     def _end_processes(self) -> None:
         for worker in self.workers:
@@ -243,12 +301,12 @@ async def eventually(what: str, check: Callable[[], Awaitable[Answer | None]], l
 
 
 def _is_expected(line: bytes) -> bool:
-    """Whether a manager may log this while its database is killed."""
+    """Whether this may be logged while all is struck and tasks fail as planned."""
     try:
         entry = json.loads(line)
     except ValueError:
         return False
-    return entry["level"] in {"info", "warning"} or entry["event"] == "the database failed"
+    return entry["level"] in {"info", "warning"} or str(entry["event"]).startswith(EXPECTED)
 
 
 def _steady_port() -> int:

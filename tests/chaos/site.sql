@@ -21,6 +21,10 @@ SELECT coalesce(array_agg(id ORDER BY seq), '{}') FROM jobs WHERE status = 'IN_P
 -- Takes a job's lock until the transaction ends.
 SELECT pg_advisory_xact_lock(job_key(:job));
 
+-- name: heard_of(workers)$
+-- How many of these workers have sent a heartbeat within the last two seconds.
+SELECT count(*) FROM workers WHERE id = ANY (:workers) AND seen_at > now() - interval '2 seconds';
+
 -- name: leases_of(worker)$
 -- The leases of a worker.
 SELECT coalesce(array_agg(id), '{}') FROM leases WHERE worker_id = :worker;

@@ -11,10 +11,10 @@ from tests.chaos.site import Site
 from tests.chaos.troubles import Trouble
 
 ROUNDS = {
-    "workers": [troubles.kill_worker, troubles.stop_worker],
+    "workers": [troubles.kill_worker, troubles.stop_worker, troubles.drain_worker],
     "managers": [troubles.kill_manager, troubles.stop_manager],
     "PostgreSQL": [troubles.end_backend, troubles.kill_backend, troubles.kill_postgres],
-    "the network": [troubles.drop_answers, troubles.abort_job, troubles.pause_job],
+    "the network": [troubles.drop_answers, troubles.abort_job, troubles.pause_job, troubles.cut_network],
     "the pool": [troubles.hold_lock, troubles.fill_pool],
 }
 

@@ -12,8 +12,8 @@ from uuid import UUID
 import asyncpg
 import httpx2
 
-from tests.chaos.site import DATABASE_ERRORS, LEASE, Site, WorkerProcess, eventually, sql
-from tools.proxy import Mischief
+from tests.chaos.site import DATABASE_ERRORS, LEASE, SDK, Site, UnsettledError, WorkerProcess, eventually, sql
+from tools.proxy import Cut, Mischief
 
 Mend: TypeAlias = Callable[[], Awaitable[None]]
 Trouble: TypeAlias = Callable[[Site], Awaitable[Mend | None]]
@@ -24,6 +24,8 @@ ASLEEP = 2 * LEASE.total_seconds()
 """Seconds that a manager stands still."""
 CROWD = 12
 """Requests to each manager that all want one lock: three times as many as it has connections."""
+AWAY, AWAY_FOR_LONG = 2.5, 30.0
+"""Seconds for which the network is: longer than a lease, and longer than anybody waits for an answer."""
 SHARE = 0.3
 """Of the requests, so many are interfered with."""
 
@@ -108,6 +110,46 @@ async def stop_worker(site: Site) -> Mend:
     return mend
 
 
+async def drain_worker(site: Site) -> Mend | None:
+    """Tell a worker that has tasks in hand to stop: it hands back what it cannot finish."""
+    sdk = [number for number in await _busy_workers(site) if site.workers[number].program == SDK]
+    if not sdk:
+        return None
+    number = site.random.choice(sdk)
+    worker = site.workers[number]
+    site.drained.add(worker.name)
+    worker.process.send_signal(signal.SIGTERM)
+
+    async def mend() -> None:
+        async def ended() -> bool:
+            return not worker.is_alive
+
+        await eventually("a worker that is to stop ends", ended)
+        if worker.process.returncode != 0 and worker.name not in site.killed:
+            raise UnsettledError(f"{worker.name} was to stop, and ended with {worker.process.returncode}")
+        if site.workers[number] is worker:
+            site.replace_worker(number)
+
+    return mend
+
+
+async def cut_network(site: Site, *, length: float = AWAY) -> Mend:
+    """Cut the network before a manager: connections are refused, or nothing arrives."""
+    proxy = site.random.choice(site.proxies)
+    proxy.cut(site.random.choice(list(Cut)))
+
+    async def come_back() -> None:
+        await asyncio.sleep(length)
+        proxy.mend()
+
+    return _by_itself(come_back())
+
+
+async def cut_network_for_long(site: Site) -> Mend:
+    """Cut the network before a manager for half a minute."""
+    return await cut_network(site, length=AWAY_FOR_LONG)
+
+
 async def drop_answers(site: Site) -> Mend:
     """Cut off requests, swallow answers, or let them come late, until each has happened to some."""
     before = {proxy: proxy.done.copy() for proxy in site.proxies}
@@ -189,9 +231,12 @@ TROUBLES: tuple[Trouble, ...] = (
     stop_manager,
     pause_job,
     abort_job,
+    cut_network,
+    cut_network_for_long,
     drop_answers,
     stop_worker,
     kill_worker,
+    drain_worker,
 )
 """In the order in which they are mended: what others need to be mended comes first."""
 
@@ -201,7 +246,11 @@ KILLS: tuple[Trouble, ...] = (kill_postgres, kill_backend, end_backend, kill_man
 async def _busy_workers(site: Site) -> list[int]:
     """Workers that have tasks in hand; if none has, all that live."""
     site.journal.read()
-    living = [number for number, worker in enumerate(site.workers) if worker.is_alive]
+    living = [
+        number
+        for number, worker in enumerate(site.workers)
+        if worker.is_alive and worker.name not in site.drained  # which may not be held up
+    ]
     return [number for number in living if site.journal.unanswered[site.workers[number].name]] or living
 
 

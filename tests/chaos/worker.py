@@ -56,6 +56,7 @@ class Worker:
 
     async def run(self) -> None:
         """Work until killed."""
+        self._pen.write(Event.HIRED)
         async with asyncio.TaskGroup() as group:
             for stage_type in self._stage_types:
                 group.create_task(self._claim(stage_type, group))
@@ -79,6 +80,7 @@ class Worker:
             self._pen.write(Event.BEGUN, task["id"], lease)
             await asyncio.sleep(plan.seconds(data, lease))
             step = plan.step(data, lease)
+            self._pen.write(Event.DONE, task["id"], lease, outcome=step.outcome)
             self._pen.write(Event.SETTLING, task["id"], lease, outcome=step.outcome)
             report: dict[str, Any] = {"taskId": task["id"], "leaseId": lease, "outcome": step.outcome}
             match step.outcome:

@@ -17,12 +17,10 @@ from jobnik_sdk.handlers.handler import AnyHandler
 from jobnik_sdk.settings import WorkerSettings
 from pydantic import BaseModel, Field
 
+from tests.support import jumping_clock
 from tests.support.journal import Pen
 
 LOOK_AGAIN = timedelta(milliseconds=20)
-DAY = 86_400.0
-JUMP_AFTER = 0.3
-"""Seconds that a wall clock which jumps is steady for."""
 
 
 class Event(StrEnum):
@@ -43,8 +41,6 @@ class Settings(WorkerSettings):
     lease_seconds: float = 30
     patience_seconds: float = 30
     """How long the worker waits for an answer."""
-    clock_jumps: bool = False
-    """Whether the wall clock jumps by a day, to and fro."""
 
 
 class Order(BaseModel):
@@ -129,20 +125,7 @@ class Container:
                 return Handler(stage_type, attend_plainly, style=style, concurrency=slots)
 
 
-def _let_clock_jump() -> None:
-    """From a day behind to a day ahead and back, again and again."""
-    true = time.time
-
-    def jumping() -> float:
-        ahead = int(time.monotonic() / JUMP_AFTER) % 2 == 0
-        return true() + (DAY if ahead else -DAY)
-
-    time.time = jumping
-    time.time_ns = lambda: int(jumping() * 1e9)
-
-
-if os.environ.get("CLOCK_JUMPS"):  # in the handlers' processes, too, which import this
-    _let_clock_jump()
+jumping_clock.jump_if_told()  # in the handlers' processes, too, which import this
 
 if __name__ == "__main__":
     sys.exit(run(Container()))
