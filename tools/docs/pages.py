@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools.docs import endpoints, manager_settings, metrics, openapi, state_machines, worker_settings
+from tools.docs import endpoints, manager_settings, metrics, openapi, sdk_api, state_machines, worker_settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -13,6 +13,7 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     REFERENCE / "worker-settings.md": worker_settings.page,
     REFERENCE / "metrics.md": metrics.page,
     REFERENCE / "part-b.md": endpoints.page,
+    REFERENCE / "sdk.md": sdk_api.page,
     REFERENCE / "openapi.json": openapi.page,
 }
 """What each file holds when it is up to date."""

@@ -46,6 +46,41 @@ if TYPE_CHECKING:
     from jobnik_sdk.entities import ClaimedTask, Job
 
 
+__all__ = [
+    "AnswerError",
+    "Cancelled",
+    "ConfigurationError",
+    "DoNotRetry",
+    "IllegalTransitionError",
+    "InvalidPayloadError",
+    "InvalidRequestError",
+    "JobAbortedError",
+    "JobFailedError",
+    "JobFinishedError",
+    "JobNotFinishedError",
+    "JobNotFoundError",
+    "JobnikError",
+    "LostAnswerError",
+    "ManagerFailureError",
+    "NotFoundError",
+    "PayloadTooLargeError",
+    "RetryLater",
+    "SettingsError",
+    "Snooze",
+    "StageFinishedError",
+    "StageNotFoundError",
+    "StageStartedError",
+    "StatusConflictError",
+    "StreamError",
+    "TaskNotFoundError",
+    "UnexpectedAnswerError",
+    "UnreachableError",
+    "UnreadableTaskError",
+    "UnsupportedError",
+    "WaitTimeoutError",
+]
+
+
 class JobnikError(Exception):
     """Anything that goes wrong in the SDK: catch it to catch all of it."""
 

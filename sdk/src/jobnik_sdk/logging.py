@@ -10,6 +10,10 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 
 from jobnik_sdk import context
 
+__all__ = [
+    "configure_logging",
+]
+
 
 def _add_task_ids(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
     return {**context.current_ids(), **line}

@@ -14,6 +14,10 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfig
 from jobnik_sdk.client import checked_address
 from jobnik_sdk.errors import SettingsError
 
+__all__ = [
+    "WorkerSettings",
+]
+
 LogLevel = Annotated[
     Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
     BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),

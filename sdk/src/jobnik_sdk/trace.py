@@ -21,6 +21,17 @@ from opentelemetry.trace import (
 )
 from typing_extensions import override
 
+__all__ = [
+    "NO_TRACE",
+    "carried",
+    "child_of",
+    "current",
+    "enter",
+    "generate",
+    "is_valid",
+    "using",
+]
+
 NO_TRACE: Final = f"00-{'0' * 32}-{'0' * 16}-00"
 """What a manager answers for an entity without a trace."""
 
