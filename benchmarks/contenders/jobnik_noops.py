@@ -1,7 +1,7 @@
 """Jobnik: the worker of its SDK, against a manager."""
 
-import asyncio
 from collections.abc import Callable
+from itertools import repeat
 from typing import Self
 
 from jobnik_sdk import Empty, Handler, JobnikClient, JobType, Producer, StageType, TaskContext, Worker, run
@@ -10,8 +10,6 @@ from jobnik_sdk.settings import WorkerSettings
 NOOPS = JobType("noops")
 NOOP = StageType("noop", task=Empty)
 CONCURRENCY = 200
-BATCH = 1_000
-AT_ONCE = 4
 
 
 class Contender:
@@ -36,14 +34,8 @@ class Contender:
         await self._client.aclose()
 
     async def fill(self, count: int) -> None:
-        """Create them in batches, some at a time."""
-        batches = iter([min(BATCH, count - start) for start in range(0, count, BATCH)])
-
-        async def create() -> None:
-            for size in batches:
-                await self._producer.create_tasks(self._stage, NOOP, [Empty()] * size)
-
-        await asyncio.gather(*(create() for _ in range(AT_ONCE)))
+        """Create them in a stream."""
+        await self._producer.stream_tasks(self._stage, NOOP, repeat(Empty(), count))
 
     async def put(self) -> None:
         """Create one."""

@@ -75,7 +75,7 @@ def test_an_edited_project_keeps_its_edits(render: Callable[..., Path], history:
     newest = tool("git", "rev-parse", "--short", "HEAD", cwd=history).strip()
     configuration = tomllib.loads((project / "pyproject.toml").read_text())
     assert configuration["tool"]["uv"]["sources"]["jobnik-sdk"]["rev"] == newest
-    assert "jobnik-sdk==0.2.0" in configuration["project"]["dependencies"]
+    assert "jobnik-sdk[telemetry]==0.2.0" in configuration["project"]["dependencies"]
     assert "tifffile>=2025" in configuration["project"]["dependencies"]
     assert configuration["project"]["license"] == "MIT"
     values = yaml.safe_load((project / "helm" / "values.yaml").read_text())

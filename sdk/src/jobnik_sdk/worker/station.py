@@ -29,6 +29,8 @@ from jobnik_sdk.worker.contexts import Contexts
 from jobnik_sdk.worker.desk import Assignment, Desk, Settlement, Verdict
 from jobnik_sdk.worker.layers import Layers
 
+LANES: Final = 2
+"""Claims at the same time, while there is a backlog."""
 POLLED_WITHIN: Final = 60.0
 """Seconds within which a station has tried a claim, or seen that it may not, beside the longest wait between two."""
 
@@ -93,7 +95,9 @@ class Station:
         self._spans = StageSpans(self._name)
         self._around = contextvars.copy_context()
         self._news = asyncio.Event()
-        self._claiming: asyncio.Task[Sequence[Assignment[Any, Any]]] | None = None
+        self._claiming: set[asyncio.Task[Sequence[Assignment[Any, Any]]]] = set()
+        self._asked = 0
+        self._backlog = False
         self._claimed_at = time.monotonic()
         self._stopping = False
         self._closing = False
@@ -112,13 +116,15 @@ class Station:
     def polling(self) -> bool:
         """Whether it claims as it should: it has tried lately, or may not claim. To be read from any thread."""
         patience = self._surroundings.poll_delays[1].total_seconds() + POLLED_WITHIN
-        return self._claiming is not None or self._stopping or time.monotonic() - self._claimed_at < patience
+        return bool(self._claiming) or self._stopping or time.monotonic() - self._claimed_at < patience
 
     async def work(self) -> None:
         """Claim and start attempts until `stop`; those go on behind it."""
         self._meters.slots += self._handler.concurrency
         try:
-            await self._keep_claiming()
+            async with asyncio.TaskGroup() as lanes:
+                for number in range(LANES):
+                    lanes.create_task(self._keep_claiming(first=number == 0))
         finally:
             self._meters.slots -= self._handler.concurrency
 
@@ -126,8 +132,9 @@ class Station:
         """Claim no more. A claim that waits at the manager is given up: `Desk.leave` gives back what it may bring."""
         self._stopping = True
         self._news.set()
-        if self._claiming is not None and self._desk.waits:
-            self._claiming.cancel()
+        if self._desk.waits:
+            for claim in self._claiming:
+                claim.cancel()
 
     async def drained(self) -> None:
         """Wait until nothing is in hand."""
@@ -152,30 +159,43 @@ class Station:
         """How many tasks may be claimed: as many as there are slots, while reports do not pile up behind them."""
         if not self._surroundings.can_keep():
             return 0
-        free = min(self._slots, 2 * self._handler.concurrency - len(self._held))
+        free = min(self._slots, 2 * self._handler.concurrency - len(self._held)) - self._asked
         match max(self._handling.state, self._dequeuing.state):
             case BreakerState.CLOSED:
                 return free
             case BreakerState.HALF_OPEN:
-                return 0 if self._held else min(free, 1)
+                return 0 if self._held or self._asked else min(free, 1)
             case BreakerState.OPEN:
                 return 0
 
-    async def _keep_claiming(self) -> None:
+    async def _keep_claiming(self, *, first: bool) -> None:
+        """Claim for all free slots; while there is a backlog, several do so for a part of them each.
+
+        So tasks are on their way while others are at work. Where the queue is short, one claim waits for all.
+        """
         delays = backoff(*self._surroundings.poll_delays)
+        part = -(-self._handler.concurrency // LANES)
         while not self._stopping:
-            free = self._free
+            free = self._free if first or self._backlog else 0
             if free <= 0:
-                self._claimed_at = time.monotonic()  # it is right not to claim
+                if first:
+                    self._claimed_at = time.monotonic()  # it is right not to claim
                 await self._wait_for_news()
                 continue
-            claimed = await self._claim(free)
+            limit = min(free, part) if self._backlog else free
+            claimed = await self._claim(limit)
+            self._note_backlog(whole=claimed is not None and len(claimed) >= limit)
             for task in claimed or ():
                 self._start(task)
             if claimed:
                 delays = backoff(*self._surroundings.poll_delays)
             elif claimed is None or not self._desk.waits:
                 await self._wait_for_news(next(delays))
+
+    def _note_backlog(self, *, whole: bool) -> None:
+        if whole and not self._backlog:
+            self._news.set()
+        self._backlog = whole
 
     async def _wait_for_news(self, seconds: float = 1.0) -> None:
         self._news.clear()
@@ -189,13 +209,13 @@ class Station:
         """Claim; None where the manager is in trouble."""
         started = time.perf_counter()
         status = "error"
+        claim = asyncio.create_task(self._fetch(limit))
+        self._claiming.add(claim)
+        self._asked += limit
         try:
-            with self._spans.receiving() as request:
-                self._claiming = asyncio.create_task(self._desk.claim(self._handler.stage_type, limit))
-                claimed = await self._claiming
-                request.note(claimed)
+            claimed = await claim
         except asyncio.CancelledError:
-            if self._stopping and self._claiming is not None and self._claiming.cancelled():
+            if self._stopping and claim.cancelled():
                 return ()
             raise
         except JobnikError as error:
@@ -208,12 +228,19 @@ class Station:
             status = "claimed" if claimed else "empty"
             self._note_queue(empty=not claimed)
         finally:
-            self._claiming = None
+            self._claiming.discard(claim)
+            self._asked -= limit
             self._claimed_at = time.monotonic()
             self._meters.polled(status, time.perf_counter() - started, self._empty_claims)
         self._dequeuing.record(success=True)
         self._surroundings.on_contact()
         return claimed
+
+    async def _fetch(self, limit: int) -> Sequence[Assignment[Any, Any]]:
+        with self._spans.receiving() as request:
+            claimed = await self._desk.claim(self._handler.stage_type, limit)
+            request.note(claimed)
+            return claimed
 
     def _note_queue(self, *, empty: bool) -> None:
         self._empty_claims = self._empty_claims + 1 if empty else 0
