@@ -9,7 +9,7 @@ from jobnik_sdk.settings import WorkerSettings
 
 NOOPS = JobType("noops")
 NOOP = StageType("noop", task=Empty)
-CONCURRENCY = 200
+CONCURRENCY = 500
 
 
 class Contender:

@@ -62,7 +62,7 @@ class StageInfo(Generic[StageDataT, StageMetadataT]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
-    """The task in hand: `attempt` counts from 1 to `max_attempts`; `traceparent` is this attempt's own.
+    """The task in hand: `attempt` counts from 1 to `max_attempts`; `traceparent` is where it is in its trace.
 
     `timeout` is how long this attempt may take (None: without limit), `checkpoint` what the attempt before left (None:
     nothing), `cancellation` tells whether it is to end early. `access` is how it reaches the manager.

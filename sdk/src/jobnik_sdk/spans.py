@@ -6,8 +6,8 @@
 | `process {stage type}` | CONSUMER | the task's trace | the task's trace |
 | `settle {stage type}` | CLIENT | the task's trace; none where there are several tasks | the traces of the tasks |
 
-Where no tracer provider is set up there are no spans, which costs next to nothing, and each attempt still gets a place
-in the trace of its task.
+Where no tracer provider is set up there are no spans, which costs next to nothing, and each attempt carries on the
+trace of its task, or a new one.
 """
 
 from collections.abc import Iterable
@@ -93,7 +93,7 @@ class Request:
 
 
 class Processing:
-    """An attempt at a task: `traceparent` is its place in the task's trace."""
+    """An attempt at a task: `traceparent` is its place in the task's trace, the task's own if nothing is recorded."""
 
     __slots__ = ("_span", "_tracestate", "traceparent")
 
@@ -101,7 +101,8 @@ class Processing:
         self._span = span
         self._tracestate = task.tracestate
         if span is None:
-            self.traceparent = trace.child_of(task.traceparent)
+            # A place of its own would be one that nobody records.
+            self.traceparent = task.traceparent if trace.is_valid(task.traceparent) else trace.generate()
         else:
             self.traceparent = trace.traceparent_of(span.get_span_context())
 

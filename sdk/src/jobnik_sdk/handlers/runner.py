@@ -45,7 +45,7 @@ class Attempt:
         freed: Callable[[], None],
     ) -> None:
         self._runner = runner
-        self.loop = asyncio.get_running_loop()
+        self.loop = runner.loop
         self._ended = ended
         self._freed = freed
         self.context = context
@@ -87,8 +87,16 @@ class Runner(ABC):
     def __init__(self, handler: AnyHandler, grace: timedelta) -> None:
         self._handler = handler
         self._grace = grace.total_seconds()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._attempts: set[Attempt] = set()
         self._news = asyncio.Event()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of all attempts: that of the first, since asking for it each time takes a system call."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def start(
         self,
