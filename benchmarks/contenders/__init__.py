@@ -69,7 +69,7 @@ BASE = "pgqueuer-100"
 OURS = "jobnik"
 
 ENTRIES: Mapping[str, Entry] = {
-    OURS: Entry("jobnik-sdk", "jobnik_noops", Store.MANAGER, 100_000, "200 at a time"),
+    OURS: Entry("jobnik-sdk", "jobnik_noops", Store.MANAGER, 100_000, "500 at a time"),
     BASE: Entry("pgqueuer", "pgqueuer_noops", Store.POSTGRES, 20_000, "batches of 100", {"batch": 100}),
     "pgqueuer-10": Entry("pgqueuer", "pgqueuer_noops", Store.POSTGRES, 20_000, "batches of 10", {"batch": 10}),
     "procrastinate": Entry("procrastinate", "procrastinate_noops", Store.POSTGRES, 2_000, "30 at a time"),

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from jobnik_sdk.definitions import (
+    EMPTY,
     LONGEST,
     JobType,
     NewStage,
@@ -104,14 +105,16 @@ class StageWriter:
 class TaskWriter:
     """Writes the JSON of tasks; `needed` are the features that a manager must have for those written so far.
 
-    `where` begins the path in an error, such as `stages[2].`.
+    With an empty `origin` they belong to the trace of the request. `where` begins the path in an error, such as
+    `stages[2].`.
     """
 
     def __init__(self, stage_type: AnyStageType, origin: Origin, where: str = "") -> None:
         self._data = stage_type.task
         self._metadata = stage_type.task_metadata
-        self._end = b",%b" % to_json(origin)[1:]
+        self._end = b",%b" % to_json(origin)[1:] if origin else b"}"
         self._where = where
+        self._no_metadata: bytes | None = None
         self.needed: set[str] = set()
 
     def write(self, index: int, item: BaseModel | NewTask[Any, Any]) -> bytes:
@@ -119,11 +122,19 @@ class TaskWriter:
         task: NewTask[Any, Any] = item if isinstance(item, NewTask) else NewTask(item)
         try:
             data = to_document(task.data, self._data, "data")
-            metadata = to_document(task.metadata, self._metadata, "metadata")
+            metadata = self._noted(task.metadata)
             options = self._options(task.options) if task.options else b""
         except InvalidPayloadError as error:
             raise InvalidPayloadError(f"{self._where}tasks[{index}].{error.field}", error.reason) from None
-        return b'{"data":%b,"userMetadata":%b%b%b' % (data, metadata, options, self._end)
+        return b'{"data":%b%b%b%b' % (data, metadata, options, self._end)
+
+    def _noted(self, metadata: object) -> bytes:
+        if metadata is not EMPTY:
+            return b',"userMetadata":%b' % to_document(metadata, self._metadata, "metadata")
+        if self._no_metadata is None:  # whether its model allows that is the same for all tasks
+            document = to_document(metadata, self._metadata, "metadata")
+            self._no_metadata = b"" if document == b"{}" else b',"userMetadata":%b' % document
+        return self._no_metadata
 
     def _options(self, options: TaskOptions) -> bytes:
         said = _trials_said(options.get("max_attempts"), options.get("timeout"), options.get("retry"))

@@ -58,8 +58,10 @@ from jobnik_sdk.producer.places import (
 from jobnik_sdk.producer.streams import StreamProgress, TaskStream
 from jobnik_sdk.producer.watching import watch
 
-BATCH: Final = 1000
+BATCH: Final = 1_000
 """Tasks in one request of a stream."""
+LARGE_BATCH: Final = 4_000
+"""The same where they need not come back."""
 IN_FLIGHT: Final = 4
 """Requests of a stream at the same time."""
 
@@ -225,7 +227,7 @@ class Producer:
         stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any],
         tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]] | AsyncIterable[TaskT | NewTask[TaskT, TaskMetadataT]],
         *,
-        batch: int = BATCH,
+        batch: int | None = None,
         in_flight: int = IN_FLIGHT,
         on_progress: Callable[[StreamProgress], None] | None = None,
     ) -> int:
@@ -235,7 +237,8 @@ class Producer:
             stage: Where they belong; it should be waiting, or an early batch may end it before the last is there.
             stage_type: Its type.
             tasks: Read as they are sent, no faster.
-            batch: The most tasks in one request; it has fewer where they would be more than 1 MB together.
+            batch: The most tasks in one request, which has fewer where they would be more than 1 MB together. None:
+                4,000 where the manager answers with their number alone, else 1,000.
             in_flight: The most requests at the same time. With 1 the tasks keep their order; more are faster, and let
                 batches overtake each other.
             on_progress: Called after each batch.
@@ -245,9 +248,11 @@ class Producer:
         """
         here = origin_of(stage)
         features = await self._client.capabilities()
-        prefer = "return=minimal" if "minimal-answers" in features else None
+        quick = "minimal-answers" in features
+        prefer = "return=minimal" if quick else None
         path = f"{stage_path(stage)}/tasks"
-        writer = TaskWriter(stage_type, here)
+        # Such a manager takes the trace from the request's head: to read it with each task costs as much as the rest.
+        writer = TaskWriter(stage_type, {} if quick and here.keys() == {"traceparent"} else here)
 
         def write(position: int, task: TaskT | NewTask[TaskT, TaskMetadataT]) -> bytes:
             document = writer.write(position, task)
@@ -257,6 +262,8 @@ class Producer:
         async def send(body: bytes) -> None:
             await self._post_tasks(path, body, here, prefer)
 
+        if batch is None:
+            batch = LARGE_BATCH if quick else BATCH
         stream = TaskStream(write, send, batch=batch, in_flight=in_flight, on_progress=on_progress)
         return await stream.run(tasks)
 
