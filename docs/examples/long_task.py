@@ -1,0 +1,96 @@
+"""A long task in a process of its own: phases, a checkpoint that the next attempt goes on from, a middleware around it.
+
+    python long_task.py http://127.0.0.1:8080
+
+It prints:
+
+    attempt 1 begins
+    attempt 1 ended: Failed
+    attempt 2 begins
+    attempt 2 ended: Completed
+    read pages 3 to 5 at the second attempt
+    the job's metadata: {'pages': 5}
+"""
+
+import asyncio
+import sys
+from datetime import timedelta
+from typing import Any
+
+from jobnik_sdk import (
+    Handler,
+    HandlerStyle,
+    JobnikClient,
+    JobType,
+    NewStage,
+    Producer,
+    RetryLater,
+    StageType,
+    TaskContext,
+    Worker,
+)
+from jobnik_sdk.hooks import Call, Ending
+from jobnik_sdk.testing import work_off
+from pydantic import BaseModel, ConfigDict
+
+
+class Book(BaseModel):
+    """What is read."""
+
+    pages: int
+
+
+class Read(BaseModel):
+    """From which page on."""
+
+    first: int
+    last: int
+
+
+class Noted(BaseModel):
+    """Metadata of the job."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+POWER_CUT = 2
+library = JobType("library", metadata=Noted)
+books = StageType("books", task=Book, result=Read)
+
+
+def read(task: Book, context: TaskContext) -> Read:
+    """Read page after page; a power cut ends the first attempt in the middle."""
+    done = int(str(context.checkpoint or 0))
+    with context.phase("reading") as reading:
+        for page in range(done + 1, task.pages + 1):
+            reading.progress(page / task.pages, f"page {page}")
+            context.save_checkpoint(page)
+            if page == POWER_CUT and context.attempt == 1:
+                raise RetryLater(timedelta(seconds=0.1), "a power cut")
+    context.wait(context.set_job_metadata({"pages": task.pages}))
+    return Read(first=done + 1, last=task.pages)
+
+
+async def told(_task: Book, context: TaskContext[Any], call: Call) -> Ending:
+    """Tell when an attempt begins, and how it ended."""
+    print(f"attempt {context.attempt} begins")
+    ending = await call()
+    print(f"attempt {context.attempt} ended: {type(ending).__name__}")
+    return ending
+
+
+async def main(manager: str) -> None:
+    """Create a book to read, and have it read."""
+    async with JobnikClient(manager) as client:
+        producer = Producer(client)
+        job = await producer.create_job(library, metadata=Noted(), stages=[NewStage(books, [Book(pages=5)])])
+        handler = Handler(books, read, style=HandlerStyle.PROCESS, timeout=timedelta(minutes=1))
+        await work_off(Worker(client, [handler], middleware=[told]), job)
+        async for task in producer.list_tasks(job.stages[0].id, books):
+            if task.result is not None:
+                print(f"read pages {task.result.first} to {task.result.last} at the second attempt")
+        print("the job's metadata:", (await producer.get_job(job, library)).metadata.model_dump())
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

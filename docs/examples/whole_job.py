@@ -1,0 +1,72 @@
+"""A whole job at once, and only once, whose second stage reads what the first has left.
+
+    python whole_job.py http://127.0.0.1:8080
+
+It prints:
+
+    created True, created again False
+    counted [5, 2], in all 7
+    COMPLETED 100 %
+"""
+
+import asyncio
+import sys
+from uuid import uuid4
+
+from jobnik_sdk import Handler, JobnikClient, JobType, NewStage, Producer, StageType, TaskContext, Worker
+from jobnik_sdk.testing import working
+from pydantic import BaseModel
+
+
+class Text(BaseModel):
+    """What is counted."""
+
+    text: str
+
+
+class Letters(BaseModel):
+    """How many letters there are."""
+
+    letters: int
+
+
+class Everything(BaseModel):
+    """A task that needs no data of its own."""
+
+
+run = uuid4()  # so that no worker of another run takes these tasks
+essay = JobType("essay")
+count = StageType(f"count-{run}", task=Text, result=Letters)
+total = StageType(f"sum-{run}", task=Everything, result=Letters)
+
+
+async def count_letters(task: Text, _context: TaskContext) -> Letters:
+    """Count the letters of one text."""
+    return Letters(letters=len(task.text))
+
+
+async def add_up(_task: Everything, context: TaskContext) -> Letters:
+    """Add up what the tasks of the stage before have left."""
+    counted: list[int] = []
+    async for stage in context.producer.list_stages(context.job.id, count):
+        tasks = context.producer.list_tasks(stage, count)
+        counted += [task.result.letters async for task in tasks if task.result is not None]
+    print(f"counted {counted}, in all {sum(counted)}")
+    return Letters(letters=sum(counted))
+
+
+async def main(manager: str) -> None:
+    """Create the job, twice, and work it off."""
+    async with JobnikClient(manager) as client:
+        producer = Producer(client)
+        stages = [NewStage(count, [Text(text="seven"), Text(text="is")]), NewStage(total, [Everything()])]
+        job = await producer.create_job(essay, stages=stages, unique_key=f"essay-{run}")
+        again = await producer.create_job(essay, stages=stages, unique_key=f"essay-{run}")
+        print(f"created {job.is_new}, created again {again.is_new}")
+        worker = Worker(client, [Handler(count, count_letters, concurrency=2), Handler(total, add_up)])
+        async with working(worker):
+            done = await producer.wait_for_job(job, essay)
+        print(done.status, done.percentage, "%")
+
+
+asyncio.run(main(sys.argv[1]))
