@@ -14,6 +14,8 @@ _NAMES_OF_THE_PROTOCOL = {
     "jobnik_sdk_worker_tasks_completed_total",
     "jobnik_sdk_worker_tasks_failed_total",
     "jobnik_sdk_worker_tasks_active",
+    "jobnik_sdk_worker_circuit_breaker_state",
+    "jobnik_sdk_worker_circuit_breaker_opens_total",
     "jobnik_sdk_worker_consecutive_empty_polls",
     "jobnik_sdk_consumer_dequeue_duration_seconds",
     "jobnik_sdk_consumer_task_update_duration_seconds",
