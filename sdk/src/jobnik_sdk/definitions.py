@@ -9,6 +9,7 @@ from typing import Any, Final, Generic, Literal, Self, TypedDict, Unpack, overlo
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
 
+from jobnik_sdk.arguments import check_duration, check_names
 from jobnik_sdk.errors import ConfigurationError
 
 
@@ -133,7 +134,10 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         for name, delay in (("delay", self.delay), ("max_delay", self.max_delay)):
-            if delay is not None and not timedelta() <= delay <= LONGEST:
+            if delay is None:
+                continue
+            check_duration(f"A retry policy's {name}", delay)
+            if not timedelta() <= delay <= LONGEST:
                 raise ConfigurationError(f"A retry policy's {name} is 0 to 365 days, not {delay}.")
         if not 1 <= self.factor <= MOST_FACTOR:
             raise ConfigurationError(f"A retry policy's factor is 1 to {MOST_FACTOR}, not {self.factor}.")
@@ -185,6 +189,8 @@ class NewTask(Generic[TaskT, TaskMetadataT]):
     def __init__(self, data: TaskT, *, metadata: TaskMetadataT, **options: Unpack[TaskOptions]) -> None: ...
 
     def __init__(self, data: Any, *, metadata: Any = EMPTY, **options: Unpack[TaskOptions]) -> None:
+        if options:
+            check_names("NewTask()", options, TaskOptions.__optional_keys__)
         self.data: Final[TaskT] = data
         self.metadata: Final[TaskMetadataT] = metadata
         self.options: Final = options
@@ -266,6 +272,7 @@ class NewStage:
         metadata: Any = EMPTY,
         **options: Unpack[StageOptions],
     ) -> None:
+        check_names("NewStage()", options, StageOptions.__optional_keys__)
         self.stage_type: Final = stage_type
         self.tasks: Final = tasks
         self.data: Final[Any] = data

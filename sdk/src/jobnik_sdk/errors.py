@@ -42,6 +42,8 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from jobnik_sdk.arguments import check_duration
+
 if TYPE_CHECKING:
     from jobnik_sdk.entities import ClaimedTask, Job
 
@@ -131,10 +133,12 @@ class StreamError(JobnikError):
     def __init__(
         self, reason: object, *, created: int, refused: Sequence[range], uncertain: Sequence[range], unsent: int
     ) -> None:
-        doubt = f"; of {sum(map(len, uncertain))} more nobody knows" if uncertain else ""
-        super().__init__(
-            f"{created} tasks were created{doubt}; position {unsent} and what follows was not sent: {reason}"
-        )
+        became = [f"{created} created"]
+        if refused:
+            became.append(f"{sum(map(len, refused))} refused")
+        if uncertain:
+            became.append(f"of {sum(map(len, uncertain))} nobody knows")
+        super().__init__(f"Tasks: {', '.join(became)}; from position {unsent} on nothing was sent: {reason}")
         self.created = created
         self.refused = tuple(refused)
         self.uncertain = tuple(uncertain)
@@ -236,9 +240,16 @@ class StatusConflictError(IllegalTransitionError):
 
 
 class RetryLater(Exception):  # noqa: N818 it says what shall happen, and reads so where it is raised
-    """Raise it to fail an attempt that may succeed after `delay`; from another exception, it speaks for that one."""
+    """Raise it to fail an attempt that may succeed after `delay`; from another exception, it speaks for that one.
+
+    A delay is a year at most; what is longer, or less than none, counts as the longest or as none.
+
+    Raises:
+        TypeError: `delay` is no timedelta.
+    """
 
     def __init__(self, delay: timedelta, message: str = "") -> None:
+        check_duration("The delay of RetryLater", delay)
         super().__init__(message)
         self.delay = delay
 
@@ -251,9 +262,13 @@ class DoNotRetry(Exception):  # noqa: N818 it says what shall happen, and reads 
 
 
 class Snooze(Exception):  # noqa: N818 it says what shall happen, and reads so where it is raised
-    """Raise it to put a task off by `delay`, when what it needs is not there yet: this attempt does not count."""
+    """Raise it to put a task off by `delay`, when what it needs is not there yet: this attempt does not count.
+
+    The delay is bounded and checked as that of `RetryLater`.
+    """
 
     def __init__(self, delay: timedelta) -> None:
+        check_duration("The delay of Snooze", delay)
         super().__init__(f"not before {delay} from now")
         self.delay = delay
 

@@ -77,7 +77,8 @@ def _serve(container: Container, settings: WorkerSettings, stop: "_Stop") -> int
     try:
         server = ProbeServer(vitals, host=host, port=port)
     except OSError as error:
-        _log.error("probes cannot be served", host=host, port=port, reason=error.strerror)
+        advice = "set PROBE_HOST and PROBE_PORT to an address that is free; the port 0 takes any"
+        _log.error("probes cannot be served", host=host, port=port, reason=error.strerror, advice=advice)
         return 1
     try:
         with server:

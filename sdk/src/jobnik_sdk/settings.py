@@ -30,8 +30,6 @@ def _checked_url(url: str) -> str:
     return url
 
 
-_OURS: Final = ("JOBNIK_", "LOG_", "PROBE_", "TELEMETRY_", "WORKER_")
-"""How the names of the settings begin."""
 _ALIKE: Final = 0.75
 """How much of two names is the same, 0 to 1, where one may be a slip of the pen for the other."""
 _LAST_WORDS: Final = timedelta(seconds=3)
@@ -134,15 +132,24 @@ class WorkerSettings(BaseSettings):
 
 
 def misspelt(settings: type[WorkerSettings]) -> Mapping[str, str]:
-    """Return the variables that are set and are no settings, but nearly: each with the one that it may be meant for."""
+    """Return the variables that are set and are no settings, but nearly: each with the one that it may be meant for.
+
+    The environment has much of others in it: there only those count that begin with the same word as a setting.
+    """
     names = {name.upper() for name in settings.model_fields}
-    there = environment(settings)
-    missing = names - there.keys()
+    ours = {_first_word(name) for name in names}
+    there, written = environment(settings), _env_file(settings)
+    missing = names - {variable.upper() for variable in there}
     found: dict[str, str] = {}
-    for variable in sorted(there.keys() - names):
-        if variable.startswith(_OURS) and (nearest := get_close_matches(variable, missing, 1, _ALIKE)):
+    for variable in sorted(variable for variable in there if variable.upper() not in names):
+        suspect = variable in written or _first_word(variable.upper()) in ours
+        if suspect and (nearest := get_close_matches(variable.upper(), missing, 1, _ALIKE)):
             found[variable] = nearest[0]
     return found
+
+
+def _first_word(name: str) -> str:
+    return name.partition("_")[0]
 
 
 def environment(settings: type[WorkerSettings]) -> Mapping[str, str]:

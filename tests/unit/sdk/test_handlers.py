@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +47,10 @@ def _local() -> Callable[[Picture, TaskContext], Size]:
     return local
 
 
+def _with_quality(_task: Picture, _context: TaskContext, *, quality: int) -> Size:
+    return Size(width=quality)
+
+
 def _context(**fields: Any) -> TaskContext:  # noqa: ANN401 passed on
     common: dict[str, Any] = {
         "job": JobInfo(UUID(int=1), "gallery", Priority.HIGH, {}, {}),
@@ -71,6 +76,8 @@ _IMPOSSIBLE: list[tuple[Any, dict[str, Any], str]] = [
     (measure, {"style": HandlerStyle.THREAD}, "a plain function"),
     (measure, {"style": HandlerStyle.PROCESS}, "a plain function"),
     (_local(), {"style": HandlerStyle.PROCESS}, "at the top of a module"),
+    (lambda: None, {"style": HandlerStyle.THREAD}, "cannot be called so: too many positional arguments"),
+    (_with_quality, {"style": HandlerStyle.THREAD}, "missing a required argument: 'quality'.*partial"),
     (measure, {"concurrency": 0}, "concurrency is 1 or more"),
     (measure, {"timeout": timedelta()}, "timeout is longer than nothing"),
     (measure, {"recycle_after": 5}, r"choose HandlerStyle\.PROCESS"),
@@ -85,6 +92,27 @@ def test_impossible_handlers_are_refused(function: Any, options: dict[str, Any],
     """What can never work is said when the handler is made."""
     with pytest.raises(ConfigurationError, match=complaint):
         Handler(pictures, function, **options)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ({"stage_type": "pictures"}, "stage_type is a StageType, not 'pictures'"),
+        ({"style": "async"}, "style is a HandlerStyle, not 'async'"),
+        ({"timeout": 5}, r"timeout is a timedelta, such as timedelta\(seconds=5\), not 5"),
+    ],
+)
+def test_arguments_of_other_types_are_named(arguments: dict[str, Any], complaint: str) -> None:
+    """A container that no type checker sees through gets its answer when it makes the handler."""
+    untyped: Any = Handler
+    with pytest.raises(TypeError, match=complaint):
+        untyped(**{"stage_type": pictures, "function": measure} | arguments)
+
+
+def test_what_a_handler_needs_besides_may_be_bound() -> None:
+    """A partial is a function as good as any."""
+    handler = Handler(pictures, partial(_with_quality, quality=3), style=HandlerStyle.THREAD)
+    assert handler.function(Picture(source=""), _context()) == Size(width=3)
 
 
 def test_models_of_processes_are_importable() -> None:
@@ -122,6 +150,30 @@ def test_delays_are_never_negative() -> None:
     later = endings.of_error(RetryLater(-_MINUTE), _context())
     assert isinstance(later, endings.Failed)
     assert later.delay == timedelta()
+
+
+def test_delays_are_a_year_at_most() -> None:
+    """A manager would refuse the report of a longer one."""
+    assert endings.of_error(Snooze(timedelta(days=4000)), _context()) == endings.Snoozed(timedelta(days=365))
+
+
+@pytest.mark.parametrize("kind", [RetryLater, Snooze])
+def test_a_delay_without_a_unit_is_refused_where_it_is_written(kind: Callable[[Any], Exception]) -> None:
+    """So the attempt fails with this as its error, instead of never ending."""
+    with pytest.raises(TypeError, match=rf"The delay of {kind.__name__} is a timedelta, .* not 5"):
+        kind(5)
+
+
+def test_an_error_that_is_not_whole_is_an_error() -> None:
+    """A subclass that has forgotten its base's constructor fails its attempt like anything else."""
+
+    class Hasty(RetryLater):
+        def __init__(self) -> None:
+            pass
+
+    ending = endings.of_error(Hasty(), _context())
+    assert isinstance(ending, endings.Failed)
+    assert ending.error_type == "AttributeError"
 
 
 def test_words_fit_the_protocol() -> None:

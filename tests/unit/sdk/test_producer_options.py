@@ -1,6 +1,7 @@
 """What tasks, stages and jobs say beyond their data, and managers that do not understand it."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from jobnik_sdk import JobType, NewTask, Producer, RetryPolicy, StageType, TaskDefaults
+from jobnik_sdk import JobType, NewStage, NewTask, Priority, Producer, RetryPolicy, StageType, TaskDefaults
 from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError, UnsupportedError
 from pydantic import BaseModel
 
@@ -134,6 +135,66 @@ async def test_wrong_options_of_stages_and_jobs_are_not_sent(wire: "Wire") -> No
         await producer.create_job(plain, unique_key="x" * 201)
     with pytest.raises(InvalidPayloadError, match=r"^unique_for: "):
         await producer.create_job(plain, unique_for=SECOND)
+
+
+UNTYPED: dict[str, Any] = {"task": NewTask, "stage": NewStage, "policy": RetryPolicy.fixed}
+"""What callers see who run no type checker."""
+UNKNOWN_OPTIONS: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda _: UNTYPED["task"](Picture(source="a"), maxattempts=3), "'maxattempts'. Did you mean 'max_attempts'?"),
+    (lambda _: UNTYPED["stage"](pictures, later=True), "NewStage() got an unexpected keyword argument 'later'"),
+    (lambda producer: producer.create_job(plain, uniquekey="a"), "'uniquekey'. Did you mean 'unique_key'?"),
+    (lambda producer: producer.create_stage(STAGE, pictures, wait=True), "'wait'. Did you mean 'waiting'?"),
+]
+WRONG_TYPES: list[tuple[Callable[[Any], Any], str]] = [
+    (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), delay=5)]), "delay"),
+    (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), retry=5)]), "retry"),
+    (lambda _: UNTYPED["policy"](5), "A retry policy's delay"),
+    (lambda producer: producer.create_job(plain, unique_key="a", unique_for=5), "unique_for"),
+    (lambda producer: producer.create_job(plain, stages=[5]), "stages[0]"),
+    (lambda producer: producer.wait_for_job(STAGE, plain, timeout=5), "timeout"),
+]
+
+
+@pytest.mark.parametrize(("call", "complaint"), UNKNOWN_OPTIONS)
+async def test_options_that_there_are_not_are_refused(call: Callable[[Any], Any], complaint: str, wire: "Wire") -> None:
+    """A slip of the pen is no option that silently does nothing."""
+    with pytest.raises(TypeError, match=re.escape(complaint)):
+        await call(Producer(wire.client))
+
+
+@pytest.mark.parametrize(("call", "complaint"), WRONG_TYPES)
+async def test_arguments_of_other_types_are_named(call: Callable[[Any], Any], complaint: str, wire: "Wire") -> None:
+    """Whoever runs no type checker is told at once: a number has no unit."""
+    with pytest.raises(TypeError, match=rf"^{re.escape(complaint)} is a .*, not 5$"):
+        await call(Producer(wire.client))
+
+
+async def test_priorities_may_be_plain_text(wire: "Wire", entity: Make) -> None:
+    """As they are read from a file, where it is one of them."""
+    producer: Any = Producer(wire.client)
+    wire.will_answer(httpx2.Response(201, json=entity(name="plain", status="PENDING", priority="HIGH", percentage=0)))
+    assert (await producer.create_job(plain, priority="HIGH")).priority is Priority.HIGH
+    with pytest.raises(ValueError, match="'URGENT' is not a valid Priority"):
+        await producer.create_job(plain, priority="URGENT")
+
+
+async def test_ids_are_no_text(wire: "Wire") -> None:
+    """It is a uuid.UUID that says which job is meant, or the job itself."""
+    with pytest.raises(TypeError, match=r"by its id, a uuid\.UUID, not as 'a'"):
+        await Producer(wire.client).get_job("a", plain)  # pyright: ignore[reportArgumentType] on purpose
+
+
+async def test_tasks_come_into_a_stage_of_their_own_type(wire: "Wire", entity: Make) -> None:
+    """Where the stage is given and not its id alone, another type is refused before its handlers meet the tasks."""
+    answer = entity(jobId=str(uuid4()), type="pictures", order=1, status="PENDING", percentage=0, summary=COUNTS)
+    wire.will_answer(httpx2.Response(200, json=answer))
+    producer: Any = Producer(wire.client)
+    stage = await producer.get_stage(STAGE, pictures)
+    other = StageType("other", task=Picture)
+    for create in (producer.create_tasks, producer.stream_tasks):
+        with pytest.raises(InvalidPayloadError, match="the stage is of type 'pictures', not 'other'"):
+            await create(stage, other, [Picture(source="a")])
+    assert len(wire.requests) == 1
 
 
 @pytest.mark.parametrize(

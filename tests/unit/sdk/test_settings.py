@@ -113,13 +113,24 @@ def test_what_the_environment_does_not_say_is_in_a_file(monkeypatch: pytest.Monk
 
 
 def test_a_slip_of_the_pen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told with what it may be meant for, where that is not set itself; others' variables are left alone."""
+    """It is told with what it may be meant for, where that is not set itself; others' variables are left alone.
+
+    Those in the environment, that is: what is in `.env` is the worker's. Names are read in any case.
+    """
     monkeypatch.setenv("WORKER_CONCURENCY", "3")
     monkeypatch.setenv("JOBNIK_BASE_URI", "http://manager:8080")
     monkeypatch.setenv("JOBNIK_MANAGER_SERVICE_PORT", "8080")
     monkeypatch.setenv("BUCKETS", "pictures")
-    Path(".env").write_text("PROB_PORT=1\nPROBE_PROT=0\n")
-    assert misspelt(OwnSettings) == {"WORKER_CONCURENCY": "WORKER_CONCURRENCY", "PROBE_PROT": "PROBE_PORT"}
+    monkeypatch.setenv("TOKENS_OF_OTHERS", "3")
+    monkeypatch.setenv("TOKEN_", "3")
+    Path(".env").write_text("PROB_PORT=1\nPROBE_PROT=0\nsizes=[]\nLGO_LEVEL=INFO\n")
+    assert misspelt(OwnSettings) == {
+        "WORKER_CONCURENCY": "WORKER_CONCURRENCY",
+        "PROBE_PROT": "PROBE_PORT",
+        "PROB_PORT": "PROBE_PORT",
+        "LGO_LEVEL": "LOG_LEVEL",
+        "TOKEN_": "TOKEN",
+    }
     monkeypatch.delenv("JOBNIK_BASE_URL")
     with pytest.raises(SettingsError, match=r"^JOBNIK_BASE_URL is not set, but JOBNIK_BASE_URI is: The manager's"):
         WorkerSettings()

@@ -164,7 +164,9 @@ async def test_failure_says_what_stands() -> None:
         gate.answer(2, httpx2.Response(413, json={"code": "BODY_TOO_LARGE", "message": "No."}))
         gate.answer(4, httpx2.Response(500, json={"code": "DATABASE_RELATED_ERROR", "message": "No."}))
         gate.answer(0, created())
-        with pytest.raises(StreamError, match="2 tasks were created; of 2 more nobody knows; position 6") as caught:
+        with pytest.raises(
+            StreamError, match="Tasks: 2 created, 2 refused, of 2 nobody knows; from position 6 on"
+        ) as caught:
             await stream
     assert isinstance(caught.value.__cause__, PayloadTooLargeError | ManagerFailureError)
     error = caught.value

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from jobnik_sdk import errors
 from jobnik_sdk.context import TaskContext
+from jobnik_sdk.definitions import LONGEST
 from jobnik_sdk.payloads import to_document
 from jobnik_sdk.words import fit
 
@@ -79,14 +80,21 @@ def of_error(error: BaseException, context: TaskContext[Any]) -> Ending:
     What is raised after the attempt was asked to end is raised because of that. Only what follows from a timeout may
     still be said by the handler.
     """
+    try:
+        return _of_error(error, context)
+    except Exception as fault:  # noqa: BLE001 a subclass of the application's may lack what its base has
+        return Failed.because(fault)
+
+
+def _of_error(error: BaseException, context: TaskContext[Any]) -> Ending:
     reason = context.cancellation.reason
     if reason is not None and reason != TIMEOUT:
         return Cancelled(reason)
     match error:
         case errors.Snooze():
-            return Snoozed(_not_negative(error.delay))
+            return Snoozed(_bounded(error.delay))
         case errors.RetryLater():
-            return Failed.because(error, delay=_not_negative(error.delay))
+            return Failed.because(error, delay=_bounded(error.delay))
         case errors.DoNotRetry():
             return Failed.because(error, retryable=False)
         case _ if reason == TIMEOUT:
@@ -120,5 +128,5 @@ def _message(error: BaseException) -> str:
         return "its message cannot be read"
 
 
-def _not_negative(delay: timedelta) -> timedelta:
-    return max(delay, timedelta())
+def _bounded(delay: timedelta) -> timedelta:
+    return min(max(delay, timedelta()), LONGEST)

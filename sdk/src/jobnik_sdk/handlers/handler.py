@@ -8,6 +8,7 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Generic, Literal, TypeAlias, overload
 
+from jobnik_sdk.arguments import check_duration, check_kind
 from jobnik_sdk.context import TaskContext
 from jobnik_sdk.definitions import DataT, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
 from jobnik_sdk.errors import ConfigurationError
@@ -56,10 +57,13 @@ class AnyHandler:
 
     def _check_style(self) -> None:
         function, style = self.function, self.style
+        check_kind("A handler's stage_type", self.stage_type, StageType)
+        check_kind("A handler's style", style, HandlerStyle)
         is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
         if is_coroutine != (style is HandlerStyle.ASYNC):
             wanted = "a coroutine function (async def)" if style is HandlerStyle.ASYNC else "a plain function (def)"
             raise ConfigurationError(f"A handler of style {style} is {wanted}, which {function!r} is not.")
+        _check_parameters(function)
         if style is HandlerStyle.PROCESS:
             for thing in (function, self.stage_type):
                 _check_importable(thing)
@@ -67,10 +71,12 @@ class AnyHandler:
     def _check_options(self) -> None:
         if self.concurrency < 1:
             raise ConfigurationError(f"A handler's concurrency is 1 or more, not {self.concurrency}.")
-        if self.timeout is not None and self.timeout <= timedelta():
-            raise ConfigurationError(
-                f"A handler's timeout is longer than nothing, or None for no limit: {self.timeout}."
-            )
+        if self.timeout is not None:
+            check_duration("A handler's timeout", self.timeout)
+            if self.timeout <= timedelta():
+                raise ConfigurationError(
+                    f"A handler's timeout is longer than nothing, or None for no limit: {self.timeout}."
+                )
         for name in ("recycle_after", "memory_limit"):
             value = getattr(self, name)
             if value is None:
@@ -91,7 +97,9 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
     >>> Handler(thumbnails, make_thumbnail, style=HandlerStyle.PROCESS, concurrency=4, timeout=timedelta(minutes=5))
 
     Raises:
-        ConfigurationError: the function does not fit its style, or an option cannot work.
+        ConfigurationError: the function does not fit its style, wants more than the two arguments of a handler, or an
+            option cannot work.
+        TypeError: an argument is of another type.
     """
 
     @overload
@@ -154,6 +162,18 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
             object.__setattr__(self, name, value)
         self._check_style()
         self._check_options()
+
+
+def _check_parameters(function: Callable[..., Any]) -> None:
+    try:
+        inspect.signature(function).bind(None, None)
+    except TypeError as error:
+        raise ConfigurationError(
+            f"A handler takes a task's data and its context, and {function!r} cannot be called so: {error}. "
+            "Bind what else it needs, by functools.partial for example."
+        ) from None
+    except ValueError:  # it is built in, and tells nothing of its parameters
+        return
 
 
 def _check_importable(thing: object) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final, TypeAlias
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from jobnik_sdk.arguments import check_duration, check_kind
 from jobnik_sdk.definitions import (
     EMPTY,
     LONGEST,
@@ -46,7 +47,7 @@ def job_parts(
         "name": to_json(job_type.name),
         "data": to_document(data, job_type.data, "data"),
         "userMetadata": to_document(metadata, job_type.metadata, "metadata"),
-        "priority": to_json(priority.value),
+        "priority": to_json(Priority(priority).value),
         **{name: to_json(value) for name, value in origin.items()},
     }
 
@@ -95,6 +96,7 @@ class StageWriter:
 
     def tree_parts(self, stage: NewStage, where: str) -> tuple[dict[str, bytes], bytes]:
         """Return the parts of a stage's JSON, and the list of its tasks."""
+        check_kind(where.removesuffix("."), stage, NewStage)
         parts = self.parts(stage.stage_type, stage.data, stage.metadata, stage.options, where)
         writer = TaskWriter(stage.stage_type, self._origin, where)
         tasks = listed([writer.write(index, task) for index, task in enumerate(stage.tasks)])
@@ -164,6 +166,7 @@ def _trials_said(max_attempts: int | None, timeout: timedelta | None, retry: Ret
     if timeout is not None:
         said["timeoutSeconds"] = _seconds("timeout", timeout, _SHORTEST_TIMEOUT)
     if retry is not None:
+        check_kind("retry", retry, RetryPolicy)
         said["retry"] = _retry_said(retry)
     return said
 
@@ -185,6 +188,7 @@ def _retry_said(retry: RetryPolicy) -> dict[str, Any]:
 
 
 def _seconds(field: str, duration: timedelta, shortest: timedelta = timedelta()) -> float:
+    check_duration(field, duration)
     if not shortest <= duration <= LONGEST:
         raise InvalidPayloadError(field, f"is {shortest.total_seconds():g} s to 365 days, not {duration}.")
     return duration.total_seconds()

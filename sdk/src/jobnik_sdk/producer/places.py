@@ -4,6 +4,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from jobnik_sdk import trace
+from jobnik_sdk.definitions import StageType
 from jobnik_sdk.entities import Job, Stage, Task
 from jobnik_sdk.errors import InvalidPayloadError
 
@@ -18,8 +19,16 @@ AnyTask: TypeAlias = Task[Any, Any, Any] | UUID
 
 
 def id_of(entity: AnyJob | AnyStage | AnyTask) -> UUID:
-    """Return the id."""
-    return entity if isinstance(entity, UUID) else entity.id
+    """Return the id.
+
+    Raises:
+        TypeError: it is neither an entity nor an id, but text, for instance.
+    """
+    if isinstance(entity, UUID):
+        return entity
+    if not isinstance(entity, Job | Stage | Task):  # pyright: ignore[reportUnnecessaryIsInstance] not everybody checks types
+        raise TypeError(f"A job, stage or task is given as itself or by its id, a uuid.UUID, not as {entity!r}")
+    return entity.id
 
 
 def job_path(job: AnyJob) -> str:
@@ -35,6 +44,16 @@ def stage_path(stage: AnyStage) -> str:
 def task_path(task: AnyTask) -> str:
     """Return where a task is."""
     return f"/v1/tasks/{id_of(task)}"
+
+
+def check_type(stage: AnyStage, stage_type: StageType[Any, Any, Any, Any, Any]) -> None:
+    """See that tasks come into a stage of their own type, where the stage is known and not its id alone.
+
+    Raises:
+        InvalidPayloadError: it is of another type, whose handlers could not read them.
+    """
+    if isinstance(stage, Stage) and stage.type != stage_type.name:
+        raise InvalidPayloadError("stage_type", f"the stage is of type {stage.type!r}, not {stage_type.name!r}.")
 
 
 def origin_of(parent: AnyJob | AnyStage | None = None) -> dict[str, str]:

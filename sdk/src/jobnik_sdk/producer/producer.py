@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from httpx2 import Response
 
 from jobnik_sdk import metrics
+from jobnik_sdk.arguments import check_duration, check_names
 from jobnik_sdk.client import JobnikClient, read_many, read_one
 from jobnik_sdk.definitions import (
     EMPTY,
@@ -48,6 +49,7 @@ from jobnik_sdk.producer.places import (
     AnyJob,
     AnyStage,
     AnyTask,
+    check_type,
     id_of,
     job_path,
     origin_of,
@@ -140,6 +142,7 @@ class Producer:
                 it, until it has ended.
                 `traceparent`: the trace that it belongs to.
         """
+        check_names("create_job()", options, JobOptions.__optional_keys__)
         traceparent, stages = options.get("traceparent"), list(options.get("stages", ()))
         here = origin_of() if traceparent is None else stated_origin(traceparent)
         parts = job_parts(job_type, data, metadata, options.get("priority", Priority.MEDIUM), here)
@@ -202,6 +205,7 @@ class Producer:
         **options: Unpack[StageOptions],
     ) -> Stage[Any, Any]:
         """Create the next stage of a job; the options are those of `NewStage`."""
+        check_names("create_stage()", options, StageOptions.__optional_keys__)
         here = origin_of(job)
         writer = StageWriter(here)
         parts = writer.parts(stage_type, data, metadata, options)
@@ -215,6 +219,7 @@ class Producer:
         tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
     ) -> list[Task[TaskT, TaskMetadataT, ResultT]]:
         """Create tasks in a stage, all of them or none, in the order given; each is its data or a `NewTask`."""
+        check_type(stage, stage_type)
         here = origin_of(stage)
         writer = TaskWriter(stage_type, here)
         body = listed([writer.write(index, task) for index, task in enumerate(tasks)])
@@ -246,6 +251,7 @@ class Producer:
         Raises:
             StreamError: it broke off; it says what was created, and its `__cause__` why.
         """
+        check_type(stage, stage_type)
         here = origin_of(stage)
         features = await self._client.capabilities()
         quick = "minimal-answers" in features
@@ -284,6 +290,8 @@ class Producer:
             JobAbortedError: it was aborted.
             WaitTimeoutError: it has not ended within `timeout` (None: without limit).
         """
+        if timeout is not None:
+            check_duration("timeout", timeout)
         limit = asyncio.timeout(None if timeout is None else timeout.total_seconds())
         try:
             async with limit, aclosing(self.watch_job(job, job_type)) as changes:
