@@ -50,7 +50,7 @@ class Access(ABC):
 
     def wait(self, awaitable: Awaitable[T], cancellation: Cancellation) -> T:
         """Block until `awaitable` has been awaited on the event loop, and return its value; see `TaskContext.wait`."""
-        future = asyncio.run_coroutine_threadsafe(_awaited(awaitable), self._loop)
+        future = asyncio.run_coroutine_threadsafe(awaited(awaitable), self._loop)
         news = threading.Event()
         try:
             future.add_done_callback(lambda _: news.set())
@@ -89,9 +89,7 @@ class WorkersAccess(Access):
     @override
     def wait(self, awaitable: Awaitable[T], cancellation: Cancellation) -> T:
         if threading.get_ident() == self._thread:
-            if isinstance(awaitable, Coroutine):
-                awaitable.close()
-            raise ConfigurationError("wait is for plain functions. A coroutine says await.")
+            raise not_here(awaitable, "wait is for plain functions. A coroutine says await.")
         return super().wait(awaitable, cancellation)
 
 
@@ -170,5 +168,13 @@ def own_access(base_url: str) -> OwnAccess:
     return _own[base_url]
 
 
-async def _awaited(awaitable: Awaitable[T]) -> T:
+async def awaited(awaitable: Awaitable[T]) -> T:
+    """Await it: a coroutine is what an event loop takes."""
     return await awaitable
+
+
+def not_here(awaitable: Awaitable[object], why: str) -> ConfigurationError:
+    """Return the error for something that cannot be waited for here, and see that nobody waits for it any more."""
+    if isinstance(awaitable, Coroutine):
+        awaitable.close()
+    return ConfigurationError(why)

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic
 from uuid import UUID
 
 import structlog
@@ -13,7 +13,7 @@ from pydantic import BaseModel, JsonValue, RootModel
 from typing_extensions import TypeVar
 
 from jobnik_sdk import trace
-from jobnik_sdk.access import Access
+from jobnik_sdk.access import Access, not_here
 from jobnik_sdk.cancellation import Cancellation
 from jobnik_sdk.definitions import Priority, TaskMetadataT
 from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 StageDataT = TypeVar("StageDataT", bound=BaseModel, default=Any)
 StageMetadataT = TypeVar("StageMetadataT", bound=BaseModel, default=Any)
 T = TypeVar("T")
+
+
+_NO_MANAGER: Final = (
+    "This context knows no manager. In a test take one from `FakeManager.claim`, for a handler that runs in a process "
+    "from a worker, by `work_off`."
+)
 
 
 class _JsonObject(RootModel[dict[str, JsonValue]]):
@@ -147,9 +153,11 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
 
         >>> context.wait(context.set_job_metadata({"pages": 7}))
         """
+        if self.access is None:
+            raise not_here(awaitable, _NO_MANAGER)
         # A thread that the handler has started knows no trace.
         with trace.using(self.traceparent) if trace.current() is None else nullcontext():
-            return self._access().wait(awaitable, self.cancellation)
+            return self.access.wait(awaitable, self.cancellation)
 
     async def set_task_metadata(self, metadata: TaskMetadataT) -> None:
         """Replace the metadata of the task, which is of the stage type's model; `metadata` here stays as it was.
@@ -178,7 +186,7 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
 
     def _access(self) -> Access:
         if self.access is None:
-            raise ConfigurationError("This context knows no manager: a worker's do, others are made with an `access`.")
+            raise ConfigurationError(_NO_MANAGER)
         return self.access
 
     def _whole(self) -> Phase:

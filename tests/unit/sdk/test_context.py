@@ -216,7 +216,7 @@ async def test_coroutine_awaits(context: TaskContext, wire: "Wire") -> None:
 
 def test_context_without_a_manager(context: TaskContext) -> None:
     """A context that was made without access to a manager says what is missing."""
-    with pytest.raises(ConfigurationError, match="access"):
+    with pytest.raises(ConfigurationError, match="knows no manager"):
         _ = context.producer
 
 

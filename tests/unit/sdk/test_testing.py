@@ -1,5 +1,6 @@
 """What tests of users are written with."""
 
+import asyncio
 import threading
 from datetime import timedelta
 
@@ -10,13 +11,14 @@ from jobnik_sdk import (
     JobStatus,
     JobType,
     NewStage,
+    NewTask,
     Producer,
     Snooze,
     StageType,
     TaskContext,
     Worker,
 )
-from jobnik_sdk.errors import InvalidPayloadError
+from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError
 from jobnik_sdk.hooks import Cancelled, Failed, Snoozed
 from jobnik_sdk.testing import FakeManager, context_for, run_handler, work_off, working
 from pydantic import BaseModel
@@ -144,7 +146,7 @@ async def test_a_job_that_does_not_end_is_not_waited_for(fake_manager: FakeManag
     async with fake_manager.client() as client:
         job = await Producer(client).create_job(essay, stages=[NewStage(words)])
         worker = Worker(client, [Handler(words, shout)])
-        with pytest.raises(TimeoutError, match="it is PENDING, at 0 %"):
+        with pytest.raises(TimeoutError, match=r"it is PENDING\. Its stages: words is PENDING with 0 of 0 tasks"):
             await work_off(worker, job, timedelta(milliseconds=50))
         assert not worker.ready
 
@@ -158,3 +160,82 @@ async def test_workers_work_within_a_block(fake_manager: FakeManager) -> None:
             job = await producer.create_job(essay, stages=[NewStage(words, [Word(text="a")])])
             assert (await producer.wait_for_job(job, essay)).status is JobStatus.COMPLETED
         assert not worker.ready
+
+
+class Note(BaseModel):
+    """Metadata."""
+
+    note: str = ""
+
+
+class Language(BaseModel):
+    """A stage's data."""
+
+    code: str
+
+
+sentences = StageType("sentences", task=Word, task_metadata=Note, data=Language, metadata=Note)
+noted_essay = JobType("noted essay", metadata=Note)
+
+
+async def split(task: Word, context: TaskContext[Note, Language, Note]) -> None:
+    """Give each word of a sentence a task, in a stage after this one, and note it everywhere."""
+    stage = await context.producer.create_stage(context.job.id, words)
+    await context.producer.create_tasks(stage, words, [Word(text=text) for text in task.text.split()])
+    await context.set_task_metadata(Note(note=context.stage.data.code))
+    await context.set_stage_metadata(Note(note="split"))
+    await context.set_job_metadata(Note(note="of words"))
+
+
+def split_plainly(task: Word, context: TaskContext[Note, Language, Note]) -> None:
+    """Do the same."""
+    context.wait(split(task, context))
+
+
+async def _create_sentence(manager: FakeManager) -> None:
+    async with manager.client() as client:
+        stage = NewStage(
+            sentences, [NewTask(Word(text="to be"), metadata=Note())], data=Language(code="en"), metadata=Note()
+        )
+        await Producer(client).create_job(noted_essay, metadata=Note(), stages=[stage])
+
+
+def _check_what_split_left(manager: FakeManager) -> None:
+    assert [task.data.text for task in manager.tasks(words)] == ["to", "be"]
+    assert [task.metadata.note for task in manager.tasks(sentences)] == ["en"]
+    assert [job.metadata.note for job in manager.jobs(noted_essay)] == ["of words"]
+
+
+async def test_a_claimed_task_comes_with_its_context(fake_manager: FakeManager) -> None:
+    """What its handler creates and changes is found in the manager; another cannot be claimed."""
+    await _create_sentence(fake_manager)
+    task, context = fake_manager.claim(sentences)
+    assert (task.text, context.attempt, context.job.name, context.stage.order) == ("to be", 1, "noted essay", 1)
+    await split(task, context)
+    _check_what_split_left(fake_manager)
+    with pytest.raises(LookupError, match="No task of a stage of type 'sentences'"):
+        fake_manager.claim(sentences)
+
+
+async def test_a_plain_handler_waits_in_its_thread(fake_manager: FakeManager) -> None:
+    """An async test calls it by run_handler; called directly, it is told so."""
+    await _create_sentence(fake_manager)
+    task, context = fake_manager.claim(sentences)
+    with pytest.raises(ConfigurationError, match="an async test calls them by run_handler"):
+        split_plainly(task, context)
+    await run_handler(Handler(sentences, split_plainly, style=HandlerStyle.THREAD), task, context)
+    _check_what_split_left(fake_manager)
+
+
+def test_a_plain_handler_waits_in_a_plain_test(fake_manager: FakeManager) -> None:
+    """There is no event loop then but the one that is made for it."""
+    asyncio.run(_create_sentence(fake_manager))
+    split_plainly(*fake_manager.claim(sentences))
+    _check_what_split_left(fake_manager)
+
+
+async def test_a_context_of_no_manager_says_where_there_is_one() -> None:
+    """What was to be waited for is not left behind."""
+    context = context_for(words)
+    with pytest.raises(ConfigurationError, match=r"take one from `FakeManager\.claim`"):
+        context.wait(context.set_job_metadata({}))

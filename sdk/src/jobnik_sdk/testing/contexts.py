@@ -1,9 +1,12 @@
 """Contexts to call handlers with: they record what a handler notes, wait in no time, and are cancelled by a test."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from pydantic import BaseModel, JsonValue
@@ -11,13 +14,15 @@ from pydantic_core import from_json
 from typing_extensions import override
 
 from jobnik_sdk import trace
-from jobnik_sdk.access import WorkersAccess
+from jobnik_sdk.access import Access, awaited, not_here
 from jobnik_sdk.cancellation import Cancellation
 from jobnik_sdk.client import JobnikClient
 from jobnik_sdk.context import JobInfo, StageDataT, StageInfo, StageMetadataT, TaskContext
 from jobnik_sdk.definitions import EMPTY, Priority, StageType, TaskMetadataT
 from jobnik_sdk.handlers.endings import TIMEOUT
 from jobnik_sdk.progress import Notes, Progress
+
+T = TypeVar("T")
 
 _JOB_ID, _STAGE_ID, _TASK_ID = (UUID(int=number) for number in (1, 2, 3))
 
@@ -35,6 +40,44 @@ class RecordingNotes(Notes):
     def note_progress(self, progress: Progress) -> None:
         super().note_progress(progress)
         self.all_progress.append(progress)
+
+
+class MemoryAccess(Access):
+    """How a handler that a test calls reaches a manager in memory, from a test with an event loop or without one."""
+
+    def __init__(self, client: JobnikClient) -> None:
+        self._client = client
+        self._thread = threading.get_ident()
+        self._home: asyncio.AbstractEventLoop | None = None
+        with suppress(RuntimeError):
+            self._home = asyncio.get_running_loop()
+
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return _nowhere, ()  # another process has another memory
+
+    @property
+    @override
+    def client(self) -> JobnikClient:
+        return self._client
+
+    @property
+    @override
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        assert self._home is not None  # noqa: S101 see `wait`
+        return self._home
+
+    @override
+    def wait(self, awaitable: Awaitable[T], cancellation: Cancellation) -> T:
+        if self._home is not None and threading.get_ident() == self._thread:
+            raise not_here(awaitable, "wait is for plain functions: an async test calls them by run_handler.")
+        if self._home is not None:
+            return super().wait(awaitable, cancellation)
+        with asyncio.Runner() as loop:
+            return loop.run(awaited(awaitable))
+
+
+def _nowhere() -> None:
+    """No access."""
 
 
 class ClockedCancellation(Cancellation):
@@ -60,7 +103,7 @@ class ClockedCancellation(Cancellation):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordingContext(TaskContext[TaskMetadataT, StageDataT, StageMetadataT]):
-    """What a handler sees of a task that there is only in a test; `context_for` makes one."""
+    """What a handler sees of a task, and its test after it; `context_for` and `FakeManager.claim` make one."""
 
     cancellation: ClockedCancellation = field(default_factory=ClockedCancellation, repr=False)
     notes: RecordingNotes = field(default_factory=RecordingNotes, repr=False)
@@ -97,13 +140,12 @@ def context_for(  # noqa: PLR0913 all that a context has
     max_attempts: int = 3,
     timeout: timedelta | None = None,
     checkpoint: JsonValue = None,
-    client: JobnikClient | None = None,
 ) -> RecordingContext[TaskMetadataT, StageDataT, StageMetadataT]:
     """Return the context of an attempt at a task of this type; what is not said is empty.
 
-    `client` is for handlers that create follow-up work, such as `FakeManager().client()`: within a coroutine. Where a
-    handler waits by `context.cancellation.wait`, no time passes: `context.waited` tells how long it would have been. At
-    `timeout` the attempt is asked to end.
+    No manager knows of it: a handler that creates follow-up work or changes metadata gets its context from
+    `FakeManager.claim`. Where a handler waits by `context.cancellation.wait`, no time passes: `context.waited` tells
+    how long it would have been. At `timeout` the attempt is asked to end.
 
     >>> context = context_for(thumbnails, attempt=2, checkpoint={"done": 3})
     >>> await make_thumbnail(task, context)
@@ -126,7 +168,6 @@ def context_for(  # noqa: PLR0913 all that a context has
         traceparent=trace.generate(),
         timeout=timeout,
         checkpoint=checkpoint,
-        access=None if client is None else WorkersAccess(client),
         cancellation=ClockedCancellation(timeout),
     )
 

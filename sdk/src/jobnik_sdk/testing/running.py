@@ -8,8 +8,9 @@ from datetime import timedelta
 from typing import Any, Final, Generic
 from uuid import UUID
 
+from jobnik_sdk.client import JobnikClient, read_one
 from jobnik_sdk.definitions import JobStatus, JobType, ResultT, TaskT
-from jobnik_sdk.entities import Job
+from jobnik_sdk.entities import Job, created_job_of
 from jobnik_sdk.handlers.endings import Completed, Ending
 from jobnik_sdk.handlers.handler import Handler
 from jobnik_sdk.handlers.styles import runner_for
@@ -82,7 +83,7 @@ async def work_off(worker: Worker, job: Job[Any, Any] | UUID, timeout: timedelta
     """Run a worker until a job has ended, 30 s at most unless said otherwise, drain it, and return how the job ended.
 
     Raises:
-        TimeoutError: the job has not ended in time; the message says how far it is.
+        TimeoutError: the job has not ended in time; the message says how far each of its stages is.
     """
     seen: Job[Any, Any] | None = None
     async with working(worker):
@@ -91,7 +92,17 @@ async def work_off(worker: Worker, job: Job[Any, Any] | UUID, timeout: timedelta
                 async for change in Producer(worker.client).watch_job(job, _ANY_JOB):
                     seen = change
         except TimeoutError:
-            reached = "cannot be read" if seen is None else f"is {seen.status}, at {seen.percentage} %"
-            raise TimeoutError(f"The job has not ended within {timeout}: it {reached}.") from None
+            reached = "cannot be read" if seen is None else f"is {seen.status}. {await _stages(worker.client, seen)}"
+            raise TimeoutError(f"The job has not ended within {timeout}: it {reached}") from None
     assert seen is not None  # noqa: S101 a watch yields once at least
     return seen.status
+
+
+async def _stages(client: JobnikClient, job: Job[Any, Any]) -> str:
+    answer = await client.request("GET", f"/v1/jobs/{job.id}?should_return_stages=true")
+    stages = read_one(created_job_of(_ANY_JOB), answer).stages
+    said = [
+        f"{stage.type} is {stage.status} with {stage.summary.completed} of {stage.summary.total} tasks completed"
+        for stage in stages
+    ]
+    return f"Its stages: {', '.join(said)}." if said else "It has no stages."

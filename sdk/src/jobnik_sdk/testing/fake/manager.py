@@ -7,14 +7,19 @@ from typing import Any, Final, Generic
 from pydantic import JsonValue
 from pydantic_core import to_json
 
+from jobnik_sdk import trace
 from jobnik_sdk.client import JobnikClient
-from jobnik_sdk.definitions import DataT, JobType, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
+from jobnik_sdk.context import JobInfo, StageDataT, StageInfo, StageMetadataT
+from jobnik_sdk.definitions import LONGEST, DataT, JobType, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
 from jobnik_sdk.entities import Job, Task, job_of
+from jobnik_sdk.testing.contexts import ClockedCancellation, MemoryAccess, RecordingContext
 from jobnik_sdk.testing.fake import wire
 from jobnik_sdk.testing.fake.state import State
 from jobnik_sdk.testing.fake.transport import FakeTransport
+from jobnik_sdk.testing.fake.work import Work
 
 ADDRESS: Final = "http://fake"
+_TESTER: Final = "a test"
 
 
 class RecordedTask(Task[TaskT, TaskMetadataT, ResultT], Generic[TaskT, TaskMetadataT, ResultT]):
@@ -58,6 +63,44 @@ class FakeManager:
         """Move the manager's clock ahead, with all that follows from it."""
         self.transport.advance(by)
 
+    def claim(
+        self, stage_type: StageType[TaskT, Any, TaskMetadataT, StageDataT, StageMetadataT]
+    ) -> tuple[TaskT, RecordingContext[TaskMetadataT, StageDataT, StageMetadataT]]:
+        """Claim a task as a worker would, and return its data and its context, to call a handler with.
+
+        >>> task, context = manager.claim(pages)
+        >>> await read_page(task, context)
+        >>> manager.tasks(words)[0].data
+
+        What the handler creates, and what metadata it changes, is then found in the manager. The attempt stays in
+        progress: how it ends is the test's to look at. `context.wait` works where a plain handler is called by
+        `run_handler`, or by a test that is a plain function itself.
+
+        Raises:
+            LookupError: there is no task of this type that may be claimed now.
+        """
+        with self.transport.looking() as state:
+            claimed = Work(state).claim(stage_type.name, 1, _TESTER, LONGEST)
+            if not claimed:
+                raise LookupError(f"No task of a stage of type {stage_type.name!r} may be claimed now.")
+            task, document = claimed[0], to_json(wire.task_json(claimed[0]))
+        read, stage, job = _recorded(stage_type).model_validate_json(document), task.stage, task.stage.job
+        told = stage_type.data.model_validate(stage.data), stage_type.metadata.model_validate(stage.metadata)
+        context = RecordingContext(
+            job=JobInfo(job.id, job.name, job.priority, dict(job.data), dict(job.metadata)),
+            stage=StageInfo(stage.id, stage.type, stage.order, *told),
+            task_id=task.id,
+            attempt=task.failed + 1,
+            max_attempts=task.max_attempts,
+            metadata=read.metadata,
+            traceparent=trace.child_of(task.trace.traceparent),
+            timeout=task.timeout,
+            checkpoint=read.checkpoint,
+            access=MemoryAccess(self.client()),
+            cancellation=ClockedCancellation(task.timeout),
+        )
+        return read.data, context
+
     def jobs(self, job_type: JobType[DataT, MetadataT]) -> Sequence[Job[DataT, MetadataT]]:
         """Return the jobs of a type, the oldest first."""
         model = job_of(job_type)
@@ -73,6 +116,14 @@ class FakeManager:
             stages = state.stages_by_type.get(stage_type.name, ())
             found = sorted((task for stage in stages for task in stage.tasks), key=lambda task: task.number)
             documents = [to_json(wire.task_json(task)) for task in found]
-        types = (stage_type.task, stage_type.task_metadata, stage_type.result or type(None))
-        model: Any = RecordedTask.__class_getitem__(types)
+        model = _recorded(stage_type)
         return [model.model_validate_json(document) for document in documents]
+
+
+def _recorded(
+    stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
+) -> type[RecordedTask[TaskT, TaskMetadataT, ResultT]]:
+    types = (stage_type.task, stage_type.task_metadata, stage_type.result or type(None))
+    generic: Any = RecordedTask
+    made: type[RecordedTask[TaskT, TaskMetadataT, ResultT]] = generic.__class_getitem__(types)
+    return made
