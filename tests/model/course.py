@@ -2,10 +2,10 @@
 
 from typing import Any, NamedTuple
 
+from tests.model.bodies import NO_TRACE, trace_of
 from tests.model.entities import PRIORITIES, Attempt, Body, Entity, Id, Job, Json, Lease, Stage, Task, Time, Wording
 from tests.model.stored import Stored
 
-NO_TRACE = "00-00000000000000000000000000000000-0000000000000000-00"
 CLIENT, MANAGER = "client", "manager"
 REASON = Wording()
 
@@ -20,7 +20,8 @@ class End(NamedTuple):
         outcome: As its history has it.
         by: Who says so.
         retryable: Whether a failed task may be tried again.
-        delay: For how many seconds a task that goes back to the queue is not handed out.
+        delay: For how many seconds a task that goes back to the queue is not handed out; None: after a failed attempt
+            as its retry policy says, else not at all.
     """
 
     outcome: str
@@ -28,7 +29,7 @@ class End(NamedTuple):
     result: Json = None
     error: Body | None = None
     retryable: bool = True
-    delay: float = 0
+    delay: int | None = None
 
 
 class Course(Stored):
@@ -51,7 +52,7 @@ class Course(Stored):
             "id": self.names[-1],
             "data": body["data"],
             "user_metadata": body.get("userMetadata", {}),
-            "traceparent": body.get("traceparent", NO_TRACE),
+            "trace": trace_of(body) or NO_TRACE,
         }
 
     def _queue(self, task: Task) -> None:
@@ -122,7 +123,8 @@ class Course(Stored):
         if end.by != MANAGER:
             attempt.settled = target
         if not task.ended:
-            task.delay = end.delay or None
+            pause = task.pause if failed else 0
+            task.delay = (pause if end.delay is None else end.delay) or None
             if task.waiting:
                 self._queue(task)
             return

@@ -5,7 +5,7 @@ from urllib.parse import parse_qsl
 
 from tests.model.entities import Answer, Json
 from tests.model.leases import NOTHING
-from tests.model.model import Model
+from tests.model.model import MINIMAL, Model
 
 
 class Request(NamedTuple):
@@ -18,6 +18,8 @@ class Request(NamedTuple):
     method: str
     path: str
     body: Json = None
+    prefer: str | None = None
+    """The header ``Prefer``."""
 
 
 def due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a table, not a decision
@@ -55,7 +57,7 @@ def due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR09
         case "GET", ["stages", stage, "tasks"]:
             return model.list_tasks_of_stage(stage)
         case "POST", ["stages", stage, "tasks"]:
-            return model.add_tasks(stage, body)
+            return model.add_tasks(stage, body, minimal=request.prefer == MINIMAL)
         case "PATCH", ["stages", stage_type, "tasks", "dequeue"]:
             return model.dequeue(stage_type)
         case "POST", ["stages", stage_type, "tasks", "claim"]:

@@ -6,6 +6,7 @@ value behind a name where it is first seen.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NamedTuple, TypeAlias
 
 Json: TypeAlias = Any
@@ -74,10 +75,11 @@ Chosen: TypeAlias = Id | Time | Lease | Wording | OneOf | AnyOrder
 
 
 class Answer(NamedTuple):
-    """An HTTP answer: its status, and its JSON, which is None where there is no body."""
+    """An HTTP answer: its status, its JSON, which is None where there is no body, and which preference was applied."""
 
     status: int
     body: Json
+    applied: str | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,7 +90,8 @@ class Entity:
     status: str = "CREATED"
     data: Json
     user_metadata: Json
-    traceparent: str
+    trace: Body
+    """Its trace context as it is answered."""
     changes: list[Body] = field(default_factory=list[Body])
     """Its history as it is answered."""
 
@@ -99,12 +102,7 @@ class Entity:
 
     def context(self) -> Body:
         """What a worker is told of it, beside one of its tasks."""
-        return {
-            "id": self.id,
-            "data": self.data,
-            "userMetadata": self.user_metadata,
-            "traceparent": self.traceparent,
-        }
+        return {"id": self.id, "data": self.data, "userMetadata": self.user_metadata} | self.trace
 
     def json(self) -> Body:
         """The fields that all three have, the times in both spellings."""
@@ -118,8 +116,7 @@ class Entity:
             "creationTime": created,
             "updatedAt": updated,
             "updateTime": updated,
-            "traceparent": self.traceparent,
-        }
+        } | self.trace
 
 
 @dataclass(slots=True, kw_only=True)
@@ -156,6 +153,9 @@ class Stage(Entity):
     job: Job
     type: str
     order: int
+    weight: float
+    task_defaults: Body
+    """What its tasks do not say themselves; empty: as usual."""
     tasks: list["Task"] = field(default_factory=list["Task"])
     start_time: Time | None = None
     end_time: Time | None = None
@@ -202,6 +202,8 @@ class Stage(Entity):
 
     def json(self, *, with_tasks: bool = False) -> Body:
         """The stage as it is answered."""
+        weight = {"weight": self.weight} if self.weight != 1 else {}
+        defaults = {"taskDefaults": self.task_defaults} if self.task_defaults else {}
         tasks = {"tasks": [task.json() for task in self.tasks]} if with_tasks else {}
         return (
             Entity.json(self)
@@ -214,6 +216,8 @@ class Stage(Entity):
                 "startTime": self.start_time,
                 "endTime": self.end_time,
             }
+            | weight
+            | defaults
             | tasks
         )
 
@@ -266,8 +270,10 @@ class Task(Entity):
     """All of them, the oldest first."""
     delay: Json = None
     """For how many seconds, or until when, it is not handed out although it waits; None: for none."""
-    timeout: int | None = None
+    timeout: int | None
     """Seconds."""
+    retry: Body | None
+    """What counts after a failed attempt."""
     result: Json = None
     error: Body | None = None
     progress: Body | None = None
@@ -289,6 +295,14 @@ class Task(Entity):
         return self.queued and self.delay is not None
 
     @property
+    def pause(self) -> int:
+        """For how many seconds it is not handed out after the attempt that has just failed."""
+        if self.retry is None:
+            return 0
+        growth = self.retry["factor"] ** (self.attempts - 1) if self.retry["strategy"] == "exponential" else 1
+        return round(min(self.retry["delaySeconds"] * growth, self.retry.get("maxDelaySeconds", inf)))
+
+    @property
     def at_work(self) -> Attempt | None:
         """The attempt that is being made."""
         return self.tries[-1] if self.status == "IN_PROGRESS" else None
@@ -297,6 +311,7 @@ class Task(Entity):
         """The task as it is answered."""
         told = {
             "timeoutSeconds": self.timeout,
+            "retry": self.retry,
             "result": self.result,
             "error": self.error,
             "progress": self.progress,
@@ -340,6 +355,7 @@ class Task(Entity):
             "id": self.id,
             "waits": self.waiting,
             "place": self.stage.place and self.stage.place.id if not self.stage.ended else None,
+            "priority": self.stage.job.priority,
             "delay": self.delay if self.queued else None,
             "lease": held,
             "result": self.result,

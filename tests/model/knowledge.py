@@ -48,7 +48,8 @@ class Knowledge:
     def differences(self, due: Answer, given: Answer) -> list[str]:
         """Where an answer is not what is due, such as ``body.summary.total: 3 is due, 2 is given``."""
         self._passing = {}
-        return [*self._compare(due.status, given.status, "status"), *self._compare(due.body, given.body, "body")]
+        parts = zip(Answer._fields, due, given, strict=True)
+        return [difference for part, wanted, found in parts for difference in self._compare(wanted, found, part)]
 
     def _compare(self, due: Json, given: Json, place: str) -> Iterator[str]:
         """The differences in and below one place."""

@@ -148,7 +148,7 @@ def _end_of(worker: str, report: Body) -> End:
         report.get("result") if outcome == "COMPLETED" else None,
         {"message": "", "stack": ""} | error if error and outcome == "FAILED" else None,
         report.get("retryable", True),
-        report.get("delaySeconds", 0),
+        report.get("delaySeconds"),
     )
 
 

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tests.model.course import Move
+from tests.model.creations import LETTERS
 from tests.model.endpoints import Request, due
 from tests.model.entities import Answer
 from tests.model.knowledge import Knowledge
 from tests.model.model import Model
-from tests.model.requests import LETTERS, requests
+from tests.model.requests import requests
 from tests.model.site import Site
 
 _numbers = count(1)
@@ -92,7 +93,7 @@ class ManagersClients(Clients):
         if request.method == "LATER":
             given = self._site.pass_time(path.removeprefix("/v1/"), body)
         else:
-            given = self._site.ask(client, request.method, path, body)
+            given = self._site.ask(client, request.method, path, body, request.prefer)
         self._compare(f"{request.method} {request.path}", wanted, given)
 
     def _compare(self, what: str, wanted: Answer, given: Answer) -> None:

@@ -4,6 +4,7 @@ A method is what a request means: it does what follows and returns the answer th
 fast. Nothing is shared with the manager either, so that a mistake in one of the two shows as a difference.
 """
 
+from tests.model.bodies import defaults, is_job, is_task, policy, stages_of, under
 from tests.model.course import CLIENT, End
 from tests.model.entities import PRIORITIES, Answer, Body, Job, Stage, Task, Time
 from tests.model.leases import INVALID, Leases
@@ -13,6 +14,10 @@ STALE_SECONDS = 30 * 60
 """How long clients without leases may take for a task."""
 FAR = "2100-01-01T00:00:00.000Z"
 """A moment that does not come."""
+AN_INSTANT = 0.001
+"""Seconds: less than from one request to the next."""
+MINIMAL = "return=minimal"
+"""The preference of who does not want back what is created."""
 
 
 def done(code: str) -> Answer:
@@ -28,15 +33,38 @@ def illegal(entity: str, source: str, target: str) -> Answer:
 class Model(Leases):
     """A manager with its database: what clients of part A ask for, beside the workers of part B."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.keyed: dict[str, Job] = {}
+        """The last job that was created with each key, whether it is still there or not."""
+
     # Jobs
 
     def create_job(self, body: Body) -> Answer:
-        """It is PENDING at once."""
+        """It is PENDING at once, with all that it comes with; nothing is created while another one holds its key."""
+        if not is_job(body):
+            return INVALID
+        key = body.get("uniqueKey")
+        if key is not None and self._holds(key, body.get("uniqueFor", "running")):
+            return Answer(200, self.keyed[key].json(with_stages="stages" in body))
         priority = body.get("priority", "MEDIUM")
         job = Job(**self._new("job", body), name=body["name"], priority=priority)
         self._create(job, "PENDING")
         self.jobs[job.id] = job
-        return Answer(201, job.json())
+        if key is not None:
+            self.keyed[key] = job
+        for stage_body in stages_of(body):
+            stage = self._add_stage(job, under(job, stage_body))
+            for task_body in stage_body.get("tasks", ()):
+                self._add_task(stage, under(stage, task_body))
+        return Answer(201, job.json(with_stages="stages" in body))
+
+    def _holds(self, key: str, span: str | float) -> bool:
+        """Whether the last job with this key is one that goes on, or that was created less than so long ago."""
+        last = self.keyed.get(key)
+        if last is None or last.id not in self.jobs:
+            return False
+        return not last.ended if span == "running" else span != AN_INSTANT
 
     def set_job_status(self, job_id: str, status: str) -> Answer:
         """Pause, resume or abort."""
@@ -93,15 +121,24 @@ class Model(Leases):
             return NO_JOB
         if job.ended:
             return refused(400, "JOB_IN_FINITE_STATE")
-        order = len(job.stages) + 1
-        stage = Stage(**self._new("stage", body), job=job, type=body["type"], order=order)
+        return Answer(201, self._add_stage(job, body).json())
+
+    def _add_stage(self, job: Job, body: Body) -> Stage:
+        stage = Stage(
+            **self._new("stage", body),
+            job=job,
+            type=body["type"],
+            order=len(job.stages) + 1,
+            weight=body.get("weight", 1),
+            task_defaults=defaults(body.get("taskDefaults", {})),
+        )
         if body.get("startAsWaiting"):
             self._create(stage, "WAITING")
         else:
             self._create(stage, "PENDING" if stage.in_turn else "CREATED")
         job.stages.append(stage)
         self.stages[stage.id] = stage
-        return Answer(201, stage.json())
+        return stage
 
     def release_stage(self, stage_id: str, status: str) -> Answer:
         """What was created as waiting opens, in its turn; what is open already stays so."""
@@ -119,24 +156,27 @@ class Model(Leases):
 
     # Tasks
 
-    def add_tasks(self, stage_id: str, bodies: list[Body]) -> Answer:
-        """All or none."""
-        if any(body.get("maxAttempts", 3) < 1 for body in bodies):
+    def add_tasks(self, stage_id: str, bodies: list[Body], *, minimal: bool) -> Answer:
+        """All or none; the answer may be just how many."""
+        if not all(map(is_task, bodies)):
             return INVALID
         stage = self.stages.get(stage_id)
         if stage is None:
             return NO_STAGE
         if stage.ended or stage.job.ended:
             return refused(400, "STAGE_IN_FINITE_STATE")
-        return Answer(201, [self._add_task(stage, body).json() for body in bodies])
+        tasks = [self._add_task(stage, body).json() for body in bodies]
+        return Answer(201, {"created": len(tasks)}, MINIMAL) if minimal else Answer(201, tasks)
 
     def _add_task(self, stage: Stage, body: Body) -> Task:
+        said = stage.task_defaults | {name: value for name, value in body.items() if value is not None}
         task = Task(
             **self._new("task", body),
             stage=stage,
             number=len(self.names),
-            max_attempts=body.get("maxAttempts", 3),
-            timeout=body.get("timeoutSeconds"),
+            max_attempts=said.get("maxAttempts", 3),
+            timeout=int(said["timeoutSeconds"]) if "timeoutSeconds" in said else None,
+            retry=policy(body["retry"]) if body.get("retry") else stage.task_defaults.get("retry"),
         )
         self._create(task, "PENDING", Time(f"creation of {task.id}"))
         stage.tasks.append(task)

@@ -6,9 +6,20 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from tests.model.creations import (
+    JOB,
+    ODD_JOB,
+    ODD_TASKS,
+    PRIORITY,
+    STAGE,
+    TASKS,
+    TREE,
+    UNIQUE_JOB,
+    once_more,
+)
 from tests.model.endpoints import Request
-from tests.model.entities import PRIORITIES, Body, Job, Json, Stage, Task
-from tests.model.model import FAR, Model
+from tests.model.entities import Job, Json, Stage, Task
+from tests.model.model import MINIMAL, Model
 from tests.model.reports import (
     ANY_OUTCOME,
     BACK,
@@ -24,58 +35,20 @@ from tests.model.reports import (
 )
 
 STATUSES = ("CREATED", "WAITING", "PENDING", "RETRIED", "IN_PROGRESS", "PAUSED", "COMPLETED", "FAILED", "ABORTED")
-LETTERS = "ab"
-"""How stage types end: few of them, so that stages compete for claims."""
 CROWD = 3
 """Unfinished jobs at a time: with more of them none would come to its end."""
 
-# Bodies. A step should need few choices of Hypothesis, since an example may have only so many.
+# Bodies
 
-NAME: SearchStrategy[str] = st.runner().map(lambda clients: clients.name)
-TYPE = st.builds("{}-{}".format, NAME, st.sampled_from((LETTERS[0], *LETTERS)))
-PRIORITY = st.sampled_from(("MEDIUM", "HIGH", "MEDIUM", *PRIORITIES))
 METADATA: SearchStrategy[Json] = st.sampled_from(
     ({}, {"deep": [1, {"ü": None}]}, {"userMetadata": {"wrapped": 1.5}}, {"userMetadata": 5})
 )
-COMMON: SearchStrategy[Body] = st.sampled_from(
-    (
-        {"data": {}},
-        {
-            "data": {"deep": [1, {"ü": None}]},
-            "userMetadata": {"userMetadata": {}},
-            "traceparent": "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
-        },
-    )
-)
-
-
-def _new(**fields: SearchStrategy[Any]) -> SearchStrategy[Json]:
-    """What is said of a new entity; a field that is None is not said."""
-    return st.builds(_said, COMMON, st.fixed_dictionaries(fields))
-
-
-def _said(common: Body, fields: Body) -> Body:
-    return common | {name: value for name, value in fields.items() if value is not None}
 
 
 def _to(*statuses: str) -> SearchStrategy[Json]:
     return st.fixed_dictionaries({"status": st.sampled_from(statuses)})
 
 
-JOB = _new(name=NAME, priority=st.one_of(st.none(), PRIORITY))
-STAGE = _new(type=TYPE, startAsWaiting=st.sampled_from((None, None, None, True)))
-LIMITS = st.sampled_from((None, 1, 2))
-OPTIONS: SearchStrategy[Body] = st.sampled_from(
-    (
-        *4 * ({},),
-        *2 * ({"timeoutSeconds": 1800},),
-        {"delaySeconds": 3600},
-        {"delaySeconds": 0},
-        {"availableAt": FAR},
-        {"availableAt": "2020-01-01T00:00:00Z"},
-    )
-)
-TASK: SearchStrategy[Json] = st.builds(_said, _new(maxAttempts=LIMITS), OPTIONS)
 CLAIM = st.fixed_dictionaries(
     {
         "workerId": WORKER,
@@ -86,8 +59,6 @@ CLAIM = st.fixed_dictionaries(
 )
 NO_REPORTS: SearchStrategy[Json] = st.just({"workerId": "w", "results": []})
 NO_TASKS: SearchStrategy[Json] = st.just([])
-TASKS: SearchStrategy[Json] = st.one_of(st.tuples(TASK), st.tuples(TASK, TASK)).map(list)
-ODD_TASKS: SearchStrategy[Json] = st.sampled_from(([], [{"data": {}}, {"data": {}, "maxAttempts": 0}]))
 
 # What they are about
 
@@ -105,6 +76,11 @@ def _stages(fits: Callable[[Stage], bool]) -> Among:
 
 def _tasks(fits: Callable[[Task], bool]) -> Among:
     return lambda model: [name for name, task in model.tasks.items() if fits(task)]
+
+
+def _keyed(fits: Callable[[Model, Job], bool]) -> Among:
+    """Of the last jobs with their keys, those that fit, whether they are still there or not."""
+    return lambda model: [job.id for job in model.keyed.values() if fits(model, job)]
 
 
 def _has_task(job: Job, status: str) -> bool:
@@ -139,13 +115,23 @@ def _has_deadline(task: Task) -> bool:
     return task.at_work is not None and task.timeout is not None
 
 
+def _is_crowded(model: Model) -> bool:
+    return sum(not job.ended for job in model.jobs.values()) >= CROWD
+
+
 def _no_crowd(model: Model) -> list[str]:
     """A job that is not there yet, while few are."""
-    return ["job-0"] if sum(not job.ended for job in model.jobs.values()) < CROWD else []
+    return [] if _is_crowded(model) else ["job-0"]
 
 
 ANY_JOB, ANY_STAGE, ANY_TASK = _jobs(lambda _: True), _stages(lambda _: True), _tasks(lambda _: True)
 ENDED_JOB = _jobs(lambda job: job.ended)
+KEY_OF_PAUSED = _keyed(lambda _, job: job.status == "PAUSED")
+KEY_OF_UNFINISHED = _keyed(lambda _, job: not job.ended)
+KEY_OF_ENDED = _keyed(lambda model, job: job.ended and job.id in model.jobs and not _is_crowded(model))
+KEY_OF_COMPLETED = _keyed(lambda model, job: job.status == "COMPLETED" and job.id in model.jobs)
+KEY_OF_DELETED = _keyed(lambda model, job: job.id not in model.jobs and not _is_crowded(model))
+ENDED_WITH_KEY = _keyed(lambda model, job: job.ended and job.id in model.jobs)
 UNFINISHED_JOB = _jobs(lambda job: not job.ended)
 SHORT_JOB = _jobs(lambda job: not job.ended and len(job.stages) < 2)
 PAUSED_JOB = _jobs(lambda job: job.status == "PAUSED")
@@ -183,12 +169,14 @@ class Kind(NamedTuple):
         line: Method and path, with the ``{id}`` of what it is about, the ``{type}`` of that stage, the ``{worker}``
             who has that task, or ``{anybody}``.
         body: The body, or what makes one of the model and the name of what it is about.
+        prefer: The header ``Prefer``.
     """
 
     weight: int
     among: Among
     line: str
     body: Bodies | SearchStrategy[Json] = st.none()
+    prefer: str | None = None
 
 
 SETTLE, BEAT = "POST /v1/tasks/settle", "POST /v1/workers/{worker}/heartbeat"
@@ -199,9 +187,12 @@ KINDS = (
     Kind(24, LEASED_OF_RESUMED, SETTLE, settlements(st.sampled_from((*DONE, *FAILED)))),
     Kind(8, HELD_OF_PAUSED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
     Kind(8, LEASED_OF_PAUSED, SETTLE, settlements(OUTCOME)),
-    Kind(32, SHORT_STAGE, "POST /v1/stages/{id}/tasks", TASKS),
+    Kind(20, SHORT_STAGE, "POST /v1/stages/{id}/tasks", TASKS),
+    Kind(12, SHORT_STAGE, "POST /v1/stages/{id}/tasks", TASKS, MINIMAL),
     Kind(24, SHORT_JOB, "POST /v1/jobs/{id}/stage", STAGE),
-    Kind(24, _no_crowd, "POST /v1/jobs", JOB),
+    Kind(4, _no_crowd, "POST /v1/jobs", JOB),
+    Kind(12, _no_crowd, "POST /v1/jobs", TREE),
+    Kind(24, _no_crowd, "POST /v1/jobs", UNIQUE_JOB),
     Kind(16, HELD, "PUT /v1/tasks/{id}/status", _to("COMPLETED")),
     Kind(8, HELD, "PUT /v1/tasks/{id}/status", _to("FAILED")),
     Kind(24, LEASED, SETTLE, settlements(st.sampled_from(DONE))),
@@ -224,6 +215,13 @@ KINDS = (
     Kind(4, JOB_WITH_WAITING_STAGE, "PUT /v1/jobs/{id}/status", _to("ABORTED")),
     Kind(4, UNFINISHED_JOB, "PATCH /v1/jobs/{id}/priority", st.fixed_dictionaries({"priority": PRIORITY})),
     Kind(4, ENDED_JOB, "DELETE /v1/jobs/{id}"),
+    # What is wanted once.
+    Kind(6, KEY_OF_UNFINISHED, "POST /v1/jobs", once_more),
+    Kind(24, KEY_OF_PAUSED, "POST /v1/jobs", once_more),
+    Kind(32, KEY_OF_ENDED, "POST /v1/jobs", once_more),
+    Kind(64, KEY_OF_COMPLETED, "POST /v1/jobs", once_more),
+    Kind(32, KEY_OF_DELETED, "POST /v1/jobs", once_more),
+    Kind(12, ENDED_WITH_KEY, "DELETE /v1/jobs/{id}"),
     # What leases are kept by.
     Kind(12, LEASED, BEAT, heartbeats),
     Kind(8, LEASED, "POST /v1/workers/{anybody}/heartbeat", heartbeats),
@@ -238,6 +236,9 @@ KINDS = (
     Kind(6, LEASED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
     Kind(4, LEFT_OVER_STAGE, "POST /v1/stages/{id}/tasks", TASKS),
     Kind(2, ANY_STAGE, "POST /v1/stages/{id}/tasks", ODD_TASKS),
+    Kind(1, ANY_STAGE, "POST /v1/stages/{id}/tasks", ODD_TASKS, MINIMAL),
+    Kind(1, ANY_STAGE, "POST /v1/stages/{id}/tasks", ODD_TASKS, "return=representation, return=minimal"),
+    Kind(4, ANY_JOB, "POST /v1/jobs", ODD_JOB),
     Kind(1, ANY_STAGE, "POST /v1/stages/{type}/tasks/claim", CLAIM.map(lambda claim: claim | {"limit": 0})),
     Kind(1, ANY_JOB, SETTLE, NO_REPORTS),
     Kind(2, ANY_JOB, "DELETE /v1/jobs/{id}"),
@@ -284,4 +285,4 @@ def requests(draw: st.DrawFn) -> Request:
     worker = holder or (draw(WORKER) if "/workers/" in path else None)
     body = draw(kind.body(model, name) if callable(kind.body) else kind.body)
     stage_type = stage.type if stage else clients.name
-    return Request(method, path.format(id=name, type=stage_type, worker=worker, anybody=worker), body)
+    return Request(method, path.format(id=name, type=stage_type, worker=worker, anybody=worker), body, kind.prefer)

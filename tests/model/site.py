@@ -85,10 +85,12 @@ class Site:
             finally:
                 runner.run(stack.aclose())
 
-    def ask(self, client: int, method: str, path: str, body: object = None) -> Answer:
+    def ask(self, client: int, method: str, path: str, body: object = None, prefer: str | None = None) -> Answer:
         """Send a request by one of the clients."""
-        response = self._clients[client].request(method, path, json=body)
-        return Answer(response.status_code, response.json() if response.content else None)
+        headers = {"Prefer": prefer} if prefer else {}
+        response = self._clients[client].request(method, path, json=body, headers=headers)
+        content = response.json() if response.content else None
+        return Answer(response.status_code, content, response.headers.get("Preference-Applied"))
 
     def pass_time(self, moment: str, tasks: Sequence[str]) -> Answer:
         """A moment comes, and the duties that it brings are done."""

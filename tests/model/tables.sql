@@ -2,9 +2,9 @@
 
 -- name: queue(name)$
 -- Where every task stands that belongs to the jobs of that name and was not aborted, by job, stage and age, as JSON: whether
--- it waits where claims look; the task whose place its stage has in the queue, while the stage goes on; for how many seconds, or
--- until which midnight, it is not handed out; its lease (how long it lasts and until when only where its worker knows of
--- it); what it gave or why it failed; its attempts.
+-- it waits where claims look; the task whose place its stage has in the queue, while the stage goes on, and how urgent it is
+-- there; for how many seconds, or until which midnight, it is not handed out; its lease (how long it lasts and until when
+-- only where its worker knows of it); what it gave or why it failed; its attempts.
 SELECT coalesce(json_agg(json_build_object(
     'id', task.id,
     'waits', EXISTS (
@@ -14,6 +14,7 @@ SELECT coalesce(json_agg(json_build_object(
     'place', CASE WHEN stage.status NOT IN ('COMPLETED', 'FAILED') THEN (
         SELECT id FROM tasks AS oldest WHERE oldest.stage_id = stage.id AND oldest.seq = stage.oldest_waiting
     ) END,
+    'priority', stage.priority,
     'delay', (
         SELECT CASE WHEN due = date_trunc('day', due) THEN wire_time(due)::json ELSE to_json(round(extract(epoch FROM
             due - coalesce((SELECT max(end_time) FROM attempts WHERE task_id = task.id), task.created_at)

@@ -1,0 +1,49 @@
+"""What is said of new jobs, stages and tasks, and what it means."""
+
+from tests.model.entities import Body, Entity
+
+NO_TRACE = {"traceparent": "00-00000000000000000000000000000000-0000000000000000-00"}
+USUAL_RETRY = {"strategy": "exponential", "delaySeconds": 1, "factor": 2, "maxDelaySeconds": 3600, "jitter": 0}
+
+
+def is_job(body: Body) -> bool:
+    """Whether it says what a job has to say, as far as it is ever said wrongly here."""
+    key, span = body.get("uniqueKey"), body.get("uniqueFor", "running")
+    return (
+        (key is None or 1 <= len(key) <= 200)
+        and (span == "running" or (not isinstance(span, str) and span > 0))
+        and all(stage.get("weight", 1) > 0 and all(map(is_task, stage.get("tasks", ()))) for stage in stages_of(body))
+    )
+
+
+def is_task(body: Body) -> bool:
+    """The same of a task."""
+    return body.get("maxAttempts", 3) > 0 and None in (body.get("delaySeconds"), body.get("availableAt"))
+
+
+def stages_of(body: Body) -> list[Body]:
+    """Those that a job comes with."""
+    return body.get("stages", [])
+
+
+def policy(retry: Body) -> Body:
+    """A retry policy as it is shown: with all that counts for its strategy."""
+    whole = USUAL_RETRY | {name: value if name == "strategy" else float(value) for name, value in retry.items()}
+    fixed = ("strategy", "delaySeconds", "jitter")
+    return whole if whole["strategy"] == "exponential" else {name: whole[name] for name in fixed}
+
+
+def defaults(said: Body) -> Body:
+    """The options for a stage's tasks as they are shown."""
+    shown = {"maxAttempts": int, "timeoutSeconds": float, "retry": policy}
+    return {name: show(said[name]) for name, show in shown.items() if name in said}
+
+
+def under(parent: Entity, body: Body) -> Body:
+    """What comes within an entity, and belongs to its trace if it does not name its own."""
+    return body if trace_of(body) else body | parent.trace
+
+
+def trace_of(body: Body) -> Body:
+    """The trace context that is said of a new entity; none without a ``traceparent``."""
+    return {name: body[name] for name in ("traceparent", "tracestate") if name in body and "traceparent" in body}
