@@ -14,8 +14,12 @@ _MODULES: Final = ("", "hooks", "testing", "errors", "settings", "logging", "tra
 
 _INTRODUCTION: Final = """\
 What an application imports, by module. Everything else may change without notice. Durations are `timedelta`; what is
-raised is a `JobnikError` unless it says otherwise."""
+raised is a `JobnikError` unless it says otherwise, or a `TypeError` for an argument of another type.
 
+Where a signature says `AnyJob`, `AnyStage` or `AnyTask`, the thing itself will do, or its id, a `uuid.UUID`.
+`Unpack[...]` stands for named arguments, which the text below it describes; all of them may be left out."""
+
+_MODULES_OF_ENTITIES: Final = ("entities", "manager")
 _WIDTH: Final = 110
 _STARS: Final = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}
 
@@ -58,7 +62,7 @@ def _of_member(member: AnyObject) -> Iterator[str]:
 
 def _of_class(kind: AnyObject) -> Iterator[str]:
     made = kind.members.get("__init__")
-    members = {name: member for name, member in kind.members.items() if not (name.startswith("_") or member.is_alias)}
+    members = _members_of(kind)
     if made is not None and made.is_function:
         yield _code("\n".join(_call(variant, kind.name) for variant in (getattr(made, "overloads", None) or [made])))
     elif fields := [member for member in members.values() if member.is_attribute and not member.has_docstring]:
@@ -71,6 +75,16 @@ def _of_class(kind: AnyObject) -> Iterator[str]:
             yield f"{_code(_call(member))}\n\n{_text(member)}"
         else:
             yield f"`{_assignment(member)}`: {_text(member)}"
+
+
+def _members_of(kind: AnyObject) -> dict[str, AnyObject]:
+    """What a class has that is public; an entity has also what all entities have, and those before it."""
+    found = [name for name, member in kind.members.items() if not (name.startswith("_") or member.is_alias)]
+    members: dict[str, AnyObject] = {name: kind.members[name] for name in found}
+    if kind.module.name in _MODULES_OF_ENTITIES:
+        inherited = {name: member.final_target for name, member in kind.inherited_members.items()}
+        members = {name: member for name, member in inherited.items() if not name.startswith("_")} | members
+    return {name: member for name, member in members.items() if name != "model_config"}
 
 
 def _call(function: AnyObject, name: str = "") -> str:

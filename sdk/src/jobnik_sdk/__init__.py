@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         TaskDefaults,
         TaskStatus,
     )
-    from jobnik_sdk.entities import Attempt, ClaimedTask, CreatedJob, Job, Stage, Summary, Task
+    from jobnik_sdk.entities import Attempt, ClaimedTask, CreatedJob, Failure, Job, Progress, Stage, Summary, Task
     from jobnik_sdk.errors import Cancelled, DoNotRetry, JobnikError, RetryLater, Snooze
     from jobnik_sdk.handlers.handler import Handler, HandlerStyle
     from jobnik_sdk.producer import Producer, StreamProgress
@@ -39,6 +39,7 @@ __all__ = [
     "CreatedJob",
     "DoNotRetry",
     "Empty",
+    "Failure",
     "Handler",
     "HandlerStyle",
     "Job",
@@ -51,6 +52,7 @@ __all__ = [
     "NewTask",
     "Priority",
     "Producer",
+    "Progress",
     "RetryLater",
     "RetryPolicy",
     "Snooze",
@@ -78,7 +80,9 @@ if not TYPE_CHECKING:  # a type checker would take any name from a module with _
             *("Empty", "JobStatus", "JobType", "NewStage", "NewTask", "Priority", "RetryPolicy"),
             *("StageStatus", "StageType", "TaskDefaults", "TaskStatus"),
         ],
-        "entities": ["Attempt", "ClaimedTask", "CreatedJob", "Job", "Stage", "Summary", "Task"],
+        "entities": [
+            *("Attempt", "ClaimedTask", "CreatedJob", "Failure", "Job", "Progress", "Stage", "Summary", "Task"),
+        ],
         "errors": ["Cancelled", "DoNotRetry", "JobnikError", "RetryLater", "Snooze"],
         "handlers.handler": ["Handler", "HandlerStyle"],
         "producer": ["Producer", "StreamProgress"],

@@ -71,7 +71,11 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
     """The task in hand: `attempt` counts from 1 to `max_attempts`; `traceparent` is where it is in its trace.
 
     `timeout` is how long this attempt may take (None: without limit), `checkpoint` what the attempt before left (None:
-    nothing), `cancellation` tells whether it is to end early. `access` is how it reaches the manager.
+    nothing). `access` is how it reaches the manager.
+
+    `cancellation` tells whether the attempt is to end early: `requested`, and `reason`, one of "job aborted",
+    "timeout", "lease lost" and "drain" (None: it is not). For plain functions `wait(timeout)` is a sleep that this
+    interrupts, and returns whether it did; `raise_if_requested()` raises `Cancelled`.
 
     With `task_metadata` in the stage type, annotate it as `TaskContext[ThatModel]` and read it from `metadata`; with
     `data` or `metadata` of the stage as `TaskContext[Empty, ItsData, ItsMetadata]`.
@@ -126,7 +130,8 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
         >>> with context.phase("download", weight=2, of=5) as download:
         ...     download.progress(0.5)  # the task's progress is 0.2
 
-        Phases follow each other in the order in which they are entered. A phase may have phases itself.
+        Phases follow each other in the order in which they are entered. A phase has the methods `progress` and `phase`
+        as the context has them; to leave it without an error is to have done it all.
         """
         return self._whole().phase(name, weight, of=of)
 

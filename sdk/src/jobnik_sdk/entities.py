@@ -3,7 +3,7 @@
 from datetime import timedelta
 from functools import cache
 from types import NoneType
-from typing import Annotated, Any, Generic
+from typing import Any, Generic
 from uuid import UUID
 
 from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -25,8 +25,8 @@ from jobnik_sdk.definitions import (
 from jobnik_sdk.trace import NO_TRACE
 
 # Managers of different ages spell these two differently, and the newest say both.
-_CreatedAt = Annotated[AwareDatetime, Field(validation_alias=AliasChoices("createdAt", "creationTime", "created_at"))]
-_UpdatedAt = Annotated[AwareDatetime, Field(validation_alias=AliasChoices("updatedAt", "updateTime", "updated_at"))]
+_CreatedAt = Field(validation_alias=AliasChoices("createdAt", "creationTime", "created_at"))
+_UpdatedAt = Field(validation_alias=AliasChoices("updatedAt", "updateTime", "updated_at"))
 _Metadata = Field(validation_alias=AliasChoices("userMetadata", "metadata"))
 
 
@@ -36,8 +36,8 @@ class _Answer(BaseModel):
 
 class _Entity(_Answer):
     id: UUID
-    created_at: _CreatedAt
-    updated_at: _UpdatedAt
+    created_at: AwareDatetime = _CreatedAt
+    updated_at: AwareDatetime = _UpdatedAt
     traceparent: str = NO_TRACE
     tracestate: str | None = None
 

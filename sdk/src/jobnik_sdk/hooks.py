@@ -114,6 +114,7 @@ class QueueEmpty:
 Event: TypeAlias = (
     TaskStarted | TaskCompleted | TaskFailed | TaskSnoozed | TaskCancelled | BreakerOpened | BreakerClosed | QueueEmpty
 )
+"""What a listener is told; look at its class, by `isinstance` or `match`."""
 
 Listener: TypeAlias = Callable[[Event], None]
 """Is told what happens, on the event loop, so it must not block; what it raises is logged and harms nobody."""

@@ -48,6 +48,10 @@ class Container(Protocol):
 def run(container: Container) -> int:
     """Run a worker as this process's only purpose, and return its exit code.
 
+    `container` is anything with the methods `settings()`, which returns `WorkerSettings`, and `worker()`, which returns
+    the `Worker`: a container of dependency-injector, or a class of your own. Each is called once; in the end the
+    worker's client is closed.
+
     The settings say how it logs, where its traces go, and where probes and metrics are served. The first SIGTERM or
     SIGINT stops the worker gracefully, within `worker_drain_seconds`; a second one ends the process at once, with 128
     and the signal's number.

@@ -65,10 +65,10 @@ class WorkerSettings(BaseSettings):
     """How many tasks are worked on at the same time."""
 
     worker_retry_initial_delay_ms: int = Field(default=1_000, gt=0)
-    """The longest first wait on an empty queue, in milliseconds."""
+    """The longest first wait after trouble or, where the manager cannot wait itself, on an empty queue; in milliseconds."""
 
     worker_retry_max_delay_ms: int = Field(default=60_000, gt=0)
-    """The longest wait on an empty queue, in milliseconds."""
+    """The longest of these waits, in milliseconds: they double each time, and a random part of each is waited."""
 
     worker_drain_seconds: float = Field(default=25, gt=0)
     """How long a stop may take, in seconds: for tasks to finish or to be handed back, and for the last spans."""

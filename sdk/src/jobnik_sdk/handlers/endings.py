@@ -31,7 +31,11 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler raised, or could not go on; `delay` until the next attempt is the manager's choice where None."""
+    """The handler raised, or could not go on.
+
+    The error has a class of up to 200 characters, a message of 10,000 and a stack of 50,000. Unless it is `retryable`
+    the task fails for good. `delay` is how long its next attempt has to wait; None: as its retry policy says.
+    """
 
     error_type: str
     message: str
@@ -41,7 +45,7 @@ class Failed:
 
     @classmethod
     def because(cls, error: BaseException, *, retryable: bool = True, delay: timedelta | None = None) -> Self:
-        """Say in words what an exception says; not every exception survives pickling."""
+        """Return what an exception says, in words that fit: not every exception survives pickling."""
         # The end of a stack tells more than its beginning.
         stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
         return cls(*_described(error), fit(stack, _LONGEST_STACK), retryable, delay)
@@ -56,12 +60,13 @@ class Snoozed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The attempt was asked to end, for this reason, and did."""
+    """The attempt was asked to end, for this reason, and did; not to be confused with the exception of this name."""
 
     reason: str
 
 
 Ending: TypeAlias = Completed | Failed | Snoozed | Cancelled
+"""How an attempt ended: what a middleware's `call` returns, and what a middleware returns itself."""
 
 
 def of_value(value: object, result: type[BaseModel] | None) -> Ending:
