@@ -65,7 +65,7 @@ class WorkerSettings(BaseSettings):
     """How many tasks are worked on at the same time."""
 
     worker_retry_initial_delay_ms: int = Field(default=1_000, gt=0)
-    """The longest first wait after trouble or, where the manager cannot wait itself, on an empty queue; in milliseconds."""
+    """The longest first wait in milliseconds: after trouble, or on an empty queue if the manager cannot wait."""
 
     worker_retry_max_delay_ms: int = Field(default=60_000, gt=0)
     """The longest of these waits, in milliseconds: they double each time, and a random part of each is waited."""

@@ -44,6 +44,15 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
 
 
+def test_what_a_worker_says_is_what_it_says() -> None:
+    """Each line of the log that "Operate a worker" explains is one that the SDK writes."""
+    page = (ROOT / "docs" / "how-to" / "operate-a-worker.md").read_text(encoding="utf-8")
+    explained = re.findall(r"^\| `([a-z ]+)` \|", page.split("## When it does not work")[1], re.MULTILINE)
+    said = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "sdk" / "src").rglob("*.py"))
+    assert len(explained) > 10
+    assert [line for line in explained if f'"{line}' not in said] == []
+
+
 def test_every_page_is_on_the_map() -> None:
     """docs/index.md links to every page below docs/."""
     docs = ROOT / "docs"
