@@ -34,10 +34,11 @@ class Bench:
     async def direct(self, stage_type: str, count: int) -> float:
         """Tasks/s of the two statements, one task at a time, on one connection."""
         async with self.database.connection() as connection:
+            wish = stage_type, 1, [1], [None], [STALE_AFTER], False
             start = time.perf_counter()
             for _ in range(count):
-                (claimed,) = await connection.fetch(sql.task_claim.sql, stage_type, 1, [1], [None], [STALE_AFTER])
-                item = [claimed["task"]], NONE, NONE
+                (claimed,) = await connection.fetch(sql.task_claim.sql, *wish)
+                item = claimed["tasks"], NONE, NONE
                 if not await connection.fetch(sql.task_complete.sql, *item, NONE):
                     await connection.fetch(sql.task_settle.sql, *item, ["COMPLETED"], NONE, NONE, [True], NONE, NONE)
             return count / (time.perf_counter() - start)

@@ -68,7 +68,7 @@ class Conversation:
             return sorted(self._plain_member("leaseId", lease) for lease in cast("list[int]", value))
         if name == "leaseId" and isinstance(value, int):
             return self.known(f"lease {value}", f"lease {next(self._numbers)}")
-        if name == "etaSeconds" and isinstance(value, float):
+        if name in {"etaSeconds", "waitedSeconds"} and isinstance(value, float):
             return "SECONDS"
         return self._plain(value)
 
@@ -251,6 +251,8 @@ def test_work_under_leases(compare: Compare) -> None:
         manager.known(reports[6]["taskId"], "NOBODY")
         for _ in range(2):
             ask("POST", "/v1/tasks/settle", {"workerId": manager.worker, "results": reports})
+        brief = {"Prefer": "return=minimal"}
+        ask("POST", "/v1/tasks/settle", {"workerId": manager.worker, "results": reports}, headers=brief)
         ask("GET", f"/v1/stages/{stage['id']}?should_return_tasks=true")
         ask("POST", beat, said)
         ask("PUT", f"/v1/workers/{manager.worker}", {"drain": True})
@@ -263,6 +265,9 @@ def test_work_under_leases(compare: Compare) -> None:
         for task in tasks:
             ask("GET", f"/v1/tasks/{task['id']}/attempts")
             ask("GET", f"/v1/tasks/{task['id']}/history")
+        for limit in (3, 500):
+            wish = claim | {"workerId": "brief", "limit": limit}
+            ask("POST", f"/v1/stages/{manager.type}/tasks/claim", wish, headers=brief)
         ask("PUT", f"/v1/jobs/{job['id']}/status", {"status": "ABORTED"})
         ask("POST", beat, said)
         ask("POST", "/v1/tasks/settle", {"workerId": manager.worker, "results": reports})

@@ -46,7 +46,7 @@ def page() -> str:
         _INTRODUCTION,
         f"## The database's, from any manager\n\n{_OF_DATABASE}\n\n{table(_HEAD, of_database)}",
         f"## A manager's own\n\n{_OF_MANAGER}\n\n{table(_HEAD, (*of_manager, *_of_module(meters)))}",
-        f"## A worker's\n\n{_OF_WORKERS}\n\n{table(_HEAD, (*_of_module(sdk), *_derived()))}",
+        f"## A worker's\n\n{_OF_WORKERS}\n\n{table(_HEAD, (*_of_module(sdk), *_collected()))}",
     )
 
 
@@ -72,11 +72,12 @@ def _of_module(module: ModuleType) -> Iterator[Row]:
             yield _row(family.name, family.type, labels, family.documentation)
 
 
-def _derived() -> Iterator[Row]:
+def _collected() -> Iterator[Row]:
     sdk.meters_of("thumbnails")  # so that there are samples to read the labels from
-    for family in sdk.DERIVED.collect():
-        labels = tuple(label for label in family.samples[0].labels if label != "le")
-        yield _row(family.name, family.type, labels, family.documentation)
+    for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.DERIVED):
+        for family in collector.collect():
+            labels = tuple(label for label in family.samples[0].labels if label != "le")
+            yield _row(family.name, family.type, labels, family.documentation)
 
 
 def _row(name: str, kind: str, labels: tuple[str, ...], meaning: str) -> Row:

@@ -1,5 +1,6 @@
 """The HTTP conversation with a manager: one request at a time, with retries, typed errors and trace context."""
 
+import ssl
 import time
 from collections.abc import Iterator
 from datetime import timedelta
@@ -62,12 +63,14 @@ class JobnikClient:
         timeout: timedelta = DEFAULT_TIMEOUT,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self.base_url = base_url
+        self.base_url = checked_address(base_url)
         self.timeout: Final = timeout
+        self._trust = _trust(base_url)
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
         self._features: frozenset[str] | None = None
         self._http = httpx2.AsyncClient(
-            base_url=checked_address(base_url),
+            base_url=base_url,
+            verify=self._trust,
             timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
             transport=transport,
             headers={"User-Agent": f"jobnik-sdk/{version('jobnik-sdk')}"},
@@ -88,6 +91,7 @@ class JobnikClient:
         headers = {"User-Agent": self._http.headers["User-Agent"]}
         return httpx2.Client(
             base_url=self._http.base_url,
+            verify=self._trust,
             timeout=timeout.total_seconds(),
             transport=self._blocking_transport,
             headers=headers,
@@ -192,6 +196,17 @@ def checked_address(base_url: str) -> str:
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(f"The manager's address is like http://127.0.0.1:8080, not {base_url!r}.")
     return base_url
+
+
+def _trust(base_url: str) -> ssl.SSLContext:
+    """Whom to trust at an address: for https whom the machine trusts.
+
+    Reading that takes a tenth of a second and some megabytes, so that it is done once, and never for http: there nobody
+    is trusted.
+    """
+    if httpx2.URL(base_url).scheme == "https":
+        return httpx2.create_ssl_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def read_one(model: type[ModelT], response: httpx2.Response, document: bytes | None = None) -> ModelT:

@@ -14,24 +14,23 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from jobnik_sdk.tallies import Tallies
+
 _HANDLER_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
 _WAITING_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400)
 
-TASK_DURATION = Histogram(
-    "jobnik_sdk_worker_task_duration_seconds",
-    "How long handlers ran.",
-    ["stage_type", "status"],
-    buckets=_HANDLER_SECONDS,
+TASK_DURATION = Tallies(
+    "jobnik_sdk_worker_task_duration_seconds", "How long handlers ran.", ["stage_type", "status"], _HANDLER_SECONDS
 )
 TASKS_FAILED = Counter("jobnik_sdk_worker_tasks_failed_total", "Attempts that failed.", ["stage_type", "error_type"])
 TASKS_ACTIVE = Gauge("jobnik_sdk_worker_tasks_active", "Tasks that are being worked on.", ["stage_type"])
 SLOTS = Gauge("jobnik_sdk_worker_slots", "How many tasks may be worked on at the same time.", ["stage_type"])
 DRAINING = Gauge("jobnik_sdk_worker_draining", "1 while a worker finishes what it has and takes no more, else 0.")
-TASK_WAITING = Histogram(
+TASK_WAITING = Tallies(
     "jobnik_sdk_worker_task_waiting_seconds",
-    "How long tasks waited from their creation to their first claim, where the manager lends tasks.",
+    "For how long tasks could have been claimed before they were, where the manager tells.",
     ["stage_type"],
-    buckets=_WAITING_SECONDS,
+    _WAITING_SECONDS,
 )
 LAST_SUCCESS = Gauge(
     "jobnik_sdk_worker_last_success_timestamp_seconds", "When an attempt succeeded last; 0 before.", ["stage_type"]
@@ -119,7 +118,8 @@ class _Derived(Collector):
 
 
 DERIVED: Final = _Derived()
-REGISTRY.register(DERIVED)
+for _collector in (TASK_DURATION, TASK_WAITING, DERIVED):
+    REGISTRY.register(_collector)
 
 
 class StageMeters:
@@ -149,7 +149,7 @@ class StageMeters:
         self._empty_polls.set(empty_in_a_row)
 
     def waited(self, seconds: float | None) -> None:
-        """Count a task's wait for its first claim; None: nobody knows it."""
+        """Count for how long a task could have been claimed; None: nobody knows it."""
         if seconds is not None:
             self._waiting.observe(seconds)
 

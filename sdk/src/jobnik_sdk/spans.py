@@ -10,6 +10,7 @@ Where no tracer provider is set up there are no spans, which costs next to nothi
 trace of its task, or a new one.
 """
 
+import contextvars
 from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import version
@@ -42,7 +43,7 @@ class AnyTask(Protocol):
     def id(self) -> UUID: ...  # noqa: D102 as of any task
 
     @property
-    def stage_id(self) -> UUID: ...  # noqa: D102 as of any task
+    def stage_id(self) -> UUID | str: ...  # noqa: D102 as of any task
 
     @property
     def attempts(self) -> int: ...  # noqa: D102 as of any task
@@ -95,19 +96,22 @@ class Request:
 class Processing:
     """An attempt at a task: `traceparent` is its place in the task's trace, the task's own if nothing is recorded."""
 
-    __slots__ = ("_span", "_tracestate", "traceparent")
+    __slots__ = ("_around", "_span", "_tracestate", "traceparent")
 
-    def __init__(self, span: Span | None, task: AnyTask) -> None:
+    def __init__(self, span: Span | None, traceparent: str, tracestate: str | None = None) -> None:
         self._span = span
-        self._tracestate = task.tracestate
-        if span is None:
-            # A place of its own would be one that nobody records.
-            self.traceparent = task.traceparent if trace.is_valid(task.traceparent) else trace.generate()
-        else:
-            self.traceparent = trace.traceparent_of(span.get_span_context())
+        self._tracestate = tracestate
+        self.traceparent = traceparent
+        self._around: contextvars.Context | None = None
 
-    def enter(self) -> None:
-        """Make it the current span in the rest of the current context (an asyncio task has one of its own)."""
+    def around(self, context: contextvars.Context) -> contextvars.Context:
+        """Return a copy of a context, always the same one, in which it is the current span."""
+        if self._around is None:
+            self._around = context.copy()
+            self._around.run(self._enter)
+        return self._around.copy()
+
+    def _enter(self) -> None:
         if self._span is None:
             trace.enter(self.traceparent, self._tracestate)
         else:
@@ -128,12 +132,13 @@ class Processing:
 class StageSpans:
     """The spans of claims and attempts at one stage type; a tracer provider counts if it was set up before."""
 
-    __slots__ = ("_attributes", "_name", "_tracer")
+    __slots__ = ("_attributes", "_last", "_name", "_tracer")
 
     def __init__(self, stage_type: str) -> None:
         self._name = stage_type
         self._tracer = _tracer()
         self._attributes = {operation: _attributes(operation, stage_type) for operation in ("receive", "process")}
+        self._last: tuple[object, Processing] | None = None
 
     def receiving(self) -> Request:
         """Return the span of a claim: say with `note` what it has brought."""
@@ -143,9 +148,9 @@ class StageSpans:
         return Request(self._tracer.start_span(name, _ROOT, SpanKind.CLIENT, attributes))
 
     def processing(self, task: AnyTask, job_id: str = "") -> Processing:
-        """Begin an attempt: `enter` it where the handler runs, and `end` it with its outcome."""
+        """Begin an attempt: the handler runs in its `around`, and `end` says its outcome."""
         if self._tracer is None:
-            return Processing(None, task)
+            return self._unrecorded(task)
         attributes = {
             **self._attributes["process"],
             "messaging.message.id": str(task.id),
@@ -155,7 +160,21 @@ class StageSpans:
         if job_id:
             attributes["messaging.message.conversation_id"] = job_id
         name, parent, links = f"process {self._name}", _trace_of(task), _links(task)
-        return Processing(self._tracer.start_span(name, parent, SpanKind.CONSUMER, attributes, links), task)
+        span = self._tracer.start_span(name, parent, SpanKind.CONSUMER, attributes, links)
+        return Processing(span, trace.traceparent_of(span.get_span_context()))
+
+    def _unrecorded(self, task: AnyTask) -> Processing:
+        """Return the task's own place, since one of the attempt's own nobody would record.
+
+        Tasks that were created together have one trace, and mostly come together: they share what is made of it.
+        """
+        place = task.traceparent, task.tracestate
+        if self._last is not None and self._last[0] == place:
+            return self._last[1]
+        if not trace.is_valid(task.traceparent):
+            return Processing(None, trace.generate())
+        self._last = place, Processing(None, *place)
+        return self._last[1]
 
 
 def settling(stage_types: Iterable[str], tasks: Iterable[AnyTask]) -> Request:

@@ -14,6 +14,7 @@ from reference_manager.engine.settlements import settle
 from reference_manager.engine.wakeups import Wakeups
 from reference_manager.store.database import Database, sql
 
+from tests.support.claims import InHand, claim_of, in_hand
 from tools.backlog import add_backlog
 
 LEASE = timedelta(seconds=1)
@@ -44,10 +45,10 @@ async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg
     await connection.close()
 
 
-async def claim(database: Database, limit: int = 1) -> Sequence[asyncpg.Record]:
+async def claim(database: Database, limit: int = 1) -> Sequence[InHand]:
     """Tasks of the type "late", in the hands of "holder"."""
     async with database.connection() as connection:
-        return await connection.fetch(sql.task_claim.sql, "late", limit, [1], ["holder"], [LEASE])
+        return in_hand(await connection.fetch(*claim_of("late", limit, "holder", LEASE)))
 
 
 async def held_up(other: "asyncpg.Connection[asyncpg.Record]", waiters: int = 1) -> None:
@@ -68,7 +69,7 @@ async def test_a_strangers_report_is_not_in_the_way_of_the_holders(database: Dat
     for outcome, target in OUTCOMES.items():
         (task,) = await claim(database)
         stranger, holder = (
-            Report(task["task"], task["lease"], worker, outcome, delay=timedelta(hours=1))
+            Report(task.task, task.lease, worker, outcome, delay=timedelta(hours=1))
             for worker in ("stranger", "holder")
         )
         async with database.connection() as connection:
@@ -87,7 +88,7 @@ async def test_a_lease_begins_when_its_task_is_handed_out(
         await held_up(other)
         released = await other.fetchval("SELECT clock_timestamp()")
     (task,) = await claiming
-    assert await other.fetchval("SELECT expires_at FROM leases WHERE id = $1", task["lease"]) >= released + LEASE
+    assert await other.fetchval("SELECT expires_at FROM leases WHERE id = $1", task.lease) >= released + LEASE
 
 
 async def test_a_claim_that_had_to_wait_sees_what_was_paused_meanwhile(

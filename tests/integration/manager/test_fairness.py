@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack
-from datetime import timedelta
 from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -11,8 +10,9 @@ from uuid import UUID
 import asyncpg
 import httpx2
 import pytest
-from reference_manager.store.database import Connection, Database, sql
+from reference_manager.store.database import Connection, Database
 
+from tests.support.claims import claim_of
 from tests.support.protocol import Client
 from tests.support.statistics import buffers, touched
 from tests.support.worker import LeasedWorker, report
@@ -145,7 +145,7 @@ async def test_a_report_that_had_to_wait_counts(crowded: httpx2.AsyncClient, oth
 
 def claim(stage_type: str) -> tuple[Any, ...]:
     """A claim of ten under leases, as statement and arguments."""
-    return sql.task_claim.sql, stage_type, 10, [1], ["guard"], [timedelta(minutes=1)]
+    return claim_of(stage_type, 10, "guard")
 
 
 async def costs(connection: Connection) -> tuple[int, int]:

@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -13,6 +12,7 @@ from reference_manager.domain.states import JobStatus, Priority, StageStatus, Ta
 from reference_manager.engine.census import count_all, take_census
 from reference_manager.store.database import Connection, Database, sql
 
+from tests.support.claims import claim_of, in_hand
 from tests.support.protocol import Client
 from tests.support.statistics import ROWS
 from tests.support.worker import LeasedWorker, report
@@ -295,7 +295,7 @@ async def test_a_scrape_touches_few_rows_whatever_has_ended(database: Database, 
         await connection.execute("ANALYZE")
         for _ in range(10):
             await add_backlog(database, "guarded", 2)
-        assert len(await connection.fetch(sql.task_claim.sql, "guarded", 5, [1], [None], [timedelta(hours=1)])) == 5
+        assert len(in_hand(await connection.fetch(*claim_of("guarded", 5)))) == 5
         alone = await scrape()
         await connection.execute("""
             WITH job AS (

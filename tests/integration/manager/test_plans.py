@@ -10,18 +10,19 @@ from reference_manager.domain.requests import NO_TRACE
 from reference_manager.domain.states import Priority
 from reference_manager.store.database import Connection, Database, sql
 
+from tests.support.claims import claim_of, in_hand
 from tests.support.statistics import touched
 from tools.backlog import add_backlog
 
 
 def claim(stage_type: str, limit: int) -> tuple[Any, ...]:
     """A claim without leases, as statement and arguments."""
-    return sql.task_claim.sql, stage_type, limit, [1], [None], [timedelta(minutes=30)]
+    return claim_of(stage_type, limit)
 
 
 def lease(stage_type: str, limit: int) -> tuple[Any, ...]:
     """A claim under leases, as statement and arguments."""
-    return sql.task_claim.sql, stage_type, limit, [1], ["guard"], [timedelta(minutes=1)]
+    return claim_of(stage_type, limit, "guard")
 
 
 def complete(ids: Sequence[UUID]) -> tuple[Any, ...]:
@@ -82,7 +83,7 @@ async def test_a_backlog_in_one_stage_is_never_scanned(database: Database, stati
             await connection.execute("ANALYZE")
         for _ in range(3):
             for report in (complete, settle):
-                ids = [row["task"] for row in await connection.fetch(*claim("guarded", 1))]
+                ids = [held.task for held in in_hand(await connection.fetch(*claim("guarded", 1)))]
                 assert await touched(connection, *report(ids)) < 20
             assert await touched(connection, *claim("guarded", 1)) < 20
 
@@ -96,7 +97,7 @@ async def test_a_report_touches_only_what_it_settles(
     async with database.connection() as connection:
 
         async def settle_ten() -> int:
-            ids = [row["task"] for row in await connection.fetch(*claim("guarded", 10))]
+            ids = [held.task for held in in_hand(await connection.fetch(*claim("guarded", 10)))]
             return await touched(connection, *report(ids))
 
         await add_backlog(database, "guarded", 30)
@@ -111,7 +112,7 @@ async def test_a_claim_of_nothing_touches_next_to_nothing(database: Database) ->
     async with database.connection() as connection:
         for _ in range(50):
             await add_backlog(database, "guarded", 1)
-        assert len(await connection.fetch(*claim("guarded", 100))) == 50
+        assert len(in_hand(await connection.fetch(*claim("guarded", 100)))) == 50
         assert await touched(connection, *claim("guarded", 1)) == 0
 
 
@@ -135,10 +136,10 @@ async def test_progress_is_read_from_what_tells_it(database: Database, statistic
         await connection.fetch(*lease("busy", 2_000))
         await connection.execute("UPDATE leases SET fraction = 0.5")
         stage = await add_backlog(database, "guarded", 20_000)
-        claimed = await connection.fetch(*lease("guarded", 100))
+        claimed = in_hand(await connection.fetch(*lease("guarded", 100)))
         told = claimed[:5]
         progress, none = ['{"fraction": 0.5}'] * len(told), [None] * len(told)
-        beat = ([row["task"] for row in told], [row["lease"] for row in told], progress, none)
+        beat = ([held.task for held in told], [held.lease for held in told], progress, none)
         await connection.fetch(sql.task_keep.sql, "guard", *beat)
         if statistics == "of full tables":
             await connection.execute("ANALYZE")
@@ -164,7 +165,7 @@ async def whole_life(connection: Connection, database: Database) -> dict[str, in
     stage_id = await add_backlog(database, "guarded", 2)
     more = sql.task_add.sql, stage_id, 3, "[{}, {}]", None, None, NO_TRACE.traceparent, None, False
     costs["add"] = await touched(connection, *more)
-    ids = [row["task"] for row in await connection.fetch(*claim("guarded", 4))]
+    ids = [held.task for held in in_hand(await connection.fetch(*claim("guarded", 4)))]
     await connection.fetch(*settle([ids.pop(), ids.pop()]))
     none = [None, None]
     delays = [None, timedelta(microseconds=1)]
@@ -172,9 +173,8 @@ async def whole_life(connection: Connection, database: Database) -> dict[str, in
     costs["hand back"] = await touched(connection, sql.task_settle.sql, *back)
     costs["wake"] = await touched(connection, sql.delayed_wake.sql, 10)
     costs["claim"] = await touched(connection, *lease("guarded", 1))
-    rows = await connection.fetch(*lease("guarded", 2))
-    leases = [row["lease"] for row in rows]
-    beat = ([row["task"] for row in rows], leases, ["{}"] * len(leases), ["{}"] * len(leases))
+    held = in_hand(await connection.fetch(*lease("guarded", 2)))
+    beat = ([one.task for one in held], [one.lease for one in held], ["{}"] * len(held), ["{}"] * len(held))
     costs["heartbeat"] = await touched(connection, sql.task_keep.sql, "guard", *beat)
     costs["sweep"] = await touched(connection, sql.leases_expired.sql, 10)
     stage_id = await connection.fetchval("SELECT stage_id FROM tasks WHERE id = $1", ids[0])

@@ -1,6 +1,7 @@
 """A worker's spans, as they would be sent."""
 
 from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -97,11 +98,15 @@ def test_a_failed_attempt_is_an_error(exporter: InMemorySpanExporter, claim: Cla
 def test_what_a_handler_does_belongs_to_its_attempt(claim: Claim) -> None:
     """The attempt's span is the current one, with the `tracestate` of its task."""
     processing = StageSpans("pictures").processing(claim(tracestate="vendor=some"))
-    with trace.using(trace.generate()):
-        processing.enter()
+
+    def handle() -> None:
         assert trace.current() == processing.traceparent
         assert otel.get_current_span().is_recording()
         assert trace.carried(processing.traceparent)["tracestate"] == "vendor=some"
+
+    with trace.using(trace.generate()):
+        processing.around(copy_context()).run(handle)
+        assert trace.current() != processing.traceparent
     processing.end("completed")
 
 
@@ -164,10 +169,13 @@ def test_without_a_tracer_provider_the_trace_is_passed_along(claim: Claim) -> No
         received.note([task])
         assert trace.current() is None
     processing = spans.processing(task)
-    with trace.using(trace.generate()):
-        processing.enter()
+
+    def handle() -> None:
         assert trace.current() == processing.traceparent
         assert trace.carried(processing.traceparent)["tracestate"] == "vendor=some"
+
+    for _ in range(2):
+        processing.around(copy_context()).run(handle)
     processing.end("failed", "ValueError", "no picture")
     assert processing.traceparent == _ORIGIN
     with settling(["pictures"], [task]):
@@ -181,3 +189,12 @@ def test_a_disabled_sdk_is_as_none(monkeypatch: pytest.MonkeyPatch, claim: Claim
     monkeypatch.setattr(otel, "get_tracer_provider", lambda: provider)
     processing = StageSpans("pictures").processing(claim(traceparent=trace.NO_TRACE))
     assert trace.is_valid(processing.traceparent)
+
+
+def test_each_task_without_a_trace_begins_one(claim: Claim) -> None:
+    """Tasks of one trace share what is made of it; those of none have nothing in common."""
+    spans = StageSpans("pictures")
+    tasks = [claim(), claim(), claim(traceparent=trace.NO_TRACE), claim(traceparent=trace.NO_TRACE), claim()]
+    places = [spans.processing(task).traceparent for task in tasks]
+    assert [place == _ORIGIN for place in places] == [True, True, False, False, True]
+    assert len(set(places)) == 3

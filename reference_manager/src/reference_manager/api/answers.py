@@ -47,21 +47,41 @@ TRACED: dict[str, Any] = {
 }
 """The ``openapi_extra`` of a route that uses ``trace_of``, which costs less than parameters of the framework's."""
 MINIMAL = "return=minimal"
-PREFERRING: dict[str, Any] = {
-    "name": "Prefer",
-    "in": "header",
-    "required": False,
-    "schema": {"type": "string", **PART_B},
-    "description": f"`{MINIMAL}`: the answer is how many were created, and not what, and has the header "
-    "`Preference-Applied`. Other preferences are ignored.",
-}
-"""The parameter of a route that uses ``prefers_minimal``."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def found(body: str, status: int = 200) -> Response:
     """An entity or a list of them, as the engine wrote it."""
     return Response(body.encode(), status, media_type="application/json")
+
+
+def found_minimal(body: str, status: int = 200) -> Response:
+    """The same, as short as ``prefers_minimal`` allows."""
+    response = found(body, status)
+    response.headers["Preference-Applied"] = MINIMAL
+    return response
+
+
+def preferring(what: str) -> dict[str, Any]:
+    """The parameter of a route that uses ``prefers_minimal``; what: the answer then."""
+    return {
+        "name": "Prefer",
+        "in": "header",
+        "required": False,
+        "schema": {"type": "string", **PART_B},
+        "description": f"`{MINIMAL}`: the answer is {what}, and has the header `Preference-Applied`. Other preferences "
+        "are ignored.",
+    }
+
+
+def preferred(model: Any) -> dict[str, Any]:  # noqa: ANN401 - as FastAPI takes it
+    """A success of a route that uses ``prefers_minimal``: in full, or minimal."""
+    return {
+        "model": model,
+        "headers": {
+            "Preference-Applied": {"description": f"`{MINIMAL}`, where it was asked for.", "schema": {"type": "string"}}
+        },
+    }
 
 
 def done(code: str) -> Response:

@@ -1,17 +1,16 @@
 """What clients and workers ask of tasks."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 
 from reference_manager.api.answers import (
-    MINIMAL,
-    PREFERRING,
     TASK_MODIFIED,
     TRACED,
     documented,
     done,
     found,
+    found_minimal,
+    preferred,
+    preferring,
     prefers_minimal,
     trace_of,
 )
@@ -33,13 +32,6 @@ from reference_manager.domain.states import TaskStatus
 from reference_manager.engine.queue import TaskQueue, only_entity, only_task
 from reference_manager.engine.tasks import Tasks
 
-ADDED: dict[str, Any] = {
-    "model": list[Task] | TasksCreated,
-    "headers": {
-        "Preference-Applied": {"description": f"`{MINIMAL}`, where it was asked for.", "schema": {"type": "string"}}
-    },
-}
-
 
 def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     """The routes of tasks."""
@@ -53,17 +45,17 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.post(
         "/stages/{stageId}/tasks",
         status_code=201,
-        responses=documented({201: ADDED}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *OF_BODIES),
-        openapi_extra={"parameters": [*TRACED["parameters"], PREFERRING]},
+        responses=documented(
+            {201: preferred(list[Task] | TasksCreated)}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *OF_BODIES
+        ),
+        openapi_extra={"parameters": [*TRACED["parameters"], preferring("how many were created, and not what")]},
     )
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage, all or none."""
         new = new_tasks(body, trace_of(request))
         if not prefers_minimal(request):
             return found(await tasks.add(stageId, new), 201)
-        response = found(f'{{"created":{await tasks.add_quietly(stageId, new)}}}', 201)
-        response.headers["Preference-Applied"] = MINIMAL
-        return response
+        return found_minimal(f'{{"created":{await tasks.add_quietly(stageId, new)}}}', 201)
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=documented({200: Task}, NO_TASK_WAITS))
     async def dequeue_task(stageType: StageTypeName) -> Response:

@@ -9,13 +9,30 @@ from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from reference_manager.api.answers import WORKER_DELETED, documented, done, found
+from reference_manager.api.answers import (
+    WORKER_DELETED,
+    documented,
+    done,
+    found,
+    found_minimal,
+    preferred,
+    preferring,
+    prefers_minimal,
+)
 from reference_manager.api.bodies import StageTypeName
 from reference_manager.api.errors import complaint
 from reference_manager.api.refusals import OF_BODIES, WORKER_NOT_FOUND
 from reference_manager.api.strict import StrictRoute
 from reference_manager.api.work_bodies import ClaimBody, DrainBody, HeartbeatBody, ReportBody, SettleBody, WorkerId
-from reference_manager.api.work_entities import ClaimedTasks, Depth, HeartbeatAnswer, SettledTasks, Worker
+from reference_manager.api.work_entities import (
+    BriefClaimedTasks,
+    BriefSettledTasks,
+    ClaimedTasks,
+    Depth,
+    HeartbeatAnswer,
+    SettledTasks,
+    Worker,
+)
 from reference_manager.domain.requests import Report
 from reference_manager.engine.queue import TaskQueue
 from reference_manager.engine.settlements import Verdict
@@ -31,16 +48,40 @@ def work_router(queue: TaskQueue, workers: Workers) -> APIRouter:
     """The routes of workers."""
     router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
 
-    @router.post("/stages/{stageType}/tasks/claim", responses=documented({200: ClaimedTasks}, *OF_BODIES))
+    @router.post(
+        "/stages/{stageType}/tasks/claim",
+        responses=documented({200: preferred(ClaimedTasks | BriefClaimedTasks)}, *OF_BODIES),
+        openapi_extra={
+            "parameters": [preferring("each task as its worker needs it, and stages and jobs once for all")]
+        },
+    )
     async def claim_tasks(stageType: StageTypeName, body: ClaimBody, request: Request) -> Response:
         """Claim tasks of a stage type under leases; where there are none, wait for the first."""
-        claimed = await _while_connected(request, queue.claim(stageType, body.request()))
-        return found(f'{{"tasks":[{",".join(task.body for task in claimed or ())}]}}')
+        brief = prefers_minimal(request)
+        claimed = await _while_connected(request, queue.claim(stageType, body.request(brief=brief))) or ()
+        tasks = ",".join(part.bodies for part in claimed)
+        if not brief:
+            return found(f'{{"tasks":[{tasks}]}}')
+        return found_minimal(f'{{"tasks":[{tasks}],"stages":[{",".join(str(part.context) for part in claimed)}]}}')
 
-    @router.post("/tasks/settle", responses=documented({200: SettledTasks}, *OF_BODIES))
-    async def settle_tasks(body: SettleBody) -> Response:
+    @router.post(
+        "/tasks/settle",
+        responses=documented({200: preferred(SettledTasks | BriefSettledTasks)}, *OF_BODIES),
+        openapi_extra={"parameters": [preferring("how many reports were accepted, and which were not")]},
+    )
+    async def settle_tasks(body: SettleBody, request: Request) -> Response:
         """Report how attempts ended. Each report is taken or refused for itself; what is said again counts once."""
-        return found(to_json({"results": await _settle(queue, body.worker_id, body.results)}).decode())
+        verdicts = await _settle(queue, body.worker_id, body.results)
+        if not prefers_minimal(request):
+            results = [_settled(item, verdict) for item, verdict in zip(body.results, verdicts, strict=True)]
+            return found(to_json({"results": results}).decode())
+        refused = [
+            _settled(body.results[place], verdict) | {"index": place}
+            for place, verdict in enumerate(verdicts)
+            if isinstance(verdict, ValidationError) or verdict.target is None
+        ]
+        answer = {"accepted": len(verdicts) - len(refused), "refused": refused}
+        return found_minimal(to_json(answer).decode())
 
     @router.post("/workers/{workerId}/heartbeat", responses=documented({200: HeartbeatAnswer}, *OF_BODIES))
     async def heartbeat(workerId: WorkerId, body: HeartbeatBody) -> Response:
@@ -83,20 +124,15 @@ async def _while_connected(request: Request, future: asyncio.Future[Answer]) -> 
         future.cancel()
 
 
-async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[dict[str, Any]]:
-    """One answer for each item; of what is said of one attempt in one request, the first counts."""
+async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[Verdict | ValidationError]:
+    """What becomes of each item; of what is said of one attempt in one request, the first counts."""
     reports = [body if isinstance(body, ValidationError) else body.request(worker_id) for body in _checked(items)]
     said: dict[_Attempt, Report] = {}
     for report in reports:
         if isinstance(report, Report):
             said.setdefault((report.lease_id, report.task_id), report)
     verdicts = dict(zip(said, await queue.settle(list(said.values())) if said else (), strict=True))
-    return [
-        _settled(item, verdicts[report.lease_id, report.task_id])
-        if isinstance(report, Report)
-        else _refused(item, "VALIDATION_ERROR", complaint(report.errors()[0]))
-        for item, report in zip(items, reports, strict=True)
-    ]
+    return [verdicts[report.lease_id, report.task_id] if isinstance(report, Report) else report for report in reports]
 
 
 def _checked(items: Sequence[object]) -> Sequence[ReportBody | ValidationError]:
@@ -114,7 +150,9 @@ def _checked_alone(item: object) -> ReportBody | ValidationError:
         return error
 
 
-def _settled(item: object, verdict: Verdict) -> dict[str, Any]:
+def _settled(item: object, verdict: Verdict | ValidationError) -> dict[str, Any]:
+    if isinstance(verdict, ValidationError):
+        return _refused(item, "VALIDATION_ERROR", complaint(verdict.errors()[0]))
     if verdict.target is not None:
         return {**_names(item), "accepted": True, "status": verdict.target}
     if verdict.source is None:

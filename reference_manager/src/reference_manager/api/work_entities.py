@@ -54,6 +54,37 @@ class ClaimedTasks(_Model):
     tasks: list[ClaimedTask]
 
 
+class BriefTask(_Model):
+    """A task in its worker's hands, without what the worker does not need."""
+
+    id: UUID
+    stage_id: UUID
+    data: dict[str, Any]
+    user_metadata: dict[str, Any]
+    attempts: Annotated[int, Field(ge=0)]
+    max_attempts: Annotated[int, Field(ge=1)]
+    traceparent: str
+    tracestate: Annotated[str, Field(description="Left out when there is none.")] = ""
+    timeout_seconds: Annotated[float, Field(description="Left out when there is no limit.")] = 0
+    checkpoint: Annotated[Any, Field(description="What the attempt before left; left out when there is none.")] = None
+    lease_id: int
+    waited_seconds: Annotated[float, Field(ge=0, description="For how long it could have been claimed.")]
+
+
+class StageAndJob(_Model):
+    """The stage of claimed tasks, and its job."""
+
+    stage: StageContext
+    job: JobContext
+
+
+class BriefClaimedTasks(_Model):
+    """What a claim got; empty when nothing came in time."""
+
+    tasks: list[BriefTask]
+    stages: Annotated[list[StageAndJob], Field(description="Of these tasks.")]
+
+
 class Settled(_Model):
     """What became of one report."""
 
@@ -73,6 +104,19 @@ class SettledTasks(_Model):
     """One answer for each report, in their order."""
 
     results: list[Settled]
+
+
+class RefusedReport(Settled):
+    """A report that was refused."""
+
+    index: Annotated[int, Field(ge=0, description="Its place among the reports, from 0.")]
+
+
+class BriefSettledTasks(_Model):
+    """How many reports were accepted, and which were not."""
+
+    accepted: int
+    refused: list[RefusedReport]
 
 
 class HeartbeatAnswer(_Model):

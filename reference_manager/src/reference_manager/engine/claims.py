@@ -29,11 +29,14 @@ LOOK_AGAIN = timedelta(seconds=1)
 
 
 class Claimed(NamedTuple):
-    """A task in its worker's hands."""
+    """Tasks of one stage in their worker's hands."""
 
-    lease_id: int
-    task_id: UUID
-    body: str
+    lease_ids: Sequence[int]
+    task_ids: Sequence[UUID]
+    bodies: str
+    """The tasks as JSON, with commas between them."""
+    context: str | None
+    """What is to be known of their stage and their job, as JSON; None: they have no leases."""
 
 
 @dataclass(slots=True, eq=False)
@@ -112,13 +115,13 @@ class ClaimDesk:
         self._on_idle()
 
     def _next_batch(self) -> Sequence[_Claimant]:
-        """Those who came first, as many as one statement serves; without those who have gone away."""
+        """Those who came first, as many as one statement serves and told alike; without those who have gone away."""
         self._claimants = deque(claimant for claimant in self._claimants if not claimant.future.done())
         batch: list[_Claimant] = []
         wanted = 0
         for claimant in self._claimants:
             wanted += claimant.claim.limit
-            if batch and wanted > BATCH:
+            if batch and (wanted > BATCH or claimant.claim.brief != batch[0].claim.brief):
                 break
             batch.append(claimant)
         return batch
@@ -126,7 +129,7 @@ class ClaimDesk:
     async def _serve(self, batch: Sequence[_Claimant]) -> bool:
         """Claim for these; whether there were fewer tasks than they wanted."""
         *starts, wanted = accumulate((claimant.claim.limit for claimant in batch), initial=0)
-        got: list[list[Claimed]] = [list[Claimed]() for _ in batch]
+        got = [list[Claimed]() for _ in batch]
         for claimant in batch:
             claimant.tried = True
         async with self._database.connection(for_workers=True) as connection:
@@ -138,20 +141,24 @@ class ClaimDesk:
                 [start + 1 for start in starts],
                 [claimant.claim.worker_id for claimant in batch],
                 [claimant.claim.lease for claimant in batch],
+                batch[0].claim.brief,
             )
         others_are_busy = any(row["claimant"] is None for row in rows)
-        meters.answered(meters.CLAIM, began, 0 if others_are_busy else len(rows))
+        taken = 0
         if rows and not others_are_busy:
             wait = meters.TASK_WAIT.labels(meters.label(self._stage_type))
-            for row in rows:
-                wait.observe(row["waited"])
-                got[int(row["claimant"]) - 1].append(Claimed(row["lease"], row["task"], row["body"]))
+            for claimant, lease_ids, task_ids, bodies, waits, context in rows:
+                got[int(claimant) - 1].append(Claimed(lease_ids, task_ids, bodies, context))
+                taken += len(waits)
+                for waited in waits:
+                    wait.observe(waited)
+        meters.answered(meters.CLAIM, began, taken)
         for claimant, claimed in zip(batch, got, strict=True):
             if claimed and claimant.future.done():
                 self._hand_back(claimed, claimant.claim.worker_id)
             elif claimed:
                 claimant.future.set_result(claimed)
-        return len(rows) < wanted and not others_are_busy
+        return taken < wanted and not others_are_busy
 
     def _dismiss(self) -> None:
         """Those for whom there was nothing and whose time is up go."""
@@ -172,11 +179,12 @@ class ClaimDesk:
 
     def _hand_back(self, claimed: Sequence[Claimed], worker_id: str | None) -> None:
         """Return what nobody is there to take; should this fail, the leases bring it back."""
-        log.info("a claimant has gone away; its tasks go back", stage_type=self._stage_type, tasks=len(claimed))
         reports = [
-            Report(task.task_id, None if worker_id is None else task.lease_id, worker_id, Outcome.RELEASED)
-            for task in claimed
+            Report(task_id, None if worker_id is None else lease_id, worker_id, Outcome.RELEASED)
+            for tasks in claimed
+            for lease_id, task_id in zip(tasks.lease_ids, tasks.task_ids, strict=True)
         ]
+        log.info("a claimant has gone away; its tasks go back", stage_type=self._stage_type, tasks=len(reports))
         self._settlements.submit(reports).add_done_callback(_log_failure)
 
 

@@ -85,7 +85,7 @@ def only_task(claimed: Sequence[Claimed]) -> str:
     """
     if not claimed:
         raise NotFoundError("task", "No task of this type is waiting")
-    return claimed[0].body
+    return claimed[0].bodies
 
 
 def only_entity(verdicts: Sequence[Verdict], outcome: TaskStatus) -> str:

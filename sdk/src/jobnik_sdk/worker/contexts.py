@@ -23,7 +23,7 @@ _UNTOLD: Final[dict[str, Any]] = {}
 class Contexts:
     """Makes the contexts of a handler's attempts.
 
-    Tasks that are claimed together mostly belong to one stage. It is told anew with each of them, and read again only
+    Tasks that are claimed together mostly belong to one stage. It is told anew with each claim, and read again only
     when something in it has changed.
     """
 
@@ -53,7 +53,7 @@ class Contexts:
     def _around(self, task: Assignment[Any, Any]) -> tuple[JobInfo, StageInfo[Any, Any], str]:
         stage, job = task.stage or _UNTOLD, task.job or _UNTOLD
         seen = self._seen.get(task.stage_id)
-        if seen is not None and seen[0] == stage and seen[1] == job:
+        if seen is not None and (seen[0] is stage or seen[0] == stage) and (seen[1] is job or seen[1] == job):
             return seen[2:]
         read = (_job(task), *self._stage(task))
         self._seen[task.stage_id] = (stage, job, *read)
@@ -65,7 +65,7 @@ class Contexts:
         name = self._stage_type.name
         if task.stage is None:
             fault = task.fault or "stage: the manager told nothing of it."
-            return StageInfo(task.stage_id, name, 0, EMPTY, EMPTY), fault
+            return StageInfo(UUID(task.stage_id), name, 0, EMPTY, EMPTY), fault
         told = StageOfTask.model_validate(task.stage)
         try:
             data = self._stage_type.data.model_validate(told.data)

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from jobnik_sdk.definitions import StageType, TaskMetadataT, TaskT
@@ -20,14 +20,15 @@ AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
 class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
     """A task in this worker's hands: what a claim tells, and no more of it than a worker needs, since it reads many.
 
-    `stage` and `job` are JSON objects as they came. `fault` says what does not fit its models: then `data` and
-    `metadata` are empty, and the attempt has failed before it began.
+    `stage` and `job` are JSON objects as they came. `waited` is for how many seconds it could have been claimed, None
+    where the manager does not tell. `fault` says what does not fit its models: then `data` and `metadata` are empty,
+    and the attempt has failed before it began.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
 
     id: UUID
-    stage_id: UUID
+    stage_id: str
     attempts: int
     max_attempts: int
     data: TaskT
@@ -37,8 +38,7 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
     lease_id: int | None = None
     timeout: timedelta | None = Field(default=None, validation_alias="timeoutSeconds")
     checkpoint: Any = None
-    created_at: AwareDatetime | None = None
-    start_time: AwareDatetime | None = None
+    waited: float | None = Field(default=None, validation_alias="waitedSeconds")
     stage: dict[str, Any] | None = None
     job: dict[str, Any] | None = None
     fault: str = Field(default="", init=False)
@@ -47,13 +47,6 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
     def job_id(self) -> str:
         """The id of its job, empty where the manager does not tell."""
         return "" if self.job is None else str(self.job.get("id", ""))
-
-    @property
-    def waited(self) -> float | None:
-        """Seconds from its creation to its first claim; None for a later one, and where the manager does not tell."""
-        if self.created_at is None or self.start_time is None or self.attempts:
-            return None
-        return (self.start_time - self.created_at).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)

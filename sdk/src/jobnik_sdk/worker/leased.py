@@ -56,7 +56,8 @@ class LeasedDesk:
         path = f"/v1/stages/{quote(stage_type.name, safe='')}/tasks/claim"
         wish = {**self._wish, "limit": min(limit, MOST_TASKS)}
         # Not repeated when the answer was lost: what it brought comes back by its leases.
-        return _read(stage_type, await self._client.request("POST", path, json=wish, retry=False))
+        answer = await self._client.request("POST", path, json=wish, prefer="return=minimal", retry=False)
+        return _read(stage_type, answer)
 
     def settle(self, settlement: Settlement, decided: Callable[[Verdict], None]) -> None:
         """Say how an attempt ended, together with others that end at the same time; see `Desk`."""
@@ -71,34 +72,43 @@ class LeasedDesk:
         started = time.perf_counter()
         body = b'{"workerId":%s,"results":[%s]}' % (to_json(self._worker_id), b",".join(map(_said, settlements)))
         with spans.settling((one.stage_type for one in settlements), (one.task for one in settlements)):
-            answer = await self._client.request("POST", "/v1/tasks/settle", json=body, retry=False)
-        results = _read_results(answer)
-        if len(results) != len(settlements):
-            message = f"{len(settlements)} reports were answered by {len(results)} verdicts."
-            raise UnexpectedAnswerError(message, status=answer.status_code, code="UNEXPECTED_ANSWER")
-        verdicts = [_verdict(result) for result in results]
+            answer = await self._client.request(
+                "POST", "/v1/tasks/settle", json=body, prefer="return=minimal", retry=False
+            )
+        verdicts = _read_verdicts(answer, len(settlements))
         _count(settlements, verdicts, time.perf_counter() - started)
         return verdicts
 
 
 class _Result(TypedDict):
     accepted: bool
+    index: NotRequired[int]
     code: NotRequired[str]
     message: NotRequired[str]
 
 
 class _Settled(BaseModel):
-    results: list[_Result]
+    accepted: int = 0
+    refused: list[_Result] = []
+    results: list[_Result] | None = None
 
 
-def _read_results(answer: Response) -> list[_Result]:
-    return read_one(_Settled, answer).results
-
-
-def _verdict(result: _Result) -> Verdict:
-    if result["accepted"]:
-        return ACCEPTED
-    return Verdict(accepted=False, code=result.get("code", ""), message=result.get("message", ""))
+def _read_verdicts(answer: Response, wanted: int) -> Sequence[Verdict]:
+    """Read what became of each report; a manager that tells no more than is needed tells those that it refused."""
+    told = read_one(_Settled, answer)
+    if told.results is not None:
+        refused = {index: result for index, result in enumerate(told.results) if not result["accepted"]}
+        answered = len(told.results)
+    else:
+        refused = {result.get("index", -1): result for result in told.refused}
+        answered = told.accepted + len(refused)
+    if answered != wanted or not all(0 <= index < wanted for index in refused):
+        message = f"{wanted} reports were answered by {answered} verdicts, {len(refused)} of them refusals."
+        raise UnexpectedAnswerError(message, status=answer.status_code, code="UNEXPECTED_ANSWER")
+    verdicts = [ACCEPTED] * wanted
+    for index, result in refused.items():
+        verdicts[index] = Verdict(accepted=False, code=result.get("code", ""), message=result.get("message", ""))
+    return verdicts
 
 
 def _count(settlements: Sequence[Settlement], verdicts: Sequence[Verdict], seconds: float) -> None:
@@ -113,14 +123,21 @@ def _count(settlements: Sequence[Settlement], verdicts: Sequence[Verdict], secon
         metrics.UPDATES.labels(stage_type, outcome, "success" if accepted else "failure").inc(number)
 
 
+class _StageAndJob(BaseModel):
+    stage: dict[str, Any]
+    job: dict[str, Any]
+
+
 class _Claim(BaseModel, Generic[TaskT, TaskMetadataT]):
     tasks: list[Assignment[TaskT, TaskMetadataT]]
+    stages: list[_StageAndJob] = []
 
 
 class _AnyClaim(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     tasks: list[dict[str, Any]]
+    stages: list[_StageAndJob] = []
 
 
 @cache
@@ -136,10 +153,18 @@ def _claims_of(stage_type: AnyStageType) -> tuple[TypeAdapter[_Claim[Any, Any]],
 def _read(stage_type: AnyStageType, answer: Response) -> Sequence[Assignment[Any, Any]]:
     claim, one = _claims_of(stage_type)
     try:
-        return claim.validate_json(answer.content).tasks
+        claimed = claim.validate_json(answer.content)
+        tasks, stages = claimed.tasks, claimed.stages
     except ValidationError:
         # One of them does not fit, which must not take the others along.
-        return [_read_one(one, answer, to_json(task)) for task in read_one(_AnyClaim, answer).tasks]
+        any_tasks = read_one(_AnyClaim, answer)
+        tasks, stages = [_read_one(one, answer, to_json(task)) for task in any_tasks.tasks], any_tasks.stages
+    # A manager that tells no more than is needed tells stages and jobs once for all tasks.
+    around = {told.stage.get("id"): told for told in stages}
+    for task in tasks:
+        if (told := around.get(task.stage_id)) is not None:
+            task.stage, task.job = told.stage, told.job
+    return tasks
 
 
 def _read_one(one: TypeAdapter[Assignment[Any, Any]], answer: Response, document: bytes) -> Assignment[Any, Any]:

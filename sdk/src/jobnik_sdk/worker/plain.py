@@ -125,7 +125,7 @@ def _assignment(
     """A claimed task as the worker knows it: what is in it has been validated already."""
     return Assignment.model_construct(
         id=task.id,
-        stage_id=task.stage_id,
+        stage_id=str(task.stage_id),
         attempts=task.attempts,
         max_attempts=task.max_attempts,
         data=task.data,

@@ -71,11 +71,6 @@ class Work:
         self.span = span
         self.started = time.perf_counter()
 
-    def enter(self) -> None:
-        """Let what happens in the rest of the current context belong to this attempt."""
-        contexts.bind(self.context)
-        self.span.enter()
-
 
 class Station:
     """Claims tasks for one handler and works on them."""
@@ -254,8 +249,8 @@ class Station:
         span = self._spans.processing(task, task.job_id)
         context, fault = self._contexts.of(task, span.traceparent)
         work = Work(task, context, span)
-        around = self._around.copy()
-        around.run(work.enter)
+        around = span.around(self._around)
+        around.run(contexts.bind, context)
         self._held[work] = None
         if self._tell is not None:
             self._tell(hooks.TaskStarted(context))

@@ -1,10 +1,13 @@
--- claim_tasks(stage type, how many, for whom): task PENDING, RETRIED → IN_PROGRESS; stage PENDING → IN_PROGRESS; job
+-- claim_tasks(stage type, how many, for whom, how told): task PENDING, RETRIED → IN_PROGRESS; stage PENDING → IN_PROGRESS; job
 -- PENDING → IN_PROGRESS. Only tasks that nobody else is claiming, in stages that are PENDING or IN_PROGRESS, of jobs that are
 -- PENDING or IN_PROGRESS: the most urgent job first, then the stage that has waited longest, then its oldest task.
 -- For whom: claimant n gets the tasks from number starts[n] on (from 1, ascending), as worker workers[n] with leases of
--- lengths[n]; a worker that is null has no lease and gets the task as part A of the protocol has it.
--- Rows: the number of the claimant, the lease, the task's id, the task as JSON, and for how many seconds it could have been
--- claimed, in the order of the queue. No row: none wait. One row of nulls: others were busy with all that waits; ask again.
+-- lengths[n]; a worker that is null has no lease and gets the task as part A of the protocol has it. Brief: each task is told
+-- without what its worker does not need, and without its stage and its job.
+-- Rows, one for each claimant and stage: the number of the claimant, the leases, the ids, the tasks as JSON with commas
+-- between them, for how many seconds each could have been claimed, all in the order of the queue, and what is to be known of
+-- the stage and its job, as JSON (null: there are no leases). No row: none wait. One row of nulls: others were busy with
+-- all that waits; ask again.
 --
 -- A claim walks the index of claimable stages and, in each, the index of waiting tasks. It waits for nobody, with one
 -- exception: to start a stage or a job it needs the job's lock. It waits for one such lock at the most, while it holds
@@ -14,17 +17,18 @@
 -- claim itself, and a plan made while the tables were empty must still serve when they are large. Hence the settings, and
 -- hence rows are always named by = ANY (array): a join leaves the planner free to read the whole table first.
 CREATE OR REPLACE FUNCTION claim_tasks(
-    wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[]
-) RETURNS TABLE (claimant integer, lease bigint, task uuid, body text, waited double precision) LANGUAGE plpgsql
+    wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[], brief boolean
+) RETURNS TABLE (
+    claimant integer, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text
+) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     stage record;
-    context text;
     picked uuid[];
-    waits double precision[];
+    waited double precision[];
     taken integer := 0;
-    found_here integer;
+    before integer;
     holding boolean := false;
     delayed boolean := false;
     moment timestamptz;
@@ -47,7 +51,8 @@ BEGIN
             IF holding THEN
                 IF NOT pg_try_advisory_xact_lock(job_key(stage.job_id)) THEN
                     IF taken = 0 THEN
-                        RETURN QUERY SELECT NULL::integer, NULL::bigint, NULL::uuid, NULL::text, NULL::double precision;
+                        claimant := NULL;
+                        RETURN NEXT;
                     END IF;
                     EXIT;
                 END IF;
@@ -77,11 +82,12 @@ BEGIN
         )
         SELECT array_agg(task_id ORDER BY seq),
             array_agg(greatest(extract(epoch FROM now() - greatest(ready_at, stage.opened_at)), 0) ORDER BY seq)
-        INTO picked, waits FROM picked;
+        INTO picked, waited FROM picked;
 
         -- Not now(), when the claim began: it may have waited for a lock for longer than a lease lasts.
         moment := clock_timestamp();
-        RETURN QUERY
+        before := taken;
+        FOR claimant, leases, tasks, bodies, waits IN
         WITH claimed AS (
             UPDATE tasks AS task SET
                 status = 'IN_PROGRESS', start_time = moment, updated_at = moment, outcome = NULL, progress = NULL,
@@ -92,7 +98,7 @@ BEGIN
             WHERE task.id = ANY (picked) AND task.status IN ('PENDING', 'RETRIED')
             RETURNING task.seq, task.id, task.attempts, task.lease_id, task.worker_id, task.timeout,
                 CASE WHEN alone THEN 1 ELSE width_bucket(taken + array_position(picked, task.id), starts) END AS claimant,
-                task_wire_open(task, NULL) AS body
+                CASE WHEN brief THEN task_wire_brief(task) ELSE task_wire_open(task, NULL) END AS body
         ), leased AS (
             INSERT INTO leases (id, task_id, stage_id, worker_id, length, expires_at, deadline)
             SELECT lease_id, id, stage.id, worker_id, lengths[claimed.claimant],
@@ -103,17 +109,26 @@ BEGIN
             SELECT stage.id, -count(*) FILTER (WHERE attempts = 0), -count(*) FILTER (WHERE attempts > 0), count(*)
             FROM claimed HAVING count(*) > 0
         )
-        SELECT claimed.claimant, claimed.lease_id, claimed.id,
-            claimed.body || CASE WHEN claimed.worker_id IS NULL THEN '}' ELSE
-                ',"leaseId":' || claimed.lease_id
-                || ',"leaseExpiresAt":' || wire_time(moment + least(lengths[claimed.claimant], claimed.timeout))
-                || context
-            END,
-            waits[row_number() OVER (ORDER BY claimed.seq)]
-        FROM claimed ORDER BY claimed.seq;
-        GET DIAGNOSTICS found_here = ROW_COUNT;
+        SELECT told.claimant, array_agg(told.lease_id ORDER BY seq), array_agg(told.id ORDER BY seq),
+            string_agg(
+                told.body || CASE
+                    WHEN brief THEN ',"leaseId":' || told.lease_id || ',"waitedSeconds":' || told.wait || '}'
+                    WHEN told.worker_id IS NULL THEN '}'
+                    ELSE ',"leaseId":' || told.lease_id
+                        || ',"leaseExpiresAt":' || wire_time(moment + least(lengths[told.claimant], told.timeout))
+                        || ',' || substr(context, 2)
+                END, ',' ORDER BY seq
+            ),
+            array_agg(told.wait ORDER BY seq)
+        FROM (SELECT *, waited[row_number() OVER (ORDER BY seq)] AS wait FROM claimed) AS told
+        GROUP BY told.claimant
+        ORDER BY told.claimant
+        LOOP
+            taken := taken + cardinality(leases);
+            RETURN NEXT;
+        END LOOP;
 
-        IF found_here > 0 THEN
+        IF taken > before THEN
             holding := true;
             IF stage.unstarted THEN
                 UPDATE stages SET status = 'IN_PROGRESS', start_time = now(), updated_at = now()
@@ -122,7 +137,6 @@ BEGIN
                 WHERE id = stage.job_id AND status = 'PENDING';
             END IF;
         END IF;
-        taken := taken + found_here;
         EXIT WHEN taken = wanted;
         short := short || stage.id;
     END LOOP;

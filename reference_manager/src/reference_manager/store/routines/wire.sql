@@ -162,9 +162,22 @@ CREATE OR REPLACE FUNCTION job_wire(job jobs, with_stages boolean) RETURNS text 
         || '}'
 $$;
 
--- What a worker needs to know of the stage and the job of the task that it claimed: the end of the task's JSON.
+-- A task without its last brace, as the one who works on it needs it, and no more.
+CREATE OR REPLACE FUNCTION task_wire_brief(task tasks) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT '{"id":"' || task.id
+        || '","stageId":"' || task.stage_id
+        || '","data":' || task.data
+        || ',"userMetadata":' || task.user_metadata
+        || ',"attempts":' || task.attempts
+        || ',"maxAttempts":' || task.max_attempts
+        || wire_trace(task.traceparent, task.tracestate)
+        || coalesce(',"timeoutSeconds":' || extract(epoch FROM task.timeout)::float8, '')
+        || coalesce(',"checkpoint":' || task.checkpoint, '')
+$$;
+
+-- What a worker needs to know of the stage and the job of the tasks that it claimed.
 CREATE OR REPLACE FUNCTION claim_context(wanted_stage uuid) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT ',"stage":{"id":"' || stage.id
+    SELECT '{"stage":{"id":"' || stage.id
         || '","type":' || to_json(stage.type)
         || ',"order":' || stage.position
         || ',"data":' || stage.data

@@ -7,7 +7,7 @@ from jobnik_sdk.definitions import JobStatus
 from jobnik_sdk.testing.fake import bodies, queries, wire
 from jobnik_sdk.testing.fake.endpoints import Endpoints, Route, done
 from jobnik_sdk.testing.fake.queries import Query
-from jobnik_sdk.testing.fake.requests import Answer, Asked, page_of
+from jobnik_sdk.testing.fake.requests import MINIMAL, Answer, Asked, page_of
 from jobnik_sdk.testing.fake.state import Job, Stage, Task
 
 
@@ -160,7 +160,7 @@ class TaskEndpoints(Endpoints):
         body = asked.bodies(bodies.PlainTaskBody if self._part_a_only else bodies.TaskBody)
         tasks = self._jobs.add_tasks(self._stage(asked), body, asked.trace())
         if asked.prefers_minimal and not self._part_a_only:
-            return Answer(201, {"created": len(tasks)}, {"Preference-Applied": "return=minimal"})
+            return Answer(201, {"created": len(tasks)}, MINIMAL)
         return Answer(201, [self._task_json(task) for task in tasks])
 
     def _list_of_stage(self, asked: Asked) -> Answer:

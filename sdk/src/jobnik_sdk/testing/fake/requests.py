@@ -37,6 +37,10 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+MINIMAL: Final = {"Preference-Applied": "return=minimal"}
+"""The headers of an answer that is as short as its request prefers."""
+
+
 class Waiting(NamedTuple):
     """There is no answer yet: ask again when something has changed, or at this moment."""
 

@@ -114,6 +114,12 @@ class Stage(Entity):
         """Whether its tasks are handed out."""
         return self.status in STAGE_OPEN and self.job.status in JOB_OPEN
 
+    @property
+    def opened(self) -> datetime:
+        """Since when its tasks are handed out, if they are."""
+        changes = (*self.changes, *self.job.changes)
+        return max((self.created, *(change.at for change in changes if change.target == "PENDING")))
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Attempt:
@@ -135,7 +141,10 @@ class Attempt:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Task(Entity):
-    """A task; `attempts` are those that ended and the one under way, `failed` counts those that burnt one."""
+    """A task; `attempts` are those that ended and the one under way, `failed` counts those that burnt one.
+
+    `ready` is when it came to wait last.
+    """
 
     stage: Stage
     max_attempts: int
@@ -143,6 +152,7 @@ class Task(Entity):
     retry: dict[str, Any] | None = None
     status: TaskStatus = TaskStatus.PENDING
     failed: int = 0
+    ready: datetime | None = None
     started: datetime | None = None
     ended: datetime | None = None
     result: Any = None
@@ -213,7 +223,7 @@ class State:
     def enqueue(self, task: Task, due: datetime | None) -> None:
         """Let a task wait to be claimed, not before it is due."""
         if due is None or due <= self.now():
-            heapq.heappush(task.stage.ready, (task.number, task))
+            self._let_wait(task)
         else:
             heapq.heappush(self._delayed, (due, task.number, task))
 
@@ -222,7 +232,11 @@ class State:
         while self._delayed and self._delayed[0][0] <= self.now():
             task = heapq.heappop(self._delayed)[2]
             if task.status in {TaskStatus.PENDING, TaskStatus.RETRIED} and task.id in self.tasks:
-                heapq.heappush(task.stage.ready, (task.number, task))
+                self._let_wait(task)
+
+    def _let_wait(self, task: Task) -> None:
+        task.ready = self.now()
+        heapq.heappush(task.stage.ready, (task.number, task))
 
     def next_moment(self) -> datetime | None:
         """When something happens by itself: a task is due or a lease is over."""

@@ -105,11 +105,32 @@ def task_json(task: Task) -> Json:
 
 def claimed_json(task: Task) -> Json:
     """Return a task in its worker's hands, with all that the worker needs to know."""
-    lease, stage, job = task.attempts[-1], task.stage, task.stage.job
+    lease = task.attempts[-1]
     return {
         **task_json(task),
         "leaseId": lease.lease_id,
         "leaseExpiresAt": moment(lease.expires),
+        **stage_and_job_json(task.stage),
+    }
+
+
+def brief_json(task: Task) -> Json:
+    """Return a task in its worker's hands, without what the worker does not need, its stage and its job."""
+    said = task_json(task)
+    names = {"id", "stageId", "data", "userMetadata", "attempts", "maxAttempts"}
+    names |= {"traceparent", "tracestate", "timeoutSeconds", "checkpoint"}
+    now = task.attempts[-1].started
+    return {
+        **{name: value for name, value in said.items() if name in names},
+        "leaseId": task.attempts[-1].lease_id,
+        "waitedSeconds": (now - max(task.ready or now, task.stage.opened)).total_seconds(),
+    }
+
+
+def stage_and_job_json(stage: Stage) -> Json:
+    """Return what workers are told of a stage and its job."""
+    job = stage.job
+    return {
         "stage": {
             "id": str(stage.id),
             "type": stage.type,

@@ -8,7 +8,7 @@ from typing import Final
 from jobnik_sdk.testing.fake import bodies, wire
 from jobnik_sdk.testing.fake.endpoints import Endpoints, Route, done
 from jobnik_sdk.testing.fake.queries import Query
-from jobnik_sdk.testing.fake.requests import Answer, Asked, Waiting
+from jobnik_sdk.testing.fake.requests import MINIMAL, Answer, Asked, Waiting
 from jobnik_sdk.testing.fake.state import Refused
 from jobnik_sdk.testing.fake.work import STALE_AFTER
 
@@ -80,12 +80,20 @@ class WorkEndpoints(Endpoints):
         until = asked.at + timedelta(seconds=body.wait_seconds)
         if not claimed and self._state.now() < until:
             return Waiting(until)
-        return Answer(200, {"tasks": [wire.claimed_json(task) for task in claimed]})
+        if not asked.prefers_minimal:
+            return Answer(200, {"tasks": [wire.claimed_json(task) for task in claimed]})
+        stages = {task.stage.id: wire.stage_and_job_json(task.stage) for task in claimed}
+        brief = {"tasks": [wire.brief_json(task) for task in claimed], "stages": [*stages.values()]}
+        return Answer(200, brief, MINIMAL)
 
     def _settle(self, asked: Asked) -> Answer:
         asked.query(Query)
         body = asked.body(bodies.SettleBody)
-        return Answer(200, {"results": [self._work.settle(body.worker_id, item) for item in body.results]})
+        results = [self._work.settle(body.worker_id, item) for item in body.results]
+        if not asked.prefers_minimal:
+            return Answer(200, {"results": results})
+        refused = [result | {"index": index} for index, result in enumerate(results) if not result["accepted"]]
+        return Answer(200, {"accepted": len(results) - len(refused), "refused": refused}, MINIMAL)
 
     def _heartbeat(self, asked: Asked) -> Answer:
         asked.query(Query)
