@@ -1,6 +1,8 @@
 """What people read first: its links lead somewhere, it stays short, and what is drawn from code is up to date."""
 
+import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ _ROOMS = ("docs", "sdk", "reference_manager", "benchmarks")
 MARKDOWN = sorted([*ROOT.glob("*.md"), *(file for room in _ROOMS for file in (ROOT / room).rglob("*.md"))])
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
 
@@ -42,6 +45,17 @@ def test_every_relative_link_leads_somewhere(file: Path) -> None:
 def test_the_readme_is_short() -> None:
     """A newcomer reads it to its end."""
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 120
+
+
+@pytest.mark.parametrize("file", MARKDOWN, ids=_name)
+def test_examples_are_python_with_names_that_there_are(file: Path) -> None:
+    """Each block of Python can be read, and imports from the SDK what the SDK says that it has."""
+    for block in _PYTHON.findall(file.read_text(encoding="utf-8")):
+        tree = compile(block, _name(file), "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jobnik_sdk"):
+                public = import_module(node.module or "").__all__
+                assert [name.name for name in node.names if name.name not in public] == []
 
 
 def test_what_a_worker_says_is_what_it_says() -> None:
