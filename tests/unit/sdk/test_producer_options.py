@@ -137,7 +137,7 @@ async def test_wrong_options_of_stages_and_jobs_are_not_sent(wire: "Wire") -> No
         await producer.create_job(plain, unique_for=SECOND)
 
 
-UNTYPED: dict[str, Any] = {"task": NewTask, "stage": NewStage, "policy": RetryPolicy.fixed}
+UNTYPED: dict[str, Any] = {"task": NewTask, "stage": NewStage, "policy": RetryPolicy.fixed, "producer": Producer}
 """What callers see who run no type checker."""
 UNKNOWN_OPTIONS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda _: UNTYPED["task"](Picture(source="a"), maxattempts=3), "'maxattempts'. Did you mean 'max_attempts'?"),
@@ -149,6 +149,7 @@ WRONG_TYPES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), delay=5)]), "delay"),
     (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), retry=5)]), "retry"),
     (lambda _: UNTYPED["policy"](5), "A retry policy's delay"),
+    (lambda _: UNTYPED["producer"](5), "A producer's client"),
     (lambda producer: producer.create_job(plain, unique_key="a", unique_for=5), "unique_for"),
     (lambda producer: producer.create_job(plain, stages=[5]), "stages[0]"),
     (lambda producer: producer.wait_for_job(STAGE, plain, timeout=5), "timeout"),

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 from httpx2 import Response
 
 from jobnik_sdk import metrics
-from jobnik_sdk.arguments import check_duration, check_names
+from jobnik_sdk.arguments import check_duration, check_kind, check_names
 from jobnik_sdk.client import JobnikClient, read_many, read_one
 from jobnik_sdk.definitions import (
     EMPTY,
@@ -103,6 +103,7 @@ class Producer:
     """
 
     def __init__(self, client: JobnikClient) -> None:
+        check_kind("A producer's client", client, JobnikClient)
         self._client = client
 
     @overload
