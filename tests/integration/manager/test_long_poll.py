@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx2
+from reference_manager.engine.wakeups import CHANNEL
 
-from tests.support.protocol import Client
+from tests.support.protocol import Client, branch
 from tests.support.worker import LeasedWorker, report
 from tools.manager import ManagerProcess
 
@@ -97,6 +98,32 @@ async def test_work_reaches_those_who_wait_at_another_manager(start_manager: Sta
             claim = await waiting(worker, stage_type)
             await client.tasks(stage, 1)
             assert len(await claim) == 1
+
+
+async def test_a_tree_reaches_those_who_wait_at_another_manager(
+    start_manager: Start, connection: "asyncpg.Connection[asyncpg.Record]", stage_type: str
+) -> None:
+    """The manager that creates it tells the others, so that nobody has to look for its tasks himself."""
+    heard = asyncio.Queue[str]()
+
+    def hear(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        heard.put_nowait(str(payload).partition(" ")[2])
+
+    await connection.add_listener(CHANNEL, hear)
+    here, there = start_manager(), start_manager()
+    async with (
+        httpx2.AsyncClient(base_url=here.url, timeout=30) as one,
+        httpx2.AsyncClient(base_url=there.url, timeout=30) as two,
+    ):
+        client, worker = Client(one), LeasedWorker(two)
+        for key in ("first", "second", "third"):
+            claim = await waiting(worker, stage_type, limit=3)
+            await client.job(stages=[branch(stage_type, 2), branch("later", 2)], uniqueKey=key)
+            assert len(await claim) == 2
+            async with asyncio.timeout(LONG):
+                while not (word := await heard.get()):
+                    pass  # managers that have just started hear themselves
+            assert word == stage_type
 
 
 async def test_the_lost_word_is_not_needed(start_manager: Start, database_url: str, stage_type: str) -> None:

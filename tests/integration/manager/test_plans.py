@@ -11,7 +11,7 @@ from reference_manager.domain.states import Priority
 from reference_manager.store.database import Connection, Database, sql
 
 from tests.support.claims import claim_of, in_hand
-from tests.support.statistics import touched
+from tests.support.statistics import ROWS, touched
 from tools.backlog import add_backlog
 
 
@@ -149,13 +149,14 @@ async def test_progress_is_read_from_what_tells_it(database: Database, statistic
         assert body.startswith(',"progress":{"fraction":0.000125,"etaSeconds":')
 
 
-def tree(key: str) -> tuple[Any, ...]:
-    """A unique job with two stages of two tasks each, as statement and arguments."""
-    two, none = ["{}", "{}"], [None, None]
+def tree(key: str | None, stages: int = 2, tasks: int = 2) -> tuple[Any, ...]:
+    """A job with so many stages of so many tasks each, of which the first is open, as statement and arguments."""
+    none = [None] * stages
     job = "a job", "MEDIUM", "{}", "{}", NO_TRACE.traceparent, None, key, None
-    stages = ["tree", "tree"], ["PENDING", "CREATED"], two, two, [1, 1], none, [NO_TRACE.traceparent] * 2, none
-    tasks = ["[{}, {}]"] * 2, none, none
-    return sql.job_create.sql, *job, *stages, 3, *tasks
+    statuses = ["PENDING", *["CREATED"] * (stages - 1)]
+    datas = ["{}"] * stages
+    said = ["tree"] * stages, statuses, datas, datas, [1] * stages, none, [NO_TRACE.traceparent] * stages, none
+    return sql.job_create.sql, *job, *said, 3, [f"[{', '.join(['{}'] * tasks)}]"] * stages, none, none
 
 
 async def whole_life(connection: Connection, database: Database) -> dict[str, int]:
@@ -211,3 +212,59 @@ async def test_plans_of_small_tables_serve_when_they_are_large(database: Databas
         """)
         crowded = await whole_life(connection, database)
         assert {name: cost for name, cost in crowded.items() if cost > alone[name] + 10} == {}
+
+
+MANY = 500
+"""Tasks in a claim, reports in a request."""
+
+
+async def batch(connection: Connection, jobs: int) -> dict[str, int]:
+    """Many tasks of so many jobs at once, from creation to end, in both ways; rows touched by each statement."""
+    key = str(await connection.fetchval("SELECT count(*) FROM job_keys"))
+    costs = {"create": await touched(connection, *tree(key, 5, MANY // 5))}
+    costs["key is taken"] = await touched(connection, *tree(key, 5, MANY // 5))
+    stage_id = await connection.fetchval("SELECT id FROM stages WHERE type = 'tree' AND status = 'PENDING'")
+    tasks = f"[{', '.join(['{}'] * MANY)}]"
+    more = sql.task_add.sql, stage_id, 3, tasks, None, None, NO_TRACE.traceparent, None, False
+    costs["add"] = await touched(connection, *more)
+    await connection.execute("DELETE FROM jobs WHERE id = (SELECT job_id FROM stages WHERE id = $1)", stage_id)
+    for report in (complete, settle):
+        for _ in range(jobs):
+            await connection.fetch(*tree(None, 1, MANY // jobs + 1))
+        async with connection.transaction():
+            before = await connection.fetchval(ROWS)
+            ids = [held.task for held in in_hand(await connection.fetch(*claim("tree", MANY)))]
+            costs["claim"] = await connection.fetchval(ROWS) - before
+        assert len(ids) == MANY
+        costs[report.__name__] = await touched(connection, *report(ids))
+        await connection.fetch(*claim("tree", MANY))
+        left = await connection.fetch("SELECT id FROM tasks WHERE status = 'IN_PROGRESS'")
+        await connection.fetch(*settle([row["id"] for row in left]))
+    return costs
+
+
+@pytest.mark.timeout(60)  # writes thousands of jobs, one by one
+@pytest.mark.parametrize("statistics", ["of empty tables", "of an idle hour"])
+@pytest.mark.parametrize(
+    ("jobs", "most"),
+    [
+        (1, {"create": 1.2, "key is taken": 0.1, "add": 1.1, "claim": 2.1, "complete": 3.1, "settle": 8.1}),
+        (250, {"create": 1.2, "key is taken": 0.1, "add": 1.1, "claim": 8, "complete": 4, "settle": 15}),
+    ],
+)
+async def test_many_at_once_touch_so_many_rows_each(
+    database: Database, statistics: str, jobs: int, most: dict[str, float]
+) -> None:
+    """What a task costs in a large request is a number, also while hundreds of other stages are at work."""
+    async with database.connection() as connection:
+        await connection.execute("ANALYZE")
+        await batch(connection, 1)
+        if statistics == "of an idle hour":
+            await batch(connection, 250)
+            await batch(connection, 250)
+            assert await connection.fetchval("SELECT count(*) FROM stages WHERE status <> 'COMPLETED'") == 0
+            await connection.execute("ANALYZE")
+        for _ in range(300):
+            await add_backlog(database, "others", 1)
+        costs = await batch(connection, jobs)
+        assert {name: cost / MANY for name, cost in costs.items() if cost > MANY * most[name]} == {}

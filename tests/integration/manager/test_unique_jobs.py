@@ -93,6 +93,36 @@ async def test_of_many_at_once_one_is_created(
     assert await connection.fetchval("SELECT count(*) FROM tasks") == 40
 
 
+async def test_two_managers_never_create_the_same_job(
+    start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Time and again both are asked at the same moment, for keys that are new, free again, or free at that moment."""
+    async with AsyncExitStack() as stack:
+        urls = [start_manager().url for _ in range(2)]
+        https = [await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=15)) for url in urls]
+        client, ids = Client(https[0]), set[str]()
+
+        async def ask_both(key: str) -> tuple[list[int], dict[str, dict[str, Any]]]:
+            """The statuses, lowest first, and the jobs by their ids."""
+            answers = await asyncio.gather(*(create(http, key, stages=[branch("a", 2)]) for http in https))
+            return sorted(status for status, _ in answers), {job["id"]: job for _, job in answers}
+
+        async def ask_for_new(key: str) -> dict[str, Any]:
+            statuses, jobs = await ask_both(key)
+            assert (statuses, len(jobs), jobs.keys() & ids) == ([200, 201], 1, set())
+            ids.update(jobs)
+            return jobs.popitem()[1]
+
+        for number in range(15):
+            key = f"key {number}"
+            await client.move(await ask_for_new(key), "ABORTED")
+            last = await ask_for_new(key)
+            (statuses, jobs), _ = await asyncio.gather(ask_both(key), client.move(last, "ABORTED"))
+            assert statuses.count(201) == len(jobs.keys() - {last["id"]}) <= 1
+            ids.update(jobs)
+    assert await connection.fetchval("SELECT count(*) FROM jobs") == len(ids)
+
+
 async def test_who_waits_for_one_that_fails_is_created(
     http_of_own: httpx2.AsyncClient, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:

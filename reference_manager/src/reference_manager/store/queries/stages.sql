@@ -83,5 +83,6 @@ WHERE stage.id = unfinished.id;
 
 -- name: stages_claimable(job_id)
 -- The types of the job's stages that have tasks to hand out.
-SELECT DISTINCT type FROM stages
-WHERE job_id = :job_id AND oldest_waiting IS NOT NULL AND job_open AND status IN ('PENDING', 'IN_PROGRESS');
+SELECT DISTINCT type
+FROM (SELECT type, oldest_waiting, job_open, status FROM stages WHERE job_id = :job_id OFFSET 0) AS stage
+WHERE oldest_waiting IS NOT NULL AND job_open AND status IN ('PENDING', 'IN_PROGRESS');

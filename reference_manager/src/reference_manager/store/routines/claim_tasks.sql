@@ -15,7 +15,9 @@
 --
 -- Plans are pinned to index walks: planning anew at each call, which the varying limit would cause, takes longer than the
 -- claim itself, and a plan made while the tables were empty must still serve when they are large. Hence the settings, and
--- hence rows are always named by = ANY (array): a join leaves the planner free to read the whole table first.
+-- hence rows are always named by = ANY (array): a join leaves the planner free to read the whole table first. And a row that
+-- is named by its id is named by that alone: with a condition on its status beside it, a plan made while nothing was at work
+-- walks the index of all that is at work, which seems empty, and later is not.
 CREATE OR REPLACE FUNCTION claim_tasks(
     wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[], brief boolean
 ) RETURNS TABLE (
@@ -25,6 +27,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     stage record;
+    now_so record;
     picked uuid[];
     waited double precision[];
     taken integer := 0;
@@ -63,9 +66,10 @@ BEGIN
             delayed := true;
         END IF;
         -- What the walk saw, here and further on, may have changed before the lock was ours.
-        CONTINUE WHEN delayed AND NOT EXISTS (
-            SELECT FROM stages WHERE id = stage.id AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
-        );
+        IF delayed THEN
+            SELECT job_open, status INTO now_so FROM stages WHERE id = stage.id;
+            CONTINUE WHEN NOT FOUND OR NOT now_so.job_open OR now_so.status NOT IN ('PENDING', 'IN_PROGRESS');
+        END IF;
         IF with_leases THEN
             context := claim_context(stage.id);
         END IF;
@@ -131,8 +135,9 @@ BEGIN
         IF taken > before THEN
             holding := true;
             IF stage.unstarted THEN
-                UPDATE stages SET status = 'IN_PROGRESS', start_time = now(), updated_at = now()
-                WHERE id = stage.id AND status = 'PENDING';
+                IF now_so.status = 'PENDING' THEN
+                    UPDATE stages SET status = 'IN_PROGRESS', start_time = now(), updated_at = now() WHERE id = stage.id;
+                END IF;
                 UPDATE jobs SET status = 'IN_PROGRESS', updated_at = now()
                 WHERE id = stage.job_id AND status = 'PENDING';
             END IF;

@@ -34,9 +34,9 @@ BEGIN
     );
 
     locked := ARRAY(
-        SELECT id FROM stages
-        WHERE id = ANY (locked) AND status = 'IN_PROGRESS'
-            AND EXISTS (SELECT FROM waiting_tasks WHERE stage_id = stages.id AND seq >= stages.head)
+        SELECT id FROM (SELECT id, status, head FROM stages WHERE id = ANY (locked) OFFSET 0) AS stage
+        WHERE status = 'IN_PROGRESS'
+            AND EXISTS (SELECT FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head)
     );
 
     WITH ended AS (

@@ -49,7 +49,8 @@ BEGIN
     );
     RETURN QUERY
     SELECT true, job_wire(job, types IS NOT NULL), ARRAY(
-        SELECT type FROM stages WHERE id = ANY (stage_ids) AND status = 'PENDING' AND oldest_waiting IS NOT NULL
+        SELECT type FROM (SELECT type, status, oldest_waiting FROM stages WHERE id = ANY (stage_ids) OFFSET 0) AS stage
+        WHERE status = 'PENDING' AND oldest_waiting IS NOT NULL
     )
     FROM jobs AS job WHERE id = new_job;
 END

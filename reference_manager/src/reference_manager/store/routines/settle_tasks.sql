@@ -144,8 +144,7 @@ BEGIN
                 WHEN stage.completed + figures.completed = stage_total(stage) THEN 'COMPLETED'
                 ELSE stage.status
             END AS target
-        FROM figures JOIN stages AS stage ON stage.id = figures.stage_id
-        WHERE stage.id = ANY (ARRAY(SELECT stage_id FROM figures))
+        FROM figures JOIN stages AS stage ON stage.id = ANY (ARRAY[figures.stage_id])
     ), counting AS (
         UPDATE stages AS stage SET
             status = verdict.target,
@@ -158,7 +157,7 @@ BEGIN
             oldest_waiting = least(stage.oldest_waiting, verdict.oldest_waiting),
             head = least(stage.head, verdict.oldest_waiting),
             updated_at = now()
-        FROM verdict WHERE stage.id = ANY (ARRAY(SELECT stage_id FROM verdict)) AND stage.id = verdict.stage_id
+        FROM verdict WHERE stage.id = ANY (ARRAY[verdict.stage_id])
     )
     SELECT
         (SELECT array_agg(CASE WHEN (task).worker_id IS NULL THEN task_wire(task, NULL) END ORDER BY number) FROM settling),
