@@ -45,7 +45,7 @@ from typing import TYPE_CHECKING, Any
 from jobnik_sdk.arguments import check_duration
 
 if TYPE_CHECKING:
-    from jobnik_sdk.entities import ClaimedTask, Job
+    from jobnik_sdk.entities import ClaimedTask, Job, Task
 
 
 __all__ = [
@@ -146,11 +146,19 @@ class StreamError(JobnikError):
 
 
 class JobFailedError(JobnikError):
-    """The job has FAILED: `job` is what it became; its failed tasks' `error` says why."""
+    """The job has FAILED: `job` is what it became, `task` the first of its tasks that failed, whose `error` says why.
 
-    def __init__(self, job: "Job[Any, Any]") -> None:
-        super().__init__(f"The job {job.name!r} ({job.id}) has failed.")
+    What is in the task is plain JSON. It is None where nobody can tell any more, its `error` where the manager keeps
+    none.
+    """
+
+    def __init__(self, job: "Job[Any, Any]", task: "Task[Any, Any, Any] | None" = None) -> None:
+        why = "" if task is None else f" by task {task.id}"
+        if task is not None and task.error is not None:
+            why += f" with {task.error.type}: {task.error.message}"
+        super().__init__(f"The job {job.name!r} ({job.id}) has failed{why or '.'}")
         self.job = job
+        self.task = task
 
 
 class JobAbortedError(JobnikError):

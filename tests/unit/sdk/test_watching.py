@@ -90,18 +90,45 @@ async def test_completed_job_is_returned(wire: "Wire", pauses: list[float], at: 
     assert pauses
 
 
-@pytest.mark.parametrize(("status", "error"), [("FAILED", JobFailedError), ("ABORTED", JobAbortedError)])
-async def test_other_ends_are_errors(
-    status: str,
-    error: type[JobFailedError | JobAbortedError],
-    wire: "Wire",
-    at: Callable[..., httpx2.Response],
-) -> None:
-    """A job that failed or was aborted is raised, with what it became."""
-    wire.will_answer(has(), at(status, 50))
-    with pytest.raises(error) as caught:
+async def test_an_aborted_job_is_an_error(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
+    """It is raised, with what it became."""
+    wire.will_answer(has(), at("ABORTED", 50))
+    with pytest.raises(JobAbortedError) as caught:
         await Producer(wire.client).wait_for_job(JOB, plain)
     assert caught.value.job.percentage == 50
+
+
+async def test_a_failed_job_says_why(
+    wire: "Wire", at: Callable[..., httpx2.Response], entity: Make, task_json: Make
+) -> None:
+    """The first task that failed is looked for in the stage that failed."""
+    error = {"type": "ValueError", "message": "no such page", "stack": ""}
+    failed = task_json(status="FAILED", attempts=3, error=error)
+    counts = {"pending": 0, "inProgress": 0, "completed": 0, "failed": 1, "created": 0, "retried": 0, "total": 1}
+    stages = [
+        entity(jobId=str(JOB), type="s", order=place, status=status, percentage=0, summary=counts)
+        for place, status in enumerate(("COMPLETED", "FAILED"), start=1)
+    ]
+    job = entity(name="plain", status="FAILED", priority="MEDIUM", percentage=50, stages=stages)
+    wire.will_answer(
+        has("lists"), at("FAILED", 50), httpx2.Response(200, json=job), httpx2.Response(200, json=[failed])
+    )
+    with pytest.raises(
+        JobFailedError, match=rf"has failed by task {failed['id']} with ValueError: no such page"
+    ) as caught:
+        await Producer(wire.client).wait_for_job(JOB, plain)
+    assert caught.value.job.percentage == 50
+    assert wire.requests[-1].url.query == f"stage_id={stages[1]['id']}&status=FAILED&limit=1".encode()
+
+
+async def test_a_failed_job_is_told_without_the_reason_where_nobody_knows_it(
+    wire: "Wire", at: Callable[..., httpx2.Response], refusal: Refuse
+) -> None:
+    """It may have been deleted in between."""
+    wire.will_answer(has(), at("FAILED", 50), refusal(404, "JOB_NOT_FOUND"))
+    with pytest.raises(JobFailedError, match=r"has failed\.$") as caught:
+        await Producer(wire.client).wait_for_job(JOB, plain)
+    assert caught.value.task is None
 
 
 async def test_wait_may_have_an_end(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:

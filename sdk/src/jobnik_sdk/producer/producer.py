@@ -44,6 +44,7 @@ from jobnik_sdk.entities import (
 )
 from jobnik_sdk.errors import JobAbortedError, JobFailedError, JobnikError, UnsupportedError, WaitTimeoutError
 from jobnik_sdk.producer.bodies import Origin, StageWriter, TaskWriter, job_parts, joined, listed, uniqueness
+from jobnik_sdk.producer.causes import failed_task
 from jobnik_sdk.producer.pages import pages
 from jobnik_sdk.producer.places import (
     AnyJob,
@@ -287,31 +288,31 @@ class Producer:
         A manager that cannot be reached in between is waited for, too: see `watch_job`.
 
         Raises:
-            JobFailedError: it has failed.
+            JobFailedError: it has failed; the error says by which task, and why.
             JobAbortedError: it was aborted.
             WaitTimeoutError: it has not ended within `timeout` (None: without limit).
         """
         if timeout is not None:
             check_duration("timeout", timeout)
         limit = asyncio.timeout(None if timeout is None else timeout.total_seconds())
+        ended: Job[DataT, MetadataT] | None = None
         try:
             async with limit, aclosing(self.watch_job(job, job_type)) as changes:
-                async for change in changes:
+                async for ended in changes:
                     if on_progress is not None:
-                        on_progress(change)
-                    match change.status:
-                        case JobStatus.COMPLETED:
-                            return change
-                        case JobStatus.FAILED:
-                            raise JobFailedError(change)
-                        case JobStatus.ABORTED:
-                            raise JobAbortedError(change)
-                        case _:
-                            pass
+                        on_progress(ended)
         except TimeoutError:
             if not limit.expired():
                 raise
-        raise WaitTimeoutError(f"The job {id_of(job)} has not ended within {timeout}, and goes on.")
+        match ended:
+            case Job(status=JobStatus.COMPLETED):
+                return ended
+            case Job(status=JobStatus.FAILED):
+                raise JobFailedError(ended, await failed_task(self._client, ended.id))
+            case Job(status=JobStatus.ABORTED):
+                raise JobAbortedError(ended)
+            case _:
+                raise WaitTimeoutError(f"The job {id_of(job)} has not ended within {timeout}, and goes on.")
 
     async def watch_job(
         self, job: AnyJob, job_type: JobType[DataT, MetadataT]
