@@ -3,9 +3,9 @@
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from tests.model.entities import Answer, Json
+from tests.model.entities import MINIMAL, Answer, Json
 from tests.model.leases import NOTHING
-from tests.model.model import MINIMAL, Model
+from tests.model.model import Model
 
 
 class Request(NamedTuple):
@@ -26,7 +26,7 @@ def due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR09
     """The answer that is due; the model has changed as the manager must have."""
     path, _, query = request.path.partition("?")
     wanted = dict[str, Any](parse_qsl(query))
-    body = request.body
+    body, minimal = request.body, request.prefer == MINIMAL
     match request.method, path.removeprefix("/v1/").split("/"):
         case "POST", ["jobs"]:
             return model.create_job(body)
@@ -57,11 +57,11 @@ def due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR09
         case "GET", ["stages", stage, "tasks"]:
             return model.list_tasks_of_stage(stage)
         case "POST", ["stages", stage, "tasks"]:
-            return model.add_tasks(stage, body, minimal=request.prefer == MINIMAL)
+            return model.add_tasks(stage, body, minimal=minimal)
         case "PATCH", ["stages", stage_type, "tasks", "dequeue"]:
             return model.dequeue(stage_type)
         case "POST", ["stages", stage_type, "tasks", "claim"]:
-            return model.claim_tasks(stage_type, body)
+            return model.claim_tasks(stage_type, body, minimal=minimal)
         case "GET", ["tasks"]:
             return model.list_tasks(**wanted)
         case "GET", ["tasks", task]:
@@ -69,7 +69,7 @@ def due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR09
         case "PUT", ["tasks", task, "status"]:
             return model.settle_task(task, body["status"])
         case "POST", ["tasks", "settle"]:
-            return model.settle_tasks(body)
+            return model.settle_tasks(body, minimal=minimal)
         case "POST", ["workers", worker, "heartbeat"]:
             return model.heartbeat(worker, body)
         case "PUT", ["workers", worker]:

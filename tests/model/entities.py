@@ -13,6 +13,8 @@ Json: TypeAlias = Any
 Body: TypeAlias = dict[str, Json]
 
 PRIORITIES = ("VERY_HIGH", "HIGH", "MEDIUM", "LOW", "VERY_LOW")
+MINIMAL = "return=minimal"
+"""The preference of who wants to be told no more than is needed."""
 FINAL = ("COMPLETED", "FAILED", "ABORTED")
 
 
@@ -56,6 +58,13 @@ class Wording:
         return "<a message>"
 
 
+class Amount:
+    """A number of seconds, which may be any."""
+
+    def __repr__(self) -> str:
+        return "<an amount>"
+
+
 @dataclass(frozen=True, slots=True)
 class OneOf:
     """Any of these: it depends on what comes first of things that happen at once."""
@@ -70,7 +79,7 @@ class AnyOrder:
     items: tuple[Json, ...]
 
 
-Chosen: TypeAlias = Id | Time | Lease | Wording | OneOf | AnyOrder
+Chosen: TypeAlias = Id | Time | Lease | Wording | Amount | OneOf | AnyOrder
 """What the manager chooses, as the model has it."""
 
 
@@ -185,6 +194,10 @@ class Stage(Entity):
     def context(self) -> Body:
         """What a worker is told of it."""
         return Entity.context(self) | {"type": self.type, "order": self.order}
+
+    def context_json(self) -> Body:
+        """The same beside that of its job."""
+        return {"stage": self.context(), "job": self.job.context()}
 
     def summary(self) -> Body:
         """How many of its tasks have each status."""
@@ -330,12 +343,29 @@ class Task(Entity):
 
     def claimed_json(self, attempt: Attempt) -> Body:
         """The task as it is answered to who claims it under a lease."""
-        return self.json() | {
-            "leaseId": attempt.lease,
-            "leaseExpiresAt": attempt.expires,
-            "stage": self.stage.context(),
-            "job": self.stage.job.context(),
-        }
+        return (
+            self.json()
+            | {
+                "leaseId": attempt.lease,
+                "leaseExpiresAt": attempt.expires,
+            }
+            | self.stage.context_json()
+        )
+
+    def brief_json(self, attempt: Attempt) -> Body:
+        """The same to who wants to be told no more than is needed; the stage and the job are told beside it."""
+        timeout = {"timeoutSeconds": self.timeout} if self.timeout else {}
+        return (
+            Entity.context(self)
+            | {
+                "stageId": self.stage.id,
+                "attempts": self.attempts,
+                "maxAttempts": self.max_attempts,
+                "leaseId": attempt.lease,
+                "waitedSeconds": Amount(),
+            }
+            | timeout
+        )
 
     def attempts_json(self) -> list[Body]:
         """Its attempts as they are answered."""

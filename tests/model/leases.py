@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from tests.model.course import MANAGER, Course, End
-from tests.model.entities import Answer, AnyOrder, Attempt, Body, Json, OneOf, Task, Time, Wording
+from tests.model.entities import MINIMAL, Answer, AnyOrder, Attempt, Body, Json, OneOf, Task, Time, Wording
 from tests.model.stored import ANY_MESSAGE, refused
 
 INVALID = refused(400, "VALIDATION_ERROR")
@@ -22,17 +22,21 @@ class Leases(Course):
         """Those that have sent a heartbeat, as they are answered."""
         self._beats = 0
 
-    def claim_tasks(self, stage_type: str, body: Body) -> Answer:
-        """As many tasks as are wanted and can be had, each with its stage and its job."""
+    def claim_tasks(self, stage_type: str, body: Body, *, minimal: bool) -> Answer:
+        """As many tasks as are wanted and can be had, each with its stage and its job, or these once for all."""
         limit = body.get("limit", 1)
         if not 1 <= limit <= 500:
             return INVALID
         claimed = self._claim(stage_type, limit, body["workerId"], body["leaseSeconds"])
-        return Answer(200, {"tasks": [task.claimed_json(task.tries[-1]) for task in claimed]})
+        if not minimal:
+            return Answer(200, {"tasks": [task.claimed_json(task.tries[-1]) for task in claimed]})
+        tasks = [task.brief_json(task.tries[-1]) for task in claimed]
+        stages = dict.fromkeys(task.stage.id for task in claimed)
+        return Answer(200, {"tasks": tasks, "stages": [self.stages[name].context_json() for name in stages]}, MINIMAL)
 
     # Reports
 
-    def settle_tasks(self, body: Body) -> Answer:
+    def settle_tasks(self, body: Body, *, minimal: bool) -> Answer:
         """Each report is taken or refused for itself; what is said twice counts once."""
         reports: list[Json] = body["results"]
         if not reports:
@@ -42,7 +46,11 @@ class Leases(Course):
         for report in reports:
             if _is_report(report) and (key := (report["taskId"], report["leaseId"])) not in taken:
                 taken[key] = self._take(body["workerId"], report)
-        return Answer(200, {"results": [self._verdict(report, taken, before) for report in reports]})
+        verdicts = [self._verdict(report, taken, before) for report in reports]
+        if not minimal:
+            return Answer(200, {"results": verdicts})
+        turned_away = [verdict | {"index": place} for place, verdict in enumerate(verdicts) if not verdict["accepted"]]
+        return Answer(200, {"accepted": len(verdicts) - len(turned_away), "refused": turned_away}, MINIMAL)
 
     def _take(self, worker: str, report: Body) -> str | None:
         """What the task has become by this report, now or when it was said before; None: it is refused."""

@@ -6,7 +6,7 @@ fast. Nothing is shared with the manager either, so that a mistake in one of the
 
 from tests.model.bodies import defaults, is_job, is_task, policy, stages_of, under
 from tests.model.course import CLIENT, End
-from tests.model.entities import PRIORITIES, Answer, Body, Job, Stage, Task, Time
+from tests.model.entities import MINIMAL, PRIORITIES, Answer, Body, Job, Stage, Task, Time
 from tests.model.leases import INVALID, Leases
 from tests.model.stored import NO_JOB, NO_STAGE, NO_TASK, refused
 
@@ -16,8 +16,6 @@ FAR = "2100-01-01T00:00:00.000Z"
 """A moment that does not come."""
 AN_INSTANT = 0.001
 """Seconds: less than from one request to the next."""
-MINIMAL = "return=minimal"
-"""The preference of who does not want back what is created."""
 
 
 def done(code: str) -> Answer:

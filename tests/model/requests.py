@@ -18,8 +18,8 @@ from tests.model.creations import (
     once_more,
 )
 from tests.model.endpoints import Request
-from tests.model.entities import Job, Json, Stage, Task
-from tests.model.model import MINIMAL, Model
+from tests.model.entities import MINIMAL, Job, Json, Stage, Task
+from tests.model.model import Model
 from tests.model.reports import (
     ANY_OUTCOME,
     BACK,
@@ -196,10 +196,12 @@ KINDS = (
     Kind(16, HELD, "PUT /v1/tasks/{id}/status", _to("COMPLETED")),
     Kind(8, HELD, "PUT /v1/tasks/{id}/status", _to("FAILED")),
     Kind(24, LEASED, SETTLE, settlements(st.sampled_from(DONE))),
-    Kind(24, LEASED, SETTLE, settlements(OUTCOME)),
+    Kind(12, LEASED, SETTLE, settlements(OUTCOME)),
+    Kind(12, LEASED, SETTLE, settlements(OUTCOME), MINIMAL),
     Kind(16, LEASED_AGAIN, SETTLE, settlements(st.sampled_from(BACK))),
     Kind(16, STAGE_TO_CLAIM, "PATCH /v1/stages/{type}/tasks/dequeue"),
-    Kind(24, STAGE_TO_CLAIM, "POST /v1/stages/{type}/tasks/claim", CLAIM),
+    Kind(12, STAGE_TO_CLAIM, "POST /v1/stages/{type}/tasks/claim", CLAIM),
+    Kind(12, STAGE_TO_CLAIM, "POST /v1/stages/{type}/tasks/claim", CLAIM, MINIMAL),
     Kind(32, DELAYED, "LATER /v1/delays", moments(lambda task: task.delayed)),
     Kind(12, TASK_AT_WORK, "LATER /v1/leases", moments(_at_work)),
     Kind(12, TASK_WITH_DEADLINE, "LATER /v1/deadlines", moments(_has_deadline)),
@@ -230,9 +232,11 @@ KINDS = (
     # What must be refused, or may be: refusals must change nothing.
     Kind(8, STAGE_NOT_TO_CLAIM, "PATCH /v1/stages/{type}/tasks/dequeue"),
     Kind(8, STAGE_NOT_TO_CLAIM, "POST /v1/stages/{type}/tasks/claim", CLAIM),
-    Kind(12, TRIED, SETTLE, settlements(ANY_OUTCOME)),
+    Kind(8, TRIED, SETTLE, settlements(ANY_OUTCOME)),
+    Kind(4, TRIED, SETTLE, settlements(ANY_OUTCOME), MINIMAL),
     Kind(12, ABORTED_AT_WORK, SETTLE, settlements(OUTCOME)),
-    Kind(6, TASK_AT_WORK, SETTLE, settlements(ANY_OUTCOME, WORKER)),
+    Kind(3, TASK_AT_WORK, SETTLE, settlements(ANY_OUTCOME, WORKER)),
+    Kind(3, TASK_AT_WORK, SETTLE, settlements(ANY_OUTCOME, WORKER), MINIMAL),
     Kind(6, LEASED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
     Kind(4, LEFT_OVER_STAGE, "POST /v1/stages/{id}/tasks", TASKS),
     Kind(2, ANY_STAGE, "POST /v1/stages/{id}/tasks", ODD_TASKS),
