@@ -297,7 +297,7 @@ async def test_failed_and_aborted_jobs_end_a_wait(producer: Producer, consumer: 
         await producer.wait_for_job(failing, gallery)
     assert failed.value.job.id == failing.id
     assert failed.value.task is not None
-    assert (failed.value.task.id, failed.value.task.data) == (task.id, {"source": "a"})
+    assert (failed.value.task.id, failed.value.task.data["source"]) == (task.id, "a")
     assert f"has failed by task {task.id}" in str(failed.value)
     aborted = await producer.create_job(gallery, Gallery(title="b"), metadata=Owner())
     async with aclosing(producer.watch_job(aborted, gallery)) as changes:
