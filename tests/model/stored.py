@@ -101,7 +101,8 @@ class Stored:
         stages = [stage for stage in self.stages.values() if stage.type == stage_type]
         waiting = [task for stage in stages if stage.open for task in stage.tasks if task.waiting]
         running = [task for stage in stages if not stage.ended for task in stage.tasks if task.at_work]
-        return Answer(200, {"waiting": len(waiting), "inProgress": len(running)})
+        total = len(waiting) + len(running)
+        return Answer(200, {"waiting": len(waiting), "inProgress": len(running), "total": total})
 
     def get_queue(self) -> Answer:
         """Where every task stands that was not aborted, by job, stage and age; see ``tables.sql``."""

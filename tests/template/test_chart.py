@@ -1,5 +1,7 @@
 """The chart: it renders with its defaults and with every option on, and says no to what it does not know."""
 
+import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +22,14 @@ EVERYTHING: dict[str, Any] = {
     "secrets": ["storage"],
     "drainSeconds": 300,
     "resources": {"cpu": 1, "memory": "1Gi"},
-    "autoscaling": {"enabled": True, "minReplicas": 2, "maxReplicas": 10, "cpuPercent": 60},
+    "stageTypes": ["thumbnails", "contact sheets"],
+    "autoscaling": {
+        "by": "queue",
+        "minReplicas": 0,
+        "maxReplicas": 10,
+        "queue": {"tasksPerSlot": 3, "pollSeconds": 5, "idleSeconds": 60},
+        "cpu": {"percent": 60},
+    },
     "podDisruptionBudget": {"enabled": True, "maxUnavailable": "25%"},
     "networkPolicy": {
         "enabled": True,
@@ -28,12 +37,20 @@ EVERYTHING: dict[str, Any] = {
         "extraEgress": [{"ports": [{"port": 9000}]}],
     },
     "podMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
+    "alerts": {
+        "enabled": True,
+        "runbookUrl": "https://git.example.com/RUNBOOK.md",
+        "labels": {"release": "prometheus"},
+    },
+    "dashboard": {"enabled": True, "labels": {"grafana_dashboard": "yes"}},
     "volumes": [{"name": "pictures", "persistentVolumeClaim": {"claimName": "pictures"}}],
     "volumeMounts": [{"name": "pictures", "mountPath": "/pictures"}],
     "nodeSelector": {"kubernetes.io/os": "linux"},
     "tolerations": [{"key": "workers", "operator": "Exists"}],
     "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
 }
+
+DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
 Manifests = dict[str, dict[str, Any]]
 Template = Callable[[dict[str, Any]], Manifests]
@@ -55,7 +72,11 @@ def manifests(chart: Path, helm: Path, own: Path, tool: Callable[..., str]) -> T
         text = tool(helm, "template", "release", ".", "--values", "given.yaml", cwd=chart)
         (chart / "rendered.yml").write_text(text)
         tool(own / "kubernetes-validate", "--strict", "rendered.yml", cwd=chart)
-        return {document["kind"]: document for document in yaml.safe_load_all(text)}
+        documents = list(yaml.safe_load_all(text))
+        return {
+            "Dashboard" if document["metadata"]["name"].endswith("-dashboard") else document["kind"]: document
+            for document in documents
+        }
 
     return rendered
 
@@ -81,7 +102,7 @@ def test_every_option_renders(manifests: Template) -> None:
     rendered = manifests(EVERYTHING)
     pod = rendered["Deployment"]["spec"]["template"]["spec"]
 
-    assert {"HorizontalPodAutoscaler", "NetworkPolicy", "PodMonitor"} < set(rendered)
+    assert {"ScaledObject", "NetworkPolicy", "PodMonitor", "PrometheusRule", "Dashboard"} < set(rendered)
     assert rendered["ConfigMap"]["data"]["WORKER_RETRY_MAX_DELAY_MS"] == "3600000"
     assert rendered["ConfigMap"]["data"]["THUMBNAIL_QUALITY"] == "90"
     assert rendered["ConfigMap"]["data"]["TELEMETRY_TRACING_URL"] == "http://collector:4318/v1/traces"
@@ -96,9 +117,58 @@ def test_every_option_renders(manifests: Template) -> None:
     assert rendered["NetworkPolicy"]["spec"]["egress"][2] == {"ports": [{"port": 4318}]}
 
 
-def test_an_autoscaler_decides_on_the_replicas_alone(manifests: Template) -> None:
-    """With autoscaling on, a new release leaves the number of pods as it is."""
-    assert "replicas" not in manifests({"autoscaling": {"enabled": True}})["Deployment"]["spec"]
+@pytest.mark.parametrize(("by", "scaler"), [("queue", "ScaledObject"), ("cpu", "HorizontalPodAutoscaler")])
+def test_an_autoscaler_decides_on_the_replicas_alone(manifests: Template, by: str, scaler: str) -> None:
+    """With autoscaling on, a new release leaves the number of pods as it is, and there is one scaler."""
+    rendered = manifests({"autoscaling": {"by": by, "minReplicas": 0}})
+
+    assert "replicas" not in rendered["Deployment"]["spec"]
+    assert {"ScaledObject", "HorizontalPodAutoscaler"} & set(rendered) == {scaler}
+
+
+def test_pods_follow_the_queue(manifests: Template) -> None:
+    """The manager is asked how much there is for each stage type; a pod takes as much as its slots times the aim."""
+    rendered = manifests(EVERYTHING)["ScaledObject"]["spec"]
+
+    assert (rendered["minReplicaCount"], rendered["maxReplicaCount"]) == (0, 10)
+    assert [trigger["metadata"] for trigger in rendered["triggers"]] == [
+        {
+            "url": f"https://manager.example.com/jobnik/v1/queues/{stage_type}/depth",
+            "valueLocation": "total",
+            "targetValue": "24",
+        }
+        for stage_type in ("thumbnails", "contact%20sheets")
+    ]
+
+
+def test_every_alert_has_its_heading_in_the_runbook(manifests: Template, chart: Path) -> None:
+    """The runbook tells what to do about each alert and about nothing else, and each alert leads there."""
+    (group,) = manifests(EVERYTHING)["PrometheusRule"]["spec"]["groups"]
+    headings = re.findall(r"^## (\w+)$", (chart / "RUNBOOK.md").read_text(), re.MULTILINE)
+
+    assert [rule["alert"] for rule in group["rules"]] == headings
+    assert [rule["annotations"]["runbook_url"] for rule in group["rules"]] == [
+        f"https://git.example.com/RUNBOOK.md#{heading.lower()}" for heading in headings
+    ]
+
+
+def test_every_metric_that_is_watched_exists(manifests: Template) -> None:
+    """What dashboard and alerts ask for is what a worker or a manager tells."""
+    rendered = manifests(EVERYTHING)
+    rules = rendered["PrometheusRule"]["spec"]["groups"][0]["rules"]
+    dashboard = json.loads(rendered["Dashboard"]["data"]["thumbnail-worker.json"])
+    asked = [rule["expr"] for rule in rules]
+    asked += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked += [variable["query"] for variable in dashboard["templating"]["list"]]
+    told = (DOCS / "metrics.md").read_text()
+
+    watched = {name for expression in asked for name in re.findall(r"\b(?:jobnik|process)_\w+", expression)}
+    names = {re.sub(r"_(bucket|count|sum)$", "", name) for name in watched}
+    assert len(names) > 10
+    assert {name for name in names if f"`{name}`" not in told} <= {
+        "process_resident_memory_bytes",
+        "process_cpu_seconds_total",
+    }
 
 
 def test_the_grace_period_follows_the_drain_time(manifests: Template) -> None:
@@ -154,7 +224,8 @@ def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
         ({"env": {"extra": {"PORT": 8080}}}, "/env/extra/PORT"),
         ({"env": {"telemetry": {"tracingUrl": "collector:4317"}}}, "/env/telemetry/tracingUrl"),
         ({"drainSeconds": 0}, "/drainSeconds"),
-        ({"autoscaling": {"enabled": "yes"}}, "/autoscaling/enabled"),
+        ({"autoscaling": {"by": "queues"}}, "/autoscaling/by"),
+        ({"alerts": {"runbookUrl": "RUNBOOK.md"}}, "/alerts/runbookUrl"),
     ],
 )
 def test_a_wrong_value_is_refused(chart: Path, helm: Path, values: dict[str, Any], complaint: str) -> None:

@@ -174,6 +174,7 @@ class Depth(_Model):
 
     waiting: Annotated[int, Field(ge=0, description="Tasks that may be claimed now.")]
     in_progress: Annotated[int, Field(ge=0)]
+    total: Annotated[int, Field(ge=0, description="Both together: what an autoscaler reads.")]
 
 
 class Capabilities(_Model):

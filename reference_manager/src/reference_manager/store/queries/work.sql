@@ -35,13 +35,17 @@ SELECT fold_stage(:stage_id);
 SELECT fold_totals();
 
 -- name: work_depth(type)$
--- How much work there is for a stage type, as JSON: what may be claimed, and what is in progress.
-SELECT '{"waiting":' || coalesce(sum(figures.waiting) FILTER (WHERE stage.job_open), 0)
-    || ',"inProgress":' || coalesce(sum(figures.running), 0) || '}'
-FROM stages AS stage, LATERAL (
-    SELECT stage.pending + stage.retried + coalesce(sum(moved.pending + moved.retried), 0)
-            - (SELECT count(*) FROM delayed_tasks WHERE stage_id = stage.id) AS waiting,
-        stage.in_progress + coalesce(sum(moved.in_progress), 0) AS running
-    FROM stage_deltas AS moved WHERE moved.stage_id = stage.id
-) AS figures
-WHERE stage.type = :type AND stage.status IN ('PENDING', 'IN_PROGRESS');
+-- How much work there is for a stage type, as JSON: what may be claimed, what is in progress, and both together, which is
+-- what an autoscaler reads.
+SELECT format('{"waiting":%s,"inProgress":%s,"total":%s}', waiting, running, waiting + running)
+FROM (
+    SELECT coalesce(sum(figures.waiting) FILTER (WHERE stage.job_open), 0) AS waiting,
+        coalesce(sum(figures.running), 0) AS running
+    FROM stages AS stage, LATERAL (
+        SELECT stage.pending + stage.retried + coalesce(sum(moved.pending + moved.retried), 0)
+                - (SELECT count(*) FROM delayed_tasks WHERE stage_id = stage.id) AS waiting,
+            stage.in_progress + coalesce(sum(moved.in_progress), 0) AS running
+        FROM stage_deltas AS moved WHERE moved.stage_id = stage.id
+    ) AS figures
+    WHERE stage.type = :type AND stage.status IN ('PENDING', 'IN_PROGRESS')
+) AS work;

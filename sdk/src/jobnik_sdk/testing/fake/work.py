@@ -102,12 +102,11 @@ class Work:
         return [worker for _, worker in sorted(self._state.workers.items()) if worker.seen > since]
 
     def depth(self, stage_type: str) -> dict[str, int]:
-        """How many tasks of a stage type may be claimed, and how many are in progress."""
+        """How many tasks of a stage type may be claimed, how many are in progress, and both together."""
         stages = self._state.stages_by_type.get(stage_type, ())
-        return {
-            "waiting": sum(len(stage.ready) for stage in stages if stage.open),
-            "inProgress": sum(stage.counts[TaskStatus.IN_PROGRESS] for stage in stages if stage.status in STAGE_OPEN),
-        }
+        waiting = sum(len(stage.ready) for stage in stages if stage.open)
+        running = sum(stage.counts[TaskStatus.IN_PROGRESS] for stage in stages if stage.status in STAGE_OPEN)
+        return {"waiting": waiting, "inProgress": running, "total": waiting + running}
 
     def _begin(self, task: Task, worker_id: str | None, lease: timedelta) -> Task:
         now = self._state.now()
