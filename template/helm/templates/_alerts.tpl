@@ -1,7 +1,8 @@
+{{/* What to do about each stands in RUNBOOK.md, under its name. */}}
+{{- define "worker.alerts" -}}
 {{- $pods := printf "namespace=%q,pod=~%q" .Release.Namespace (printf "%s-.*" (include "worker.name" .)) -}}
 {{- $types := join "|" .Values.stageTypes | replace "." "\\." -}}
 {{- $runbook := .Values.alerts.runbookUrl -}}
-# What to do about each stands in RUNBOOK.md, under its name.
 - alert: JobnikWorkerTasksFail
   expr: |
     sum by (namespace, stage_type) (rate(jobnik_sdk_worker_tasks_failed_total{ {{- $pods -}} }[10m]))
@@ -56,3 +57,4 @@
     {{- with $runbook }}
     runbook_url: {{ . }}#jobnikworkercannotreachmanager
     {{- end }}
+{{- end }}
