@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 Json: TypeAlias = Any
 Body: TypeAlias = dict[str, Json]
 
+SMALLEST = 1e-6
+"""Of a job or a stage: what is less is not seen."""
 PRIORITIES = ("VERY_HIGH", "HIGH", "MEDIUM", "LOW", "VERY_LOW")
 MINIMAL = "return=minimal"
 """The preference of who wants to be told no more than is needed."""
@@ -66,6 +68,13 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """A number between 0 and 1 that is cut off after so many digits."""
+
+    number: float
+
+
+@dataclass(frozen=True, slots=True)
 class OneOf:
     """Any of these: it depends on what comes first of things that happen at once."""
 
@@ -79,7 +88,7 @@ class AnyOrder:
     items: tuple[Json, ...]
 
 
-Chosen: TypeAlias = Id | Time | Lease | Wording | Amount | OneOf | AnyOrder
+Chosen: TypeAlias = Id | Time | Lease | Wording | Amount | Near | OneOf | AnyOrder
 """What the manager chooses, as the model has it."""
 
 
@@ -141,6 +150,17 @@ class Job(Entity):
         """Whether its tasks may be handed out."""
         return self.status in ("PENDING", "IN_PROGRESS")
 
+    @property
+    def fraction(self) -> float | None:
+        """How far it is, 1 at its end: the mean of its stages by their weights; None: it has none."""
+        weights = sum(stage.weight for stage in self.stages)
+        return sum(stage.weight * (stage.fraction or 0) for stage in self.stages) / weights if weights else None
+
+    @property
+    def advances(self) -> bool:
+        """Whether it is at work, so that its end can be estimated."""
+        return self.status == "IN_PROGRESS"
+
     def context(self) -> Body:
         """What a worker is told of it."""
         return Entity.context(self) | {"name": self.name, "priority": self.priority}
@@ -190,6 +210,18 @@ class Stage(Entity):
     def open(self) -> bool:
         """Whether its tasks may be handed out."""
         return self.status in ("PENDING", "IN_PROGRESS") and self.job.open
+
+    @property
+    def fraction(self) -> float | None:
+        """How far it is, 1 at its end, with what is told of tasks in progress; None: it has no tasks."""
+        done = sum(task.status == "COMPLETED" for task in self.tasks)
+        told = sum(task.progress["fraction"] for task in self.tasks if task.at_work and task.progress)
+        return (done + told) / len(self.tasks) if self.tasks else None
+
+    @property
+    def advances(self) -> bool:
+        """Whether it is at work, so that its end can be estimated."""
+        return self.status == "IN_PROGRESS" and self.job.open
 
     def context(self) -> Body:
         """What a worker is told of it."""
@@ -392,6 +424,14 @@ class Task(Entity):
             "error": self.error,
             "attempts": self.attempts_json(),
         }
+
+
+def progress(entity: Job | Stage) -> Body:
+    """How far it is, as a field of it; nothing before it has any parts."""
+    if entity.fraction is None:
+        return {}
+    left = {"etaSeconds": Amount()} if entity.advances and entity.fraction >= SMALLEST else {}
+    return {"progress": {"fraction": Near(entity.fraction)} | left}
 
 
 def share(parts: Iterable[Entity]) -> int:

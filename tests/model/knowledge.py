@@ -4,7 +4,20 @@ import re
 from collections.abc import Iterator
 from typing import cast
 
-from tests.model.entities import Amount, Answer, AnyOrder, Id, Json, Lease, OneOf, Passing, Time, Wording
+from tests.model.entities import (
+    SMALLEST,
+    Amount,
+    Answer,
+    AnyOrder,
+    Id,
+    Json,
+    Lease,
+    Near,
+    OneOf,
+    Passing,
+    Time,
+    Wording,
+)
 
 NAME = re.compile(r"(?<=/)(job|stage|task)-\d+")
 ID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
@@ -85,12 +98,12 @@ class Knowledge:
                 if due not in times and fits:
                     times[due] = given
                 return due in times and times[due] == given
-            case OneOf() | AnyOrder() | Wording() | Amount():
+            case OneOf() | AnyOrder() | Wording() | Amount() | Near():
                 return self._would_do(due, given)
             case _:  # in JSON 1 is neither 1.0 nor true
                 return (type(due), due) == (type(given), given)
 
-    def _would_do(self, due: OneOf | AnyOrder | Wording | Amount, given: Json) -> bool:
+    def _would_do(self, due: OneOf | AnyOrder | Wording | Amount | Near, given: Json) -> bool:
         """Whether a value is one of several that would do."""
         match due:
             case OneOf(choices):
@@ -101,6 +114,8 @@ class Knowledge:
                 return isinstance(given, str)
             case Amount():
                 return type(given) in {int, float} and given >= 0
+            case Near(number):
+                return type(given) in {int, float} and abs(given - number) <= SMALLEST
 
     def _fits(self, lease: Lease, given: Json) -> bool:
         """Whether a lease may have this number: those of earlier claims are lower, those of later ones higher."""

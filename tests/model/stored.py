@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from tests.model.entities import Answer, Entity, Job, Stage, Task, Wording
+from tests.model.entities import Answer, Entity, Job, Stage, Task, Wording, progress
 
 ANY_MESSAGE = Wording()
 
@@ -30,10 +30,15 @@ class Stored:
         for entities in (self.jobs, self.stages, self.tasks):
             yield from entities.items()
 
-    def get_job(self, job_id: str, *, should_return_stages: str = "false") -> Answer:
+    def get_job(
+        self, job_id: str, *, should_return_stages: str = "false", should_return_progress: str = "false"
+    ) -> Answer:
         """One job."""
         job = self.jobs.get(job_id)
-        return Answer(200, job.json(with_stages=should_return_stages == "true")) if job else NO_JOB
+        if job is None:
+            return NO_JOB
+        more = progress(job) if should_return_progress == "true" else {}
+        return Answer(200, job.json(with_stages=should_return_stages == "true") | more)
 
     def list_jobs(self, *, job_name: str, priority: str | None = None, should_return_stages: str = "false") -> Answer:
         """The jobs that match, oldest first."""
@@ -59,10 +64,15 @@ class Stored:
         ]
         return Answer(200, [stage.json(with_tasks=should_return_tasks == "true") for stage in found])
 
-    def get_stage(self, stage_id: str, *, should_return_tasks: str = "false") -> Answer:
+    def get_stage(
+        self, stage_id: str, *, should_return_tasks: str = "false", should_return_progress: str = "false"
+    ) -> Answer:
         """One stage."""
         stage = self.stages.get(stage_id)
-        return Answer(200, stage.json(with_tasks=should_return_tasks == "true")) if stage else NO_STAGE
+        if stage is None:
+            return NO_STAGE
+        more = progress(stage) if should_return_progress == "true" else {}
+        return Answer(200, stage.json(with_tasks=should_return_tasks == "true") | more)
 
     def get_summary(self, stage_id: str) -> Answer:
         """How many tasks of a stage have each status."""
