@@ -1,6 +1,7 @@
 """The template as it lies here, uncommitted changes included, and projects that were rendered from it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,9 @@ import copier
 import pytest
 
 from tools.helm import find_helm
-from tools.snapshot import take_snapshot
+from tools.snapshot import ROOT, take_snapshot
+
+RENDERED_FROM = ("copier.yml", "template", "sdk/pyproject.toml", "reference_manager/pyproject.toml")
 
 
 @pytest.fixture(scope="session")
@@ -21,13 +24,28 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return destination
 
 
+@pytest.fixture(scope="session")
+def thin_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the same with no more in it than rendering reads, and the versions that a release changes.
+
+    Copier clones the whole repository each time that it renders, which takes longer than the rendering.
+    """
+    folder = tmp_path_factory.mktemp("thin")
+    for name in RENDERED_FROM:
+        source, destination = ROOT / name, folder / "files" / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, destination)
+    take_snapshot(folder / "template", folder / "files")
+    return folder / "template"
+
+
 @pytest.fixture
-def render(template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def render(thin_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Give a function that renders a project from answers, `service_name` unless they say otherwise."""
     # Copier keeps a mirror of every URL, and these templates are gone tomorrow.
     monkeypatch.setenv("COPIER_CACHE_DIR", str(tmp_path / "mirrors"))
 
-    def render_project(source: str | Path = template, **answers: object) -> Path:
+    def render_project(source: str | Path = thin_template, **answers: object) -> Path:
         destination = tmp_path / "project"
         data = {"service_name": "thumbnail-worker", **answers}
         copier.run_copy(str(source), destination, data=data, defaults=True, quiet=True, unsafe=False)

@@ -13,10 +13,10 @@ Tool = Callable[..., str]
 
 
 @pytest.fixture
-def history(template: Path, tmp_path: Path, tool: Tool) -> Path:
+def history(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
     """Give a clone of the template with a commit of its own, so that there is something to update from."""
     clone = tmp_path / "history"
-    tool("git", "clone", "--quiet", template, clone, cwd=tmp_path)
+    tool("git", "clone", "--quiet", thin_template, clone, cwd=tmp_path)
     return clone
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from tests.support.protocol import Client, refused
 
-NOBODY = str(uuid4())
+NOBODY = "00000000-0000-4000-8000-000000000000"
 JOB = dict[str, Any](name="a job", data={})
 
 

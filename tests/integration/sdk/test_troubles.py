@@ -5,9 +5,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from jobnik_sdk import HandlerStyle, JobnikClient, JobType, Producer
@@ -73,6 +74,17 @@ class Site:
     async def attempts(self, task: dict[str, Any]) -> list[Any]:
         """The attempts at a task."""
         return (await self.client.request("GET", f"/v1/tasks/{task['id']}/attempts")).json()
+
+
+@pytest.fixture(scope="module")
+async def shared_site(manager_url: str, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Site]:
+    """A site for tests whose troubles leave the worker as it was."""
+    async with JobnikClient(manager_url) as client:
+        site = Site(client, f"sdk-{uuid4()}", tmp_path_factory.mktemp("shared") / "log")
+        worker = site.start()
+        yield site
+        worker.kill()
+        worker.wait()
 
 
 @pytest.fixture
@@ -159,9 +171,9 @@ async def test_many_large_checkpoints_lose_no_lease(site: Site) -> None:
     ],
 )
 async def test_what_cannot_be_said_fails_its_task(
-    site: Site, style: HandlerStyle, do: str, error_type: str, message: str
+    shared_site: Site, style: HandlerStyle, do: str, error_type: str, message: str
 ) -> None:
     """A checkpoint or a result that no manager takes is the error of its task."""
-    task = await _hurts_only_itself(site, style, do)
+    task = await _hurts_only_itself(shared_site, style, do)
     assert (task["status"], task["error"]["type"]) == ("FAILED", error_type)
     assert task["error"]["message"].startswith(message)
