@@ -11,6 +11,7 @@ import pytest
 from jobnik_sdk import JobStatus, JobType, Producer, StageType, TaskStatus
 from jobnik_sdk.errors import JobAbortedError, JobFailedError, JobNotFoundError, WaitTimeoutError
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 if TYPE_CHECKING:
     from tests.unit.sdk.conftest import Wire
@@ -156,9 +157,11 @@ async def test_trouble_in_between_is_waited_out(
     """A manager that is restarted during a wait does not end it."""
     trouble = [httpx2.ConnectError("refused") for _ in range(4)]
     wire.will_answer(has(), at("IN_PROGRESS"), *trouble, refusal(500, "DATABASE_RELATED_ERROR"), at("COMPLETED"))
-    job = await Producer(wire.client).wait_for_job(JOB, plain)
+    with capture_logs() as lines:
+        job = await Producer(wire.client).wait_for_job(JOB, plain)
     assert job.status is JobStatus.COMPLETED
     assert pauses
+    assert {line["job_id"] for line in lines if line["event"] == "the job cannot be read yet"} == {str(JOB)}
 
 
 async def test_job_that_is_not_there_is_an_error(wire: "Wire", refusal: Refuse) -> None:

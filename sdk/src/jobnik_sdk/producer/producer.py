@@ -329,7 +329,7 @@ class Producer:
         async def read() -> Job[DataT, MetadataT]:
             return read_one(job_of(job_type), await self._client.request("GET", path))
 
-        async with aclosing(watch(read)) as changes:
+        async with aclosing(watch(id_of(job), read)) as changes:
             async for change in changes:
                 yield change
 
@@ -409,7 +409,7 @@ class Producer:
 
     async def set_priority(self, job: AnyJob, priority: Priority) -> None:
         """Change how urgent a job is, which counts for its waiting tasks at once."""
-        await self._steer("set_priority", "PATCH", f"{job_path(job)}/priority", {"priority": priority.value})
+        await self._steer("set_priority", "PATCH", f"{job_path(job)}/priority", {"priority": Priority(priority).value})
 
     async def delete_job(self, job: AnyJob) -> None:
         """Remove a finished job with its stages and tasks."""

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import structlog
 
@@ -25,7 +26,7 @@ _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 JobT = TypeVar("JobT", bound=Job[Any, Any])
 
 
-async def watch(read: Callable[[], Awaitable[JobT]]) -> AsyncGenerator[JobT]:
+async def watch(job_id: UUID, read: Callable[[], Awaitable[JobT]]) -> AsyncGenerator[JobT]:
     """Yield what `read` brings at first and whenever it has changed, until the job has ended.
 
     Trouble with the manager is waited out, unless the very first look has it.
@@ -38,7 +39,7 @@ async def watch(read: Callable[[], Awaitable[JobT]]) -> AsyncGenerator[JobT]:
         except _PASSING as error:
             if seen is None:
                 raise
-            _log.warning("the job cannot be read yet", reason=str(error))
+            _log.warning("the job cannot be read yet", job_id=str(job_id), reason=str(error))
         else:
             state = (job.status, job.percentage, job.progress and job.progress.fraction)
             if state != seen:
