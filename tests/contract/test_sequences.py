@@ -4,6 +4,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -48,6 +49,7 @@ def _example(body: dict[str, Any] | None, otherwise: object) -> object:
     return otherwise
 
 
+@pytest.mark.timeout(60)  # draws nearly two hundred requests from large schemas
 def test_a_client_may_do_anything_at_any_time(manager_url: str) -> None:
     """Whatever came before, an operation is answered as the document says; and the way to the end can be gone."""
     done = set[str]()

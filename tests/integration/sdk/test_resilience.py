@@ -149,6 +149,7 @@ async def test_a_worker_outlives_its_manager(
             await site.close()
 
 
+@pytest.mark.timeout(60)  # three managers and two workers take their time to start where others are at work
 async def test_a_busy_worker_does_not_notice_a_rolling_restart(
     tmp_path: Path, own_name: str, start_manager: Callable[..., ManagerProcess]
 ) -> None:
