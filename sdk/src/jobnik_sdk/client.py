@@ -48,12 +48,12 @@ class _Capabilities(BaseModel):
 class JobnikClient:
     """A connection to the manager at `base_url`, shared by any number of producers, consumers and workers.
 
-    Use it as an async context manager, or call `aclose` in the end. `timeout` (default 30 s) holds for each wait for
-    bytes; a connection has 5 s to come about. `transport` replaces the network, for tests; one that is an
-    `httpx2.BaseTransport` as well replaces it for `blocking` connections, too.
+    It belongs to the event loop on which it is first used. Use it as an async context manager, or call `aclose` in the
+    end. `timeout` (default 30 s) holds for each wait for bytes; a connection has 5 s to come about. `transport` takes
+    the network's place, for tests; one that is an `httpx2.BaseTransport` as well does so for `blocking` connections.
 
     Raises:
-        ConfigurationError: `base_url` is no http or https address.
+        ConfigurationError: `base_url` is no http or https address, or ends with /v1.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class JobnikClient:
         await self.aclose()
 
     def blocking(self, timeout: timedelta) -> httpx2.Client:
-        """Return a connection of its own for another thread, which waits for no event loop, and so long for bytes."""
+        """Return a connection for another thread, without an event loop; `timeout` holds for each wait for bytes."""
         headers = {"User-Agent": self._http.headers["User-Agent"]}
         return httpx2.Client(
             base_url=self._http.base_url,
@@ -179,7 +179,8 @@ class JobnikClient:
     def _silence(self, error: httpx2.HTTPError) -> UnreachableError:
         why = str(error) or type(error).__name__
         if isinstance(error, _NEVER_SENT):
-            return UnreachableError(f"The manager at {self.base_url} cannot be reached: {why}.")
+            advice = "check the address, and that it runs"
+            return UnreachableError(f"The manager at {self.base_url} cannot be reached ({advice}): {why}.")
         return LostAnswerError(f"The manager at {self.base_url} did not answer: {why}.")
 
 
@@ -187,7 +188,7 @@ def checked_address(base_url: str) -> str:
     """Return a manager's address as it is.
 
     Raises:
-        ConfigurationError: it is no http or https address.
+        ConfigurationError: it is no http or https address, or ends with /v1.
     """
     try:
         url = httpx2.URL(base_url)
@@ -195,6 +196,8 @@ def checked_address(base_url: str) -> str:
         raise ConfigurationError(f"The manager's address {base_url!r} cannot be read: {error}.") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(f"The manager's address is like http://127.0.0.1:8080, not {base_url!r}.")
+    if url.path.rstrip("/").endswith("/v1"):
+        raise ConfigurationError(f"The manager's address is said without /v1, which is added to it: {base_url!r}.")
     return base_url
 
 
@@ -246,7 +249,8 @@ def _misfit(response: httpx2.Response, error: ValidationError) -> UnexpectedAnsw
 def _refusal_in(response: httpx2.Response) -> AnswerError:
     try:
         refusal = _Refusal.model_validate_json(response.content)
-        message, code = refusal.message, refusal.code
+        request = response.request
+        message, code = f"{request.method} {request.url.path}: {refusal.message}", refusal.code
     except ValidationError:
         message = f"{response.request.method} {response.request.url} was answered {response.reason_phrase}."
         code = None

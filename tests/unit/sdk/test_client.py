@@ -40,7 +40,10 @@ async def test_refused_connections_are_retried(wire: "Wire", pauses: list[float]
 async def test_unreachable_manager_is_named(wire: "Wire", pauses: list[float]) -> None:
     """The error says which address did not answer."""
     wire.will_answer(*[httpx2.ConnectError("refused")] * 4)
-    with pytest.raises(errors.UnreachableError, match="http://manager cannot be reached: refused"):
+    with pytest.raises(
+        errors.UnreachableError,
+        match=r"http://manager cannot be reached \(check the address, and that it runs\): refused",
+    ):
         await wire.client.request("GET", "/v1/jobs")
     assert len(pauses) == 3
 
@@ -104,6 +107,7 @@ async def test_refusals_become_errors(
         await wire.client.request("GET", "/v1/jobs")
     assert type(caught.value) is kind
     assert (caught.value.status, caught.value.code) == (status, code)
+    assert str(caught.value) == f"GET /v1/jobs: No. [{status} {code}]"
 
 
 @pytest.mark.parametrize(

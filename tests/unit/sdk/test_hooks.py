@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 from jobnik_sdk import DoNotRetry, Handler, HandlerStyle, Snooze, StageType, TaskContext, Worker
+from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.hooks import (
     BreakerOpened,
     Call,
@@ -17,6 +18,7 @@ from jobnik_sdk.hooks import (
     Event,
     Failed,
     QueueEmpty,
+    Snoozed,
     TaskCompleted,
     TaskFailed,
     TaskSnoozed,
@@ -29,6 +31,9 @@ from tests.unit.sdk.script import Script
 
 Make = Callable[..., dict[str, Any]]
 BLINK = timedelta(milliseconds=1)
+completed: Any = Completed
+failed: Any = Failed
+snoozed: Any = Snoozed
 
 
 class Word(BaseModel):
@@ -95,6 +100,42 @@ async def test_middleware_decides_how_an_attempt_ends(script: Script) -> None:
     assert [said for _, said in script.said] == ['{"status":"FAILED"}']
 
 
+@pytest.mark.parametrize("said", [None, snoozed(5), failed("Late", "", "", delay=5), completed({})], ids=repr)
+async def test_middleware_that_says_no_ending_fails_the_attempt(script: Script, said: Any) -> None:  # noqa: ANN401 wrong on purpose
+    """Like one that forgets to return what `call` said: the report of such an ending could never be written."""
+    failures: list[Event] = []
+
+    async def forgetful(_task: Word, _context: TaskContext, call: Call) -> Any:  # noqa: ANN401 wrong on purpose
+        await call()
+        return said
+
+    await script.work(_worker(script, echo, middleware=[forgetful], listeners=[failures.append]))
+    (told,) = [event for event in failures if isinstance(event, TaskFailed)]
+    assert told.failure.error_type == "TypeError"
+
+
+async def test_what_middleware_says_fits_the_protocol(script: Script) -> None:
+    """Its words are cut, and its delays bounded, like those of a handler."""
+    failures: list[Event] = []
+
+    async def verbose(_task: Word, _context: TaskContext, _call: Call) -> Ending:
+        return Failed("E" * 300, "m" * 20_000, "", delay=timedelta(days=4000))
+
+    await script.work(_worker(script, echo, middleware=[verbose], listeners=[failures.append]))
+    (told,) = [event for event in failures if isinstance(event, TaskFailed)]
+    ending = told.failure
+    assert (len(ending.error_type), len(ending.message), ending.delay) == (200, 10_000, timedelta(days=365))
+
+
+async def test_a_listener_is_a_plain_function(script: Script) -> None:
+    """Nobody would await a coroutine function."""
+
+    async def listen(_event: Event) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="A listener is a plain function"):
+        _worker(script, echo, listeners=[listen])
+
+
 async def test_middleware_that_raises_fails_the_attempt(script: Script) -> None:
     """As if the handler had raised; the worker goes on."""
     failures: list[Event] = []
@@ -104,8 +145,8 @@ async def test_middleware_that_raises_fails_the_attempt(script: Script) -> None:
         raise DoNotRetry("broken")
 
     await script.work(_worker(script, echo, middleware=[broken], listeners=[failures.append]))
-    (failed,) = [event for event in failures if isinstance(event, TaskFailed)]
-    assert (failed.failure.error_type, failed.failure.retryable) == ("DoNotRetry", False)
+    (told,) = [event for event in failures if isinstance(event, TaskFailed)]
+    assert (told.failure.error_type, told.failure.retryable) == ("DoNotRetry", False)
 
 
 async def test_middleware_that_waits_is_cancelled_by_a_drain(script: Script) -> None:

@@ -68,6 +68,7 @@ def test_names_of_the_public_guide(monkeypatch: pytest.MonkeyPatch) -> None:
         ("WORKER_CONCURRENCY", "abc", "a valid integer"),
         ("WORKER_RETRY_MAX_DELAY_MS", "-1", "greater than 0"),
         ("JOBNIK_BASE_URL", "manager:8080", "The manager's address is like http://"),
+        ("JOBNIK_BASE_URL", "http://manager:8080/v1/", "is said without /v1"),
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO'"),
         ("WORKER_DRAIN_SECONDS", "0", "greater than 0"),
         ("TELEMETRY_TRACING_URL", "collector:4317", "it is like http://"),

@@ -8,6 +8,7 @@ from typing import Any, Final, Self, TypeAlias
 from pydantic import BaseModel
 
 from jobnik_sdk import errors
+from jobnik_sdk.arguments import check_duration
 from jobnik_sdk.context import TaskContext
 from jobnik_sdk.definitions import LONGEST
 from jobnik_sdk.payloads import to_document
@@ -108,6 +109,25 @@ def _of_error(error: BaseException, context: TaskContext[Any]) -> Ending:
             return Failed.because(error)
 
 
+def checked(ending: object) -> Ending:
+    """Return what a middleware says of an attempt, in words that can be reported.
+
+    Raises:
+        TypeError: it says nothing, or what is no ending: one report that cannot be written would hold up all others.
+    """
+    match ending:
+        case Completed(bytes() | None) | Cancelled():
+            return ending
+        case Failed():
+            words = fit(ending.error_type, _LONGEST_TYPE), fit(ending.message, _LONGEST_MESSAGE)
+            delay = None if ending.delay is None else _bounded(ending.delay)
+            return Failed(*words, fit(ending.stack, _LONGEST_STACK), ending.retryable, delay)
+        case Snoozed():
+            return Snoozed(_bounded(ending.delay))
+        case _:
+            raise TypeError(f"A middleware returns how the attempt ended, as `call` does, and not {ending!r}")
+
+
 def interrupted(context: TaskContext[Any], stack: str) -> Ending:
     """Return how an attempt ended that was asked to end; `stack` is where it was."""
     reason = context.cancellation.reason
@@ -134,4 +154,5 @@ def _message(error: BaseException) -> str:
 
 
 def _bounded(delay: timedelta) -> timedelta:
+    check_duration("A delay", delay)
     return min(max(delay, timedelta()), LONGEST)

@@ -39,7 +39,7 @@ class Layers:
 
     async def _pass(self, passage: "_Passage", ended: Callable[[Ending], None], freed: Callable[[], None]) -> None:
         try:
-            ending = await passage.call(self._middleware)()
+            ending = endings.checked(await passage.call(self._middleware)())
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 middleware may raise anything
             ending = endings.of_error(error, passage.context)
         passage.over = True

@@ -1,6 +1,7 @@
 """A worker: handlers at work on the tasks of a manager, until it is told to stop."""
 
 import asyncio
+import inspect
 import os
 import platform
 import secrets
@@ -15,6 +16,7 @@ from pydantic import BaseModel
 
 from jobnik_sdk import metrics
 from jobnik_sdk.access import WorkersAccess
+from jobnik_sdk.arguments import check_duration, check_kind
 from jobnik_sdk.client import JobnikClient, read_one
 from jobnik_sdk.errors import AnswerError, ConfigurationError, JobnikError
 from jobnik_sdk.handlers.handler import AnyHandler
@@ -75,7 +77,7 @@ class Worker:
         poll_max_delay: The longest of all, 60 s unless said otherwise.
 
     Raises:
-        ConfigurationError: there are no handlers, or two for one stage type.
+        ConfigurationError: there are no handlers, or two for one stage type, or a listener is a coroutine function.
     """
 
     def __init__(  # noqa: PLR0913 the options of a worker belong in one place
@@ -97,6 +99,12 @@ class Worker:
             raise ConfigurationError(
                 f"Each stage type has one handler in a worker, and these have: {', '.join(names)}."
             )
+        for listener in listeners:
+            if inspect.iscoroutinefunction(listener):
+                raise ConfigurationError(f"A listener is a plain function (def), which {listener!r} is not.")
+        check_kind("A worker's client", client, JobnikClient)
+        for name, duration in (("lease", lease), ("drain_timeout", drain_timeout)):
+            check_duration(name, duration)
         self.client = client
         self.handlers = tuple(handlers)
         self.id: Final = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
