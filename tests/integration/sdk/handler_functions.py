@@ -333,3 +333,20 @@ def _load() -> object:
 
 unloadable = _OnlyInTheWorker()
 """A handler that a process cannot load."""
+
+
+class _SlowToLoad:
+    def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
+        return _load_slowly, ()
+
+    def __call__(self, _order: Order, _context: Context) -> Answer:
+        return Answer(value=2)
+
+
+def _load_slowly() -> object:
+    time.sleep(LOADING.total_seconds())
+    return slow_to_load
+
+
+LOADING: Final = timedelta(seconds=1)
+slow_to_load = _SlowToLoad()

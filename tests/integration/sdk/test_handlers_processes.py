@@ -19,7 +19,7 @@ from jobnik_sdk.handlers.styles import runner_for
 from jobnik_sdk.progress import Checkpoint
 from structlog.testing import capture_logs
 
-from tests.integration.sdk.handler_functions import Order, orders, unloadable
+from tests.integration.sdk.handler_functions import LOADING, Order, orders, slow_to_load, unloadable
 from tests.integration.sdk.handler_site import Site, context
 
 _BLINK = timedelta(milliseconds=50)
@@ -188,6 +188,13 @@ async def test_handler_that_cannot_be_loaded_fails_its_tasks() -> None:
         ending = await runner.run(Order(), context())
         assert isinstance(ending, Failed)
         assert (ending.error_type, ending.message) == ("ModuleNotFoundError", "no module of this name here")
+    await runner.close()
+
+
+async def test_loading_a_handler_takes_no_time_of_its_task() -> None:
+    """The time limit begins when there is a process to take the task."""
+    runner = runner_for(Handler(orders, slow_to_load, style=HandlerStyle.PROCESS))
+    assert await runner.run(Order(), context(LOADING * 0.8)) == Completed(b'{"value":2}')
     await runner.close()
 
 

@@ -35,6 +35,8 @@ _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 class ProcessRunner(Runner):
     """Runs each attempt in a process; processes are spawned when first needed and used again."""
 
+    _begins_at_once = False  # a process that has yet to start takes no time of its task's
+
     def __init__(self, handler: AnyHandler, grace: timedelta) -> None:
         super().__init__(handler, grace)
         self._setup = child.Setup(
@@ -245,6 +247,8 @@ class _Process:
     def _send(self) -> None:
         self._sent = True
         self.number += 1
+        if self.attempt is not None:
+            self.attempt.begin()
         self._unsent = framed(self.order)
         self._write()
 

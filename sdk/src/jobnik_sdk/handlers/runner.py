@@ -56,6 +56,13 @@ class Attempt:
         self.patience: asyncio.TimerHandle | None = None
         self.timer: asyncio.TimerHandle | None = None
 
+    def begin(self) -> None:
+        """Let its time run, from now on or since this was said first."""
+        limit = self.context.timeout
+        if limit is not None and self.timer is None and not self.answered:
+            request = self.context.cancellation.request
+            self.timer = self.loop.call_later(limit.total_seconds(), request, endings.TIMEOUT)
+
     def call(self, ending: Ending) -> None:
         """Say how it ended, unless that was done already."""
         if not self.answered:
@@ -83,6 +90,9 @@ class Runner(ABC):
 
     A handler that was asked to end has `grace` to do so.
     """
+
+    _begins_at_once = True
+    """Whether an attempt's time runs as soon as it is started; else `_start` sees to it."""
 
     def __init__(self, handler: AnyHandler, grace: timedelta) -> None:
         self._handler = handler
@@ -120,9 +130,8 @@ class Runner(ABC):
             self._end(attempt, endings.of_error(error, context))
             return
         context.cancellation.on_request(attempt.ask_to_end)
-        if context.timeout is not None:
-            limit = context.timeout.total_seconds()
-            attempt.timer = attempt.loop.call_later(limit, context.cancellation.request, endings.TIMEOUT)
+        if self._begins_at_once:
+            attempt.begin()
 
     async def run(self, data: BaseModel, context: TaskContext[Any], freed: Callable[[], None] = lambda: None) -> Ending:
         """Run the handler in the current context, and return how the attempt ended; see `start`.

@@ -330,9 +330,12 @@ def _write(context: TaskContext[Any], ending: Ending, seconds: float) -> None:
         case Completed():
             _log.info("task completed", duration_seconds=round(seconds, 6), **ids)
         case Failed():
-            stack = {"exception": ending.stack} if ending.stack else {}
-            said = {"error_type": ending.error_type, "error_message": ending.message, **stack}
-            _log.error("task failed", **said, **ids)
+            said = {"error_type": ending.error_type, "error_message": ending.message}
+            if ending.retryable and ending.delay is None:
+                stack = {"exception": ending.stack} if ending.stack else {}
+                _log.error("task failed", **said, **stack, **ids)
+            else:  # the handler said so on purpose
+                _log.warning("task failed", **said, retryable=ending.retryable, **ids)
         case Snoozed():
             _log.info("task put off", seconds=ending.delay.total_seconds(), **ids)
         case Cancelled():
