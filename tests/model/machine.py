@@ -66,7 +66,8 @@ class ManagersClients(Clients):
             f"/v1/jobs?job_name={self.name}&should_return_stages=true",
             *(f"/v1/tasks?stage_type={self.name}-{letter}" for letter in LETTERS),
         )
-        self._looks = cycle((*(partial(self._ask, 0, Request("GET", path)) for path in lists), self._sane))
+        looks = (partial(self._ask, 0, Request("GET", path)) for path in lists)
+        self._looks = cycle((*looks, self._progress, self._sane))
 
     @invariant()
     def stored(self) -> None:
@@ -81,6 +82,13 @@ class ManagersClients(Clients):
             path = self._knowledge.path(f"/v1/jobs/{job}")
             self._site.ask(0, "PUT", f"{path}/status", {"status": "ABORTED"})
             self._site.ask(0, "DELETE", path)
+
+    def _progress(self) -> None:
+        """How far the unfinished job is that is furthest, and its stages."""
+        if jobs := [job for job in self.model.jobs.values() if not job.ended]:
+            job = max(jobs, key=lambda job: job.fraction or 0)
+            for path in (f"jobs/{job.id}", *(f"stages/{stage.id}" for stage in job.stages)):
+                self._ask(0, Request("GET", f"/v1/{path}?should_return_progress=true"))
 
     def _sane(self) -> None:
         """What is true of every manager's tables is true of these."""

@@ -101,6 +101,12 @@ def _in_hands(task: Task, *, leased: bool, job: str | None = None) -> bool:
     return attempt is not None and (attempt.worker is not None) is leased and job in (None, task.stage.job.status)
 
 
+def _ends_a_pause(task: Task, *, leased: bool) -> bool:
+    """Whether its report ends a job that is paused, or has gone no further since it was resumed."""
+    job = task.stage.job
+    return _in_hands(task, leased=leased) and job.status in ("PENDING", "PAUSED") and _ends_with_next_report(job)
+
+
 def _is_passed_by(task: Task) -> bool:
     """Whether a younger one of its stage waits and one is at work."""
     others = task.stage.tasks
@@ -137,6 +143,7 @@ SHORT_JOB = _jobs(lambda job: not job.ended and len(job.stages) < 2)
 PAUSED_JOB = _jobs(lambda job: job.status == "PAUSED")
 JOB_AT_WORK = _jobs(lambda job: job.open and _has_task(job, "IN_PROGRESS"))
 JOB_AT_ITS_LAST_TASK = _jobs(lambda job: job.open and _ends_with_next_report(job))
+PAUSED_AT_ITS_LAST_TASK = _jobs(lambda job: job.status == "PAUSED" and _ends_with_next_report(job))
 JOB_WITH_FAILURES = _jobs(lambda job: not job.ended and _has_task(job, "RETRIED"))
 JOB_WITH_WAITING_STAGE = _jobs(lambda job: not job.ended and any(stage.status == "WAITING" for stage in job.stages))
 WAITING_STAGE = _stages(lambda stage: stage.status == "WAITING")
@@ -148,9 +155,11 @@ STAGE_NOT_TO_CLAIM = _stages(lambda stage: not stage.open and _has_waiting(stage
 HELD = _tasks(lambda task: _in_hands(task, leased=False))
 HELD_OF_PAUSED = _tasks(lambda task: _in_hands(task, leased=False, job="PAUSED"))
 HELD_OF_RESUMED = _tasks(lambda task: _in_hands(task, leased=False, job="PENDING"))
+LAST_HELD_OF_PAUSE = _tasks(lambda task: _ends_a_pause(task, leased=False))
 LEASED = _tasks(lambda task: _in_hands(task, leased=True))
 LEASED_OF_PAUSED = _tasks(lambda task: _in_hands(task, leased=True, job="PAUSED"))
 LEASED_OF_RESUMED = _tasks(lambda task: _in_hands(task, leased=True, job="PENDING"))
+LAST_LEASED_OF_PAUSE = _tasks(lambda task: _ends_a_pause(task, leased=True))
 LEASED_AGAIN = _tasks(lambda task: _in_hands(task, leased=True) and task.attempts > 0)
 TASK_AT_WORK = _tasks(_at_work)
 TASK_WITH_DEADLINE = _tasks(_has_deadline)
@@ -183,6 +192,8 @@ SETTLE, BEAT = "POST /v1/tasks/settle", "POST /v1/workers/{worker}/heartbeat"
 
 # What brings jobs forward stands first: Hypothesis likes the first best, and jobs should come to their ends.
 KINDS = (
+    Kind(96, LAST_HELD_OF_PAUSE, "PUT /v1/tasks/{id}/status", _to("COMPLETED")),
+    Kind(96, LAST_LEASED_OF_PAUSE, SETTLE, settlements(st.sampled_from(DONE))),
     Kind(24, HELD_OF_RESUMED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
     Kind(24, LEASED_OF_RESUMED, SETTLE, settlements(st.sampled_from((*DONE, *FAILED)))),
     Kind(8, HELD_OF_PAUSED, "PUT /v1/tasks/{id}/status", _to("COMPLETED", "FAILED")),
@@ -208,9 +219,10 @@ KINDS = (
     Kind(32, DELAYED_BEFORE_OTHERS, "LATER /v1/duties", NO_TASKS),
     Kind(4, ANY_TASK, "LATER /v1/duties", NO_TASKS),
     Kind(40, PAUSED_JOB, "PUT /v1/jobs/{id}/status", _to("PENDING")),
+    Kind(128, PAUSED_AT_ITS_LAST_TASK, "PUT /v1/jobs/{id}/status", _to("PENDING")),
     Kind(8, WAITING_STAGE, "PUT /v1/stages/{id}/status", _to("PENDING")),
     Kind(16, JOB_AT_WORK, "PUT /v1/jobs/{id}/status", _to("PAUSED")),
-    Kind(24, JOB_AT_ITS_LAST_TASK, "PUT /v1/jobs/{id}/status", _to("PAUSED")),
+    Kind(64, JOB_AT_ITS_LAST_TASK, "PUT /v1/jobs/{id}/status", _to("PAUSED")),
     Kind(4, UNFINISHED_JOB, "PUT /v1/jobs/{id}/status", _to("PAUSED", "ABORTED")),
     Kind(10, PAUSED_JOB, "PUT /v1/jobs/{id}/status", _to("ABORTED")),
     Kind(4, JOB_WITH_FAILURES, "PUT /v1/jobs/{id}/status", _to("ABORTED")),
@@ -219,7 +231,7 @@ KINDS = (
     Kind(4, ENDED_JOB, "DELETE /v1/jobs/{id}"),
     # What is wanted once.
     Kind(6, KEY_OF_UNFINISHED, "POST /v1/jobs", once_more),
-    Kind(24, KEY_OF_PAUSED, "POST /v1/jobs", once_more),
+    Kind(12, KEY_OF_PAUSED, "POST /v1/jobs", once_more),
     Kind(32, KEY_OF_ENDED, "POST /v1/jobs", once_more),
     Kind(128, KEY_OF_COMPLETED, "POST /v1/jobs", once_more),
     Kind(32, KEY_OF_DELETED, "POST /v1/jobs", once_more),
@@ -255,12 +267,11 @@ KINDS = (
     Kind(1, ANY_TASK, "PATCH /v1/tasks/{id}/user-metadata", METADATA),
     Kind(1, ANY_JOB, "GET /v1/jobs/{id}"),
     Kind(1, ANY_JOB, "GET /v1/jobs/{id}?should_return_stages=true"),
-    Kind(4, JOB_AT_WORK, "GET /v1/jobs/{id}?should_return_progress=true"),
     Kind(1, ANY_JOB, "GET /v1/jobs/{id}?should_return_progress=true&should_return_stages=true"),
     Kind(1, ANY_JOB, "GET /v1/jobs/{id}/stages?should_return_tasks=true"),
     Kind(4, ANY_JOB, "GET /v1/jobs/{id}/history"),
     Kind(1, ANY_STAGE, "GET /v1/stages/{id}?should_return_tasks=true"),
-    Kind(4, ANY_STAGE, "GET /v1/stages/{id}?should_return_progress=true"),
+    Kind(1, ANY_STAGE, "GET /v1/stages/{id}?should_return_progress=true"),
     Kind(1, ANY_STAGE, "GET /v1/stages/{id}/summary"),
     Kind(1, ANY_STAGE, "GET /v1/stages/{id}/tasks"),
     Kind(1, ANY_STAGE, "GET /v1/stages?stage_type={type}&stage_operation_status=PENDING"),
