@@ -120,7 +120,7 @@ async def test_a_tree_reaches_those_who_wait_at_another_manager(
             claim = await waiting(worker, stage_type, limit=3)
             await client.job(stages=[branch(stage_type, 2), branch("later", 2)], uniqueKey=key)
             assert len(await claim) == 2
-            async with asyncio.timeout(LONG):
+            async with asyncio.timeout(5):
                 while not (word := await heard.get()):
                     pass  # managers that have just started hear themselves
             assert word == stage_type
