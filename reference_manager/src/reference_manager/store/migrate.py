@@ -1,24 +1,19 @@
-"""Brings a database to the schema of this version, whatever it had before and however many managers start at once."""
+"""Makes sure of the schema of this version, however many managers start at once."""
 
 from pathlib import Path
+from typing import Final
 
 import asyncpg
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import create_async_engine
 
-from reference_manager.store.scripts import run_script
+HERE: Final = Path(__file__).parent
+ROUTINES: Final = tuple(sorted((HERE / "routines").glob("*.sql")))
+NEWEST: Final = max(file.name.partition("_")[0] for file in (HERE / "migrations" / "versions").glob("[0-9]*.py"))
+"""The newest migration."""
 
-HERE = Path(__file__).parent
-ROUTINES = tuple(sorted((HERE / "routines").glob("*.sql")))
-
-LOCK_KEY = 0x6A6F626E696B
+LOCK_KEY: Final = 0x6A6F626E696B
 """The advisory lock that migrating managers queue at: "jobnik" in ASCII."""
 
-OLDEST_POSTGRES = 15
+OLDEST_POSTGRES: Final = 15
 
 
 class UnfitDatabaseError(Exception):
@@ -34,35 +29,28 @@ async def migrate(url: str) -> None:
     Raises:
         UnfitDatabaseError: The schema comes from a newer manager, the server is too old, or it refuses its user.
     """
-    # The driver itself connects, so that a URL means the same here and in the pool, sslmode and all.
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
+    if await _replace_routines(url):
+        return
+    # Loading Alembic takes half of a manager's start, and most starts find nothing to upgrade.
+    from reference_manager.store.upgrade import upgrade  # noqa: PLC0415
+
+    await upgrade(url)
+
+
+async def _replace_routines(url: str) -> bool:
+    """Replace them where the tables are those of this version; else nothing is done."""
+    connection = await asyncpg.connect(url)
     try:
-        async with engine.begin() as connection:
-            await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
-            await connection.execute(text("CREATE SCHEMA IF NOT EXISTS jobnik"))
-            await connection.execute(text("SET LOCAL search_path = jobnik"))
-            await connection.run_sync(_upgrade)
-    except DBAPIError as error:
-        # What the server itself said, without SQLAlchemy's own words around it.
-        raise UnfitDatabaseError(str(error.orig.__cause__ if error.orig else error)) from error
+        async with connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK_KEY)
+            known = await connection.fetchval("SELECT to_regclass('jobnik.migrations')")
+            if known is None or await connection.fetchval("SELECT version_num FROM jobnik.migrations") != NEWEST:
+                return False
+            await connection.execute("SET LOCAL search_path = jobnik")
+            for routine in ROUTINES:
+                await connection.execute(routine.read_text(encoding="utf-8"))
+    except asyncpg.PostgresError as error:
+        raise UnfitDatabaseError(str(error)) from error
     finally:
-        await engine.dispose()
-
-
-def _upgrade(connection: Connection) -> None:
-    major = connection.exec_driver_sql("SELECT current_setting('server_version_num')::integer / 10000").scalar_one()
-    if major < OLDEST_POSTGRES:
-        raise UnfitDatabaseError(f"This is PostgreSQL {major}. The manager needs {OLDEST_POSTGRES} or later.")
-    config = Config()
-    config.set_main_option("script_location", str(HERE / "migrations"))
-    config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        if "Can't locate revision" in str(error):
-            raise UnfitDatabaseError(
-                "A newer manager migrated this database. Update this one, then start again."
-            ) from error
-        raise
-    for routine in ROUTINES:
-        run_script(connection, routine)
+        await connection.close()
+    return True
