@@ -112,7 +112,8 @@ def _as_written(attempt: Entity, target: str, story: Story, task: str, *, handed
     if (story.task, story.worker) != (task, attempt["workerId"]):
         yield f"lease {lease} was {story.worker}'s for task {story.task}, the manager names {attempt['workerId']}"
     for verdict in story.verdicts:
-        if verdict["accepted"] and (outcome, target) != (story.settling, verdict["status"]):
+        told = verdict["status"] or target  # a brief answer does not say it
+        if verdict["accepted"] and (outcome, target) != (story.settling, told):
             yield f"lease {lease} was accepted as {story.settling} → {verdict['status']}: it is {outcome} → {target}"
         if not verdict["accepted"] and (not unreported or verdict["code"] != "LEASE_LOST"):
             yield f"lease {lease} was refused as {verdict['code']}, and ended as {outcome}"

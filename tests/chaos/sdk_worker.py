@@ -140,18 +140,20 @@ class Transport(httpx2.AsyncBaseTransport):
     @override
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         settling = request.url.path.endswith("/tasks/settle")
-        if settling:
-            for report in json.loads(request.content)["results"]:
-                self._pen.write(Event.SETTLING, report["taskId"], report["leaseId"], outcome=report["outcome"])
+        reports: list[dict[str, Any]] = json.loads(request.content)["results"] if settling else []
+        for report in reports:
+            self._pen.write(Event.SETTLING, report["taskId"], report["leaseId"], outcome=report["outcome"])
         answer = await self._network.handle_async_request(request)
         content = await answer.aread()
         if not answer.is_success:
             if answer.status_code not in BUSY or b"UNKNOWN_ERROR" in content:
                 self._pen.write(Event.STRANGE, path=request.url.path, status=answer.status_code, body=content.decode())
         elif settling:
-            for verdict in json.loads(content)["results"]:
+            refused: dict[int, dict[str, Any]] = {one["index"]: one for one in json.loads(content)["refused"]}
+            for index, report in enumerate(reports):
+                verdict = refused.get(index, {"accepted": True})  # as what, the answer does not say
                 told = {name: verdict.get(name) for name in ("accepted", "status", "code")}
-                self._pen.write(Event.ANSWERED, verdict["taskId"], verdict["leaseId"], **told)
+                self._pen.write(Event.ANSWERED, report["taskId"], report["leaseId"], **told)
         elif request.url.path.endswith("/tasks/claim"):
             claim = json.loads(content)
             for task in claim["tasks"]:
