@@ -55,6 +55,18 @@ class _Server(uvicorn.Server):
         yield
 
 
+async def prepare(database_url: str) -> None:
+    """Bring the database up to date.
+
+    Raises:
+        StartError: It cannot be used.
+    """
+    try:
+        await migrate(database_url)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, UnfitDatabaseError) as error:
+        raise StartError(f"Cannot use the database: {error}") from error
+
+
 def serve(settings: Settings, database_url: str, places: Mapping[str, str]) -> None:
     """Migrate, listen, and serve until SIGINT or SIGTERM; a second signal does not wait for requests under way.
 
@@ -88,10 +100,7 @@ def _listen(settings: Settings) -> socket.socket:
 async def _serve(
     settings: Settings, url: str, places: Mapping[str, str], listener: socket.socket, *, traced: bool
 ) -> None:
-    try:
-        await migrate(url)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, UnfitDatabaseError) as error:
-        raise StartError(f"Cannot use the database: {error}") from error
+    await prepare(url)
     async with Database.connect(
         url,
         connections=settings.database_connections,

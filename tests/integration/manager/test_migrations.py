@@ -1,6 +1,8 @@
 """The schema: made once, by whoever comes first, never by an older manager."""
 
 import asyncio
+import os
+import sys
 
 import asyncpg
 import pytest
@@ -34,6 +36,36 @@ async def test_managers_that_start_at_once_migrate_once(postgres: EmbeddedPostgr
         assert await connection.fetchval("SELECT count(*) FROM jobnik.migrations") == 1
     finally:
         await connection.close()
+
+
+async def test_a_command_of_its_own_migrates_and_ends(postgres: EmbeddedPostgres) -> None:
+    """What runs before a release's pods leaves the whole schema; it says which database it lacks, and where none is."""
+    url = f"{postgres.url.rpartition('/')[0]}/prepared"
+    admin = await asyncpg.connect(postgres.url)
+    await admin.execute("CREATE DATABASE prepared")
+    await admin.close()
+    assert await migrate_by_command("--database-url", url) == (0, "")
+    connection = await asyncpg.connect(url)
+    try:
+        assert "waiting_tasks" in await connection.fetchval(SCHEMA)
+    finally:
+        await connection.close()
+    code, error = await migrate_by_command()
+    assert (code, "JOBNIK_MANAGER_DATABASE_URL" in error) == (1, True)
+    code, error = await migrate_by_command("--database-url", url.replace("/prepared", "/nowhere"))
+    assert (code, 'database "nowhere" does not exist' in error) == (1, True)
+
+
+async def migrate_by_command(*arguments: str) -> tuple[int | None, str]:
+    """The exit code of the command, and what it said."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBNIK_MANAGER_")}
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "reference_manager", "migrate", *arguments),
+        env=environment,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, error = await command.communicate()
+    return command.returncode, error.decode()
 
 
 async def test_a_newer_schema_is_refused(database_url: str) -> None:
