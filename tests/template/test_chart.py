@@ -2,13 +2,13 @@
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+
+from tests.template.charts import Chart, Manifest, assert_restricted
 
 EVERYTHING: dict[str, Any] = {
     "image": {"tag": "1.2.3", "pullPolicy": "Always", "pullSecrets": ["registry"]},
@@ -52,30 +52,24 @@ EVERYTHING: dict[str, Any] = {
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference"
 
-Manifests = dict[str, dict[str, Any]]
+Manifests = dict[str, Manifest]
 Template = Callable[[dict[str, Any]], Manifests]
 
 
-@pytest.fixture(scope="module")
-def chart(rendered: Path) -> Path:
-    """Give the chart of a rendered project; tests leave their values in it, and nothing else."""
-    return rendered / "helm"
+@pytest.fixture
+def chart(rendered: Path, helm: Path, own: Path, tool: Callable[..., str], tmp_path: Path) -> Chart:
+    """Give the chart of a rendered project."""
+    return Chart(rendered / "helm", helm, own / "kubernetes-validate", tool, tmp_path)
 
 
 @pytest.fixture
-def manifests(chart: Path, helm: Path, own: Path, tool: Callable[..., str]) -> Template:
-    """Give a function from values to manifests by kind, each accepted by lint and by Kubernetes' own schemas."""
+def manifests(chart: Chart) -> Template:
+    """Give a function from values to manifests by kind; the dashboard's ConfigMap counts as a kind of its own."""
 
     def rendered(values: dict[str, Any]) -> Manifests:
-        (chart / "given.yaml").write_text(yaml.safe_dump(values))
-        tool(helm, "lint", "--strict", ".", "--values", "given.yaml", cwd=chart)
-        text = tool(helm, "template", "release", ".", "--values", "given.yaml", cwd=chart)
-        (chart / "rendered.yml").write_text(text)
-        tool(own / "kubernetes-validate", "--strict", "rendered.yml", cwd=chart)
-        documents = list(yaml.safe_load_all(text))
         return {
             "Dashboard" if document["metadata"]["name"].endswith("-dashboard") else document["kind"]: document
-            for document in documents
+            for document in chart.render(values)
         }
 
     return rendered
@@ -141,10 +135,10 @@ def test_pods_follow_the_queue(manifests: Template) -> None:
     ]
 
 
-def test_every_alert_has_its_heading_in_the_runbook(manifests: Template, chart: Path) -> None:
+def test_every_alert_has_its_heading_in_the_runbook(manifests: Template, chart: Chart) -> None:
     """The runbook tells what to do about each alert and about nothing else, and each alert leads there."""
     (group,) = manifests(EVERYTHING)["PrometheusRule"]["spec"]["groups"]
-    headings = re.findall(r"^## (\w+)$", (chart / "RUNBOOK.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^## (\w+)$", (chart.folder / "RUNBOOK.md").read_text(), re.MULTILINE)
 
     assert [rule["alert"] for rule in group["rules"]] == headings
     assert [rule["annotations"]["runbook_url"] for rule in group["rules"]] == [
@@ -197,19 +191,7 @@ def test_another_setting_makes_other_pods(manifests: Template) -> None:
 @pytest.mark.parametrize("kind", ["Deployment", "Pod"])
 def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
     """Each pod passes the "restricted" security standard, has a read-only root, no token and no fixed user."""
-    manifest = manifests(EVERYTHING)[kind]
-    pod = manifest["spec"]["template"]["spec"] if kind == "Deployment" else manifest["spec"]
-
-    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    assert pod["automountServiceAccountToken"] is False
-    for container in pod["containers"]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        resources = container["resources"]
-        assert resources["limits"] == {"memory": resources["requests"]["memory"]}
+    assert_restricted(manifests(EVERYTHING)[kind])
 
 
 @pytest.mark.parametrize(
@@ -226,12 +208,6 @@ def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
         ({"alerts": {"runbookUrl": "RUNBOOK.md"}}, "/alerts/runbookUrl"),
     ],
 )
-def test_a_wrong_value_is_refused(chart: Path, helm: Path, values: dict[str, Any], complaint: str) -> None:
+def test_a_wrong_value_is_refused(chart: Chart, values: dict[str, Any], complaint: str) -> None:
     """A misspelt name or a value of the wrong kind is named, and nothing is rendered."""
-    command = [str(helm), "template", "release", ".", "--values", "-"]
-    result = subprocess.run(
-        command, cwd=chart, input=yaml.safe_dump(values), capture_output=True, text=True, check=False
-    )
-
-    assert result.returncode != 0
-    assert complaint in result.stderr
+    chart.assert_refuses(values, complaint)

@@ -1,6 +1,5 @@
 """The manager's own chart, and its Dockerfile."""
 
-import subprocess
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.template.charts import Chart, Manifest, assert_restricted
 
 MANAGER = Path(__file__).parents[2] / "reference_manager"
 CHART = MANAGER / "helm"
@@ -35,24 +36,20 @@ EVERYTHING: dict[str, Any] = {
     "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
 }
 
-Manifests = dict[str, dict[str, Any]]
+Manifests = dict[str, Manifest]
 Template = Callable[[dict[str, Any]], Manifests]
 
 
 @pytest.fixture
-def manifests(helm: Path, own: Path, tmp_path: Path, tool: Callable[..., str]) -> Template:
-    """Give a function from values to manifests by kind, each accepted by lint and by Kubernetes' own schemas."""
+def chart(helm: Path, own: Path, tool: Callable[..., str], tmp_path: Path) -> Chart:
+    """Give the chart."""
+    return Chart(CHART, helm, own / "kubernetes-validate", tool, tmp_path)
 
-    def rendered(values: dict[str, Any]) -> Manifests:
-        given = tmp_path / "given.yaml"
-        given.write_text(yaml.safe_dump(values))
-        tool(helm, "lint", "--strict", ".", "--values", given, cwd=CHART)
-        text = tool(helm, "template", "release", ".", "--values", given, cwd=CHART)
-        (tmp_path / "rendered.yml").write_text(text)
-        tool(own / "kubernetes-validate", "--strict", "rendered.yml", cwd=tmp_path)
-        return {document["kind"]: document for document in yaml.safe_load_all(text)}
 
-    return rendered
+@pytest.fixture
+def manifests(chart: Chart) -> Template:
+    """Give a function from values to manifests by kind."""
+    return lambda values: {document["kind"]: document for document in chart.render(values)}
 
 
 def _environment(container: dict[str, Any]) -> dict[str, Any]:
@@ -111,19 +108,7 @@ def test_the_database_is_migrated_before_any_pod_changes(manifests: Template) ->
 @pytest.mark.parametrize("kind", ["Deployment", "Job", "Pod"])
 def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
     """Each pod passes the "restricted" security standard, has a read-only root, no token and no fixed user."""
-    manifest = manifests(EVERYTHING)[kind]
-    pod = manifest["spec"] if kind == "Pod" else manifest["spec"]["template"]["spec"]
-
-    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    assert pod["automountServiceAccountToken"] is False
-    for container in pod["containers"]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        resources = container["resources"]
-        assert resources["limits"] == {"memory": resources["requests"]["memory"]}
+    assert_restricted(manifests(EVERYTHING)[kind])
 
 
 @pytest.mark.parametrize(
@@ -136,15 +121,9 @@ def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
         ({"networkPolicy": {"databasePort": 0}}, "/networkPolicy/databasePort"),
     ],
 )
-def test_a_wrong_value_is_refused(helm: Path, values: dict[str, Any], complaint: str) -> None:
+def test_a_wrong_value_is_refused(chart: Chart, values: dict[str, Any], complaint: str) -> None:
     """A misspelt name or a value of the wrong kind is named, and nothing is rendered."""
-    command = [str(helm), "template", "release", ".", "--values", "-"]
-    result = subprocess.run(
-        command, cwd=CHART, input=yaml.safe_dump(values), capture_output=True, text=True, check=False
-    )
-
-    assert result.returncode != 0
-    assert complaint in result.stderr
+    chart.assert_refuses(values, complaint)
 
 
 def test_the_chart_is_of_the_managers_version() -> None:
