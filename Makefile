@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.tools/uv/bin:$(PATH)
 # Where this is set, every program compiles all its modules anew at each start, which takes longer than most of our tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos check bench docs manager
+.PHONY: help demo test chaos check bench docs manager release
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,3 +48,6 @@ bench: $(UV)  ## measure the engine, then a worker beside other queues, as ratio
 
 manager: $(UV)  ## start the manager with its embedded PostgreSQL on 127.0.0.1:8080
 	@$(RUN) jobnik-manager serve
+
+release: $(UV)  ## set VERSION=0.2.0 everywhere, commit and tag it; it pushes nothing
+	@$(RUN) python -m tools.release "$(VERSION)"

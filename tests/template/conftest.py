@@ -4,12 +4,14 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import copier
 import pytest
 
+from tests.template.versions import IDENTITY, clone_to_release
 from tools.helm import find_helm
 from tools.snapshot import ROOT, take_snapshot
 
@@ -37,6 +39,16 @@ def thin_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (shutil.copytree if source.is_dir() else shutil.copy)(source, destination)
     take_snapshot(folder / "template", folder / "files")
     return folder / "template"
+
+
+@pytest.fixture(scope="session")
+def released(template: Path, tmp_path_factory: pytest.TempPathFactory, tool: Callable[..., str]) -> Path:
+    """Give a clone of the template that `tools.release` has made the next release in."""
+    clone = clone_to_release(template, tmp_path_factory.mktemp("released") / "clone", tool)
+    version = tomllib.loads((ROOT / "sdk" / "pyproject.toml").read_text())["project"]["version"]
+    major, minor, _ = version.split(".")
+    tool(sys.executable, "-m", "tools.release", f"{major}.{int(minor) + 1}.0", cwd=clone, **IDENTITY)
+    return clone
 
 
 @pytest.fixture

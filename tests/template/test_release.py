@@ -1,0 +1,96 @@
+"""`make release`: one version everywhere, a dated changelog, a commit and a tag, or nothing at all."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.template.versions import clone_to_release, commit, edit
+
+Tool = Callable[..., str]
+
+
+def refuse(clone: Path, version: str, **environment: str) -> str:
+    """Ask for a release that is refused, and return what was said."""
+    result = subprocess.run(
+        [sys.executable, "-m", "tools.release", version],
+        cwd=clone,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1, result.stdout
+    return result.stderr
+
+
+@pytest.mark.timeout(60)
+def test_a_release_sets_the_version_wherever_it_stands(released: Path, tool: Tool) -> None:
+    """Packages, template, chart, lock file, references and changelog of the tag's commit say the new version."""
+    tag = tool("git", "describe", "--exact-match", "main", cwd=released).strip()
+    version = tag.removeprefix("v")
+    packages = ("sdk", "reference_manager")
+    stated = [tomllib.loads((released / name / "pyproject.toml").read_text())["project"] for name in packages]
+    locked = tomllib.loads((released / "uv.lock").read_text())["package"]
+    chart = yaml.safe_load((released / "reference_manager/helm/Chart.yaml").read_text())
+    questions = yaml.safe_load((released / "copier.yml").read_text())
+
+    assert [project["version"] for project in stated] == [version] * 2
+    names = {project["name"] for project in stated}
+    assert [package["version"] for package in locked if package["name"] in names] == [version] * 2
+    assert (chart["version"], chart["appVersion"], questions["jobnik_version"]["default"]) == (version,) * 3
+    assert f'"version": "{version}"' in (released / "docs/reference/openapi.json").read_text()
+    assert f"jobnik-manager:{version}" in (released / "docs/how-to/run-the-manager.md").read_text()
+    assert f"\n## {version} - {datetime.now(UTC).year}-" in (released / "CHANGELOG.md").read_text()
+    assert tool("git", "cat-file", "-t", tag, cwd=released).strip() == "tag"
+    assert tool("git", "status", "--porcelain", cwd=released) == ""
+    assert tool("git", "worktree", "list", cwd=released).count("\n") == 1
+    assert "is released: what was released stays" in refuse(released, version)
+
+
+@pytest.mark.parametrize("version", ["0.2", "1.0.0rc1", "v1.0.0", "1.0.0+local", "01.0.0", ""])
+def test_what_is_no_version_is_refused(released: Path, version: str) -> None:
+    """A release has three numbers, which PEP 440, charts and SemVer read alike."""
+    assert "is no version: give three numbers, such as VERSION=0.2.0" in refuse(released, version)
+
+
+def test_each_reason_not_to_release_says_what_to_do(template: Path, tmp_path: Path, tool: Tool) -> None:
+    """An older version, another branch, a tree that is not clean, nothing to tell, a failing step: nothing changes."""
+    clone = clone_to_release(template, tmp_path / "clone", tool)
+    tool("git", "tag", "v3.2.1", cwd=clone)
+    before = tool("git", "rev-parse", "main", cwd=clone)
+    assert "v3.2.1 is released" in refuse(clone, "3.2.1")
+    assert "3.2.0 is not newer than 3.2.1" in refuse(clone, "3.2.0")
+
+    tool("git", "switch", "--quiet", "--create", "feature", cwd=clone)
+    assert "This is feature: releases are made on main, so `git switch main` first" in refuse(clone, "4.0.0")
+    tool("git", "switch", "--quiet", "main", cwd=clone)
+
+    (clone / "new.txt").write_text("New.\n")
+    assert "not committed, then try again:\n?? new.txt" in refuse(clone, "4.0.0")
+    (clone / "new.txt").unlink()
+
+    assert "`false lock --quiet` failed, and nothing has changed" in refuse(clone, "4.0.0", UV="false")
+    assert tool("git", "rev-parse", "main", cwd=clone) == before
+    assert tool("git", "status", "--porcelain", cwd=clone) == ""
+    assert tool("git", "tag", "--list", "v4*", cwd=clone) == ""
+
+    edit(clone / "CHANGELOG.md", "- Something new.\n", "")
+    commit(clone, tool)
+    assert "CHANGELOG.md says nothing new" in refuse(clone, "4.0.0")
+
+
+def test_places_are_all_there_are(released: Path, tool: Tool) -> None:
+    """No file of a release says another version of the SDK, the manager or their charts than its own."""
+    version = tool("git", "describe", "--exact-match", "main", cwd=released).strip().removeprefix("v")
+
+    found = tool("git", "grep", "-nIE", r"jobnik[-_a-z]*(:|==|@v?)[0-9]+\.[0-9]+\.[0-9]+", cwd=released).splitlines()
+
+    assert found
+    assert all(version in line for line in found), found
