@@ -263,7 +263,7 @@ async def test_a_task_that_cannot_be_read_fails_alone(site: Site, part_b: bool) 
 @pytest.mark.parametrize("concurrency", [1, 3])
 async def test_nothing_is_left_in_progress_by_a_stop(concurrency: int, site: Site) -> None:
     """However a stop and a report meet, each task is completed or still waiting."""
-    await site.fill(*range(40))
+    await site.fill(*range(400))  # more than are done before the last stop, however fast the machine is
 
     async def handler(task: Number, _context: TaskContext[Any, Number]) -> Number:
         asyncio.get_running_loop().call_later(0.002, worker.stop)
