@@ -34,6 +34,16 @@ def test_a_rendered_project_is_green_at_once(installed: Path, tool: Tool) -> Non
 
 
 @pytest.mark.timeout(INSTALLATION)
+def test_the_doctor_finds_nothing_there(installed: Path, tool: Tool, jobnik_manager: str) -> None:
+    """A project as it was rendered, with a manager that answers, is well."""
+    said = tool("make", "doctor", cwd=installed, JOBNIK_BASE_URL=jobnik_manager)
+
+    assert "✓ template   as the template renders it at" in said
+    assert said.endswith("\n\nAll is well.\n")
+    assert not {"!", "?", "✗"} & {line.strip()[:1] for line in said.splitlines()}
+
+
+@pytest.mark.timeout(INSTALLATION)
 @pytest.mark.parametrize(("handler_style", "example"), [("async", False), ("thread", True), ("process", True)])
 def test_every_style_passes_its_own_tests(
     render: Callable[..., Path],

@@ -125,7 +125,7 @@ def test_the_dockerfile_has_no_findings(
 
 def test_make_alone_lists_the_words(render: Callable[..., Path], tool: Callable[..., str]) -> None:
     """A newcomer who types `make` sees every word, and `chart` only where there is a chart."""
-    words = ["help", "dev", "test", "lint", "image", "chart"]
+    words = ["help", "dev", "test", "lint", "image", "chart", "doctor", "update"]
 
     listed = tool("make", cwd=render())
 

@@ -1,0 +1,57 @@
+"""Which files of a project are its own, and what is its own in the others."""
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+from fnmatch import fnmatch
+from typing import Final
+
+_YOURS: Final = (
+    ".env.example",
+    "README.md",
+    "helm/values.yaml",
+    "src/*/container.py",
+    "src/*/definitions.py",
+    "src/*/handlers.py",
+    "src/*/settings.py",
+    "tests/*",
+)
+"""Rendered once and edited ever after: that these differ is as it should be."""
+_VERSIONED: Final = ("pyproject.toml", "helm/Chart.yaml")
+_VERSION: Final = re.compile(r"^(?:version|appVersion)\b.*$", re.MULTILINE)
+_DEPENDENCIES: Final = re.compile(r"^ +# Yours, below this line\.\n(?:.*\n)*?\]$", re.MULTILINE)
+
+
+def is_yours(name: str) -> bool:
+    """Tell whether a file is the project's own, by its name in the project."""
+    return any(fnmatch(name, pattern) for pattern in _YOURS)
+
+
+def with_yours(name: str, rendered: str, here: str) -> str:
+    """Return what the template renders, with what is the project's own in the file: what was added below "Yours".
+
+    Versions are the project's own as well, and so is what was added to pyproject.toml, wherever.
+    """
+    merged = _carry(_VERSION, rendered, here) if name in _VERSIONED else rendered
+    if name == "pyproject.toml":
+        merged = _carry(_DEPENDENCIES, merged, here)
+    ours, theirs = merged.splitlines(keepends=True), here.splitlines(keepends=True)
+    result = list[str]()
+    for change, begin, end, from_here, to_here in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
+        added = change == "insert" and (name == "pyproject.toml" or _is_below_yours(theirs[:from_here]))
+        result += theirs[from_here:to_here] if added else ours[begin:end]
+    return "".join(result)
+
+
+def _carry(pattern: re.Pattern[str], rendered: str, here: str) -> str:
+    """Replace each match in what is rendered by its counterpart here, where all have one."""
+    own = pattern.findall(here)
+    if len(own) != len(pattern.findall(rendered)):
+        return rendered
+    return pattern.sub(lambda _: own.pop(0), rendered)
+
+
+def _is_below_yours(above: Sequence[str]) -> bool:
+    """Tell whether the last of these lines that is not empty is the one from which on all is the project's own."""
+    last = next((line for line in reversed(above) if line.strip()), "")
+    return last.lstrip().startswith("# Yours, below this line")

@@ -1,0 +1,89 @@
+"""What the template renders from the answers of a project."""
+
+import json
+import re
+import shutil
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from jobnik_sdk.doctor.findings import CannotCheckError
+from jobnik_sdk.doctor.ownership import is_yours
+from jobnik_sdk.doctor.project import Project, complaint
+
+ANSWERS: Final = ".copier-answers.yml"
+_COPIER: Final = ("tool", "run", "--quiet", "--from", "copier>=9.19", "copier")
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What a version of the template renders: texts by file names such as `helm/Chart.yaml`."""
+
+    version: str
+    files: Mapping[str, str]
+
+    def owned(self) -> Iterator[str]:
+        """Yield the names of the template's own files, in order."""
+        return (name for name in sorted(self.files) if not is_yours(name))
+
+
+class Template:
+    """The template at the address that a project recorded."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._answers = project.root / ANSWERS
+        if not self._answers.exists():
+            raise CannotCheckError(f"there is no {ANSWERS}, which says where this comes from", f"git restore {ANSWERS}")
+        text = self._answers.read_text(encoding="utf-8")
+        self.address = recorded(text, "_src_path")
+        self.version = recorded(text, "_commit")
+
+    def followed(self) -> Rendering:
+        """Render the version that the project follows."""
+        rendering = self._render("--vcs-ref", ":current:")
+        # The commit is the same, but may be called otherwise today: by a tag that it has got since, by more digits.
+        today, then = (f'rev = "{revision(version)}"' for version in (rendering.version, self.version))
+        files = {name: text.replace(today, then) for name, text in rendering.files.items()}
+        return Rendering(self.version, files)
+
+    def newest(self) -> Rendering | None:
+        """Render the newest version; None if the project follows it, or one that is newer still."""
+        with self._folder() as folder:
+            newer = json.loads(self._copier(folder, "check-update", "--output-format", "json"))["update_available"]
+        return self._render() if newer else None
+
+    def _render(self, *version: str) -> Rendering:
+        with self._folder() as folder:
+            self._copier(folder, "recopy", "--defaults", "--overwrite", "--quiet", *version)
+            found = [path for path in folder.rglob("*") if path.is_file()]
+            texts = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in found}
+        return Rendering(recorded(texts.pop(ANSWERS), "_commit"), texts)
+
+    @contextmanager
+    def _folder(self) -> Generator[Path]:
+        """Give a folder with nothing in it but the answers, which is all that Copier needs."""
+        with TemporaryDirectory(prefix="jobnik-doctor-") as folder:
+            shutil.copy(self._answers, folder)
+            yield Path(folder)
+
+    def _copier(self, folder: Path, *arguments: str) -> str:
+        result = self._project.uv(*_COPIER, *arguments, cwd=folder)
+        if result.returncode != 0:
+            why = f"the template at {self.address} cannot be read: {complaint(result)}"
+            raise CannotCheckError(why, "go online, or let _src_path in .copier-answers.yml name where it is now")
+        return result.stdout
+
+
+def recorded(answers: str, name: str) -> str:
+    """Return what an answers file says of the template: its address `_src_path`, its version `_commit`."""
+    line = re.search(rf"^{name}: *['\"]?([^'\"\n]+)", answers, re.MULTILINE)
+    return line[1] if line else "?"
+
+
+def revision(version: str) -> str:
+    """Return what git knows a recorded version by: of commits past a tag, `v1.2.0-3-gabc1234`, the hash."""
+    return re.sub(r"^.*-\d+-g([0-9a-f]+)$", r"\1", version)

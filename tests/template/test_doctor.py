@@ -1,0 +1,189 @@
+"""`make doctor` and `make update` on real rendered projects."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.template.versions import commit, edit
+
+Tool = Callable[..., str]
+
+RENDERING = 60
+"""Seconds: Copier renders several times, and uv may have to fetch it first."""
+pytestmark = pytest.mark.timeout(RENDERING)
+
+
+@pytest.fixture
+def template(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
+    """Give a clone of the template, to move on or to lose."""
+    tool("git", "clone", "--quiet", thin_template, tmp_path / "template", cwd=tmp_path)
+    tool("git", "tag", "v0.1.0", cwd=tmp_path / "template")
+    return tmp_path / "template"
+
+
+@pytest.fixture
+def project(render: Callable[..., Path], template: Path, tool: Tool) -> Path:
+    """Give a project under git."""
+    project = render(template)
+    tool("git", "init", "--quiet", cwd=project)
+    commit(project, tool)
+    return project
+
+
+def doctor(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the doctor of this working tree on a project, as `make doctor` does with the one that is installed there."""
+    return subprocess.run(
+        [sys.executable, "-m", "jobnik_sdk.doctor", "thumbnail_worker", *arguments],
+        cwd=project,
+        env={**os.environ, "PYTHONPATH": str(project / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def findings(printed: str) -> dict[str, list[str]]:
+    """Read what was found by the names of the checks: the sign, the text and, after an arrow, what to do."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in printed.partition("\n\n")[0].splitlines():
+        sign, title, text = line[:4].strip(), line[4:14].strip(), line[15:]
+        name = title or name
+        if sign:
+            found.setdefault(name, []).append(f"{sign} {text}")
+        else:
+            found[name][-1] += f" {text}"
+    return found
+
+
+def release(template: Path, tool: Tool) -> None:
+    """Make a newer version of the template."""
+    edit(template / "template" / "Dockerfile.jinja", "# Probes and metrics.", "# Probes and metrics, on one port.")
+    (template / "template" / "NEW.md").write_text("New in this version.\n")
+    commit(template, tool)
+    tool("git", "tag", "v0.2.0", cwd=template)
+
+
+def test_each_trouble_is_named_with_its_remedy(project: Path, template: Path, tool: Tool) -> None:
+    """Drift, a newer template, a lock file, settings, a manager and values that are wrong, all in one go."""
+    (project / "renovate.json").unlink()
+    edit(project / "AGENTS.md", "# Working on", "# Slaving on")
+    edit(project / "README.md", "# thumbnail-worker", "# Thumbnails")
+    edit(project / "pyproject.toml", 'version = "0.1.0"', 'version = "3.0.0"')
+    edit(project / "helm" / "values.yaml", "concurrency: 1", "concurency: 1")
+    (project / "helm" / "values-prod.yaml").write_text("replicas: many\n")
+    (project / ".env").write_text("JOBNIK_BASE_URL=http://127.0.0.1:9\nTHUMBNAIL_QUALITY=100\n")
+    release(template, tool)
+
+    result = doctor(project)
+
+    assert result.returncode == 1, result.stderr
+    assert findings(result.stdout) == {
+        "template": [
+            "! edited here: AGENTS.md → keep it, or put back what the template has: make doctor HEAL=AGENTS.md",
+            "! deleted here: renovate.json → leave it out, or bring it back: make doctor HEAL=renovate.json",
+            (
+                "! v0.2.0 is there, and this follows v0.1.0; newer there: Dockerfile, NEW.md, pyproject.toml"
+                " → commit what you have, then make update"
+            ),
+        ],
+        "lock": ["✗ uv.lock does not fit pyproject.toml → uv lock, then commit uv.lock"],
+        "settings": [
+            (
+                "✗ THUMBNAIL_QUALITY: Input should be less than or equal to 95"
+                " → set it in .env, or in the environment, which wins"
+            )
+        ],
+        "manager": [
+            (
+                "✗ http://127.0.0.1:9 does not answer: All connection attempts failed."
+                " → start it (make dev starts one), or correct JOBNIK_BASE_URL"
+            )
+        ],
+        "chart": [
+            "✗ helm/values.yaml: env.worker: Additional properties are not allowed ('concurency' was unexpected)",
+            (
+                '✗ helm/values-prod.yaml: replicas: "many" is not of type "integer"'
+                " → correct it: the comments in helm/values.yaml say what each value is"
+            ),
+        ],
+    }
+    assert result.stdout.endswith("\n\n5 wrong, 3 to know.\n")
+
+
+def test_a_check_that_cannot_be_made_says_why(project: Path, template: Path) -> None:
+    """Where the template is gone and no manager is named, the other checks go on."""
+    template.rename(template.with_name("elsewhere"))
+
+    result = doctor(project)
+
+    found = findings(result.stdout)
+    assert found["template"] == [
+        (
+            f"? not checked: the template at {template} cannot be read: Local template must be a directory."
+            " → go online, or let _src_path in .copier-answers.yml name where it is now"
+        )
+    ]
+    assert found["manager"] == ["? not checked: JOBNIK_BASE_URL is not set"]
+    assert found["settings"][0].startswith("✗ JOBNIK_BASE_URL is not set")
+    assert "cp .env.example .env" in found["settings"][0]
+    assert found["chart"] == ["✓ values.yaml fits"]
+
+
+def test_a_file_is_put_back_and_follows_the_template_again(project: Path, template: Path, tool: Tool) -> None:
+    """HEAL brings the template's file at the version that the project follows, and `make update` moves it again."""
+    dockerfile = project / "Dockerfile"
+    rendered = dockerfile.read_text()
+    dockerfile.write_text("FROM scratch\n")
+    commit(project, tool)
+    release(template, tool)
+
+    result = doctor(project, "--heal", "Dockerfile")
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == (
+        "Dockerfile is again what the template renders at v0.1.0. What changed: git diff Dockerfile\n"
+    )
+    assert dockerfile.read_text() == rendered
+    commit(project, tool)
+    tool("make", "update", cwd=project)
+    assert "on one port" in dockerfile.read_text()
+    assert (project / "NEW.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("Makefile", "git does not have Makefile as it is now, and what you wrote would be lost: commit it first"),
+        ("src/thumbnail_worker/mine.py", "the template has no src/thumbnail_worker/mine.py at v0.1.0"),
+        ("../template/copier.yml", "../template/copier.yml is not in this project"),
+        (".copier-answers.yml", "is Copier's own"),
+        (".gitignore", ".gitignore is no plain file here: move it away first"),
+    ],
+)
+def test_nothing_is_lost_by_putting_back(project: Path, file: str, why: str) -> None:
+    """What git does not have stays as it is, and so does what is not the template's."""
+    (project / "Makefile").write_text("mine:\n")
+    (project / "src" / "thumbnail_worker" / "mine.py").write_text('"""Mine."""\n')
+    (project / ".gitignore").unlink()
+    (project / ".gitignore").symlink_to(project.parent / "template" / ".gitignore")
+    before = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
+
+    result = doctor(project, "--heal", file)
+
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"{file} is not put back: ")
+    assert why in result.stderr
+    assert {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()} == before
+
+
+def test_an_update_wants_everything_committed(project: Path, tool: Tool) -> None:
+    """What is not is named, and nothing is changed."""
+    (project / "mine.txt").write_text("Mine.\n")
+
+    with pytest.raises(AssertionError, match=r"\?\? mine\.txt\n *Commit or stash these, then update\."):
+        tool("make", "update", cwd=project)
