@@ -15,6 +15,9 @@ from tests.template.versions import IDENTITY, clone_to_release
 from tools.helm import find_helm
 from tools.snapshot import ROOT, take_snapshot
 
+INSTALLATION = 180
+"""Seconds: building SDK and manager and installing them with all they need takes long where caches are cold."""
+
 RENDERED_FROM = ("copier.yml", "template", "sdk/pyproject.toml", "reference_manager/pyproject.toml")
 
 
@@ -72,6 +75,13 @@ def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     project = tmp_path_factory.mktemp("rendered") / "project"
     copier.run_copy(str(template), project, data={"service_name": "thumbnail-worker"}, defaults=True, quiet=True)
     return project
+
+
+@pytest.fixture(scope="session")
+def installed(rendered: Path, tool: Callable[..., str]) -> Path:
+    """Give a project with the example, its environment installed from the template's own repository."""
+    tool("uv", "sync", "--quiet", cwd=rendered)
+    return rendered
 
 
 @pytest.fixture(scope="session")

@@ -11,19 +11,11 @@ from textwrap import dedent
 
 import pytest
 
+from tests.template.conftest import INSTALLATION
+
 Tool = Callable[..., str]
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "docs" / "quickstart.md"
-
-INSTALLATION = 180
-"""Seconds: building SDK and manager and installing them with all they need takes long where caches are cold."""
-
-
-@pytest.fixture(scope="module")
-def installed(rendered: Path, tool: Tool) -> Path:
-    """Give a project with the example, its environment installed from the template's own repository."""
-    tool("uv", "sync", "--quiet", cwd=rendered)
-    return rendered
 
 
 @pytest.mark.timeout(INSTALLATION)

@@ -1,0 +1,67 @@
+"""The loop of docs/how-to/run-many-workers.md over repositories."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import copier
+import pytest
+
+Tool = Callable[..., str]
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run-many-workers.md").read_text()
+IDENTITY = {
+    f"GIT_{role}_{what}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "tests"), ("EMAIL", "tests@localhost"))
+}
+COPIER = Path(sys.executable).parent / "copier"
+STUBS = {"uvx": f'shift\nexec "{COPIER}" "$@"', "uv": "", "make": ""}
+"""What the loop calls beside git and Copier takes long, and other tests run it."""
+
+
+def commit(repository: Path, tool: Tool, tag: str | None = None) -> None:
+    """Commit everything that lies in a repository, and tag it."""
+    tool("git", "add", "--all", cwd=repository)
+    tool("git", "commit", "--quiet", "--message", "A change", cwd=repository, **IDENTITY)
+    if tag is not None:
+        tool("git", "tag", tag, cwd=repository)
+
+
+def change_goal(file: Path, goal: str) -> None:
+    """Give a Makefile another default."""
+    file.write_text(file.read_text().replace("DEFAULT_GOAL := help", f"DEFAULT_GOAL := {goal}"))
+
+
+@pytest.mark.timeout(60)  # seconds: six times Copier, which is slow to start
+def test_who_can_be_updated_is_and_the_others_are_named(thin_template: Path, tmp_path: Path, tool: Tool) -> None:
+    """A worker gets a branch with the newest version; one whose change conflicts with that is named, and left alone."""
+    template, project, scripts = tmp_path / "template", tmp_path / "project", tmp_path / "bin"
+    tool("git", "clone", "--quiet", thin_template, template, cwd=tmp_path)
+    tool("git", "tag", "v0.1.0", cwd=template)
+    copier.run_copy(str(template), project, data={"service_name": "any-worker"}, defaults=True, quiet=True)
+    tool("git", "init", "--quiet", cwd=project)
+    for name, goal in (("plain", "help"), ("edited", "lint")):
+        change_goal(project / "Makefile", goal)
+        commit(project, tool)
+        tool("git", "clone", "--quiet", "--bare", project, tmp_path / name, cwd=tmp_path)
+    change_goal(template / "template" / "Makefile.jinja", "test")
+    commit(template, tool, "v0.1.1")
+    scripts.mkdir()
+    for name, script in STUBS.items():
+        (scripts / name).write_text(f"#!/bin/sh\n{script}\n")
+        (scripts / name).chmod(0o755)
+    (tmp_path / "workers.txt").write_text(f"{tmp_path / 'edited'}\n{tmp_path / 'plain'}\n")
+    loop = PAGE.split("```bash\n")[1].split("```")[0]
+
+    environment = os.environ | IDENTITY | {"PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"}
+    result = subprocess.run(
+        ["bash", "-c", loop], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, check=True
+    )
+
+    (said,) = result.stdout.splitlines()
+    assert said.startswith(f"{tmp_path / 'edited'} needs a hand: Makefile:")
+    assert tool("git", "branch", "--list", "template", cwd=tmp_path / "edited") == ""
+    assert "_commit: v0.1.1" in tool("git", "show", "template:.copier-answers.yml", cwd=tmp_path / "plain")
