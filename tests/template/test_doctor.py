@@ -7,6 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from jobnik_sdk.doctor import chart
+from jobnik_sdk.doctor.findings import Level
+from jobnik_sdk.doctor.project import Project
 
 from tests.template.versions import commit, edit
 
@@ -125,13 +128,31 @@ def test_a_check_that_cannot_be_made_says_why(project: Path, template: Path) -> 
     assert found["template"] == [
         (
             f"? not checked: the template at {template} cannot be read: Local template must be a directory."
-            " → go online, or let _src_path in .copier-answers.yml name where it is now"
+            " → can you reach it? .copier-answers.yml has its address (_src_path) and version (_commit)"
         )
     ]
     assert found["manager"] == ["? not checked: JOBNIK_BASE_URL is not set"]
     assert found["settings"][0].startswith("✗ JOBNIK_BASE_URL is not set")
     assert "cp .env.example .env" in found["settings"][0]
     assert found["chart"] == ["✓ values.yaml fits"]
+
+
+def test_helm_has_a_say_where_it_is(project: Path, helm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that fit the schema are rendered, and what a template says of them is told."""
+    monkeypatch.setenv("PATH", str(helm.parent), prepend=os.pathsep)
+    assert [found.level for found in chart.check(Project(project, "thumbnail_worker"))] == [Level.WELL]
+    (project / "helm" / "templates" / "limits.yaml").write_text(
+        '{{ if gt .Values.replicas 9.0 }}{{ fail "many" }}{{ end }}'
+    )
+    (project / "helm" / "values-prod.yaml").write_text("replicas: 10\n")
+
+    (found,) = chart.check(Project(project, "thumbnail_worker"))
+
+    assert found.level is Level.WRONG
+    assert found.text.startswith(
+        "with helm/values-prod.yaml: execution error at (thumbnail-worker/templates/limits.yaml"
+    )
+    assert found.text.endswith(": many")
 
 
 def test_a_file_is_put_back_and_follows_the_template_again(project: Path, template: Path, tool: Tool) -> None:

@@ -1,6 +1,7 @@
 """The doctor of a generated worker: what its checks say, and how that is shown."""
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from jobnik_sdk.doctor import chart_values, manager, settings
 from jobnik_sdk.doctor.__main__ import examined
 from jobnik_sdk.doctor.findings import CannotCheckError, Finding, Level, note, shown, summary, well, wrong
 from jobnik_sdk.doctor.ownership import is_yours, with_yours
-from jobnik_sdk.doctor.project import Project
+from jobnik_sdk.doctor.project import Project, complaint
 from jobnik_sdk.doctor.rendering import recorded, revision
 from jobnik_sdk.settings import WorkerSettings
 
@@ -130,6 +131,25 @@ def test_the_answers_say_where_a_project_is_from() -> None:
 def test_a_version_past_a_tag_is_its_commit(version: str, known: str) -> None:
     """Git fetches tags and commits only."""
     assert revision(version) == known
+
+
+@pytest.mark.parametrize(
+    ("stderr", "cause"),
+    [
+        ("error: Request failed\n  cause: Failed to fetch: /simple\n  cause: no route\n", "no route"),
+        ("Traceback:\n  ...\nValueError: Local template must be a directory.\n", "Local template must be a directory."),
+        ("Command: git\nStderr:       | fatal: no such host\n", "no such host"),
+        (
+            "Error: execution error at (x.yaml:1:3): too many\n\nUse --debug flag\n",
+            "execution error at (x.yaml:1:3): too many",
+        ),
+        ("Updating is only supported in git.\n", "Updating is only supported in git."),
+        ("", "it ended with 3"),
+    ],
+)
+def test_the_cause_of_a_failure_is_its_last_words(stderr: str, cause: str) -> None:
+    """As uv, Copier, git and helm say them."""
+    assert complaint(subprocess.CompletedProcess([], 3, "", stderr)) == cause
 
 
 async def test_a_manager_that_answers_is_well(wire: "Wire") -> None:

@@ -34,8 +34,8 @@ def check(_project: Project) -> Iterator[Finding]:
         raise CannotCheckError("JOBNIK_BASE_URL is not set")
     try:
         yield asyncio.run(_look_at(address))
-    except ConfigurationError as error:
-        raise CannotCheckError(error) from None
+    except ConfigurationError:
+        raise CannotCheckError("JOBNIK_BASE_URL is no address of a manager") from None
 
 
 async def _look_at(address: str) -> Finding:

@@ -1,6 +1,7 @@
 """The project that is looked at, and the programs that help: uv, and what it brings."""
 
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ _PATIENCE: Final = 120.0
 """Seconds for a program: one that uv has to fetch first takes long on a slow line."""
 _MISLEADING: Final = {"UV_FROZEN", "UV_LOCKED", "VIRTUAL_ENV"}
 """Variables of the uv that runs us, which the uv that we run shall not heed."""
+
+_CAUSE: Final = re.compile(r"\b(?:[Ee]rror|fatal|cause|[A-Z]\w*Error): (.+)")
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,7 @@ class Project:
 
 
 def complaint(result: "subprocess.CompletedProcess[str]") -> str:
-    """Return a failed program's last words, which name the cause: of `fatal: no such host` the part after the colon."""
-    lines = [line.strip(" |") for line in result.stderr.splitlines() if line.strip(" |")]
-    last = lines[-1] if lines else f"it ended with {result.returncode}"
-    for word in ("error: ", "fatal: ", "cause: ", "ValueError: ", "UserMessageError: "):
-        last = last.removeprefix(word)
-    return last
+    """Return the last cause that a failed program named: of `fatal: no such host`, `no such host`."""
+    lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+    causes = [cause[1] for cause in map(_CAUSE.search, lines) if cause]
+    return (causes or lines or [f"it ended with {result.returncode}"])[-1]

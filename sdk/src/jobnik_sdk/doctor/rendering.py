@@ -74,7 +74,9 @@ class Template:
         result = self._project.uv(*_COPIER, *arguments, cwd=folder)
         if result.returncode != 0:
             why = f"the template at {self.address} cannot be read: {complaint(result)}"
-            raise CannotCheckError(why, "go online, or let _src_path in .copier-answers.yml name where it is now")
+            raise CannotCheckError(
+                why, f"can you reach it? {ANSWERS} has its address (_src_path) and version (_commit)"
+            )
         return result.stdout
 
 
