@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.tools/uv/bin:$(PATH)
 # Where this is set, every program compiles all its modules anew at each start, which takes longer than most of our tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos check bench docs manager release
+.PHONY: help demo test chaos check bench docs golden manager release
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,10 @@ check: $(UV)  ## lint, format, types, layers, generated files
 
 docs: $(UV)  ## write the references that are drawn from code, in docs/reference
 	@$(RUN) python -m tools.docs
+
+golden: $(UV)  ## write what the charts render, in tests/template/golden: to be read before it is committed
+	@GOLDEN=write $(RUN) pytest --quiet tests/template -k all_that_is_rendered
+	@git diff --stat -- tests/template/golden
 
 # The other queues that it installs stay out of .venv: some of them bring plugins for pytest.
 bench: export UV_PROJECT_ENVIRONMENT := .tools/bench

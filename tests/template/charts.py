@@ -1,49 +1,99 @@
-"""What is done with every chart: render it, refuse wrong values, look at its pods."""
+"""What is done with every chart: render it, hold it against all schemas, refuse wrong values, look at its pods."""
 
+import json
+import os
+import re
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jsonschema_rs
+import kubernetes_validate  # pyright: ignore[reportMissingTypeStubs] it is annotated, and says so nowhere
 import yaml
 
+from tools.crds import Schema
+
+GOLDEN = Path(__file__).parent / "golden"
+
+Values = dict[str, Any]
 Manifest = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart, and a folder for what is rendered from it."""
+    """A chart, released under its own name into the namespace `jobs`; what was rendered once is not rendered again."""
 
     folder: Path
     helm: Path
-    validate: Path
-    """The command kubernetes-validate."""
-    tool: Callable[..., str]
-    scratch: Path
+    schemas: Mapping[str, Schema]
+    """Of custom resources, by their kind."""
+    _rendered: dict[str, str] = field(default_factory=dict[str, str])
 
-    def render(self, values: dict[str, Any]) -> Sequence[Manifest]:
-        """Return the manifests by these values, accepted by lint and by Kubernetes' own schemas."""
-        given = self.scratch / "given.yaml"
-        given.write_text(yaml.safe_dump(values))
-        self.tool(self.helm, "lint", "--strict", ".", "--values", given, cwd=self.folder)
-        text = self.tool(self.helm, "template", "release", ".", "--values", given, cwd=self.folder)
-        (self.scratch / "rendered.yml").write_text(text)
-        self.tool(self.validate, "--strict", "rendered.yml", cwd=self.scratch)
-        return list(yaml.safe_load_all(text))
+    @property
+    def about(self) -> dict[str, Any]:
+        """What Chart.yaml says."""
+        return yaml.safe_load((self.folder / "Chart.yaml").read_text())
 
-    def assert_refuses(self, values: dict[str, Any], complaint: str) -> None:
+    def text(self, values: Values, *options: str, release: str = "") -> str:
+        """Return what `helm template` prints by these values, accepted by lint and by the schemas."""
+        key = json.dumps([values, options, release])
+        if key not in self._rendered:
+            for command in (["lint", "--strict", "."], self._template(*options, release=release)):
+                result = self._run(command, values)
+                assert result.returncode == 0, result.stdout + result.stderr
+            text = result.stdout
+            for manifest in yaml.safe_load_all(text):
+                self.assert_valid(manifest)
+            self._rendered[key] = text
+        return self._rendered[key]
+
+    def render(self, values: Values, *, release: str = "") -> Sequence[Manifest]:
+        """Return the same as manifests."""
+        return list(yaml.safe_load_all(self.text(values, release=release)))
+
+    def assert_valid(self, manifest: Manifest) -> None:
+        """See that every Kubernetes accepts it, the oldest and the newest, or its operator, and knows each field."""
+        schema = self.schemas.get(manifest["kind"])
+        if schema is not None:
+            jsonschema_rs.validate(schema, manifest)
+            return
+        (oldest,) = re.findall(r"^>=(\d+\.\d+)\.0-0$", self.about["kubeVersion"])
+        for version in (oldest, kubernetes_validate.latest_version()):
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+    def assert_refuses(self, values: Values, complaint: str, *options: str) -> None:
         """See that nothing is rendered from these values, and what is wrong is named."""
-        command = [str(self.helm), "template", "release", ".", "--values", "-"]
-        result = subprocess.run(
-            command, cwd=self.folder, input=yaml.safe_dump(values), capture_output=True, text=True, check=False
-        )
+        result = self._run(self._template(*options), values)
         assert result.returncode != 0
         assert complaint in result.stderr
 
+    def assert_golden(self, name: str, values: Values) -> None:
+        """See that the chart renders what is kept under this name; `make golden` keeps what it renders instead."""
+        # A release changes the version in each label and nothing else.
+        kept, text = GOLDEN / f"{name}.yaml", self.text(values).replace(self.about["version"], "VERSION")
+        if os.environ.get("GOLDEN") == "write":
+            kept.write_text(text)
+        assert text == kept.read_text(), "it renders something else: `make golden`, then read the difference"
+
+    def _template(self, *options: str, release: str = "") -> list[str]:
+        return ["template", release or self.about["name"], ".", "--namespace", "jobs", *options]
+
+    def _run(self, arguments: Sequence[str], values: Values) -> subprocess.CompletedProcess[str]:
+        command = [str(self.helm), *arguments, "--values", "-"]
+        return subprocess.run(
+            command, cwd=self.folder, input=json.dumps(values), capture_output=True, text=True, check=False
+        )
+
+
+def everything(chart: str) -> Values:
+    """Return values that switch on all there is in the chart of a worker or manager."""
+    return yaml.safe_load((GOLDEN / f"{chart}-everything.values.yaml").read_text())
+
 
 def assert_restricted(manifest: Manifest) -> None:
-    """See that a pod passes the "restricted" security standard, with a read-only root, no token and no fixed user."""
+    """See that a pod passes the "restricted" standard, has a read-only root, no token, and no user of its own."""
     pod = manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
     assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
     assert pod["automountServiceAccountToken"] is False

@@ -5,13 +5,15 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import copier
 import pytest
 
+from tests.template.charts import Chart
 from tests.template.versions import IDENTITY, clone_to_release
+from tools.crds import Schema, find_schemas
 from tools.helm import find_helm
 from tools.snapshot import ROOT, take_snapshot
 
@@ -88,6 +90,24 @@ def installed(rendered: Path, tool: Callable[..., str]) -> Path:
 def helm() -> Path:
     """Give a helm that runs."""
     return find_helm()
+
+
+@pytest.fixture(scope="session")
+def schemas() -> Mapping[str, Schema]:
+    """Give the schemas of custom resources, by kind."""
+    return find_schemas()
+
+
+@pytest.fixture(scope="session")
+def worker_chart(rendered: Path, helm: Path, schemas: Mapping[str, Schema]) -> Chart:
+    """Give the chart of a rendered project."""
+    return Chart(rendered / "helm", helm, schemas)
+
+
+@pytest.fixture(scope="session")
+def manager_chart(helm: Path, schemas: Mapping[str, Schema]) -> Chart:
+    """Give the manager's chart."""
+    return Chart(ROOT / "reference_manager" / "helm", helm, schemas)
 
 
 @pytest.fixture(scope="session")

@@ -1,75 +1,26 @@
 """The chart: it renders with its defaults and with every option on, and says no to what it does not know."""
 
-import json
-import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.template.charts import Chart, Manifest, assert_restricted
+from tests.template.charts import Chart, Manifest, assert_restricted, everything
 
-EVERYTHING: dict[str, Any] = {
-    "image": {"tag": "1.2.3", "pullPolicy": "Always", "pullSecrets": ["registry"]},
-    "env": {
-        "jobnik": {"baseUrl": "https://manager.example.com/jobnik"},
-        "worker": {"concurrency": 8, "retryInitialDelayMs": 500, "retryMaxDelayMs": 3_600_000},
-        "telemetry": {"tracingUrl": "http://collector:4318/v1/traces"},
-        "logLevel": "DEBUG",
-        "extra": {"THUMBNAIL_QUALITY": "90"},
-    },
-    "secrets": ["storage"],
-    "drainSeconds": 300,
-    "resources": {"cpu": 1, "memory": "1Gi"},
-    "stageTypes": ["thumbnails", "contact sheets"],
-    "autoscaling": {
-        "by": "queue",
-        "minReplicas": 0,
-        "maxReplicas": 10,
-        "queue": {"tasksPerSlot": 3, "pollSeconds": 5, "idleSeconds": 60},
-        "cpu": {"percent": 60},
-    },
-    "podDisruptionBudget": {"enabled": True, "maxUnavailable": "25%"},
-    "networkPolicy": {
-        "enabled": True,
-        "manager": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
-        "extraEgress": [{"ports": [{"port": 9000}]}],
-    },
-    "podMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
-    "alerts": {
-        "enabled": True,
-        "runbookUrl": "https://example.com/RUNBOOK.md",
-        "labels": {"release": "prometheus"},
-    },
-    "dashboard": {"enabled": True, "labels": {"grafana_dashboard": "yes"}},
-    "volumes": [{"name": "pictures", "persistentVolumeClaim": {"claimName": "pictures"}}],
-    "volumeMounts": [{"name": "pictures", "mountPath": "/pictures"}],
-    "nodeSelector": {"kubernetes.io/os": "linux"},
-    "tolerations": [{"key": "workers", "operator": "Exists"}],
-    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
-}
-
-DOCS = Path(__file__).parents[2] / "docs" / "reference"
+EVERYTHING = everything("worker")
 
 Manifests = dict[str, Manifest]
 Template = Callable[[dict[str, Any]], Manifests]
 
 
 @pytest.fixture
-def chart(rendered: Path, helm: Path, own: Path, tool: Callable[..., str], tmp_path: Path) -> Chart:
-    """Give the chart of a rendered project."""
-    return Chart(rendered / "helm", helm, own / "kubernetes-validate", tool, tmp_path)
-
-
-@pytest.fixture
-def manifests(chart: Chart) -> Template:
+def manifests(worker_chart: Chart) -> Template:
     """Give a function from values to manifests by kind; the dashboard's ConfigMap counts as a kind of its own."""
 
     def rendered(values: dict[str, Any]) -> Manifests:
         return {
             "Dashboard" if document["metadata"]["name"].endswith("-dashboard") else document["kind"]: document
-            for document in chart.render(values)
+            for document in worker_chart.render(values)
         }
 
     return rendered
@@ -91,6 +42,24 @@ def test_the_defaults_render(manifests: Template) -> None:
     }
 
 
+@pytest.mark.parametrize(("name", "values"), [("worker-defaults", {}), ("worker-everything", EVERYTHING)])
+def test_all_that_is_rendered_has_been_read(worker_chart: Chart, name: str, values: dict[str, Any]) -> None:
+    """What the chart renders is what is kept, line by line."""
+    worker_chart.assert_golden(name, values)
+
+
+def test_openshift_gets_the_same(worker_chart: Chart) -> None:
+    """OpenShift minds nothing in it, and gets no chart of its own."""
+    on_openshift = worker_chart.text(EVERYTHING, "--api-versions", "security.openshift.io/v1")
+
+    assert on_openshift == worker_chart.text(EVERYTHING)
+
+
+def test_a_kubernetes_that_is_too_old_is_told(worker_chart: Chart) -> None:
+    """A cluster that does not know all of it gets none of it."""
+    worker_chart.assert_refuses({}, "kubeVersion: >=1.27.0-0", "--kube-version", "1.26.0")
+
+
 def test_every_option_renders(manifests: Template) -> None:
     """All options work together, and each reaches its place."""
     rendered = manifests(EVERYTHING)
@@ -101,11 +70,12 @@ def test_every_option_renders(manifests: Template) -> None:
     assert rendered["ConfigMap"]["data"]["THUMBNAIL_QUALITY"] == "90"
     assert rendered["ConfigMap"]["data"]["TELEMETRY_TRACING_URL"] == "http://collector:4318/v1/traces"
     assert rendered["ConfigMap"]["data"]["OTEL_SERVICE_NAME"] == "thumbnail-worker"
-    assert pod["containers"][0]["image"].endswith(":1.2.3")
+    assert pod["containers"][0]["image"].endswith(":stable")
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["nodeSelector"] == EVERYTHING["nodeSelector"]
+    assert pod["priorityClassName"] == "batch"
     assert rendered["NetworkPolicy"]["spec"]["egress"][1] == {
-        "ports": [{"port": 443}],
+        "ports": [{"port": 443}, {"port": 8080}],
         "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
     }
     assert rendered["NetworkPolicy"]["spec"]["egress"][2] == {"ports": [{"port": 4318}]}
@@ -135,32 +105,19 @@ def test_pods_follow_the_queue(manifests: Template) -> None:
     ]
 
 
-def test_every_alert_has_its_heading_in_the_runbook(manifests: Template, chart: Chart) -> None:
-    """The runbook tells what to do about each alert and about nothing else, and each alert leads there."""
-    (group,) = manifests(EVERYTHING)["PrometheusRule"]["spec"]["groups"]
-    headings = re.findall(r"^## (\w+)$", (chart.folder / "RUNBOOK.md").read_text(), re.MULTILINE)
+def test_the_scaler_asks_from_another_namespace(manifests: Template) -> None:
+    """KEDA, which runs in a namespace of its own, gets the address of a manager beside the worker in full."""
+    scaled = manifests({"autoscaling": {"by": "queue"}})["ScaledObject"]["spec"]
 
-    assert [rule["alert"] for rule in group["rules"]] == headings
-    assert [rule["annotations"]["runbook_url"] for rule in group["rules"]] == [
-        f"https://example.com/RUNBOOK.md#{heading.lower()}" for heading in headings
-    ]
+    (trigger,) = scaled["triggers"]
+    assert trigger["metadata"]["url"] == "http://jobnik-manager.jobs.svc:8080/v1/queues/thumbnail-worker/depth"
 
 
-def test_every_metric_that_is_watched_exists(manifests: Template) -> None:
-    """What dashboard and alerts ask for is what a worker or a manager tells."""
-    rendered = manifests(EVERYTHING)
-    rules = rendered["PrometheusRule"]["spec"]["groups"][0]["rules"]
-    dashboard = json.loads(rendered["Dashboard"]["data"]["thumbnail-worker.json"])
-    asked = [rule["expr"] for rule in rules]
-    asked += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    asked += [variable["query"] for variable in dashboard["templating"]["list"]]
-    told = (DOCS / "metrics.md").read_text()
-
-    watched = {name for expression in asked for name in re.findall(r"\b(?:jobnik|process)_\w+", expression)}
-    names = {re.sub(r"_(bucket|count|sum)$", "", name) for name in watched}
-    assert len(names) > 10
-    of_python = {"process_resident_memory_bytes", "process_cpu_seconds_total"}
-    assert {name for name in names if f"`{name}`" not in told} == of_python
+def test_no_fewer_pods_than_there_may_be(worker_chart: Chart) -> None:
+    """The least number of pods is not above the largest."""
+    worker_chart.assert_refuses(
+        {"autoscaling": {"minReplicas": 6}}, "minReplicas is larger than autoscaling.maxReplicas"
+    )
 
 
 def test_the_grace_period_follows_the_drain_time(manifests: Template) -> None:
@@ -205,9 +162,10 @@ def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
         ({"env": {"telemetry": {"tracingUrl": "collector:4317"}}}, "/env/telemetry/tracingUrl"),
         ({"drainSeconds": 0}, "/drainSeconds"),
         ({"autoscaling": {"by": "queues"}}, "/autoscaling/by"),
+        ({"podDisruptionBudget": {"maxUnavailable": "0%"}}, "/podDisruptionBudget/maxUnavailable"),
         ({"alerts": {"runbookUrl": "RUNBOOK.md"}}, "/alerts/runbookUrl"),
     ],
 )
-def test_a_wrong_value_is_refused(chart: Chart, values: dict[str, Any], complaint: str) -> None:
+def test_a_wrong_value_is_refused(worker_chart: Chart, values: dict[str, Any], complaint: str) -> None:
     """A misspelt name or a value of the wrong kind is named, and nothing is rendered."""
-    chart.assert_refuses(values, complaint)
+    worker_chart.assert_refuses(values, complaint)

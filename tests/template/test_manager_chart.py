@@ -6,50 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.template.charts import Chart, Manifest, assert_restricted
+from tests.template.charts import Chart, Manifest, assert_restricted, everything
 
 MANAGER = Path(__file__).parents[2] / "reference_manager"
-CHART = MANAGER / "helm"
-EVERYTHING: dict[str, Any] = {
-    "image": {"tag": "1.2.3", "pullPolicy": "Always", "pullSecrets": ["registry"]},
-    "database": {"secret": "postgres-app", "key": "uri", "connections": 40},
-    "replicas": 3,
-    "shutdownSeconds": 60,
-    "taskStaleSeconds": 1_000_000,
-    "bodyLimit": "4MiB",
-    "logLevel": "DEBUG",
-    "telemetry": {"tracingUrl": "https://collector.example.com/v1/traces"},
-    "service": {"port": 80},
-    "resources": {"cpu": 1, "memory": "1Gi"},
-    "podDisruptionBudget": {"enabled": True, "maxUnavailable": "34%"},
-    "networkPolicy": {
-        "enabled": True,
-        "clients": [{"namespaceSelector": {"matchLabels": {"jobnik": "client"}}}],
-        "database": [{"ipBlock": {"cidr": "10.0.0.0/8"}}],
-        "databasePort": 6432,
-    },
-    "podMonitor": {"enabled": True, "interval": "15s", "labels": {"release": "prometheus"}},
-    "nodeSelector": {"kubernetes.io/os": "linux"},
-    "tolerations": [{"key": "managers", "operator": "Exists"}],
-    "affinity": {"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": []}},
-}
+EVERYTHING = everything("manager")
 
 Manifests = dict[str, Manifest]
 Template = Callable[[dict[str, Any]], Manifests]
 
 
 @pytest.fixture
-def chart(helm: Path, own: Path, tool: Callable[..., str], tmp_path: Path) -> Chart:
-    """Give the chart."""
-    return Chart(CHART, helm, own / "kubernetes-validate", tool, tmp_path)
-
-
-@pytest.fixture
-def manifests(chart: Chart) -> Template:
+def manifests(manager_chart: Chart) -> Template:
     """Give a function from values to manifests by kind."""
-    return lambda values: {document["kind"]: document for document in chart.render(values)}
+    return lambda values: {document["kind"]: document for document in manager_chart.render(values)}
 
 
 def _environment(container: dict[str, Any]) -> dict[str, Any]:
@@ -74,6 +44,19 @@ def test_the_defaults_render(manifests: Template) -> None:
     }
 
 
+@pytest.mark.parametrize(("name", "values"), [("manager-defaults", {}), ("manager-everything", EVERYTHING)])
+def test_all_that_is_rendered_has_been_read(manager_chart: Chart, name: str, values: dict[str, Any]) -> None:
+    """What the chart renders is what is kept, line by line."""
+    manager_chart.assert_golden(name, values)
+
+
+def test_openshift_gets_the_same(manager_chart: Chart) -> None:
+    """OpenShift minds nothing in it, and gets no chart of its own."""
+    on_openshift = manager_chart.text(EVERYTHING, "--api-versions", "security.openshift.io/v1")
+
+    assert on_openshift == manager_chart.text(EVERYTHING)
+
+
 def test_every_option_renders(manifests: Template) -> None:
     """All options work together, and each reaches its place."""
     rendered = manifests(EVERYTHING)
@@ -85,7 +68,7 @@ def test_every_option_renders(manifests: Template) -> None:
     assert environment["JOBNIK_MANAGER_TASK_STALE_AFTER"] == "PT1000000S"
     assert environment["TELEMETRY_TRACING_URL"] == EVERYTHING["telemetry"]["tracingUrl"]
     assert pod["terminationGracePeriodSeconds"] == 75
-    assert pod["containers"][0]["image"].endswith(":1.2.3")
+    assert pod["containers"][0]["image"].endswith(":stable")
     assert rendered["Service"]["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
     assert rendered["NetworkPolicy"]["spec"]["egress"][1:] == [
         {"ports": [{"port": 6432}], "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
@@ -121,14 +104,14 @@ def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
         ({"networkPolicy": {"databasePort": 0}}, "/networkPolicy/databasePort"),
     ],
 )
-def test_a_wrong_value_is_refused(chart: Chart, values: dict[str, Any], complaint: str) -> None:
+def test_a_wrong_value_is_refused(manager_chart: Chart, values: dict[str, Any], complaint: str) -> None:
     """A misspelt name or a value of the wrong kind is named, and nothing is rendered."""
-    chart.assert_refuses(values, complaint)
+    manager_chart.assert_refuses(values, complaint)
 
 
-def test_the_chart_is_of_the_managers_version() -> None:
+def test_the_chart_is_of_the_managers_version(manager_chart: Chart) -> None:
     """Chart, image and package share one version."""
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    chart = manager_chart.about
     version = tomllib.loads((MANAGER / "pyproject.toml").read_text())["project"]["version"]
 
     assert (chart["version"], chart["appVersion"]) == (version, version)

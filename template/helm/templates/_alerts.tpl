@@ -1,11 +1,20 @@
 {{/* What to do about each stands in RUNBOOK.md, under its name. */}}
 {{- define "worker.alerts" -}}
-{{- $pods := printf "namespace=%q,pod=~%q" .Release.Namespace (printf "%s-.*" (include "worker.name" .)) -}}
-{{- $types := join "|" .Values.stageTypes | replace "." "\\." -}}
+{{- /* As a Deployment names its pods, so that no other one is meant whose name begins in the same way. */ -}}
+{{- $pods := printf "namespace=%q,pod=~%q" .Release.Namespace (printf "%s-[^-]+-[^-]+" (include "worker.name" .)) -}}
+{{- $types := list -}}
+{{- range .Values.stageTypes -}}
+{{- $types = append $types (regexQuoteMeta .) -}}
+{{- end -}}
+{{- $queues := printf "stage_type=~%q" (join "|" $types) -}}
+{{- with .Values.alerts.managerNamespace -}}
+{{- $queues = printf "%s,namespace=%q" $queues . -}}
+{{- end -}}
+{{- $minutes := .Values.alerts.backlogMinutes -}}
 {{- $runbook := .Values.alerts.runbookUrl -}}
 - alert: JobnikWorkerTasksFail
   expr: |
-    sum by (namespace, stage_type) (rate(jobnik_sdk_worker_tasks_failed_total{ {{- $pods -}} }[10m]))
+    sum by (namespace, stage_type) (rate(jobnik_sdk_worker_task_duration_seconds_count{status="failed",{{ $pods }}}[10m]))
       > 0.2 * sum by (namespace, stage_type) (rate(jobnik_sdk_worker_task_duration_seconds_count{ {{- $pods -}} }[10m]))
   for: 10m
   labels: {severity: warning}
@@ -15,8 +24,9 @@
     runbook_url: {{ . }}#jobnikworkertasksfail
     {{- end }}
 - alert: JobnikWorkerBreakerOpen
+  # Every 30 s it lets one call through and is half open (1) meanwhile.
   expr: |
-    max by (namespace, pod, stage_type, breaker) (jobnik_sdk_worker_circuit_breaker_state{ {{- $pods -}} }) == 2
+    max by (namespace, pod, stage_type, breaker) (max_over_time(jobnik_sdk_worker_circuit_breaker_state{ {{- $pods -}} }[2m])) == 2
   for: 5m
   labels: {severity: warning}
   annotations:
@@ -25,13 +35,16 @@
     runbook_url: {{ . }}#jobnikworkerbreakeropen
     {{- end }}
 - alert: JobnikWorkerIdleBesideBacklog
+  # The first figure is the manager's, which is there without any pod.
   expr: |
-    max by (stage_type) (jobnik_oldest_waiting_age_seconds{stage_type=~{{ $types | quote }}}) > 1800
-      unless on (stage_type) sum by (stage_type) (increase(jobnik_sdk_worker_tasks_completed_total{ {{- $pods -}} }[30m])) > 0
+    max by (stage_type) (jobnik_oldest_waiting_age_seconds{ {{- $queues -}} }) > {{ mul 60 $minutes }}
+      unless on (stage_type)
+        max by (stage_type) (max_over_time(jobnik_sdk_worker_last_success_timestamp_seconds{ {{- $pods -}} }[{{ $minutes }}m]))
+          > time() - {{ mul 60 $minutes }}
   for: 5m
-  labels: {severity: critical}
+  labels: {severity: critical, namespace: {{ .Release.Namespace | quote }}}
   annotations:
-    summary: "No {{ "{{" }} $labels.stage_type {{ "}}" }} was completed for half an hour, and some wait"
+    summary: "No {{ "{{" }} $labels.stage_type {{ "}}" }} was completed for {{ $minutes }} minutes, and some wait"
     {{- with $runbook }}
     runbook_url: {{ . }}#jobnikworkeridlebesidebacklog
     {{- end }}

@@ -1,6 +1,7 @@
+{{/* So short that the names of pods carry it whole, which alerts look for. */}}
 {{- define "worker.name" -}}
 {{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
-{{- $name | trunc 53 | trimSuffix "-" -}}
+{{- $name | trunc 46 | trimSuffix "-" -}}
 {{- end }}
 
 {{- define "worker.selector" -}}
@@ -43,6 +44,13 @@ OTEL_SERVICE_NAME: {{ $.Chart.Name }}
 {{- define "worker.port" -}}
 {{- $url := urlParse . -}}
 {{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- end }}
+
+{{/* The manager's address for those in other namespaces, where a Service's name alone leads nowhere. */}}
+{{- define "worker.managerFromAnywhere" -}}
+{{- $url := urlParse (trimSuffix "/" .Values.env.jobnik.baseUrl) -}}
+{{- $host := regexReplaceAll "^([a-z0-9-]+)(:[0-9]+)?$" $url.host (printf "${1}.%s.svc${2}" .Release.Namespace) -}}
+{{- urlJoin (set $url "host" $host) -}}
 {{- end }}
 
 {{/* What the "restricted" pod security standard asks for. No user id: OpenShift gives one, elsewhere the image does. */}}

@@ -1,0 +1,80 @@
+"""PromQL as far as tests look into it, read by a parser that follows Prometheus' own."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import promql_parser
+from promql_parser import AggregateExpr, BinaryExpr, Call, Expr, MatchOp, MatrixSelector, NumberLiteral, VectorSelector
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which samples of a metric an expression takes."""
+
+    name: str
+    wanted: Mapping[str, re.Pattern[str]]
+    """Labels that it asks for, and what their values have to match."""
+    needed: frozenset[str]
+    """Labels that the expressions around it group or match by."""
+
+    def takes(self, labels: Mapping[str, str]) -> bool:
+        """Say whether a sample with these labels is one of them."""
+        return self.needed <= labels.keys() and all(
+            name in labels and pattern.fullmatch(labels[name]) for name, pattern in self.wanted.items()
+        )
+
+
+def selections(expression: str) -> list[Selection]:
+    """Return what an expression takes.
+
+    Raises:
+        ValueError: it is no PromQL.
+    """
+    return list(_selections(promql_parser.parse(expression), frozenset()))
+
+
+def labels_left(expression: str) -> frozenset[str] | None:
+    """Return the labels of what comes out: of all that is grouped; None, which is all of them, where nothing is."""
+    return _labels_left(promql_parser.parse(expression))
+
+
+def _selections(expression: Expr, needed: frozenset[str]) -> Iterator[Selection]:
+    match expression:
+        case AggregateExpr():
+            yield from _selections(expression.expr, needed | _grouping(expression))
+        case BinaryExpr():
+            matching = expression.modifier.matching if expression.modifier else None
+            for side in (expression.lhs, expression.rhs):
+                yield from _selections(side, needed | frozenset(matching.labels if matching else ()))
+        case Call():
+            for argument in expression.args:
+                yield from _selections(argument, needed)
+        case MatrixSelector():
+            yield from _selections(expression.vector_selector, needed)
+        case VectorSelector():
+            assert expression.name is not None
+            wanted = {
+                matcher.name: re.compile(matcher.value if matcher.op == MatchOp.Re else re.escape(matcher.value))
+                for matcher in expression.matchers.matchers
+            }
+            yield Selection(expression.name, wanted, needed)
+        case _:
+            assert isinstance(expression, NumberLiteral), f"what is {expression}?"
+
+
+def _labels_left(expression: Expr) -> frozenset[str] | None:
+    match expression:
+        case AggregateExpr():
+            return _grouping(expression)
+        case BinaryExpr():
+            return _labels_left(expression.lhs)
+        case Call(func=function) if function.name == "histogram_quantile":
+            grouped = _labels_left(expression.args[-1])
+            return grouped and grouped - {"le"}
+        case _:
+            return None
+
+
+def _grouping(expression: AggregateExpr) -> frozenset[str]:
+    return frozenset(expression.modifier.labels if expression.modifier else ())

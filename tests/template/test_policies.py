@@ -1,0 +1,105 @@
+"""What others say about the rendered manifests: the schemas of operators, and checkov's policies for Kubernetes."""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+from jsonschema_rs import ValidationError
+
+from tests.template.charts import GOLDEN, Chart, Manifest, everything
+
+CHECKOV = "checkov==3.3.30"
+"""In an environment of its own: it brings a hundred packages in versions of its own."""
+
+PODS = {"Deployment", "Job", "Pod"}
+ENDING = {"Job", "Pod"}
+"""What runs to its end: the only pods that nothing owns are helm's tests."""
+
+ACCEPTED = {
+    "CKV2_K8S_6": (PODS, "networkPolicy is off by default: not every cluster enforces policies"),
+    "CKV_K8S_8": (ENDING, "what runs to its end has no liveness to probe; every Deployment has"),
+    "CKV_K8S_9": (ENDING, "what runs to its end serves nobody; every Deployment has its probe"),
+    "CKV_K8S_11": (PODS, "a CPU limit throttles a pod while its node idles"),
+    "CKV_K8S_15": (PODS, "tags are not moved, and a pod starts without the registry where its node has the image"),
+    "CKV_K8S_21": (None, "the namespace is helm's --namespace, which stands in no manifest"),
+    "CKV_K8S_35": (PODS, "settings are environment variables, those in secrets too"),
+    "CKV_K8S_40": (PODS, "no user id is fixed, since OpenShift gives one; the images' own is 10001"),
+    "CKV_K8S_43": (PODS, "image.tag takes a digest, too (1.2.3@sha256:…), but there is none by default"),
+}
+"""What checkov complains of, about what (None: anything), and why that stays."""
+
+
+class Finding(NamedTuple):
+    """What checkov complains of."""
+
+    check: str
+    kind: str
+    """Of the manifest."""
+    said: str
+
+
+def test_checkov_finds_nothing_else(tool: Callable[..., str]) -> None:
+    """What either chart renders, by default or with all there is, breaks no other policies than are named here."""
+    options = ["--framework", "kubernetes", "--skip-download", "--quiet", "--soft-fail", "--output", "json"]
+    kept = [file.name for file in GOLDEN.glob("*.yaml") if not file.name.endswith(".values.yaml")]
+    files = [part for name in kept for part in ("--file", name)]
+    report = json.loads(tool("uv", "tool", "run", "--quiet", CHECKOV, *files, *options, cwd=GOLDEN))
+
+    findings = [
+        Finding(found["check_id"], found["resource"].partition(".")[0], found["check_name"])
+        for found in report["results"]["failed_checks"]
+    ]
+    assert report["summary"]["passed"] > 500
+    unexpected = {found for found in findings if not _is_accepted(found)}
+    assert not unexpected
+    assert {found.check for found in findings} == set(ACCEPTED)
+
+
+def _is_accepted(finding: Finding) -> bool:
+    kinds, _ = ACCEPTED.get(finding.check, (set[str](), ""))
+    return kinds is None or finding.kind in kinds
+
+
+@pytest.fixture
+def resources(worker_chart: Chart, manager_chart: Chart) -> Mapping[str, Manifest]:
+    """Give a custom resource of each kind."""
+    rendered = [*manager_chart.render(everything("manager")), *worker_chart.render(everything("worker"))]
+    return {manifest["kind"]: manifest for manifest in rendered if manifest["kind"] in worker_chart.schemas}
+
+
+@pytest.mark.parametrize(
+    ("kind", "place", "name"),
+    [
+        ("ScaledObject", ["spec"], "pollingInterval"),
+        ("ScaledObject", ["spec", "triggers", 0], "metadata"),
+        ("ScaledObject", ["spec", "advanced", "horizontalPodAutoscalerConfig", "behavior"], "scaleDown"),
+        ("PodMonitor", ["spec", "podMetricsEndpoints", 0], "interval"),
+        ("PodMonitor", ["metadata"], "labels"),
+        ("PrometheusRule", ["spec", "groups", 0, "rules", 0], "for"),
+    ],
+)
+def test_a_misspelt_field_of_a_custom_resource_is_found(
+    worker_chart: Chart, resources: Mapping[str, Manifest], kind: str, place: list[str | int], name: str
+) -> None:
+    """The schemas of operators are strict."""
+    wrong: Any = copy.deepcopy(resources[kind])
+    part = wrong
+    for step in place:
+        part = part[step]
+    part[f"{name}x"] = part.pop(name)
+
+    with pytest.raises(ValidationError, match=f"{name}x|'{name}' is a required property|not valid under any"):
+        worker_chart.assert_valid(wrong)
+
+
+def test_a_duration_that_the_operator_does_not_read_is_found(
+    worker_chart: Chart, resources: Mapping[str, Manifest]
+) -> None:
+    """The schemas hold values, too."""
+    wrong = copy.deepcopy(resources["PodMonitor"])
+    wrong["spec"]["podMetricsEndpoints"][0]["interval"] = "half a minute"
+
+    with pytest.raises(ValidationError, match="not valid under any"):
+        worker_chart.assert_valid(wrong)

@@ -1,0 +1,65 @@
+"""Find the schemas of the custom resources that the charts make. `python -m tools.crds` prints where they are kept.
+
+They are the CRDs' own: cloudcoil generates pydantic models from those, and pydantic makes JSON schemas of the models.
+These versions are the newest for every Python that we support, and so old that operators accept what they accept.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+FOLDER: Final = Path(__file__).resolve().parent.parent / ".tools" / "crds"
+
+CARRIERS: Final = ("cloudcoil-models-keda==2.16.1.0", "cloudcoil-models-prometheus-operator==0.80.1.0")
+REQUIRED: Final = "cloudcoil==0.6.0"
+
+WRITE: Final = """
+import json, sys
+from cloudcoil.models.keda.v1alpha1 import ScaledObject
+from cloudcoil.models.prometheus_operator.v1 import PodMonitor, PrometheusRule
+models = (ScaledObject, PodMonitor, PrometheusRule)
+json.dump({model.__name__: model.model_json_schema() for model in models}, sys.stdout)
+"""
+
+Schema = dict[str, Any]
+
+
+def find_schemas() -> Mapping[str, Schema]:
+    """Return the JSON schema of each kind, strict: it refuses a field that it does not know.
+
+    Raises:
+        RuntimeError: they are not there yet, and there is no uv to bring them; says what to install.
+    """
+    kept = FOLDER / f"{'-'.join(carrier.rpartition('==')[2] for carrier in CARRIERS)}.json"
+    if not kept.exists():
+        _bring(kept)
+    return json.loads(kept.read_text(), object_hook=_closed)
+
+
+def _bring(target: Path) -> None:
+    uv = os.environ.get("UV") or shutil.which("uv")
+    if uv is None:
+        raise RuntimeError("uv is not on PATH: install it (https://docs.astral.sh/uv)")
+    wanted = [option for package in (REQUIRED, *CARRIERS) for option in ("--with", package)]
+    command = [uv, "run", "--quiet", "--no-project", "--isolated", "--python", sys.executable, *wanted]
+    written = subprocess.run([*command, "python", "-c", WRITE], check=True, stdout=subprocess.PIPE).stdout
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed into place at the end, so that nobody ever reads a half-written one.
+    partial = target.with_suffix(f".{os.getpid()}")
+    partial.write_bytes(written)
+    partial.replace(target)
+
+
+def _closed(schema: Schema) -> Schema:
+    """Have an object refuse fields that it does not name; one that names none is a map."""
+    return schema | {"additionalProperties": False} if "properties" in schema else schema
+
+
+if __name__ == "__main__":
+    find_schemas()
+    print(FOLDER)
