@@ -74,8 +74,8 @@ def release(template: Path, tool: Tool) -> None:
 def test_each_trouble_is_named_with_its_remedy(project: Path, template: Path, tool: Tool) -> None:
     """Drift, a newer template, a lock file, settings, a manager and values that are wrong, all in one go."""
     (project / "renovate.json").unlink()
-    edit(project / "AGENTS.md", "# Working on", "# Slaving on")
-    edit(project / "README.md", "# thumbnail-worker", "# Thumbnails")
+    edit(project / "AGENTS.md", "# Working on", "# At work on")
+    edit(project / "README.md", "# thumbnail-worker", "<<<<<<< before updating\n# Thumbnails")
     edit(project / "pyproject.toml", 'version = "0.1.0"', 'version = "3.0.0"')
     edit(project / "helm" / "values.yaml", "concurrency: 1", "concurency: 1")
     (project / "helm" / "values-prod.yaml").write_text("replicas: many\n")
@@ -87,6 +87,7 @@ def test_each_trouble_is_named_with_its_remedy(project: Path, template: Path, to
     assert result.returncode == 1, result.stderr
     assert findings(result.stdout) == {
         "template": [
+            "✗ not merged yet: README.md → choose between <<<<<<< and >>>>>>> there, then git add it",
             "! edited here: AGENTS.md → keep it, or put back what the template has: make doctor HEAL=AGENTS.md",
             "! deleted here: renovate.json → leave it out, or bring it back: make doctor HEAL=renovate.json",
             (
@@ -115,7 +116,7 @@ def test_each_trouble_is_named_with_its_remedy(project: Path, template: Path, to
             ),
         ],
     }
-    assert result.stdout.endswith("\n\n5 wrong, 3 to know.\n")
+    assert result.stdout.endswith("\n\n6 wrong, 3 to know.\n")
 
 
 def test_a_check_that_cannot_be_made_says_why(project: Path, template: Path) -> None:

@@ -1,15 +1,18 @@
-"""How the project differs from its template: edited here, deleted here, newer there."""
+"""How the project differs from its template: not merged, edited or deleted here, newer there."""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Final
 
-from jobnik_sdk.doctor.findings import Finding, note, well
+from jobnik_sdk.doctor.findings import Finding, note, well, wrong
 from jobnik_sdk.doctor.ownership import with_yours
 from jobnik_sdk.doctor.project import Project
 from jobnik_sdk.doctor.rendering import Rendering, Template
 
 _MOST_NAMES: Final = 6
+_CONFLICT: Final = "<<<<<<< before updating"
+"""How Copier marks what it could not merge."""
 
 
 def check(project: Project) -> Iterator[Finding]:
@@ -27,35 +30,38 @@ def check(project: Project) -> Iterator[Finding]:
 
 
 def _differences(project: Project, followed: Rendering) -> Iterator[Finding]:
-    edited = list[str]()
-    deleted = list[str]()
+    here = {name: _text(project.root / name) for name in sorted(followed.files)}
+    unmerged = [name for name, text in here.items() if text is not None and _CONFLICT in text]
+    if unmerged:
+        yield wrong(f"not merged yet: {_listed(unmerged)}", "choose between <<<<<<< and >>>>>>> there, then git add it")
+    edited, deleted = list[str](), list[str]()
     for name in followed.owned():
-        file = project.root / name
-        if not file.exists():
+        text, rendered = here[name], followed.files[name]
+        if text is None:
             deleted.append(name)
-        elif not file.is_file() or _is_edited(name, followed.files[name], file.read_text("utf-8", "replace")):
+        elif name not in unmerged and with_yours(name, rendered, text) != text:
             edited.append(name)
     for names, done, remedy in (
         (edited, "edited", "keep it, or put back what the template has"),
         (deleted, "deleted", "leave it out, or bring it back"),
     ):
         if names:
-            yield note(f"{done} here: {listed(names)}", f"{remedy}: make doctor HEAL={names[0]}")
+            yield note(f"{done} here: {_listed(names)}", f"{remedy}: make doctor HEAL={names[0]}")
 
 
-def _is_edited(name: str, rendered: str, here: str) -> bool:
-    """Tell whether something of the template's in a file was changed."""
-    return with_yours(name, rendered, here) != here
+def _text(file: Path) -> str | None:
+    """Return what a file says; None if there is none."""
+    return file.read_text("utf-8", "replace") if file.is_file() else None
 
 
 def _news(followed: Rendering, newest: Rendering) -> str:
     names = sorted({*followed.owned(), *newest.owned()})
     newer = [name for name in names if followed.files.get(name) != newest.files.get(name)]
-    what = listed(newer) if newer else "nothing"
+    what = _listed(newer) if newer else "nothing"
     return f"{newest.version} is there, and this follows {followed.version}; newer there: {what}"
 
 
-def listed(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     """Return the first names and how many more there are."""
     more = len(names) - _MOST_NAMES
     return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
