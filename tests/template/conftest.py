@@ -1,6 +1,5 @@
 """The template as it lies here, uncommitted changes included, and projects that were rendered from it."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -12,13 +11,11 @@ import copier
 import pytest
 
 from tests.template.charts import Chart
+from tests.template.environments import of_a_newcomer
 from tests.template.versions import IDENTITY, clone_to_release
 from tools.crds import Schema, find_schemas
 from tools.helm import find_helm
 from tools.snapshot import ROOT, take_snapshot
-
-INSTALLATION = 180
-"""Seconds: building SDK and manager and installing them with all they need takes long where caches are cold."""
 
 RENDERED_FROM = ("copier.yml", "template", "sdk/pyproject.toml", "reference_manager/pyproject.toml")
 
@@ -115,17 +112,10 @@ def tool() -> Callable[..., str]:
     """Give a function that runs a program in a folder and returns what it printed; an error of its is the test's."""
 
     def run(*command: str | Path, cwd: Path, **environment: str) -> str:
-        # Variables of this environment would make uv act on it instead of on the rendered project's, and those of the
-        # make that runs these tests would make the project's make talk as part of it.
-        ours = {"VIRTUAL_ENV", "UV_FROZEN", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
-        inherited = {name: value for name, value in os.environ.items() if name not in ours}
-        # The uv that runs these tests may be one that the Makefile brought, which is not on PATH.
-        if uv := os.environ.get("UV"):
-            inherited["PATH"] = f"{Path(uv).parent}{os.pathsep}{inherited['PATH']}"
         result = subprocess.run(
             [str(part) for part in command],
             cwd=cwd,
-            env=inherited | environment,
+            env=of_a_newcomer() | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -3,6 +3,7 @@
 from typing import Final
 
 DELETED: Final = (
+    "seed.py",
     "src/thumbnail_worker/definitions.py",
     "src/thumbnail_worker/handlers.py",
     "tests/integration/test_worker.py",

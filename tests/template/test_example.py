@@ -76,7 +76,7 @@ def test_the_answer_alone_can_be_told(project: Path, tool: Tool) -> None:
     """What was written in the example's place, and what was deleted, stays so, and only the answer changes."""
     for name in DELETED:
         (project / name).unlink()
-    (project / DELETED[1]).write_text('"""Mine."""\n')
+    (project / DELETED[2]).write_text('"""Mine."""\n')
     (project / EDITED[-1]).write_text('"""Mine, too."""\n')
     commit(project, tool)
     before = contents(project)

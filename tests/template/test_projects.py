@@ -7,11 +7,11 @@ import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from textwrap import dedent
+from textwrap import indent
 
 import pytest
 
-from tests.template.conftest import INSTALLATION
+from tests.template.environments import INSTALLATION
 
 Tool = Callable[..., str]
 
@@ -58,32 +58,33 @@ def test_every_style_passes_its_own_tests(
 
 @pytest.mark.timeout(INSTALLATION)
 def test_the_quickstart_is_true(render: Callable[..., Path], installed: Path, tool: Tool, jobnik_manager: str) -> None:
-    """Its worker passes types and tests with what it changes, and its producer prints what it says."""
+    """Its worker passes types and tests with what it changes, and its first job prints what it says."""
     page = QUICKSTART.read_text()
-    result, handler, test, producer = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    result, handler, test, heart = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     project = render(service_name="word-counter", example=False)
     for file, begin, end, new in (
         ("src/word_counter/definitions.py", "class WorkResult", "\n\n\n", result),
         ("src/word_counter/handlers.py", "async def handle", "", handler),
         ("tests/unit/test_handlers.py", "async def test_", "", test),
-        ("produce.py", "", "", producer.replace("http://127.0.0.1:8080", jobnik_manager)),
     ):
         path = project / file
-        before, _, after = path.read_text().partition(begin) if begin else ("", "", "")
+        before, _, after = path.read_text().partition(begin)
         path.write_text(before + new + (end + after.partition(end)[2] if end else ""))
     python = installed / ".venv" / "bin" / "python"
     found = {"PYTHONPATH": str(project / "src")}
 
     tool(installed / ".venv" / "bin" / "pyright", "--pythonpath", python, cwd=project)
     tool(python, "-m", "pytest", cwd=project, **found)
-    environment = os.environ | found | {"JOBNIK_BASE_URL": jobnik_manager, "PROBE_PORT": "0"}
-    with subprocess.Popen([python, "-m", "word_counter"], cwd=project, env=environment) as worker:
+    environment = found | {"JOBNIK_BASE_URL": jobnik_manager, "PROBE_PORT": "0"}
+    with subprocess.Popen([python, "-m", "word_counter"], cwd=project, env=os.environ | environment) as worker:
         try:
-            said = tool(python, "produce.py", cwd=project, **found)
+            said = tool(python, "seed.py", cwd=project, **environment)
         finally:
             worker.terminate()
     assert worker.returncode == 0
-    assert said == dedent(page.split("The second prints\n\n")[1].split("\n\nThat is")[0]) + "\n"
+    promised = re.findall(r"^    seed    \| (.*\n)", page, re.MULTILINE)
+    assert said.endswith("".join(promised))
+    assert indent(heart, "    ") in (project / "seed.py").read_text()
 
 
 @pytest.mark.timeout(INSTALLATION)

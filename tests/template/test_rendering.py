@@ -2,11 +2,13 @@
 
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
+import copier
 import pytest
 import yaml
 from jobnik_sdk.settings import WorkerSettings
@@ -19,7 +21,7 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
     "example": (True, False),
 }
 COMBINATIONS = [dict(zip(CHOICES, answers, strict=True)) for answers in product(*CHOICES.values())]
-MOST_FILES = 37
+MOST_FILES = 38
 
 # Braces that others are to render: Grafana the labels in legends, GitHub what it knows of a run.
 FOREIGN_BRACES = {"helm/dashboard.json": r"\{\{\w+\}\}", ".github/workflows/ci.yml": r"\$\{\{ github\.[^{}]+ \}\}"}
@@ -121,6 +123,18 @@ def test_the_dockerfile_has_no_findings(
 
     assert "hadolint" not in (project / "Dockerfile").read_text()
     tool(own / "hadolint", "Dockerfile", cwd=project)
+
+
+def test_what_comes_next_can_be_pasted(thin_template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The message after a copy leads into the project, whatever its folder is called."""
+    project = tmp_path / 'it\'s "a" $folder'
+    copier.run_copy(str(thin_template), project, data={"service_name": "thumbnail-worker"}, defaults=True)
+
+    commands = [line.strip() for line in capsys.readouterr().err.splitlines()]
+    first = next(command for command in commands if command.startswith("cd "))
+    assert shlex.split(first) == ["cd", str(project)]
+    words = {command.split()[1] for command in commands if command.startswith("make ")}
+    assert words <= set(re.findall(r"^([a-z]+):", (project / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_make_alone_lists_the_words(render: Callable[..., Path], tool: Callable[..., str]) -> None:

@@ -10,6 +10,7 @@ _YOURS: Final = (
     ".env.example",
     "README.md",
     "helm/values.yaml",
+    "seed.py",
     "src/*/container.py",
     "src/*/definitions.py",
     "src/*/handlers.py",

@@ -32,7 +32,7 @@ def running_manager(*arguments: str) -> Generator[str]:
     with TemporaryDirectory(prefix="jobnik-") as folder:
         # PostgreSQL does not run as root: where the tests do, another user runs it and must get in here.
         Path(folder).chmod(0o755)
-        serve = [_command(), "serve", "--data-dir", str(Path(folder, "data")), "--port", "0", *arguments]
+        serve = [manager_command(), "serve", "--data-dir", str(Path(folder, "data")), "--port", "0", *arguments]
         manager = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603 our own command
         assert manager.stdout is not None  # noqa: S101 it was asked for
         with manager.stdout as said:
@@ -50,13 +50,18 @@ def running_manager(*arguments: str) -> Generator[str]:
                 _stop(manager)
 
 
-def _command() -> str:
+def manager_command() -> str:
+    """The manager's program: that of this environment, else the one on PATH.
+
+    Raises:
+        ConfigurationError: no manager is installed.
+    """
     beside = Path(sys.executable).with_name(COMMAND)
     found = str(beside) if beside.exists() else shutil.which(COMMAND)
     if found is None:
         raise ConfigurationError(
             f"{COMMAND} is neither beside {sys.executable} nor on PATH: "
-            "install the package jobnik-reference-manager where the tests run."
+            "install the package jobnik-reference-manager into that environment."
         )
     return found
 
