@@ -9,11 +9,11 @@ import copier
 import pytest
 
 from tests.template.example import DELETED, EDITED
+from tests.template.versions import commit
 
 Tool = Callable[..., str]
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "remove-the-example.md").read_text()
-IDENTITY = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
 ANSWERS = ".copier-answers.yml"
 
 
@@ -32,12 +32,6 @@ def without(thin_template: Path, tmp_path: Path, project: Path) -> Path:  # noqa
     data = {"service_name": "thumbnail-worker", "example": False}
     copier.run_copy(str(thin_template), tmp_path / "without", data=data, defaults=True, quiet=True)
     return tmp_path / "without"
-
-
-def commit(project: Path, tool: Tool) -> None:
-    """Commit everything that lies in a project."""
-    tool("git", "add", "--all", cwd=project)
-    tool("git", *IDENTITY, "commit", "--quiet", "--message", "A change", cwd=project)
 
 
 def answer(project: Path) -> None:

@@ -9,30 +9,14 @@ from pathlib import Path
 import copier
 import pytest
 
+from tests.template.versions import IDENTITY, commit, edit
+
 Tool = Callable[..., str]
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run-many-workers.md").read_text()
-IDENTITY = {
-    f"GIT_{role}_{what}": value
-    for role in ("AUTHOR", "COMMITTER")
-    for what, value in (("NAME", "tests"), ("EMAIL", "tests@localhost"))
-}
 COPIER = Path(sys.executable).parent / "copier"
 STUBS = {"uvx": f'shift\nexec "{COPIER}" "$@"', "uv": "", "make": ""}
 """What the loop calls beside git and Copier takes long, and other tests run it."""
-
-
-def commit(repository: Path, tool: Tool, tag: str | None = None) -> None:
-    """Commit everything that lies in a repository, and tag it."""
-    tool("git", "add", "--all", cwd=repository)
-    tool("git", "commit", "--quiet", "--message", "A change", cwd=repository, **IDENTITY)
-    if tag is not None:
-        tool("git", "tag", tag, cwd=repository)
-
-
-def change_goal(file: Path, goal: str) -> None:
-    """Give a Makefile another default."""
-    file.write_text(file.read_text().replace("DEFAULT_GOAL := help", f"DEFAULT_GOAL := {goal}"))
 
 
 @pytest.mark.timeout(60)  # seconds: six times Copier, which is slow to start
@@ -44,11 +28,12 @@ def test_who_can_be_updated_is_and_the_others_are_named(thin_template: Path, tmp
     copier.run_copy(str(template), project, data={"service_name": "any-worker"}, defaults=True, quiet=True)
     tool("git", "init", "--quiet", cwd=project)
     for name, goal in (("plain", "help"), ("edited", "lint")):
-        change_goal(project / "Makefile", goal)
+        edit(project / "Makefile", "DEFAULT_GOAL := help", f"DEFAULT_GOAL := {goal}")
         commit(project, tool)
         tool("git", "clone", "--quiet", "--bare", project, tmp_path / name, cwd=tmp_path)
-    change_goal(template / "template" / "Makefile.jinja", "test")
-    commit(template, tool, "v0.1.1")
+    edit(template / "template" / "Makefile.jinja", "DEFAULT_GOAL := help", "DEFAULT_GOAL := test")
+    commit(template, tool)
+    tool("git", "tag", "v0.1.1", cwd=template)
     scripts.mkdir()
     for name, script in STUBS.items():
         (scripts / name).write_text(f"#!/bin/sh\n{script}\n")
