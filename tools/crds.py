@@ -5,15 +5,16 @@ These versions are the newest for every Python that we support, and so old that 
 """
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
-FOLDER: Final = Path(__file__).resolve().parent.parent / ".tools" / "crds"
+from tools.brought import TOOLS, keep, uv
+
+FOLDER: Final = TOOLS / "crds"
 
 CARRIERS: Final = ("cloudcoil-models-keda==2.16.1.0", "cloudcoil-models-prometheus-operator==0.80.1.0")
 REQUIRED: Final = "cloudcoil==0.6.0"
@@ -42,17 +43,11 @@ def find_schemas() -> Mapping[str, Schema]:
 
 
 def _bring(target: Path) -> None:
-    uv = os.environ.get("UV") or shutil.which("uv")
-    if uv is None:
-        raise RuntimeError("uv is not on PATH: install it (https://docs.astral.sh/uv)")
     wanted = [option for package in (REQUIRED, *CARRIERS) for option in ("--with", package)]
-    command = [uv, "run", "--quiet", "--no-project", "--isolated", "--python", sys.executable, *wanted]
-    written = subprocess.run([*command, "python", "-c", WRITE], check=True, stdout=subprocess.PIPE).stdout
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed into place at the end, so that nobody ever reads a half-written one.
-    partial = target.with_suffix(f".{os.getpid()}")
-    partial.write_bytes(written)
-    partial.replace(target)
+    command = [uv(), "run", "--quiet", "--no-project", "--isolated", "--python", sys.executable, *wanted]
+    with NamedTemporaryFile() as written:
+        subprocess.run([*command, "python", "-c", WRITE], check=True, stdout=written)
+        keep(Path(written.name), target)
 
 
 def _closed(schema: Schema) -> Schema:

