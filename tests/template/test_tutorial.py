@@ -77,7 +77,7 @@ def test_its_worker_is_green_and_works(project: Path, installed: Path, tool: Too
     assert worker.returncode == 0
     shown = PAGE.split("Among their lines are\n\n")[1].split("\n\n")[0]
     assert said == dedent(shown).replace("seed    | ", "") + "\n"
-    assert (project / "reports" / "this-week.md").read_text().startswith("8 requests")
+    assert (project / ".dev" / "reports" / "this-week.md").read_text().startswith("8 requests")
 
 
 def test_its_values_deploy_both_stage_types(project: Path, helm: Path, schemas: Mapping[str, Schema]) -> None:
