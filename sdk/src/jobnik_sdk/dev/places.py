@@ -1,5 +1,6 @@
 """Where everything is."""
 
+import errno
 import hashlib
 import os
 import socket
@@ -61,8 +62,9 @@ class Places:
             try:
                 socket.create_server((HOST, port)).close()
             except OSError as error:
+                reason = os.strerror(error.errno or errno.EADDRINUSE).lower()
                 raise ConfigurationError(
-                    f"Port {port}, for {what}, cannot be had: {error.strerror}. "
+                    f"Port {port}, for {what}, cannot be had: {reason}. "
                     f"End what listens there, or take other ports: make dev PORT={self._others}"
                 ) from error
 
