@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.tools/uv/bin:$(PATH)
 # Where this is set, every program compiles all its modules anew at each start, which takes longer than most of our tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos check bench docs golden manager release
+.PHONY: help demo test chaos images check bench docs golden manager release
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ test: $(UV)  ## run every test: unit, integration, template, end to end
 chaos: $(UV)  ## kill everything while work goes on, ask for anything, and lose nothing (SEED=1 repeats a run, KILLS=100)
 	@$(RUN) python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 	@$(RUN) pytest tests/model tests/contract --hypothesis-profile=long --timeout=1800
+
+images: $(UV)  ## build both images and run them as a cluster would (root on Linux, with buildah and mmdebstrap)
+	@$(RUN) pytest tests/images
 
 check: $(UV)  ## lint, format, types, layers, generated files
 	$(RUN) ruff check

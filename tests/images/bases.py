@@ -1,0 +1,37 @@
+"""Stand-ins for the images of Python that ours begin with, made of nothing but Debian's packages.
+
+They are what the real ones are, Debian 13 with Python 3.13, pip and, in the full one, git, and no registry is asked.
+"""
+
+import subprocess
+from pathlib import Path
+from textwrap import dedent
+
+from tests.images.buildah import Buildah
+
+SLIM = "docker.io/library/python:3.13-slim"
+FULL = "docker.io/library/python:3.13"
+
+_PACKAGES = "ca-certificates,python3,python3-pip"
+_UNREAD = ("/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/man/*")
+_AS_IN_THE_REAL_ONE = 'ln -s python3 "$1/usr/bin/python"; rm "$1"/usr/lib/python3*/EXTERNALLY-MANAGED'
+
+
+def make_bases(buildah: Buildah, folder: Path) -> None:
+    """Make both, unless they are there; `folder` is for what comes in between."""
+    if not buildah.has(SLIM):
+        buildah.make(SLIM, _install_debian)
+    if not buildah.has(FULL):
+        (folder / "Dockerfile").write_text(
+            dedent(f"""\
+                FROM {SLIM}
+                RUN apt-get update && apt-get install --yes --no-install-recommends git
+                """)
+        )
+        buildah.build(FULL, folder)
+
+
+def _install_debian(root: Path) -> None:
+    options = [f"--include={_PACKAGES}", *(f"--dpkgopt=path-exclude={unread}" for unread in _UNREAD)]
+    hook = f"--customize-hook={_AS_IN_THE_REAL_ONE}"
+    subprocess.run(["mmdebstrap", "--quiet", "--variant=minbase", *options, hook, "trixie", root], check=True)
