@@ -76,6 +76,19 @@ def test_every_option_renders(manifests: Template) -> None:
     ]
 
 
+def test_workers_get_through_to_managers_behind_another_port(worker_chart: Chart, manager_chart: Chart) -> None:
+    """With both policies on, a worker reaches the port of the managers' pods, whichever their Service has."""
+    policies = {"networkPolicy": {"enabled": True}}
+    worker = worker_chart.render(policies | {"env": {"jobnik": {"baseUrl": "http://jobnik-manager"}}})
+    manager = {manifest["kind"]: manifest for manifest in manager_chart.render(policies | {"service": {"port": 80}})}
+
+    (policy,) = (manifest for manifest in worker if manifest["kind"] == "NetworkPolicy")
+    (container,) = manager["Deployment"]["spec"]["template"]["spec"]["containers"]
+    let_out = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    assert {port["containerPort"] for port in container["ports"]} | {80} <= let_out
+    assert {"podSelector": {}} in manager["NetworkPolicy"]["spec"]["ingress"][0]["from"]
+
+
 def test_the_database_is_migrated_before_any_pod_changes(manifests: Template) -> None:
     """A hook runs the new version's migration first, on the same database."""
     job = manifests(EVERYTHING)["Job"]

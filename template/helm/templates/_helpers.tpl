@@ -27,7 +27,7 @@ JOBNIK_BASE_URL: {{ .Values.env.jobnik.baseUrl | quote }}
 WORKER_CONCURRENCY: {{ .Values.env.worker.concurrency | quote }}
 WORKER_RETRY_INITIAL_DELAY_MS: {{ .Values.env.worker.retryInitialDelayMs | int64 | quote }}
 WORKER_RETRY_MAX_DELAY_MS: {{ .Values.env.worker.retryMaxDelayMs | int64 | quote }}
-WORKER_DRAIN_SECONDS: {{ .Values.drainSeconds | quote }}
+WORKER_DRAIN_SECONDS: {{ .Values.drainSeconds | int64 | quote }}
 LOG_LEVEL: {{ .Values.env.logLevel | quote }}
 {{- with .Values.env.telemetry.tracingUrl }}
 TELEMETRY_TRACING_URL: {{ . | quote }}
