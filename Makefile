@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.tools/uv/bin:$(PATH)
 # Where this is set, every program compiles all its modules anew at each start, which takes longer than most of our tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos images check bench docs golden manager release
+.PHONY: help demo test chaos images check bench docs golden manager release matrix
 
 help:  ## list these words
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ chaos: $(UV)  ## kill everything while work goes on, ask for anything, and lose 
 
 images: $(UV)  ## build both images and run them as a cluster would (root on Linux, with buildah and mmdebstrap)
 	@$(RUN) pytest tests/images
+
+matrix: $(UV)  ## render every combination of answers, update from every version, and run what comes of it
+	@$(RUN) pytest tests/template -m matrix
 
 check: $(UV)  ## lint, format, types, layers, generated files
 	$(RUN) ruff check

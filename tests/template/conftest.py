@@ -1,9 +1,7 @@
 """The template as it lies here, uncommitted changes included, and projects that were rendered from it."""
 
-import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,12 +10,10 @@ import pytest
 
 from tests.template.charts import Chart
 from tests.template.environments import of_a_newcomer
-from tests.template.versions import IDENTITY, clone_to_release
+from tests.template.versions import IDENTITY, build_history, clone_to_release, next_version, take_thin_snapshot
 from tools.crds import Schema, find_schemas
 from tools.helm import find_helm
 from tools.snapshot import ROOT, take_snapshot
-
-RENDERED_FROM = ("copier.yml", "template", "sdk/pyproject.toml", "reference_manager/pyproject.toml")
 
 
 @pytest.fixture(scope="session")
@@ -30,27 +26,24 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def thin_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the same with no more in it than rendering reads, and the versions that a release changes.
-
-    Copier clones the whole repository each time that it renders, which takes longer than the rendering.
-    """
-    folder = tmp_path_factory.mktemp("thin")
-    for name in RENDERED_FROM:
-        source, destination = ROOT / name, folder / "files" / name
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, destination)
-    take_snapshot(folder / "template", folder / "files")
-    return folder / "template"
+    """Give the same with no more in it than rendering reads."""
+    repository = tmp_path_factory.mktemp("thin") / "template"
+    take_thin_snapshot(repository)
+    return repository
 
 
 @pytest.fixture(scope="session")
 def released(template: Path, tmp_path_factory: pytest.TempPathFactory, tool: Callable[..., str]) -> Path:
     """Give a clone of the template that `tools.release` has made the next release in."""
     clone = clone_to_release(template, tmp_path_factory.mktemp("released") / "clone", tool)
-    version = tomllib.loads((ROOT / "sdk" / "pyproject.toml").read_text())["project"]["version"]
-    major, minor, _ = version.split(".")
-    tool(sys.executable, "-m", "tools.release", f"{major}.{int(minor) + 1}.0", cwd=clone, **IDENTITY)
+    tool(sys.executable, "-m", "tools.release", next_version(), cwd=clone, **IDENTITY)
     return clone
+
+
+@pytest.fixture(scope="session")
+def history(released: Path, tmp_path_factory: pytest.TempPathFactory, tool: Callable[..., str]) -> Path:
+    """Give a thin repository of all versions, that release as the newest of them."""
+    return build_history(tmp_path_factory.mktemp("history"), released, tool)
 
 
 @pytest.fixture

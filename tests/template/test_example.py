@@ -34,10 +34,16 @@ def without(thin_template: Path, tmp_path: Path, project: Path) -> Path:  # noqa
     return tmp_path / "without"
 
 
-def answer(project: Path) -> None:
-    """Answer that the example is not wanted, by the same version of the template."""
+def answer(project: Path, *let_in: str) -> None:
+    """Answer that the example is not wanted, by the same version of the template, and let it in to what is yours."""
     copier.run_update(
-        project, data={"example": False}, vcs_ref=copier.VcsRef.CURRENT, defaults=True, overwrite=True, quiet=True
+        project,
+        data={"example": False},
+        exclude=let_in,
+        vcs_ref=copier.VcsRef.CURRENT,
+        defaults=True,
+        overwrite=True,
+        quiet=True,
     )
 
 
@@ -61,7 +67,7 @@ def test_the_page_names_what_is_the_examples(project: Path, without: Path) -> No
 
 def test_the_answer_removes_it_afterwards(project: Path, without: Path) -> None:
     """A project whose answer is changed is the one that would have been rendered without the example."""
-    answer(project)
+    answer(project, *re.findall(r"--exclude '(\S+)'", PAGE))
 
     assert contents(project) == contents(without)
 

@@ -5,7 +5,6 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import indent
 
@@ -33,27 +32,6 @@ def test_the_doctor_finds_nothing_there(installed: Path, tool: Tool, jobnik_mana
     assert "✓ template   as the template renders it at" in said
     assert said.endswith("\n\nAll is well.\n")
     assert not {"!", "?", "✗"} & {line.strip()[:1] for line in said.splitlines()}
-
-
-@pytest.mark.timeout(INSTALLATION)
-@pytest.mark.parametrize(("handler_style", "example"), [("async", False), ("thread", True), ("process", True)])
-def test_every_style_passes_its_own_tests(
-    render: Callable[..., Path],
-    installed: Path,
-    tool: Tool,
-    handler_style: str,
-    example: bool,  # noqa: FBT001 - pytest passes it by name
-) -> None:
-    """Each style, and a project without the example, passes its strict types and its own tests with a real manager."""
-    project = render(handler_style=handler_style, example=example)
-    # The dependencies are the installed project's: what differs is the code, which is found first.
-    python = installed / ".venv" / "bin" / "python"
-
-    with ThreadPoolExecutor() as pool:
-        types = pool.submit(tool, installed / ".venv" / "bin" / "pyright", "--pythonpath", python, cwd=project)
-        tests = pool.submit(tool, python, "-m", "pytest", cwd=project, PYTHONPATH=str(project / "src"))
-    types.result()
-    tests.result()
 
 
 @pytest.mark.timeout(INSTALLATION)

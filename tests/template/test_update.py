@@ -1,124 +1,194 @@
-"""`copier update`: what is new in the template arrives, and what was changed in the project stays."""
+"""`copier update`: what is new in the template arrives, and what was changed in the project stays.
 
-import subprocess
-import tomllib
+From every version that this repository holds. A shallow clone or an export without history holds but one, this working
+tree: only a full clone tests them all, and the tests' names say which it did.
+"""
+
+import re
 from collections.abc import Callable
 from pathlib import Path
 
-import copier
 import pytest
 import yaml
 
+from tests.template.owners import (
+    BELOW_THE_MARK,
+    MARK,
+    Deed,
+    assert_kept,
+    edit_what_is_theirs,
+    leave_alone,
+    replace_the_example,
+    take_over,
+)
+from tests.template.versions import Version, commit, find_versions, render, update
+
 Tool = Callable[..., str]
+
+pytestmark = pytest.mark.timeout(60)
+
+VERSIONS = find_versions()
+DEEDS = (leave_alone, edit_what_is_theirs, replace_the_example)
+OWNED = re.compile(r"tests/|seed\.py|src/\w+/(definitions|handlers|settings)\.py")
+"""What no update touches; all else is shared."""
+
+
+def cases() -> list[object]:
+    """Pair every version with every deed; of those between the first and the last, most are for the long run."""
+    return [
+        pytest.param(
+            version,
+            deed,
+            id=f"{version}-{deed.__name__}",
+            marks=[] if version in {VERSIONS[0], VERSIONS[-1]} or deed is edit_what_is_theirs else pytest.mark.matrix,
+        )
+        for version in VERSIONS
+        for deed in DEEDS
+    ]
 
 
 @pytest.fixture
-def history(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
-    """Give a clone of the template with a commit of its own, so that there is something to update from."""
-    clone = tmp_path / "history"
+def newer(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
+    """Give a clone of the template to make a newer one of."""
+    clone = tmp_path / "newer"
     tool("git", "clone", "--quiet", thin_template, clone, cwd=tmp_path)
     return clone
 
 
-def commit(repository: Path, tool: Tool) -> None:
-    """Commit everything that lies in a repository."""
-    tool("git", "add", "--all", cwd=repository)
-    identity = ("-c", "user.name=tests", "-c", "user.email=tests@localhost")
-    tool("git", *identity, "commit", "--quiet", "--message", "A change", cwd=repository)
+def files(project: Path, *, owned: bool) -> dict[str, str]:
+    """Read what is the owner's alone, or what is shared with the template."""
+    read = {
+        str(path.relative_to(project)): path.read_text()
+        for path in project.rglob("*")
+        if path.is_file() and ".git" not in path.relative_to(project).parts
+    }
+    return {name: text for name, text in read.items() if bool(OWNED.match(name)) == owned}
 
 
-def edit(path: Path, old: str, new: str) -> None:
-    """Replace the one place where `old` stands."""
-    text = path.read_text()
-    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path}"
-    path.write_text(text.replace(old, new))
-
-
-def release(template: Path, tool: Tool) -> None:
-    """Make a newer template: another version of the SDK, a new line near what users edit, a new file."""
-    for package in ("sdk", "reference_manager"):
-        edit(template / package / "pyproject.toml", 'version = "0.1.0"', 'version = "0.2.0"')
-    edit(template / "copier.yml", 'default: "0.1.0"', 'default: "0.2.0"')
-    edit(template / "template" / "Dockerfile.jinja", "# Probes and metrics.", "# Probes and metrics, on one port.")
-    edit(template / "template" / "pyproject.toml.jinja", "requires-python =", 'license = "MIT"\nrequires-python =')
-    edit(template / "template" / "helm" / "values.yaml.jinja", "drainSeconds: 45", "drainSeconds: 60")
-    (template / "template" / "NEW.md").write_text("New in this version.\n")
-    commit(template, tool)
-
-
-def take_over(project: Path, tool: Tool) -> None:
-    """Put a fresh project under git, as its owner would."""
-    tool("git", "init", "--quiet", cwd=project)
-    commit(project, tool)
-
-
-def update(project: Path) -> None:
-    """Run `copier update` as a bot does: no questions, no trust."""
-    copier.run_update(project, defaults=True, overwrite=True, quiet=True, unsafe=False)
-
-
-def test_an_edited_project_keeps_its_edits(render: Callable[..., Path], history: Path, tool: Tool) -> None:
-    """Edits of every kind survive, the example stays deleted, the pin moves, and nothing conflicts."""
-    project = render(history)
-    source = project / "src" / "thumbnail_worker"
-    edit(source / "handlers.py", "# Renamed into place when it is whole", "# Mine: renamed when it is whole")
-    edit(source / "settings.py", "le=95", "le=90")
-    edit(project / "pyproject.toml", '  "pillow>=13.0",\n', '  "pillow>=13.0",\n  "tifffile>=2025",\n')
-    edit(project / "helm" / "values.yaml", "replicas: 1\n", "replicas: 3\n")
-    (project / "tests" / "unit" / "test_handlers.py").unlink()
-    (source / "mine.py").write_text('"""Mine."""\n')
-    take_over(project, tool)
-    release(history, tool)
-
-    update(project)
-
-    newest = tool("git", "rev-parse", "--short", "HEAD", cwd=history).strip()
-    configuration = tomllib.loads((project / "pyproject.toml").read_text())
-    assert configuration["tool"]["uv"]["sources"]["jobnik-sdk"]["rev"] == newest
-    assert "jobnik-sdk[telemetry]==0.2.0" in configuration["project"]["dependencies"]
-    assert "tifffile>=2025" in configuration["project"]["dependencies"]
-    assert configuration["project"]["license"] == "MIT"
-    values = yaml.safe_load((project / "helm" / "values.yaml").read_text())
-    assert (values["replicas"], values["drainSeconds"]) == (3, 60)
-    assert "# Mine: renamed" in (source / "handlers.py").read_text()
-    assert "le=90" in (source / "settings.py").read_text()
-    assert (source / "mine.py").exists()
-    assert (project / "NEW.md").exists()
-    assert not (project / "tests" / "unit" / "test_handlers.py").exists()
-    assert_no_conflicts(project)
-
-
-@pytest.mark.parametrize("sdk_source", ["git", "index"])
-@pytest.mark.parametrize("tagged", [True, False])
-def test_an_untouched_project_becomes_a_fresh_one(
-    render: Callable[..., Path],
-    history: Path,
-    tool: Tool,
-    tagged: bool,  # noqa: FBT001 - pytest passes it by name
-    sdk_source: str,
+@pytest.mark.parametrize(("version", "deed"), cases())
+def test_every_version_becomes_the_newest(
+    history: Path, tmp_path: Path, tool: Tool, version: Version, deed: Deed
 ) -> None:
-    """An update gives exactly what rendering the newer template would, by tag or by commit, from git or an index."""
-    if tagged:
-        tool("git", "tag", "v0.1.0", cwd=history)
-    project = render(history, sdk_source=sdk_source)
-    take_over(project, tool)
-    release(history, tool)
-    if tagged:
-        tool("git", "tag", "v0.2.0", cwd=history)
+    """Nothing conflicts, what the owner did holds, and what nobody touched is as in a project of the newest version."""
+    project = render(history, tmp_path / "worker", tag=version.tag)
+    take_over(project, deed, tool)
+    before = files(project, owned=True)
 
     update(project)
 
-    fresh, updated = history.parent / "fresh", history.parent / "updated"
-    data = {"service_name": "thumbnail-worker", "sdk_source": sdk_source}
-    copier.run_copy(str(history), fresh, data=data, defaults=True, quiet=True)
-    tool("git", "add", "--all", cwd=project)
-    tool("git", "checkout-index", "--all", f"--prefix={updated}/", cwd=project)
-    tool("git", "diff", "--no-index", "--exit-code", fresh, updated, cwd=history.parent)
-    assert_no_conflicts(project)
+    assert_kept(project, tool)
+    assert files(project, owned=True) == before
+    if deed is leave_alone:
+        fresh = render(history, tmp_path / "fresh" / "worker")
+        assert files(project, owned=False) == files(fresh, owned=False)
 
 
-def assert_no_conflicts(project: Path) -> None:
-    """Look for what Copier leaves where it could not merge."""
-    assert not list(project.rglob("*.rej"))
-    found = subprocess.run(["git", "grep", "--untracked", "-lE", "^(<<<<<<<|>>>>>>>)"], cwd=project, check=False)
-    assert found.returncode == 1
+def test_the_template_may_change_beside_what_is_the_owners(newer: Path, tmp_path: Path, tool: Tool) -> None:
+    """New lines above every mark, and examples written anew, conflict with nothing that an owner did."""
+    project = render(newer, tmp_path / "worker")
+    take_over(project, edit_what_is_theirs, tool)
+    marked = 0
+    for path in sorted((newer / "template").rglob("*")):
+        if path.is_file() and MARK.search(text := path.read_text()):
+            path.write_text(MARK.sub(lambda mark: f"# New in this version.\n{mark[0]}", text))
+            marked += 1
+        elif re.search(r"(definitions|handlers|settings|seed)\.py", path.name):
+            path.write_text('"""Written anew."""\n')
+    commit(newer, tool)
+
+    update(project)
+
+    assert_kept(project, tool)
+    new = [name for name, text in files(project, owned=False).items() if "# New in this version.\n" in text]
+    assert (
+        len(new) == len(BELOW_THE_MARK) == marked - 1
+    )  # of the two files for continuous integration a project has one
+
+
+def test_the_template_may_change_the_value_beside_the_owners(newer: Path, tmp_path: Path, tool: Tool) -> None:
+    """Of all lines in values.yaml the owner sets every second and the template the others, and both are kept."""
+
+    def set_values(values: Path, every_second_from: int, said: str) -> None:
+        lines = values.read_text().splitlines()
+        found = [number for number, line in enumerate(lines) if re.match(r" *[^#\s]\S*: ", line)]
+        for number in found[every_second_from::2]:
+            lines[number] += f"  # {said}"
+        values.write_text("\n".join([*lines, ""]))
+
+    project = render(newer, tmp_path / "worker")
+    take_over(project, lambda project: set_values(project / "helm" / "values.yaml", 0, "mine"), tool)
+    set_values(newer / "template" / "helm" / "values.yaml.jinja", 1, "new")
+    commit(newer, tool)
+
+    update(project)
+
+    values = (project / "helm" / "values.yaml").read_text()
+    assert values.count("  # mine\n") - values.count("  # new\n") in {0, 1}
+    assert_kept(project, tool)
+
+
+def test_files_move_and_go_and_questions_come(newer: Path, tmp_path: Path, tool: Tool) -> None:
+    """A file has its new name, another is gone, and a new question has the answer that changes nothing."""
+    project = render(newer, tmp_path / "worker")
+    take_over(project, leave_alone, tool)
+    template = newer / "template"
+    (template / "helm" / "RUNBOOK.md").rename(template / "helm" / "ALERTS.md")
+    (template / "AGENTS.md.jinja").unlink()
+    new = "greeting: { type: str, choices: [none, loud], default: none, help: How it greets. }\n"
+    (newer / "copier.yml").write_text((newer / "copier.yml").read_text() + new)
+    (template / "{% if greeting == 'loud' %}GREETING.md{% endif %}").write_text("Hello!\n")
+    commit(newer, tool)
+
+    update(project)
+
+    there = files(project, owned=False)
+    assert "helm/ALERTS.md" in there
+    assert not {"helm/RUNBOOK.md", "AGENTS.md", "GREETING.md"} & there.keys()
+    assert yaml.safe_load(there[".copier-answers.yml"])["greeting"] == "none"
+    commit(project, tool)
+    update(project, greeting="loud")
+    assert (project / "GREETING.md").exists()
+
+
+@pytest.mark.parametrize(("sdk_source", "tagged"), [("git", False), ("index", True)])
+def test_an_update_follows_commits_and_tags(
+    newer: Path,
+    tmp_path: Path,
+    tool: Tool,
+    sdk_source: str,
+    tagged: bool,  # noqa: FBT001 - pytest passes it by name
+) -> None:
+    """Without tags the newest commit is the newest version; with them, and an index, the newest tag."""
+    if tagged:
+        tool("git", "tag", "v7.0.0", cwd=newer)
+    project = render(newer, tmp_path / "worker", sdk_source=sdk_source)
+    take_over(project, leave_alone, tool)
+    (newer / "template" / "NEW.md").write_text("New in this version.\n")
+    commit(newer, tool)
+    if tagged:
+        tool("git", "tag", "v7.0.1", cwd=newer)
+
+    update(project)
+
+    fresh = render(newer, tmp_path / "fresh" / "worker", sdk_source=sdk_source)
+    assert (fresh / "NEW.md").exists()
+    assert files(project, owned=False) == files(fresh, owned=False)
+    newest = tool("git", "describe", "--tags", "--always", cwd=newer).strip()
+    assert yaml.safe_load((project / ".copier-answers.yml").read_text())["_commit"] == newest
+
+
+def test_a_checkout_with_windows_line_endings_is_updated(
+    newer: Path, tmp_path: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where git writes CRLF a project keeps LF, since to Copier, which asks no settings, all of it would be changed."""
+    (tmp_path / "gitconfig").write_text("[core]\nautocrlf = true\nsafecrlf = false\n")
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
+    take_over(render(newer, tmp_path / "worker"), leave_alone, tool)
+    (newer / "template" / "NEW.md").write_text("New in this version.\n")
+    commit(newer, tool)
+    tool("git", "clone", "--quiet", "worker", "checkout", cwd=tmp_path)
+
+    update(tmp_path / "checkout")
+
+    assert (tmp_path / "checkout" / "NEW.md").exists()
+    assert not [path for path in (tmp_path / "checkout").glob("**/[!.]*.*") if b"\r" in path.read_bytes()]

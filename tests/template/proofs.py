@@ -1,0 +1,105 @@
+"""Proofs that rendered projects are whole: their own lint, types and tests, and work done by processes of theirs.
+
+Starting a tool takes longer than what it does, so each proof takes all projects of a folder at once. They share the
+environment of a project that was installed, since what they differ in is their own code, and a manager.
+"""
+
+import asyncio
+import json
+import os
+import subprocess
+import tomllib
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from jobnik_sdk import JobnikClient, JobStatus, JobType, NewStage, Producer, StageType
+from PIL import Image
+from pydantic import BaseModel
+
+Tool = Callable[..., str]
+
+
+class AnyTask(BaseModel):
+    """What all of these workers want, each of them a part of it."""
+
+    text: str
+    source: Path
+    target: Path
+
+
+MANAGER = '''"""The manager that all projects share."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def jobnik_manager() -> str:
+    """Give its address."""
+    return "{url}"
+'''
+
+
+def prove_checks(folder: Path, installed: Path, manager_url: str, tool: Tool) -> None:
+    """Run ruff, pyright and pytest, as `make lint` and `make test` of each project in the folder would."""
+    projects = _projects(folder)
+    programs = installed / ".venv" / "bin"
+    tool(programs / "ruff", "check", "--no-cache", *projects, cwd=folder)
+    tool(programs / "ruff", "format", "--no-cache", "--diff", *projects, cwd=folder)
+
+    settings = tomllib.loads((projects[0] / "pyproject.toml").read_text())["tool"]["pyright"]
+    included = [f"{project.name}/{name}" for project in projects for name in settings["include"]]
+    roots = [{"root": project.name, "extraPaths": [f"{project.name}/src"]} for project in projects]
+    settings |= {"include": included, "executionEnvironments": roots, "venvPath": str(installed)}
+    (folder / "pyrightconfig.json").write_text(json.dumps(settings))
+    tool(programs / "pyright", cwd=folder)
+
+    (folder / "conftest.py").write_text(MANAGER.replace("{url}", manager_url))
+
+    def test(project: Path) -> None:
+        pytest = (programs / "python", "-m", "pytest", f"--confcutdir={folder}")
+        tool(*pytest, cwd=project, PYTHONPATH=str(project / "src"))
+
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        list(pool.map(test, projects))
+
+
+async def prove_work(folder: Path, installed: Path, manager_url: str) -> None:
+    """Start each project's worker as a process of its own, and give it a task, which it completes."""
+    projects = _projects(folder)
+    with _started(projects, installed, manager_url):
+        async with JobnikClient(manager_url) as client, asyncio.timeout(90):
+            producer = Producer(client)
+            await asyncio.gather(*(_complete_a_task(producer, project) for project in projects))
+
+
+async def _complete_a_task(producer: Producer, project: Path) -> None:
+    answers = yaml.safe_load((project / ".copier-answers.yml").read_text())
+    task = AnyTask(text="a text", source=project / "picture.png", target=project / "thumbnail.png")
+    Image.new("RGB", (8, 8)).save(task.source)
+    kind = JobType("proof")
+    stages = [NewStage(StageType(answers["stage_type"], task=AnyTask), [task])]
+    job = await producer.create_job(kind, stages=stages)
+    assert (await producer.wait_for_job(job, kind)).status is JobStatus.COMPLETED, project
+
+
+@contextmanager
+def _started(projects: Sequence[Path], installed: Path, manager_url: str) -> Generator[None]:
+    workers: list[subprocess.Popen[bytes]] = []
+    try:
+        for project in projects:
+            (package,) = (project / "src").iterdir()
+            own = {"JOBNIK_BASE_URL": manager_url, "PROBE_PORT": "0", "PYTHONPATH": str(package.parent)}
+            command = [installed / ".venv" / "bin" / "python", "-m", package.name]
+            workers.append(subprocess.Popen(command, cwd=project, env=os.environ | own))
+        yield
+    finally:
+        for worker in workers:
+            worker.terminate()
+        assert [worker.wait() for worker in workers] == [0] * len(projects)
+
+
+def _projects(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.glob("*/pyproject.toml"))
