@@ -17,6 +17,9 @@ from tools.crds import Schema
 
 GOLDEN = Path(__file__).parent / "golden"
 
+FETCHING = 180
+"""Seconds: whichever test comes first fetches what is missing: helm, schemas, promtool or checkov."""
+
 Values = dict[str, Any]
 Manifest = dict[str, Any]
 

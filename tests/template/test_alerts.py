@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from tests.template.charts import Chart, everything
+from tests.template.charts import FETCHING, Chart, everything
 from tools.promtool import find_promtool
+
+pytestmark = pytest.mark.timeout(FETCHING)
 
 POD = 'namespace="jobs",pod="thumbnail-worker-7c9d8b6f5-x2x4z"'
 OF_TYPE = f'{POD},stage_type="thumbnails"'

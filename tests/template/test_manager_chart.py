@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.template.charts import Chart, Manifest, assert_restricted, everything
+from tests.template.charts import FETCHING, Chart, Manifest, assert_restricted, everything
+
+pytestmark = pytest.mark.timeout(FETCHING)
 
 MANAGER = Path(__file__).parents[2] / "reference_manager"
 EVERYTHING = everything("manager")

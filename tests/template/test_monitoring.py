@@ -14,9 +14,11 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import JsonValue
 
-from tests.template.charts import Chart, Manifest, everything
+from tests.template.charts import FETCHING, Chart, Manifest, everything
 from tests.template.promql import labels_left, selections
 from tools.snapshot import ROOT
+
+pytestmark = pytest.mark.timeout(FETCHING)
 
 STAGE_TYPE = "thumbnails"
 

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 import pytest
 from jsonschema_rs import ValidationError
 
-from tests.template.charts import GOLDEN, Chart, Manifest, everything
+from tests.template.charts import FETCHING, GOLDEN, Chart, Manifest, everything
+
+pytestmark = pytest.mark.timeout(FETCHING)
 
 CHECKOV = "checkov==3.3.30"
 """In an environment of its own: it brings a hundred packages in versions of its own."""

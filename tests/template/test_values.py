@@ -10,7 +10,9 @@ import pytest
 import yaml
 from pydantic import JsonValue
 
-from tests.template.charts import Chart, Values, everything
+from tests.template.charts import FETCHING, Chart, Values, everything
+
+pytestmark = pytest.mark.timeout(FETCHING)
 
 FREE = {
     "affinity": "Kubernetes' own",
