@@ -23,7 +23,8 @@ PLACES = {
     "reference_manager/pyproject.toml": r'^version = "(.+)"$',
     "reference_manager/helm/Chart.yaml": r'^(?:version|appVersion): "?([^"\n]+)"?$',
     "copier.yml": r'^jobnik_version: .*default: "(.+)" }$',
-    "docs/how-to/run-the-manager.md": r"jobnik-manager:(\d\S+)",
+    "docs/how-to/build-an-image.md": r"jobnik-manager:(\d+\.\d+\.\d+)",
+    "docs/how-to/run-the-manager.md": r"jobnik-manager:(\d+\.\d+\.\d+)",
 }
 """Where the version stands: each file, and what surrounds it there. uv.lock and the generated references follow."""
 

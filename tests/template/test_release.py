@@ -46,7 +46,9 @@ def test_a_release_sets_the_version_wherever_it_stands(released: Path, tool: Too
     assert [package["version"] for package in locked if package["name"] in names] == [version] * 2
     assert (chart["version"], chart["appVersion"], questions["jobnik_version"]["default"]) == (version,) * 3
     assert f'"version": "{version}"' in (released / "docs/reference/openapi.json").read_text()
-    assert f"jobnik-manager:{version}" in (released / "docs/how-to/run-the-manager.md").read_text()
+    page = (released / "docs/how-to/run-the-manager.md").read_text()
+    assert f"jobnik-manager:{version} " in page
+    assert "http://jobnik-manager:8080`" in page
     assert f"\n## {version} - {datetime.now(UTC).year}-" in (released / "CHANGELOG.md").read_text()
     assert tool("git", "cat-file", "-t", tag, cwd=released).strip() == "tag"
     assert tool("git", "status", "--porcelain", cwd=released) == ""
