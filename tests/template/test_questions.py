@@ -45,6 +45,7 @@ def test_nothing_in_the_template_needs_trust() -> None:
         ("service_name", "w" * 41, "Use 1 to 40 lower-case letters"),
         ("service_name", "queue", "queue is taken, .* choose another, such as queue-worker"),
         ("service_name", "jobnik-sdk", "jobnik-sdk is taken"),
+        ("service_name", "con", "con is taken"),
         ("description", "", "Use one line of 1 to 100 characters"),
         ("description", "two\nlines", "Use one line of 1 to 100 characters"),
         ("description", 'a "quote"', "Use one line of 1 to 100 characters"),

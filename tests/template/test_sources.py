@@ -1,13 +1,22 @@
 """Where a rendered project takes SDK and manager from."""
 
+import os
+import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import jinja2
 import pytest
 import yaml
+
+from tests.template.environments import INSTALLATION
+from tests.template.owners import leave_alone, take_over
+from tests.template.versions import commit, next_version, render, update
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text())
@@ -72,3 +81,52 @@ def test_both_come_from_an_index_where_asked_for(render: Callable[..., Path]) ->
 
     assert "sources" not in tomllib.loads((project / "pyproject.toml").read_text())["tool"]["uv"]
     assert yaml.safe_load((project / ".copier-answers.yml").read_text())["sdk_source"] == "index"
+
+
+@pytest.fixture
+def server(released: Path, tmp_path: Path, tool: Callable[..., str]) -> Generator[str]:
+    """Give the URL of a repository with a release, as a server for files alone gives it out."""
+    tool("git", "clone", "--quiet", "--bare", released, "jobnik.git", cwd=tmp_path)
+    tool("git", "update-server-info", cwd=tmp_path / "jobnik.git")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/jobnik.git"
+        server.shutdown()
+
+
+@pytest.mark.timeout(INSTALLATION)
+def test_a_server_gives_out_template_and_sdk_alike(
+    server: str, released: Path, tmp_path: Path, tool: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project that is rendered, installed and updated over HTTP has the SDK of the version that it follows."""
+    monkeypatch.setenv("COPIER_CACHE_DIR", str(tmp_path / "mirrors"))
+    before = tool("git", "rev-parse", "HEAD~1", cwd=released).strip()
+
+    def installed(project: Path) -> str:
+        tool("uv", "sync", "--quiet", "--no-dev", cwd=project)
+        version = "from importlib.metadata import version; print(version('jobnik-sdk'))"
+        return tool(project / ".venv" / "bin" / "python", "-c", version, cwd=project).strip()
+
+    project = render(server, tmp_path / "worker", tag=before, example=False)
+    take_over(project, leave_alone, tool)
+    assert installed(project) == QUESTIONS["jobnik_version"]["default"]
+    assert server in (project / "uv.lock").read_text()
+
+    commit(project, tool)
+    update(project)
+    assert installed(project) == next_version()
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(600)
+def test_a_machine_without_uv_is_enough(template: Path, tmp_path: Path, tool: Callable[..., str]) -> None:
+    """Copier from pip renders a project whose Makefile brings uv itself, and all the rest with it."""
+    folders = os.environ["PATH"].split(os.pathsep)
+    path = os.pathsep.join(folder for folder in folders if not (Path(folder) / "uv").exists())
+    tool(sys.executable, "-m", "venv", "plain", cwd=tmp_path)
+    tool(tmp_path / "plain" / "bin" / "pip", "install", "--quiet", "copier", cwd=tmp_path, PATH=path)
+    answers = ("--defaults", "--data", "service_name=worker")
+    tool(tmp_path / "plain" / "bin" / "copier", "copy", *answers, template, "worker", cwd=tmp_path, PATH=path)
+
+    assert " passed" in tool("make", "test", cwd=tmp_path / "worker", PATH=path)
+    assert (tmp_path / "worker" / ".uv" / "bin" / "uv").exists()

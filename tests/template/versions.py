@@ -82,7 +82,7 @@ def build_history(folder: Path, released: Path, tool: Tool) -> Path:
     return history
 
 
-def render(template: Path, project: Path, *, tag: str | None = None, **answers: object) -> Path:
+def render(template: str | Path, project: Path, *, tag: str | None = None, **answers: object) -> Path:
     """Render a project that is called as its folder is, of the newest version unless told otherwise."""
     data = {"service_name": project.name, **answers}
     copier.run_copy(str(template), project, data=data, vcs_ref=tag, defaults=True, quiet=True)
