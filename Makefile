@@ -53,7 +53,7 @@ golden: $(UV)  ## write what the charts render, in tests/template/golden: to be 
 
 # The other queues that it installs stay out of .venv: some of them bring plugins for pytest.
 bench: export UV_PROJECT_ENVIRONMENT := .tools/bench
-bench: $(UV)  ## measure the engine, then a worker beside other queues, as ratios (PART=engine or worker: one of them)
+bench: $(UV)  ## measure the engine, a worker beside other queues, and the template (PART=engine, worker or template: one of them)
 	@$(RUN) --group bench python -m benchmarks $(PART)
 
 manager: $(UV)  ## start the manager with its embedded PostgreSQL on 127.0.0.1:8080

@@ -17,9 +17,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.support.ports import two_free_ports
 from tests.template.environments import INSTALLATION, of_a_newcomer
 from tests.template.versions import edit
+from tools.ports import two_free_ports
 
 pytestmark = pytest.mark.timeout(INSTALLATION)
 

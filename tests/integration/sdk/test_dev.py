@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.ports import two_free_ports
+from tools.ports import two_free_ports
 
 
 def test_a_manager_that_does_not_start_ends_it(tmp_path: Path) -> None:
