@@ -31,6 +31,9 @@ PLACES = {
 CHANGELOG = "CHANGELOG.md"
 UNRELEASED = "## Unreleased"
 
+# They would make uv act on this environment instead of on the worktree's.
+_OURS = {"VIRTUAL_ENV", "UV_FROZEN", "UV_PROJECT_ENVIRONMENT"}
+
 
 class ReleaseError(Exception):
     """There is no release; the message says why and what to do. Nothing has changed."""
@@ -137,8 +140,7 @@ def _uv() -> str:
 
 
 def _run(*command: str, cwd: Path = ROOT) -> str:
-    # What is set for this environment would make uv act on it instead of on the worktree's.
-    environment = {name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "UV_FROZEN"}}
+    environment = {name: value for name, value in os.environ.items() if name not in _OURS}
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         said = (result.stdout + result.stderr).strip()
