@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from jobnik_sdk.doctor.ownership import WRITTEN_ONCE, is_written_once
 
 from tests.template.owners import (
     BELOW_THE_MARK,
@@ -21,7 +22,8 @@ from tests.template.owners import (
     replace_the_example,
     take_over,
 )
-from tests.template.versions import Version, commit, find_versions, render, update
+from tests.template.versions import Version, commit, find_versions, make_update, render, update
+from tools.snapshot import ROOT
 
 Tool = Callable[..., str]
 
@@ -29,8 +31,6 @@ pytestmark = pytest.mark.timeout(60)
 
 VERSIONS = find_versions()
 DEEDS = (leave_alone, edit_what_is_theirs, replace_the_example)
-OWNED = re.compile(r"tests/|seed\.py|src/\w+/(definitions|handlers|settings)\.py")
-"""What no update touches; all else is shared."""
 
 
 def cases() -> list[object]:
@@ -55,14 +55,14 @@ def newer(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
     return clone
 
 
-def files(project: Path, *, owned: bool) -> dict[str, str]:
-    """Read what is the owner's alone, or what is shared with the template."""
+def files(project: Path, *, owned: bool | None = None) -> dict[str, str]:
+    """Read what is the owner's alone, or what is shared with the template, or both."""
     read = {
         str(path.relative_to(project)): path.read_text()
         for path in project.rglob("*")
         if path.is_file() and ".git" not in path.relative_to(project).parts
     }
-    return {name: text for name, text in read.items() if bool(OWNED.match(name)) == owned}
+    return {name: text for name, text in read.items() if owned is None or is_written_once(name) == owned}
 
 
 @pytest.mark.parametrize(("version", "deed"), cases())
@@ -81,6 +81,40 @@ def test_every_version_becomes_the_newest(
     if deed is leave_alone:
         fresh = render(history, tmp_path / "fresh" / "worker")
         assert files(project, owned=False) == files(fresh, owned=False)
+
+
+@pytest.mark.parametrize("version", [pytest.param(version, id=str(version)) for version in (VERSIONS[0], VERSIONS[-1])])
+def test_an_untouched_project_becomes_a_fresh_one(history: Path, tmp_path: Path, tool: Tool, version: Version) -> None:
+    """By `make update`, an example that nobody has changed follows the template like everything else."""
+    project = render(history, tmp_path / "worker", tag=version.tag)
+    take_over(project, leave_alone, tool)
+
+    make_update(project, tool)
+
+    fresh = render(history, tmp_path / "fresh" / "worker")
+    assert files(project) == files(fresh)
+
+
+def test_an_example_that_was_begun_to_change_is_left_whole(newer: Path, tmp_path: Path, tool: Tool) -> None:
+    """By `make update`, whoever has changed one of the example's files keeps all of them."""
+    project = render(newer, tmp_path / "worker")
+    take_over(project, lambda project: (project / "tests" / "unit" / "test_handlers.py").unlink(), tool)
+    before = files(project, owned=True)
+    for path in (newer / "template" / "src").rglob("*handlers.py*"):
+        path.write_text('"""Written anew."""\n')
+    commit(newer, tool)
+
+    make_update(project, tool)
+
+    assert files(project, owned=True) == before
+
+
+def test_the_doctor_and_the_template_agree_on_what_is_written_once() -> None:
+    """What the template excludes from updates is what the doctor calls its owner's."""
+    excluded = yaml.safe_load((ROOT / "copier.yml").read_text())["_exclude"]
+    found = [re.search(r"_copier_operation == 'update' %}/(.+?){%", pattern) for pattern in excluded]
+
+    assert {match[1] for match in found if match} == {pattern.removesuffix("/*") for pattern in WRITTEN_ONCE}
 
 
 def test_the_template_may_change_beside_what_is_the_owners(newer: Path, tmp_path: Path, tool: Tool) -> None:

@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,16 @@ def render(template: str | Path, project: Path, *, tag: str | None = None, **ans
 def update(project: Path, **answers: object) -> None:
     """Run `copier update` as a bot does: no questions, no trust. Check that it left no conflicts."""
     copier.run_update(project, data=answers, defaults=True, overwrite=True, quiet=True, unsafe=False)
+    _assert_no_conflicts(project)
+
+
+def make_update(project: Path, tool: Tool) -> None:
+    """Run what `make update` of this working tree's template does. Check that it left no conflicts."""
+    tool(sys.executable, "-m", "jobnik_sdk.doctor", project.name, "--update", cwd=project)
+    _assert_no_conflicts(project)
+
+
+def _assert_no_conflicts(project: Path) -> None:
     assert not list(project.rglob("*.rej"))
     search = ["git", "grep", "--untracked", "-nE", "^(<<<<<<<|=======|>>>>>>>)"]
     found = subprocess.run(search, cwd=project, capture_output=True, text=True, check=False)

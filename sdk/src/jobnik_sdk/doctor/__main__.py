@@ -1,4 +1,4 @@
-"""`python -m jobnik_sdk.doctor PACKAGE [--heal FILE]`, which `make doctor` says."""
+"""`python -m jobnik_sdk.doctor PACKAGE [--heal FILE | --update]`, which `make doctor` and `make update` say."""
 
 import argparse
 import sys
@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from jobnik_sdk.doctor import chart, drift, lock, manager, settings
-from jobnik_sdk.doctor.findings import CannotCheckError, Finding, Level, shown, summary, unknown
-from jobnik_sdk.doctor.healing import RefusedError, heal
+from jobnik_sdk.doctor.findings import CannotCheckError, Finding, Level, RefusedError, shown, summary, unknown
+from jobnik_sdk.doctor.healing import heal
 from jobnik_sdk.doctor.project import Project
+from jobnik_sdk.doctor.updating import update
 
 Check = Callable[[Project], Iterator[Finding]]
 
@@ -28,18 +29,24 @@ wrong, else 0."""
 
 
 def main() -> int:
-    """Look at the project in the working directory, or put one of its files back."""
+    """Look at the project in the working directory, put one of its files back, or update it."""
     parser = argparse.ArgumentParser(
         prog="python -m jobnik_sdk.doctor",
         description="Say what is wrong with a generated worker in the working directory, and what to do about it.",
         epilog=_EXPLANATION,
     )
     parser.add_argument("package", metavar="PACKAGE", help="the worker's package, such as thumbnail_worker")
-    parser.add_argument(
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument(
         "--heal", metavar="FILE", help="instead, put FILE back to what the template renders; git must have it as it is"
+    )
+    instead.add_argument(
+        "--update", action="store_true", help="instead, bring what is new in the template; everything must be committed"
     )
     arguments = parser.parse_args()
     project = Project(Path.cwd(), arguments.package)
+    if arguments.update:
+        return _update(project)
     return _examine(project) if arguments.heal is None else _heal(project, arguments.heal)
 
 
@@ -73,6 +80,14 @@ def _heal(project: Project, file: str) -> int:
         sys.stderr.write(f"{file} is not put back: {error}.\n")
         return 1
     return 0
+
+
+def _update(project: Project) -> int:
+    try:
+        return update(project)
+    except (RefusedError, CannotCheckError) as error:
+        sys.stderr.write(f"Not updated: {error}\n")
+        return 1
 
 
 if __name__ == "__main__":

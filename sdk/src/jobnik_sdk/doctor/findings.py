@@ -41,6 +41,10 @@ class CannotCheckError(Exception):
         self.remedy = remedy
 
 
+class RefusedError(Exception):
+    """Something is not done, and nothing was changed: the message says why, and what to do first."""
+
+
 def well(text: str) -> Finding:
     """Find that something is as it should be."""
     return Finding(Level.WELL, text)

@@ -3,13 +3,10 @@
 import os
 from pathlib import Path
 
+from jobnik_sdk.doctor.findings import RefusedError
 from jobnik_sdk.doctor.ownership import with_yours
 from jobnik_sdk.doctor.project import Project
 from jobnik_sdk.doctor.rendering import ANSWERS, Template
-
-
-class RefusedError(Exception):
-    """A file is not put back: the message says why, and what to do first."""
 
 
 def heal(project: Project, file: str) -> str:

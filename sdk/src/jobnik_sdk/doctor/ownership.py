@@ -6,21 +6,24 @@ from difflib import SequenceMatcher
 from fnmatch import fnmatch
 from typing import Final
 
-_YOURS: Final = (
-    ".env.example",
-    "README.md",
-    "helm/values.yaml",
+WRITTEN_ONCE: Final = (
     "seed.py",
-    "src/*/container.py",
     "src/*/definitions.py",
     "src/*/handlers.py",
     "src/*/settings.py",
     "tests/*",
 )
-"""Rendered once and edited ever after: that these differ is as it should be."""
+"""An example until somebody writes over it, and no update touches that."""
+_YOURS: Final = (*WRITTEN_ONCE, ".env.example", "README.md", "helm/values.yaml", "src/*/container.py")
+"""Edited ever after: that these differ is as it should be."""
 _VERSIONED: Final = ("pyproject.toml", "helm/Chart.yaml")
 _VERSION: Final = re.compile(r"^(?:version|appVersion)\b.*$", re.MULTILINE)
 _DEPENDENCIES: Final = re.compile(r"^ +# Yours, below this line\.\n(?:.*\n)*?\]$", re.MULTILINE)
+
+
+def is_written_once(name: str) -> bool:
+    """Tell whether a file is an example that its owner writes over, by its name in the project."""
+    return any(fnmatch(name, pattern) for pattern in WRITTEN_ONCE)
 
 
 def is_yours(name: str) -> bool:

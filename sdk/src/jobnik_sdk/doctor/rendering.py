@@ -15,7 +15,7 @@ from jobnik_sdk.doctor.ownership import is_yours
 from jobnik_sdk.doctor.project import Project, complaint
 
 ANSWERS: Final = ".copier-answers.yml"
-_COPIER: Final = ("tool", "run", "--quiet", "--from", "copier>=9.19", "copier")
+COPIER: Final = ("tool", "run", "--quiet", "--from", "copier>=9.19", "copier")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Template:
             yield Path(folder)
 
     def _copier(self, folder: Path, *arguments: str) -> str:
-        result = self._project.uv(*_COPIER, *arguments, cwd=folder)
+        result = self._project.uv(*COPIER, *arguments, cwd=folder)
         if result.returncode != 0:
             why = f"the template at {self.address} cannot be read: {complaint(result)}"
             raise CannotCheckError(
