@@ -74,7 +74,9 @@ def release(template: Path, tool: Tool) -> None:
 def test_each_trouble_is_named_with_its_remedy(project: Path, template: Path, tool: Tool) -> None:
     """Drift, a newer template, a lock file, settings, a manager and values that are wrong, all in one go."""
     (project / "renovate.json").unlink()
+    (project / "seed.py").unlink()
     edit(project / "AGENTS.md", "# Working on", "# At work on")
+    edit(project / "src" / "thumbnail_worker" / "container.py", "quality=", "mine=")
     edit(project / "README.md", "# thumbnail-worker", "<<<<<<< before updating\n# Thumbnails")
     edit(project / "pyproject.toml", 'version = "0.1.0"', 'version = "3.0.0"')
     edit(project / "helm" / "values.yaml", "concurrency: 1", "concurency: 1")
@@ -175,6 +177,27 @@ def test_a_file_is_put_back_and_follows_the_template_again(project: Path, templa
     assert doctor(project, "--update").returncode == 0
     assert "on one port" in dockerfile.read_text()
     assert (project / "NEW.md").exists()
+
+
+def test_what_is_the_owners_in_a_file_stays_when_the_rest_is_put_back(project: Path, tool: Tool) -> None:
+    """Of container.py the worker's lines come back and the handlers stay; of .env.example what stands below "Yours"."""
+    container, example = project / "src" / "thumbnail_worker" / "container.py", project / ".env.example"
+    edit(container, "quality=", "mine=")
+    edit(example, "THUMBNAIL_QUALITY=85", "BUCKET=pictures")
+    before = {path: path.read_text() for path in (container, example)}
+    assert "edited here" not in doctor(project).stdout
+    edit(container, "        drain_timeout=settings.provided.drain_timeout,\n", "")
+    edit(example, "WORKER_CONCURRENCY=1", "WORKER_CONCURRENCY=8")
+    commit(project, tool)
+    (project / "README.md").unlink()
+    names = ".env.example, src/thumbnail_worker/container.py"
+    found = findings(doctor(project).stdout)["template"]
+    assert [text.partition(" → ")[0] for text in found] == [f"! edited here: {names}", "! deleted here: README.md"]
+
+    for path in before:
+        assert doctor(project, "--heal", str(path.relative_to(project))).returncode == 0
+
+    assert {path: path.read_text() for path in before} == before
 
 
 @pytest.mark.parametrize(

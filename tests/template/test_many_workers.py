@@ -1,6 +1,7 @@
 """The loop of docs/how-to/run-many-workers.md over repositories."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,8 +16,10 @@ Tool = Callable[..., str]
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run-many-workers.md").read_text()
 COPIER = Path(sys.executable).parent / "copier"
-STUBS = {"uvx": f'shift\nexec "{COPIER}" "$@"', "uv": "", "make": ""}
-"""What the loop calls beside git and Copier takes long, and other tests run it."""
+UPDATE = f'[ "$1" != update ] || exec "{sys.executable}" -m jobnik_sdk.doctor any_worker --update'
+UV = f'[ "$1" = lock ] || exec "{os.environ.get("UV") or shutil.which("uv")}" "$@"'
+STUBS = {"uvx": f'shift\nexec "{COPIER}" "$@"', "uv": UV, "make": UPDATE}
+"""What the loop calls beside git, Copier and the doctor takes long, and other tests run it."""
 
 
 @pytest.mark.timeout(60)  # seconds: six times Copier, which is slow to start

@@ -83,11 +83,21 @@ def test_every_version_becomes_the_newest(
         assert files(project, owned=False) == files(fresh, owned=False)
 
 
+@pytest.mark.parametrize("bot", [False, True], ids=["make-update", "after-a-bot"])
 @pytest.mark.parametrize("version", [pytest.param(version, id=str(version)) for version in (VERSIONS[0], VERSIONS[-1])])
-def test_an_untouched_project_becomes_a_fresh_one(history: Path, tmp_path: Path, tool: Tool, version: Version) -> None:
-    """By `make update`, an example that nobody has changed follows the template like everything else."""
+def test_an_untouched_project_becomes_a_fresh_one(
+    history: Path,
+    tmp_path: Path,
+    tool: Tool,
+    version: Version,
+    bot: bool,  # noqa: FBT001 - pytest passes it by name
+) -> None:
+    """By `make update` an example that nobody has changed follows the template, even if a bot had left it behind."""
     project = render(history, tmp_path / "worker", tag=version.tag)
     take_over(project, leave_alone, tool)
+    if bot:
+        update(project)
+        commit(project, tool)
 
     make_update(project, tool)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from jobnik_sdk.doctor.findings import Finding, note, well, wrong
-from jobnik_sdk.doctor.ownership import with_yours
+from jobnik_sdk.doctor.ownership import is_written_once, is_yours, with_yours
 from jobnik_sdk.doctor.project import Project
 from jobnik_sdk.doctor.rendering import Rendering, Template
 
@@ -35,11 +35,10 @@ def _differences(project: Project, followed: Rendering) -> Iterator[Finding]:
     if unmerged:
         yield wrong(f"not merged yet: {_listed(unmerged)}", "choose between <<<<<<< and >>>>>>> there, then git add it")
     edited, deleted = list[str](), list[str]()
-    for name in followed.owned():
-        text, rendered = here[name], followed.files[name]
+    for name, text in here.items():
         if text is None:
-            deleted.append(name)
-        elif name not in unmerged and with_yours(name, rendered, text) != text:
+            deleted += [] if is_written_once(name) else [name]
+        elif name not in unmerged and not is_yours(name) and with_yours(name, followed.files[name], text) != text:
             edited.append(name)
     for names, done, remedy in (
         (edited, "edited", "keep it, or put back what the template has"),
@@ -55,7 +54,7 @@ def _text(file: Path) -> str | None:
 
 
 def _news(followed: Rendering, newest: Rendering) -> str:
-    names = sorted({*followed.owned(), *newest.owned()})
+    names = (name for name in sorted({*followed.files, *newest.files}) if not is_written_once(name))
     newer = [name for name in names if followed.files.get(name) != newest.files.get(name)]
     what = _listed(newer) if newer else "nothing"
     return f"{newest.version} is there, and this follows {followed.version}; newer there: {what}"

@@ -14,11 +14,16 @@ WRITTEN_ONCE: Final = (
     "tests/*",
 )
 """An example until somebody writes over it, and no update touches that."""
-_YOURS: Final = (*WRITTEN_ONCE, ".env.example", "README.md", "helm/values.yaml", "src/*/container.py")
+_YOURS: Final = (*WRITTEN_ONCE, "README.md", "helm/values.yaml")
 """Edited ever after: that these differ is as it should be."""
-_VERSIONED: Final = ("pyproject.toml", "helm/Chart.yaml")
-_VERSION: Final = re.compile(r"^(?:version|appVersion)\b.*$", re.MULTILINE)
-_DEPENDENCIES: Final = re.compile(r"^ +# Yours, below this line\.\n(?:.*\n)*?\]$", re.MULTILINE)
+_VERSION: Final = r"^(?:version|appVersion)\b.*$"
+_WITHIN: Final = {
+    "pyproject.toml": (_VERSION, r"^ +# Yours, below this line\.\n(?:.*\n)*?\]$"),
+    "helm/Chart.yaml": (_VERSION,),
+    ".env.example": (r"^# Yours, below this line\.\n(?:.*\n)*",),
+    "src/*/container.py": (r"\A(?:.*\n)*?(?=^ +# The template's lines)",),
+}
+"""What is the project's own in a file of the template, beside what it added below a line "Yours"."""
 
 
 def is_written_once(name: str) -> bool:
@@ -34,11 +39,12 @@ def is_yours(name: str) -> bool:
 def with_yours(name: str, rendered: str, here: str) -> str:
     """Return what the template renders, with what is the project's own in the file: what was added below "Yours".
 
-    Versions are the project's own as well, and so is what was added to pyproject.toml, wherever.
+    Versions are the project's own as well, so is what was added to pyproject.toml, wherever, and what container.py says
+    above the template's lines.
     """
-    merged = _carry(_VERSION, rendered, here) if name in _VERSIONED else rendered
-    if name == "pyproject.toml":
-        merged = _carry(_DEPENDENCIES, merged, here)
+    merged = rendered
+    for pattern in (pattern for file, patterns in _WITHIN.items() if fnmatch(name, file) for pattern in patterns):
+        merged = _carry(re.compile(pattern, re.MULTILINE), merged, here)
     ours, theirs = merged.splitlines(keepends=True), here.splitlines(keepends=True)
     result = list[str]()
     for change, begin, end, from_here, to_here in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():

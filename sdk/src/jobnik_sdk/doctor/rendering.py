@@ -2,8 +2,7 @@
 
 import json
 import re
-import shutil
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,11 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from jobnik_sdk.doctor.findings import CannotCheckError
-from jobnik_sdk.doctor.ownership import is_yours
 from jobnik_sdk.doctor.project import Project, complaint
 
 ANSWERS: Final = ".copier-answers.yml"
 COPIER: Final = ("tool", "run", "--quiet", "--from", "copier>=9.19", "copier")
+_ADDRESS: Final = re.compile("^_src_path: .*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -25,25 +24,19 @@ class Rendering:
     version: str
     files: Mapping[str, str]
 
-    def owned(self) -> Iterator[str]:
-        """Yield the names of the template's own files, in order."""
-        return (name for name in sorted(self.files) if not is_yours(name))
-
 
 class Template:
-    """The template at the address that a project recorded."""
+    """The template at the address that a project recorded, with its answers of today or of another day."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, answers: str | None = None) -> None:
+        today = _answers(project)
         self._project = project
-        self._answers = project.root / ANSWERS
-        if not self._answers.exists():
-            raise CannotCheckError(f"there is no {ANSWERS}, which says where this comes from", f"git restore {ANSWERS}")
-        text = self._answers.read_text(encoding="utf-8")
-        self.address = recorded(text, "_src_path")
-        self.version = recorded(text, "_commit")
+        self.address = recorded(today, "_src_path")
+        self._answers = today if answers is None else _ADDRESS.sub(lambda _: f"_src_path: {self.address}", answers)
+        self.version = recorded(self._answers, "_commit")
 
     def followed(self) -> Rendering:
-        """Render the version that the project follows."""
+        """Render the version that the answers name."""
         rendering = self._render("--vcs-ref", ":current:")
         # The commit is the same, but may be called otherwise today: by a tag that it has got since, by more digits.
         today, then = (f'rev = "{revision(version)}"' for version in (rendering.version, self.version))
@@ -67,7 +60,7 @@ class Template:
     def _folder(self) -> Generator[Path]:
         """Give a folder with nothing in it but the answers, which is all that Copier needs."""
         with TemporaryDirectory(prefix="jobnik-doctor-") as folder:
-            shutil.copy(self._answers, folder)
+            (Path(folder) / ANSWERS).write_text(self._answers, encoding="utf-8")
             yield Path(folder)
 
     def _copier(self, folder: Path, *arguments: str) -> str:
@@ -78,6 +71,13 @@ class Template:
                 why, f"can you reach it? {ANSWERS} has its address (_src_path) and version (_commit)"
             )
         return result.stdout
+
+
+def _answers(project: Project) -> str:
+    file = project.root / ANSWERS
+    if not file.exists():
+        raise CannotCheckError(f"there is no {ANSWERS}, which says where this comes from", f"git restore {ANSWERS}")
+    return file.read_text(encoding="utf-8")
 
 
 def recorded(answers: str, name: str) -> str:

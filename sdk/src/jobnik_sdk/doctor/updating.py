@@ -4,22 +4,19 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import Final
+from collections.abc import Mapping
 
 from jobnik_sdk.doctor.findings import CannotCheckError, RefusedError
-from jobnik_sdk.doctor.ownership import is_written_once
+from jobnik_sdk.doctor.ownership import WRITTEN_ONCE, is_written_once
 from jobnik_sdk.doctor.project import Project
-from jobnik_sdk.doctor.rendering import COPIER, Template
-
-_WRITTEN_ONCE_TOO: Final = ("--exclude", "!/src", "--exclude", "!/tests", "--exclude", "!/seed.py")
-"""The template excludes its owner's files from updates; this lets them in again."""
+from jobnik_sdk.doctor.rendering import ANSWERS, COPIER, Template
 
 
 def update(project: Project) -> int:
     """Run `copier update`, and return its exit code.
 
-    The files that are written once follow the template only while all of them are as it rendered them: somebody who
-    has begun to write is never given half of another example.
+    That leaves the files alone that are written once. They follow the template only while all of them are as it
+    rendered them: somebody who has begun to write is never given half of another example.
 
     Raises:
         RefusedError: something is not committed; nothing was changed.
@@ -30,19 +27,41 @@ def update(project: Project) -> int:
         raise CannotCheckError("git does not know this folder", "git init, and commit everything")
     if status.stdout:
         raise RefusedError(f"commit or stash these first\n{status.stdout.rstrip()}")
-    follow = _is_as_rendered(project)
-    if follow:
-        sys.stdout.write("Nobody has changed the example, so it follows the template, too.\n")
-        sys.stdout.flush()
+    rendered = _example(Template(project, _answers_of_the_example(project)))
+    follow = all(_says(project, name, text) for name, text in rendered.items())
     uv = os.environ.get("UV") or shutil.which("uv") or "uv"
-    command = [uv, *COPIER, "update", "--defaults", *(_WRITTEN_ONCE_TOO if follow else ())]
-    return subprocess.run(command, cwd=project.root, check=False).returncode  # noqa: S603 as the doctor's checks
+    command = [uv, *COPIER, "update", "--defaults"]
+    code = subprocess.run(command, cwd=project.root, check=False).returncode  # noqa: S603 as the doctor's checks
+    if follow and code == 0:
+        _bring(project, rendered, _example(Template(project)))
+    return code
 
 
-def _is_as_rendered(project: Project) -> bool:
-    rendered = Template(project).followed().files
-    return all(
-        (project.root / name).is_file() and (project.root / name).read_text("utf-8", "replace") == text
-        for name, text in rendered.items()
-        if is_written_once(name)
-    )
+def _answers_of_the_example(project: Project) -> str | None:
+    """Return the answers of the commit that last touched the example; None for those of today.
+
+    An update by Copier alone, as a bot makes it, moves the answers on and leaves the example behind.
+    """
+    patterns = (f":(glob){pattern.replace('tests/*', 'tests/**')}" for pattern in WRITTEN_ONCE)
+    commit = project.run("git", "log", "-1", "--format=%H", "--", *patterns).stdout.strip()
+    then = project.run("git", "show", f"{commit}:./{ANSWERS}")
+    return then.stdout if commit and then.returncode == 0 else None
+
+
+def _example(template: Template) -> Mapping[str, str]:
+    return {name: text for name, text in template.followed().files.items() if is_written_once(name)}
+
+
+def _says(project: Project, name: str, text: str) -> bool:
+    file = project.root / name
+    return file.is_file() and file.read_text("utf-8", "replace") == text
+
+
+def _bring(project: Project, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    for name in old.keys() - new.keys():
+        (project.root / name).unlink()
+    for name, text in new.items():
+        (project.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.root / name).write_text(text, "utf-8")
+    if old != new:
+        sys.stdout.write("Nobody has changed the example, so it follows the template, too.\n")
