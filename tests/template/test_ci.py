@@ -1,5 +1,8 @@
 """The files that other programs run: continuous integration, and the bot that follows the template."""
 
+import json
+import re
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,3 +26,22 @@ def test_each_is_what_its_program_reads(render: Callable[..., Path], tool: Tool,
 def test_the_workflow_has_no_findings(render: Callable[..., Path], tool: Tool, own: Path) -> None:
     """An audit of GitHub's workflows finds nothing: pinned actions, no credentials left behind, few permissions."""
     tool(own / "zizmor", "--offline", "--pedantic", "--no-progress", ".github/workflows/ci.yml", cwd=render())
+
+
+def test_the_bot_leaves_alone_what_the_template_pins(render: Callable[..., Path], tmp_path: Path) -> None:
+    """Whatever a line of the template pins moves with the template, or each update would conflict with the bot's."""
+    pinned = set[str]()
+    for ci in ("github", "gitlab"):
+        project = render(ci=ci)
+        for file in (".github/workflows/ci.yml", ".gitlab-ci.yml", "Dockerfile"):
+            text = (project / file).read_text() if (project / file).exists() else ""
+            pinned |= set(re.findall(r"(?:uses: |image: |name: |FROM |services: \[)([\w/-]+)[@:][\w.]+", text))
+        pyproject = tomllib.loads((project / "pyproject.toml").read_text())
+        everything = [*pyproject["build-system"]["requires"], *pyproject["project"]["dependencies"]]
+        everything += pyproject["dependency-groups"]["dev"]
+        pinned |= {re.split(r"[^\w-]", name)[0].replace("_", "-") for name in everything if re.search("==|<", name)}
+        rules = json.loads((project / "renovate.json").read_text())["packageRules"]
+        project.rename(tmp_path / ci)
+
+    assert set(rules[0]["matchPackageNames"]) == pinned
+    assert rules[0]["enabled"] is False

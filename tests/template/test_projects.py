@@ -35,6 +35,32 @@ def test_the_doctor_finds_nothing_there(installed: Path, tool: Tool, jobnik_mana
 
 
 @pytest.mark.timeout(INSTALLATION)
+def test_an_image_is_built_of_locked_dependencies(installed: Path, tool: Tool) -> None:
+    """`make image` locks where nobody has yet, builds with whatever builds images, and needs no uv where one has."""
+    lock = installed / "uv.lock"
+    locked = lock.read_text()
+    lock.unlink()
+
+    said = tool("make", "image", "DOCKER=echo", "IMAGE_OPTIONS=--pull", cwd=installed)
+
+    assert said.endswith("build --tag thumbnail-worker:dev --pull .\n")
+    assert lock.read_text() == locked
+    tool("make", "image", "DOCKER=echo", "UV=false", cwd=installed)
+
+
+def test_a_chart_is_checked_with_all_its_values(render: Callable[..., Path], tool: Tool, helm: Path) -> None:
+    """`make chart` reads the values of each place where the worker runs, and fails for one that does not fit."""
+    project, path = render(), f"{helm.parent}{os.pathsep}{os.environ['PATH']}"
+    production = project / "helm" / "values-production.yaml"
+    production.write_text("replicas: 3\n")
+    tool("make", "chart", cwd=project, PATH=path)
+    production.write_text("replica: 3\n")
+
+    with pytest.raises(AssertionError, match="'replica'"):
+        tool("make", "chart", cwd=project, PATH=path)
+
+
+@pytest.mark.timeout(INSTALLATION)
 def test_the_quickstart_is_true(render: Callable[..., Path], installed: Path, tool: Tool, jobnik_manager: str) -> None:
     """Its worker passes types and tests with what it changes, and its first job prints what it says."""
     page = QUICKSTART.read_text()

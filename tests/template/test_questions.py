@@ -1,6 +1,7 @@
 """The questions: what they refuse, and what follows from the answers."""
 
 import keyword
+import re
 import sys
 import tomllib
 from collections.abc import Callable
@@ -10,8 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.template.environments import INSTALLATION
+
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text())
+RESERVED = set(QUESTIONS["reserved_names"]["default"].split())
 ASKED = ["service_name", "description", "stage_type", "handler_style", "deploy", "ci", "example"]
 
 
@@ -94,7 +98,20 @@ def test_names_that_python_has_taken_are_reserved() -> None:
     """Every keyword and every module of the standard library that would pass as a name is in the list."""
     taken = {name for name in {*sys.stdlib_module_names, *keyword.kwlist, *keyword.softkwlist} if name.isalnum()}
 
-    assert {name for name in taken if name == name.lower()} <= set(QUESTIONS["reserved_names"]["default"].split())
+    assert {name for name in taken if name == name.lower()} <= RESERVED
+
+
+@pytest.mark.timeout(INSTALLATION)
+def test_names_that_a_worker_installs_are_reserved(installed: Path, tool: Callable[..., str]) -> None:
+    """No worker is called like a distribution or a module in its own environment."""
+    listing = """if True:
+        from importlib.metadata import distributions, packages_distributions
+        print(*(distribution.name for distribution in distributions()), *packages_distributions())
+    """
+    names = tool(installed / ".venv" / "bin" / "python", "-c", listing, cwd=installed).lower().split()
+    installed_beside = {re.sub("[-_.]+", "-", name) for name in names} - {"thumbnail-worker"}
+
+    assert {name for name in installed_beside if name[0].isalpha()} <= RESERVED
 
 
 @pytest.mark.parametrize("package", ["sdk", "reference_manager"])
