@@ -4,14 +4,15 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jsonschema_rs
 import kubernetes_validate  # pyright: ignore[reportMissingTypeStubs] it is annotated, and says so nowhere
 import yaml
+from pydantic import JsonValue
 
 from tools.crds import Schema
 
@@ -20,8 +21,26 @@ GOLDEN = Path(__file__).parent / "golden"
 FETCHING = 180
 """Seconds: whichever test comes first fetches what is missing: helm, schemas, promtool or checkov."""
 
+FIXED = {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "hostPath", "hostPort", "hostNetwork", "hostPID"}
+"""What OpenShift's constraint `restricted-v2` leaves to nobody but itself."""
+
 Values = dict[str, Any]
 Manifest = dict[str, Any]
+
+
+class Strict(yaml.SafeLoader):
+    """Refuses a key that stands twice, and reads `y` and `n` as Kubernetes does."""
+
+    bool_values: ClassVar = {**yaml.SafeLoader.bool_values, "y": True, "n": False}
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002
+        """See that each key stands there once."""
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"one of {keys} stands there twice"
+        return super().construct_mapping(node, deep)
+
+
+Strict.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^[yYnN]$"), list("yYnN"))  # pyright: ignore[reportUnknownMemberType] its stub
 
 
 @dataclass(frozen=True)
@@ -39,6 +58,11 @@ class Chart:
         """What Chart.yaml says."""
         return yaml.safe_load((self.folder / "Chart.yaml").read_text())
 
+    @property
+    def everything(self) -> Values:
+        """Values that switch on all there is."""
+        return everything(self.about["name"].rpartition("-")[2])
+
     def text(self, values: Values, *options: str, release: str = "") -> str:
         """Return what `helm template` prints by these values, accepted by lint and by the schemas."""
         key = json.dumps([values, options, release])
@@ -47,14 +71,14 @@ class Chart:
                 result = self._run(command, values)
                 assert result.returncode == 0, result.stdout + result.stderr
             text = result.stdout
-            for manifest in yaml.safe_load_all(text):
+            for manifest in yaml.load_all(text, Strict):
                 self.assert_valid(manifest)
             self._rendered[key] = text
         return self._rendered[key]
 
     def render(self, values: Values, *, release: str = "") -> Sequence[Manifest]:
         """Return the same as manifests."""
-        return list(yaml.safe_load_all(self.text(values, release=release)))
+        return list(yaml.load_all(self.text(values, release=release), Strict))
 
     def assert_valid(self, manifest: Manifest) -> None:
         """See that every Kubernetes accepts it, the oldest and the newest, or its operator, and knows each field."""
@@ -95,16 +119,28 @@ def everything(chart: str) -> Values:
     return yaml.safe_load((GOLDEN / f"{chart}-everything.values.yaml").read_text())
 
 
-def assert_restricted(manifest: Manifest) -> None:
-    """See that a pod passes the "restricted" standard, has a read-only root, no token, and no user of its own."""
-    pod = manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
-    assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    assert pod["automountServiceAccountToken"] is False
-    for container in pod["containers"]:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        resources = container["resources"]
-        assert resources["limits"] == {"memory": resources["requests"]["memory"]}
+def parts(*rendered: JsonValue) -> Iterator[Manifest]:
+    """Yield every mapping in what was rendered."""
+    for part in rendered:
+        if isinstance(part, dict):
+            yield part
+            yield from parts(*part.values())
+        elif isinstance(part, list):
+            yield from parts(*part)
+
+
+def assert_restricted(rendered: Sequence[Manifest]) -> None:
+    """See that each pod passes the "restricted" standard, has a read-only root, no token, and no user of its own."""
+    pods = [part for part in parts(*rendered) if "containers" in part]
+    assert pods
+    for pod in pods:
+        assert pod["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        assert pod["automountServiceAccountToken"] is False
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            resources = container["resources"]
+            assert resources["limits"] == {"memory": resources["requests"]["memory"]}

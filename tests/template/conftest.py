@@ -100,6 +100,12 @@ def manager_chart(helm: Path, schemas: Mapping[str, Schema]) -> Chart:
     return Chart(ROOT / "reference_manager" / "helm", helm, schemas)
 
 
+@pytest.fixture(scope="session", params=["worker", "manager"])
+def chart(request: pytest.FixtureRequest) -> Chart:
+    """Give each chart in turn."""
+    return request.getfixturevalue(f"{request.param}_chart")
+
+
 @pytest.fixture(scope="session")
 def tool() -> Callable[..., str]:
     """Give a function that runs a program in a folder and returns what it printed; an error of its is the test's."""

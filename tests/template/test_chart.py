@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.template.charts import FETCHING, Chart, Manifest, assert_restricted, everything
+from tests.template.charts import FETCHING, Chart, Manifest, everything
 
 pytestmark = pytest.mark.timeout(FETCHING)
 
@@ -48,13 +48,6 @@ def test_the_defaults_render(manifests: Template) -> None:
 def test_all_that_is_rendered_has_been_read(worker_chart: Chart, name: str, values: dict[str, Any]) -> None:
     """What the chart renders is what is kept, line by line."""
     worker_chart.assert_golden(name, values)
-
-
-def test_openshift_gets_the_same(worker_chart: Chart) -> None:
-    """OpenShift minds nothing in it, and gets no chart of its own."""
-    on_openshift = worker_chart.text(EVERYTHING, "--api-versions", "security.openshift.io/v1")
-
-    assert on_openshift == worker_chart.text(EVERYTHING)
 
 
 def test_a_kubernetes_that_is_too_old_is_told(worker_chart: Chart) -> None:
@@ -137,6 +130,15 @@ def test_a_service_name_of_ones_own_is_kept(manifests: Template) -> None:
     assert manifests({"env": own})["ConfigMap"]["data"]["OTEL_SERVICE_NAME"] == "painter"
 
 
+def test_a_setting_with_a_value_of_its_own_is_set_by_that_alone(worker_chart: Chart, manifests: Template) -> None:
+    """Settings of one's own cannot overwrite what the chart writes, or move the port that its probes ask."""
+    written = set(manifests(EVERYTHING)["ConfigMap"]["data"]) - set(EVERYTHING["env"]["extra"]) - {"OTEL_SERVICE_NAME"}
+
+    assert "WORKER_DRAIN_SECONDS" in written
+    for name in (*written, "PROBE_HOST", "PROBE_PORT"):
+        worker_chart.assert_refuses({"env": {"extra": {name: "1"}}}, f"invalid propertyName '{name}'")
+
+
 def test_another_setting_makes_other_pods(manifests: Template) -> None:
     """The settings' checksum is in the pods, which a changed ConfigMap alone would not restart."""
     checksums = {
@@ -145,12 +147,6 @@ def test_another_setting_makes_other_pods(manifests: Template) -> None:
     }
 
     assert len(checksums) == 2
-
-
-@pytest.mark.parametrize("kind", ["Deployment", "Pod"])
-def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
-    """Each pod passes the "restricted" security standard, has a read-only root, no token and no fixed user."""
-    assert_restricted(manifests(EVERYTHING)[kind])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.template.charts import FETCHING, Chart, Manifest, assert_restricted, everything
+from tests.template.charts import FETCHING, Chart, Manifest, everything
 
 pytestmark = pytest.mark.timeout(FETCHING)
 
@@ -52,13 +52,6 @@ def test_all_that_is_rendered_has_been_read(manager_chart: Chart, name: str, val
     manager_chart.assert_golden(name, values)
 
 
-def test_openshift_gets_the_same(manager_chart: Chart) -> None:
-    """OpenShift minds nothing in it, and gets no chart of its own."""
-    on_openshift = manager_chart.text(EVERYTHING, "--api-versions", "security.openshift.io/v1")
-
-    assert on_openshift == manager_chart.text(EVERYTHING)
-
-
 def test_every_option_renders(manifests: Template) -> None:
     """All options work together, and each reaches its place."""
     rendered = manifests(EVERYTHING)
@@ -101,12 +94,6 @@ def test_the_database_is_migrated_before_any_pod_changes(manifests: Template) ->
     assert _environment(container) == {
         "JOBNIK_MANAGER_DATABASE_URL": {"secretKeyRef": {"name": "postgres-app", "key": "uri"}}
     }
-
-
-@pytest.mark.parametrize("kind", ["Deployment", "Job", "Pod"])
-def test_every_pod_is_restricted(manifests: Template, kind: str) -> None:
-    """Each pod passes the "restricted" security standard, has a read-only root, no token and no fixed user."""
-    assert_restricted(manifests(EVERYTHING)[kind])
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def rules(manifests: Mapping[str, Manifest]) -> Sequence[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def dashboard(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
     """Give the dashboard."""
-    return json.loads(manifests["ConfigMap"]["data"]["thumbnail-worker.json"])
+    return json.loads(manifests["ConfigMap"]["data"]["jobs_thumbnail-worker.json"])
 
 
 @pytest.fixture(scope="module")
@@ -184,13 +184,15 @@ def test_every_panel_is_complete(dashboard: dict[str, Any]) -> None:
 
 
 def test_a_dashboard_is_of_its_release(dashboard: dict[str, Any], worker_chart: Chart) -> None:
-    """It has an id and a title of its own beside those of other releases, and begins with its own worker."""
+    """It has an id, a title and a file of its own beside those of other releases, and begins with its own worker."""
     variables = dashboard["templating"]["list"]
     chosen = {variable["name"]: variable["current"]["value"] for variable in variables if "current" in variable}
     values = {"dashboard": {"enabled": True}}
     other = {manifest["kind"]: manifest for manifest in worker_chart.render(values, release="other")}
 
-    (text,) = other["ConfigMap"]["data"].values()
+    ((file, text),) = other["ConfigMap"]["data"].items()
+    # Grafana's sidecar puts the files of all releases into one folder.
+    assert file == "jobs_other-thumbnail-worker.json"
     assert dashboard["title"] == "thumbnail-worker (jobs)"
     assert json.loads(text)["title"] == "other-thumbnail-worker (jobs)"
     assert json.loads(text)["uid"] != dashboard["uid"]

@@ -2,13 +2,16 @@
 
 import copy
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 from jsonschema_rs import ValidationError
 
-from tests.template.charts import FETCHING, GOLDEN, Chart, Manifest, everything
+from tests.template.charts import FETCHING, FIXED, GOLDEN, Chart, Manifest, assert_restricted, parts
+from tests.template.versions import edit
 
 pytestmark = pytest.mark.timeout(FETCHING)
 
@@ -64,10 +67,40 @@ def _is_accepted(finding: Finding) -> bool:
     return kinds is None or finding.kind in kinds
 
 
+def test_every_pod_is_restricted(chart: Chart) -> None:
+    """Each pod passes the "restricted" security standard, has a read-only root, no token and no fixed user."""
+    assert_restricted(chart.render(chart.everything))
+
+
+def test_openshift_minds_nothing(chart: Chart) -> None:
+    """What OpenShift gives to a pod itself is nowhere asked for, and nothing of the node's is."""
+    fields = {name for part in parts(*chart.render(chart.everything)) for name in part}
+
+    assert "runAsNonRoot" in fields
+    assert not fields & FIXED
+
+
+def test_a_release_may_be_called_by_a_number(chart: Chart) -> None:
+    """Whatever looks like a number is text where Kubernetes wants text."""
+    chart.render(chart.everything, release="2024")
+
+
+@pytest.mark.parametrize("name", ["null", "on", "y"])
+def test_a_worker_may_be_called_by_a_word_of_yaml(worker_chart: Chart, tmp_path: Path, name: str) -> None:
+    """A name that YAML would read as something else is a name, in each label, setting and reference."""
+    folder = shutil.copytree(worker_chart.folder, tmp_path / "chart")
+    edit(folder / "Chart.yaml", 'name: "thumbnail-worker"', f'name: "{name}"')
+
+    rendered = Chart(folder, worker_chart.helm, worker_chart.schemas).render(worker_chart.everything)
+
+    named = {part["app.kubernetes.io/name"] for part in parts(*rendered) if "app.kubernetes.io/name" in part}
+    assert named == {name}
+
+
 @pytest.fixture
 def resources(worker_chart: Chart, manager_chart: Chart) -> Mapping[str, Manifest]:
     """Give a custom resource of each kind."""
-    rendered = [*manager_chart.render(everything("manager")), *worker_chart.render(everything("worker"))]
+    rendered = [*manager_chart.render(manager_chart.everything), *worker_chart.render(worker_chart.everything)]
     return {manifest["kind"]: manifest for manifest in rendered if manifest["kind"] in worker_chart.schemas}
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import JsonValue
 
-from tests.template.charts import FETCHING, Chart, Values, everything
+from tests.template.charts import FETCHING, Chart, Values
 
 pytestmark = pytest.mark.timeout(FETCHING)
 
@@ -28,12 +28,6 @@ OF_A_CLUSTER = {("image", "repository"), ("networkPolicy", "monitoringNamespace"
 """What cannot be switched on or off."""
 
 Place = tuple[str, ...]
-
-
-@pytest.fixture(params=["worker", "manager"])
-def chart(request: pytest.FixtureRequest) -> Chart:
-    """Give each chart in turn."""
-    return request.getfixturevalue(f"{request.param}_chart")
 
 
 @pytest.fixture
@@ -90,7 +84,7 @@ def test_the_schema_knows_no_more_than_there_is(schema: dict[str, Any], defaults
 
 def test_everything_is_everything(chart: Chart, defaults: Values) -> None:
     """The values that switch on all there is leave nothing out, but there are no replicas beside a scaler."""
-    values = everything(chart.about["name"].rpartition("-")[2])
+    values = chart.everything
 
     missing = set(_places(defaults)) - set(_places(values)) - OF_A_CLUSTER
     assert missing == ({("replicas",)} if "autoscaling" in values else set())

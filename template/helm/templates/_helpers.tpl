@@ -5,17 +5,17 @@
 {{- end }}
 
 {{- define "worker.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Chart.Name | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/component: worker
 {{- end }}
 
 {{- define "worker.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
+app.kubernetes.io/name: {{ .Chart.Name | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end }}
 
 {{- define "worker.image" -}}
@@ -32,7 +32,7 @@ LOG_LEVEL: {{ .Values.env.logLevel | quote }}
 {{- with .Values.env.telemetry.tracingUrl }}
 TELEMETRY_TRACING_URL: {{ . | quote }}
 {{- if not (hasKey $.Values.env.extra "OTEL_SERVICE_NAME") }}
-OTEL_SERVICE_NAME: {{ $.Chart.Name }}
+OTEL_SERVICE_NAME: {{ $.Chart.Name | quote }}
 {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.env.extra }}
@@ -57,7 +57,7 @@ OTEL_SERVICE_NAME: {{ $.Chart.Name }}
 {{- define "worker.podSecurity" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
-serviceAccountName: {{ include "worker.name" . }}
+serviceAccountName: {{ include "worker.name" . | quote }}
 securityContext:
   runAsNonRoot: true
   seccompProfile:
@@ -65,7 +65,7 @@ securityContext:
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- end }}
