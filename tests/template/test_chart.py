@@ -86,7 +86,10 @@ def test_an_autoscaler_decides_on_the_replicas_alone(manifests: Template, by: st
 
 
 def test_pods_follow_the_queue(manifests: Template) -> None:
-    """The manager is asked how much there is for each stage type; a pod takes as much as its slots times the aim."""
+    """The manager is asked how much there is for each stage type; a pod takes as much as its slots times the aim.
+
+    Where who asks has to say who it is, each question does.
+    """
     rendered = manifests(EVERYTHING)["ScaledObject"]["spec"]
 
     assert (rendered["minReplicaCount"], rendered["maxReplicaCount"]) == (0, 10)
@@ -95,9 +98,11 @@ def test_pods_follow_the_queue(manifests: Template) -> None:
             "url": f"https://manager.example.com/jobnik/v1/queues/{stage_type}/depth",
             "valueLocation": "total",
             "targetValue": "24",
+            "authMode": "basic",
         }
         for stage_type in ("thumbnails", "contact%20sheets")
     ]
+    assert [trigger["authenticationRef"] for trigger in rendered["triggers"]] == 2 * [{"name": "manager"}]
 
 
 def test_the_scaler_asks_from_another_namespace(manifests: Template) -> None:
@@ -106,6 +111,7 @@ def test_the_scaler_asks_from_another_namespace(manifests: Template) -> None:
 
     (trigger,) = scaled["triggers"]
     assert trigger["metadata"]["url"] == "http://jobnik-manager.jobs.svc:8080/v1/queues/thumbnail-worker/depth"
+    assert not {"authMode", "authenticationRef"} & (set(trigger) | set(trigger["metadata"]))
 
 
 def test_no_fewer_pods_than_there_may_be(worker_chart: Chart) -> None:

@@ -40,6 +40,41 @@ OTEL_SERVICE_NAME: {{ $.Chart.Name | quote }}
 {{- end }}
 {{- end }}
 
+{{/* What both pods have: settings, room for files, and whom to trust. Whoever includes it may append to each list. */}}
+{{- define "worker.settings" -}}
+{{- if .Values.ca.secret -}}
+env:
+  - name: SSL_CERT_FILE
+    value: /etc/jobnik-ca/ca.crt
+{{ end -}}
+envFrom:
+  - configMapRef:
+      name: {{ include "worker.name" . | quote }}
+{{- end }}
+
+{{- define "worker.volumeMounts" -}}
+- name: tmp
+  mountPath: /tmp
+{{- if .Values.ca.secret }}
+- name: ca
+  mountPath: /etc/jobnik-ca
+  readOnly: true
+{{- end }}
+{{- end }}
+
+{{- define "worker.volumes" -}}
+- name: tmp
+  emptyDir: {}
+{{- if .Values.ca.secret }}
+- name: ca
+  secret:
+    secretName: {{ .Values.ca.secret | quote }}
+    items:
+      - key: {{ .Values.ca.key | quote }}
+        path: ca.crt
+{{- end }}
+{{- end }}
+
 {{/* The port of a URL. */}}
 {{- define "worker.port" -}}
 {{- $url := urlParse . -}}
