@@ -20,8 +20,17 @@ Template = Callable[[dict[str, Any]], Manifests]
 
 @pytest.fixture
 def manifests(manager_chart: Chart) -> Template:
-    """Give a function from values to manifests by kind."""
-    return lambda values: {document["kind"]: document for document in manager_chart.render(values)}
+    """Give a function from values to manifests by kind; the migration's policy counts as a kind of its own."""
+
+    def rendered(values: dict[str, Any]) -> Manifests:
+        return {
+            "MigrationPolicy"
+            if document["kind"] == "NetworkPolicy" and document["metadata"]["name"].endswith("-migration")
+            else document["kind"]: document
+            for document in manager_chart.render(values)
+        }
+
+    return rendered
 
 
 def _environment(container: dict[str, Any]) -> dict[str, Any]:
@@ -67,15 +76,39 @@ def test_every_option_renders(manifests: Template) -> None:
     assert rendered["Service"]["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
     assert rendered["NetworkPolicy"]["spec"]["egress"][1:] == [
         {"ports": [{"port": 6432}], "to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]},
+        {"ports": [{"port": 9000}]},
+        {"ports": [{"port": 8080}], "to": [{"podSelector": rendered["Deployment"]["spec"]["selector"]}]},
         {"ports": [{"port": 443}]},
     ]
 
 
-def test_workers_get_through_to_managers_behind_another_port(worker_chart: Chart, manager_chart: Chart) -> None:
+def test_every_pod_is_let_out_to_what_it_asks(manifests: Template) -> None:
+    """Where nothing is let out by default, a policy lets each pod out: the migration before all else is there."""
+    rendered = manifests(EVERYTHING)
+    own, migration = rendered["NetworkPolicy"]["spec"], rendered["MigrationPolicy"]["spec"]
+    labels = {kind: rendered[kind]["spec"]["template"]["metadata"]["labels"] for kind in ("Deployment", "Job")}
+    hook = rendered["MigrationPolicy"]["metadata"]["annotations"]
+    let_in = [peer["podSelector"]["matchLabels"] for peer in own["ingress"][0]["from"] if "podSelector" in peer]
+
+    assert _selects(own, labels["Deployment"])
+    assert _selects(own, rendered["Pod"]["metadata"]["labels"])
+    assert _selects(migration, labels["Job"])
+    assert not _selects(migration, labels["Deployment"])
+    assert migration["egress"] == own["egress"][:3]
+    assert hook["helm.sh/hook"] == rendered["Job"]["metadata"]["annotations"]["helm.sh/hook"]
+    assert int(hook["helm.sh/hook-weight"]) < 0
+    assert any(wanted.items() <= rendered["Pod"]["metadata"]["labels"].items() for wanted in let_in)
+
+
+def _selects(policy: dict[str, Any], labels: dict[str, str]) -> bool:
+    return policy["podSelector"]["matchLabels"].items() <= labels.items()
+
+
+def test_workers_get_through_to_managers_behind_another_port(worker_chart: Chart, manifests: Template) -> None:
     """With both policies on, a worker reaches the port of the managers' pods, whichever their Service has."""
     policies = {"networkPolicy": {"enabled": True}}
     worker = worker_chart.render(policies | {"env": {"jobnik": {"baseUrl": "http://jobnik-manager"}}})
-    manager = {manifest["kind"]: manifest for manifest in manager_chart.render(policies | {"service": {"port": 80}})}
+    manager = manifests(policies | {"service": {"port": 80}})
 
     (policy,) = (manifest for manifest in worker if manifest["kind"] == "NetworkPolicy")
     (container,) = manager["Deployment"]["spec"]["template"]["spec"]["containers"]
@@ -94,6 +127,8 @@ def test_the_database_is_migrated_before_any_pod_changes(manifests: Template) ->
     assert _environment(container) == {
         "JOBNIK_MANAGER_DATABASE_URL": {"secretKeyRef": {"name": "postgres-app", "key": "uri"}}
     }
+    assert job["spec"]["activeDeadlineSeconds"] == 3600
+    assert container["resources"]["requests"] == EVERYTHING["migration"]["resources"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,6 @@ ENDING = {"Job", "Pod"}
 """What runs to its end: the only pods that nothing owns are helm's tests."""
 
 ACCEPTED = {
-    "CKV2_K8S_6": (PODS, "networkPolicy is off by default: not every cluster enforces policies"),
     "CKV_K8S_8": (ENDING, "what runs to its end has no liveness to probe; every Deployment has"),
     "CKV_K8S_9": (ENDING, "what runs to its end serves nobody; every Deployment has its probe"),
     "CKV_K8S_11": (PODS, "a CPU limit throttles a pod while its node idles"),
@@ -70,6 +69,20 @@ def _is_accepted(finding: Finding) -> bool:
 def test_every_pod_is_restricted(chart: Chart) -> None:
     """Each pod passes the "restricted" security standard, has a read-only root, no token and no fixed user."""
     assert_restricted(chart.render(chart.everything))
+
+
+def test_every_pod_goes_to_the_same_nodes(chart: Chart) -> None:
+    """Nodes that are kept for something are so for each pod; one that ends soon keeps no distance from others."""
+    values = chart.everything
+    pods = [part for part in parts(*chart.render(values)) if "containers" in part]
+
+    assert len(pods) > 1
+    for pod in pods:
+        assert [pod[name] for name in ("nodeSelector", "tolerations", "priorityClassName")] == [
+            values[name] for name in ("nodeSelector", "tolerations", "priorityClassName")
+        ]
+        ends = "restartPolicy" in pod
+        assert pod["affinity"] == ({"nodeAffinity": values["affinity"]["nodeAffinity"]} if ends else values["affinity"])
 
 
 def test_openshift_minds_nothing(chart: Chart) -> None:

@@ -23,8 +23,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
 {{- end }}
 
-{{/* What the "restricted" pod security standard asks for. No user id: OpenShift gives one, elsewhere the image does. */}}
-{{- define "manager.podSecurity" -}}
+{{/* What every pod has: what the "restricted" security standard asks for, and where it may run. No user id: OpenShift gives
+one, elsewhere the image does. */}}
+{{- define "manager.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext:
@@ -36,6 +37,17 @@ imagePullSecrets:
   {{- range . }}
   - name: {{ . | quote }}
   {{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
@@ -50,10 +62,39 @@ securityContext:
     drop: [ALL]
 {{- end }}
 
+{{- define "manager.resources" -}}
+requests:
+  cpu: {{ .cpu }}
+  memory: {{ .memory }}
+limits:
+  memory: {{ .memory }}
+{{- end }}
+
 {{- define "manager.databaseUrl" -}}
 - name: JOBNIK_MANAGER_DATABASE_URL
   valueFrom:
     secretKeyRef:
       name: {{ .Values.database.secret | quote }}
       key: {{ .Values.database.key | quote }}
+{{- end }}
+
+{{/* Where every pod may ask: DNS, PostgreSQL, and what is added. Policies see the port of a pod, not that of the Service
+before it: 5353 is where OpenShift's DNS listens. */}}
+{{- define "manager.egress" -}}
+- ports:
+    {{- range list 53 5353 }}
+    - port: {{ . }}
+      protocol: UDP
+    - port: {{ . }}
+      protocol: TCP
+    {{- end }}
+- ports:
+    - port: {{ .Values.networkPolicy.databasePort }}
+  {{- with .Values.networkPolicy.database }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- with .Values.networkPolicy.extraEgress }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}

@@ -40,7 +40,7 @@ OTEL_SERVICE_NAME: {{ $.Chart.Name | quote }}
 {{- end }}
 {{- end }}
 
-{{/* What both pods have: settings, room for files, and whom to trust. Whoever includes it may append to each list. */}}
+{{/* What both containers have: settings, room for files, and whom to trust. Each ends with a list that may go on. */}}
 {{- define "worker.settings" -}}
 {{- if .Values.ca.secret -}}
 env:
@@ -88,8 +88,9 @@ envFrom:
 {{- urlJoin (set $url "host" $host) -}}
 {{- end }}
 
-{{/* What the "restricted" pod security standard asks for. No user id: OpenShift gives one, elsewhere the image does. */}}
-{{- define "worker.podSecurity" -}}
+{{/* What both pods have: what the "restricted" security standard asks for, and where they may run. No user id: OpenShift gives
+one, elsewhere the image does. */}}
+{{- define "worker.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
 serviceAccountName: {{ include "worker.name" . | quote }}
@@ -102,6 +103,17 @@ imagePullSecrets:
   {{- range . }}
   - name: {{ . | quote }}
   {{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . | quote }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}
 
