@@ -79,7 +79,7 @@ def test_each_trouble_is_named_with_its_remedy(project: Path, template: Path, to
     edit(project / "src" / "thumbnail_worker" / "container.py", "quality=", "mine=")
     edit(project / "README.md", "# thumbnail-worker", "<<<<<<< before updating\n# Thumbnails")
     edit(project / "pyproject.toml", 'version = "0.1.0"', 'version = "3.0.0"')
-    edit(project / "helm" / "values.yaml", "concurrency: 1", "concurency: 1")
+    edit(project / "helm" / "values.yaml", "concurrency: 1", "concurrency: 1\n    concurency: 2")
     (project / "helm" / "values-prod.yaml").write_text("replicas: many\n")
     (project / ".env").write_text("JOBNIK_BASE_URL=http://127.0.0.1:9\nTHUMBNAIL_QUALITY=100\n")
     release(template, tool)
