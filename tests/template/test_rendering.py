@@ -146,6 +146,18 @@ def test_make_alone_lists_the_words(render: Callable[..., Path], tool: Callable[
     assert [line.split()[1] for line in listed.splitlines()] == words
 
 
+def test_what_uv_adds_goes_below_the_mark(render: Callable[..., Path], tool: Callable[..., str]) -> None:
+    """Dependencies of the owner never come to stand among those that the template moves."""
+    project = render()
+    tool("uv", "add", "--quiet", "--frozen", "aaa", cwd=project)
+    tool("uv", "add", "--quiet", "--frozen", "--dev", "nnn", cwd=project)
+
+    below = [part.partition("]")[0] for part in (project / "pyproject.toml").read_text().split("# Yours, below")]
+
+    assert '"aaa"' in below[1]
+    assert '"nnn"' in below[2]
+
+
 def test_file_names_fit_for_windows(render: Callable[..., Path]) -> None:
     """No name has a character that Windows forbids, nor a dot or a space at its end, nor is a device's, nor too long.
 
