@@ -16,7 +16,7 @@ import trustme
 from jobnik_sdk import JobnikClient
 from jobnik_sdk.errors import UnreachableError
 
-from tests.template.charts import FETCHING, Chart, parts
+from tests.template.charts import FETCHING, Chart, pods_in
 
 pytestmark = pytest.mark.timeout(FETCHING)
 
@@ -50,7 +50,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def pods(worker_chart: Chart) -> dict[str, Any]:
     """Give the containers of a worker that was told of its authority, by their name."""
     rendered = worker_chart.render({"ca": {"secret": "authority", "key": "root.pem"}})
-    return {pod["containers"][0]["name"]: pod for pod in parts(*rendered) if "containers" in pod}
+    return {pod["containers"][0]["name"]: pod for pod in pods_in(rendered)}
 
 
 def test_every_pod_has_the_certificates(pods: dict[str, Any]) -> None:

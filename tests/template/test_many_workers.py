@@ -1,7 +1,6 @@
 """The loop of docs/how-to/run-many-workers.md over repositories."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,13 +10,14 @@ import copier
 import pytest
 
 from tests.template.versions import IDENTITY, commit, edit
+from tools.brought import uv
 
 Tool = Callable[..., str]
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run-many-workers.md").read_text()
 COPIER = Path(sys.executable).parent / "copier"
 UPDATE = f'[ "$1" != update ] || exec "{sys.executable}" -m jobnik_sdk.doctor any_worker --update'
-UV = f'[ "$1" = lock ] || exec "{os.environ.get("UV") or shutil.which("uv")}" "$@"'
+UV = f'[ "$1" = lock ] || exec "{uv()}" "$@"'
 STUBS = {"uvx": f'shift\nexec "{COPIER}" "$@"', "uv": UV, "make": UPDATE}
 """What the loop calls beside git, Copier and the doctor takes long, and other tests run it."""
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from jsonschema_rs import ValidationError
 
-from tests.template.charts import FETCHING, FIXED, GOLDEN, Chart, Manifest, assert_restricted, parts
+from tests.template.charts import FETCHING, GOLDEN, Chart, Manifest, assert_restricted, parts, pods_in
 from tests.template.versions import edit
 
 pytestmark = pytest.mark.timeout(FETCHING)
@@ -21,6 +21,9 @@ CHECKOV = "checkov==3.3.30"
 PODS = {"Deployment", "Job", "Pod"}
 ENDING = {"Job", "Pod"}
 """What runs to its end: the only pods that nothing owns are helm's tests."""
+
+FIXED = {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "hostPath", "hostPort", "hostNetwork", "hostPID"}
+"""What OpenShift's constraint `restricted-v2` leaves to nobody but itself."""
 
 ACCEPTED = {
     "CKV_K8S_8": (ENDING, "what runs to its end has no liveness to probe; every Deployment has"),
@@ -74,7 +77,7 @@ def test_every_pod_is_restricted(chart: Chart) -> None:
 def test_every_pod_goes_to_the_same_nodes(chart: Chart) -> None:
     """Nodes that are kept for something are so for each pod; one that ends soon keeps no distance from others."""
     values = chart.everything
-    pods = [part for part in parts(*chart.render(values)) if "containers" in part]
+    pods = pods_in(chart.render(values))
 
     assert len(pods) > 1
     for pod in pods:

@@ -51,6 +51,17 @@ tolerations:
 {{- end }}
 {{- end }}
 
+{{/* A pod that ends. It keeps no distance from the managers, which may be on every node. */}}
+{{- define "manager.endingPod" -}}
+{{ include "manager.pod" . }}
+{{- with .Values.affinity.nodeAffinity }}
+affinity:
+  nodeAffinity:
+    {{- toYaml . | nindent 4 }}
+{{- end }}
+restartPolicy: Never
+{{- end }}
+
 {{/* A container of the manager's image, up to what it runs. */}}
 {{- define "manager.container" -}}
 image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}

@@ -117,6 +117,14 @@ tolerations:
 {{- end }}
 {{- end }}
 
+{{- define "worker.resources" -}}
+requests:
+  cpu: {{ .cpu }}
+  memory: {{ .memory }}
+limits:
+  memory: {{ .memory }}
+{{- end }}
+
 {{- define "worker.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

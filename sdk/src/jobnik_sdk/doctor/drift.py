@@ -37,7 +37,8 @@ def _differences(project: Project, followed: Rendering) -> Iterator[Finding]:
     edited, deleted = list[str](), list[str]()
     for name, text in here.items():
         if text is None:
-            deleted += [] if is_written_once(name) else [name]
+            if not is_written_once(name):
+                deleted.append(name)
         elif name not in unmerged and not is_yours(name) and with_yours(name, followed.files[name], text) != text:
             edited.append(name)
     for names, done, remedy in (

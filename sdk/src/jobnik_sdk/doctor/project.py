@@ -31,10 +31,7 @@ class Project:
         Raises:
             CannotCheckError: there is no uv, or it takes too long.
         """
-        uv = os.environ.get("UV") or shutil.which("uv")
-        if uv is None:
-            raise CannotCheckError("uv is not on PATH")
-        return self.run(uv, *arguments, cwd=cwd)
+        return self.run(find_uv(), *arguments, cwd=cwd)
 
     def run(self, *command: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
         """Run a program, in the project unless `cwd` says otherwise; nobody is there to answer its questions.
@@ -57,6 +54,18 @@ class Project:
             )
         except subprocess.TimeoutExpired:
             raise CannotCheckError(f"{Path(command[0]).name} took more than {_PATIENCE:.0f} s") from None
+
+
+def find_uv() -> str:
+    """Return the path of uv.
+
+    Raises:
+        CannotCheckError: there is none.
+    """
+    found = os.environ.get("UV") or shutil.which("uv")
+    if found is None:
+        raise CannotCheckError("uv is not on PATH")
+    return found
 
 
 def complaint(result: "subprocess.CompletedProcess[str]") -> str:

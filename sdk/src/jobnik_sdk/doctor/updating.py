@@ -1,14 +1,12 @@
 """Bringing what is new in the template."""
 
-import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 
 from jobnik_sdk.doctor.findings import CannotCheckError, RefusedError
 from jobnik_sdk.doctor.ownership import WRITTEN_ONCE, is_written_once
-from jobnik_sdk.doctor.project import Project
+from jobnik_sdk.doctor.project import Project, find_uv
 from jobnik_sdk.doctor.rendering import ANSWERS, COPIER, Template
 
 
@@ -29,11 +27,11 @@ def update(project: Project) -> int:
         raise RefusedError(f"commit or stash these first\n{status.stdout.rstrip()}")
     rendered = _example(Template(project, _answers_of_the_example(project)))
     follow = all(_says(project, name, text) for name, text in rendered.items())
-    uv = os.environ.get("UV") or shutil.which("uv") or "uv"
-    command = [uv, *COPIER, "update", "--defaults"]
+    command = [find_uv(), *COPIER, "update", "--defaults"]
     code = subprocess.run(command, cwd=project.root, check=False).returncode  # noqa: S603 as the doctor's checks
-    if follow and code == 0:
-        _bring(project, rendered, _example(Template(project)))
+    if follow and code == 0 and (newest := _example(Template(project))) != rendered:
+        _bring(project, rendered, newest)
+        sys.stdout.write("Nobody has changed the example, so it follows the template, too.\n")
     return code
 
 
@@ -42,8 +40,8 @@ def _answers_of_the_example(project: Project) -> str | None:
 
     An update by Copier alone, as a bot makes it, moves the answers on and leaves the example behind.
     """
-    patterns = (f":(glob){pattern.replace('tests/*', 'tests/**')}" for pattern in WRITTEN_ONCE)
-    commit = project.run("git", "log", "-1", "--format=%H", "--", *patterns).stdout.strip()
+    # To git an asterisk stands for slashes as well, as it does to fnmatch.
+    commit = project.run("git", "log", "-1", "--format=%H", "--", *WRITTEN_ONCE).stdout.strip()
     then = project.run("git", "show", f"{commit}:./{ANSWERS}")
     return then.stdout if commit and then.returncode == 0 else None
 
@@ -63,5 +61,3 @@ def _bring(project: Project, old: Mapping[str, str], new: Mapping[str, str]) -> 
     for name, text in new.items():
         (project.root / name).parent.mkdir(parents=True, exist_ok=True)
         (project.root / name).write_text(text, "utf-8")
-    if old != new:
-        sys.stdout.write("Nobody has changed the example, so it follows the template, too.\n")
