@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import uvloop
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.database import Database
+from reference_manager.store.pool import Database
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table

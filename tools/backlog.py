@@ -5,11 +5,11 @@ from uuid import UUID
 
 from reference_manager.domain.requests import NO_TRACE, NewJob, NewStage, NewTasks
 from reference_manager.domain.states import Priority
-from reference_manager.engine.jobs import Jobs
-from reference_manager.engine.stages import Stages
-from reference_manager.engine.tasks import Tasks
-from reference_manager.engine.wakeups import Wakeups
-from reference_manager.store.database import Database
+from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.records.jobs import Jobs
+from reference_manager.engine.records.stages import Stages
+from reference_manager.engine.records.tasks import Tasks
+from reference_manager.store.pool import Database
 
 CHUNK = 10_000
 """The most tasks in one statement."""

@@ -10,8 +10,8 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.database import Database
 from reference_manager.store.migrate import migrate
+from reference_manager.store.pool import Database
 
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess

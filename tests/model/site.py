@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Self, cast
 import aiosql
 import asyncpg
 import httpx2
-from reference_manager.engine.duties.duty import Duty
 from reference_manager.engine.engine import Engine
-from reference_manager.store.database import Connection, Database, sql
+from reference_manager.engine.maintenance.maintenance_task import Duty
+from reference_manager.store.pool import Connection, Database, sql
 
 from tests.model.entities import Answer
 from tests.support.truths import falsehoods

@@ -6,11 +6,11 @@ from types import ModuleType
 from jobnik_sdk import metrics as sdk
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
-from reference_manager.api.metrics import exposition
+from reference_manager.api.service.metrics import exposition
 from reference_manager.domain.states import StageStatus
-from reference_manager.engine import meters
-from reference_manager.engine.census import Census
+from reference_manager.engine import metrics
 from reference_manager.engine.engine import Standing
+from reference_manager.engine.statistics import Census
 
 from tools.docs.markdown import document, table
 
@@ -22,8 +22,8 @@ What the database counts. Read from it at every scrape, with explicit zeros; a s
 Several managers on one database report the same figures: take the highest, not the sum."""
 
 _OF_MANAGER = f"""\
-What one manager has seen since it started: their names begin with `{meters.PREFIX}`. Add up the managers. Stage types
-are kept apart up to {meters.MOST_STAGE_TYPES}, those that came first; the others count as `{meters.OTHER}`.
+What one manager has seen since it started: their names begin with `{metrics.PREFIX}`. Add up the managers. Stage types
+are kept apart up to {metrics.MOST_STAGE_TYPES}, those that came first; the others count as `{metrics.OTHER}`.
 [What they are for](../explanation/observability.md#metrics). The usual metrics of a Python process come along."""
 
 _OF_WORKERS = """\
@@ -39,13 +39,13 @@ Row = tuple[str, str, str, str]
 def page() -> str:
     """The whole page."""
     scraped = tuple(_scraped())
-    of_manager = [row for row in scraped if row[0].startswith(f"`{meters.PREFIX}")]
+    of_manager = [row for row in scraped if row[0].startswith(f"`{metrics.PREFIX}")]
     of_database = [row for row in scraped if row not in of_manager]
     return document(
         "Metrics",
         _INTRODUCTION,
         f"## The database's, from any manager\n\n{_OF_DATABASE}\n\n{table(_HEAD, of_database)}",
-        f"## A manager's own\n\n{_OF_MANAGER}\n\n{table(_HEAD, (*of_manager, *_of_module(meters)))}",
+        f"## A manager's own\n\n{_OF_MANAGER}\n\n{table(_HEAD, (*of_manager, *_of_module(metrics)))}",
         f"## A worker's\n\n{_OF_WORKERS}\n\n{table(_HEAD, (*_of_module(sdk), *_collected()))}",
     )
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
-from reference_manager.logs import configure_logs
-from reference_manager.serve import StartError, prepare, serve
+from reference_manager.server.logs import configure_logs
+from reference_manager.server.process import StartError, prepare, serve
 from reference_manager.settings import Settings, flag, setting, shown, variable
 
 

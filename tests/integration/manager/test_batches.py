@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 from reference_manager.domain.requests import Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority, TaskStatus
-from reference_manager.engine.jobs import Jobs
-from reference_manager.engine.settlements import settle
-from reference_manager.engine.wakeups import Wakeups
-from reference_manager.store.database import Database, sql
+from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.dispatch.reports import settle
+from reference_manager.engine.records.jobs import Jobs
+from reference_manager.store.pool import Database, sql
 
 from tests.support.claims import InHand, claim_of, in_hand
 from tools.backlog import add_backlog

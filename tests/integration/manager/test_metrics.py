@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
-from reference_manager.engine.census import count_all, take_census
-from reference_manager.store.database import Connection, Database, sql
+from reference_manager.engine.statistics import count_all, take_census
+from reference_manager.store.pool import Connection, Database, sql
 
 from tests.support.claims import claim_of, in_hand
 from tests.support.protocol import Client

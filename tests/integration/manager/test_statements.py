@@ -12,7 +12,7 @@ import pytest
 from asyncpg.connection import LoggedQuery
 from reference_manager.api.app import create_app
 from reference_manager.engine.engine import Engine
-from reference_manager.store.database import Connection, Database
+from reference_manager.store.pool import Connection, Database
 
 from tests.support.protocol import Client, branch
 from tools.backlog import add_backlog

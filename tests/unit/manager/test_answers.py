@@ -4,11 +4,11 @@ import json
 
 import asyncpg
 import pytest
-from reference_manager.api.errors import answer
+from reference_manager.api.common.errors import answer
 from reference_manager.domain.machine import IllegalTransitionError
 from reference_manager.domain.states import StageStatus
 from reference_manager.engine.errors import OvertakenError
-from reference_manager.store.database import PoolExhaustedError
+from reference_manager.store.pool import PoolExhaustedError
 
 
 @pytest.mark.parametrize(

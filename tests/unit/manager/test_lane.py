@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 
 import pytest
-from reference_manager.engine.lane import Lane
+from reference_manager.engine.dispatch.batching import Lane
 
 
 class Work:

@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference_manager.api.cursors import decode_cursor, encode_cursor
-from reference_manager.api.methods import Methods
+from reference_manager.api.common.cursors import decode_cursor, encode_cursor
+from reference_manager.api.common.methods import Methods
 from reference_manager.domain.requests import AgePlace, PageRequest, StagePlace
-from reference_manager.engine.pages import Entry, Inside, Listing, Page
+from reference_manager.engine.records.pages import Entry, Inside, Listing, Page
 from starlette.types import Message, Receive, Scope, Send
 
 NUMBERS = st.integers(min_value=0, max_value=2**63 - 1)

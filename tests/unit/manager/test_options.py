@@ -4,8 +4,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from reference_manager.api.bodies import RetryBody, StageBody, TaskBody, new_tasks
-from reference_manager.api.work_bodies import ReportBody
+from reference_manager.api.queues.requests import ReportBody
+from reference_manager.api.stages.requests import StageBody
+from reference_manager.api.tasks.requests import RetryBody, TaskBody, new_tasks
 from reference_manager.domain.requests import NO_TRACE
 
 HOUR = 3600

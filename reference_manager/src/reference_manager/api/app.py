@@ -7,15 +7,16 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
-from reference_manager.api.document import DESCRIPTION, document
-from reference_manager.api.errors import answer_errors
-from reference_manager.api.history import history_router
-from reference_manager.api.jobs import jobs_router
-from reference_manager.api.methods import Methods
-from reference_manager.api.service import capabilities_router, service_router
-from reference_manager.api.stages import stages_router
-from reference_manager.api.tasks import tasks_router
-from reference_manager.api.work import work_router
+from reference_manager.api.common.errors import answer_errors
+from reference_manager.api.common.methods import Methods
+from reference_manager.api.common.openapi import DESCRIPTION, document
+from reference_manager.api.history.routes import history_router
+from reference_manager.api.jobs.routes import jobs_router
+from reference_manager.api.queues.routes import queues_router
+from reference_manager.api.service.routes import capabilities_router, service_router
+from reference_manager.api.stages.routes import stages_router
+from reference_manager.api.tasks.routes import tasks_router
+from reference_manager.api.workers.routes import workers_router
 from reference_manager.engine.engine import Engine
 
 
@@ -40,7 +41,12 @@ def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) ->
     )
     app.state.body_limit = body_limit
     app.state.part_a_only = part_a_only
-    of_part_b = (work_router(engine.queue, engine.workers), history_router(engine.history), capabilities_router())
+    of_part_b = (
+        queues_router(engine.queue),
+        workers_router(engine.workers),
+        history_router(engine.history),
+        capabilities_router(),
+    )
     routers = (
         jobs_router(engine.jobs),
         stages_router(engine.stages),

@@ -4,18 +4,18 @@ import asyncio
 from datetime import timedelta
 from typing import NamedTuple
 
-from reference_manager.engine.duties.aborted_tasks import AbortedTasks
-from reference_manager.engine.duties.counter_folding import CounterFolding
-from reference_manager.engine.duties.delayed_tasks import DelayedTasks
-from reference_manager.engine.duties.lease_sweeper import LeaseSweeper
-from reference_manager.engine.history import History
-from reference_manager.engine.jobs import Jobs
-from reference_manager.engine.queue import TaskQueue
-from reference_manager.engine.stages import Stages
-from reference_manager.engine.tasks import Tasks
-from reference_manager.engine.wakeups import Wakeups
+from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
+from reference_manager.engine.maintenance.counter_folding import CounterFolding
+from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
+from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
+from reference_manager.engine.queues import TaskQueue
+from reference_manager.engine.records.history import History
+from reference_manager.engine.records.jobs import Jobs
+from reference_manager.engine.records.stages import Stages
+from reference_manager.engine.records.tasks import Tasks
 from reference_manager.engine.workers import Workers
-from reference_manager.store.database import Database
+from reference_manager.store.pool import Database
 
 
 class Standing(NamedTuple):

@@ -1,0 +1,114 @@
+"""What workers send to claim tasks and to report them."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SkipValidation,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+)
+from pydantic.config import JsonDict
+
+from reference_manager.api.common.fields import (
+    WHOLE,
+    YEAR,
+    Body,
+    Checkpoint,
+    Id,
+    LeaseId,
+    Seconds,
+    Text,
+    WorkerId,
+    finite,
+)
+from reference_manager.domain.requests import Claim, Report
+from reference_manager.domain.states import Outcome
+
+MOST_TASKS = 500
+
+_SETTLEMENT: JsonDict = {
+    "workerId": "host-1",
+    "results": [{"taskId": "019a2f5e-7c1b-7d3a-9e4f-5b6c7d8e9f00", "leaseId": 17, "outcome": "COMPLETED"}],
+}
+
+
+class ClaimBody(Body):
+    """A wish for tasks."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"workerId": "host-1", "limit": 10}]})
+
+    worker_id: Annotated[WorkerId, Field(description="Who gets the leases: new at every start of the worker.")]
+    limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS, description="The most tasks."), WHOLE] = 1
+    wait_seconds: Annotated[
+        Seconds, Field(ge=0, le=30, description="How long to wait for the first task where there is none.")
+    ] = 0
+    lease_seconds: Annotated[
+        Seconds, Field(ge=1, le=3600, description="How long a lease lasts unless a heartbeat renews it.")
+    ] = 30
+
+    def request(self, *, brief: bool) -> Claim:
+        """The wish as the engine takes it."""
+        lease, wait = timedelta(seconds=self.lease_seconds), timedelta(seconds=self.wait_seconds)
+        return Claim(self.worker_id, self.limit, lease, wait, brief)
+
+
+class ErrorBody(Body):
+    """Why an attempt failed."""
+
+    type: Annotated[Text, StringConstraints(max_length=200), Field(description="The error's class.")]
+    message: Annotated[Text, StringConstraints(max_length=10_000)] = ""
+    stack: Annotated[Text, StringConstraints(max_length=50_000)] = ""
+
+
+class ReportBody(Body):
+    """How an attempt ended."""
+
+    task_id: Id
+    lease_id: LeaseId
+    outcome: Annotated[
+        Literal["COMPLETED", "FAILED", "RELEASED", "SNOOZED"],
+        Field(description="RELEASED hands the task back, SNOOZED for later; neither burns an attempt."),
+    ]
+    result: Annotated[JsonValue, AfterValidator(finite), Field(description="What a completed task gave.")] = None
+    error: Annotated[ErrorBody | None, Field(description="Why a failed one failed.")] = None
+    retryable: Annotated[StrictBool, Field(description="Whether a failed one may be tried again.")] = True
+    delay_seconds: Annotated[
+        Seconds | None,
+        Field(
+            ge=0,
+            le=YEAR,
+            description="How long a task that goes back to the queue is not handed out. Null: a failed one for as long "
+            "as its retry policy says, else not at all.",
+        ),
+    ] = None
+    checkpoint: Checkpoint = None
+
+    def request(self, worker_id: str) -> Report:
+        """The report as the engine takes it."""
+        return Report(
+            self.task_id,
+            self.lease_id,
+            worker_id,
+            Outcome(self.outcome),
+            self.result if self.outcome == "COMPLETED" else None,
+            self.error.model_dump() if self.error and self.outcome == "FAILED" else None,
+            self.retryable,
+            None if self.delay_seconds is None else timedelta(seconds=self.delay_seconds),
+            None if self.outcome == "COMPLETED" else self.checkpoint,
+        )
+
+
+class SettleBody(Body):
+    """Reports of one worker."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_SETTLEMENT]})
+
+    worker_id: WorkerId
+    # Each is validated for itself, later: one that is wrong spoils no other.
+    results: Annotated[list[Annotated[ReportBody, SkipValidation]], Field(min_length=1, max_length=MOST_TASKS)]

@@ -1,0 +1,97 @@
+"""/metrics: what the database counts, what this manager has measured, and how it stands."""
+
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
+from reference_manager.engine.engine import Standing
+from reference_manager.engine.metrics import PREFIX
+from reference_manager.engine.statistics import Census
+
+
+class _Counted(Collector):
+    def __init__(self, census: Census) -> None:
+        self._census = census
+
+    def collect(self) -> Iterator[Metric]:
+        """Every combination, zeros included, so that a rate or an alert never misses a series."""
+        census = self._census
+        types = sorted({stage_type for stage_type, _ in census.stages} | {key[0] for key in census.tasks})
+
+        jobs = GaugeMetricFamily("jobnik_jobs_by_status", "Jobs by status.", labels=["job_status"])
+        for status in JobStatus:
+            jobs.add_metric([status], census.jobs.get(status, 0))
+        yield jobs
+
+        stages = GaugeMetricFamily(
+            "jobnik_stages_by_status", "Stages by status and type.", labels=["stage_status", "stage_type"]
+        )
+        tasks = GaugeMetricFamily(
+            "jobnik_tasks_by_status", "Tasks by status and stage type.", labels=["task_status", "stage_type"]
+        )
+        counts = GaugeMetricFamily(
+            "jobnik_tasks_count",
+            "Tasks by stage type, job priority and status.",
+            labels=["stage_type", "priority", "task_status"],
+        )
+        oldest = GaugeMetricFamily(
+            "jobnik_oldest_waiting_age_seconds",
+            "For how long the oldest task that may be claimed has waited; 0 where none waits.",
+            labels=["stage_type"],
+        )
+        for stage_type in types:
+            for status in StageStatus:
+                stages.add_metric([status, stage_type], census.stages.get((stage_type, status), 0))
+            for status in TaskStatus:
+                by_priority = [census.tasks.get((stage_type, priority, status), 0) for priority in Priority]
+                tasks.add_metric([status, stage_type], sum(by_priority))
+                for priority, count in zip(Priority, by_priority, strict=True):
+                    counts.add_metric([stage_type, priority, status], count)
+            oldest.add_metric([stage_type], census.oldest_waiting.get(stage_type, 0))
+        yield from (stages, tasks, counts, oldest)
+
+        dead = GaugeMetricFamily(
+            "jobnik_database_dead_tuples",
+            "Row versions that vacuum has still to remove, as PostgreSQL estimates them.",
+            labels=["table"],
+        )
+        for table, count in sorted(census.dead_tuples.items()):
+            dead.add_metric([table], count)
+        yield dead
+        yield GaugeMetricFamily(
+            "jobnik_database_oldest_xmin_age_transactions",
+            "How many transactions ago the oldest began that keeps vacuum from removing row versions.",
+            census.oldest_xmin,
+        )
+
+
+class _Standing(Collector):
+    def __init__(self, standing: Standing) -> None:
+        self._standing = standing
+
+    def collect(self) -> Iterator[Metric]:
+        """This manager, now."""
+        standing = self._standing
+        yield GaugeMetricFamily(f"{PREFIX}claims_waiting", "Claims that have no answer yet.", standing.claims_waiting)
+        connections = GaugeMetricFamily(
+            f"{PREFIX}database_connections", "Open connections of the pool.", labels=["state"]
+        )
+        connections.add_metric(["used"], standing.connections_used)
+        connections.add_metric(["idle"], standing.connections_idle)
+        yield connections
+        yield GaugeMetricFamily(
+            f"{PREFIX}notifications_arrive",
+            "1 if this manager is told of new work; 0: those that wait here look each second.",
+            standing.notifications_arrive,
+        )
+
+
+def exposition(census: Census, standing: Standing, process: Iterable[Collector]) -> bytes:
+    """All of it in the text format of Prometheus, with the metrics of this process."""
+    registry = CollectorRegistry(auto_describe=False)
+    for collector in (_Counted(census), _Standing(standing), *process):
+        registry.register(collector)
+    return generate_latest(registry)

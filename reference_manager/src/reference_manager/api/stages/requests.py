@@ -1,0 +1,49 @@
+"""What clients send about stages."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat
+
+from reference_manager.api.common.fields import Body, Payload, StageTypeName, Traced
+from reference_manager.api.common.protocol import PART_B
+from reference_manager.api.tasks.requests import TaskDefaultsBody
+from reference_manager.domain.requests import NewStage, Trace
+
+
+class StageBody(Traced):
+    """A stage to add to a job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "thumbnail", "data": {"width": 320}}]})
+
+    type: StageTypeName
+    data: Payload
+    user_metadata: Payload = {}
+    start_as_waiting: StrictBool = False
+    weight: Annotated[
+        StrictFloat,
+        Field(
+            ge=0.001,
+            le=1000,
+            description="How much of its job's progress it is, compared with the other stages.",
+            json_schema_extra=PART_B,
+        ),
+    ] = 1
+    task_defaults: Annotated[TaskDefaultsBody | None, Field(json_schema_extra=PART_B)] = None
+
+    def request(self, of_request: Trace) -> NewStage:
+        """The stage as the engine takes it."""
+        return NewStage(
+            self.type,
+            self.data,
+            self.user_metadata,
+            self.start_as_waiting,
+            self.trace(of_request),
+            self.weight,
+            self.task_defaults and self.task_defaults.options(),
+        )
+
+
+class StageStatusBody(Body):
+    """What a client may move a stage to: PENDING releases it."""
+
+    status: Literal["PENDING"]

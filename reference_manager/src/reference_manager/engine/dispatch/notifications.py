@@ -1,0 +1,101 @@
+"""Word of new work, to everybody who waits for it, in this manager and beside it.
+
+A word may get lost (a manager dies before it has spoken, a pooler swallows it): whoever waits also looks for himself,
+now and then. So nothing depends on it but speed.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from uuid import uuid4
+
+import structlog
+
+from reference_manager.store.pool import DATABASE_ERRORS, Database, sql
+
+log = structlog.stdlib.get_logger(__name__)
+
+CHANNEL = "jobnik_work"
+PAUSE = 0.01
+"""Seconds between two notifications: each takes a lock of the whole database until its commit is on disk."""
+CONNECT_AGAIN = 1.0
+ECHO_LIMIT = 5.0
+"""Seconds."""
+
+
+class Wakeups:
+    """Carries the names of stage types for which there is work."""
+
+    def __init__(self) -> None:
+        self._name = uuid4().hex
+        self._listeners: list[Callable[[str | None], None]] = []
+        self._unsent: set[str] = set()
+        self._news = asyncio.Event()
+        self._echo = asyncio.Event()
+        self.arrive = False
+        """Whether words of other managers reach this one."""
+
+    def listen(self, listener: Callable[[str | None], None]) -> None:
+        """Call this with each stage type that there is work for; None: anything may have been missed."""
+        self._listeners.append(listener)
+
+    def notify(self, stage_types: Iterable[str]) -> None:
+        """There is work for these types."""
+        for stage_type in stage_types:
+            self._tell(stage_type)
+            self._unsent.add(stage_type)
+            self._news.set()
+
+    async def run(self, database: Database) -> None:
+        """Exchange words with the other managers on this database, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._send(database))
+            group.create_task(self._receive(database))
+
+    def _tell(self, stage_type: str | None) -> None:
+        for listener in self._listeners:
+            listener(stage_type)
+
+    async def _send(self, database: Database) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            stage_types, self._unsent = self._unsent, set()
+            try:
+                async with database.connection(for_workers=True) as connection:
+                    await sql.work_notify(connection, channel=CHANNEL, sender=self._name, stage_types=list(stage_types))
+            except DATABASE_ERRORS as error:
+                log.warning("other managers could not be told of new work", error=str(error))
+            await asyncio.sleep(PAUSE)
+
+    async def _receive(self, database: Database) -> None:
+        while True:
+            try:
+                async with database.listener(CHANNEL, self._heard) as closed:
+                    await self._test(database)
+                    self._tell(None)
+                    await closed.wait()
+            except DATABASE_ERRORS as error:
+                log.warning("cannot listen for new work", error=str(error))
+            self.arrive = False
+            await asyncio.sleep(CONNECT_AGAIN)
+
+    async def _test(self, database: Database) -> None:
+        """Hear one's own voice: poolers in transaction mode swallow notifications without a word."""
+        self._echo.clear()
+        async with database.connection(for_workers=True) as connection:
+            await sql.work_notify(connection, channel=CHANNEL, sender=self._name, stage_types=[""])
+        try:
+            async with asyncio.timeout(ECHO_LIMIT):
+                await self._echo.wait()
+            self.arrive = True
+        except TimeoutError:
+            log.warning(
+                "notifications do not arrive; is there a pooler before PostgreSQL? Waiting workers look each second"
+            )
+
+    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+        sender, _, stage_type = str(payload).partition(" ")
+        if sender != self._name:
+            self._tell(stage_type)
+        elif not stage_type:
+            self._echo.set()

@@ -1,0 +1,173 @@
+"""The short cut from the socket to the queue and back, for the requests of the fast lane.
+
+uvicorn starts a task for each request and hands it a scope, two callables and an event; for a claim or a report that
+costs more than the claim or the report. Here such a request becomes a future of the queue, and its answer one write.
+Everything else, and everything unusual, goes uvicorn's way.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.responses import Response
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from reference_manager.api.common.errors import answer, problem
+from reference_manager.api.hot_path import LONGEST_BODY, FastLane, Work
+from reference_manager.server.write_coalescing import CorkedTransport
+
+OK_HEADERS = [(b"content-type", b"application/json")]
+LONGEST_HEAD = 64 * 1024
+"""Bytes."""
+
+
+class CorkedProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP protocol on corked transports, with a limit to what comes before a body.
+
+    Args:
+        uvicorn: What uvicorn gives a protocol.
+    """
+
+    def __init__(self, **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(**uvicorn)
+        self._head: int | None = None
+        """The bytes so far of a head that has not come to its end, without the piece in which it began."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin a connection."""
+        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come; the parser would collect a head for as long as it goes on."""
+        if self._head is not None:
+            self._head += len(data)
+        super().data_received(data)
+        if self._head is not None and self._head > LONGEST_HEAD and not self.transport.is_closing():
+            message = f"The request's line and headers must not be larger than {LONGEST_HEAD} bytes"
+            self.refuse(problem(431, "HEAD_TOO_LARGE", message))
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """End a head."""
+        self._head = None
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP."""
+        self.refuse(problem(400, "VALIDATION_ERROR", msg))
+
+    def refuse(self, response: Response) -> None:
+        """Answer what cannot be served at all, and hang up."""
+        self.send(response.status_code, response.raw_headers, bytes(response.body), keep_alive=False)
+
+    def send(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, keep_alive: bool) -> None:
+        """Answer in one write."""
+        parts = [STATUS_LINE[status]]
+        for name, value in (*self.server_state.default_headers, *headers):
+            parts += (name, b": ", value, b"\r\n")
+        parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
+        parts.append(body)
+        self.transport.write(b"".join(parts))
+        if not keep_alive:
+            self.transport.close()
+
+
+class ShortCutProtocol(CorkedProtocol):
+    """The same with a short cut.
+
+    Args:
+        fast_lane: Takes the requests that it serves.
+        uvicorn: What uvicorn gives a protocol.
+    """
+
+    def __init__(self, fast_lane: FastLane, **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
+        super().__init__(**uvicorn)
+        self._fast_lane = fast_lane
+        self._kept: bytearray | None = None
+        """The body so far of a request that may take the short cut."""
+
+    def on_headers_complete(self) -> None:
+        """Keep the request until its body is there, or go uvicorn's way."""
+        if self._may_take_short_cut():
+            self._head = None
+            self._kept = bytearray()
+        else:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Collect the body."""
+        if self._kept is None:
+            super().on_body(body)
+            return
+        self._kept += body
+        if len(self._kept) > LONGEST_BODY:
+            self._go_the_long_way(self._kept)
+
+    def on_message_complete(self) -> None:
+        """Start the work."""
+        if self._kept is not None:
+            body = self._kept
+            parser: Any = self.parser
+            work = self._fast_lane.serve(parser.get_method(), self.url, self.headers, bytes(body))
+            if work is not None:
+                self._kept = None
+                exchange: Any = _Exchange(self, work, keep_alive=parser.should_keep_alive())
+                self.cycle = exchange
+                return
+            self._go_the_long_way(body)
+        super().on_message_complete()
+
+    def _may_take_short_cut(self) -> bool:
+        parser: Any = self.parser
+        before: Any = self.cycle
+        return (
+            self._fast_lane.may_serve(parser.get_method(), self.url)
+            and parser.get_http_version() == "1.1"
+            and not self.expect_100_continue
+            and not parser.should_upgrade()
+            # One after the other: what is sent ahead of an answer waits in uvicorn's pipeline.
+            and (before is None or before.response_complete)
+            and not self.flow.write_paused
+        )
+
+    def _go_the_long_way(self, body: bytearray) -> None:
+        self._kept = None
+        super().on_headers_complete()
+        if body:
+            super().on_body(bytes(body))
+
+
+class _Exchange:
+    """One request on the short cut, in the place and with the names of uvicorn's ``RequestResponseCycle``."""
+
+    def __init__(self, protocol: ShortCutProtocol, work: Work, *, keep_alive: bool) -> None:
+        self.keep_alive = keep_alive
+        self.disconnected = False
+        self.response_complete = False
+        self.message_event = self
+        self._protocol = protocol
+        self._work = work
+        work.future.add_done_callback(self._respond)
+
+    def set(self) -> None:
+        """The protocol has news. The only one that matters is that the client has hung up: nobody waits any more."""
+        if self.disconnected:
+            self._work.future.cancel()
+
+    def _respond(self, future: asyncio.Future[Any]) -> None:
+        if self.disconnected or future.cancelled():
+            return
+        try:
+            body = self._work.entity(future.result()).encode()
+        except Exception as error:  # noqa: BLE001 - every error has its answer
+            response = answer(error)
+            status, body, headers = response.status_code, bytes(response.body), response.raw_headers
+        else:
+            status, headers = 200, [*OK_HEADERS, (b"content-length", b"%d" % len(body))]
+        self._protocol.send(status, headers, body, keep_alive=self.keep_alive)
+        self.response_complete = True
+        self._protocol.on_response_complete()

@@ -1,0 +1,144 @@
+"""Serves the API on a database until a signal ends it."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import asyncpg
+import structlog
+import uvicorn
+import uvloop
+
+from reference_manager.api.app import create_app
+from reference_manager.api.hot_path import FastLane
+from reference_manager.engine.engine import Engine
+from reference_manager.server.http_protocol import CorkedProtocol, ShortCutProtocol
+from reference_manager.server.tracing import tracing, wanted
+from reference_manager.settings import Settings
+from reference_manager.store.migrate import UnfitDatabaseError, migrate
+from reference_manager.store.pool import Database
+
+log = structlog.stdlib.get_logger(__name__)
+
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open: longer than clients keep theirs, so that none meets a closed one."""
+
+
+class StartError(Exception):
+    """The manager cannot start; the message says what to do."""
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it is ready, and leaves the signals to its process, which has more to stop than this."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def prepare(database_url: str) -> None:
+    """Bring the database up to date.
+
+    Raises:
+        StartError: It cannot be used.
+    """
+    try:
+        await migrate(database_url)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, UnfitDatabaseError) as error:
+        raise StartError(f"Cannot use the database: {error}") from error
+
+
+def serve(settings: Settings, database_url: str, places: Mapping[str, str]) -> None:
+    """Migrate, listen, and serve until SIGINT or SIGTERM; a second signal does not wait for requests under way.
+
+    Args:
+        settings: Where to listen and what to bear.
+        database_url: The database, whoever runs it.
+        places: What else to say about where things are, once ready.
+
+    Raises:
+        StartError: The port is taken, or the database cannot be used.
+    """
+    traced = wanted(settings.tracing_enabled, settings.tracing_url, os.environ)
+    with (
+        _listen(settings) as listener,
+        tracing(settings.tracing_url) if traced else nullcontext(),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(settings, database_url, places, listener, traced=traced))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=4096)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        raise StartError(
+            f"Cannot listen on {where}: {error.strerror}. Choose another with --port (0: a free one)."
+        ) from error
+
+
+async def _serve(
+    settings: Settings, url: str, places: Mapping[str, str], listener: socket.socket, *, traced: bool
+) -> None:
+    await prepare(url)
+    async with Database.connect(
+        url,
+        connections=settings.database_connections,
+        patience=settings.database_patience,
+        part_a_only=settings.part_a_only,
+    ) as database:
+        engine = Engine(database, stale_after=settings.task_stale_after)
+        app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
+        # The short cut lies below what makes the spans of requests.
+        protocol: Any = CorkedProtocol if traced else partial(ShortCutProtocol, FastLane(engine.queue))
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            http=protocol,
+            proxy_headers=False,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=round(settings.shutdown_patience.total_seconds()),
+        )
+        base = f"http://{settings.host}:{listener.getsockname()[1]}"
+        ready = partial(
+            log.info,
+            "manager is ready",
+            url=base,
+            api_page=f"{base}/docs",
+            version=version("jobnik-reference-manager"),
+            **places,
+        )
+        server = _Server(config, on_ready=ready, on_stop=engine.queue.close)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
+        duties = asyncio.create_task(engine.run())
+        try:
+            await server.serve([listener])
+        finally:
+            duties.cancel()
+            await asyncio.gather(duties, return_exceptions=True)
+        log.info("manager has stopped")
