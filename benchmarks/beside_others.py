@@ -126,7 +126,9 @@ class Comparison:
 
     async def engine(self) -> None:
         """What the engine does by the hundred, without a worker that runs anything."""
-        async with Database.connect(self.stores.postgres_url, connections=2, patience=timedelta(seconds=5)) as database:
+        async with Database.connect(
+            self.stores.postgres_url, connections=2, acquire_timeout=timedelta(seconds=5)
+        ) as database:
             bench = Bench(database, [self.stores.manager_url])
             await bench.fill("engine", ROUNDS * ENGINE_TASKS)
             rates = [await bench.by_the_hundred("engine", ENGINE_TASKS, ENGINE_CONNECTIONS) for _ in range(ROUNDS)]

@@ -267,8 +267,8 @@ class Site:
         ]
 
     def _new_manager(self, number: int) -> ManagerProcess:
-        # Few connections and little patience: so the pool is soon full.
-        arguments = ("--database-url", self.postgres.url, "--database-connections", "4", "--database-patience", "PT1S")
+        # Few connections and a short timeout, so that the pool is soon full.
+        arguments = ("--database-url", self.postgres.url, "--database-connections", "4", "--database-timeout", "PT1S")
         return ManagerProcess(*arguments, log_file=self.folder / f"manager-{number + 1}.log").__enter__()
 
     def _new_worker(self, program: str, skills: Sequence[str]) -> WorkerProcess:

@@ -62,7 +62,7 @@ async def database_url(postgres: EmbeddedPostgres, migrated: str) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncGenerator[Database]:
     """The pool of a manager that would run in this process."""
-    async with Database.connect(database_url, connections=10, patience=timedelta(seconds=5)) as opened:
+    async with Database.connect(database_url, connections=10, acquire_timeout=timedelta(seconds=5)) as opened:
         yield opened
 
 

@@ -9,8 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.api.service.metrics import exposition
 from reference_manager.domain.states import StageStatus
 from reference_manager.engine import metrics
-from reference_manager.engine.engine import Standing
-from reference_manager.engine.statistics import Census
+from reference_manager.engine.engine import ManagerStatistics
+from reference_manager.engine.statistics import DatabaseStatistics
 
 from tools.docs.markdown import document, table
 
@@ -52,7 +52,7 @@ def page() -> str:
 
 def _scraped() -> Iterator[Row]:
     # One of each, so that every family has a sample to read the labels from.
-    census = Census(
+    statistics = DatabaseStatistics(
         jobs={},
         stages={("thumbnails", StageStatus.PENDING): 1},
         tasks={},
@@ -60,7 +60,7 @@ def _scraped() -> Iterator[Row]:
         dead_tuples={"tasks": 0},
         oldest_xmin=0,
     )
-    for family in text_string_to_metric_families(exposition(census, Standing(0, 0, 0, True), ()).decode()):  # noqa: FBT003 - a row
+    for family in text_string_to_metric_families(exposition(statistics, ManagerStatistics(0, 0, 0, True), ()).decode()):  # noqa: FBT003 - a row
         yield _row(family.name, family.type, tuple(family.samples[0].labels), family.documentation)
 
 

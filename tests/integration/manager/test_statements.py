@@ -70,7 +70,7 @@ class CountedDatabase(Database):
 @pytest.fixture
 async def counted(database_url: str) -> AsyncGenerator[CountedDatabase]:
     """The connections of the manager in this process."""
-    async with CountedDatabase.connect(database_url, connections=10, patience=timedelta(seconds=5)) as database:
+    async with CountedDatabase.connect(database_url, connections=10, acquire_timeout=timedelta(seconds=5)) as database:
         assert isinstance(database, CountedDatabase)
         yield database
 

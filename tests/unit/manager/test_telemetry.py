@@ -5,7 +5,7 @@ import sys
 
 import pytest
 from reference_manager.engine import metrics
-from reference_manager.server.tracing import wanted
+from reference_manager.server.tracing import is_tracing_enabled
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
@@ -31,7 +31,7 @@ def test_traces_are_wanted_where_there_is_an_endpoint(
     traced: bool,  # noqa: FBT001 - as above
 ) -> None:
     """An endpoint or the deployment's word turns tracing on; any word against it turns it off."""
-    assert wanted(enabled, url, environment) is traced
+    assert is_tracing_enabled(enabled, url, environment) is traced
 
 
 def test_a_manager_that_does_not_trace_loads_nothing_for_it() -> None:

@@ -7,9 +7,9 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
-from reference_manager.api.common.errors import answer_errors
+from reference_manager.api.common.errors import register_error_handlers
 from reference_manager.api.common.methods import Methods
-from reference_manager.api.common.openapi import DESCRIPTION, document
+from reference_manager.api.common.openapi import DESCRIPTION, openapi_document
 from reference_manager.api.history.routes import history_router
 from reference_manager.api.jobs.routes import jobs_router
 from reference_manager.api.queues.routes import queues_router
@@ -56,8 +56,8 @@ def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) ->
     )
     for router in routers:
         app.include_router(router)
-    answer_errors(app)
-    app.openapi = lambda: document(app)
+    register_error_handlers(app)
+    app.openapi = lambda: openapi_document(app)
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     app.add_middleware(Methods, routes)
     return app

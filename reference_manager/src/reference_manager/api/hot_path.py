@@ -33,7 +33,7 @@ class Work(NamedTuple):
     """The entity as JSON, from the future's result; or the error that is the answer."""
 
 
-class FastLane:
+class HotPath:
     """Starts claims and reports straight on the queue."""
 
     def __init__(self, queue: TaskQueue) -> None:

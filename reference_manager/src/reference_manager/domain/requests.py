@@ -114,14 +114,14 @@ class Claim:
         limit: The most tasks.
         lease: How long a lease lasts unless it is renewed.
         wait: How long to wait for the first task if there is none.
-        brief: Whether tasks are told without what their worker does not need, and stages and jobs once for all of them.
+        minimal: Whether tasks come without what their worker does not need, and stages and jobs once for all of them.
     """
 
     worker_id: str | None
     limit: int
     lease: timedelta
     wait: timedelta = timedelta()
-    brief: bool = False
+    minimal: bool = False
 
 
 class Report(NamedTuple):

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 from typing import NamedTuple
 
-from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.maintenance.counter_folding import CounterFolding
 from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
@@ -18,7 +18,7 @@ from reference_manager.engine.workers import Workers
 from reference_manager.store.pool import Database
 
 
-class Standing(NamedTuple):
+class ManagerStatistics(NamedTuple):
     """How this manager stands at this moment."""
 
     claims_waiting: int
@@ -38,27 +38,27 @@ class Engine:
 
     def __init__(self, database: Database, *, stale_after: timedelta) -> None:
         self.database = database
-        self.wakeups = Wakeups()
-        self.jobs = Jobs(database, self.wakeups)
-        self.stages = Stages(database, self.wakeups)
-        self.tasks = Tasks(database, self.wakeups)
-        self.queue = TaskQueue(database, self.wakeups, stale_after)
+        self.notifications = Notifications()
+        self.jobs = Jobs(database, self.notifications)
+        self.stages = Stages(database, self.notifications)
+        self.tasks = Tasks(database, self.notifications)
+        self.queue = TaskQueue(database, self.notifications, stale_after)
         self.workers = Workers(database, self.queue)
         self.history = History(database)
-        self.duties = (
-            LeaseSweeper(self.wakeups),
-            DelayedTasks(self.wakeups),
+        self.maintenance = (
+            LeaseSweeper(self.notifications),
+            DelayedTasks(self.notifications),
             CounterFolding(),
             AbortedTasks(),
         )
 
-    def standing(self) -> Standing:
+    def manager_statistics(self) -> ManagerStatistics:
         """How this manager stands."""
-        return Standing(self.queue.waiting, *self.database.connections, self.wakeups.arrive)
+        return ManagerStatistics(self.queue.waiting, *self.database.connections, self.notifications.arrive)
 
     async def run(self) -> None:
         """Do what a manager does of its own accord, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.wakeups.run(self.database))
-            for duty in self.duties:
-                group.create_task(duty.run(self.database))
+            group.create_task(self.notifications.run(self.database))
+            for task in self.maintenance:
+                group.create_task(task.run(self.database))

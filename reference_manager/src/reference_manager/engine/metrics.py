@@ -56,10 +56,10 @@ LEASES_LOST = Counter(
     "Reports that were refused LEASE_LOST: they came too late, or from somebody else.",
     registry=REGISTRY,
 )
-DUTY_ROUNDS = Counter(
+MAINTENANCE_ROUNDS = Counter(
     f"{PREFIX}duty_rounds_total", "Rounds of each duty that this manager has done.", ["duty"], registry=REGISTRY
 )
-DUTY_FAILURES = Counter(
+MAINTENANCE_FAILURES = Counter(
     f"{PREFIX}duty_failures_total",
     "Rounds of each duty that an error ended; they come round again.",
     ["duty"],
@@ -82,7 +82,7 @@ def label(stage_type: str) -> str:
     return stage_type
 
 
-def answered(statement: str, began: float, tasks: int) -> None:
+def observe_statement(statement: str, began: float, tasks: int) -> None:
     """A statement of this kind, sent at ``began`` by ``perf_counter``, has been answered."""
     STATEMENT_DURATION.labels(statement).observe(perf_counter() - began)
     STATEMENT_TASKS.labels(statement).observe(tasks)

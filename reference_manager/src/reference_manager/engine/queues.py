@@ -10,40 +10,40 @@ from reference_manager.domain.machine import Driver
 from reference_manager.domain.machines import TASK
 from reference_manager.domain.requests import Claim, Report
 from reference_manager.domain.states import Outcome, TaskStatus
-from reference_manager.engine.dispatch.claims import ClaimDesk, Claimed
-from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed
+from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import Settlements, Verdict
 from reference_manager.engine.errors import NotFoundError, OvertakenError
 from reference_manager.store.pool import Database, sql
 
 
 class TaskQueue:
-    """Hands out tasks, by one desk for each stage type, and takes reports.
+    """Hands out tasks, by one batcher for each stage type, and takes reports.
 
     Args:
         database: Where the tasks are.
-        wakeups: Tell of new work, and are told.
+        notifications: Tell of new work, and are told.
         stale_after: How long a task that was claimed without a lease may take.
     """
 
-    def __init__(self, database: Database, wakeups: Wakeups, stale_after: timedelta) -> None:
+    def __init__(self, database: Database, notifications: Notifications, stale_after: timedelta) -> None:
         self._database = database
-        self._settlements = Settlements(database, wakeups)
+        self._settlements = Settlements(database, notifications)
         self._without_lease = Claim(None, 1, stale_after)
-        self._desks: dict[str, ClaimDesk] = {}
+        self._batchers: dict[str, ClaimBatcher] = {}
         self._closing = False
-        wakeups.listen(self._wake)
+        notifications.listen(self._wake)
 
     def claim(self, stage_type: str, claim: Claim | None = None) -> asyncio.Future[Sequence[Claimed]]:
         """Claim tasks of a stage type, one without a lease unless said otherwise; none where none comes in time."""
-        desk = self._desks.get(stage_type)
-        if desk is None:
-            # Clients choose the names of stage types: a desk stays only while somebody is at it.
-            idle = partial(self._desks.pop, stage_type)
-            desk = self._desks[stage_type] = ClaimDesk(self._database, self._settlements, stage_type, idle)
+        batcher = self._batchers.get(stage_type)
+        if batcher is None:
+            # Clients choose the names of stage types: a batcher stays only while somebody is at it.
+            idle = partial(self._batchers.pop, stage_type)
+            batcher = self._batchers[stage_type] = ClaimBatcher(self._database, self._settlements, stage_type, idle)
             if self._closing:
-                desk.close()
-        return desk.submit(claim or self._without_lease)
+                batcher.close()
+        return batcher.submit(claim or self._without_lease)
 
     def settle(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
         """Report how attempts ended; what becomes of each, to come. They count even if the caller goes away."""
@@ -61,20 +61,20 @@ class TaskQueue:
     @property
     def waiting(self) -> int:
         """How many claims have no answer yet."""
-        return sum(desk.waiting for desk in self._desks.values())
+        return sum(batcher.waiting for batcher in self._batchers.values())
 
     def close(self) -> None:
         """Let nobody wait for work any more: the manager is about to stop."""
         self._closing = True
-        for desk in self._desks.values():
-            desk.close()
+        for batcher in self._batchers.values():
+            batcher.close()
 
     def _wake(self, stage_type: str | None) -> None:
         if stage_type is None:
-            for desk in self._desks.values():
-                desk.wake()
-        elif desk := self._desks.get(stage_type):
-            desk.wake()
+            for batcher in self._batchers.values():
+                batcher.wake()
+        elif batcher := self._batchers.get(stage_type):
+            batcher.wake()
 
 
 def only_task(claimed: Sequence[Claimed]) -> str:

@@ -12,7 +12,7 @@ MOVED = (TaskStatus.PENDING, TaskStatus.RETRIED, TaskStatus.IN_PROGRESS, TaskSta
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class DatabaseStatistics:
     """Counts by status; what is not in a mapping is zero."""
 
     jobs: Mapping[JobStatus, int]
@@ -26,13 +26,13 @@ class Census:
     """How many transactions back vacuum must leave old row versions."""
 
 
-async def take_census(database: Database) -> Census:
+async def read_statistics(database: Database) -> DatabaseStatistics:
     """Count everything, at one moment."""
     async with database.transaction(snapshot=True) as connection:
-        return await count_all(connection)
+        return await read_statistics_of(connection)
 
 
-async def count_all(connection: Connection) -> Census:
+async def read_statistics_of(connection: Connection) -> DatabaseStatistics:
     """Count everything, in a transaction with a snapshot."""
     jobs = {JobStatus(row["status"]): row["count"] async for row in sql.metric_jobs(connection)}
     stages = Counter[tuple[str, StageStatus]]()
@@ -44,7 +44,7 @@ async def count_all(connection: Connection) -> Census:
     async for row in sql.metric_moves(connection):
         for status in MOVED:
             tasks[row["type"], Priority(row["priority"]), status] += row[status.lower()]
-    return Census(
+    return DatabaseStatistics(
         jobs=jobs,
         stages=stages,
         tasks=tasks,

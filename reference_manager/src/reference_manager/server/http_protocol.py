@@ -12,16 +12,16 @@ from typing import Any
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from reference_manager.api.common.errors import answer, problem
-from reference_manager.api.hot_path import LONGEST_BODY, FastLane, Work
-from reference_manager.server.write_coalescing import CorkedTransport
+from reference_manager.api.common.errors import error_response, problem
+from reference_manager.api.hot_path import LONGEST_BODY, HotPath, Work
+from reference_manager.server.write_coalescing import CoalescingTransport
 
 OK_HEADERS = [(b"content-type", b"application/json")]
 LONGEST_HEAD = 64 * 1024
 """Bytes."""
 
 
-class CorkedProtocol(HttpToolsProtocol):
+class CoalescingProtocol(HttpToolsProtocol):
     """uvicorn's HTTP protocol on corked transports, with a limit to what comes before a body.
 
     Args:
@@ -35,7 +35,7 @@ class CorkedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin a connection."""
-        super().connection_made(CorkedTransport(transport, self.loop))  # type: ignore[arg-type]
+        super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
         """Take what has come; the parser would collect a head for as long as it goes on."""
@@ -76,56 +76,56 @@ class CorkedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-class ShortCutProtocol(CorkedProtocol):
+class HotPathProtocol(CoalescingProtocol):
     """The same with a short cut.
 
     Args:
-        fast_lane: Takes the requests that it serves.
+        hot_path: Takes the requests that it serves.
         uvicorn: What uvicorn gives a protocol.
     """
 
-    def __init__(self, fast_lane: FastLane, **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
+    def __init__(self, hot_path: HotPath, **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(**uvicorn)
-        self._fast_lane = fast_lane
-        self._kept: bytearray | None = None
+        self._hot_path = hot_path
+        self._hot_body: bytearray | None = None
         """The body so far of a request that may take the short cut."""
 
     def on_headers_complete(self) -> None:
         """Keep the request until its body is there, or go uvicorn's way."""
-        if self._may_take_short_cut():
+        if self._may_take_hot_path():
             self._head = None
-            self._kept = bytearray()
+            self._hot_body = bytearray()
         else:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Collect the body."""
-        if self._kept is None:
+        if self._hot_body is None:
             super().on_body(body)
             return
-        self._kept += body
-        if len(self._kept) > LONGEST_BODY:
-            self._go_the_long_way(self._kept)
+        self._hot_body += body
+        if len(self._hot_body) > LONGEST_BODY:
+            self._take_normal_path(self._hot_body)
 
     def on_message_complete(self) -> None:
         """Start the work."""
-        if self._kept is not None:
-            body = self._kept
+        if self._hot_body is not None:
+            body = self._hot_body
             parser: Any = self.parser
-            work = self._fast_lane.serve(parser.get_method(), self.url, self.headers, bytes(body))
+            work = self._hot_path.serve(parser.get_method(), self.url, self.headers, bytes(body))
             if work is not None:
-                self._kept = None
+                self._hot_body = None
                 exchange: Any = _Exchange(self, work, keep_alive=parser.should_keep_alive())
                 self.cycle = exchange
                 return
-            self._go_the_long_way(body)
+            self._take_normal_path(body)
         super().on_message_complete()
 
-    def _may_take_short_cut(self) -> bool:
+    def _may_take_hot_path(self) -> bool:
         parser: Any = self.parser
         before: Any = self.cycle
         return (
-            self._fast_lane.may_serve(parser.get_method(), self.url)
+            self._hot_path.may_serve(parser.get_method(), self.url)
             and parser.get_http_version() == "1.1"
             and not self.expect_100_continue
             and not parser.should_upgrade()
@@ -134,8 +134,8 @@ class ShortCutProtocol(CorkedProtocol):
             and not self.flow.write_paused
         )
 
-    def _go_the_long_way(self, body: bytearray) -> None:
-        self._kept = None
+    def _take_normal_path(self, body: bytearray) -> None:
+        self._hot_body = None
         super().on_headers_complete()
         if body:
             super().on_body(bytes(body))
@@ -144,7 +144,7 @@ class ShortCutProtocol(CorkedProtocol):
 class _Exchange:
     """One request on the short cut, in the place and with the names of uvicorn's ``RequestResponseCycle``."""
 
-    def __init__(self, protocol: ShortCutProtocol, work: Work, *, keep_alive: bool) -> None:
+    def __init__(self, protocol: HotPathProtocol, work: Work, *, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
         self.disconnected = False
         self.response_complete = False
@@ -164,7 +164,7 @@ class _Exchange:
         try:
             body = self._work.entity(future.result()).encode()
         except Exception as error:  # noqa: BLE001 - every error has its answer
-            response = answer(error)
+            response = error_response(error)
             status, body, headers = response.status_code, bytes(response.body), response.raw_headers
         else:
             status, headers = 200, [*OK_HEADERS, (b"content-length", b"%d" % len(body))]

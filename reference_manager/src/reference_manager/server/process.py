@@ -16,10 +16,10 @@ import uvicorn
 import uvloop
 
 from reference_manager.api.app import create_app
-from reference_manager.api.hot_path import FastLane
+from reference_manager.api.hot_path import HotPath
 from reference_manager.engine.engine import Engine
-from reference_manager.server.http_protocol import CorkedProtocol, ShortCutProtocol
-from reference_manager.server.tracing import tracing, wanted
+from reference_manager.server.http_protocol import CoalescingProtocol, HotPathProtocol
+from reference_manager.server.tracing import is_tracing_enabled, tracing
 from reference_manager.settings import Settings
 from reference_manager.store.migrate import UnfitDatabaseError, migrate
 from reference_manager.store.pool import Database
@@ -67,24 +67,24 @@ async def prepare(database_url: str) -> None:
         raise StartError(f"Cannot use the database: {error}") from error
 
 
-def serve(settings: Settings, database_url: str, places: Mapping[str, str]) -> None:
+def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> None:
     """Migrate, listen, and serve until SIGINT or SIGTERM; a second signal does not wait for requests under way.
 
     Args:
         settings: Where to listen and what to bear.
         database_url: The database, whoever runs it.
-        places: What else to say about where things are, once ready.
+        paths: What else to say about where things are, once ready.
 
     Raises:
         StartError: The port is taken, or the database cannot be used.
     """
-    traced = wanted(settings.tracing_enabled, settings.tracing_url, os.environ)
+    traced = is_tracing_enabled(settings.tracing_enabled, settings.tracing_url, os.environ)
     with (
         _listen(settings) as listener,
         tracing(settings.tracing_url) if traced else nullcontext(),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        runner.run(_serve(settings, database_url, places, listener, traced=traced))
+        runner.run(_serve(settings, database_url, paths, listener, traced=traced))
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -98,19 +98,19 @@ def _listen(settings: Settings) -> socket.socket:
 
 
 async def _serve(
-    settings: Settings, url: str, places: Mapping[str, str], listener: socket.socket, *, traced: bool
+    settings: Settings, url: str, paths: Mapping[str, str], listener: socket.socket, *, traced: bool
 ) -> None:
     await prepare(url)
     async with Database.connect(
         url,
         connections=settings.database_connections,
-        patience=settings.database_patience,
+        acquire_timeout=settings.database_timeout,
         part_a_only=settings.part_a_only,
     ) as database:
         engine = Engine(database, stale_after=settings.task_stale_after)
         app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
         # The short cut lies below what makes the spans of requests.
-        protocol: Any = CorkedProtocol if traced else partial(ShortCutProtocol, FastLane(engine.queue))
+        protocol: Any = CoalescingProtocol if traced else partial(HotPathProtocol, HotPath(engine.queue))
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -121,7 +121,7 @@ async def _serve(
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=round(settings.shutdown_patience.total_seconds()),
+            timeout_graceful_shutdown=round(settings.shutdown_timeout.total_seconds()),
         )
         base = f"http://{settings.host}:{listener.getsockname()[1]}"
         ready = partial(
@@ -130,15 +130,15 @@ async def _serve(
             url=base,
             api_page=f"{base}/docs",
             version=version("jobnik-reference-manager"),
-            **places,
+            **paths,
         )
         server = _Server(config, on_ready=ready, on_stop=engine.queue.close)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        duties = asyncio.create_task(engine.run())
+        maintenance = asyncio.create_task(engine.run())
         try:
             await server.serve([listener])
         finally:
-            duties.cancel()
-            await asyncio.gather(duties, return_exceptions=True)
+            maintenance.cancel()
+            await asyncio.gather(maintenance, return_exceptions=True)
         log.info("manager has stopped")

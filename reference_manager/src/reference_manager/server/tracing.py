@@ -12,11 +12,11 @@ from uuid import uuid4
 
 SERVICE = "jobnik-manager"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-LAST_WORDS = 5.0
+FLUSH_TIMEOUT = 5.0
 """Seconds that sending the last spans may take, when the manager stops."""
 
 
-def wanted(enabled: bool | None, url: str | None, environment: Mapping[str, str]) -> bool:  # noqa: FBT001 - a setting
+def is_tracing_enabled(enabled: bool | None, url: str | None, environment: Mapping[str, str]) -> bool:  # noqa: FBT001 - a setting
     """Whether to trace.
 
     Args:
@@ -60,7 +60,7 @@ def tracing(url: str | None) -> Generator[None]:
         yield
     finally:
         # The provider would go on trying for half a minute where nobody answers.
-        impatience = threading.Timer(LAST_WORDS, exporter.shutdown)
-        impatience.start()
+        flush_timer = threading.Timer(FLUSH_TIMEOUT, exporter.shutdown)
+        flush_timer.start()
         provider.shutdown()
-        impatience.cancel()
+        flush_timer.cancel()

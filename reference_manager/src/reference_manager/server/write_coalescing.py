@@ -8,7 +8,7 @@ import asyncio
 from typing import Any
 
 
-class CorkedTransport:
+class CoalescingTransport:
     """A transport that sends what is written within one turn of the event loop in one go."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

@@ -57,31 +57,31 @@ class Database:
     Args:
         url: For connections beside the pools.
         pools: Their connections have the settings of ``SESSION``.
-        patience: How long a request waits for a connection.
+        acquire_timeout: How long a request waits for a connection.
     """
 
-    def __init__(self, url: str, pools: Pools, patience: timedelta) -> None:
+    def __init__(self, url: str, pools: Pools, acquire_timeout: timedelta) -> None:
         self._url = url
         self._pools = pools
-        self._patience = patience
+        self._acquire_timeout = acquire_timeout
 
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, url: str, *, connections: int, patience: timedelta, part_a_only: bool = False
+        cls, url: str, *, connections: int, acquire_timeout: timedelta, part_a_only: bool = False
     ) -> AsyncGenerator["Database"]:
         """Open the pools, and close them at the end.
 
         Args:
             url: Where.
             connections: The most in both pools together, two or more; each gets half.
-            patience: How long a request waits for one.
+            acquire_timeout: How long a request waits for one.
             part_a_only: Whether entities are to be written without what only part B of the protocol knows.
         """
         others = connections // 2
         session = SESSION | {"jobnik.part_a_only": "on" if part_a_only else "off"}
         async with _pool(url, connections - others, session) as for_workers, _pool(url, others, session) as for_others:
-            yield cls(url, Pools(for_workers, for_others), patience)
+            yield cls(url, Pools(for_workers, for_others), acquire_timeout)
 
     @property
     def connections(self) -> tuple[int, int]:
@@ -101,7 +101,7 @@ class Database:
         """
         pool = self._pools.workers if for_workers else self._pools.others
         try:
-            connection = await pool.acquire(timeout=self._patience.total_seconds())
+            connection = await pool.acquire(timeout=self._acquire_timeout.total_seconds())
         except TimeoutError as error:
             raise PoolExhaustedError("Every database connection is busy. Try again shortly.") from error
         try:

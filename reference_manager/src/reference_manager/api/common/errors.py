@@ -27,7 +27,7 @@ def problem(status: int, code: str, message: str, headers: dict[str, str] | None
     return Response(to_json({"message": message, "code": code}), status, headers, "application/json")
 
 
-def answer(error: Exception) -> Response:  # noqa: PLR0911 - a table of errors, not a decision
+def error_response(error: Exception) -> Response:  # noqa: PLR0911 - a table of errors, not a decision
     """The refusal that this error means; what is unexpected is logged, since only the log says more than the answer."""
     match error:
         case NotFoundError():
@@ -41,7 +41,7 @@ def answer(error: Exception) -> Response:  # noqa: PLR0911 - a table of errors, 
         case PreviousStageNotCompletedError():
             return problem(400, "ILLEGAL_STAGE_STATUS_TRANSITION", str(error))
         case RequestValidationError():
-            return problem(400, "VALIDATION_ERROR", complaint(error.errors()[0]))
+            return problem(400, "VALIDATION_ERROR", validation_message(error.errors()[0]))
         case HTTPException():
             code = HTTP_CODES.get(error.status_code, "VALIDATION_ERROR")
             return problem(error.status_code, code, error.detail, dict(error.headers or {}))
@@ -62,7 +62,7 @@ def answer(error: Exception) -> Response:  # noqa: PLR0911 - a table of errors, 
             return problem(500, "UNKNOWN_ERROR", "Something unexpected happened. The manager's log says what.")
 
 
-def complaint(mistake: Mapping[str, Any]) -> str:
+def validation_message(mistake: Mapping[str, Any]) -> str:
     """Where a mistake is and what it is, such as ``body.name: String should have at least 2 characters``."""
     if mistake["type"] == "json_invalid":
         return f"body: not JSON, {mistake['ctx']['error']}"
@@ -70,11 +70,11 @@ def complaint(mistake: Mapping[str, Any]) -> str:
     return f"{place}: {mistake['msg'].removeprefix('Value error, ')}"
 
 
-def answer_errors(app: FastAPI) -> None:
+def register_error_handlers(app: FastAPI) -> None:
     """Let every error of the app be answered in the protocol's shape."""
 
     async def handle(_request: Request, error: Exception) -> Response:
-        return answer(error)
+        return error_response(error)
 
     known = (
         EngineError,

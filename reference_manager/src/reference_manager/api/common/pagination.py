@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from reference_manager.api.common.cursors import decode_cursor, encode_cursor
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.common.refusals import Refusal
-from reference_manager.api.common.responses import documented
+from reference_manager.api.common.responses import openapi_responses
 from reference_manager.domain.requests import PageRequest, PlaceT
 from reference_manager.engine.records.pages import LARGEST_PAGE, Entry, Listing
 
@@ -40,7 +40,7 @@ Cursor: TypeAlias = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ListQuery:
     """Which part of a list a request asks for: from the cursor on, as many as the limit says."""
 
     request: Request
@@ -48,7 +48,7 @@ class Asked:
     cursor: Cursor = None
 
 
-PartOfList: TypeAlias = Annotated[Asked, Depends(Asked)]
+PageQuery: TypeAlias = Annotated[ListQuery, Depends(ListQuery)]
 
 _LINK = {
     "description": '`<…>; rel="next"`: where the next page is. Missing on the last one, and where there is no limit.',
@@ -59,14 +59,14 @@ _NO_FILTERS = frozenset({"limit", "cursor", "should_return_stages", "should_retu
 """Query parameters that may change from one page to the next: they do not say which entities are in the list."""
 
 
-def listed(entity: type[Any], *refusals: Refusal) -> dict[int | str, dict[str, Any]]:
+def openapi_list_responses(entity: type[Any], *refusals: Refusal) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route that lists these entities."""
-    responses = documented({200: list[entity]}, *refusals)
+    responses = openapi_responses({200: list[entity]}, *refusals)
     responses[200]["headers"] = {"Link": _LINK}
     return responses
 
 
-async def answer_list(part: Asked, listing: Listing[PlaceT]) -> Response:
+async def list_response(part: ListQuery, listing: Listing[PlaceT]) -> Response:
     """The part of a list that is asked for. An error behind its first page ends the connection before the answer."""
     name = _name(part.request)
     after = None if part.cursor is None else _place(part.cursor, name, listing.place)
@@ -79,7 +79,7 @@ async def answer_list(part: Asked, listing: Listing[PlaceT]) -> Response:
     return await _written(listing.write(page, whole=whole), in_one_piece=in_one_piece, headers=headers)
 
 
-async def answer_entity(entry: Entry) -> Response:
+async def entity_response(entry: Entry) -> Response:
     """One entity, however much is in it."""
     return await _written(entry.write(), in_one_piece=entry.inside is None)
 

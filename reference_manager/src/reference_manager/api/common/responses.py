@@ -14,7 +14,7 @@ from reference_manager.api.common.refusals import ANYWHERE, Refusal
 from reference_manager.api.common.schemas import Done
 from reference_manager.domain.requests import NO_TRACE, Trace
 
-AskedForProgress: TypeAlias = Annotated[
+WithProgress: TypeAlias = Annotated[
     bool,
     Query(
         description="Part B: whether `progress` is in the answer. Not that of the stages or tasks inside.",
@@ -45,24 +45,24 @@ TRACED: dict[str, Any] = {
         )
     ]
 }
-"""The ``openapi_extra`` of a route that uses ``trace_of``, which costs less than parameters of the framework's."""
+"""The ``openapi_extra`` of a route that uses ``request_trace``, which costs less than parameters of the framework's."""
 MINIMAL = "return=minimal"
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
-def found(body: str, status: int = 200) -> Response:
+def json_response(body: str, status: int = 200) -> Response:
     """An entity or a list of them, as the engine wrote it."""
     return Response(body.encode(), status, media_type="application/json")
 
 
-def found_minimal(body: str, status: int = 200) -> Response:
+def minimal_response(body: str, status: int = 200) -> Response:
     """The same, as short as ``prefers_minimal`` allows."""
-    response = found(body, status)
+    response = json_response(body, status)
     response.headers["Preference-Applied"] = MINIMAL
     return response
 
 
-def preferring(what: str) -> dict[str, Any]:
+def prefer_parameter(what: str) -> dict[str, Any]:
     """The parameter of a route that uses ``prefers_minimal``; what: the answer then."""
     return {
         "name": "Prefer",
@@ -74,7 +74,7 @@ def preferring(what: str) -> dict[str, Any]:
     }
 
 
-def preferred(model: Any) -> dict[str, Any]:  # noqa: ANN401 - as FastAPI takes it
+def preferred_response(model: Any) -> dict[str, Any]:  # noqa: ANN401 - as FastAPI takes it
     """A success of a route that uses ``prefers_minimal``: in full, or minimal."""
     return {
         "model": model,
@@ -84,12 +84,12 @@ def preferred(model: Any) -> dict[str, Any]:  # noqa: ANN401 - as FastAPI takes 
     }
 
 
-def done(code: str) -> Response:
+def code_response(code: str) -> Response:
     """Success without an entity."""
     return Response(to_json({"code": code}), media_type="application/json")
 
 
-def documented(answers: dict[int, Any], *refusals: Refusal) -> dict[int | str, dict[str, Any]]:
+def openapi_responses(answers: dict[int, Any], *refusals: Refusal) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route.
 
     Args:
@@ -121,12 +121,12 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema, "examples": {}}}}
 
 
-def trace_of(request: Request) -> Trace:
+def request_trace(request: Request) -> Trace:
     """The trace context of a request, by the W3C headers; the manager's own where there is none or it is malformed."""
     traceparent = request.headers.get("traceparent", "")
     if TRACEPARENT.fullmatch(traceparent) and traceparent != NO_TRACE.traceparent:
         return Trace(traceparent, _tracestate(request.headers.get("tracestate", "")))
-    return own_trace()
+    return current_trace()
 
 
 def prefers_minimal(request: Request) -> bool:
@@ -144,7 +144,7 @@ def _tracestate(header: str) -> str | None:
     return header if header.isascii() and 0 < len(header) <= LONGEST_TRACESTATE else None
 
 
-def own_trace() -> Trace:
+def current_trace() -> Trace:
     """The trace context of the manager's span for this request; all zeros where it does not trace."""
     headers: dict[str, str] = {}
     _PROPAGATOR.inject(headers)

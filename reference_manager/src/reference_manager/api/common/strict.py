@@ -89,9 +89,9 @@ def _check_query(request: Request, known: set[str]) -> None:
     seen = set[str]()
     for name, _ in request.query_params.multi_items():
         if name not in known:
-            raise _complaint(name, "Unknown parameter")
+            raise _invalid_parameter(name, "Unknown parameter")
         if name in seen:
-            raise _complaint(name, "Given twice")
+            raise _invalid_parameter(name, "Given twice")
         seen.add(name)
     try:
         unquote_to_bytes(request.scope["query_string"]).decode()
@@ -99,7 +99,7 @@ def _check_query(request: Request, known: set[str]) -> None:
         raise RequestValidationError([{"type": "unicode", "loc": ("query",), "msg": "Not UTF-8"}]) from None
 
 
-def _complaint(name: str, message: str) -> RequestValidationError:
+def _invalid_parameter(name: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"type": "parameter", "loc": ("query", name), "msg": message}])
 
 

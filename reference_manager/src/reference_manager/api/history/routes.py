@@ -4,7 +4,7 @@ from fastapi import APIRouter, Response
 
 from reference_manager.api.common.fields import Id
 from reference_manager.api.common.refusals import JOB_NOT_FOUND, STAGE_NOT_FOUND, TASK_NOT_FOUND
-from reference_manager.api.common.responses import documented, found
+from reference_manager.api.common.responses import json_response, openapi_responses
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.history.responses import Attempt, Change
 from reference_manager.engine.records.history import History
@@ -14,24 +14,24 @@ def history_router(history: History) -> APIRouter:
     """The routes of the past."""
     router = APIRouter(prefix="/v1", tags=["history"], route_class=StrictRoute)
 
-    @router.get("/tasks/{taskId}/attempts", responses=documented({200: list[Attempt]}, TASK_NOT_FOUND))
+    @router.get("/tasks/{taskId}/attempts", responses=openapi_responses({200: list[Attempt]}, TASK_NOT_FOUND))
     async def list_attempts(taskId: Id) -> Response:
         """List the attempts at a task, oldest first: whose, when, how they ended and why."""
-        return found(await history.attempts(taskId))
+        return json_response(await history.attempts(taskId))
 
-    @router.get("/jobs/{jobId}/history", responses=documented({200: list[Change]}, JOB_NOT_FOUND))
+    @router.get("/jobs/{jobId}/history", responses=openapi_responses({200: list[Change]}, JOB_NOT_FOUND))
     async def get_job_history(jobId: Id) -> Response:
         """List every change of a job's status, oldest first."""
-        return found(await history.of_job(jobId))
+        return json_response(await history.of_job(jobId))
 
-    @router.get("/stages/{stageId}/history", responses=documented({200: list[Change]}, STAGE_NOT_FOUND))
+    @router.get("/stages/{stageId}/history", responses=openapi_responses({200: list[Change]}, STAGE_NOT_FOUND))
     async def get_stage_history(stageId: Id) -> Response:
         """List every change of a stage's status, oldest first."""
-        return found(await history.of_stage(stageId))
+        return json_response(await history.of_stage(stageId))
 
-    @router.get("/tasks/{taskId}/history", responses=documented({200: list[Change]}, TASK_NOT_FOUND))
+    @router.get("/tasks/{taskId}/history", responses=openapi_responses({200: list[Change]}, TASK_NOT_FOUND))
     async def get_task_history(taskId: Id) -> Response:
         """List every change of a task's status, oldest first."""
-        return found(await history.of_task(taskId))
+        return json_response(await history.of_task(taskId))
 
     return router

@@ -52,10 +52,10 @@ class ClaimBody(Body):
         Seconds, Field(ge=1, le=3600, description="How long a lease lasts unless a heartbeat renews it.")
     ] = 30
 
-    def request(self, *, brief: bool) -> Claim:
+    def request(self, *, minimal: bool) -> Claim:
         """The wish as the engine takes it."""
         lease, wait = timedelta(seconds=self.lease_seconds), timedelta(seconds=self.wait_seconds)
-        return Claim(self.worker_id, self.limit, lease, wait, brief)
+        return Claim(self.worker_id, self.limit, lease, wait, minimal)
 
 
 class ErrorBody(Body):

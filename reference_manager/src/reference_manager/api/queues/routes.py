@@ -9,15 +9,15 @@ from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from reference_manager.api.common.errors import complaint
+from reference_manager.api.common.errors import validation_message
 from reference_manager.api.common.fields import StageTypeName
 from reference_manager.api.common.refusals import OF_BODIES
 from reference_manager.api.common.responses import (
-    documented,
-    found,
-    found_minimal,
-    preferred,
-    preferring,
+    json_response,
+    minimal_response,
+    openapi_responses,
+    prefer_parameter,
+    preferred_response,
     prefers_minimal,
 )
 from reference_manager.api.common.strict import StrictRoute
@@ -45,43 +45,43 @@ def queues_router(queue: TaskQueue) -> APIRouter:
 
     @router.post(
         "/stages/{stageType}/tasks/claim",
-        responses=documented({200: preferred(ClaimedTasks | BriefClaimedTasks)}, *OF_BODIES),
+        responses=openapi_responses({200: preferred_response(ClaimedTasks | BriefClaimedTasks)}, *OF_BODIES),
         openapi_extra={
-            "parameters": [preferring("each task as its worker needs it, and stages and jobs once for all")]
+            "parameters": [prefer_parameter("each task as its worker needs it, and stages and jobs once for all")]
         },
     )
     async def claim_tasks(stageType: StageTypeName, body: ClaimBody, request: Request) -> Response:
         """Claim tasks of a stage type under leases; where there are none, wait for the first."""
-        brief = prefers_minimal(request)
-        claimed = await _while_connected(request, queue.claim(stageType, body.request(brief=brief))) or ()
+        minimal = prefers_minimal(request)
+        claimed = await _while_connected(request, queue.claim(stageType, body.request(minimal=minimal))) or ()
         tasks = ",".join(part.bodies for part in claimed)
-        if not brief:
-            return found(f'{{"tasks":[{tasks}]}}')
-        return found_minimal(f'{{"tasks":[{tasks}],"stages":[{",".join(str(part.context) for part in claimed)}]}}')
+        if not minimal:
+            return json_response(f'{{"tasks":[{tasks}]}}')
+        return minimal_response(f'{{"tasks":[{tasks}],"stages":[{",".join(str(part.context) for part in claimed)}]}}')
 
     @router.post(
         "/tasks/settle",
-        responses=documented({200: preferred(SettledTasks | BriefSettledTasks)}, *OF_BODIES),
-        openapi_extra={"parameters": [preferring("how many reports were accepted, and which were not")]},
+        responses=openapi_responses({200: preferred_response(SettledTasks | BriefSettledTasks)}, *OF_BODIES),
+        openapi_extra={"parameters": [prefer_parameter("how many reports were accepted, and which were not")]},
     )
     async def settle_tasks(body: SettleBody, request: Request) -> Response:
         """Report how attempts ended. Each report is taken or refused for itself; what is said again counts once."""
         verdicts = await _settle(queue, body.worker_id, body.results)
         if not prefers_minimal(request):
             results = [_settled(item, verdict) for item, verdict in zip(body.results, verdicts, strict=True)]
-            return found(to_json({"results": results}).decode())
+            return json_response(to_json({"results": results}).decode())
         refused = [
             _settled(body.results[place], verdict) | {"index": place}
             for place, verdict in enumerate(verdicts)
             if isinstance(verdict, ValidationError) or verdict.target is None
         ]
         answer = {"accepted": len(verdicts) - len(refused), "refused": refused}
-        return found_minimal(to_json(answer).decode())
+        return minimal_response(to_json(answer).decode())
 
-    @router.get("/queues/{stageType}/depth", responses=documented({200: Depth}))
+    @router.get("/queues/{stageType}/depth", responses=openapi_responses({200: Depth}))
     async def get_queue_depth(stageType: StageTypeName) -> Response:
         """How many tasks of a stage type wait and are in progress: what an autoscaler asks."""
-        return found(await queue.depth(stageType))
+        return json_response(await queue.depth(stageType))
 
     return router
 
@@ -125,7 +125,7 @@ def _checked_alone(item: object) -> ReportBody | ValidationError:
 
 def _settled(item: object, verdict: Verdict | ValidationError) -> dict[str, Any]:
     if isinstance(verdict, ValidationError):
-        return _refused(item, "VALIDATION_ERROR", complaint(verdict.errors()[0]))
+        return _refused(item, "VALIDATION_ERROR", validation_message(verdict.errors()[0]))
     if verdict.target is not None:
         return {**_names(item), "accepted": True, "status": verdict.target}
     if verdict.source is None:

@@ -7,23 +7,23 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
-from reference_manager.engine.engine import Standing
+from reference_manager.engine.engine import ManagerStatistics
 from reference_manager.engine.metrics import PREFIX
-from reference_manager.engine.statistics import Census
+from reference_manager.engine.statistics import DatabaseStatistics
 
 
-class _Counted(Collector):
-    def __init__(self, census: Census) -> None:
-        self._census = census
+class _DatabaseCollector(Collector):
+    def __init__(self, statistics: DatabaseStatistics) -> None:
+        self._statistics = statistics
 
     def collect(self) -> Iterator[Metric]:
         """Every combination, zeros included, so that a rate or an alert never misses a series."""
-        census = self._census
-        types = sorted({stage_type for stage_type, _ in census.stages} | {key[0] for key in census.tasks})
+        statistics = self._statistics
+        types = sorted({stage_type for stage_type, _ in statistics.stages} | {key[0] for key in statistics.tasks})
 
         jobs = GaugeMetricFamily("jobnik_jobs_by_status", "Jobs by status.", labels=["job_status"])
         for status in JobStatus:
-            jobs.add_metric([status], census.jobs.get(status, 0))
+            jobs.add_metric([status], statistics.jobs.get(status, 0))
         yield jobs
 
         stages = GaugeMetricFamily(
@@ -44,13 +44,13 @@ class _Counted(Collector):
         )
         for stage_type in types:
             for status in StageStatus:
-                stages.add_metric([status, stage_type], census.stages.get((stage_type, status), 0))
+                stages.add_metric([status, stage_type], statistics.stages.get((stage_type, status), 0))
             for status in TaskStatus:
-                by_priority = [census.tasks.get((stage_type, priority, status), 0) for priority in Priority]
+                by_priority = [statistics.tasks.get((stage_type, priority, status), 0) for priority in Priority]
                 tasks.add_metric([status, stage_type], sum(by_priority))
                 for priority, count in zip(Priority, by_priority, strict=True):
                     counts.add_metric([stage_type, priority, status], count)
-            oldest.add_metric([stage_type], census.oldest_waiting.get(stage_type, 0))
+            oldest.add_metric([stage_type], statistics.oldest_waiting.get(stage_type, 0))
         yield from (stages, tasks, counts, oldest)
 
         dead = GaugeMetricFamily(
@@ -58,40 +58,40 @@ class _Counted(Collector):
             "Row versions that vacuum has still to remove, as PostgreSQL estimates them.",
             labels=["table"],
         )
-        for table, count in sorted(census.dead_tuples.items()):
+        for table, count in sorted(statistics.dead_tuples.items()):
             dead.add_metric([table], count)
         yield dead
         yield GaugeMetricFamily(
             "jobnik_database_oldest_xmin_age_transactions",
             "How many transactions ago the oldest began that keeps vacuum from removing row versions.",
-            census.oldest_xmin,
+            statistics.oldest_xmin,
         )
 
 
-class _Standing(Collector):
-    def __init__(self, standing: Standing) -> None:
-        self._standing = standing
+class _ManagerCollector(Collector):
+    def __init__(self, statistics: ManagerStatistics) -> None:
+        self._statistics = statistics
 
     def collect(self) -> Iterator[Metric]:
         """This manager, now."""
-        standing = self._standing
-        yield GaugeMetricFamily(f"{PREFIX}claims_waiting", "Claims that have no answer yet.", standing.claims_waiting)
+        statistics = self._statistics
+        yield GaugeMetricFamily(f"{PREFIX}claims_waiting", "Claims that have no answer yet.", statistics.claims_waiting)
         connections = GaugeMetricFamily(
             f"{PREFIX}database_connections", "Open connections of the pool.", labels=["state"]
         )
-        connections.add_metric(["used"], standing.connections_used)
-        connections.add_metric(["idle"], standing.connections_idle)
+        connections.add_metric(["used"], statistics.connections_used)
+        connections.add_metric(["idle"], statistics.connections_idle)
         yield connections
         yield GaugeMetricFamily(
             f"{PREFIX}notifications_arrive",
             "1 if this manager is told of new work; 0: those that wait here look each second.",
-            standing.notifications_arrive,
+            statistics.notifications_arrive,
         )
 
 
-def exposition(census: Census, standing: Standing, process: Iterable[Collector]) -> bytes:
+def exposition(database: DatabaseStatistics, manager: ManagerStatistics, process: Iterable[Collector]) -> bytes:
     """All of it in the text format of Prometheus, with the metrics of this process."""
     registry = CollectorRegistry(auto_describe=False)
-    for collector in (_Counted(census), _Standing(standing), *process):
+    for collector in (_DatabaseCollector(database), _ManagerCollector(manager), *process):
         registry.register(collector)
     return generate_latest(registry)

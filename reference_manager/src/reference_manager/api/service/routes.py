@@ -6,13 +6,13 @@ from fastapi import APIRouter, Response
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 from pydantic_core import to_json
 
-from reference_manager.api.common.responses import documented, done, found
+from reference_manager.api.common.responses import code_response, json_response, openapi_responses
 from reference_manager.api.common.schemas import Representation
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.service.metrics import exposition
 from reference_manager.engine.engine import Engine
 from reference_manager.engine.metrics import REGISTRY
-from reference_manager.engine.statistics import take_census
+from reference_manager.engine.statistics import read_statistics
 
 FEATURES = (
     "claim",
@@ -52,24 +52,24 @@ def service_router(engine: Engine) -> APIRouter:
     """The routes beside the protocol's entities."""
     router = APIRouter(tags=["service"], route_class=StrictRoute)
 
-    @router.get("/liveness", responses=documented({200: ALIVE}))
+    @router.get("/liveness", responses=openapi_responses({200: ALIVE}))
     async def liveness() -> Response:
         """Whether the manager runs; it asks nobody else."""
-        return done(ALIVE)
+        return code_response(ALIVE)
 
-    @router.get("/readiness", responses=documented({200: READY}))
+    @router.get("/readiness", responses=openapi_responses({200: READY}))
     async def readiness() -> Response:
         """Whether the manager reaches its database."""
         # From the workers' half: a crowd that waits for one locked job does not keep workers from being served.
         async with engine.database.connection(for_workers=True) as connection:
             await connection.fetchval("SELECT 1")
-        return done(READY)
+        return code_response(READY)
 
-    @router.get("/metrics", response_class=Response, responses=documented({200: EXPOSITION}))
+    @router.get("/metrics", response_class=Response, responses=openapi_responses({200: EXPOSITION}))
     async def metrics() -> Response:
         """Counts by status in the text format of Prometheus. A scrape fails where the database does."""
         process = (REGISTRY, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
-        text = exposition(await take_census(engine.database), engine.standing(), process)
+        text = exposition(await read_statistics(engine.database), engine.manager_statistics(), process)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     return router
@@ -79,10 +79,10 @@ def capabilities_router() -> APIRouter:
     """The route by which clients learn that there is more than part A."""
     router = APIRouter(tags=["service"], route_class=StrictRoute)
 
-    @router.get("/v1/capabilities", responses=documented({200: Capabilities}))
+    @router.get("/v1/capabilities", responses=openapi_responses({200: Capabilities}))
     async def get_capabilities() -> Response:
         """What this manager can do beyond part A of the protocol."""
         answer = {"protocol": "1", "version": version("jobnik-reference-manager"), "features": FEATURES}
-        return found(to_json(answer).decode())
+        return json_response(to_json(answer).decode())
 
     return router

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from reference_manager.api.common.fields import Id, Metadata, Moment, StageTypeName
-from reference_manager.api.common.pagination import PartOfList, answer_list, listed
+from reference_manager.api.common.pagination import PageQuery, list_response, openapi_list_responses
 from reference_manager.api.common.refusals import (
     ILLEGAL_TASK_STATUS_TRANSITION,
     NO_TASK_WAITS,
@@ -16,14 +16,14 @@ from reference_manager.api.common.refusals import (
 from reference_manager.api.common.responses import (
     TASK_MODIFIED,
     TRACED,
-    documented,
-    done,
-    found,
-    found_minimal,
-    preferred,
-    preferring,
+    code_response,
+    json_response,
+    minimal_response,
+    openapi_responses,
+    prefer_parameter,
+    preferred_response,
     prefers_minimal,
-    trace_of,
+    request_trace,
 )
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
@@ -38,34 +38,34 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     """The routes of tasks."""
     router = APIRouter(prefix="/v1", tags=["tasks"], route_class=StrictRoute)
 
-    @router.get("/stages/{stageId}/tasks", responses=listed(Task, STAGE_NOT_FOUND))
-    async def list_tasks_of_stage(stageId: Id, part: PartOfList) -> Response:
+    @router.get("/stages/{stageId}/tasks", responses=openapi_list_responses(Task, STAGE_NOT_FOUND))
+    async def list_tasks_of_stage(stageId: Id, part: PageQuery) -> Response:
         """List the tasks of a stage, oldest first."""
-        return await answer_list(part, await tasks.list_of_stage(stageId))
+        return await list_response(part, await tasks.list_of_stage(stageId))
 
     @router.post(
         "/stages/{stageId}/tasks",
         status_code=201,
-        responses=documented(
-            {201: preferred(list[Task] | TasksCreated)}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *OF_BODIES
+        responses=openapi_responses(
+            {201: preferred_response(list[Task] | TasksCreated)}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *OF_BODIES
         ),
-        openapi_extra={"parameters": [*TRACED["parameters"], preferring("how many were created, and not what")]},
+        openapi_extra={"parameters": [*TRACED["parameters"], prefer_parameter("how many were created, and not what")]},
     )
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage, all or none."""
-        new = new_tasks(body, trace_of(request))
+        new = new_tasks(body, request_trace(request))
         if not prefers_minimal(request):
-            return found(await tasks.add(stageId, new), 201)
-        return found_minimal(f'{{"created":{await tasks.add_quietly(stageId, new)}}}', 201)
+            return json_response(await tasks.add(stageId, new), 201)
+        return minimal_response(f'{{"created":{await tasks.add_quietly(stageId, new)}}}', 201)
 
-    @router.patch("/stages/{stageType}/tasks/dequeue", responses=documented({200: Task}, NO_TASK_WAITS))
+    @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_TASK_WAITS))
     async def dequeue_task(stageType: StageTypeName) -> Response:
         """Claim the next task of a stage type: of the most urgent job, oldest first."""
-        return found(only_task(await queue.claim(stageType)))
+        return json_response(only_task(await queue.claim(stageType)))
 
-    @router.get("/tasks", responses=listed(Task))
+    @router.get("/tasks", responses=openapi_list_responses(Task))
     async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
-        part: PartOfList,
+        part: PageQuery,
         stage_id: Id | None = None,
         stage_type: StageTypeName | None = None,
         status: TaskStatus | None = None,
@@ -74,30 +74,30 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     ) -> Response:
         """List the tasks that match, oldest first; the dates are about their creation and inclusive."""
         wanted = TaskFilter(stage_id, stage_type, status, from_date, end_date)
-        return await answer_list(part, tasks.list(wanted))
+        return await list_response(part, tasks.list(wanted))
 
-    @router.get("/tasks/{taskId}", responses=documented({200: Task}, TASK_NOT_FOUND))
+    @router.get("/tasks/{taskId}", responses=openapi_responses({200: Task}, TASK_NOT_FOUND))
     async def get_task(taskId: Id) -> Response:
         """Read a task."""
-        return found(await tasks.get(taskId))
+        return json_response(await tasks.get(taskId))
 
     @router.patch(
-        "/tasks/{taskId}/user-metadata", responses=documented({200: TASK_MODIFIED}, TASK_NOT_FOUND, *OF_BODIES)
+        "/tasks/{taskId}/user-metadata", responses=openapi_responses({200: TASK_MODIFIED}, TASK_NOT_FOUND, *OF_BODIES)
     )
     async def set_task_metadata(taskId: Id, body: Metadata) -> Response:
         """Replace the user's metadata of a task."""
         await tasks.set_metadata(taskId, body)
-        return done(TASK_MODIFIED)
+        return code_response(TASK_MODIFIED)
 
     @router.put(
         "/tasks/{taskId}/status",
-        responses=documented(
+        responses=openapi_responses(
             {200: Task}, TASK_NOT_FOUND, ILLEGAL_TASK_STATUS_TRANSITION, TASK_STATUS_UPDATE_FAILED, *OF_BODIES
         ),
     )
     async def set_task_status(taskId: Id, body: TaskStatusBody) -> Response:
         """Report a claimed task COMPLETED or FAILED. A failed one is RETRIED while it has attempts left."""
         outcome = TaskStatus(body.status)
-        return found(only_entity(await queue.settle_without_lease(taskId, outcome), outcome))
+        return json_response(only_entity(await queue.settle_without_lease(taskId, outcome), outcome))
 
     return router

@@ -5,7 +5,7 @@ from pydantic_core import to_json
 
 from reference_manager.api.common.fields import WorkerId
 from reference_manager.api.common.refusals import OF_BODIES, WORKER_NOT_FOUND
-from reference_manager.api.common.responses import WORKER_DELETED, documented, done, found
+from reference_manager.api.common.responses import WORKER_DELETED, code_response, json_response, openapi_responses
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.workers.requests import DrainBody, HeartbeatBody
 from reference_manager.api.workers.responses import HeartbeatAnswer, Worker
@@ -16,26 +16,26 @@ def workers_router(workers: Workers) -> APIRouter:
     """The routes of workers."""
     router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
 
-    @router.post("/workers/{workerId}/heartbeat", responses=documented({200: HeartbeatAnswer}, *OF_BODIES))
+    @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatAnswer}, *OF_BODIES))
     async def heartbeat(workerId: WorkerId, body: HeartbeatBody) -> Response:
         """Say that a worker is alive: renews its leases, keeps the progress of its tasks, brings back its orders."""
         orders = await workers.keep(body.request(workerId))
-        return found(to_json(orders._asdict()).decode())
+        return json_response(to_json(orders._asdict()).decode())
 
-    @router.get("/workers", responses=documented({200: list[Worker]}))
+    @router.get("/workers", responses=openapi_responses({200: list[Worker]}))
     async def list_workers() -> Response:
         """List the workers that sent a heartbeat within the last hour, by name."""
-        return found(await workers.list())
+        return json_response(await workers.list())
 
-    @router.put("/workers/{workerId}", responses=documented({200: Worker}, WORKER_NOT_FOUND, *OF_BODIES))
+    @router.put("/workers/{workerId}", responses=openapi_responses({200: Worker}, WORKER_NOT_FOUND, *OF_BODIES))
     async def order_worker(workerId: WorkerId, body: DrainBody) -> Response:
         """Tell a worker to drain: it hears it with its next heartbeat, claims no more, finishes and stops."""
-        return found(await workers.order_drain(workerId, drain=body.drain))
+        return json_response(await workers.order_drain(workerId, drain=body.drain))
 
-    @router.delete("/workers/{workerId}", responses=documented({200: WORKER_DELETED}))
+    @router.delete("/workers/{workerId}", responses=openapi_responses({200: WORKER_DELETED}))
     async def remove_worker(workerId: WorkerId) -> Response:
         """Say that a worker has ended: what it still holds goes back to the queue, and no attempt is burnt."""
         await workers.leave(workerId)
-        return done(WORKER_DELETED)
+        return code_response(WORKER_DELETED)
 
     return router

@@ -24,7 +24,7 @@ log = structlog.stdlib.get_logger(__name__)
 BATCH = 128
 """The most tasks in one statement for several claimants: as many as reports, and for the same reasons."""
 
-LOOK_AGAIN = timedelta(seconds=1)
+POLL_INTERVAL = timedelta(seconds=1)
 """How often somebody who waits looks for tasks that nobody told of."""
 
 
@@ -47,7 +47,7 @@ class _Claimant:
     tried: bool = False
 
 
-class ClaimDesk:
+class ClaimBatcher:
     """One statement at a time serves all who wait for a stage type, in the order in which they came.
 
     Args:
@@ -66,7 +66,7 @@ class ClaimDesk:
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
         self._claimants: deque[_Claimant] = deque()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         self._closing = False
         self._runner: asyncio.Task[None] | None = None
 
@@ -74,7 +74,7 @@ class ClaimDesk:
         """Claim tasks; those that were got, to come. Whoever cancels it has gone away: what was his is handed back."""
         future: asyncio.Future[Sequence[Claimed]] = self._loop.create_future()
         self._claimants.append(_Claimant(claim, self._loop.time() + claim.wait.total_seconds(), future))
-        self._news.set()
+        self._changed.set()
         if self._runner is None:
             # In no request's context: it serves others than the one that starts it.
             self._runner = asyncio.create_task(self._run(), context=Context())
@@ -87,16 +87,16 @@ class ClaimDesk:
 
     def wake(self) -> None:
         """There may be tasks now."""
-        self._news.set()
+        self._changed.set()
 
     def close(self) -> None:
         """Let nobody wait any longer."""
         self._closing = True
-        self._news.set()
+        self._changed.set()
 
     async def _run(self) -> None:
         while batch := self._next_batch():
-            self._news.clear()
+            self._changed.clear()
             try:
                 exhausted = await self._serve(batch)
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the claimants' answer
@@ -104,10 +104,10 @@ class ClaimDesk:
                     if not claimant.future.done():
                         claimant.future.set_exception(error)
                 continue
-            self._dismiss()
+            self._answer_expired()
             if exhausted and self._claimants:
-                await self._wait_for_news()
-                self._dismiss()
+                await self._wait_for_change()
+                self._answer_expired()
             elif self._claimants:
                 # One turn of the event loop: whoever has come by now is served together.
                 await asyncio.sleep(0)
@@ -121,7 +121,7 @@ class ClaimDesk:
         wanted = 0
         for claimant in self._claimants:
             wanted += claimant.claim.limit
-            if batch and (wanted > BATCH or claimant.claim.brief != batch[0].claim.brief):
+            if batch and (wanted > BATCH or claimant.claim.minimal != batch[0].claim.minimal):
                 break
             batch.append(claimant)
         return batch
@@ -141,7 +141,7 @@ class ClaimDesk:
                 [start + 1 for start in starts],
                 [claimant.claim.worker_id for claimant in batch],
                 [claimant.claim.lease for claimant in batch],
-                batch[0].claim.brief,
+                batch[0].claim.minimal,
             )
         others_are_busy = any(row["claimant"] is None for row in rows)
         taken = 0
@@ -152,7 +152,7 @@ class ClaimDesk:
                 taken += len(waits)
                 for waited in waits:
                     wait.observe(waited)
-        metrics.answered(metrics.CLAIM, began, taken)
+        metrics.observe_statement(metrics.CLAIM, began, taken)
         for claimant, claimed in zip(batch, got, strict=True):
             if claimed and claimant.future.done():
                 self._hand_back(claimed, claimant.claim.worker_id)
@@ -160,7 +160,7 @@ class ClaimDesk:
                 claimant.future.set_result(claimed)
         return taken < wanted and not others_are_busy
 
-    def _dismiss(self) -> None:
+    def _answer_expired(self) -> None:
         """Those for whom there was nothing and whose time is up go."""
         now = self._loop.time()
         for claimant in self._claimants:
@@ -168,12 +168,12 @@ class ClaimDesk:
                 claimant.future.set_result(())
         self._claimants = deque(claimant for claimant in self._claimants if not claimant.future.done())
 
-    async def _wait_for_news(self) -> None:
+    async def _wait_for_change(self) -> None:
         earliest = min(claimant.until for claimant in self._claimants)
-        patience = min(earliest - self._loop.time(), LOOK_AGAIN.total_seconds())
+        timeout = min(earliest - self._loop.time(), POLL_INTERVAL.total_seconds())
         try:
-            async with asyncio.timeout(max(patience, 0)):
-                await self._news.wait()
+            async with asyncio.timeout(max(timeout, 0)):
+                await self._changed.wait()
         except TimeoutError:
             pass
 

@@ -22,14 +22,14 @@ ECHO_LIMIT = 5.0
 """Seconds."""
 
 
-class Wakeups:
+class Notifications:
     """Carries the names of stage types for which there is work."""
 
     def __init__(self) -> None:
         self._name = uuid4().hex
         self._listeners: list[Callable[[str | None], None]] = []
         self._unsent: set[str] = set()
-        self._news = asyncio.Event()
+        self._pending = asyncio.Event()
         self._echo = asyncio.Event()
         self.arrive = False
         """Whether words of other managers reach this one."""
@@ -41,9 +41,9 @@ class Wakeups:
     def notify(self, stage_types: Iterable[str]) -> None:
         """There is work for these types."""
         for stage_type in stage_types:
-            self._tell(stage_type)
+            self._emit(stage_type)
             self._unsent.add(stage_type)
-            self._news.set()
+            self._pending.set()
 
     async def run(self, database: Database) -> None:
         """Exchange words with the other managers on this database, until cancelled."""
@@ -51,14 +51,14 @@ class Wakeups:
             group.create_task(self._send(database))
             group.create_task(self._receive(database))
 
-    def _tell(self, stage_type: str | None) -> None:
+    def _emit(self, stage_type: str | None) -> None:
         for listener in self._listeners:
             listener(stage_type)
 
     async def _send(self, database: Database) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._pending.wait()
+            self._pending.clear()
             stage_types, self._unsent = self._unsent, set()
             try:
                 async with database.connection(for_workers=True) as connection:
@@ -70,16 +70,16 @@ class Wakeups:
     async def _receive(self, database: Database) -> None:
         while True:
             try:
-                async with database.listener(CHANNEL, self._heard) as closed:
-                    await self._test(database)
-                    self._tell(None)
+                async with database.listener(CHANNEL, self._on_notification) as closed:
+                    await self._check_delivery(database)
+                    self._emit(None)
                     await closed.wait()
             except DATABASE_ERRORS as error:
                 log.warning("cannot listen for new work", error=str(error))
             self.arrive = False
             await asyncio.sleep(CONNECT_AGAIN)
 
-    async def _test(self, database: Database) -> None:
+    async def _check_delivery(self, database: Database) -> None:
         """Hear one's own voice: poolers in transaction mode swallow notifications without a word."""
         self._echo.clear()
         async with database.connection(for_workers=True) as connection:
@@ -93,9 +93,9 @@ class Wakeups:
                 "notifications do not arrive; is there a pooler before PostgreSQL? Waiting workers look each second"
             )
 
-    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
+    def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         sender, _, stage_type = str(payload).partition(" ")
         if sender != self._name:
-            self._tell(stage_type)
+            self._emit(stage_type)
         elif not stage_type:
             self._echo.set()

@@ -1,6 +1,6 @@
 """Ends attempts, in lanes: what is simple on a short way, everything else under the job's lock.
 
-Where somebody else has that lock, those who need it wait in a lane of the job, so that nobody else waits with them.
+Where somebody else has that lock, those who need it wait in a batcher of the job, so that nobody else waits with them.
 """
 
 import asyncio
@@ -13,8 +13,8 @@ from uuid import UUID
 from reference_manager.domain.requests import Report
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine import metrics
-from reference_manager.engine.dispatch.batching import Lane
-from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.dispatch.batching import Batcher
+from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.encoding import encode_if_given
 from reference_manager.store.pool import Connection, Database, Record, sql
 
@@ -29,33 +29,33 @@ class Verdict(NamedTuple):
     source: TaskStatus | None
     """The status that the task had; None: there is no such task."""
     target: TaskStatus | None
-    """The status that it has got, by this report or when the same was said before; None: the report was refused."""
+    """The status that it has got, by this report or when the same was distinct before; None: the report was refused."""
     body: str | None
     """The task as JSON, where it was claimed without a lease."""
 
 
 _COMPLETED = Verdict(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, None)
 
-ReportLane: TypeAlias = Lane[Report, Verdict]
+ReportBatcher: TypeAlias = Batcher[Report, Verdict]
 
 
 class Settlements:
     """Takes reports."""
 
-    def __init__(self, database: Database, wakeups: Wakeups) -> None:
+    def __init__(self, database: Database, notifications: Notifications) -> None:
         self._database = database
-        self._wakeups = wakeups
-        self._together: ReportLane = Lane(self._complete, BATCH)
-        self._alone: ReportLane = Lane(self._settle_free, BATCH)
-        self._of_jobs: dict[UUID, ReportLane] = {}
+        self._notifications = notifications
+        self._completed: ReportBatcher = Batcher(self._complete, BATCH)
+        self._others: ReportBatcher = Batcher(self._settle_free, BATCH)
+        self._of_jobs: dict[UUID, ReportBatcher] = {}
 
     def submit(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
         """Take reports; what becomes of each, to come."""
         completed = any(report.outcome is Outcome.COMPLETED for report in reports)
-        return (self._together if completed else self._alone).submit(reports)
+        return (self._completed if completed else self._others).submit(reports)
 
-    async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportLane]:
-        verdicts: list[Verdict | ReportLane] = [self._alone] * len(reports)
+    async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
+        verdicts: list[Verdict | ReportBatcher] = [self._others] * len(reports)
         places = [place for place, report in enumerate(reports) if report.outcome is Outcome.COMPLETED]
         completed = [reports[place] for place in places]
         async with self._database.connection(for_workers=True) as connection:
@@ -67,44 +67,44 @@ class Settlements:
                 [report.worker_id for report in completed],
                 [encode_if_given(report.result) for report in completed],
             )
-        metrics.answered(metrics.COMPLETE, began, len(completed))
+        metrics.observe_statement(metrics.COMPLETE, began, len(completed))
         for place, body in rows:
             verdicts[places[place - 1]] = _COMPLETED if body is None else _COMPLETED._replace(body=body)
         return verdicts
 
-    async def _settle_free(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportLane]:
-        said = _distinct(reports)
+    async def _settle_free(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
+        distinct = _distinct(reports)
         async with self._database.connection(for_workers=True) as connection:
-            rows = await _ask(connection, sql.task_settle_free.sql, list(said.values()))
-        self._wakeups.notify(_woken(rows))
+            rows = await _ask(connection, sql.task_settle_free.sql, list(distinct.values()))
+        self._notifications.notify(_woken(rows))
         verdicts = [self._of_job(row["busy"]) if row["busy"] else _verdict(row) for row in rows]
-        return self._answers(reports, said, verdicts)
+        return self._answers(reports, distinct, verdicts)
 
-    async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportLane]:
-        said = _distinct(reports)
+    async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
+        distinct = _distinct(reports)
         async with self._database.connection() as connection:
-            verdicts, woken = await settle(connection, list(said.values()))
-        self._wakeups.notify(woken)
-        return self._answers(reports, said, verdicts)
+            verdicts, woken = await settle(connection, list(distinct.values()))
+        self._notifications.notify(woken)
+        return self._answers(reports, distinct, verdicts)
 
-    def _of_job(self, job_id: UUID) -> ReportLane:
-        """The lane of those who wait for this job's lock; it stays only while somebody does."""
-        lane = self._of_jobs.get(job_id)
-        if lane is None:
-            lane = self._of_jobs[job_id] = Lane(self._settle, BATCH, partial(self._of_jobs.pop, job_id))
-        return lane
+    def _of_job(self, job_id: UUID) -> ReportBatcher:
+        """The batcher of those who wait for this job's lock; it stays only while somebody does."""
+        batcher = self._of_jobs.get(job_id)
+        if batcher is None:
+            batcher = self._of_jobs[job_id] = Batcher(self._settle, BATCH, partial(self._of_jobs.pop, job_id))
+        return batcher
 
     @staticmethod
     def _answers(
-        reports: Sequence[Report], said: dict[object, Report], verdicts: Sequence[Verdict | ReportLane]
-    ) -> Sequence[Verdict | ReportLane]:
-        metrics.LEASES_LOST.inc(sum(map(_lease_lost, said.values(), verdicts)))
-        answers = dict(zip(said, verdicts, strict=True))
+        reports: Sequence[Report], distinct: dict[object, Report], verdicts: Sequence[Verdict | ReportBatcher]
+    ) -> Sequence[Verdict | ReportBatcher]:
+        metrics.LEASES_LOST.inc(sum(map(_lease_lost, distinct.values(), verdicts)))
+        answers = dict(zip(distinct, verdicts, strict=True))
         return [answers[_attempt(report)] for report in reports]
 
 
 def _distinct(reports: Sequence[Report]) -> dict[object, Report]:
-    """Of what is said twice in one batch, one is asked and both are answered."""
+    """Of what is distinct twice in one batch, one is asked and both are answered."""
     return {_attempt(report): report for report in reversed(reports)}
 
 
@@ -133,7 +133,7 @@ async def _ask(connection: Connection, statement: str, reports: Sequence[Report]
         [report.delay for report in reports],
         [encode_if_given(report.checkpoint) for report in reports],
     )
-    metrics.answered(metrics.SETTLE, began, len(reports))
+    metrics.observe_statement(metrics.SETTLE, began, len(reports))
     return rows
 
 
@@ -146,7 +146,7 @@ def _woken(rows: Sequence[Record]) -> Sequence[str]:
     return next((row["woken"] for row in rows if row["woken"]), ())
 
 
-def _lease_lost(report: Report, verdict: Verdict | ReportLane) -> bool:
-    if isinstance(verdict, Lane):
+def _lease_lost(report: Report, verdict: Verdict | ReportBatcher) -> bool:
+    if isinstance(verdict, Batcher):
         return False
     return report.lease_id is not None and verdict.source is not None and verdict.target is None

@@ -1,12 +1,12 @@
 """Lets the rows of aborted tasks say so; readers know it at once, by the stage, so that no abort has to wait for it."""
 
-from reference_manager.engine.maintenance.maintenance_task import Duty
+from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
 from reference_manager.store.pool import Connection, sql
 
 BATCH = 1000
 
 
-class AbortedTasks(Duty):
+class AbortedTasks(MaintenanceTask):
     """A batch of one stage's tasks a transaction."""
 
     name = "aborted tasks"

@@ -1,10 +1,10 @@
 """Adds to each stage's counts what claims and reports have moved, and sums up the totals: reading stays cheap."""
 
-from reference_manager.engine.maintenance.maintenance_task import Duty
+from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
 from reference_manager.store.pool import Connection, sql
 
 
-class CounterFolding(Duty):
+class CounterFolding(MaintenanceTask):
     """One stage a transaction."""
 
     name = "counter folding"

@@ -6,21 +6,21 @@ from uuid import UUID
 from reference_manager.domain.requests import Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
-from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import settle
-from reference_manager.engine.maintenance.maintenance_task import Duty
+from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
 from reference_manager.store.pool import Connection, sql
 
 BATCH = 200
 
 
-class LeaseSweeper(Duty):
+class LeaseSweeper(MaintenanceTask):
     """A lease that is over is a failed attempt, with the cause as its error; the task is RETRIED while one is left."""
 
     name = "lease sweeper"
 
-    def __init__(self, wakeups: Wakeups) -> None:
-        self._wakeups = wakeups
+    def __init__(self, notifications: Notifications) -> None:
+        self._notifications = notifications
 
     async def round(self, connection: Connection) -> int:
         """End attempts until none is left to end; how many."""
@@ -28,7 +28,7 @@ class LeaseSweeper(Duty):
         while over := [row async for row in sql.leases_expired(connection, most=BATCH)]:
             reports = [_report(*lease) for *lease, _ in over]
             verdicts, woken = await settle(connection, reports)
-            self._wakeups.notify(woken)
+            self._notifications.notify(woken)
             ended = 0
             for row, report, verdict in zip(over, reports, verdicts, strict=True):
                 if verdict.target:

@@ -17,7 +17,7 @@ log = structlog.stdlib.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
 
 
-class Duty(ABC):
+class MaintenanceTask(ABC):
     """One kind of work."""
 
     name: ClassVar[str]
@@ -35,30 +35,30 @@ class Duty(ABC):
 
     async def run(self, database: Database) -> None:
         """Do rounds until cancelled."""
-        metrics.DUTY_ROUNDS.labels(self.name)
-        failures = metrics.DUTY_FAILURES.labels(self.name)
+        metrics.MAINTENANCE_ROUNDS.labels(self.name)
+        failures = metrics.MAINTENANCE_FAILURES.labels(self.name)
         while True:
             try:
-                await self.take_turn(database)
+                await self.run_once(database)
             except DATABASE_ERRORS as error:
                 failures.inc()
-                log.warning("a duty was interrupted; it comes round again", duty=self.name, error=str(error))
+                log.warning("a duty was interrupted; it comes round again", task=self.name, error=str(error))
             except Exception:  # a defect in one round must not end the duty for good
                 failures.inc()
-                log.exception("a duty failed; it comes round again", duty=self.name)
+                log.exception("a duty failed; it comes round again", task=self.name)
             await asyncio.sleep(self.pause.total_seconds())
 
-    async def take_turn(self, database: Database) -> None:
+    async def run_once(self, database: Database) -> None:
         """Do one round, unless another manager is doing one."""
         async with database.connection() as connection:
-            if not await sql.duty_begin(connection, key=self.key):
+            if not await sql.maintenance_begin(connection, key=self.key):
                 return
             began = time_ns()
             try:
                 done = await self.round(connection)
             finally:
                 if not connection.is_closed():
-                    await sql.duty_end(connection, key=self.key)
-        metrics.DUTY_ROUNDS.labels(self.name).inc()
+                    await sql.maintenance_end(connection, key=self.key)
+        metrics.MAINTENANCE_ROUNDS.labels(self.name).inc()
         if done:  # rounds that found nothing are most of them, and would only fill what keeps the traces
             tracer.start_span(self.name, attributes={"jobnik.duty.done": done}, start_time=began).end()

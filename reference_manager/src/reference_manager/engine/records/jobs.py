@@ -20,7 +20,7 @@ from reference_manager.domain.requests import (
 )
 from reference_manager.domain.rules import initial_stage_statuses
 from reference_manager.domain.states import JobStatus, Priority
-from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.encoding import encode, encode_if_given
 from reference_manager.engine.errors import NotFiniteError, existing
 from reference_manager.engine.records.pages import Entry, Inside, Listing, Page, entry_of, read_page
@@ -47,10 +47,10 @@ class Created(NamedTuple):
 class Jobs:
     """Everything that is asked of jobs. What is read comes as JSON, as it goes over the wire."""
 
-    def __init__(self, database: Database, wakeups: Wakeups) -> None:
+    def __init__(self, database: Database, notifications: Notifications) -> None:
         self._database = database
-        self._wakeups = wakeups
-        self._stages = Stages(database, wakeups)
+        self._notifications = notifications
+        self._stages = Stages(database, notifications)
 
     async def create(self, job: NewJob) -> Created:
         """Create a job with all that it comes with, unless another one has its key."""
@@ -72,7 +72,7 @@ class Jobs:
                 unique_for=job.unique and job.unique.within,
                 **_tree(job.stages),
             )
-        self._wakeups.notify(row["woken"])
+        self._notifications.notify(row["woken"])
         return Created(row["body"], is_new=row["created"])
 
     async def get(self, job_id: UUID, *, with_stages: bool, with_progress: bool) -> Entry:
@@ -133,7 +133,7 @@ class Jobs:
             for consequence in edge.follows:
                 await _FOLLOW[consequence](connection, job_id)
             woken = [row["type"] async for row in sql.stages_claimable(connection, job_id=job_id)]
-        self._wakeups.notify(woken)
+        self._notifications.notify(woken)
 
     async def delete(self, job_id: UUID) -> None:
         """Delete a job that has ended, with all that belongs to it.

@@ -7,7 +7,7 @@ from reference_manager.domain.machines import JOB
 from reference_manager.domain.requests import JsonObject, NewStage, PageRequest, StageFilter, StagePlace, TaskFilter
 from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
-from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.encoding import encode, encode_if_given
 from reference_manager.engine.errors import InFiniteStateError, existing
 from reference_manager.engine.records.pages import Entry, Inside, Listing, Page, entry_of, read_page
@@ -18,10 +18,10 @@ from reference_manager.store.pool import Database, sql
 class Stages:
     """Everything that is asked of stages. What is read comes as JSON, as it goes over the wire."""
 
-    def __init__(self, database: Database, wakeups: Wakeups) -> None:
+    def __init__(self, database: Database, notifications: Notifications) -> None:
         self._database = database
-        self._wakeups = wakeups
-        self._tasks = Tasks(database, wakeups)
+        self._notifications = notifications
+        self._tasks = Tasks(database, notifications)
 
     async def add(self, job_id: UUID, stage: NewStage) -> str:
         """Add a stage behind the job's last one.
@@ -112,4 +112,4 @@ class Stages:
             if release_stage(source, previous) is source:
                 return
             await sql.stage_release(connection, id=stage_id)
-        self._wakeups.notify([state["type"]])
+        self._notifications.notify([state["type"]])

@@ -13,7 +13,7 @@ from reference_manager.domain.requests import (
     TaskFilter,
 )
 from reference_manager.domain.states import JobStatus, StageStatus
-from reference_manager.engine.dispatch.notifications import Wakeups
+from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.encoding import encode, encode_if_given
 from reference_manager.engine.errors import InFiniteStateError, existing
 from reference_manager.engine.records.pages import Listing, Page, read_page
@@ -25,9 +25,9 @@ CLAIMABLE = (StageStatus.PENDING, StageStatus.IN_PROGRESS)
 class Tasks:
     """What is asked of tasks apart from working on them. What is read comes as JSON, as it goes over the wire."""
 
-    def __init__(self, database: Database, wakeups: Wakeups) -> None:
+    def __init__(self, database: Database, notifications: Notifications) -> None:
         self._database = database
-        self._wakeups = wakeups
+        self._notifications = notifications
 
     async def add(self, stage_id: UUID, tasks: NewTasks) -> str:
         """Add tasks to a stage, all or none, in their order; they come back.
@@ -62,7 +62,7 @@ class Tasks:
         if row["added"] is None:
             raise InFiniteStateError("stage", status, of_job=None if status in STAGE.final else job_status)
         if status in CLAIMABLE:
-            self._wakeups.notify([row["type"]])
+            self._notifications.notify([row["type"]])
         return row
 
     async def get(self, task_id: UUID) -> str:

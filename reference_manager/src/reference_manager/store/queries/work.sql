@@ -2,11 +2,11 @@
 -- Tells every manager that listens of stage types for which there is work.
 SELECT pg_notify(:channel, :sender || ' ' || stage_type) FROM unnest(:stage_types::text[]) AS listed (stage_type);
 
--- name: duty_begin(key)$
--- Whether this session now has the duty; no other manager gets it until duty_end, or until the connection closes.
+-- name: maintenance_begin(key)$
+-- Whether this session now has the duty; no other manager gets it until maintenance_end, or until the connection closes.
 SELECT pg_try_advisory_lock(:key);
 
--- name: duty_end(key)!
+-- name: maintenance_end(key)!
 -- Lets others have the duty.
 SELECT pg_advisory_unlock(:key);
 

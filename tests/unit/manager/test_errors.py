@@ -4,7 +4,7 @@ import json
 
 import asyncpg
 import pytest
-from reference_manager.api.common.errors import answer
+from reference_manager.api.common.errors import error_response
 from reference_manager.domain.machine import IllegalTransitionError
 from reference_manager.domain.states import StageStatus
 from reference_manager.engine.errors import OvertakenError
@@ -28,7 +28,7 @@ from reference_manager.store.pool import PoolExhaustedError
 )
 def test_every_error_has_its_answer(error: Exception, status: int, code: str) -> None:
     """The status and the code are the protocol's, and what went wrong inside stays in the log."""
-    response = answer(error)
+    response = error_response(error)
     assert (response.status_code, json.loads(bytes(response.body))["code"]) == (status, code)
     assert "gone" not in str(response.body)
 
@@ -43,6 +43,6 @@ def test_every_error_has_its_answer(error: Exception, status: int, code: str) ->
 )
 def test_a_busy_database_asks_to_come_again(error: Exception) -> None:
     """What will pass is 503 and says when to try again."""
-    response = answer(error)
+    response = error_response(error)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
     assert json.loads(bytes(response.body))["code"] == "DATABASE_RELATED_ERROR"

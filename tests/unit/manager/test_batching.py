@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 
 import pytest
-from reference_manager.engine.dispatch.batching import Lane
+from reference_manager.engine.dispatch.batching import Batcher
 
 
 class Work:
@@ -30,18 +30,18 @@ async def test_alone_a_caller_waits_for_nobody() -> None:
     """What one caller brings is a batch of its own at once."""
     work = Work()
     work.gate.set()
-    lane = Lane(work, 10)
-    assert await lane.submit([1, 2]) == [10, 20]
+    batcher = Batcher(work, 10)
+    assert await batcher.submit([1, 2]) == [10, 20]
     assert work.batches == [[1, 2]]
 
 
 async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
     """While a batch is under way what others bring gathers, in its order, up to the limit, each caller's together."""
     work = Work()
-    lane = Lane(work, 3)
-    callers = [lane.submit([0])]
+    batcher = Batcher(work, 3)
+    callers = [batcher.submit([0])]
     await work.started.wait()
-    callers += [lane.submit(items) for items in ([1, 2], [3], [4, 5], [6, 7, 8, 9])]
+    callers += [batcher.submit(items) for items in ([1, 2], [3], [4, 5], [6, 7, 8, 9])]
     await asyncio.sleep(0)
     work.gate.set()
     assert await asyncio.gather(*callers) == [[0], [10, 20], [30], [40, 50], [60, 70, 80, 90]]
@@ -51,27 +51,27 @@ async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
 async def test_what_has_come_is_done_even_for_nobody() -> None:
     """A caller that goes away takes its items' answers from nobody, and its items from no batch."""
     work = Work()
-    lane = Lane(work, 10)
-    first = lane.submit([1])
+    batcher = Batcher(work, 10)
+    first = batcher.submit([1])
     await work.started.wait()
-    lane.submit([2]).cancel()
-    stays = lane.submit([3])
+    batcher.submit([2]).cancel()
+    stays = batcher.submit([3])
     work.gate.set()
     assert await asyncio.gather(first, stays) == [[10], [30]]
     assert work.batches == [[1], [2, 3]]
 
 
 async def test_what_a_lane_cannot_answer_goes_on_to_another() -> None:
-    """Items whose answer is a lane are answered by that one, in their order, and the caller gets all at once."""
+    """Items whose answer is a batcher are answered by that one, in their order, and the caller gets all at once."""
     work = {"one": Work(), "two": Work()}
     work["one"].gate.set()
-    lanes = [Lane(beyond, 10) for beyond in work.values()]
+    batchers = [Batcher(beyond, 10) for beyond in work.values()]
 
-    async def only_even(items: Sequence[int]) -> Sequence[int | Lane[int, int]]:
-        return [lanes[item > 2] if item % 2 else item for item in items]
+    async def only_even(items: Sequence[int]) -> Sequence[int | Batcher[int, int]]:
+        return [batchers[item > 2] if item % 2 else item for item in items]
 
-    lane = Lane(only_even, 10)
-    parted, even, odd = (lane.submit(items) for items in ([0, 1, 2, 3], [4], [1]))
+    batcher = Batcher(only_even, 10)
+    parted, even, odd = (batcher.submit(items) for items in ([0, 1, 2, 3], [4], [1]))
     assert (await even, await odd) == ([4], [10])
     assert not parted.done()
     work["two"].gate.set()
@@ -84,19 +84,19 @@ async def test_a_lane_says_when_nobody_waits_any_more() -> None:
     work = Work()
     work.gate.set()
     ends: list[int] = []
-    lane = Lane(work, 1, on_idle=lambda: ends.append(len(work.batches)))
-    assert await asyncio.gather(lane.submit([1]), lane.submit([2])) == [[10], [20]]
-    assert await lane.submit([3]) == [30]
+    batcher = Batcher(work, 1, on_idle=lambda: ends.append(len(work.batches)))
+    assert await asyncio.gather(batcher.submit([1]), batcher.submit([2])) == [[10], [20]]
+    assert await batcher.submit([3]) == [30]
     assert ends == [2, 3]
 
 
 async def test_an_error_reaches_its_batch_alone() -> None:
     """Everybody in the failed batch is told; the next one runs."""
     work = Work()
-    lane = Lane(work, 10)
-    first = lane.submit([13])
+    batcher = Batcher(work, 10)
+    first = batcher.submit([13])
     await work.started.wait()
-    second = lane.submit([1])
+    second = batcher.submit([1])
     await asyncio.sleep(0)
     work.gate.set()
     with pytest.raises(ValueError, match="unlucky"):
@@ -112,4 +112,4 @@ async def test_a_batch_is_in_no_callers_context() -> None:
     async def look(items: Sequence[int]) -> Sequence[str]:
         return [trace.get("none") for _ in items]
 
-    assert await Lane(look, 10).submit([1]) == ["none"]
+    assert await Batcher(look, 10).submit([1]) == ["none"]
