@@ -67,7 +67,9 @@ class Renamed(NamedTuple):
 def replace_former_names(
     flags: Mapping[str, Any], environment: Mapping[str, str]
 ) -> tuple[dict[str, Any], Sequence[Renamed]]:
-    """Translate the former names of renamed settings. A flag wins over a variable, and a current name over a former one.
+    """Translate the former names of renamed settings.
+
+    A flag wins over a variable; of two flags or two variables, the current name wins.
 
     Args:
         flags: Values of the flags in use, by setting.
@@ -101,9 +103,7 @@ class Settings(BaseSettings):
     database_url: Annotated[
         SecretStr | None,
         AfterValidator(_postgres_url),
-        Field(
-            description="The URL of your PostgreSQL (15 or later), postgresql://…; without it, the manager starts its own."
-        ),
+        Field(description="The URL of your PostgreSQL (15 or later), postgresql://…; by default, an embedded one."),
     ] = None
     data_dir: Annotated[
         Path | None,
