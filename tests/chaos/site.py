@@ -48,7 +48,7 @@ CREW = (
 )
 """The program and the stage types of each worker: without any one of them the others can do everything."""
 LEASE = timedelta(seconds=1)
-EXPECTED = ("the database failed", "task failed", "circuit breaker opened")
+EXPECTED = ("database failed", "task failed", "circuit breaker opened")
 """How the errors begin that may be logged."""
 LOOK_AGAIN = 0.02
 """Seconds between two looks at what nothing announces."""

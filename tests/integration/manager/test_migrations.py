@@ -7,7 +7,8 @@ import sys
 import asyncpg
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.migrate import UnfitDatabaseError, migrate
+from reference_manager.store.errors import UnfitDatabaseError
+from reference_manager.store.migrate import migrate
 
 SCHEMA = """
     SELECT string_agg(line, E'\\n' ORDER BY line) FROM (

@@ -14,8 +14,9 @@ from reference_manager.engine.records.history import History
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.engine.records.stages import Stages
 from reference_manager.engine.records.tasks import Tasks
+from reference_manager.engine.statistics import DatabaseStatistics, read_statistics
 from reference_manager.engine.workers import Workers
-from reference_manager.store.pool import Database
+from reference_manager.store.pool import Database, sql
 
 
 class ManagerStatistics(NamedTuple):
@@ -51,6 +52,16 @@ class Engine:
             CounterFolding(),
             AbortedTasks(),
         )
+
+    async def check_database(self) -> None:
+        """Raise DatabaseError unless the database answers."""
+        # From the workers' half of the pool: requests that wait for one locked job do not make the manager unready.
+        async with self.database.connection(for_workers=True) as connection:
+            await sql.database_ping(connection)
+
+    async def database_statistics(self) -> DatabaseStatistics:
+        """Count everything in the database, at one moment."""
+        return await read_statistics(self.database)
 
     def manager_statistics(self) -> ManagerStatistics:
         """How this manager stands."""

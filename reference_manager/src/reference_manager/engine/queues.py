@@ -13,7 +13,7 @@ from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import Settlements, Verdict
-from reference_manager.engine.errors import NotFoundError, OvertakenError
+from reference_manager.engine.errors import NotFoundError, NoWaitingTaskError, OvertakenError
 from reference_manager.store.pool import Database, sql
 
 
@@ -81,10 +81,10 @@ def only_task(claimed: Sequence[Claimed]) -> str:
     """The task that was claimed, as JSON.
 
     Raises:
-        NotFoundError: None was.
+        NoWaitingTaskError: None was.
     """
     if not claimed:
-        raise NotFoundError("task", "No task of this type is waiting")
+        raise NoWaitingTaskError
     return claimed[0].bodies
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from reference_manager.api.common.errors import error_response, problem
+from reference_manager.api.common.errors import ErrorResponse, error_response, head_too_large, problem
 from reference_manager.api.hot_path import LONGEST_BODY, HotPath, Work
 from reference_manager.server.write_coalescing import CoalescingTransport
 
@@ -43,8 +43,7 @@ class CoalescingProtocol(HttpToolsProtocol):
             self._head += len(data)
         super().data_received(data)
         if self._head is not None and self._head > LONGEST_HEAD and not self.transport.is_closing():
-            message = f"The request's line and headers must not be larger than {LONGEST_HEAD} bytes"
-            self.refuse(problem(431, "HEAD_TOO_LARGE", message))
+            self.refuse(problem(head_too_large(LONGEST_HEAD)))
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -58,7 +57,7 @@ class CoalescingProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP."""
-        self.refuse(problem(400, "VALIDATION_ERROR", msg))
+        self.refuse(problem(ErrorResponse(400, "VALIDATION_ERROR", msg)))
 
     def refuse(self, response: Response) -> None:
         """Answer what cannot be served at all, and hang up."""

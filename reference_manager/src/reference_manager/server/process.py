@@ -10,7 +10,6 @@ from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-import asyncpg
 import structlog
 import uvicorn
 import uvloop
@@ -21,7 +20,8 @@ from reference_manager.engine.engine import Engine
 from reference_manager.server.http_protocol import CoalescingProtocol, HotPathProtocol
 from reference_manager.server.tracing import is_tracing_enabled, tracing
 from reference_manager.settings import Settings
-from reference_manager.store.migrate import UnfitDatabaseError, migrate
+from reference_manager.store.errors import DatabaseError
+from reference_manager.store.migrate import migrate
 from reference_manager.store.pool import Database
 
 log = structlog.stdlib.get_logger(__name__)
@@ -63,7 +63,7 @@ async def prepare(database_url: str) -> None:
     """
     try:
         await migrate(database_url)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, UnfitDatabaseError) as error:
+    except DatabaseError as error:
         raise StartError(f"Cannot use the database: {error}") from error
 
 

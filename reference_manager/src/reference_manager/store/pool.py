@@ -11,6 +11,8 @@ import aiosql
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
+from reference_manager.store.errors import DatabaseBusyError, translated_errors
+
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
@@ -26,20 +28,6 @@ SESSION = {
     "lock_timeout": "10s",  # whoever waits longer is told to come again
     "idle_in_transaction_session_timeout": "10s",  # a manager that stands still must not hold a job's lock for ever
 }
-
-
-class PoolExhaustedError(Exception):
-    """Every connection was busy for longer than a request may wait."""
-
-
-DATABASE_ERRORS = (
-    PoolExhaustedError,
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # what the driver makes of a server that hangs up at the wrong moment
-    OSError,
-)
-"""Everything that a database that is busy, away or broken makes of a statement."""
 
 
 class Pools(NamedTuple):
@@ -97,17 +85,19 @@ class Database:
             for_workers: From the half that is kept for what workers do all day.
 
         Raises:
-            PoolExhaustedError: None became free in time.
+            DatabaseBusyError: None became free in time, or a lock was not granted in time.
+            DatabaseError: The database failed; errors of the driver in the ``async with`` block are raised as this.
         """
         pool = self._pools.workers if for_workers else self._pools.others
-        try:
-            connection = await pool.acquire(timeout=self._acquire_timeout.total_seconds())
-        except TimeoutError as error:
-            raise PoolExhaustedError("Every database connection is busy. Try again shortly.") from error
-        try:
-            yield connection
-        finally:
-            await pool.release(connection)
+        with translated_errors():
+            try:
+                connection = await pool.acquire(timeout=self._acquire_timeout.total_seconds())
+            except TimeoutError as error:
+                raise DatabaseBusyError("Every database connection is busy. Try again shortly.") from error
+            try:
+                yield connection
+            finally:
+                await pool.release(connection)
 
     @asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncGenerator[Connection]:
@@ -124,13 +114,14 @@ class Database:
     async def listener(self, channel: str, heard: Callable[..., None]) -> AsyncGenerator[asyncio.Event]:
         """A connection of its own that listens; the event says that it has closed."""
         closed = asyncio.Event()
-        connection = await asyncpg.connect(self._url, server_settings=SESSION)
-        try:
-            connection.add_termination_listener(lambda _: closed.set())
-            await connection.add_listener(channel, heard)
-            yield closed
-        finally:
-            await connection.close()
+        with translated_errors():
+            connection = await asyncpg.connect(self._url, server_settings=SESSION)
+            try:
+                connection.add_termination_listener(lambda _: closed.set())
+                await connection.add_listener(channel, heard)
+                yield closed
+            finally:
+                await connection.close()
 
 
 def _pool(url: str, size: int, session: dict[str, str]) -> "asyncpg.Pool[asyncpg.Record]":

@@ -1,7 +1,5 @@
 """Brings a database to the schema of this version, whatever it had before."""
 
-from pathlib import Path
-
 import asyncpg
 from alembic import command
 from alembic.config import Config
@@ -10,10 +8,9 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from reference_manager.store.migrate import LOCK_KEY, OLDEST_POSTGRES, ROUTINES, UnfitDatabaseError
+from reference_manager.store.errors import UnfitDatabaseError
+from reference_manager.store.schema import LOCK_KEY, MIGRATIONS, OLDEST_POSTGRES, ROUTINES
 from reference_manager.store.scripts import run_script
-
-HERE = Path(__file__).parent
 
 
 async def upgrade(url: str) -> None:
@@ -38,7 +35,7 @@ def _upgrade(connection: Connection) -> None:
     if major < OLDEST_POSTGRES:
         raise UnfitDatabaseError(f"This is PostgreSQL {major}. The manager needs {OLDEST_POSTGRES} or later.")
     config = Config()
-    config.set_main_option("script_location", str(HERE / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, "head")

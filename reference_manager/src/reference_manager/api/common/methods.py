@@ -6,7 +6,7 @@ from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reference_manager.api.common.errors import problem
+from reference_manager.api.common.errors import METHOD_NOT_ALLOWED, problem
 
 
 class Methods:
@@ -28,9 +28,7 @@ class Methods:
             await send({"type": "http.response.start", "status": 204, "headers": headers})
             await send({"type": "http.response.body", "body": b""})
         elif scope["method"] not in self._concrete.get(scope["path"], {scope["method"]}):
-            await problem(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")(
-                scope, receive, self._with_allow(scope, send)
-            )
+            await problem(METHOD_NOT_ALLOWED)(scope, receive, self._with_allow(scope, send))
         elif scope["method"] == "HEAD":
             await self._app({**scope, "method": "GET"}, receive, _without_body(send))
         else:

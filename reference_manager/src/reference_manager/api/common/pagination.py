@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from reference_manager.api.common.cursors import decode_cursor, encode_cursor
+from reference_manager.api.common.errors import ErrorResponse
 from reference_manager.api.common.protocol import PART_B
-from reference_manager.api.common.refusals import Refusal
 from reference_manager.api.common.responses import openapi_responses
 from reference_manager.domain.requests import PageRequest, PlaceT
 from reference_manager.engine.records.pages import LARGEST_PAGE, Entry, Listing
@@ -59,7 +59,7 @@ _NO_FILTERS = frozenset({"limit", "cursor", "should_return_stages", "should_retu
 """Query parameters that may change from one page to the next: they do not say which entities are in the list."""
 
 
-def openapi_list_responses(entity: type[Any], *refusals: Refusal) -> dict[int | str, dict[str, Any]]:
+def openapi_list_responses(entity: type[Any], *refusals: ErrorResponse) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route that lists these entities."""
     responses = openapi_responses({200: list[entity]}, *refusals)
     responses[200]["headers"] = {"Link": _LINK}

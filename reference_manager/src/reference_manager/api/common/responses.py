@@ -1,23 +1,20 @@
-"""The answers that routes have in common, and how the OpenAPI document describes them."""
+"""Responses that the resources share, and their descriptions in the OpenAPI document."""
 
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Query
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from pydantic_core import to_json
-from starlette.requests import Request
 from starlette.responses import Response
 
-from reference_manager.api.common.fields import LONGEST_TRACESTATE, TRACEPARENT
+from reference_manager.api.common.errors import ON_EVERY_ROUTE, ErrorResponse
+from reference_manager.api.common.headers import MINIMAL
 from reference_manager.api.common.protocol import PART_B
-from reference_manager.api.common.refusals import ANYWHERE, Refusal
 from reference_manager.api.common.schemas import Done
-from reference_manager.domain.requests import NO_TRACE, Trace
 
 WithProgress: TypeAlias = Annotated[
     bool,
     Query(
-        description="Part B: whether `progress` is in the answer. Not that of the stages or tasks inside.",
+        description="Part B: whether the response includes `progress`; its nested stages or tasks have none.",
         json_schema_extra=PART_B,
     ),
 ]
@@ -33,119 +30,61 @@ _HEADERS: dict[int, dict[str, Any]] = {
 }
 
 
-TRACED: dict[str, Any] = {
-    "parameters": [
-        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": description}
-        for name, description in (
-            ("traceparent", "The trace that what is created belongs to, by W3C; a malformed one is ignored."),
-            (
-                "tracestate",
-                f"Goes with traceparent; ignored if it is longer than {LONGEST_TRACESTATE} characters, or not ASCII.",
-            ),
-        )
-    ]
-}
-"""The ``openapi_extra`` of a route that uses ``request_trace``, which costs less than parameters of the framework's."""
-MINIMAL = "return=minimal"
-_PROPAGATOR = TraceContextTextMapPropagator()
-
-
 def json_response(body: str, status: int = 200) -> Response:
-    """An entity or a list of them, as the engine wrote it."""
+    """Send an entity or a list of entities, as the engine wrote it."""
     return Response(body.encode(), status, media_type="application/json")
 
 
 def minimal_response(body: str, status: int = 200) -> Response:
-    """The same, as short as ``prefers_minimal`` allows."""
+    """Send a minimal body, and the header that says so."""
     response = json_response(body, status)
     response.headers["Preference-Applied"] = MINIMAL
     return response
 
 
-def prefer_parameter(what: str) -> dict[str, Any]:
-    """The parameter of a route that uses ``prefers_minimal``; what: the answer then."""
-    return {
-        "name": "Prefer",
-        "in": "header",
-        "required": False,
-        "schema": {"type": "string", **PART_B},
-        "description": f"`{MINIMAL}`: the answer is {what}, and has the header `Preference-Applied`. Other preferences "
-        "are ignored.",
-    }
+def code_response(code: str) -> Response:
+    """Send a success without an entity."""
+    return Response(to_json({"code": code}), media_type="application/json")
 
 
 def preferred_response(model: Any) -> dict[str, Any]:  # noqa: ANN401 - as FastAPI takes it
-    """A success of a route that uses ``prefers_minimal``: in full, or minimal."""
+    """Describe the success of a route that calls ``prefers_minimal``: a full or a minimal body."""
     return {
         "model": model,
         "headers": {
-            "Preference-Applied": {"description": f"`{MINIMAL}`, where it was asked for.", "schema": {"type": "string"}}
+            "Preference-Applied": {"description": f"`{MINIMAL}`, if it was requested.", "schema": {"type": "string"}}
         },
     }
 
 
-def code_response(code: str) -> Response:
-    """Success without an entity."""
-    return Response(to_json({"code": code}), media_type="application/json")
-
-
-def openapi_responses(answers: dict[int, Any], *refusals: Refusal) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of a route.
+def openapi_responses(successes: dict[int, Any], *errors: ErrorResponse) -> dict[int | str, dict[str, Any]]:
+    """Build the ``responses`` of a route.
 
     Args:
-        answers: What success is, by status: a model, the code of a success without an entity, or a response object as
-            OpenAPI has it.
-        refusals: Those that other routes need not have. ``OF_BODIES`` is for every route that takes a body.
+        successes: The successes by status: a model, the code of a success without an entity, or an OpenAPI response
+            object.
+        errors: The errors beyond those of every route. A route that takes a body adds ``WITH_A_BODY``.
     """
-    responses: dict[int | str, dict[str, Any]] = {status: _success(answer) for status, answer in answers.items()}
-    for refusal in (*refusals, *ANYWHERE):
-        response = responses.setdefault(refusal.status, _json({"$ref": "#/components/schemas/Problem"}))
-        if headers := _HEADERS.get(refusal.status):
+    responses: dict[int | str, dict[str, Any]] = {status: _success(one) for status, one in successes.items()}
+    for error in (*errors, *ON_EVERY_ROUTE):
+        response = responses.setdefault(error.status, _json({"$ref": "#/components/schemas/Problem"}))
+        if headers := _HEADERS.get(error.status):
             response["headers"] = headers
-        value = {"message": refusal.message, "code": refusal.code}
-        response["content"]["application/json"]["examples"][refusal.code] = {"value": value}
+        value = {"message": error.message, "code": error.code}
+        response["content"]["application/json"]["examples"][error.code] = {"value": value}
     return responses
 
 
-def _success(answer: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
-    match answer:
+def _success(success: Any) -> dict[str, Any]:  # noqa: ANN401 - as above
+    match success:
         case str():
-            return {"model": Done, "content": {"application/json": {"examples": {answer: {"value": {"code": answer}}}}}}
+            examples = {success: {"value": {"code": success}}}
+            return {"model": Done, "content": {"application/json": {"examples": examples}}}
         case dict():
-            return answer  # pyright: ignore[reportUnknownVariableType]
+            return success  # pyright: ignore[reportUnknownVariableType]
         case _:
-            return {"model": answer}
+            return {"model": success}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema, "examples": {}}}}
-
-
-def request_trace(request: Request) -> Trace:
-    """The trace context of a request, by the W3C headers; the manager's own where there is none or it is malformed."""
-    traceparent = request.headers.get("traceparent", "")
-    if TRACEPARENT.fullmatch(traceparent) and traceparent != NO_TRACE.traceparent:
-        return Trace(traceparent, _tracestate(request.headers.get("tracestate", "")))
-    return current_trace()
-
-
-def prefers_minimal(request: Request) -> bool:
-    """Whether the client asks for the shortest answer (RFC 7240)."""
-    if request.app.state.part_a_only:
-        return False
-    for preference in ",".join(request.headers.getlist("prefer")).split(","):
-        name, _, value = preference.partition(";")[0].partition("=")
-        if name.strip().lower() == "return":  # of a preference that comes twice the first counts
-            return value.strip().strip('"') == "minimal"
-    return False
-
-
-def _tracestate(header: str) -> str | None:
-    return header if header.isascii() and 0 < len(header) <= LONGEST_TRACESTATE else None
-
-
-def current_trace() -> Trace:
-    """The trace context of the manager's span for this request; all zeros where it does not trace."""
-    headers: dict[str, str] = {}
-    _PROPAGATOR.inject(headers)
-    return Trace(headers["traceparent"], headers.get("tracestate")) if headers else NO_TRACE

@@ -16,8 +16,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from reference_manager.api.common.errors import UNSUPPORTED_MEDIA_TYPE, body_too_large
 from reference_manager.api.common.protocol import fields_of_part_b, is_of_part_b, refuse_fields
-from reference_manager.api.common.refusals import UNSUPPORTED_MEDIA_TYPE
 
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 
@@ -32,7 +32,7 @@ class StrictRequest(Request):
         async for chunk in super().stream():
             size += len(chunk)
             if size > limit:
-                raise HTTPException(413, f"The body must not be larger than {limit} bytes")
+                raise HTTPException(413, body_too_large(limit).message)
             yield chunk
 
     async def json(self) -> Any:  # noqa: ANN401 - overrides

@@ -2,8 +2,8 @@
 
 from fastapi import APIRouter, Response
 
+from reference_manager.api.common.errors import JOB_NOT_FOUND, STAGE_NOT_FOUND, TASK_NOT_FOUND
 from reference_manager.api.common.fields import Id
-from reference_manager.api.common.refusals import JOB_NOT_FOUND, STAGE_NOT_FOUND, TASK_NOT_FOUND
 from reference_manager.api.common.responses import json_response, openapi_responses
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.history.responses import Attempt, Change

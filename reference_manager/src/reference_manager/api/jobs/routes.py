@@ -2,23 +2,22 @@
 
 from fastapi import APIRouter, Request, Response
 
-from reference_manager.api.common.fields import Id, Metadata, Moment, NameFilter
-from reference_manager.api.common.pagination import PageQuery, entity_response, list_response, openapi_list_responses
-from reference_manager.api.common.refusals import (
+from reference_manager.api.common.errors import (
     ILLEGAL_JOB_STATUS_TRANSITION,
     JOB_NOT_FOUND,
     JOB_NOT_IN_FINITE_STATE,
-    OF_BODIES,
+    WITH_A_BODY,
 )
+from reference_manager.api.common.fields import Id, Metadata, Moment, NameFilter
+from reference_manager.api.common.headers import TRACED, request_trace
+from reference_manager.api.common.pagination import PageQuery, entity_response, list_response, openapi_list_responses
 from reference_manager.api.common.responses import (
     JOB_DELETED,
     JOB_MODIFIED,
-    TRACED,
     WithProgress,
     code_response,
     json_response,
     openapi_responses,
-    request_trace,
 )
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.jobs.requests import JobBody, JobStatusBody, PriorityBody
@@ -40,7 +39,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     @router.post(
         "/jobs",
         status_code=201,
-        responses=openapi_responses({200: SAME_JOB, 201: Job}, *OF_BODIES),
+        responses=openapi_responses({200: SAME_JOB, 201: Job}, *WITH_A_BODY),
         openapi_extra=TRACED,
     )
     async def create_job(body: JobBody, request: Request) -> Response:
@@ -79,7 +78,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         return code_response(JOB_DELETED)
 
     @router.patch(
-        "/jobs/{jobId}/user-metadata", responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, *OF_BODIES)
+        "/jobs/{jobId}/user-metadata", responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, *WITH_A_BODY)
     )
     async def set_job_metadata(jobId: Id, body: Metadata) -> Response:
         """Replace the user's metadata of a job."""
@@ -88,7 +87,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
 
     @router.patch(
         "/jobs/{jobId}/priority",
-        responses=openapi_responses({200: JOB_MODIFIED, 204: SAME_PRIORITY}, JOB_NOT_FOUND, *OF_BODIES),
+        responses=openapi_responses({200: JOB_MODIFIED, 204: SAME_PRIORITY}, JOB_NOT_FOUND, *WITH_A_BODY),
     )
     async def set_job_priority(jobId: Id, body: PriorityBody) -> Response:
         """Change a job's priority; it counts for its waiting tasks at once. 204 if it has this priority already."""
@@ -98,7 +97,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
 
     @router.put(
         "/jobs/{jobId}/status",
-        responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, ILLEGAL_JOB_STATUS_TRANSITION, *OF_BODIES),
+        responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, ILLEGAL_JOB_STATUS_TRANSITION, *WITH_A_BODY),
     )
     async def set_job_status(jobId: Id, body: JobStatusBody) -> Response:
         """Pause (PAUSED), resume (PENDING) or abort (ABORTED) a job."""

@@ -9,16 +9,20 @@ from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from reference_manager.api.common.errors import validation_message
+from reference_manager.api.common.errors import (
+    LEASE_LOST,
+    TASK_NOT_FOUND,
+    WITH_A_BODY,
+    ErrorResponse,
+    validation_message,
+)
 from reference_manager.api.common.fields import StageTypeName
-from reference_manager.api.common.refusals import OF_BODIES
+from reference_manager.api.common.headers import prefer_parameter, prefers_minimal
 from reference_manager.api.common.responses import (
     json_response,
     minimal_response,
     openapi_responses,
-    prefer_parameter,
     preferred_response,
-    prefers_minimal,
 )
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.queues.requests import ClaimBody, ReportBody, SettleBody
@@ -45,7 +49,7 @@ def queues_router(queue: TaskQueue) -> APIRouter:
 
     @router.post(
         "/stages/{stageType}/tasks/claim",
-        responses=openapi_responses({200: preferred_response(ClaimedTasks | BriefClaimedTasks)}, *OF_BODIES),
+        responses=openapi_responses({200: preferred_response(ClaimedTasks | BriefClaimedTasks)}, *WITH_A_BODY),
         openapi_extra={
             "parameters": [prefer_parameter("each task as its worker needs it, and stages and jobs once for all")]
         },
@@ -61,7 +65,7 @@ def queues_router(queue: TaskQueue) -> APIRouter:
 
     @router.post(
         "/tasks/settle",
-        responses=openapi_responses({200: preferred_response(SettledTasks | BriefSettledTasks)}, *OF_BODIES),
+        responses=openapi_responses({200: preferred_response(SettledTasks | BriefSettledTasks)}, *WITH_A_BODY),
         openapi_extra={"parameters": [prefer_parameter("how many reports were accepted, and which were not")]},
     )
     async def settle_tasks(body: SettleBody, request: Request) -> Response:
@@ -125,17 +129,16 @@ def _checked_alone(item: object) -> ReportBody | ValidationError:
 
 def _settled(item: object, verdict: Verdict | ValidationError) -> dict[str, Any]:
     if isinstance(verdict, ValidationError):
-        return _refused(item, "VALIDATION_ERROR", validation_message(verdict.errors()[0]))
+        return _refused(item, ErrorResponse(400, "VALIDATION_ERROR", validation_message(verdict.errors()[0])))
     if verdict.target is not None:
         return {**_names(item), "accepted": True, "status": verdict.target}
     if verdict.source is None:
-        return _refused(item, "TASK_NOT_FOUND", "There is no such task")
-    message = "The lease is not, or no longer, the worker's: nothing was changed"
-    return _refused(item, "LEASE_LOST", message) | {"status": verdict.source}
+        return _refused(item, TASK_NOT_FOUND)
+    return _refused(item, LEASE_LOST) | {"status": verdict.source}
 
 
-def _refused(item: object, code: str, message: str) -> dict[str, Any]:
-    return {**_names(item), "accepted": False, "status": None, "code": code, "message": message}
+def _refused(item: object, error: ErrorResponse) -> dict[str, Any]:
+    return {**_names(item), "accepted": False, "status": None, "code": error.code, "message": error.message}
 
 
 def _names(item: object) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.service.metrics import exposition
 from reference_manager.engine.engine import Engine
 from reference_manager.engine.metrics import REGISTRY
-from reference_manager.engine.statistics import read_statistics
 
 FEATURES = (
     "claim",
@@ -60,16 +59,14 @@ def service_router(engine: Engine) -> APIRouter:
     @router.get("/readiness", responses=openapi_responses({200: READY}))
     async def readiness() -> Response:
         """Whether the manager reaches its database."""
-        # From the workers' half: a crowd that waits for one locked job does not keep workers from being served.
-        async with engine.database.connection(for_workers=True) as connection:
-            await connection.fetchval("SELECT 1")
+        await engine.check_database()
         return code_response(READY)
 
     @router.get("/metrics", response_class=Response, responses=openapi_responses({200: EXPOSITION}))
     async def metrics() -> Response:
         """Counts by status in the text format of Prometheus. A scrape fails where the database does."""
         process = (REGISTRY, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
-        text = exposition(await read_statistics(engine.database), engine.manager_statistics(), process)
+        text = exposition(await engine.database_statistics(), engine.manager_statistics(), process)
         return Response(text, media_type="text/plain; version=0.0.4")
 
     return router

@@ -2,23 +2,22 @@
 
 from fastapi import APIRouter, Request, Response
 
-from reference_manager.api.common.fields import Id, Metadata, StageTypeName
-from reference_manager.api.common.pagination import PageQuery, entity_response, list_response, openapi_list_responses
-from reference_manager.api.common.refusals import (
+from reference_manager.api.common.errors import (
     ILLEGAL_STAGE_STATUS_TRANSITION,
     JOB_IN_FINITE_STATE,
     JOB_NOT_FOUND,
-    OF_BODIES,
     STAGE_NOT_FOUND,
+    WITH_A_BODY,
 )
+from reference_manager.api.common.fields import Id, Metadata, StageTypeName
+from reference_manager.api.common.headers import TRACED, request_trace
+from reference_manager.api.common.pagination import PageQuery, entity_response, list_response, openapi_list_responses
 from reference_manager.api.common.responses import (
     STAGE_MODIFIED,
-    TRACED,
     WithProgress,
     code_response,
     json_response,
     openapi_responses,
-    request_trace,
 )
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.stages.requests import StageBody, StageStatusBody
@@ -40,7 +39,7 @@ def stages_router(stages: Stages) -> APIRouter:
     @router.post(
         "/jobs/{jobId}/stage",
         status_code=201,
-        responses=openapi_responses({201: Stage}, JOB_NOT_FOUND, JOB_IN_FINITE_STATE, *OF_BODIES),
+        responses=openapi_responses({201: Stage}, JOB_NOT_FOUND, JOB_IN_FINITE_STATE, *WITH_A_BODY),
         openapi_extra=TRACED,
     )
     async def add_stage(jobId: Id, body: StageBody, request: Request) -> Response:
@@ -75,7 +74,7 @@ def stages_router(stages: Stages) -> APIRouter:
 
     @router.patch(
         "/stages/{stageId}/user-metadata",
-        responses=openapi_responses({200: STAGE_MODIFIED}, STAGE_NOT_FOUND, *OF_BODIES),
+        responses=openapi_responses({200: STAGE_MODIFIED}, STAGE_NOT_FOUND, *WITH_A_BODY),
     )
     async def set_stage_metadata(stageId: Id, body: Metadata) -> Response:
         """Replace the user's metadata of a stage."""
@@ -85,7 +84,7 @@ def stages_router(stages: Stages) -> APIRouter:
     @router.put(
         "/stages/{stageId}/status",
         responses=openapi_responses(
-            {200: STAGE_MODIFIED}, STAGE_NOT_FOUND, ILLEGAL_STAGE_STATUS_TRANSITION, *OF_BODIES
+            {200: STAGE_MODIFIED}, STAGE_NOT_FOUND, ILLEGAL_STAGE_STATUS_TRANSITION, *WITH_A_BODY
         ),
     )
     async def set_stage_status(stageId: Id, body: StageStatusBody) -> Response:  # noqa: ARG001 - PENDING is all there is

@@ -2,28 +2,25 @@
 
 from fastapi import APIRouter, Request, Response
 
-from reference_manager.api.common.fields import Id, Metadata, Moment, StageTypeName
-from reference_manager.api.common.pagination import PageQuery, list_response, openapi_list_responses
-from reference_manager.api.common.refusals import (
+from reference_manager.api.common.errors import (
     ILLEGAL_TASK_STATUS_TRANSITION,
-    NO_TASK_WAITS,
-    OF_BODIES,
+    NO_WAITING_TASK,
     STAGE_IN_FINITE_STATE,
     STAGE_NOT_FOUND,
     TASK_NOT_FOUND,
     TASK_STATUS_UPDATE_FAILED,
+    WITH_A_BODY,
 )
+from reference_manager.api.common.fields import Id, Metadata, Moment, StageTypeName
+from reference_manager.api.common.headers import TRACED, prefer_parameter, prefers_minimal, request_trace
+from reference_manager.api.common.pagination import PageQuery, list_response, openapi_list_responses
 from reference_manager.api.common.responses import (
     TASK_MODIFIED,
-    TRACED,
     code_response,
     json_response,
     minimal_response,
     openapi_responses,
-    prefer_parameter,
     preferred_response,
-    prefers_minimal,
-    request_trace,
 )
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
@@ -47,7 +44,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         "/stages/{stageId}/tasks",
         status_code=201,
         responses=openapi_responses(
-            {201: preferred_response(list[Task] | TasksCreated)}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *OF_BODIES
+            {201: preferred_response(list[Task] | TasksCreated)}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *WITH_A_BODY
         ),
         openapi_extra={"parameters": [*TRACED["parameters"], prefer_parameter("how many were created, and not what")]},
     )
@@ -58,7 +55,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
             return json_response(await tasks.add(stageId, new), 201)
         return minimal_response(f'{{"created":{await tasks.add_quietly(stageId, new)}}}', 201)
 
-    @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_TASK_WAITS))
+    @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))
     async def dequeue_task(stageType: StageTypeName) -> Response:
         """Claim the next task of a stage type: of the most urgent job, oldest first."""
         return json_response(only_task(await queue.claim(stageType)))
@@ -82,7 +79,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         return json_response(await tasks.get(taskId))
 
     @router.patch(
-        "/tasks/{taskId}/user-metadata", responses=openapi_responses({200: TASK_MODIFIED}, TASK_NOT_FOUND, *OF_BODIES)
+        "/tasks/{taskId}/user-metadata", responses=openapi_responses({200: TASK_MODIFIED}, TASK_NOT_FOUND, *WITH_A_BODY)
     )
     async def set_task_metadata(taskId: Id, body: Metadata) -> Response:
         """Replace the user's metadata of a task."""
@@ -92,7 +89,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.put(
         "/tasks/{taskId}/status",
         responses=openapi_responses(
-            {200: Task}, TASK_NOT_FOUND, ILLEGAL_TASK_STATUS_TRANSITION, TASK_STATUS_UPDATE_FAILED, *OF_BODIES
+            {200: Task}, TASK_NOT_FOUND, ILLEGAL_TASK_STATUS_TRANSITION, TASK_STATUS_UPDATE_FAILED, *WITH_A_BODY
         ),
     )
     async def set_task_status(taskId: Id, body: TaskStatusBody) -> Response:

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
+from reference_manager.api.common.errors import WITH_A_BODY, WORKER_NOT_FOUND
 from reference_manager.api.common.fields import WorkerId
-from reference_manager.api.common.refusals import OF_BODIES, WORKER_NOT_FOUND
 from reference_manager.api.common.responses import WORKER_DELETED, code_response, json_response, openapi_responses
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.workers.requests import DrainBody, HeartbeatBody
@@ -16,7 +16,7 @@ def workers_router(workers: Workers) -> APIRouter:
     """The routes of workers."""
     router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
 
-    @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatAnswer}, *OF_BODIES))
+    @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatAnswer}, *WITH_A_BODY))
     async def heartbeat(workerId: WorkerId, body: HeartbeatBody) -> Response:
         """Say that a worker is alive: renews its leases, keeps the progress of its tasks, brings back its orders."""
         orders = await workers.keep(body.request(workerId))
@@ -27,7 +27,7 @@ def workers_router(workers: Workers) -> APIRouter:
         """List the workers that sent a heartbeat within the last hour, by name."""
         return json_response(await workers.list())
 
-    @router.put("/workers/{workerId}", responses=openapi_responses({200: Worker}, WORKER_NOT_FOUND, *OF_BODIES))
+    @router.put("/workers/{workerId}", responses=openapi_responses({200: Worker}, WORKER_NOT_FOUND, *WITH_A_BODY))
     async def order_worker(workerId: WorkerId, body: DrainBody) -> Response:
         """Tell a worker to drain: it hears it with its next heartbeat, claims no more, finishes and stops."""
         return json_response(await workers.order_drain(workerId, drain=body.drain))

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import structlog
 
-from reference_manager.store.pool import DATABASE_ERRORS, Database, sql
+from reference_manager.store.errors import DatabaseError
+from reference_manager.store.pool import Database, sql
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -63,7 +64,7 @@ class Notifications:
             try:
                 async with database.connection(for_workers=True) as connection:
                     await sql.work_notify(connection, channel=CHANNEL, sender=self._name, stage_types=list(stage_types))
-            except DATABASE_ERRORS as error:
+            except DatabaseError as error:
                 log.warning("other managers could not be told of new work", error=str(error))
             await asyncio.sleep(PAUSE)
 
@@ -74,7 +75,7 @@ class Notifications:
                     await self._check_delivery(database)
                     self._emit(None)
                     await closed.wait()
-            except DATABASE_ERRORS as error:
+            except DatabaseError as error:
                 log.warning("cannot listen for new work", error=str(error))
             self.arrive = False
             await asyncio.sleep(CONNECT_AGAIN)

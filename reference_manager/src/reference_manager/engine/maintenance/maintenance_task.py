@@ -11,7 +11,8 @@ import structlog
 from opentelemetry import trace
 
 from reference_manager.engine import metrics
-from reference_manager.store.pool import DATABASE_ERRORS, Connection, Database, sql
+from reference_manager.store.errors import DatabaseError
+from reference_manager.store.pool import Connection, Database, sql
 
 log = structlog.stdlib.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
@@ -40,7 +41,7 @@ class MaintenanceTask(ABC):
         while True:
             try:
                 await self.run_once(database)
-            except DATABASE_ERRORS as error:
+            except DatabaseError as error:
                 failures.inc()
                 log.warning("a duty was interrupted; it comes round again", task=self.name, error=str(error))
             except Exception:  # a defect in one round must not end the duty for good
