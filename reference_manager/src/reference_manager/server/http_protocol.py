@@ -1,8 +1,8 @@
-"""The short cut from the socket to the queue and back, for the requests of the fast lane.
+"""The HTTP protocol: uvicorn's, with coalesced writes, a limit for the head of a request, and the hot path.
 
-uvicorn starts a task for each request and hands it a scope, two callables and an event; for a claim or a report that
-costs more than the claim or the report. Here such a request becomes a future of the queue, and its answer one write.
-Everything else, and everything unusual, goes uvicorn's way.
+uvicorn starts a task for each request, with a scope, two callables and an event. For a claim or a report, that costs
+more than the claim or the report itself. On the hot path, such a request becomes a future of the queue, and its
+response one write. Every other request, and every unusual one, is left to uvicorn.
 """
 
 import asyncio
@@ -22,23 +22,23 @@ LONGEST_HEAD = 64 * 1024
 
 
 class CoalescingProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP protocol on corked transports, with a limit to what comes before a body.
+    """uvicorn's HTTP protocol with coalesced writes and a limit for the request line and the headers.
 
     Args:
-        uvicorn: What uvicorn gives a protocol.
+        uvicorn: The arguments that uvicorn passes to a protocol.
     """
 
     def __init__(self, **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(**uvicorn)
         self._head: int | None = None
-        """The bytes so far of a head that has not come to its end, without the piece in which it began."""
+        """Bytes received of an incomplete head, without the chunk in which it began."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin a connection."""
+        """Start a connection."""
         super().connection_made(CoalescingTransport(transport, self.loop))  # type: ignore[arg-type]
 
     def data_received(self, data: bytes) -> None:
-        """Take what has come; the parser would collect a head for as long as it goes on."""
+        """Parse a chunk. The parser itself has no limit for the head of a request."""
         if self._head is not None:
             self._head += len(data)
         super().data_received(data)
@@ -46,7 +46,7 @@ class CoalescingProtocol(HttpToolsProtocol):
             self.refuse(problem(head_too_large(LONGEST_HEAD)))
 
     def on_message_begin(self) -> None:
-        """Begin a head."""
+        """Start a head."""
         self._head = 0
         super().on_message_begin()
 
@@ -56,15 +56,15 @@ class CoalescingProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Answer a request that is not valid HTTP."""
         self.refuse(problem(ErrorResponse(400, "VALIDATION_ERROR", msg)))
 
     def refuse(self, response: Response) -> None:
-        """Answer what cannot be served at all, and hang up."""
+        """Send an error and close the connection."""
         self.send(response.status_code, response.raw_headers, bytes(response.body), keep_alive=False)
 
     def send(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, keep_alive: bool) -> None:
-        """Answer in one write."""
+        """Send a response with one write."""
         parts = [STATUS_LINE[status]]
         for name, value in (*self.server_state.default_headers, *headers):
             parts += (name, b": ", value, b"\r\n")
@@ -76,21 +76,21 @@ class CoalescingProtocol(HttpToolsProtocol):
 
 
 class HotPathProtocol(CoalescingProtocol):
-    """The same with a short cut.
+    """The same protocol with the hot path.
 
     Args:
-        hot_path: Takes the requests that it serves.
-        uvicorn: What uvicorn gives a protocol.
+        hot_path: Serves claims and reports.
+        uvicorn: The arguments that uvicorn passes to a protocol.
     """
 
     def __init__(self, hot_path: HotPath, **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
         super().__init__(**uvicorn)
         self._hot_path = hot_path
         self._hot_body: bytearray | None = None
-        """The body so far of a request that may take the short cut."""
+        """The body received so far of a request that may take the hot path."""
 
     def on_headers_complete(self) -> None:
-        """Keep the request until its body is there, or go uvicorn's way."""
+        """Collect the body if the request may take the hot path; otherwise leave it to uvicorn."""
         if self._may_take_hot_path():
             self._head = None
             self._hot_body = bytearray()
@@ -98,7 +98,7 @@ class HotPathProtocol(CoalescingProtocol):
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Collect the body."""
+        """Collect the body, up to the limit of the hot path."""
         if self._hot_body is None:
             super().on_body(body)
             return
@@ -107,7 +107,7 @@ class HotPathProtocol(CoalescingProtocol):
             self._take_normal_path(self._hot_body)
 
     def on_message_complete(self) -> None:
-        """Start the work."""
+        """Serve the request."""
         if self._hot_body is not None:
             body = self._hot_body
             parser: Any = self.parser
@@ -128,7 +128,7 @@ class HotPathProtocol(CoalescingProtocol):
             and parser.get_http_version() == "1.1"
             and not self.expect_100_continue
             and not parser.should_upgrade()
-            # One after the other: what is sent ahead of an answer waits in uvicorn's pipeline.
+            # One request at a time: pipelined requests wait in uvicorn's queue.
             and (before is None or before.response_complete)
             and not self.flow.write_paused
         )
@@ -141,7 +141,7 @@ class HotPathProtocol(CoalescingProtocol):
 
 
 class _Exchange:
-    """One request on the short cut, in the place and with the names of uvicorn's ``RequestResponseCycle``."""
+    """One request on the hot path. It has the attributes of uvicorn's ``RequestResponseCycle``, which it replaces."""
 
     def __init__(self, protocol: HotPathProtocol, work: Work, *, keep_alive: bool) -> None:
         self.keep_alive = keep_alive
@@ -153,7 +153,7 @@ class _Exchange:
         work.future.add_done_callback(self._respond)
 
     def set(self) -> None:
-        """The protocol has news. The only one that matters is that the client has hung up: nobody waits any more."""
+        """Cancel the work if the client has disconnected; uvicorn calls this at every change of the connection."""
         if self.disconnected:
             self._work.future.cancel()
 
@@ -162,7 +162,7 @@ class _Exchange:
             return
         try:
             body = self._work.entity(future.result()).encode()
-        except Exception as error:  # noqa: BLE001 - every error has its answer
+        except Exception as error:  # noqa: BLE001 - every error has a response
             response = error_response(error)
             status, body, headers = response.status_code, bytes(response.body), response.raw_headers
         else:

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line, or lines for eyes on a terminal. The standard library's logging goes the same way."""
+"""Logs: one JSON object per line, or readable lines on a terminal. The standard library's logging is included."""
 
 import logging
 import sys
@@ -6,12 +6,16 @@ import sys
 import structlog
 from opentelemetry import trace
 
-# Without the values of variables: they hold people's payloads, and the database's password.
+# Without local variables: they hold payloads and the database's password.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
 def configure_logs(level: str) -> None:
-    """Send everything that this process logs to standard output."""
+    """Write the logs of this process to standard output.
+
+    Args:
+        level: The minimum level, such as ``INFO``.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _trace_ids,
@@ -23,7 +27,7 @@ def configure_logs(level: str) -> None:
     rendering: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer()]
         if on_terminal
-        else [_TRACEBACKS, _reading_order, structlog.processors.JSONRenderer()]
+        else [_TRACEBACKS, _important_first, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -39,13 +43,13 @@ def configure_logs(level: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # What these say at INFO about starting and migrating is said better by the manager's own lines.
+    # Their INFO lines about starting and migrating repeat the manager's own.
     for name in ("uvicorn", "alembic"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
 
 
 def _trace_ids(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Say which span a line belongs to, where there is one."""
+    """Add the ids of the current span, if there is one."""
     span = trace.get_current_span().get_span_context()
     if span.is_valid:
         line["trace_id"] = trace.format_trace_id(span.trace_id)
@@ -53,7 +57,7 @@ def _trace_ids(_logger: object, _method: str, line: structlog.typing.EventDict) 
     return line
 
 
-def _reading_order(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Put first what people look for first."""
+def _important_first(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Put the time, the level and the event first."""
     first = {key: line[key] for key in ("timestamp", "level", "event") if key in line}
     return {**first, **line}

@@ -1,4 +1,4 @@
-"""Serves the API on a database until a signal ends it."""
+"""The manager process: migrate, listen, and serve the API until a signal stops it."""
 
 import asyncio
 import os
@@ -26,8 +26,10 @@ from reference_manager.store.pool import Database
 
 log = structlog.stdlib.get_logger(__name__)
 
+BACKLOG = 4096
+"""Connections that the kernel queues until the manager accepts them."""
 KEEP_ALIVE = 75
-"""Seconds that an idle connection stays open: longer than clients keep theirs, so that none meets a closed one."""
+"""Seconds that an idle connection stays open. Clients close theirs sooner, so they never reuse a closed connection."""
 
 
 class StartError(Exception):
@@ -35,7 +37,7 @@ class StartError(Exception):
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it is ready, and leaves the signals to its process, which has more to stop than this."""
+    """A uvicorn server with callbacks at start and stop. Signals are handled by the process, which has more to stop."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
         super().__init__(config)
@@ -56,10 +58,10 @@ class _Server(uvicorn.Server):
 
 
 async def prepare(database_url: str) -> None:
-    """Bring the database up to date.
+    """Migrate the database to the schema of this version.
 
     Raises:
-        StartError: It cannot be used.
+        StartError: The database cannot be used.
     """
     try:
         await migrate(database_url)
@@ -68,12 +70,12 @@ async def prepare(database_url: str) -> None:
 
 
 def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> None:
-    """Migrate, listen, and serve until SIGINT or SIGTERM; a second signal does not wait for requests under way.
+    """Migrate, listen, and serve until SIGINT or SIGTERM. A second signal does not wait for requests in progress.
 
     Args:
-        settings: Where to listen and what to bear.
-        database_url: The database, whoever runs it.
-        paths: What else to say about where things are, once ready.
+        settings: The settings of this manager.
+        database_url: The database: the embedded one, or that of the settings.
+        paths: Paths to add to the log line "manager is ready", by field.
 
     Raises:
         StartError: The port is taken, or the database cannot be used.
@@ -89,11 +91,11 @@ def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> No
 
 def _listen(settings: Settings) -> socket.socket:
     try:
-        return socket.create_server((settings.host, settings.port), backlog=4096)
+        return socket.create_server((settings.host, settings.port), backlog=BACKLOG)
     except OSError as error:
-        where = f"{settings.host}:{settings.port}"
+        address = f"{settings.host}:{settings.port}"
         raise StartError(
-            f"Cannot listen on {where}: {error.strerror}. Choose another with --port (0: a free one)."
+            f"Cannot listen on {address}: {error.strerror}. Choose another port with --port (0 picks a free one)."
         ) from error
 
 
@@ -109,7 +111,7 @@ async def _serve(
     ) as database:
         engine = Engine(database, stale_after=settings.task_stale_after)
         app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
-        # The short cut lies below what makes the spans of requests.
+        # The hot path bypasses the framework, which creates the spans of requests.
         protocol: Any = CoalescingProtocol if traced else partial(HotPathProtocol, HotPath(engine.queue))
         config = uvicorn.Config(
             app,
@@ -135,10 +137,10 @@ async def _serve(
         server = _Server(config, on_ready=ready, on_stop=engine.queue.close)
         for number in (signal.SIGINT, signal.SIGTERM):
             asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        maintenance = asyncio.create_task(engine.run())
+        background = asyncio.create_task(engine.run())
         try:
             await server.serve([listener])
         finally:
-            maintenance.cancel()
-            await asyncio.gather(maintenance, return_exceptions=True)
+            background.cancel()
+            await asyncio.gather(background, return_exceptions=True)
         log.info("manager has stopped")

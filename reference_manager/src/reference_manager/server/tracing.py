@@ -1,7 +1,7 @@
-"""Traces, sent by OTLP over HTTP while somebody wants them. Where nobody does, what sends them is not even loaded.
+"""Traces, sent with OTLP over HTTP. The OpenTelemetry SDK is loaded only if tracing is enabled.
 
-The manager's parts make their spans through the OpenTelemetry API, which does nothing until a provider is set; the
-framework makes those of requests.
+The manager creates its spans with the OpenTelemetry API, which does nothing until a provider is set; the framework
+creates the spans of requests.
 """
 
 import threading
@@ -13,16 +13,16 @@ from uuid import uuid4
 SERVICE = "jobnik-manager"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 FLUSH_TIMEOUT = 5.0
-"""Seconds that sending the last spans may take, when the manager stops."""
+"""Seconds that the last flush may take when the manager stops."""
 
 
 def is_tracing_enabled(enabled: bool | None, url: str | None, environment: Mapping[str, str]) -> bool:  # noqa: FBT001 - a setting
-    """Whether to trace.
+    """Return whether to trace.
 
     Args:
-        enabled: The deployment's word; None: it says nothing, so that it depends on whether there is an endpoint.
-        url: The endpoint, where the deployment names one.
-        environment: The standard variables are looked up here.
+        enabled: The setting; None: trace if there is an endpoint.
+        url: The endpoint of the settings, if any.
+        environment: The process environment, with the standard OpenTelemetry variables.
     """
     if enabled is False or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
@@ -33,12 +33,12 @@ def is_tracing_enabled(enabled: bool | None, url: str | None, environment: Mappi
 
 @contextmanager
 def tracing(url: str | None) -> Generator[None]:
-    """Collect and send the spans of this process; at the end of the ``with`` block send the last of them.
+    """Collect and send the spans of this process, and flush them at the end of the ``with`` block.
 
     Args:
-        url: Where to; None: where the standard variables say. Those also set everything else: sampler, headers, names.
+        url: The endpoint; None: the one of the standard variables, which also set the sampler, headers and names.
     """
-    # It takes a quarter of a second, which only those are to pay who want it.
+    # These imports take a quarter of a second, so that only a traced manager pays for them.
     from opentelemetry import trace  # noqa: PLC0415 - as above
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 - as above
     from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415 - as above
@@ -59,7 +59,7 @@ def tracing(url: str | None) -> Generator[None]:
     try:
         yield
     finally:
-        # The provider would go on trying for half a minute where nobody answers.
+        # Without this limit, the provider retries an unreachable endpoint for half a minute.
         flush_timer = threading.Timer(FLUSH_TIMEOUT, exporter.shutdown)
         flush_timer.start()
         provider.shutdown()
