@@ -1,4 +1,4 @@
-"""The manager as an ASGI application."""
+"""The API as an ASGI application."""
 
 from importlib.metadata import version
 from operator import attrgetter
@@ -21,27 +21,27 @@ from reference_manager.engine.engine import Engine
 
 
 def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) -> FastAPI:
-    """The whole API over an engine.
+    """Build the API on an engine.
 
     Args:
-        engine: Does what is asked.
-        body_limit: The largest request body, in bytes; more is answered 413.
-        part_a_only: Whether what only part B of the protocol knows is unknown here; the database's connections say so,
-            too, since the answers come from there.
+        engine: The engine that serves the requests.
+        body_limit: The maximum size of a request body, in bytes; a larger one is answered 413.
+        part_a_only: Whether to serve only part A of the protocol. The engine's database needs the same setting, because
+            the database writes the JSON of entities.
     """
     app = FastAPIOffline(
         title="Jobnik manager",
         description=DESCRIPTION,
         version=version("jobnik-reference-manager"),
         redoc_url=None,
-        redirect_slashes=False,  # a path with one slash too many is another path
+        redirect_slashes=False,  # a path with a trailing slash is a different path
         generate_unique_id_function=attrgetter("name"),
-        # A span for each request, where tracing is on (telemetry.py); nothing beside.
+        # One span for each request if tracing is enabled (server/tracing.py), and no other telemetry.
         telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     app.state.body_limit = body_limit
     app.state.part_a_only = part_a_only
-    of_part_b = (
+    part_b_routers = (
         queues_router(engine.queue),
         workers_router(engine.workers),
         history_router(engine.history),
@@ -51,7 +51,7 @@ def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) ->
         jobs_router(engine.jobs),
         stages_router(engine.stages),
         tasks_router(engine.tasks, engine.queue),
-        *(() if part_a_only else of_part_b),
+        *(() if part_a_only else part_b_routers),
         service_router(engine),
     )
     for router in routers:

@@ -1,8 +1,8 @@
-"""Which requests take the short cut: the two that workers make all day, claim a task and report a task.
+"""The hot path: a claim of one task and a report of one task, served without the framework.
 
-They are answered without the framework, which takes several times as long for them as the work itself does. Only
-well-formed requests are; whatever is unusual about one is left to the framework's routes of the same path, which also
-stand in the OpenAPI document, so that there is one place for validation and its messages.
+For these requests, the framework takes several times as long as the work itself. Only well-formed requests take the hot
+path. Any other request goes to the framework's route of the same path, so that validation and its messages exist in one
+place. The OpenAPI document describes those routes.
 """
 
 import asyncio
@@ -22,30 +22,30 @@ from reference_manager.engine.queues import TaskQueue, only_entity, only_task
 STAGE_TYPE = TypeAdapter[str](StageTypeName)
 ID = TypeAdapter[UUID](Id)
 LONGEST_BODY = 1024
-"""Bytes; a report is far shorter."""
+"""Bytes. A report is much shorter."""
 
 
 class Work(NamedTuple):
-    """A request that is being served."""
+    """A request in progress."""
 
     future: asyncio.Future[Any]
     entity: Callable[[Any], str]
-    """The entity as JSON, from the future's result; or the error that is the answer."""
+    """Returns the entity as JSON, given the future's result, or raises the error to answer with."""
 
 
 class HotPath:
-    """Starts claims and reports straight on the queue."""
+    """Starts claims and reports directly on the queue."""
 
     def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
 
     @staticmethod
     def may_serve(method: bytes, path: bytes) -> bool:
-        """Whether a request that begins like this is one to keep until its body is there."""
+        """Return whether a request may take the hot path, before its body has arrived."""
         return (method == b"PATCH" and path.endswith(b"/dequeue")) or (method == b"PUT" and path.endswith(b"/status"))
 
     def serve(self, method: bytes, path: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> Work | None:
-        """Begin to serve; None if anything about the request is unusual."""
+        """Start to serve a request. Return None if the framework must serve it."""
         match method, path.split(b"/"):
             case b"PATCH", [b"", b"v1", b"stages", raw_type, b"tasks", b"dequeue"]:
                 stage_type = _stage_type(raw_type)
@@ -61,7 +61,7 @@ class HotPath:
 
 
 def _stage_type(raw: bytes) -> str | None:
-    """A stage type as it stands in the path."""
+    """Decode a stage type from the path; None if it is invalid."""
     try:
         return STAGE_TYPE.validate_python(unquote_to_bytes(raw).decode())
     except ValueError:
@@ -69,7 +69,7 @@ def _stage_type(raw: bytes) -> str | None:
 
 
 def _task_report(raw_id: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> tuple[UUID, TaskStatus] | None:
-    """The task's id and its outcome."""
+    """Return the task's id and the reported status; None if the request is unusual or invalid."""
     if (b"content-type", b"application/json") not in headers:
         return None
     try:

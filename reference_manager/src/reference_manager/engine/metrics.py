@@ -25,43 +25,45 @@ EXPIRIES = (Outcome.EXPIRED, Outcome.TIMED_OUT)
 
 STATEMENT_DURATION = Histogram(
     f"{PREFIX}statement_duration_seconds",
-    "How long the database took to answer a statement that serves many claims or reports; without the wait for a "
-    "connection.",
+    "The duration of database statements that serve many claims or reports, without the wait for a connection.",
     ["statement"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
     registry=REGISTRY,
 )
 STATEMENT_TASKS = Histogram(
     f"{PREFIX}statement_tasks",
-    "Tasks in one statement: those that a claim got, or those that reports were about.",
+    "The number of tasks in one statement: claimed tasks, or reported ones.",
     ["statement"],
     buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200, 500),
     registry=REGISTRY,
 )
 TASK_WAIT = Histogram(
     f"{PREFIX}task_wait_seconds",
-    "For how long tasks could have been claimed before this manager claimed them.",
+    "How long tasks were available before this manager claimed them.",
     ["stage_type"],
     buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400),
     registry=REGISTRY,
 )
 LEASES_EXPIRED = Counter(
     f"{PREFIX}leases_expired_total",
-    "Attempts that this manager ended since their lease was not renewed (EXPIRED) or their time was up (TIMED_OUT).",
+    "Attempts that this manager ended: their lease was not renewed (EXPIRED), or their time limit passed (TIMED_OUT).",
     ["stage_type", "outcome"],
     registry=REGISTRY,
 )
 LEASES_LOST = Counter(
     f"{PREFIX}leases_lost_total",
-    "Reports that were refused LEASE_LOST: they came too late, or from somebody else.",
+    "Reports refused with LEASE_LOST: late ones, or those of a worker without the lease.",
     registry=REGISTRY,
 )
 MAINTENANCE_ROUNDS = Counter(
-    f"{PREFIX}duty_rounds_total", "Rounds of each duty that this manager has done.", ["duty"], registry=REGISTRY
+    f"{PREFIX}duty_rounds_total",
+    "Rounds of each maintenance task that this manager completed.",
+    ["duty"],
+    registry=REGISTRY,
 )
 MAINTENANCE_FAILURES = Counter(
     f"{PREFIX}duty_failures_total",
-    "Rounds of each duty that an error ended; they come round again.",
+    "Rounds of each maintenance task that ended with an error; the next round tries again.",
     ["duty"],
     registry=REGISTRY,
 )

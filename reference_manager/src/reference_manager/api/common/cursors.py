@@ -1,7 +1,7 @@
-"""Cursors: a place in one list, as a word that fits into a URL.
+"""Cursors: a position in one list, as text that fits into a URL.
 
-A cursor grants nothing that its list does not, so it is not signed. A checksum tells those that were made up, and those
-of another list. Any manager on the same database understands them.
+A cursor is not signed, because it grants nothing beyond its list. A checksum detects invented cursors and cursors of
+another list. Every manager on the same database accepts the cursors of the others.
 """
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -20,11 +20,11 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def encode_cursor(place: AgePlace | StagePlace, listing: str) -> str:
-    """A cursor for this place.
+    """Encode a position.
 
     Args:
-        place: Behind which to go on.
-        listing: What tells this list from others: its path and its filters.
+        place: The position after which the next page begins.
+        listing: What identifies the list: its path and its filters.
     """
     packed = _packed(place)
     checksum = blake2b(listing.encode() + packed, digest_size=_CHECKSUM_BYTES).digest()
@@ -32,22 +32,22 @@ def encode_cursor(place: AgePlace | StagePlace, listing: str) -> str:
 
 
 def decode_cursor(cursor: str, listing: str, kind: type[PlaceT]) -> PlaceT:
-    """The place that a cursor stands for.
+    """Decode a cursor.
 
     Args:
-        cursor: What a client sent.
-        listing: As it was encoded with.
-        kind: What a place in this list is made of.
+        cursor: The text from the client.
+        listing: What identifies the list, as for ``encode_cursor``.
+        kind: The type of positions in this list.
 
     Raises:
-        ValueError: It is no cursor of this list.
+        ValueError: This is not a cursor of this list.
     """
     try:
         place = _unpacked(urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))[_CHECKSUM_BYTES:])
     except (ValueError, OverflowError):
         place = None
     if not isinstance(place, kind) or encode_cursor(place, listing) != cursor:
-        raise ValueError("is none of this list: follow the Link header as it is, or begin again without it")
+        raise ValueError("is not a cursor of this list: use the Link header unchanged, or start again without a cursor")
     return place
 
 

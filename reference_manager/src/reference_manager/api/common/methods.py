@@ -1,4 +1,4 @@
-"""Methods as HTTP has them, which the framework leaves to its users."""
+"""HEAD, OPTIONS and 405 responses, which the framework does not provide."""
 
 from collections.abc import Iterable
 
@@ -10,12 +10,12 @@ from reference_manager.api.common.errors import METHOD_NOT_ALLOWED, problem
 
 
 class Methods:
-    """ASGI middleware: HEAD is GET without the body, OPTIONS and 405 say what the path allows."""
+    """ASGI middleware: HEAD is GET without the body; OPTIONS and 405 responses list the allowed methods."""
 
     def __init__(self, app: ASGIApp, routes: list[APIRoute]) -> None:
         self._app = app
         self._routes = routes
-        # A path without parameters goes before one with: /v1/tasks/settle is not the task "settle".
+        # A path without parameters takes precedence: /v1/tasks/settle is not the task "settle".
         concrete = {route.path for route in routes if not route.param_convertors}
         self._concrete = {path: _methods(route for route in routes if route.path == path) for path in concrete}
 
@@ -35,7 +35,7 @@ class Methods:
             await self._app(scope, receive, self._with_allow(scope, send))
 
     def _allowed(self, scope: Scope) -> set[str]:
-        """The methods that the path has; none if there is no such path."""
+        """Return the methods of a path; empty for an unknown path."""
         matching = (route for route in self._routes if route.matches(scope)[0] is not Match.NONE)
         return self._concrete.get(scope["path"]) or _methods(matching)
 
@@ -50,7 +50,7 @@ class Methods:
 
 
 def _methods(routes: Iterable[APIRoute]) -> set[str]:
-    """The methods of these routes, and those that come with them; none if there is no route."""
+    """Return the methods of these routes with HEAD and OPTIONS; empty without routes."""
     methods = {method for route in routes for method in route.methods or ()}
     return methods | {"OPTIONS"} | ({"HEAD"} if "GET" in methods else set()) if methods else methods
 
@@ -60,7 +60,7 @@ def _listed(methods: set[str]) -> bytes:
 
 
 def _without_body(send: Send) -> Send:
-    """The headers alone. The answer ends with its first piece, so that nobody goes on to write a long one."""
+    """Send only the headers, and end the response at the first chunk of the body."""
     ended = False
 
     async def headers_only(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Lists as answers: a page with a link to the next, or all of it as a stream."""
+"""Pagination: one page of a list with a link to the next, or the whole list as a stream."""
 
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from reference_manager.engine.records.pages import LARGEST_PAGE, Entry, Listing
 
 
 def _digits(value: str) -> str:
-    """Refuse the other spellings of a number that the framework would take: ``1_0``, ``5.0``."""
+    """Reject the other forms of a number that FastAPI accepts, such as ``1_0`` and ``5.0``."""
     if not (value.isascii() and value.isdigit()):
         raise ValueError(f"must be a whole number from 1 to {LARGEST_PAGE}")
     return value
@@ -28,12 +28,15 @@ def _digits(value: str) -> str:
 
 Limit: TypeAlias = Annotated[
     Annotated[int, Field(ge=1, le=LARGEST_PAGE), BeforeValidator(_digits)] | None,
-    Query(description="The most entities in the answer. Without it there are all of them.", json_schema_extra=PART_B),
+    Query(
+        description="The maximum number of entities in the response. Without it, the response has all of them.",
+        json_schema_extra=PART_B,
+    ),
 ]
 Cursor: TypeAlias = Annotated[
     Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,100}$")] | None,
     Query(
-        description="Where to go on, from the Link header of the answer before. Without it the list begins.",
+        description="Where to continue, from the Link header of the previous page. Without it, the list starts.",
         json_schema_extra=PART_B,
     ),
 ]
@@ -41,7 +44,7 @@ Cursor: TypeAlias = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """Which part of a list a request asks for: from the cursor on, as many as the limit says."""
+    """The page that a request asks for."""
 
     request: Request
     limit: Limit = None
@@ -51,65 +54,64 @@ class ListQuery:
 PageQuery: TypeAlias = Annotated[ListQuery, Depends(ListQuery)]
 
 _LINK = {
-    "description": '`<…>; rel="next"`: where the next page is. Missing on the last one, and where there is no limit.',
+    "description": '`<…>; rel="next"`: the next page. Missing on the last page, and in a response without a limit.',
     "schema": {"type": "string"},
 }
 
 _NO_FILTERS = frozenset({"limit", "cursor", "should_return_stages", "should_return_tasks"})
-"""Query parameters that may change from one page to the next: they do not say which entities are in the list."""
+"""Query parameters that may change between pages, because they do not select entities."""
 
 
 def openapi_list_responses(entity: type[Any], *refusals: ErrorResponse) -> dict[int | str, dict[str, Any]]:
-    """The ``responses`` of a route that lists these entities."""
+    """Build the ``responses`` of a route that lists these entities."""
     responses = openapi_responses({200: list[entity]}, *refusals)
     responses[200]["headers"] = {"Link": _LINK}
     return responses
 
 
-async def list_response(part: ListQuery, listing: Listing[PlaceT]) -> Response:
-    """The part of a list that is asked for. An error behind its first page ends the connection before the answer."""
-    name = _name(part.request)
-    after = None if part.cursor is None else _place(part.cursor, name, listing.place)
-    page = await listing.read(PageRequest(part.limit or LARGEST_PAGE, after))
+async def list_response(query: ListQuery, listing: Listing[PlaceT]) -> Response:
+    """Send a page or the whole list. An error after the first page closes the connection before the end of the body."""
+    identity = _identity(query.request)
+    after = None if query.cursor is None else _position(query.cursor, identity, listing.place)
+    page = await listing.read(PageRequest(query.limit or LARGEST_PAGE, after))
     headers: dict[str, str] = {}
-    if part.limit is not None and page.next is not None:
-        headers["Link"] = _link(part.request, encode_cursor(page.next, name))
-    whole = part.limit is None and page.next is not None
-    in_one_piece = not whole and all(entry.inside is None for entry in page.entries)
-    return await _written(listing.write(page, whole=whole), in_one_piece=in_one_piece, headers=headers)
+    if query.limit is not None and page.next is not None:
+        headers["Link"] = _link(query.request, encode_cursor(page.next, identity))
+    whole = query.limit is None and page.next is not None
+    at_once = not whole and all(entry.inside is None for entry in page.entries)
+    return await _send(listing.write(page, whole=whole), at_once=at_once, headers=headers)
 
 
 async def entity_response(entry: Entry) -> Response:
-    """One entity, however much is in it."""
-    return await _written(entry.write(), in_one_piece=entry.inside is None)
+    """Send one entity, however many nested entities it has."""
+    return await _send(entry.write(), at_once=entry.inside is None)
 
 
-async def _written(
-    pieces: AsyncIterable[str], *, in_one_piece: bool, headers: dict[str, str] | None = None
-) -> Response:
-    if in_one_piece:
+async def _send(pieces: AsyncIterable[str], *, at_once: bool, headers: dict[str, str] | None = None) -> Response:
+    if at_once:
         body = "".join([piece async for piece in pieces])
         return Response(body.encode(), headers=headers, media_type="application/json")
     return StreamingResponse(pieces, headers=headers, media_type="application/json")
 
 
-def _name(request: Request) -> str:
-    """What tells a list from others: its path and its filters, in any order."""
+def _identity(request: Request) -> str:
+    """Return what identifies a list: its path and its filters, in a fixed order."""
     filters = sorted(pair for pair in request.query_params.multi_items() if pair[0] not in _NO_FILTERS)
     return f"{request.url.path}?{urlencode(filters)}"
 
 
-def _place(cursor: str, name: str, kind: type[PlaceT]) -> PlaceT:
+def _position(cursor: str, identity: str, kind: type[PlaceT]) -> PlaceT:
     try:
-        return decode_cursor(cursor, name, kind)
+        return decode_cursor(cursor, identity, kind)
     except ValueError as error:
         raise RequestValidationError([{"type": "cursor", "loc": ("query", "cursor"), "msg": str(error)}]) from error
 
 
 def _link(request: Request, cursor: str) -> str:
-    """The same request with this cursor.
+    """Build the Link header: the same request with this cursor.
 
-    A path, not a whole URL: the manager does not know by which name its clients know it, least of all behind a proxy.
+    The link is a path, not a whole URL, because the manager does not know its public address, least of all behind a
+    proxy.
     """
     others = [pair for pair in request.query_params.multi_items() if pair[0] != "cursor"]
     return f'<{quote(request.url.path)}?{urlencode([*others, ("cursor", cursor)])}>; rel="next"'

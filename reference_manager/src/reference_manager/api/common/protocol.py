@@ -1,4 +1,4 @@
-"""What only part B of the protocol knows: a manager that serves part A alone takes it for unknown."""
+"""Parts of the protocol. A manager that serves only part A rejects the parameters and fields of part B as unknown."""
 
 from collections.abc import Iterator
 from typing import Any, TypeGuard, cast, get_args
@@ -9,31 +9,31 @@ from pydantic.config import JsonDict
 from pydantic.fields import FieldInfo
 
 PART_B: JsonDict = {"x-part": "B"}
-"""The ``json_schema_extra`` of a query parameter or a body's field that part A does not have."""
+"""The ``json_schema_extra`` of a query parameter or a body field that only part B has."""
 
 
 def is_of_part_b(field: FieldInfo) -> bool:
-    """Whether part A has no such parameter or field."""
+    """Return whether only part B has this parameter or field."""
     return field.json_schema_extra == PART_B
 
 
 def fields_of_part_b(body: object) -> frozenset[str]:
-    """The fields of a body, or of the items of one that is a list, that part A does not have."""
+    """Return the fields of a body model, or of the items of a list of models, that only part B has."""
     model = next((one for one in (body, *get_args(body)) if _is_model(one)), None)
     fields = model.model_fields if model else {}
     return frozenset(field.alias or name for name, field in fields.items() if is_of_part_b(field))
 
 
 def refuse_fields(body: object, unknown: frozenset[str]) -> None:
-    """Refuse a body, or a list of them, that has one of these fields, as one that nobody knows is refused."""
-    for place, item in _objects(body):
+    """Reject a body, or a list of bodies, that has one of these fields, like an unknown field."""
+    for path, item in _objects(body):
         for name in item.keys() & unknown:
             message = "Extra inputs are not permitted"
-            raise RequestValidationError([{"type": "extra_forbidden", "loc": (*place, name), "msg": message}])
+            raise RequestValidationError([{"type": "extra_forbidden", "loc": (*path, name), "msg": message}])
 
 
 def without_part_b(document: dict[str, Any]) -> dict[str, Any]:
-    """An OpenAPI document whose requests have nothing of part B."""
+    """Remove the parameters and body fields of part B from an OpenAPI document."""
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         parameters: list[Any] = operation.get("parameters", [])
         parameters[:] = [parameter for parameter in parameters if not _is_marked(parameter["schema"])]
@@ -53,10 +53,10 @@ def _is_model(annotation: object) -> TypeGuard[type[BaseModel]]:
 
 
 def _objects(body: object) -> Iterator[tuple[tuple[str | int, ...], dict[str, Any]]]:
-    """The object that a body is, or those in the list that it is, and where they stand."""
+    """Yield the object of a body, or each object of a list, with its path."""
     if isinstance(body, dict):
         yield ("body",), cast("dict[str, Any]", body)
     elif isinstance(body, list):
-        for place, item in enumerate(cast("list[object]", body)):
+        for index, item in enumerate(cast("list[object]", body)):
             if isinstance(item, dict):
-                yield ("body", place), cast("dict[str, Any]", item)
+                yield ("body", index), cast("dict[str, Any]", item)

@@ -1,4 +1,4 @@
-"""What clients get, for the OpenAPI document. PostgreSQL writes the answers themselves (store/routines/wire.sql)."""
+"""Schemas that responses share, for the OpenAPI document. PostgreSQL writes the JSON (store/routines/wire.sql)."""
 
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
@@ -14,48 +14,48 @@ Percentage: TypeAlias = Annotated[int, Field(ge=0, le=100)]
 
 
 def left_out(schema: dict[str, Any]) -> None:
-    """What is not there has no value; the default is Python's alone."""
+    """Remove the default from the schema of a field that is left out when it has no value."""
     schema.pop("default")
 
 
 class Representation(BaseModel):
-    """What goes over the wire: names in camelCase."""
+    """Part of a response: camelCase names."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
 
 class Entity(Representation):
-    """What jobs, stages and tasks have in common."""
+    """The fields that jobs, stages and tasks share."""
 
     id: UUID
     data: dict[str, Any]
     user_metadata: dict[str, Any]
     created_at: Annotated[datetime, Field(description="UTC, with milliseconds.")]
     updated_at: Annotated[datetime, Field(description="UTC, with milliseconds.")]
-    creation_time: Annotated[datetime, Field(description="createdAt as older clients spell it.")]
-    update_time: Annotated[datetime, Field(description="updatedAt as older clients spell it.")]
+    creation_time: Annotated[datetime, Field(description="The same as createdAt, for older clients.")]
+    update_time: Annotated[datetime, Field(description="The same as updatedAt, for older clients.")]
     traceparent: Traceparent
     tracestate: Annotated[str, Field(description="Left out when there is none.", json_schema_extra=left_out)] = ""
 
 
 class Progress(Representation):
-    """How far a stage or a job is."""
+    """The progress of a stage or a job."""
 
     fraction: Annotated[
         float,
         Field(
             ge=0,
             le=1,
-            description="Of a stage: its completed tasks, and of those in progress the fractions that their workers "
-            "told, of all its tasks. Of a job: the mean of its stages by their weights.",
+            description="Of a stage: its completed tasks, plus the reported fractions of those in progress, divided by "
+            "the number of its tasks. Of a job: the mean of its stages, by weight.",
         ),
     ]
     eta_seconds: Annotated[
         float,
         Field(
             ge=0,
-            description="How long it will still take, if it goes on as it did since its start. Left out while nothing "
-            "is done, and where it does not go on.",
+            description="The estimated remaining time, at the average speed since the start. Left out while the "
+            "fraction is 0, while the job is paused, and unless the entity is in progress.",
             json_schema_extra=left_out,
         ),
     ] = 0
@@ -68,7 +68,7 @@ class Done(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why a request was refused."""
+    """An error."""
 
     message: str
     code: str

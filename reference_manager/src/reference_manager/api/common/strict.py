@@ -1,4 +1,4 @@
-"""Routes that take nothing they do not understand: unknown query parameters, other media types, loose JSON."""
+"""Routes that reject unknown query parameters, other media types and invalid JSON."""
 
 import json
 import re
@@ -23,10 +23,10 @@ _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 
 
 class StrictRequest(Request):
-    """A request whose JSON is JSON (no NaN, no lone surrogates, at most 200 levels deep) and whose body has a limit."""
+    """A request with strict JSON (no NaN, no lone surrogates, at most 200 levels deep) and a limit for its body."""
 
     async def stream(self) -> AsyncGenerator[bytes]:
-        """The body as it comes in, up to the limit in the application's state."""
+        """Yield the body as it arrives, up to the limit in the application's state."""
         limit: int = self.app.state.body_limit
         size = 0
         async for chunk in super().stream():
@@ -36,7 +36,7 @@ class StrictRequest(Request):
             yield chunk
 
     async def json(self) -> Any:  # noqa: ANN401 - overrides
-        """The body, parsed."""
+        """Return the parsed body."""
         body = await self.body()
         try:
             return from_json(body, allow_inf_nan=False)
@@ -45,47 +45,47 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that refuses what it would otherwise ignore."""
+    """A route that rejects what FastAPI ignores."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Match segment by segment, so that ``%2F`` belongs to a parameter and ``%0A`` to nothing else."""
+        """Match each segment of the path separately, so that ``%2F`` and ``%0A`` are part of a parameter."""
         raw: bytes = scope["raw_path"]
         if b"%" not in raw:
             return super().matches(scope)
         path = "/".join(quote(unquote_to_bytes(segment), safe="") for segment in raw.split(b"/"))
         match, found = super().matches({**scope, "path": path})
         if match is not Match.NONE:
-            # What is not UTF-8 becomes half a character, which no parameter takes.
+            # Invalid UTF-8 becomes a lone surrogate, which every parameter rejects.
             found["path_params"] = {
                 name: unquote(value, errors="surrogateescape") for name, value in found["path_params"].items()
             }
         return match, found
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The usual handler behind the checks."""
+        """Return the usual handler, preceded by the checks."""
         handle = super().get_route_handler()
         dependants = (self.dependant, *self.dependant.dependencies)
         parameters = [field for dependant in dependants for field in dependant.query_params]
         known = {field.alias for field in parameters}
-        known_of_part_a = {field.alias for field in parameters if not is_of_part_b(field.field_info)}
-        more_than_part_a = fields_of_part_b(self.body_field.field_info.annotation if self.body_field else None)
+        known_in_part_a = {field.alias for field in parameters if not is_of_part_b(field.field_info)}
+        part_b_fields = fields_of_part_b(self.body_field.field_info.annotation if self.body_field else None)
 
         async def check(request: Request) -> Response:
             part_a_only: bool = request.app.state.part_a_only
-            _check_query(request, known_of_part_a if part_a_only else known)
+            _check_query(request, known_in_part_a if part_a_only else known)
             if self.body_field and not is_json(request.headers.get("content-type", "")):
                 raise HTTPException(415, UNSUPPORTED_MEDIA_TYPE.message)
             strict = StrictRequest(request.scope, request.receive)
-            if part_a_only and more_than_part_a:
-                with suppress(json.JSONDecodeError):  # the handler says what is wrong
-                    refuse_fields(await strict.json(), more_than_part_a)
+            if part_a_only and part_b_fields:
+                with suppress(json.JSONDecodeError):  # the handler reports the error
+                    refuse_fields(await strict.json(), part_b_fields)
             return await handle(strict)
 
         return check
 
 
 def _check_query(request: Request, known: set[str]) -> None:
-    """Refuse what the framework would skip, choose from or repair."""
+    """Reject unknown and repeated parameters and invalid UTF-8, which FastAPI ignores or repairs."""
     seen = set[str]()
     for name, _ in request.query_params.multi_items():
         if name not in known:
@@ -104,7 +104,7 @@ def _invalid_parameter(name: str, message: str) -> RequestValidationError:
 
 
 def is_json(content_type: str) -> bool:
-    """Whether a Content-Type header means JSON in UTF-8, the only encoding that JSON has."""
+    """Return whether a Content-Type header means JSON in UTF-8, the only encoding of JSON."""
     media_type = content_type.partition(";")[0].strip().lower()
     charset = _CHARSET.search(content_type)
     if charset and charset[1].lower() not in {"utf-8", "utf8"}:

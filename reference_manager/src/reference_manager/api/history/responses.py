@@ -1,4 +1,4 @@
-"""Attempts and changes of status as clients get them, for the OpenAPI document."""
+"""Schemas of attempts and status changes, for the OpenAPI document."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -9,28 +9,28 @@ from reference_manager.api.common.schemas import Representation
 
 
 class Attempt(Representation):
-    """One attempt at a task."""
+    """One attempt of a task."""
 
     number: Annotated[int, Field(ge=1)]
     lease_id: int
-    worker_id: Annotated[str | None, Field(description="Null: a client without leases.")]
+    worker_id: Annotated[str | None, Field(description="Null for a client without leases.")]
     start_time: datetime
     end_time: datetime | None
     outcome: Annotated[
         str | None,
         Field(
-            description="COMPLETED, FAILED, RELEASED, SNOOZED: its worker's word. EXPIRED, TIMED_OUT: the manager's. "
-            "ABORTED: with its job. Null: it runs."
+            description="COMPLETED, FAILED, RELEASED, SNOOZED: reported by the worker. EXPIRED, TIMED_OUT: ended by "
+            "the manager. ABORTED: ended with its job. Null: in progress."
         ),
     ]
     error: dict[str, Any] | None
 
 
 class Change(Representation):
-    """One change of status."""
+    """One status change."""
 
-    source: Annotated[str | None, Field(alias="from", description="Null: it was created.")]
+    source: Annotated[str | None, Field(alias="from", description="Null for the creation.")]
     target: Annotated[str, Field(alias="to")]
     at: datetime
-    by: Annotated[str, Field(description="client, manager, or the worker's id.")]
+    by: Annotated[str, Field(description="`client`, `manager`, or the id of the worker.")]
     reason: str

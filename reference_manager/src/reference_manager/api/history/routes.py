@@ -1,4 +1,4 @@
-"""What operators ask of the past: attempts, and every change of status."""
+"""Routes of the history: attempts, and every change of status."""
 
 from fastapi import APIRouter, Response
 
@@ -11,27 +11,27 @@ from reference_manager.engine.records.history import History
 
 
 def history_router(history: History) -> APIRouter:
-    """The routes of the past."""
+    """Build the routes of the history."""
     router = APIRouter(prefix="/v1", tags=["history"], route_class=StrictRoute)
 
     @router.get("/tasks/{taskId}/attempts", responses=openapi_responses({200: list[Attempt]}, TASK_NOT_FOUND))
     async def list_attempts(taskId: Id) -> Response:
-        """List the attempts at a task, oldest first: whose, when, how they ended and why."""
+        """List the attempts of a task, oldest first, each with its worker, times, outcome and error."""
         return json_response(await history.attempts(taskId))
 
     @router.get("/jobs/{jobId}/history", responses=openapi_responses({200: list[Change]}, JOB_NOT_FOUND))
     async def get_job_history(jobId: Id) -> Response:
-        """List every change of a job's status, oldest first."""
+        """List the status changes of a job, oldest first."""
         return json_response(await history.of_job(jobId))
 
     @router.get("/stages/{stageId}/history", responses=openapi_responses({200: list[Change]}, STAGE_NOT_FOUND))
     async def get_stage_history(stageId: Id) -> Response:
-        """List every change of a stage's status, oldest first."""
+        """List the status changes of a stage, oldest first."""
         return json_response(await history.of_stage(stageId))
 
     @router.get("/tasks/{taskId}/history", responses=openapi_responses({200: list[Change]}, TASK_NOT_FOUND))
     async def get_task_history(taskId: Id) -> Response:
-        """List every change of a task's status, oldest first."""
+        """List the status changes of a task, oldest first."""
         return json_response(await history.of_task(taskId))
 
     return router

@@ -1,4 +1,4 @@
-"""What clients send about jobs."""
+"""Request bodies of jobs."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -14,11 +14,11 @@ from reference_manager.domain.requests import NewJob, Trace, UniqueKey
 from reference_manager.domain.states import Priority
 
 MOST_STAGES = 100
-"""In a request; a job may have any number."""
+"""In one request; a job may have any number of stages."""
 
 
 class TreeStageBody(StageBody):
-    """A stage to create with its job, and its tasks with it."""
+    """A stage to create with its job, and its tasks."""
 
     tasks: Sequence[TaskBody] = ()
 
@@ -36,30 +36,30 @@ class JobBody(Traced):
         Sequence[TreeStageBody],
         Field(
             max_length=MOST_STAGES,
-            description="Its stages in their order, with their tasks: all of it is created, or none. The answer then "
-            "has the stages in it. What names no trace has that of its stage or job.",
+            description="The stages in order, with their tasks. Either everything is created or nothing. The response "
+            "then includes the stages. A stage or task without a trace context gets that of its job or stage.",
             json_schema_extra=PART_B,
         ),
     ] = ()
     unique_key: Annotated[
         Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None,
         Field(
-            description="Where a job with this key is there already, nothing is created, and the answer is 200 with "
-            "that one. The last one that was created with it counts, whatever its name.",
+            description="If a job with this key exists, nothing is created, and the response is 200 with that job. "
+            "The last job created with the key counts, whatever its name.",
             json_schema_extra=PART_B,
         ),
     ] = None
     unique_for: Annotated[
         Literal["running"] | Annotated[Seconds, Field(ge=0.001, le=YEAR)],
         Field(
-            description="Which one is there already: one that has not ended, or one that was created less than so many "
-            "seconds ago.",
+            description="Which job counts as existing: `running`, one that has not ended; a number, one created less "
+            "than so many seconds ago.",
             json_schema_extra=PART_B,
         ),
     ] = "running"
 
     def request(self, of_request: Trace) -> NewJob:
-        """The job as the engine takes it."""
+        """Convert the body to a command of the engine."""
         trace = self.trace(of_request)
         stages = [(stage.request(trace), new_tasks(stage.tasks, stage.trace(trace))) for stage in self.stages]
         return NewJob(
@@ -78,12 +78,12 @@ def _span(unique_for: float | Literal["running"]) -> timedelta | None:
 
 
 class PriorityBody(Body):
-    """A job's new priority."""
+    """The new priority of a job."""
 
     priority: Priority
 
 
 class JobStatusBody(Body):
-    """What a client may move a job to: PENDING resumes it."""
+    """The new status of a job: PENDING resumes it."""
 
     status: Literal["PENDING", "PAUSED", "ABORTED"]

@@ -1,4 +1,4 @@
-"""Jobs as clients get them, for the OpenAPI document."""
+"""Schemas of jobs, for the OpenAPI document."""
 
 from typing import Annotated
 
@@ -18,6 +18,6 @@ class Job(Entity):
     priority: Priority
     percentage: Percentage
     progress: Annotated[
-        Progress, Field(description="Only where asked for, and not before it has stages.", json_schema_extra=left_out)
+        Progress, Field(description="Only if requested, and only once the job has stages.", json_schema_extra=left_out)
     ] = Progress(fraction=0)
-    stages: Annotated[list[Stage], Field(description="Only where asked for.", json_schema_extra=left_out)] = []
+    stages: Annotated[list[Stage], Field(description="Only if requested.", json_schema_extra=left_out)] = []

@@ -1,4 +1,4 @@
-"""What clients ask of jobs."""
+"""Routes of jobs."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -26,14 +26,14 @@ from reference_manager.domain.requests import JobFilter
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.records.jobs import Jobs
 
-SAME_JOB = {"model": Job, "description": "Nothing was created: this job has the key. Only where a key was given."}
+SAME_JOB = {"model": Job, "description": "A job with this unique key exists; nothing was created."}
 SAME_PRIORITY = {
-    "headers": {"Reason": {"description": "Why nothing was done.", "required": True, "schema": {"type": "string"}}}
+    "headers": {"Reason": {"description": "Why nothing was changed.", "required": True, "schema": {"type": "string"}}}
 }
 
 
 def jobs_router(jobs: Jobs) -> APIRouter:
-    """The routes of jobs."""
+    """Build the routes of jobs."""
     router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
 
     @router.post(
@@ -43,13 +43,13 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         openapi_extra=TRACED,
     )
     async def create_job(body: JobBody, request: Request) -> Response:
-        """Create a job, and its stages and tasks if it comes with them. It is PENDING at once."""
+        """Create a job, with its stages and tasks if the body has any. The job is PENDING at once."""
         job = await jobs.create(body.request(request_trace(request)))
         return json_response(job.body, 201 if job.is_new else 200)
 
     @router.get("/jobs", responses=openapi_list_responses(Job))
     async def list_jobs(  # noqa: PLR0913 - the filters are the protocol's
-        part: PageQuery,
+        page: PageQuery,
         job_name: NameFilter | None = None,
         priority: Priority | None = None,
         from_date: Moment | None = None,
@@ -57,9 +57,9 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         *,
         should_return_stages: bool = False,
     ) -> Response:
-        """List the jobs that match, oldest first; the dates are about their creation and inclusive."""
+        """List the matching jobs, oldest first. The dates refer to the creation and are inclusive."""
         wanted = JobFilter(job_name, priority, from_date, end_date)
-        return await list_response(part, jobs.list(wanted, with_stages=should_return_stages))
+        return await list_response(page, jobs.list(wanted, with_stages=should_return_stages))
 
     @router.get("/jobs/{jobId}", responses=openapi_responses({200: Job}, JOB_NOT_FOUND))
     async def get_job(
@@ -81,7 +81,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         "/jobs/{jobId}/user-metadata", responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, *WITH_A_BODY)
     )
     async def set_job_metadata(jobId: Id, body: Metadata) -> Response:
-        """Replace the user's metadata of a job."""
+        """Replace the user metadata of a job."""
         await jobs.set_metadata(jobId, body)
         return code_response(JOB_MODIFIED)
 
@@ -90,10 +90,10 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         responses=openapi_responses({200: JOB_MODIFIED, 204: SAME_PRIORITY}, JOB_NOT_FOUND, *WITH_A_BODY),
     )
     async def set_job_priority(jobId: Id, body: PriorityBody) -> Response:
-        """Change a job's priority; it counts for its waiting tasks at once. 204 if it has this priority already."""
+        """Change the priority of a job and of its waiting tasks. 204 if the job already has this priority."""
         if await jobs.set_priority(jobId, body.priority):
             return code_response(JOB_MODIFIED)
-        return Response(status_code=204, headers={"Reason": "The job has this priority already"})
+        return Response(status_code=204, headers={"Reason": "The job already has this priority"})
 
     @router.put(
         "/jobs/{jobId}/status",

@@ -1,4 +1,4 @@
-"""What workers send to claim tasks and to report them."""
+"""Request bodies of claims and reports."""
 
 from datetime import timedelta
 from typing import Annotated, Literal
@@ -39,58 +39,60 @@ _SETTLEMENT: JsonDict = {
 
 
 class ClaimBody(Body):
-    """A wish for tasks."""
+    """A claim of tasks."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"workerId": "host-1", "limit": 10}]})
 
-    worker_id: Annotated[WorkerId, Field(description="Who gets the leases: new at every start of the worker.")]
-    limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS, description="The most tasks."), WHOLE] = 1
+    worker_id: Annotated[WorkerId, Field(description="The holder of the leases: a new id at every start of a worker.")]
+    limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS, description="The maximum number of tasks."), WHOLE] = 1
     wait_seconds: Annotated[
-        Seconds, Field(ge=0, le=30, description="How long to wait for the first task where there is none.")
+        Seconds, Field(ge=0, le=30, description="How long to wait for the first task if none is waiting.")
     ] = 0
     lease_seconds: Annotated[
         Seconds, Field(ge=1, le=3600, description="How long a lease lasts unless a heartbeat renews it.")
     ] = 30
 
     def request(self, *, minimal: bool) -> Claim:
-        """The wish as the engine takes it."""
+        """Convert the body to a command of the engine."""
         lease, wait = timedelta(seconds=self.lease_seconds), timedelta(seconds=self.wait_seconds)
         return Claim(self.worker_id, self.limit, lease, wait, minimal)
 
 
 class ErrorBody(Body):
-    """Why an attempt failed."""
+    """The error of a failed attempt."""
 
-    type: Annotated[Text, StringConstraints(max_length=200), Field(description="The error's class.")]
+    type: Annotated[Text, StringConstraints(max_length=200), Field(description="The class of the error.")]
     message: Annotated[Text, StringConstraints(max_length=10_000)] = ""
     stack: Annotated[Text, StringConstraints(max_length=50_000)] = ""
 
 
 class ReportBody(Body):
-    """How an attempt ended."""
+    """The outcome of an attempt."""
 
     task_id: Id
     lease_id: LeaseId
     outcome: Annotated[
         Literal["COMPLETED", "FAILED", "RELEASED", "SNOOZED"],
-        Field(description="RELEASED hands the task back, SNOOZED for later; neither burns an attempt."),
+        Field(
+            description="RELEASED returns the task to the queue, SNOOZED does so for later; neither uses up an attempt."
+        ),
     ]
-    result: Annotated[JsonValue, AfterValidator(finite), Field(description="What a completed task gave.")] = None
-    error: Annotated[ErrorBody | None, Field(description="Why a failed one failed.")] = None
-    retryable: Annotated[StrictBool, Field(description="Whether a failed one may be tried again.")] = True
+    result: Annotated[JsonValue, AfterValidator(finite), Field(description="The result of a completed task.")] = None
+    error: Annotated[ErrorBody | None, Field(description="The error of a failed attempt.")] = None
+    retryable: Annotated[StrictBool, Field(description="Whether a failed task may be retried.")] = True
     delay_seconds: Annotated[
         Seconds | None,
         Field(
             ge=0,
             le=YEAR,
-            description="How long a task that goes back to the queue is not handed out. Null: a failed one for as long "
-            "as its retry policy says, else not at all.",
+            description="How long a task that returns to the queue cannot be claimed. Null: the delay of the retry "
+            "policy after a failed attempt, otherwise no delay.",
         ),
     ] = None
     checkpoint: Checkpoint = None
 
     def request(self, worker_id: str) -> Report:
-        """The report as the engine takes it."""
+        """Convert the body to a command of the engine."""
         return Report(
             self.task_id,
             self.lease_id,
@@ -110,5 +112,5 @@ class SettleBody(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [_SETTLEMENT]})
 
     worker_id: WorkerId
-    # Each is validated for itself, later: one that is wrong spoils no other.
+    # Each report is validated on its own, later, so that an invalid one does not affect the others.
     results: Annotated[list[Annotated[ReportBody, SkipValidation]], Field(min_length=1, max_length=MOST_TASKS)]

@@ -1,4 +1,4 @@
-"""What claims and reports are answered, for the OpenAPI document."""
+"""Schemas of claims, reports and depth, for the OpenAPI document."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -20,7 +20,7 @@ class StageContext(Representation):
     data: dict[str, Any]
     user_metadata: dict[str, Any]
     traceparent: str
-    tracestate: Annotated[str, Field(description="Left out when there is none.")] = ""
+    tracestate: Annotated[str, Field(description="Left out if there is none.")] = ""
 
 
 class JobContext(Representation):
@@ -32,11 +32,11 @@ class JobContext(Representation):
     data: dict[str, Any]
     user_metadata: dict[str, Any]
     traceparent: str
-    tracestate: Annotated[str, Field(description="Left out when there is none.")] = ""
+    tracestate: Annotated[str, Field(description="Left out if there is none.")] = ""
 
 
 class ClaimedTask(Task):
-    """A task in its worker's hands, with all that it needs to know."""
+    """A claimed task with its lease, its stage and its job."""
 
     lease_id: int
     lease_expires_at: datetime
@@ -45,13 +45,13 @@ class ClaimedTask(Task):
 
 
 class ClaimedTasks(Representation):
-    """What a claim got; empty when nothing came in time."""
+    """The claimed tasks; empty if none became available in time."""
 
     tasks: list[ClaimedTask]
 
 
 class BriefTask(Representation):
-    """A task in its worker's hands, without what the worker does not need."""
+    """A claimed task with its lease, reduced to the fields that a worker needs."""
 
     id: UUID
     stage_id: UUID
@@ -60,64 +60,67 @@ class BriefTask(Representation):
     attempts: Annotated[int, Field(ge=0)]
     max_attempts: Annotated[int, Field(ge=1)]
     traceparent: str
-    tracestate: Annotated[str, Field(description="Left out when there is none.")] = ""
-    timeout_seconds: Annotated[float, Field(description="Left out when there is no limit.")] = 0
-    checkpoint: Annotated[Any, Field(description="What the attempt before left; left out when there is none.")] = None
+    tracestate: Annotated[str, Field(description="Left out if there is none.")] = ""
+    timeout_seconds: Annotated[float, Field(description="Left out if there is no limit.")] = 0
+    checkpoint: Annotated[
+        Any, Field(description="State that the previous attempt saved. Left out if there is none.")
+    ] = None
     lease_id: int
-    waited_seconds: Annotated[float, Field(ge=0, description="For how long it could have been claimed.")]
+    waited_seconds: Annotated[float, Field(ge=0, description="How long the task was available before this claim.")]
 
 
 class StageAndJob(Representation):
-    """The stage of claimed tasks, and its job."""
+    """A stage of claimed tasks, and its job."""
 
     stage: StageContext
     job: JobContext
 
 
 class BriefClaimedTasks(Representation):
-    """What a claim got; empty when nothing came in time."""
+    """The claimed tasks; empty if none became available in time."""
 
     tasks: list[BriefTask]
-    stages: Annotated[list[StageAndJob], Field(description="Of these tasks.")]
+    stages: Annotated[list[StageAndJob], Field(description="The stages of these tasks.")]
 
 
 class Settled(Representation):
-    """What became of one report."""
+    """The result of one report."""
 
-    task_id: Annotated[Any, Field(description="As the report has it.")]
-    lease_id: Annotated[Any, Field(description="As the report has it.")]
+    task_id: Annotated[Any, Field(description="From the report.")]
+    lease_id: Annotated[Any, Field(description="From the report.")]
     accepted: bool
     status: Annotated[
-        TaskStatus | None, Field(description="What the task has become by this report; or, if refused, what it is.")
+        TaskStatus | None,
+        Field(description="The status of the task after this report, or its current status if the report was refused."),
     ]
     code: Annotated[
-        str | None, Field(description="Why it was refused: LEASE_LOST, TASK_NOT_FOUND or VALIDATION_ERROR.")
+        str | None, Field(description="Why the report was refused: LEASE_LOST, TASK_NOT_FOUND or VALIDATION_ERROR.")
     ] = None
     message: str | None = None
 
 
 class SettledTasks(Representation):
-    """One answer for each report, in their order."""
+    """One result for each report, in the same order."""
 
     results: list[Settled]
 
 
 class RefusedReport(Settled):
-    """A report that was refused."""
+    """A refused report."""
 
-    index: Annotated[int, Field(ge=0, description="Its place among the reports, from 0.")]
+    index: Annotated[int, Field(ge=0, description="The index of the report in the request, from 0.")]
 
 
 class BriefSettledTasks(Representation):
-    """How many reports were accepted, and which were not."""
+    """The number of accepted reports, and the refused ones."""
 
     accepted: int
     refused: list[RefusedReport]
 
 
 class Depth(Representation):
-    """How much work there is for a stage type."""
+    """The amount of work of a stage type."""
 
-    waiting: Annotated[int, Field(ge=0, description="Tasks that may be claimed now.")]
+    waiting: Annotated[int, Field(ge=0, description="Tasks that can be claimed now.")]
     in_progress: Annotated[int, Field(ge=0)]
-    total: Annotated[int, Field(ge=0, description="Both together: what an autoscaler reads.")]
+    total: Annotated[int, Field(ge=0, description="The sum of both, for autoscalers.")]

@@ -1,4 +1,4 @@
-"""/metrics: what the database counts, what this manager has measured, and how it stands."""
+"""The metrics of ``/metrics``: counts from the database, and the statistics and measurements of this manager."""
 
 from collections.abc import Iterable, Iterator
 
@@ -17,7 +17,7 @@ class _DatabaseCollector(Collector):
         self._statistics = statistics
 
     def collect(self) -> Iterator[Metric]:
-        """Every combination, zeros included, so that a rate or an alert never misses a series."""
+        """Yield every combination of labels, including zeros, so that a rate or an alert never lacks a series."""
         statistics = self._statistics
         types = sorted({stage_type for stage_type, _ in statistics.stages} | {key[0] for key in statistics.tasks})
 
@@ -39,7 +39,7 @@ class _DatabaseCollector(Collector):
         )
         oldest = GaugeMetricFamily(
             "jobnik_oldest_waiting_age_seconds",
-            "For how long the oldest task that may be claimed has waited; 0 where none waits.",
+            "How long the oldest task that can be claimed has been waiting; 0 if none is waiting.",
             labels=["stage_type"],
         )
         for stage_type in types:
@@ -55,7 +55,7 @@ class _DatabaseCollector(Collector):
 
         dead = GaugeMetricFamily(
             "jobnik_database_dead_tuples",
-            "Row versions that vacuum has still to remove, as PostgreSQL estimates them.",
+            "Row versions that vacuum has yet to remove, as estimated by PostgreSQL.",
             labels=["table"],
         )
         for table, count in sorted(statistics.dead_tuples.items()):
@@ -63,7 +63,7 @@ class _DatabaseCollector(Collector):
         yield dead
         yield GaugeMetricFamily(
             "jobnik_database_oldest_xmin_age_transactions",
-            "How many transactions ago the oldest began that keeps vacuum from removing row versions.",
+            "The age, in transactions, of the oldest transaction that keeps vacuum from removing row versions.",
             statistics.oldest_xmin,
         )
 
@@ -73,9 +73,9 @@ class _ManagerCollector(Collector):
         self._statistics = statistics
 
     def collect(self) -> Iterator[Metric]:
-        """This manager, now."""
+        """Yield the current statistics of this manager."""
         statistics = self._statistics
-        yield GaugeMetricFamily(f"{PREFIX}claims_waiting", "Claims that have no answer yet.", statistics.claims_waiting)
+        yield GaugeMetricFamily(f"{PREFIX}claims_waiting", "Claims without a response yet.", statistics.claims_waiting)
         connections = GaugeMetricFamily(
             f"{PREFIX}database_connections", "Open connections of the pool.", labels=["state"]
         )
@@ -84,13 +84,13 @@ class _ManagerCollector(Collector):
         yield connections
         yield GaugeMetricFamily(
             f"{PREFIX}notifications_arrive",
-            "1 if this manager is told of new work; 0: those that wait here look each second.",
+            "1 if this manager receives notifications of new work; 0 if waiting claims poll every second instead.",
             statistics.notifications_arrive,
         )
 
 
 def exposition(database: DatabaseStatistics, manager: ManagerStatistics, process: Iterable[Collector]) -> bytes:
-    """All of it in the text format of Prometheus, with the metrics of this process."""
+    """Render all metrics in the Prometheus text format, including those of this process."""
     registry = CollectorRegistry(auto_describe=False)
     for collector in (_DatabaseCollector(database), _ManagerCollector(manager), *process):
         registry.register(collector)

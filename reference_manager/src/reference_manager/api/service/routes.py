@@ -1,4 +1,4 @@
-"""What operators and their machines ask: alive, ready, metrics."""
+"""Routes of the service itself: liveness, readiness, metrics and capabilities."""
 
 from importlib.metadata import version
 
@@ -33,14 +33,14 @@ FEATURES = (
     "lists",
     "minimal-answers",
 )
-"""What a client may rely on once it has read it here."""
+"""Features that clients may use if this list has them."""
 ALIVE = "ALIVE"
 READY = "READY"
 EXPOSITION = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
 class Capabilities(Representation):
-    """What this manager can do beyond part A of the protocol."""
+    """What this manager supports beyond part A of the protocol."""
 
     protocol: str
     version: str
@@ -48,23 +48,23 @@ class Capabilities(Representation):
 
 
 def service_router(engine: Engine) -> APIRouter:
-    """The routes beside the protocol's entities."""
+    """Build the routes for operators."""
     router = APIRouter(tags=["service"], route_class=StrictRoute)
 
     @router.get("/liveness", responses=openapi_responses({200: ALIVE}))
     async def liveness() -> Response:
-        """Whether the manager runs; it asks nobody else."""
+        """Report that the manager is running. The database is not checked."""
         return code_response(ALIVE)
 
     @router.get("/readiness", responses=openapi_responses({200: READY}))
     async def readiness() -> Response:
-        """Whether the manager reaches its database."""
+        """Report whether the manager reaches its database."""
         await engine.check_database()
         return code_response(READY)
 
     @router.get("/metrics", response_class=Response, responses=openapi_responses({200: EXPOSITION}))
     async def metrics() -> Response:
-        """Counts by status in the text format of Prometheus. A scrape fails where the database does."""
+        """Return the metrics in the Prometheus text format. The request fails if the database does."""
         process = (REGISTRY, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
         text = exposition(await engine.database_statistics(), engine.manager_statistics(), process)
         return Response(text, media_type="text/plain; version=0.0.4")
@@ -73,12 +73,12 @@ def service_router(engine: Engine) -> APIRouter:
 
 
 def capabilities_router() -> APIRouter:
-    """The route by which clients learn that there is more than part A."""
+    """Build the route with which clients discover part B of the protocol."""
     router = APIRouter(tags=["service"], route_class=StrictRoute)
 
     @router.get("/v1/capabilities", responses=openapi_responses({200: Capabilities}))
     async def get_capabilities() -> Response:
-        """What this manager can do beyond part A of the protocol."""
+        """What this manager supports beyond part A of the protocol."""
         answer = {"protocol": "1", "version": version("jobnik-reference-manager"), "features": FEATURES}
         return json_response(to_json(answer).decode())
 

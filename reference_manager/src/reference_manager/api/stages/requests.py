@@ -1,4 +1,4 @@
-"""What clients send about stages."""
+"""Request bodies of stages."""
 
 from typing import Annotated, Literal
 
@@ -24,14 +24,14 @@ class StageBody(Traced):
         Field(
             ge=0.001,
             le=1000,
-            description="How much of its job's progress it is, compared with the other stages.",
+            description="The share of the stage in the progress of its job, relative to the other stages.",
             json_schema_extra=PART_B,
         ),
     ] = 1
     task_defaults: Annotated[TaskDefaultsBody | None, Field(json_schema_extra=PART_B)] = None
 
     def request(self, of_request: Trace) -> NewStage:
-        """The stage as the engine takes it."""
+        """Convert the body to a command of the engine."""
         return NewStage(
             self.type,
             self.data,
@@ -44,6 +44,6 @@ class StageBody(Traced):
 
 
 class StageStatusBody(Body):
-    """What a client may move a stage to: PENDING releases it."""
+    """The new status of a stage: PENDING releases it."""
 
     status: Literal["PENDING"]

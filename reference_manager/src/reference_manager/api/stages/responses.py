@@ -1,4 +1,4 @@
-"""Stages as clients get them, for the OpenAPI document."""
+"""Schemas of stages, for the OpenAPI document."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -13,7 +13,7 @@ from reference_manager.domain.states import StageStatus
 
 
 class Summary(Representation):
-    """A stage's tasks by status."""
+    """The tasks of a stage by status."""
 
     created: Count
     pending: Count
@@ -36,11 +36,13 @@ class Stage(Entity):
     percentage: Percentage
     start_time: datetime | None
     end_time: datetime | None
-    weight: Annotated[float, Field(description="How much of its job's progress it is. Left out: 1.")] = 1
+    weight: Annotated[
+        float, Field(description="The share of the stage in the progress of its job. Left out if it is 1.")
+    ] = 1
     task_defaults: Annotated[
-        dict[str, Any], Field(description="Options for its tasks. Left out when there are none.")
+        dict[str, Any], Field(description="Default options of its tasks. Left out if there are none.")
     ] = {}
     progress: Annotated[
-        Progress, Field(description="Only where asked for, and not before it has tasks.", json_schema_extra=left_out)
+        Progress, Field(description="Only if requested, and only once the stage has tasks.", json_schema_extra=left_out)
     ] = Progress(fraction=0)
-    tasks: Annotated[list[Task], Field(description="Only where asked for.", json_schema_extra=left_out)] = []
+    tasks: Annotated[list[Task], Field(description="Only if requested.", json_schema_extra=left_out)] = []

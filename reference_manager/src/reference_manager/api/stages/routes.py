@@ -1,4 +1,4 @@
-"""What clients ask of stages."""
+"""Routes of stages."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -28,13 +28,13 @@ from reference_manager.engine.records.stages import Stages
 
 
 def stages_router(stages: Stages) -> APIRouter:
-    """The routes of stages."""
+    """Build the routes of stages."""
     router = APIRouter(prefix="/v1", tags=["stages"], route_class=StrictRoute)
 
     @router.get("/jobs/{jobId}/stages", responses=openapi_list_responses(Stage, JOB_NOT_FOUND))
-    async def list_stages_of_job(jobId: Id, part: PageQuery, *, should_return_tasks: bool = False) -> Response:
-        """List the stages of a job by their order."""
-        return await list_response(part, await stages.list_of_job(jobId, with_tasks=should_return_tasks))
+    async def list_stages_of_job(jobId: Id, page: PageQuery, *, should_return_tasks: bool = False) -> Response:
+        """List the stages of a job in order."""
+        return await list_response(page, await stages.list_of_job(jobId, with_tasks=should_return_tasks))
 
     @router.post(
         "/jobs/{jobId}/stage",
@@ -43,21 +43,21 @@ def stages_router(stages: Stages) -> APIRouter:
         openapi_extra=TRACED,
     )
     async def add_stage(jobId: Id, body: StageBody, request: Request) -> Response:
-        """Add a stage behind the last one of a job."""
+        """Append a stage to a job."""
         return json_response(await stages.add(jobId, body.request(request_trace(request))), 201)
 
     @router.get("/stages", responses=openapi_list_responses(Stage))
     async def list_stages(
-        part: PageQuery,
+        page: PageQuery,
         job_id: Id | None = None,
         stage_type: StageTypeName | None = None,
         stage_operation_status: StageStatus | None = None,
         *,
         should_return_tasks: bool = False,
     ) -> Response:
-        """List the stages that match, by job and order."""
+        """List the matching stages, by job and order."""
         wanted = StageFilter(job_id, stage_type, stage_operation_status)
-        return await list_response(part, stages.list(wanted, with_tasks=should_return_tasks))
+        return await list_response(page, stages.list(wanted, with_tasks=should_return_tasks))
 
     @router.get("/stages/{stageId}", responses=openapi_responses({200: Stage}, STAGE_NOT_FOUND))
     async def get_stage(
@@ -77,7 +77,7 @@ def stages_router(stages: Stages) -> APIRouter:
         responses=openapi_responses({200: STAGE_MODIFIED}, STAGE_NOT_FOUND, *WITH_A_BODY),
     )
     async def set_stage_metadata(stageId: Id, body: Metadata) -> Response:
-        """Replace the user's metadata of a stage."""
+        """Replace the user metadata of a stage."""
         await stages.set_metadata(stageId, body)
         return code_response(STAGE_MODIFIED)
 
@@ -88,7 +88,7 @@ def stages_router(stages: Stages) -> APIRouter:
         ),
     )
     async def set_stage_status(stageId: Id, body: StageStatusBody) -> Response:  # noqa: ARG001 - PENDING is all there is
-        """Release a stage that was created with startAsWaiting, once the stage before it is COMPLETED."""
+        """Release a stage that was created with startAsWaiting. The stage before it must be COMPLETED."""
         await stages.release(stageId)
         return code_response(STAGE_MODIFIED)
 

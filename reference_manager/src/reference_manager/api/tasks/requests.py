@@ -1,4 +1,4 @@
-"""What clients send about tasks."""
+"""Request bodies of tasks."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self, TypeAlias
@@ -27,29 +27,29 @@ Timeout: TypeAlias = Annotated[Seconds, Field(ge=0.1, le=YEAR)]
 
 
 class RetryBody(Body):
-    """How long a task waits after a failed attempt, for as long as it has attempts left."""
+    """How long a task waits after a failed attempt, while it has attempts left."""
 
     strategy: Annotated[
         Literal["fixed", "exponential"],
-        Field(description="Whether each delay is delaySeconds, or factor times the one before."),
+        Field(description="`fixed`: each delay is delaySeconds; `exponential`: factor times the previous delay."),
     ] = "exponential"
     delay_seconds: Annotated[Seconds, Field(ge=0, le=YEAR, description="The first delay.")] = 1
-    factor: Annotated[StrictFloat, Field(ge=1, le=100, description="Not for fixed ones.")] = 2
+    factor: Annotated[StrictFloat, Field(ge=1, le=100, description="Ignored by `fixed`.")] = 2
     max_delay_seconds: Annotated[
         Seconds | None,
         Field(
             ge=0,
             le=YEAR,
-            description="The longest delay; not for fixed ones. Null: an hour, or delaySeconds if that is longer.",
+            description="The maximum delay; ignored by `fixed`. Null: one hour, or delaySeconds if that is longer.",
         ),
     ] = None
     jitter: Annotated[
         StrictFloat,
-        Field(ge=0, le=1, description="Each delay is longer or shorter by up to this share of it, by chance."),
+        Field(ge=0, le=1, description="A random deviation: each delay is longer or shorter by up to this fraction."),
     ] = 0
 
     def policy(self) -> JsonObject:
-        """The policy as it is kept and shown: what counts for its strategy, with nothing left open."""
+        """Return the policy as stored and shown: the fields that its strategy uses, with their defaults."""
         if self.strategy == "fixed":
             return self.model_dump(by_alias=True, include={"strategy", "delay_seconds", "jitter"})
         longest = max(HOUR, self.delay_seconds) if self.max_delay_seconds is None else self.max_delay_seconds
@@ -57,20 +57,20 @@ class RetryBody(Body):
 
 
 class TaskDefaultsBody(Body):
-    """Options for a stage's tasks: each counts for those that do not say it themselves."""
+    """Default options of the tasks of a stage. An option of a task overrides its default."""
 
     max_attempts: MaxAttempts | None = None
     timeout_seconds: Timeout | None = None
     retry: RetryBody | None = None
 
     def options(self) -> JsonObject | None:
-        """What is said, as it is kept and shown; None if nothing is."""
-        said = {
+        """Return the given options as stored and shown; None if there are none."""
+        given = {
             "maxAttempts": self.max_attempts,
             "timeoutSeconds": self.timeout_seconds,
             "retry": self.retry and self.retry.policy(),
         }
-        return {name: value for name, value in said.items() if value is not None} or None
+        return {name: value for name, value in given.items() if value is not None} or None
 
 
 class TaskBody(Traced):
@@ -89,32 +89,34 @@ class TaskBody(Traced):
     data: Payload
     user_metadata: Payload = {}
     max_attempts: Annotated[
-        MaxAttempts, Field(description="Left out: as the stage's taskDefaults say, else the default.")
+        MaxAttempts, Field(description="If left out: from the stage's taskDefaults, otherwise the default.")
     ] = DEFAULT_MAX_ATTEMPTS
     timeout_seconds: Annotated[
         Timeout | None,
         Field(
-            description="How long one attempt may take; null: as the stage's taskDefaults say, else no limit.",
+            description="The time limit of one attempt. Null: from the stage's taskDefaults, otherwise no limit.",
             json_schema_extra=PART_B,
         ),
     ] = None
     retry: Annotated[
         RetryBody | None,
         Field(
-            description="What counts after a failed attempt; null: as the stage's taskDefaults say, else no delay.",
+            description="The delay after a failed attempt. Null: from the stage's taskDefaults, otherwise no delay.",
             json_schema_extra=PART_B,
         ),
     ] = None
     available_at: Annotated[
         Instant | None,
-        Field(description="When it may be claimed at the earliest; null: at once.", json_schema_extra=PART_B),
+        Field(
+            description="The earliest time at which the task may be claimed. Null: at once.", json_schema_extra=PART_B
+        ),
     ] = None
     delay_seconds: Annotated[
         Seconds | None,
         Field(
             ge=0,
             le=YEAR,
-            description="The same, from now on; not together with availableAt.",
+            description="The same as a delay from now; not together with availableAt.",
             json_schema_extra=PART_B,
         ),
     ] = None
@@ -122,20 +124,20 @@ class TaskBody(Traced):
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         if self.available_at is not None and self.delay_seconds is not None:
-            raise ValueError("availableAt and delaySeconds say the same: give one")
+            raise ValueError("availableAt and delaySeconds exclude each other: set one of them")
         return self
 
     def options(self) -> JsonObject | None:
-        """What it says beside its payloads, as the engine takes it; None if nothing."""
-        said = self.model_fields_set - _PAYLOADS
-        if not said:
+        """Return the given options for the engine; None if there are none."""
+        given = self.model_fields_set - _PAYLOADS
+        if not given:
             return None
-        options = self.model_dump(by_alias=True, include=said, exclude_none=True)
+        options = self.model_dump(by_alias=True, include=given, exclude_none=True)
         return options | {"retry": self.retry.policy()} if self.retry else options
 
 
 def new_tasks(bodies: Sequence[TaskBody], of_request: Trace) -> NewTasks:
-    """Tasks as the engine takes them."""
+    """Convert bodies to a command of the engine."""
     metadata = [body.user_metadata for body in bodies]
     options = [body.options() for body in bodies]
     return NewTasks(
@@ -147,6 +149,6 @@ def new_tasks(bodies: Sequence[TaskBody], of_request: Trace) -> NewTasks:
 
 
 class TaskStatusBody(Body):
-    """What a client may report of a task."""
+    """The reported status of a task."""
 
     status: Literal["COMPLETED", "FAILED"]

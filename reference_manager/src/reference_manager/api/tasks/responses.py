@@ -1,4 +1,4 @@
-"""Tasks as clients get them, for the OpenAPI document."""
+"""Schemas of tasks, for the OpenAPI document."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -19,17 +19,25 @@ class Task(Entity):
     max_attempts: Annotated[int, Field(ge=1)]
     start_time: datetime | None
     end_time: datetime | None
-    timeout_seconds: Annotated[float, Field(description="How long one attempt may take. Left out: no limit.")] = 0
+    timeout_seconds: Annotated[
+        float, Field(description="The time limit of one attempt. Left out if there is none.")
+    ] = 0
     retry: Annotated[
-        dict[str, Any], Field(description="How long it waits after a failed attempt. Left out: not at all.")
+        dict[str, Any], Field(description="The delay after a failed attempt. Left out if there is none.")
     ] = {}
-    result: Annotated[Any, Field(description="What it gave. Left out when there is none.")] = None
-    error: Annotated[dict[str, Any], Field(description="Why its last attempt failed. Left out if it did not.")] = {}
-    progress: Annotated[dict[str, Any], Field(description="As its worker told it last. Left out if it did not.")] = {}
-    checkpoint: Annotated[Any, Field(description="What an attempt left for the next. Left out if nothing.")] = None
+    result: Annotated[Any, Field(description="The result of a completed task. Left out if there is none.")] = None
+    error: Annotated[
+        dict[str, Any], Field(description="The error of the last attempt. Left out if that attempt did not fail.")
+    ] = {}
+    progress: Annotated[
+        dict[str, Any], Field(description="The progress that its worker last reported. Left out if it reported none.")
+    ] = {}
+    checkpoint: Annotated[
+        Any, Field(description="State that an attempt saved for the next one. Left out if there is none.")
+    ] = None
 
 
 class TasksCreated(BaseModel):
-    """The answer to tasks whose creator does not want them back."""
+    """The minimal response to the creation of tasks."""
 
     created: Count

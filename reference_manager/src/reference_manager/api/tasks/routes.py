@@ -1,4 +1,4 @@
-"""What clients and workers ask of tasks."""
+"""Routes of tasks."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -32,13 +32,13 @@ from reference_manager.engine.records.tasks import Tasks
 
 
 def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
-    """The routes of tasks."""
+    """Build the routes of tasks."""
     router = APIRouter(prefix="/v1", tags=["tasks"], route_class=StrictRoute)
 
     @router.get("/stages/{stageId}/tasks", responses=openapi_list_responses(Task, STAGE_NOT_FOUND))
-    async def list_tasks_of_stage(stageId: Id, part: PageQuery) -> Response:
+    async def list_tasks_of_stage(stageId: Id, page: PageQuery) -> Response:
         """List the tasks of a stage, oldest first."""
-        return await list_response(part, await tasks.list_of_stage(stageId))
+        return await list_response(page, await tasks.list_of_stage(stageId))
 
     @router.post(
         "/stages/{stageId}/tasks",
@@ -46,10 +46,10 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         responses=openapi_responses(
             {201: preferred_response(list[Task] | TasksCreated)}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *WITH_A_BODY
         ),
-        openapi_extra={"parameters": [*TRACED["parameters"], prefer_parameter("how many were created, and not what")]},
+        openapi_extra={"parameters": [*TRACED["parameters"], prefer_parameter("only the number of created tasks")]},
     )
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
-        """Add tasks to a stage, all or none."""
+        """Add tasks to a stage: all of them or none."""
         new = new_tasks(body, request_trace(request))
         if not prefers_minimal(request):
             return json_response(await tasks.add(stageId, new), 201)
@@ -57,21 +57,21 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))
     async def dequeue_task(stageType: StageTypeName) -> Response:
-        """Claim the next task of a stage type: of the most urgent job, oldest first."""
+        """Claim the next task of a stage type: from the most urgent job, oldest first."""
         return json_response(only_task(await queue.claim(stageType)))
 
     @router.get("/tasks", responses=openapi_list_responses(Task))
     async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
-        part: PageQuery,
+        page: PageQuery,
         stage_id: Id | None = None,
         stage_type: StageTypeName | None = None,
         status: TaskStatus | None = None,
         from_date: Moment | None = None,
         end_date: Moment | None = None,
     ) -> Response:
-        """List the tasks that match, oldest first; the dates are about their creation and inclusive."""
+        """List the matching tasks, oldest first. The dates refer to the creation and are inclusive."""
         wanted = TaskFilter(stage_id, stage_type, status, from_date, end_date)
-        return await list_response(part, tasks.list(wanted))
+        return await list_response(page, tasks.list(wanted))
 
     @router.get("/tasks/{taskId}", responses=openapi_responses({200: Task}, TASK_NOT_FOUND))
     async def get_task(taskId: Id) -> Response:
@@ -82,7 +82,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         "/tasks/{taskId}/user-metadata", responses=openapi_responses({200: TASK_MODIFIED}, TASK_NOT_FOUND, *WITH_A_BODY)
     )
     async def set_task_metadata(taskId: Id, body: Metadata) -> Response:
-        """Replace the user's metadata of a task."""
+        """Replace the user metadata of a task."""
         await tasks.set_metadata(taskId, body)
         return code_response(TASK_MODIFIED)
 
@@ -93,7 +93,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         ),
     )
     async def set_task_status(taskId: Id, body: TaskStatusBody) -> Response:
-        """Report a claimed task COMPLETED or FAILED. A failed one is RETRIED while it has attempts left."""
+        """Report a claimed task as COMPLETED or FAILED. A failed task becomes RETRIED while it has attempts left."""
         outcome = TaskStatus(body.status)
         return json_response(only_entity(await queue.settle_without_lease(taskId, outcome), outcome))
 

@@ -1,4 +1,4 @@
-"""What workers send about themselves."""
+"""Request bodies of heartbeats and drain orders."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -18,15 +18,15 @@ _HEARTBEAT: JsonDict = {
 
 
 class ProgressBody(Body):
-    """How far a task is."""
+    """The progress of a task."""
 
     fraction: Annotated[float, Strict(), Field(ge=0, le=1)]
     message: Annotated[Text, StringConstraints(max_length=500)] = ""
-    eta_seconds: Annotated[Seconds | None, Field(ge=0, le=YEAR, description="How long it will still take.")] = None
+    eta_seconds: Annotated[Seconds | None, Field(ge=0, le=YEAR, description="The estimated remaining time.")] = None
 
 
 class RunningBody(Body):
-    """A task that a worker works on."""
+    """A task that the worker is running."""
 
     task_id: Id
     lease_id: LeaseId
@@ -35,7 +35,7 @@ class RunningBody(Body):
 
 
 class HeartbeatBody(Body):
-    """What a worker says of itself."""
+    """A heartbeat of a worker."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [_HEARTBEAT]})
 
@@ -46,7 +46,7 @@ class HeartbeatBody(Body):
     draining: StrictBool = False
 
     def request(self, worker_id: str) -> Heartbeat:
-        """The heartbeat as the engine takes it."""
+        """Convert the body to a command of the engine."""
         running = [
             Running(task.task_id, task.lease_id, _progress(task.progress) if task.progress else None, task.checkpoint)
             for task in self.running
@@ -55,7 +55,7 @@ class HeartbeatBody(Body):
 
 
 class DrainBody(Body):
-    """An order for a worker."""
+    """A drain order for a worker, or its withdrawal."""
 
     drain: StrictBool
 

@@ -1,4 +1,4 @@
-"""Workers as clients get them, for the OpenAPI document."""
+"""Schemas of workers, for the OpenAPI document."""
 
 from datetime import datetime
 from typing import Annotated
@@ -9,11 +9,11 @@ from reference_manager.api.common.schemas import Representation
 
 
 class HeartbeatAnswer(Representation):
-    """What a worker has to know."""
+    """The response to a heartbeat."""
 
-    lost: Annotated[list[int], Field(description="Leases that are no longer its own: others may have the tasks.")]
+    lost: Annotated[list[int], Field(description="Leases that the worker no longer holds; others may run the tasks.")]
     cancel: Annotated[list[int], Field(description="Leases of tasks whose job was aborted.")]
-    drain: Annotated[bool, Field(description="Whether it is to claim no more, finish and stop.")]
+    drain: Annotated[bool, Field(description="Whether the worker must stop claiming, finish its tasks and stop.")]
 
 
 class Worker(Representation):
@@ -25,6 +25,6 @@ class Worker(Representation):
     version: str | None
     draining: bool
     drain_wanted: bool
-    running: Annotated[int, Field(description="Tasks that it said it works on.")]
+    running: Annotated[int, Field(description="The number of running tasks in its last heartbeat.")]
     start_time: datetime
     seen_time: datetime

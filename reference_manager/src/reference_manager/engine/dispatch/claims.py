@@ -184,10 +184,10 @@ class ClaimBatcher:
             for tasks in claimed
             for lease_id, task_id in zip(tasks.lease_ids, tasks.task_ids, strict=True)
         ]
-        log.info("a claimant has gone away; its tasks go back", stage_type=self._stage_type, tasks=len(reports))
+        log.info("claim cancelled by the client; tasks released", stage_type=self._stage_type, tasks=len(reports))
         self._settlements.submit(reports).add_done_callback(_log_failure)
 
 
 def _log_failure(future: asyncio.Future[Sequence[Verdict]]) -> None:
     if not future.cancelled() and (error := future.exception()):
-        log.warning("tasks could not be handed back; their leases will end", exc_info=error)
+        log.warning("tasks not released; their leases will expire", exc_info=error)

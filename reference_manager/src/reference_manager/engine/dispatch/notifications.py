@@ -65,7 +65,7 @@ class Notifications:
                 async with database.connection(for_workers=True) as connection:
                     await sql.work_notify(connection, channel=CHANNEL, sender=self._name, stage_types=list(stage_types))
             except DatabaseError as error:
-                log.warning("other managers could not be told of new work", error=str(error))
+                log.warning("notification of other managers failed", error=str(error))
             await asyncio.sleep(PAUSE)
 
     async def _receive(self, database: Database) -> None:
@@ -76,7 +76,7 @@ class Notifications:
                     self._emit(None)
                     await closed.wait()
             except DatabaseError as error:
-                log.warning("cannot listen for new work", error=str(error))
+                log.warning("listening for notifications failed", error=str(error))
             self.arrive = False
             await asyncio.sleep(CONNECT_AGAIN)
 
@@ -91,7 +91,8 @@ class Notifications:
             self.arrive = True
         except TimeoutError:
             log.warning(
-                "notifications do not arrive; is there a pooler before PostgreSQL? Waiting workers look each second"
+                "notifications do not arrive; waiting claims poll every second",
+                likely_cause="a connection pooler in transaction mode between the manager and PostgreSQL",
             )
 
     def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:

@@ -1,1 +1,1 @@
-"""What a manager does of its own accord, in turns with the managers beside it."""
+"""Periodic work of the managers, which take turns at it."""

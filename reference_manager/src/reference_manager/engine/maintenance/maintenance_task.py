@@ -1,4 +1,4 @@
-"""Work that comes round again and that one manager at a time does, whichever comes first: there is no leader."""
+"""Periodic work that one manager at a time does. There is no leader: the first manager to take the lock does it."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -27,7 +27,7 @@ class MaintenanceTask(ABC):
 
     @property
     def key(self) -> int:
-        """The key of its advisory lock: whoever has that does the duty, nobody else."""
+        """The key of its advisory lock: the manager that holds it runs the task, and no other."""
         return int.from_bytes(sha256(f"jobnik {self.name}".encode()).digest()[:8], signed=True)
 
     @abstractmethod
@@ -43,10 +43,12 @@ class MaintenanceTask(ABC):
                 await self.run_once(database)
             except DatabaseError as error:
                 failures.inc()
-                log.warning("a duty was interrupted; it comes round again", task=self.name, error=str(error))
-            except Exception:  # a defect in one round must not end the duty for good
+                log.warning(
+                    "maintenance task interrupted; the next round tries again", task=self.name, error=str(error)
+                )
+            except Exception:  # a defect in one round must not end the task for good
                 failures.inc()
-                log.exception("a duty failed; it comes round again", task=self.name)
+                log.exception("maintenance task failed; the next round tries again", task=self.name)
             await asyncio.sleep(self.pause.total_seconds())
 
     async def run_once(self, database: Database) -> None:
