@@ -1,4 +1,4 @@
-"""Claims and reports take a short cut below ASGI: HTTP stays HTTP on it."""
+"""Claims and reports take the hot path below ASGI: HTTP stays HTTP on it."""
 
 import asyncio
 import json

@@ -22,7 +22,7 @@ from tools.manager import ManagerProcess
 Start = Callable[..., ManagerProcess]
 Figures = dict[tuple[str, tuple[str, ...]], float]
 
-DUTIES = ("aborted tasks", "counter folding", "delayed tasks", "lease sweeper")
+MAINTENANCE_TASKS = ("aborted tasks", "counter folding", "delayed tasks", "lease sweeper")
 HOUR = 3600
 
 
@@ -58,9 +58,9 @@ async def test_all_families_are_there_from_the_start(alone: Client) -> None:
     for statement in ("claim", "complete", "settle"):
         assert found["jobnik_manager_statement_duration_seconds_count", (statement,)] == 0
         assert found["jobnik_manager_statement_tasks_count", (statement,)] == 0
-    for duty in DUTIES:
-        assert found["jobnik_manager_duty_failures_total", (duty,)] == 0
-        assert ("jobnik_manager_duty_rounds_total", (duty,)) in found
+    for task in MAINTENANCE_TASKS:
+        assert found["jobnik_manager_duty_failures_total", (task,)] == 0
+        assert ("jobnik_manager_duty_rounds_total", (task,)) in found
     for table in ("jobs", "stages", "tasks", "waiting_tasks", "leases", "stage_deltas", "stage_totals"):
         assert ("jobnik_database_dead_tuples", (table,)) in found
     assert found["jobnik_manager_leases_lost_total", ()] == 0
