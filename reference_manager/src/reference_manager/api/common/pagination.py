@@ -62,9 +62,9 @@ _NO_FILTERS = frozenset({"limit", "cursor", "should_return_stages", "should_retu
 """Query parameters that may change between pages, because they do not select entities."""
 
 
-def openapi_list_responses(entity: type[Any], *refusals: ErrorResponse) -> dict[int | str, dict[str, Any]]:
+def openapi_list_responses(entity: type[Any], *errors: ErrorResponse) -> dict[int | str, dict[str, Any]]:
     """Build the ``responses`` of a route that lists these entities."""
-    responses = openapi_responses({200: list[entity]}, *refusals)
+    responses = openapi_responses({200: list[entity]}, *errors)
     responses[200]["headers"] = {"Link": _LINK}
     return responses
 

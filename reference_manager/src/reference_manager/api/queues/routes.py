@@ -94,9 +94,8 @@ def queues_router(queue: TaskQueue) -> APIRouter:
 
 async def _while_connected(request: Request, future: asyncio.Future[Answer]) -> Answer | None:
     """Return the result of a future. If the client disconnects first, cancel the future and return None."""
-    disconnected = asyncio.ensure_future(
-        request.receive()
-    )  # the body has been read, so the next message is the disconnect
+    # The body has been read, so the next message is the disconnect.
+    disconnected = asyncio.ensure_future(request.receive())
     try:
         await asyncio.wait((future, disconnected), return_when=asyncio.FIRST_COMPLETED)
         return future.result() if future.done() else None
