@@ -3,7 +3,7 @@
 import json
 from uuid import UUID
 
-from reference_manager.domain.requests import NO_TRACE, NewJob, NewStage, NewTasks
+from reference_manager.domain.commands import NO_TRACE, NewJob, NewStage, NewTasks
 from reference_manager.domain.states import Priority
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.records.jobs import Jobs

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 from typing import Any
 
-from reference_manager.domain.machine import Driver, Machine
-from reference_manager.domain.machines import MACHINES, RESERVED
+from reference_manager.domain.state_machine import Driver, Machine
+from reference_manager.domain.transitions import MACHINES, RESERVED
 
 from tools.docs.markdown import document, table
 
 _INTRODUCTION = """\
-What a job, a stage and a task may do. Drawn from `reference_manager.domain.machines`, which the manager itself obeys;
-tests hold the database's types, the SQL and the API against the same tables.
+The permitted status changes of a job, a stage and a task. The page is drawn from
+`reference_manager.domain.transitions`, which the manager itself uses; tests compare the types of the database, the SQL and
+the API with the same tables.
 
 In the diagrams, arrows marked "client" are taken on request, all others by the manager. What follows from a move
 happens in the same transaction, in the order given. Moves that the protocol permits but this manager has no occasion to

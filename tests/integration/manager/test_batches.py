@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from reference_manager.domain.requests import Report
+from reference_manager.domain.commands import Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority, TaskStatus
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import settle

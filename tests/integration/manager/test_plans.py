@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from reference_manager.domain.requests import NO_TRACE
+from reference_manager.domain.commands import NO_TRACE
 from reference_manager.domain.states import Priority
 from reference_manager.store.pool import Connection, Database, sql
 

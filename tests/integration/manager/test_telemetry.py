@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 
 import httpx2
 import pytest
-from reference_manager.domain.requests import NO_TRACE
+from reference_manager.domain.commands import NO_TRACE
 from reference_manager.store.pool import Database
 
 from tests.support.collector import Collector, Seen

@@ -5,7 +5,7 @@ import json
 import asyncpg
 import pytest
 from reference_manager.api.common.errors import error_response
-from reference_manager.domain.machine import IllegalTransitionError
+from reference_manager.domain.state_machine import IllegalTransitionError
 from reference_manager.domain.states import StageStatus
 from reference_manager.engine.errors import DatabaseBusyError, DatabaseError, OvertakenError
 from reference_manager.store.errors import translated_errors

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_manager.api.common.cursors import decode_cursor, encode_cursor
 from reference_manager.api.common.methods import Methods
-from reference_manager.domain.requests import AgePlace, PageRequest, StagePlace
+from reference_manager.domain.commands import AgePlace, PageRequest, StagePlace
 from reference_manager.engine.records.pages import Entry, Inside, Listing, Page
 from starlette.types import Message, Receive, Scope, Send
 

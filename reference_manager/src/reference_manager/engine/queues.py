@@ -6,10 +6,10 @@ from datetime import timedelta
 from functools import partial
 from uuid import UUID
 
-from reference_manager.domain.machine import Driver
-from reference_manager.domain.machines import TASK
-from reference_manager.domain.requests import Claim, Report
+from reference_manager.domain.commands import Claim, Report
+from reference_manager.domain.state_machine import Driver
 from reference_manager.domain.states import Outcome, TaskStatus
+from reference_manager.domain.transitions import TASK
 from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import Settlements, Verdict

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from reference_manager.domain.requests import Heartbeat, Report
+from reference_manager.domain.commands import Heartbeat, Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine.encoding import encode_if_given
 from reference_manager.engine.errors import existing

@@ -10,7 +10,7 @@ from hashlib import blake2b
 from struct import Struct
 from uuid import UUID
 
-from reference_manager.domain.requests import AgePlace, PlaceT, StagePlace
+from reference_manager.domain.commands import AgePlace, PlaceT, StagePlace
 
 _CHECKSUM_BYTES = 8
 _AGE = Struct(">qq")

@@ -10,8 +10,8 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from reference_manager.domain.machine import IllegalTransitionError
 from reference_manager.domain.rules import PreviousStageNotCompletedError
+from reference_manager.domain.state_machine import IllegalTransitionError
 from reference_manager.domain.states import JobStatus, StageStatus, TaskStatus
 from reference_manager.engine.errors import (
     DatabaseBusyError,

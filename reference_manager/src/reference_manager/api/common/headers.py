@@ -7,7 +7,7 @@ from starlette.requests import Request
 
 from reference_manager.api.common.fields import LONGEST_TRACESTATE, TRACEPARENT
 from reference_manager.api.common.protocol import PART_B
-from reference_manager.domain.requests import NO_TRACE, Trace
+from reference_manager.domain.commands import NO_TRACE, Trace
 
 MINIMAL = "return=minimal"
 _PROPAGATOR = TraceContextTextMapPropagator()

@@ -15,7 +15,7 @@ from reference_manager.api.common.cursors import decode_cursor, encode_cursor
 from reference_manager.api.common.errors import ErrorResponse
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.common.responses import openapi_responses
-from reference_manager.domain.requests import PageRequest, PlaceT
+from reference_manager.domain.commands import PageRequest, PlaceT
 from reference_manager.engine.records.pages import LARGEST_PAGE, Entry, Listing
 
 

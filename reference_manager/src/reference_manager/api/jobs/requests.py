@@ -10,7 +10,7 @@ from reference_manager.api.common.fields import YEAR, Body, Name, Payload, Secon
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.stages.requests import StageBody
 from reference_manager.api.tasks.requests import TaskBody, new_tasks
-from reference_manager.domain.requests import NewJob, Trace, UniqueKey
+from reference_manager.domain.commands import NewJob, Trace, UniqueKey
 from reference_manager.domain.states import Priority
 
 MOST_STAGES = 100

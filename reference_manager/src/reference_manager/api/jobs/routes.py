@@ -22,7 +22,7 @@ from reference_manager.api.common.responses import (
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.jobs.requests import JobBody, JobStatusBody, PriorityBody
 from reference_manager.api.jobs.responses import Job
-from reference_manager.domain.requests import JobFilter
+from reference_manager.domain.commands import JobFilter
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.records.jobs import Jobs
 

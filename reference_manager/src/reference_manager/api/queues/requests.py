@@ -27,7 +27,7 @@ from reference_manager.api.common.fields import (
     WorkerId,
     finite,
 )
-from reference_manager.domain.requests import Claim, Report
+from reference_manager.domain.commands import Claim, Report
 from reference_manager.domain.states import Outcome
 
 MOST_TASKS = 500

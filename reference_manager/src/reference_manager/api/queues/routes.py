@@ -33,7 +33,7 @@ from reference_manager.api.queues.responses import (
     Depth,
     SettledTasks,
 )
-from reference_manager.domain.requests import Report
+from reference_manager.domain.commands import Report
 from reference_manager.engine.dispatch.reports import Verdict
 from reference_manager.engine.queues import TaskQueue
 

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, StrictBool, StrictFloat
 from reference_manager.api.common.fields import Body, Payload, StageTypeName, Traced
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.tasks.requests import TaskDefaultsBody
-from reference_manager.domain.requests import NewStage, Trace
+from reference_manager.domain.commands import NewStage, Trace
 
 
 class StageBody(Traced):

@@ -22,7 +22,7 @@ from reference_manager.api.common.responses import (
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.stages.requests import StageBody, StageStatusBody
 from reference_manager.api.stages.responses import Stage, Summary
-from reference_manager.domain.requests import StageFilter
+from reference_manager.domain.commands import StageFilter
 from reference_manager.domain.states import StageStatus
 from reference_manager.engine.records.stages import Stages
 

@@ -16,7 +16,7 @@ from reference_manager.api.common.fields import (
     Traced,
 )
 from reference_manager.api.common.protocol import PART_B
-from reference_manager.domain.requests import DEFAULT_MAX_ATTEMPTS, JsonObject, NewTasks, Trace
+from reference_manager.domain.commands import DEFAULT_MAX_ATTEMPTS, JsonObject, NewTasks, Trace
 
 HOUR = 3600
 """Seconds."""

@@ -25,7 +25,7 @@ from reference_manager.api.common.responses import (
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
 from reference_manager.api.tasks.responses import Task, TasksCreated
-from reference_manager.domain.requests import TaskFilter
+from reference_manager.domain.commands import TaskFilter
 from reference_manager.domain.states import TaskStatus
 from reference_manager.engine.queues import TaskQueue, only_entity, only_task
 from reference_manager.engine.records.tasks import Tasks

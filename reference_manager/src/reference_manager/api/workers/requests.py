@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, Strict, StrictBool, StringConstraints
 from pydantic.config import JsonDict
 
 from reference_manager.api.common.fields import YEAR, Body, Checkpoint, Id, LeaseId, Seconds, Text
-from reference_manager.domain.requests import Heartbeat, Running
+from reference_manager.domain.commands import Heartbeat, Running
 
 _HEARTBEAT: JsonDict = {
     "stageTypes": ["thumbnail"],

@@ -13,7 +13,7 @@ from uuid import UUID
 
 import structlog
 
-from reference_manager.domain.requests import Claim, Report
+from reference_manager.domain.commands import Claim, Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.reports import Settlements, Verdict

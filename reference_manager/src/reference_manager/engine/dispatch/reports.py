@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import NamedTuple, TypeAlias
 from uuid import UUID
 
-from reference_manager.domain.requests import Report
+from reference_manager.domain.commands import Report
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.batching import Batcher

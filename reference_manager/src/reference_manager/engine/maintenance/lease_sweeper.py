@@ -3,7 +3,7 @@
 from datetime import timedelta
 from uuid import UUID
 
-from reference_manager.domain.requests import Report
+from reference_manager.domain.commands import Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.notifications import Notifications

@@ -7,9 +7,9 @@ from uuid import UUID
 
 from pydantic_core import to_json
 
-from reference_manager.domain.machine import Driver, Machine
-from reference_manager.domain.machines import JOB, STAGE, TASK
+from reference_manager.domain.state_machine import Driver, Machine
 from reference_manager.domain.states import JobStatus, Outcome, StageStatus, TaskStatus
+from reference_manager.domain.transitions import JOB, STAGE, TASK
 from reference_manager.engine.errors import existing
 from reference_manager.store.pool import Database, sql
 

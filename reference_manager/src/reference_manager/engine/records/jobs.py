@@ -5,9 +5,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from reference_manager.domain.machine import Consequence, Driver
-from reference_manager.domain.machines import JOB
-from reference_manager.domain.requests import (
+from reference_manager.domain.commands import (
     DEFAULT_MAX_ATTEMPTS,
     AgePlace,
     JobFilter,
@@ -19,7 +17,9 @@ from reference_manager.domain.requests import (
     StageFilter,
 )
 from reference_manager.domain.rules import initial_stage_statuses
+from reference_manager.domain.state_machine import Consequence, Driver
 from reference_manager.domain.states import JobStatus, Priority
+from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.encoding import encode, encode_if_given
 from reference_manager.engine.errors import NotFiniteError, existing

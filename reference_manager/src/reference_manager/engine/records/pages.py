@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Generic
 from uuid import UUID
 
-from reference_manager.domain.requests import PageRequest, PlaceT
+from reference_manager.domain.commands import PageRequest, PlaceT
 
 LARGEST_PAGE = 500
 """The most entities in a page. It ends earlier after 8 MiB of them, or 20,000 rows looked at: list_pages.sql."""

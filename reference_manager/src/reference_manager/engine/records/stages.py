@@ -3,10 +3,10 @@
 from functools import partial
 from uuid import UUID
 
-from reference_manager.domain.machines import JOB
-from reference_manager.domain.requests import JsonObject, NewStage, PageRequest, StageFilter, StagePlace, TaskFilter
+from reference_manager.domain.commands import JsonObject, NewStage, PageRequest, StageFilter, StagePlace, TaskFilter
 from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
+from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.encoding import encode, encode_if_given
 from reference_manager.engine.errors import InFiniteStateError, existing

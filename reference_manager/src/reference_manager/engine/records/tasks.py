@@ -3,8 +3,7 @@
 from functools import partial
 from uuid import UUID
 
-from reference_manager.domain.machines import STAGE
-from reference_manager.domain.requests import (
+from reference_manager.domain.commands import (
     DEFAULT_MAX_ATTEMPTS,
     AgePlace,
     JsonObject,
@@ -13,6 +12,7 @@ from reference_manager.domain.requests import (
     TaskFilter,
 )
 from reference_manager.domain.states import JobStatus, StageStatus
+from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.encoding import encode, encode_if_given
 from reference_manager.engine.errors import InFiniteStateError, existing

@@ -3,7 +3,7 @@
 -- knows only the name of its function, so that a new version of the function needs no new trigger.
 
 -- A row of history for each change of a job's status, whoever makes it. Its author and its reason follow from the edge of the
--- state machine: domain/machines.py.
+-- state machine: domain/transitions.py.
 CREATE OR REPLACE FUNCTION record_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO history (job_id, source, target) VALUES (

@@ -1,6 +1,6 @@
 """The three state machines of the protocol, once. SQL, API, documentation and tests are held against these tables."""
 
-from reference_manager.domain.machine import Consequence, Driver, Edge, Machine
+from reference_manager.domain.state_machine import Consequence, Driver, Edge, Machine
 from reference_manager.domain.states import JobStatus as Job
 from reference_manager.domain.states import StageStatus as Stage
 from reference_manager.domain.states import TaskStatus as Task

@@ -1,4 +1,4 @@
-"""What clients ask to be created, already validated."""
+"""Commands of clients, already validated: what to create, claim, report, list."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
