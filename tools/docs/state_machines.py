@@ -10,8 +10,8 @@ from tools.docs.markdown import document, table
 
 _INTRODUCTION = """\
 The permitted status changes of a job, a stage and a task. The page is drawn from
-`reference_manager.domain.transitions`, which the manager itself uses; tests compare the types of the database, the SQL and
-the API with the same tables.
+`reference_manager.domain.transitions`, which the manager itself uses. Tests compare the types of the database, the SQL
+and the API with the same tables.
 
 In the diagrams, arrows marked "client" are taken on request, all others by the manager. What follows from a move
 happens in the same transaction, in the order given. Moves that the protocol permits but this manager has no occasion to
