@@ -18,18 +18,19 @@ from datetime import timedelta
 from typing import Any
 
 from jobnik_sdk import (
+    CallNext,
     Handler,
     HandlerStyle,
     JobnikClient,
     JobType,
     NewStage,
+    Outcome,
     Producer,
     RetryLater,
     StageType,
     TaskContext,
     Worker,
 )
-from jobnik_sdk.hooks import Call, Ending
 from jobnik_sdk.testing import work_off
 from pydantic import BaseModel, ConfigDict
 
@@ -71,7 +72,7 @@ def read(task: Book, context: TaskContext) -> Read:
     return Read(first=done + 1, last=task.pages)
 
 
-async def told(_task: Book, context: TaskContext[Any], call: Call) -> Ending:
+async def told(_task: Book, context: TaskContext[Any], call: CallNext) -> Outcome:
     """Tell when an attempt begins, and how it ended."""
     print(f"attempt {context.attempt} begins")
     ending = await call()

@@ -14,8 +14,18 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
 
-from jobnik_sdk import Handler, JobnikClient, JobType, NewStage, Producer, StageType, TaskContext, Worker
-from jobnik_sdk.hooks import Event, TaskCompleted
+from jobnik_sdk import (
+    Event,
+    Handler,
+    JobnikClient,
+    JobType,
+    NewStage,
+    Producer,
+    StageType,
+    TaskCompleted,
+    TaskContext,
+    Worker,
+)
 from jobnik_sdk.testing import work_off
 from pydantic import BaseModel
 

@@ -18,6 +18,7 @@ from functools import partial
 from uuid import UUID
 
 from jobnik_sdk import (
+    Event,
     Handler,
     HandlerStyle,
     JobnikClient,
@@ -25,12 +26,12 @@ from jobnik_sdk import (
     NewStage,
     Producer,
     StageType,
+    TaskCompleted,
     TaskContext,
     Worker,
+    WorkerSettings,
     run,
 )
-from jobnik_sdk.hooks import Event, TaskCompleted
-from jobnik_sdk.settings import WorkerSettings
 from pydantic import BaseModel, Field
 
 

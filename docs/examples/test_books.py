@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import pytest
 from jobnik_sdk import (
+    Failed,
     Handler,
     HandlerStyle,
     JobnikClient,
@@ -23,7 +24,6 @@ from jobnik_sdk import (
     TaskStatus,
     Worker,
 )
-from jobnik_sdk.hooks import Failed
 from jobnik_sdk.testing import FakeManager, context_for, run_handler, work_off, working
 from pydantic import BaseModel
 
@@ -89,8 +89,8 @@ async def test_a_time_limit_holds() -> None:
     """A handler runs in its style: here a process, which is killed."""
     handler = Handler(books, compute, style=HandlerStyle.PROCESS, timeout=timedelta(seconds=0.2))
     outcome = await run_handler(handler, Book(pages=1))
-    assert isinstance(outcome.ending, Failed)
-    assert outcome.ending.error_type == "TimeoutError"
+    assert isinstance(outcome.outcome, Failed)
+    assert outcome.outcome.error_type == "TimeoutError"
 
 
 async def test_each_chapter_gets_a_task(fake_manager: FakeManager) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jobnik_sdk.doctor.ownership import WRITTEN_ONCE, is_written_once
+from jobnik_devtools.doctor.ownership import WRITTEN_ONCE, is_written_once
 
 from tests.template.owners import (
     BELOW_THE_MARK,

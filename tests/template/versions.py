@@ -19,7 +19,8 @@ IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "tests"), ("EMAIL", "tests@localhost"))
 }
-RENDERED_FROM = (".gitattributes", "copier.yml", "template", "sdk/pyproject.toml", "reference_manager/pyproject.toml")
+PACKAGES = ("sdk", "devtools", "reference_manager")
+RENDERED_FROM = (".gitattributes", "copier.yml", "template", *(f"{name}/pyproject.toml" for name in PACKAGES))
 BEFORE_THE_FIRST_RELEASE = ("b835154", "2342d42", "4ce48fb", "4a817ec", "be841e8")
 """Commits in which the template was as somebody might have rendered it, the first one included."""
 
@@ -98,7 +99,7 @@ def update(project: Path, **answers: object) -> None:
 
 def make_update(project: Path, tool: Tool) -> None:
     """Run what `make update` of this working tree's template does. Check that it left no conflicts."""
-    tool(sys.executable, "-m", "jobnik_sdk.doctor", project.name, "--update", cwd=project)
+    tool(sys.executable, "-m", "jobnik_devtools.doctor", project.name, "--update", cwd=project)
     _assert_no_conflicts(project)
 
 

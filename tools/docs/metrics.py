@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from types import ModuleType
 
-from jobnik_sdk import metrics as sdk
+from jobnik_sdk.observability import metrics as sdk
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.api.metrics import exposition
@@ -76,7 +76,7 @@ def _of_module(module: ModuleType) -> Iterator[Row]:
 
 
 def _collected() -> Iterator[Row]:
-    sdk.meters_of("thumbnails")  # so that there are samples to read the labels from
+    sdk.stage_metrics("thumbnails")  # so that there are samples to read the labels from
     for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.DERIVED):
         for family in collector.collect():
             labels = tuple(label for label in family.samples[0].labels if label != "le")

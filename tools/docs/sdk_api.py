@@ -9,7 +9,7 @@ import griffe
 from tools.docs.markdown import document
 
 _SOURCES: Final = Path(__file__).parents[2] / "sdk" / "src"
-_MODULES: Final = ("", "hooks", "testing", "errors", "settings", "logging", "trace")
+_MODULES: Final = ("", "errors", "testing")
 """The public ones; "" is the package itself."""
 
 _INTRODUCTION: Final = """\
@@ -44,7 +44,9 @@ def _of_module(package: AnyObject, name: str) -> Iterator[str]:
     module = package[name] if name else package
     yield f"## {module.path}"
     yield _text(module)
-    for member in sorted(map(str, module.exports or ())):
+    # The package exports the errors too; they are described once, under the tree in jobnik_sdk.errors.
+    elsewhere = () if name else {*map(str, package["errors"].exports or ())}
+    for member in sorted({*map(str, module.exports or ())}.difference(elsewhere)):
         found = module[member]
         yield from _of_member(found.final_target if isinstance(found, griffe.Alias) else found)
 

@@ -1,6 +1,6 @@
 """docs/reference/worker-settings.md: every setting that each worker has."""
 
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import WorkerSettings
 from pydantic.fields import FieldInfo
 
 from tools.docs.markdown import document, table
