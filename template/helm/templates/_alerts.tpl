@@ -24,7 +24,7 @@
     runbook_url: {{ . }}#jobnikworkertasksfail
     {{- end }}
 - alert: JobnikWorkerBreakerOpen
-  # An open breaker (2) becomes half open (1) every 30 s, for one call. So the maximum of two minutes is used.
+  # An open breaker (2) is half open (1) for one call every 30 s, so the rule takes the maximum of two minutes.
   expr: |
     max by (namespace, pod, stage_type, breaker) (max_over_time(jobnik_sdk_worker_circuit_breaker_state{ {{- $pods -}} }[2m])) == 2
   for: 5m
