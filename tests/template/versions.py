@@ -20,8 +20,10 @@ IDENTITY = {
     for what, value in (("NAME", "tests"), ("EMAIL", "tests@localhost"))
 }
 RENDERED_FROM = (".gitattributes", "copier.yml", "template", "sdk/pyproject.toml", "reference_manager/pyproject.toml")
-BEFORE_THE_FIRST_RELEASE = ("b835154", "2342d42", "4ce48fb", "4a817ec", "be841e8")
+BEFORE_THE_FIRST_RELEASE = ("b835154", "2342d42", "4ce48fb", "4a817ec", "be841e8", "b6a3bb1")
 """Commits in which the template was as somebody might have rendered it, the first one included."""
+WITHOUT_EMPTY_LINES = BEFORE_THE_FIRST_RELEASE[:5]
+"""Those of them whose chart has values without an empty line between them."""
 
 
 @dataclass(frozen=True)
