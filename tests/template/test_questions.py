@@ -114,9 +114,9 @@ def test_names_that_a_worker_installs_are_reserved(installed: Path, tool: Callab
     assert {name for name in installed_beside if name[0].isalpha()} <= RESERVED
 
 
-@pytest.mark.parametrize("package", ["sdk", "reference_manager"])
+@pytest.mark.parametrize("package", ["sdk", "devtools", "reference_manager"])
 def test_the_template_pins_the_version_that_lies_beside_it(package: str) -> None:
-    """The version of SDK and manager, which the template must know while it renders, is theirs."""
+    """The version of SDK, devtools and manager, which the template must know while it renders, is theirs."""
     project = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
 
     assert QUESTIONS["jobnik_version"]["default"] == project["version"]
