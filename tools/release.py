@@ -20,6 +20,7 @@ from tools.snapshot import ROOT
 
 PLACES = {
     "sdk/pyproject.toml": r'^version = "(.+)"$',
+    "devtools/pyproject.toml": r'^version = "(.+)"$',
     "reference_manager/pyproject.toml": r'^version = "(.+)"$',
     "reference_manager/helm/Chart.yaml": r'^(?:version|appVersion): "?([^"\n]+)"?$',
     "copier.yml": r'^jobnik_version: .*default: "(.+)" }$',

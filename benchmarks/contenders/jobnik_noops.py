@@ -4,8 +4,18 @@ from collections.abc import Callable
 from itertools import repeat
 from typing import Self
 
-from jobnik_sdk import Empty, Handler, JobnikClient, JobType, Producer, StageType, TaskContext, Worker, run
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import (
+    Empty,
+    Handler,
+    JobnikClient,
+    JobType,
+    Producer,
+    StageType,
+    TaskContext,
+    Worker,
+    WorkerSettings,
+    run,
+)
 
 NOOPS = JobType("noops")
 NOOP = StageType("noop", task=Empty)

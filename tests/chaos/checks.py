@@ -11,7 +11,7 @@ from uuid import UUID
 import httpx2
 
 from tests.chaos.attempts import Entity, Record, contradictions
-from tests.chaos.load import Ending
+from tests.chaos.load import Outcome
 from tests.chaos.site import Site
 from tests.support.truths import falsehoods
 
@@ -57,7 +57,7 @@ class Checks:
         self._site.journal.strange.clear()
         return [f"never to be seen: {one}" for one in strange]
 
-    async def jobs(self, endings: Mapping[UUID, Ending]) -> Sequence[str]:
+    async def jobs(self, endings: Mapping[UUID, Outcome]) -> Sequence[str]:
         """Jobs that have ended, with all that belongs to them."""
         found: list[str] = []
         async with self._reader() as reader:
@@ -79,7 +79,7 @@ class Checks:
         async with httpx2.AsyncClient(timeout=30) as http:
             yield _Reader(http, [manager.url for manager in self._site.managers])
 
-    async def _job(self, reader: "_Reader", job_id: UUID, ending: Ending) -> Sequence[str]:
+    async def _job(self, reader: "_Reader", job_id: UUID, ending: Outcome) -> Sequence[str]:
         job, history, stages = await asyncio.gather(
             reader.get(f"/v1/jobs/{job_id}"),
             reader.get(f"/v1/jobs/{job_id}/history"),

@@ -17,7 +17,7 @@ PLENTY = 200
 FEW = 3
 
 
-class Ending(StrEnum):
+class Outcome(StrEnum):
     """How a job ends unless somebody aborts it."""
 
     COMPLETED = "COMPLETED"
@@ -38,13 +38,13 @@ GIVING_UP = [Stage(3), Stage(0, stubborn=1)]
 JOBS = [STEADY] * 3 + [FAILING] + [GIVING_UP]
 
 
-async def create(site: Site, times: int) -> dict[UUID, Ending]:
+async def create(site: Site, times: int) -> dict[UUID, Outcome]:
     """Create so many times five jobs; their ids, and how they are to end."""
     url = site.random.choice(site.managers).url
     async with httpx2.AsyncClient(base_url=url, timeout=15) as http:
         client = Client(http)
         jobs = [(await _create_job(client, stages, site.random), stages) for stages in JOBS * times]
-    return {job: Ending.COMPLETED if stages is STEADY else Ending.FAILED for job, stages in jobs}
+    return {job: Outcome.COMPLETED if stages is STEADY else Outcome.FAILED for job, stages in jobs}
 
 
 async def _create_job(client: Client, stages: list[Stage], random: Random) -> UUID:

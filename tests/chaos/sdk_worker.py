@@ -20,20 +20,22 @@ from typing import Any
 
 import httpx2
 from jobnik_sdk import (
+    CallNext,
     DoNotRetry,
     Handler,
     HandlerStyle,
     JobnikClient,
+    Outcome,
+    Released,
     RetryLater,
     Snooze,
     StageType,
     TaskContext,
     Worker,
+    WorkerSettings,
     run,
 )
-from jobnik_sdk.handlers.handler import AnyHandler
-from jobnik_sdk.hooks import Call, Cancelled, Ending
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk.execution.handler import AnyHandler
 from pydantic import BaseModel
 from typing_extensions import override
 
@@ -124,10 +126,10 @@ def attend_plainly(order: Order, context: TaskContext) -> Done:
     return _end(order)
 
 
-async def hand_back(order: Order, _context: TaskContext[Any], call: Call) -> Ending:
+async def hand_back(order: Order, _context: TaskContext[Any], call: CallNext) -> Outcome:
     """Hand a task back where that is planned, which a handler cannot say itself."""
     ending = await call()
-    return Cancelled("planned") if order.step.outcome == "RELEASED" else ending
+    return Released("planned") if order.step.outcome == "RELEASED" else ending
 
 
 class Transport(httpx2.AsyncBaseTransport):

@@ -10,8 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from jobnik_sdk import JobnikClient, TaskContext, Worker
-from jobnik_sdk.errors import AnswerError
+from jobnik_sdk import AnswerError, JobnikClient, TaskContext, Worker
 
 from tests.conformance.managers import Manager
 from tests.conformance.site import LEASE, Number, Site, new_worker

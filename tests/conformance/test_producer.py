@@ -26,8 +26,8 @@ from jobnik_sdk import (
     TaskStatus,
     Worker,
     errors,
-    trace,
 )
+from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
 
 
@@ -85,7 +85,7 @@ async def test_job_with_stages_and_tasks_comes_back_typed(producer: Producer) ->
 
 async def test_trace_goes_along(producer: Producer) -> None:
     """A job's trace is its stages' and its tasks' trace."""
-    traceparent = trace.generate()
+    traceparent = trace_context.generate()
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(), traceparent=traceparent)
     stage = await producer.create_stage(job, pictures, Gallery(title="first"))
     (task,) = await producer.create_tasks(stage, pictures, [NewTask(Picture(source="a"), metadata=Owner())])

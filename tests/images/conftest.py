@@ -143,12 +143,10 @@ def private_worker_image(
         template, project, service_name="private-worker", sdk_source="index", handler_style="process", example=False
     )
     (project / "src" / "private_worker" / "handlers.py").write_text(HANDLER)
-    for name in ("sdk", "reference_manager"):
-        _run("uv", "build", "--quiet", "--wheel", f"--out-dir={wheels}", template / name, cwd=folder)
-    manager = wheels.with_name("jobnik-reference-manager")
-    manager.mkdir()
-    for wheel in wheels.glob("jobnik_reference_manager*"):
-        wheel.rename(manager / wheel.name)
+    for name in ("sdk", "devtools", "reference_manager"):
+        distribution = "jobnik-" + name.replace("_", "-")
+        out = wheels.with_name(distribution)
+        _run("uv", "build", "--quiet", "--wheel", f"--out-dir={out}", template / name, cwd=folder)
     own = {name: folder / name for name in ("netrc", "pip.conf", "uv.toml")}
     with private_index(wheels.parent, os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple")) as index:
         own["netrc"].write_text(f"machine 127.0.0.1 login {USER} password {PASSWORD}\n")

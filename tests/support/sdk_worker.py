@@ -12,9 +12,8 @@ from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
-from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, run
-from jobnik_sdk.handlers.handler import AnyHandler
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, WorkerSettings, run
+from jobnik_sdk.execution.handler import AnyHandler
 from pydantic import BaseModel, Field
 
 from tests.support import jumping_clock

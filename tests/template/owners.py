@@ -64,7 +64,7 @@ thumbnails = StageType("{stage}", task=Page, result=Words)
 
 SETTINGS = '''"""What is mine."""
 
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import WorkerSettings
 
 
 class Settings(WorkerSettings):

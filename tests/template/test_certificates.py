@@ -13,8 +13,7 @@ from typing import Any
 
 import pytest
 import trustme
-from jobnik_sdk import JobnikClient
-from jobnik_sdk.errors import UnreachableError
+from jobnik_sdk import JobnikClient, UnreachableError
 
 from tests.template.charts import FETCHING, Chart, pods_in
 

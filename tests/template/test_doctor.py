@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from jobnik_sdk.doctor import chart
-from jobnik_sdk.doctor.findings import Level
-from jobnik_sdk.doctor.project import Project
+from jobnik_devtools.doctor import chart
+from jobnik_devtools.doctor.findings import Level
+from jobnik_devtools.doctor.project import Project
 
 from tests.template.versions import commit, edit
 
@@ -40,7 +40,7 @@ def project(render: Callable[..., Path], template: Path, tool: Tool) -> Path:
 def doctor(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the doctor of this working tree on a project, as `make doctor` does with the one that is installed there."""
     return subprocess.run(
-        [sys.executable, "-m", "jobnik_sdk.doctor", "thumbnail_worker", *arguments],
+        [sys.executable, "-m", "jobnik_devtools.doctor", "thumbnail_worker", *arguments],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(project / "src")},
         capture_output=True,

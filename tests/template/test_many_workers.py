@@ -16,7 +16,7 @@ Tool = Callable[..., str]
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run-many-workers.md").read_text()
 COPIER = Path(sys.executable).parent / "copier"
-UPDATE = f'[ "$1" != update ] || exec "{sys.executable}" -m jobnik_sdk.doctor any_worker --update'
+UPDATE = f'[ "$1" != update ] || exec "{sys.executable}" -m jobnik_devtools.doctor any_worker --update'
 UV = f'[ "$1" = lock ] || exec "{uv()}" "$@"'
 STUBS = {"uvx": f'shift\nexec "{COPIER}" "$@"', "uv": UV, "make": UPDATE}
 """What the loop calls beside git, Copier and the doctor takes long, and other tests run it."""

@@ -103,6 +103,7 @@ def test_an_index_serves_as_well(render: Callable[..., Path], template: Path, tm
 
     listed = tool("uv", "pip", "list", cwd=project)
     assert "jobnik-sdk" in listed
+    assert "jobnik-devtools" not in listed
     assert "jobnik-reference-manager" not in listed
     sdk = next(
         package

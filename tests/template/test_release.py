@@ -35,15 +35,15 @@ def test_a_release_sets_the_version_wherever_it_stands(released: Path, tool: Too
     """Packages, template, chart, lock file, references and changelog of the tag's commit say the new version."""
     tag = tool("git", "describe", "--exact-match", "main", cwd=released).strip()
     version = tag.removeprefix("v")
-    packages = ("sdk", "reference_manager")
+    packages = ("sdk", "devtools", "reference_manager")
     stated = [tomllib.loads((released / name / "pyproject.toml").read_text())["project"] for name in packages]
     locked = tomllib.loads((released / "uv.lock").read_text())["package"]
     chart = yaml.safe_load((released / "reference_manager/helm/Chart.yaml").read_text())
     questions = yaml.safe_load((released / "copier.yml").read_text())
 
-    assert [project["version"] for project in stated] == [version] * 2
+    assert [project["version"] for project in stated] == [version] * 3
     names = {project["name"] for project in stated}
-    assert [package["version"] for package in locked if package["name"] in names] == [version] * 2
+    assert [package["version"] for package in locked if package["name"] in names] == [version] * 3
     assert (chart["version"], chart["appVersion"], questions["jobnik_version"]["default"]) == (version,) * 3
     assert f'"version": "{version}"' in (released / "docs/reference/openapi.json").read_text()
     page = (released / "docs/how-to/run-the-manager.md").read_text()

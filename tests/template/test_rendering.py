@@ -11,7 +11,7 @@ from pathlib import Path
 import copier
 import pytest
 import yaml
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import WorkerSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 CHOICES: dict[str, tuple[str | bool, ...]] = {

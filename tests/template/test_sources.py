@@ -62,15 +62,16 @@ def test_the_templates_version_becomes_a_revision(recorded: str, revision: str) 
 
 
 @pytest.mark.parametrize("prefix", ["", "git+file://"])
-def test_both_come_from_the_templates_own_commit(
+def test_packages_come_from_the_commit_of_the_template(
     render: Callable[..., Path], template: Path, tool: Callable[..., str], prefix: str
 ) -> None:
-    """SDK and manager are pinned to the commit that the project was rendered from."""
+    """SDK, development tools and manager are pinned to the commit that the project was rendered from."""
     commit = tool("git", "rev-parse", "--short", "HEAD", cwd=template).strip()
     project = render(f"{prefix}{template}")
 
     assert tomllib.loads((project / "pyproject.toml").read_text())["tool"]["uv"]["sources"] == {
         "jobnik-sdk": {"git": f"file://{template}", "rev": commit, "subdirectory": "sdk"},
+        "jobnik-devtools": {"git": f"file://{template}", "rev": commit, "subdirectory": "devtools"},
         "jobnik-reference-manager": {"git": f"file://{template}", "rev": commit, "subdirectory": "reference_manager"},
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
-from jobnik_sdk.doctor.chart_values import over
+from jobnik_devtools.doctor.chart_values import over
 from pydantic import JsonValue
 
 from tests.template.charts import FETCHING, Chart, Values

@@ -19,9 +19,18 @@ IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "tests"), ("EMAIL", "tests@localhost"))
 }
-RENDERED_FROM = (".gitattributes", "copier.yml", "template", "sdk/pyproject.toml", "reference_manager/pyproject.toml")
-BEFORE_THE_FIRST_RELEASE = ("b835154", "2342d42", "4ce48fb", "4a817ec", "be841e8")
+RENDERED_FROM = (
+    ".gitattributes",
+    "copier.yml",
+    "template",
+    "sdk/pyproject.toml",
+    "devtools/pyproject.toml",
+    "reference_manager/pyproject.toml",
+)
+BEFORE_THE_FIRST_RELEASE = ("b835154", "2342d42", "4ce48fb", "4a817ec", "be841e8", "b6a3bb1")
 """Commits in which the template was as somebody might have rendered it, the first one included."""
+WITHOUT_EMPTY_LINES = BEFORE_THE_FIRST_RELEASE[:5]
+"""Those of them whose chart has values without an empty line between them."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ def next_version() -> str:
 def take_thin_snapshot(repository: Path, source: Path = ROOT) -> None:
     """Commit what rendering reads, and nothing else: Copier clones all of a repository for each rendering.
 
-    Of SDK and manager there are the versions that a release changes.
+    Of SDK, devtools and manager there are the versions that a release changes.
     """
     files = repository.with_name("files")
     shutil.rmtree(files, ignore_errors=True)
@@ -98,7 +107,7 @@ def update(project: Path, **answers: object) -> None:
 
 def make_update(project: Path, tool: Tool) -> None:
     """Run what `make update` of this working tree's template does. Check that it left no conflicts."""
-    tool(sys.executable, "-m", "jobnik_sdk.doctor", project.name, "--update", cwd=project)
+    tool(sys.executable, "-m", "jobnik_devtools.doctor", project.name, "--update", cwd=project)
     _assert_no_conflicts(project)
 
 

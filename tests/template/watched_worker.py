@@ -11,9 +11,19 @@ from enum import StrEnum
 from pathlib import Path
 
 import httpx2
-from jobnik_sdk import Handler, JobnikClient, JobType, NewStage, NewTask, Producer, StageType, TaskContext, Worker
-from jobnik_sdk.errors import UnreachableError
-from jobnik_sdk.probes import ProbeServer, Vitals
+from jobnik_sdk import (
+    Handler,
+    JobnikClient,
+    JobType,
+    NewStage,
+    NewTask,
+    Producer,
+    StageType,
+    TaskContext,
+    UnreachableError,
+    Worker,
+)
+from jobnik_sdk.observability.probes import Health, ProbeServer
 from jobnik_sdk.testing import work_off
 from pydantic import BaseModel
 
@@ -49,7 +59,7 @@ async def watch(manager: str, stage_type: str) -> str:
         job = await producer.create_job(JobType("watched"), stages=[NewStage(stage, tasks)])
         await work_off(Worker(client, [Handler(stage, handle)]), job)
     await _ask_nobody()
-    with ProbeServer(Vitals(), host="127.0.0.1", port=0) as probes:
+    with ProbeServer(Health(), host="127.0.0.1", port=0) as probes:
         async with httpx2.AsyncClient() as prometheus:
             return (await prometheus.get(f"http://127.0.0.1:{probes.port}/metrics")).text
 

@@ -1,4 +1,4 @@
-"""`make docs`: write the references that are drawn from code. With --check: say which differ, and change nothing."""
+"""`make docs`: write the references that are generated from code. With --check: list outdated ones, change nothing."""
 
 import argparse
 import sys
@@ -9,7 +9,7 @@ from tools.docs.pages import PAGES, outdated, write
 
 def main() -> int:
     """Write or check, and return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tools.docs", description="The references drawn from code.")
+    parser = argparse.ArgumentParser(prog="python -m tools.docs", description="Write the generated references.")
     parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 if a file is out of date")
     if not parser.parse_args().check:
         write()

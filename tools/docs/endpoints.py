@@ -11,16 +11,21 @@ from tools.docs import openapi
 from tools.docs.markdown import document, table
 
 _INTRODUCTION = """\
-What this manager can do beyond [part A](protocol.md), as its OpenAPI document says it. A client uses it once
-`GET /v1/capabilities` lists the feature. Nothing here changes an answer of part A.
+Endpoints and fields beyond [part A](protocol.md), taken from the OpenAPI document of this manager. A client may use
+a feature if `GET /v1/capabilities` lists it. Part B does not change any answer of part A.
 
-Some requests of part A take more than it says: a job `stages` with their tasks, `uniqueKey` and `uniqueFor` (features
-`job-tree` and `unique-jobs`), a stage `weight` and `taskDefaults` (`weighted-progress` and `task-defaults`), a task
-`timeoutSeconds`, `availableAt`, `delaySeconds` and `retry` (`retry-policy`), the creation of tasks the header `Prefer`
-(`minimal-answers`), and the read of one job or one stage `should_return_progress` (`weighted-progress`). They stand
-here, too, with all that they take; their answers have more only for those who use it.
+Some requests of part A accept more fields:
 
-Every request may also be answered with the refusals that part A has: 400 `VALIDATION_ERROR`, 413, 415, 500, 503."""
+- a job: `stages` with their tasks (feature `job-tree`), `uniqueKey` and `uniqueFor` (`unique-jobs`)
+- a stage: `weight` (`weighted-progress`) and `taskDefaults` (`task-defaults`)
+- a task: `timeoutSeconds`, `availableAt`, `delaySeconds`, and `retry` (`retry-policy`)
+- creating tasks: the header `Prefer` (`minimal-answers`)
+- reading one job or one stage: `should_return_progress` (`weighted-progress`)
+
+This page lists these requests too, with all their fields. Their answers contain more only if the request used these
+fields.
+
+Every request may also be answered with the errors of part A: 400 `VALIDATION_ERROR`, 413, 415, 500, 503."""
 
 _TAGS = {"work", "history"}
 _OTHERS = {"get_capabilities", "add_stage", "add_tasks", "create_job", "get_job", "get_stage"}

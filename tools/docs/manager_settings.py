@@ -6,14 +6,15 @@ from reference_manager.settings import Settings, flag, shown, variable
 from tools.docs.markdown import document, table
 
 _INTRODUCTION = """\
-Each is a flag of `jobnik-manager serve` and an environment variable; the flag wins. Durations are in ISO 8601: `PT5S`
-is five seconds, `PT2M` two minutes. A value that does not fit is refused at the start, by a message that names the flag
-and the variable.
+Each setting is a flag of `jobnik-manager serve` and an environment variable. The flag takes precedence. Durations
+are in ISO 8601: `PT5S` is five seconds, `PT2M` two minutes. If a value is invalid, the manager does not start, and
+the error message names the flag and the variable.
 
-Everything else about traces is set by the standard variables of OpenTelemetry, `OTEL_…`: [how the manager is
-observed](../explanation/observability.md#traces).
+Tracing is also configured by the standard variables of OpenTelemetry, `OTEL_…`: [what they
+do](../explanation/observability.md#traces).
 
-A database URL holds a password: give it by the variable, since everybody on the machine can see a program's flags."""
+A database URL contains a password. Set it through the variable, because every user of the machine can see the flags
+of a program."""
 
 
 def page() -> str:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-GENERATED = "<!-- Written by `make docs`. Change the code that it is drawn from, not this file. -->"
+GENERATED = "<!-- Written by `make docs`. Change the code that it is generated from, not this file. -->"
 
 
 def document(title: str, *parts: str) -> str:
@@ -11,6 +11,6 @@ def document(title: str, *parts: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, one line a row."""
+    """A table, one line per row."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

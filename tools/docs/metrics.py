@@ -1,9 +1,9 @@
-"""docs/reference/metrics.md: what manager and workers tell Prometheus."""
+"""docs/reference/metrics.md: the metrics that the manager and workers export to Prometheus."""
 
 from collections.abc import Iterator
 from types import ModuleType
 
-from jobnik_sdk import metrics as sdk
+from jobnik_sdk.observability import metrics as sdk
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.api.service.metrics import exposition
@@ -15,20 +15,23 @@ from reference_manager.engine.statistics import DatabaseStatistics
 from tools.docs.markdown import document, table
 
 _INTRODUCTION = """\
-Both serve the text format of Prometheus at `/metrics`: the manager on its own port, a worker on its probe port."""
+The manager and workers export metrics at `/metrics`, in the Prometheus text format: the manager on its own port, a
+worker on its probe port."""
 
 _OF_DATABASE = """\
-What the database counts. Read from it at every scrape, with explicit zeros; a scrape fails where the database does.
-Several managers on one database report the same figures: take the highest, not the sum."""
+These metrics describe the contents of the database. They are read at every scrape, with explicit zeros. If the
+database is unavailable, the scrape fails. Several managers on one database report the same values: take the highest,
+not the sum."""
 
 _OF_MANAGER = f"""\
-What one manager has seen since it started: their names begin with `{metrics.PREFIX}`. Add up the managers. Stage types
-are kept apart up to {metrics.MOST_STAGE_TYPES}, those that came first; the others count as `{metrics.OTHER}`.
-[What they are for](../explanation/observability.md#metrics). The usual metrics of a Python process come along."""
+These metrics describe what one manager has done since it started; their names begin with `{metrics.PREFIX}`. With
+several managers, add them up. The first {metrics.MOST_STAGE_TYPES} stage types have series of their own; all others
+count as `{metrics.OTHER}`. [Observability](../explanation/observability.md#metrics) explains what to use them for.
+The manager also exports the usual metrics of a Python process."""
 
 _OF_WORKERS = """\
-Counted in the process. The `jobnik_worker_…` and `jobnik_producer_…` names without `sdk` say the same as those with it,
-for dashboards that follow Jobnik's public guide."""
+These metrics are counted in the worker's process. The names `jobnik_worker_…` and `jobnik_producer_…` without `sdk`
+have the same values as those with it, for dashboards that follow Jobnik's public guide."""
 
 _HEAD = ("name", "type", "labels", "meaning")
 _SUFFIXES = {"counter": "_total", "info": "_info"}
@@ -73,7 +76,7 @@ def _of_module(module: ModuleType) -> Iterator[Row]:
 
 
 def _collected() -> Iterator[Row]:
-    sdk.meters_of("thumbnails")  # so that there are samples to read the labels from
+    sdk.stage_metrics("thumbnails")  # so that there are samples to read the labels from
     for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.DERIVED):
         for family in collector.collect():
             labels = tuple(label for label in family.samples[0].labels if label != "le")

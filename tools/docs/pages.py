@@ -1,4 +1,4 @@
-"""Which files of docs/ are written by a program, and by which."""
+"""The generated files of docs/, and the functions that write them."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""docs/reference/sdk.md: what the SDK offers, from its signatures and docstrings."""
+"""docs/reference/sdk.md: the public names of the SDK, from their signatures and docstrings."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +9,16 @@ import griffe
 from tools.docs.markdown import document
 
 _SOURCES: Final = Path(__file__).parents[2] / "sdk" / "src"
-_MODULES: Final = ("", "hooks", "testing", "errors", "settings", "logging", "trace")
+_MODULES: Final = ("", "errors", "testing")
 """The public ones; "" is the package itself."""
 
 _INTRODUCTION: Final = """\
-What an application imports, by module. Everything else may change without notice. Durations are `timedelta`; what is
-raised is a `JobnikError` unless it says otherwise, or a `TypeError` for an argument of another type.
+The names that an application may import, by module. All other names may change without notice. Durations are
+`timedelta`. Exceptions are subclasses of `JobnikError` unless stated otherwise; an argument of the wrong type raises
+`TypeError`.
 
-Where a signature says `AnyJob`, `AnyStage` or `AnyTask`, the thing itself will do, or its id, a `uuid.UUID`.
-`Unpack[...]` stands for named arguments, which the text below it describes; all of them may be left out."""
+`AnyJob`, `AnyStage` and `AnyTask` in a signature accept the entity or its id, a `uuid.UUID`. `Unpack[...]` stands
+for optional keyword arguments, which the text below the signature describes."""
 
 _MODULES_OF_ENTITIES: Final = ("entities", "manager")
 _WIDTH: Final = 110
@@ -43,7 +44,9 @@ def _of_module(package: AnyObject, name: str) -> Iterator[str]:
     module = package[name] if name else package
     yield f"## {module.path}"
     yield _text(module)
-    for member in sorted(map(str, module.exports or ())):
+    # The package exports the errors too; they are described once, under the tree in jobnik_sdk.errors.
+    elsewhere = () if name else {*map(str, package["errors"].exports or ())}
+    for member in sorted({*map(str, module.exports or ())}.difference(elsewhere)):
         found = module[member]
         yield from _of_member(found.final_target if isinstance(found, griffe.Alias) else found)
 

@@ -9,13 +9,13 @@ from reference_manager.domain.transitions import MACHINES, RESERVED
 from tools.docs.markdown import document, table
 
 _INTRODUCTION = """\
-The permitted status changes of a job, a stage and a task. The page is drawn from
+The statuses of a job, a stage and a task, and the transitions between them. This page is generated from
 `reference_manager.domain.transitions`, which the manager itself uses. Tests compare the types of the database, the SQL
 and the API with the same tables.
 
-In the diagrams, arrows marked "client" are taken on request, all others by the manager. What follows from a move
-happens in the same transaction, in the order given. Moves that the protocol permits but this manager has no occasion to
-take are in the tables alone."""
+In the diagrams, clients request the transitions marked "client"; the manager makes all others. The consequences of a
+transition happen in the same transaction, in the order given. Transitions that the protocol permits but that this
+manager never makes are only in the tables."""
 
 
 def page() -> str:

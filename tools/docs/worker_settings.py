@@ -1,22 +1,22 @@
 """docs/reference/worker-settings.md: every setting that each worker has."""
 
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import WorkerSettings
 from pydantic.fields import FieldInfo
 
 from tools.docs.markdown import document, table
 
 _INTRODUCTION = """\
-Each is an environment variable, or a line `NAME=value` of the file `.env` in the working directory; the environment
-wins, and an empty value counts as one that is not set. They are read once, at the start. What is missing or wrong ends
-the process with exit code 2, and standard error names each such variable on a line of its own. A variable that is no
-setting, but nearly, is told in the log.
+Set each of these as an environment variable, or as a line `NAME=value` in the file `.env` in the working directory.
+The environment takes precedence. An empty value counts as not set. The worker reads its settings once, when it
+starts. If settings are missing or invalid, the process ends with exit code 2, and standard error names each variable
+on a line of its own. A variable whose name is almost that of a setting is reported in the log.
 
-A worker's own settings are further fields of its subclass of `WorkerSettings`: [operate a
+Your own settings are further fields in the worker's subclass of `WorkerSettings`: [operate a
 worker](../how-to/operate-a-worker.md#settings)."""
 
 _OF_OPENTELEMETRY = """\
-Everything else about traces is set by the standard variables of OpenTelemetry, `OTEL_…`, in the environment or in
-`.env`: [what they do](../explanation/observability.md#traces)."""
+Tracing is also configured by the standard variables of OpenTelemetry, `OTEL_…`, in the environment or in `.env`:
+[what they do](../explanation/observability.md#traces)."""
 
 
 def page() -> str:

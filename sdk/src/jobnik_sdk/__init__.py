@@ -1,17 +1,51 @@
-"""The SDK of Jobnik: what producers and workers are written with.
+"""The Python SDK of Jobnik: define work, create it with a `Producer`, and process it with a `Worker`.
 
-A `JobType` and a `StageType` say once what the work is. A `Producer` creates it, a `Worker` does it, and `run` makes a
-process of a worker. Errors are in `jobnik_sdk.errors`, settings in `jobnik_sdk.settings`.
+Import everything from here; `jobnik_sdk.errors` draws the error tree, and `jobnik_sdk.testing` has tools for tests. The
+subpackages are internal and may change in any release.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from jobnik_sdk.client import JobnikClient
-    from jobnik_sdk.consumer import Consumer
-    from jobnik_sdk.context import JobInfo, StageInfo, TaskContext
-    from jobnik_sdk.definitions import (
+    from jobnik_sdk.errors import (
+        AnswerError,
+        Cancelled,
+        ConfigurationError,
+        DoNotRetry,
+        IllegalTransitionError,
+        InvalidPayloadError,
+        InvalidRequestError,
+        JobAbortedError,
+        JobFailedError,
+        JobFinishedError,
+        JobnikError,
+        JobNotFinishedError,
+        JobNotFoundError,
+        LostAnswerError,
+        ManagerFailureError,
+        NotFoundError,
+        PayloadTooLargeError,
+        RetryLater,
+        SettingsError,
+        Snooze,
+        StageFinishedError,
+        StageNotFoundError,
+        StageStartedError,
+        StatusConflictError,
+        StreamError,
+        TaskNotFoundError,
+        UnexpectedAnswerError,
+        UnreachableError,
+        UnreadableTaskError,
+        UnsupportedError,
+        WaitTimeoutError,
+    )
+    from jobnik_sdk.execution.context import JobInfo, StageInfo, TaskContext
+    from jobnik_sdk.execution.handler import Handler, HandlerStyle
+    from jobnik_sdk.execution.outcomes import Completed, Failed, Outcome, Released, Snoozed
+    from jobnik_sdk.http.client import JobnikClient
+    from jobnik_sdk.model.definitions import (
         Empty,
         JobStatus,
         JobType,
@@ -24,74 +58,152 @@ if TYPE_CHECKING:
         TaskDefaults,
         TaskStatus,
     )
-    from jobnik_sdk.entities import Attempt, ClaimedTask, CreatedJob, Failure, Job, Progress, Stage, Summary, Task
-    from jobnik_sdk.errors import Cancelled, DoNotRetry, JobnikError, RetryLater, Snooze
-    from jobnik_sdk.handlers.handler import Handler, HandlerStyle
-    from jobnik_sdk.producer import Producer, StreamProgress
-    from jobnik_sdk.service import run
+    from jobnik_sdk.model.entities import Attempt, ClaimedTask, CreatedJob, Failure, Job, Progress, Stage, Summary, Task
+    from jobnik_sdk.observability.logging import configure_logging
+    from jobnik_sdk.observability.trace_context import current_traceparent, use_trace
+    from jobnik_sdk.producer.producer import Producer
+    from jobnik_sdk.producer.streams import StreamProgress
+    from jobnik_sdk.service.process import run
+    from jobnik_sdk.service.settings import WorkerSettings
+    from jobnik_sdk.worker.consumer import Consumer
+    from jobnik_sdk.worker.events import (
+        BreakerClosed,
+        BreakerOpened,
+        Event,
+        Listener,
+        QueueEmpty,
+        TaskCancelled,
+        TaskCompleted,
+        TaskFailed,
+        TaskSnoozed,
+        TaskStarted,
+    )
+    from jobnik_sdk.worker.middleware import CallNext, Middleware
     from jobnik_sdk.worker.worker import Worker
 
 __all__ = [
+    "AnswerError",
     "Attempt",
+    "BreakerClosed",
+    "BreakerOpened",
+    "CallNext",
     "Cancelled",
     "ClaimedTask",
+    "Completed",
+    "ConfigurationError",
     "Consumer",
     "CreatedJob",
     "DoNotRetry",
     "Empty",
+    "Event",
+    "Failed",
     "Failure",
     "Handler",
     "HandlerStyle",
+    "IllegalTransitionError",
+    "InvalidPayloadError",
+    "InvalidRequestError",
     "Job",
+    "JobAbortedError",
+    "JobFailedError",
+    "JobFinishedError",
     "JobInfo",
+    "JobNotFinishedError",
+    "JobNotFoundError",
     "JobStatus",
     "JobType",
     "JobnikClient",
     "JobnikError",
+    "Listener",
+    "LostAnswerError",
+    "ManagerFailureError",
+    "Middleware",
     "NewStage",
     "NewTask",
+    "NotFoundError",
+    "Outcome",
+    "PayloadTooLargeError",
     "Priority",
     "Producer",
     "Progress",
+    "QueueEmpty",
+    "Released",
     "RetryLater",
     "RetryPolicy",
+    "SettingsError",
     "Snooze",
+    "Snoozed",
     "Stage",
+    "StageFinishedError",
     "StageInfo",
+    "StageNotFoundError",
+    "StageStartedError",
     "StageStatus",
     "StageType",
+    "StatusConflictError",
+    "StreamError",
     "StreamProgress",
     "Summary",
     "Task",
+    "TaskCancelled",
+    "TaskCompleted",
     "TaskContext",
     "TaskDefaults",
+    "TaskFailed",
+    "TaskNotFoundError",
+    "TaskSnoozed",
+    "TaskStarted",
     "TaskStatus",
+    "UnexpectedAnswerError",
+    "UnreachableError",
+    "UnreadableTaskError",
+    "UnsupportedError",
+    "WaitTimeoutError",
     "Worker",
+    "WorkerSettings",
+    "configure_logging",
+    "current_traceparent",
     "run",
+    "use_trace",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take any name from a module with __getattr__
-    # Names are loaded when first used: definitions alone, as in a handler's process, then need no HTTP client.
-    _HOMES: Final = {
-        "client": ["JobnikClient"],
-        "consumer": ["Consumer"],
-        "context": ["JobInfo", "StageInfo", "TaskContext"],
-        "definitions": [
-            *("Empty", "JobStatus", "JobType", "NewStage", "NewTask", "Priority", "RetryPolicy"),
-            *("StageStatus", "StageType", "TaskDefaults", "TaskStatus"),
-        ],
-        "entities": [
-            *("Attempt", "ClaimedTask", "CreatedJob", "Failure", "Job", "Progress", "Stage", "Summary", "Task"),
-        ],
-        "errors": ["Cancelled", "DoNotRetry", "JobnikError", "RetryLater", "Snooze"],
-        "handlers.handler": ["Handler", "HandlerStyle"],
-        "producer": ["Producer", "StreamProgress"],
-        "service": ["run"],
-        "worker.worker": ["Worker"],
+if not TYPE_CHECKING:  # a type checker would accept any name from a module with __getattr__
+    # Names are loaded on first use, so that a handler's process, which needs only definitions, loads no HTTP client.
+    _NAMES_BY_MODULE: Final = {
+        "errors": (
+            "AnswerError Cancelled ConfigurationError DoNotRetry IllegalTransitionError InvalidPayloadError "
+            "InvalidRequestError JobAbortedError JobFailedError JobFinishedError JobNotFinishedError "
+            "JobNotFoundError JobnikError LostAnswerError ManagerFailureError NotFoundError PayloadTooLargeError "
+            "RetryLater SettingsError Snooze StageFinishedError StageNotFoundError StageStartedError "
+            "StatusConflictError StreamError TaskNotFoundError UnexpectedAnswerError UnreachableError "
+            "UnreadableTaskError UnsupportedError WaitTimeoutError"
+        ),
+        "execution.context": "JobInfo StageInfo TaskContext",
+        "execution.handler": "Handler HandlerStyle",
+        "execution.outcomes": "Completed Failed Outcome Released Snoozed",
+        "http.client": "JobnikClient",
+        "model.definitions": (
+            "Empty JobStatus JobType NewStage NewTask Priority RetryPolicy StageStatus StageType TaskDefaults "
+            "TaskStatus"
+        ),
+        "model.entities": "Attempt ClaimedTask CreatedJob Failure Job Progress Stage Summary Task",
+        "observability.logging": "configure_logging",
+        "observability.trace_context": "current_traceparent use_trace",
+        "producer.producer": "Producer",
+        "producer.streams": "StreamProgress",
+        "service.process": "run",
+        "service.settings": "WorkerSettings",
+        "worker.consumer": "Consumer",
+        "worker.events": (
+            "BreakerClosed BreakerOpened Event Listener QueueEmpty TaskCancelled TaskCompleted TaskFailed "
+            "TaskSnoozed TaskStarted"
+        ),
+        "worker.middleware": "CallNext Middleware",
+        "worker.worker": "Worker",
     }
-    _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+    _MODULE_BY_NAME: Final = {name: module for module, names in _NAMES_BY_MODULE.items() for name in names.split()}
 
     def __getattr__(name: str) -> object:
-        if name not in _HOME_OF:
+        if name not in _MODULE_BY_NAME:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+        return getattr(import_module(f"{__name__}.{_MODULE_BY_NAME[name]}"), name)

@@ -40,13 +40,11 @@ BaseException
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from jobnik_sdk.arguments import check_duration
-
-if TYPE_CHECKING:
-    from jobnik_sdk.entities import ClaimedTask, Job, Task
-
+from jobnik_sdk.model.arguments import check_duration
+from jobnik_sdk.model.entities import ClaimedTask, Job, Task
+from jobnik_sdk.model.exceptions import ConfigurationError, InvalidPayloadError, JobnikError
 
 __all__ = [
     "AnswerError",
@@ -83,31 +81,14 @@ __all__ = [
 ]
 
 
-class JobnikError(Exception):
-    """Anything that goes wrong in the SDK: catch it to catch all of it."""
-
-
-class ConfigurationError(JobnikError, ValueError):
-    """A name, an address or an option cannot work: correct it where it is written."""
-
-
 class SettingsError(ConfigurationError):
     """Environment variables are missing or wrong: correct them; the message names each on a line of its own."""
-
-
-class InvalidPayloadError(JobnikError, ValueError):
-    """A payload does not fit its model and was not sent: correct `field`, a path such as `tasks[2].data.size`."""
-
-    def __init__(self, field: str, reason: str) -> None:
-        super().__init__(f"{field}: {reason}")
-        self.field = field
-        self.reason = reason
 
 
 class UnreadableTaskError(JobnikError):
     """A claimed task does not fit its models at `field`: report `task` as failed and make both ends agree."""
 
-    def __init__(self, field: str, reason: str, task: "ClaimedTask[Any, Any]") -> None:
+    def __init__(self, field: str, reason: str, task: ClaimedTask[Any, Any]) -> None:
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
@@ -152,7 +133,7 @@ class JobFailedError(JobnikError):
     none.
     """
 
-    def __init__(self, job: "Job[Any, Any]", task: "Task[Any, Any, Any] | None" = None) -> None:
+    def __init__(self, job: Job[Any, Any], task: Task[Any, Any, Any] | None = None) -> None:
         why = "" if task is None else f" by task {task.id}"
         if task is not None and task.error is not None:
             why += f" with {task.error.type}: {task.error.message}"
@@ -164,7 +145,7 @@ class JobFailedError(JobnikError):
 class JobAbortedError(JobnikError):
     """Somebody has ABORTED the job: `job` is what it became."""
 
-    def __init__(self, job: "Job[Any, Any]") -> None:
+    def __init__(self, job: Job[Any, Any]) -> None:
         super().__init__(f"The job {job.name!r} ({job.id}) was aborted.")
         self.job = job
 

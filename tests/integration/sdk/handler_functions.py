@@ -13,8 +13,8 @@ from datetime import timedelta
 from multiprocessing import parent_process
 from typing import Any, Final, NoReturn
 
-from jobnik_sdk import DoNotRetry, Empty, RetryLater, Snooze, StageType, TaskContext, trace
-from jobnik_sdk.errors import UnreachableError
+from jobnik_sdk import DoNotRetry, Empty, RetryLater, Snooze, StageType, TaskContext, UnreachableError
+from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
 
 FOREVER: Final = 1_000_000
@@ -101,7 +101,7 @@ def _snooze(_order: Order, _context: Context) -> NoReturn:
 
 
 def _describe(_order: Order, context: Context) -> Answer:
-    assert trace.current() == context.traceparent
+    assert trace_context.current_traceparent() == context.traceparent
     seen = (context.job.name, context.stage.order, context.attempt, context.max_attempts, context.metadata.name)
     assert seen == ("gallery", 2, 1, 3, "ada")
     assert context.stage.data == Empty()
@@ -165,7 +165,7 @@ def _clean_up_late(_order: Order, context: Context) -> NoReturn:
 
 
 def _count_http_clients(_order: Order, _context: Context) -> Answer:
-    return Answer(value=len({"httpx2", "jobnik_sdk.client", "prometheus_client"} & sys.modules.keys()))
+    return Answer(value=len({"httpx2", "jobnik_sdk.http.client", "prometheus_client"} & sys.modules.keys()))
 
 
 def _look_for_manager(_order: Order, context: Context) -> Answer:

@@ -5,12 +5,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from jobnik_sdk import Empty, Handler, HandlerStyle, JobInfo, JobnikClient, Priority, StageInfo, TaskContext
-from jobnik_sdk.access import WorkersAccess
-from jobnik_sdk.handlers.endings import Ending
-from jobnik_sdk.handlers.runner import GRACE, Runner
-from jobnik_sdk.handlers.styles import runner_for
-from jobnik_sdk.progress import Checkpoint, Notes, Progress
+from jobnik_sdk import Empty, Handler, HandlerStyle, JobInfo, JobnikClient, Outcome, Priority, StageInfo, TaskContext
+from jobnik_sdk.execution.access import WorkerAccess
+from jobnik_sdk.execution.progress import AttemptState, Checkpoint, Progress
+from jobnik_sdk.execution.runner import GRACE, Runner
+from jobnik_sdk.execution.runners import runner_for
 from typing_extensions import override
 
 from tests.integration.sdk.handler_functions import Order, Owner, obey, obey_async, orders
@@ -18,8 +17,8 @@ from tests.integration.sdk.handler_functions import Order, Owner, obey, obey_asy
 _nowhere = JobnikClient("http://127.0.0.1:1")
 
 
-class HeardNotes(Notes):
-    """Notes that say when something was noted."""
+class HeardNotes(AttemptState):
+    """AttemptState that say when something was noted."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,13 +26,13 @@ class HeardNotes(Notes):
         self.noted = asyncio.Event()
 
     @override
-    def note_progress(self, progress: Progress) -> None:
-        super().note_progress(progress)
+    def record_progress(self, progress: Progress) -> None:
+        super().record_progress(progress)
         self._loop.call_soon_threadsafe(self.noted.set)
 
     @override
-    def note_checkpoint(self, checkpoint: Checkpoint) -> None:
-        super().note_checkpoint(checkpoint)
+    def record_checkpoint(self, checkpoint: Checkpoint) -> None:
+        super().record_checkpoint(checkpoint)
         self._loop.call_soon_threadsafe(self.noted.set)
 
 
@@ -47,11 +46,13 @@ class Site:
         self.runner: Runner = runner_for(make(orders, function, style=style, **options), grace)
         self._freed: dict[TaskContext[Owner], asyncio.Event] = {}
 
-    async def run(self, do: str, value: int = 1, limit: timedelta | None = None) -> Ending:
+    async def run(self, do: str, value: int = 1, limit: timedelta | None = None) -> Outcome:
         """Run an order to its end."""
         return await self.runner.run(Order(do=do, value=value), context(limit))
 
-    async def start(self, do: str, limit: timedelta | None = None) -> "tuple[TaskContext[Owner], asyncio.Task[Ending]]":
+    async def start(
+        self, do: str, limit: timedelta | None = None
+    ) -> "tuple[TaskContext[Owner], asyncio.Task[Outcome]]":
         """Start an order and wait until its handler has noted something."""
         beginning = context(limit)
         assert isinstance(beginning.notes, HeardNotes)
@@ -79,6 +80,6 @@ def context(timeout: timedelta | None = None) -> TaskContext[Owner]:
         traceparent="00-00000000000000000000000000000001-0000000000000001-01",
         timeout=timeout,
         checkpoint=7,
-        access=WorkersAccess(_nowhere),
+        access=WorkerAccess(_nowhere),
         notes=HeardNotes(),
     )

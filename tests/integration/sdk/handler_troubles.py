@@ -9,8 +9,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
-from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker
-from jobnik_sdk.logging import configure_logging
+from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, configure_logging
 from pydantic import BaseModel
 
 FOREVER: Final = 1_000_000

@@ -1,4 +1,4 @@
-"""`python -m jobnik_sdk.dev` where something is in its way."""
+"""`python -m jobnik_devtools.dev` where something is in its way."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ def test_a_manager_that_does_not_start_ends_it(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "file").touch()
     result = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-m", "jobnik_sdk.dev", "--port", str(two_free_ports()), "no_worker"],
+        [sys.executable, "-m", "jobnik_devtools.dev", "--port", str(two_free_ports()), "no_worker"],
         cwd=tmp_path,
         env=os.environ | {"JOBNIK_MANAGER_DATA_DIR": str(tmp_path / "file" / "data")},
         stdout=subprocess.PIPE,

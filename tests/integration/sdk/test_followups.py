@@ -3,8 +3,20 @@
 from typing import Any
 
 import pytest
-from jobnik_sdk import Empty, Handler, HandlerStyle, JobnikClient, JobType, NewTask, Producer, StageType, Worker, trace
-from jobnik_sdk.hooks import TaskCompleted, TaskFailed
+from jobnik_sdk import (
+    Empty,
+    Handler,
+    HandlerStyle,
+    JobnikClient,
+    JobType,
+    NewTask,
+    Producer,
+    StageType,
+    TaskCompleted,
+    TaskFailed,
+    Worker,
+)
+from jobnik_sdk.observability import trace_context
 
 from tests.integration.sdk.handler_followups import Chapter, Mark, follow_up, follow_up_async
 
@@ -50,4 +62,4 @@ async def test_handler_creates_work_and_sets_metadata(client: JobnikClient, own_
     assert created["type"] == follower
     # All of it is one trace, and what was created is known to come from the attempt.
     assert created["traceparent"] == created["tasks"][0]["traceparent"] == metadata["attempt"]
-    assert trace.place_of(metadata["attempt"]).trace_id == trace.place_of(job.traceparent).trace_id
+    assert trace_context.place_of(metadata["attempt"]).trace_id == trace_context.place_of(job.traceparent).trace_id

@@ -8,10 +8,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from jobnik_sdk import HandlerStyle
-from jobnik_sdk.context import enter
-from jobnik_sdk.handlers.endings import Cancelled, Completed, Failed, Snoozed
-from jobnik_sdk.progress import Checkpoint, Progress
+from jobnik_sdk import Completed, Failed, HandlerStyle, Released, Snoozed
+from jobnik_sdk.execution.context import enter
+from jobnik_sdk.execution.progress import Checkpoint, Progress
 from structlog.testing import capture_logs
 
 from tests.integration.sdk import handler_functions
@@ -121,7 +120,7 @@ async def test_cancellation_reaches_the_handler(site: Site, do: str, reason: str
     asking.start()
     asking.join()
     current.cancellation.request("later")
-    assert await running == Cancelled(reason)
+    assert await running == Released(reason)
     await site.freed(current)
 
 
@@ -136,7 +135,7 @@ async def test_cancelled_before_its_begin(site: Site) -> None:
     """A handler is not called that was asked to end before."""
     current = context()
     current.cancellation.request("lease lost")
-    assert await site.runner.run(Order(do="wait"), current) == Cancelled("lease lost")
+    assert await site.runner.run(Order(do="wait"), current) == Released("lease lost")
 
 
 async def test_cancelled_run_asks_the_handler_to_end(site: Site) -> None:
@@ -156,7 +155,7 @@ async def test_cancellation_ends_a_wait(style: HandlerStyle, open_site: Callable
     for reason in ("job aborted", "drain"):
         current, running = await site.start("await")
         current.cancellation.request(reason)
-        assert await running == Cancelled(reason)
+        assert await running == Released(reason)
     assert await site.run("look_for_manager") == Completed(b'{"value":0}')
     ending = await site.run("await", limit=_BLINK)
     assert isinstance(ending, Failed)
@@ -170,7 +169,7 @@ async def test_cleaning_up_is_not_interrupted(style: HandlerStyle, open_site: Ca
     for _ in range(5):
         current, running = await site.start("clean_up_late")
         current.cancellation.request("drain")
-        assert await running == Cancelled("drain")
+        assert await running == Released("drain")
         assert current.notes.checkpoint == Checkpoint(b'"cleaned up"')
 
 
@@ -189,7 +188,7 @@ async def test_cancellation_hits_nobody_else(site: Site) -> None:
         current = context()
         running = asyncio.create_task(site.runner.run(Order(), current))
         loop.call_later(random.uniform(0, 0.0008), current.cancellation.request, "drain")  # noqa: S311 any moment
-        assert await running in (Completed(b'{"value":2}'), Cancelled("drain"))
+        assert await running in (Completed(b'{"value":2}'), Released("drain"))
         assert await site.run("answer") == Completed(b'{"value":2}')
 
 
@@ -205,7 +204,7 @@ async def test_stubborn_handler_is_left_behind(
         current.cancellation.request(reason)
         ending = await running
     if reason == "drain":
-        assert ending == Cancelled("drain")
+        assert ending == Released("drain")
     else:
         assert isinstance(ending, Failed)
         assert (ending.error_type, ending.message) == ("TimeoutError", "The attempt took longer than 3600 s.")
@@ -225,5 +224,5 @@ async def test_closing_ends_what_is_under_way(open_site: Callable[..., Site]) ->
         site = open_site(style, grace=timedelta(seconds=5))
         current, running = await site.start("wait")
         await site.runner.close()
-        assert await running == Cancelled("the worker was closed")
+        assert await running == Released("the worker was closed")
         assert current.cancellation.requested

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobnik_sdk import Handler, HandlerStyle
-from jobnik_sdk.handlers.endings import Cancelled, Completed, Failed
-from jobnik_sdk.handlers.styles import runner_for
-from jobnik_sdk.progress import Checkpoint
+from jobnik_sdk import Completed, Failed, Handler, HandlerStyle, Released
+from jobnik_sdk.execution.progress import Checkpoint
+from jobnik_sdk.execution.runners import runner_for
 from structlog.testing import capture_logs
 
 from tests.integration.sdk.handler_functions import LOADING, Order, orders, slow_to_load, unloadable
@@ -60,7 +59,7 @@ async def test_death_fails_its_task_alone(site: Site, do: str, how: str) -> None
     assert await site.run("answer") == Completed(b'{"value":2}')
     assert not running.done()
     beside.cancellation.request("drain")
-    assert await running == Cancelled("drain")
+    assert await running == Released("drain")
 
 
 async def test_process_is_used_again(site: Site) -> None:
@@ -109,7 +108,7 @@ async def test_hanging_process_is_killed(site: Site) -> None:
     assert await site.run("answer") == Completed(b'{"value":2}')
     assert not running.done()
     beside.cancellation.request("drain")
-    assert await running == Cancelled("drain")
+    assert await running == Released("drain")
 
 
 async def test_what_a_killed_handler_started_ends_with_it(site: Site) -> None:
@@ -117,7 +116,7 @@ async def test_what_a_killed_handler_started_ends_with_it(site: Site) -> None:
     current, running = await site.start("start_program")
     assert current.notes.checkpoint is not None
     current.cancellation.request("job aborted")
-    assert await running == Cancelled("job aborted")
+    assert await running == Released("job aborted")
     await site.freed(current)
     await _gone(int(current.notes.checkpoint.document))
 
@@ -138,7 +137,7 @@ async def test_blocked_system_call_is_interrupted() -> None:
     pid = await _pid(site)
     current, running = await site.start("sleep")
     current.cancellation.request("drain")
-    assert await running == Cancelled("drain")
+    assert await running == Released("drain")
     assert await _pid(site) == pid
     await site.runner.close()
 
@@ -150,7 +149,7 @@ async def test_cancelled_while_its_process_starts() -> None:
     running = asyncio.create_task(site.runner.run(Order(do="exit"), current))
     await asyncio.sleep(0)
     current.cancellation.request("job aborted")
-    assert await running == Cancelled("job aborted")
+    assert await running == Released("job aborted")
     assert await site.run("answer") == Completed(b'{"value":2}')
     await site.runner.close()
 

@@ -288,7 +288,7 @@ async def test_event_loop_that_is_blocked_does_not_keep_the_process(
     """The time to drain holds whatever a handler does; then the exit code is 1."""
     order = Order(begun=tmp_path / "begun", go=tmp_path / "never")
     await orders(order)
-    worker = await start("async", WORKER_DRAIN_SECONDS="0.5", OVERTIME="0.5")
+    worker = await start("async", WORKER_DRAIN_SECONDS="0.5", STOP_MARGIN_SECONDS="0.5")
     await _appears(order.begun)
     worker.process.terminate()
     await worker.line("the worker could not be stopped in time")

@@ -6,9 +6,18 @@ import logging
 from collections.abc import Callable, Iterator
 
 import pytest
-from jobnik_sdk import Handler, JobnikClient, JobType, Producer, StageType, TaskContext, Worker
-from jobnik_sdk.hooks import QueueEmpty, TaskCompleted
-from jobnik_sdk.logging import configure_logging
+from jobnik_sdk import (
+    Handler,
+    JobnikClient,
+    JobType,
+    Producer,
+    QueueEmpty,
+    StageType,
+    TaskCompleted,
+    TaskContext,
+    Worker,
+    configure_logging,
+)
 from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor

@@ -17,13 +17,13 @@ from uuid import UUID
 from pydantic import BaseModel
 from typing_extensions import assert_type
 
-from jobnik_sdk.handlers.handler import AnyHandler
+from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk import (
     ClaimedTask, Consumer, CreatedJob, Empty, Handler, HandlerStyle, Job, JobnikClient, JobType, NewStage, NewTask,
     Priority, Producer, RetryPolicy, Stage, StageType, StreamProgress, Task, TaskContext, TaskDefaults, TaskStatus,
     Worker, run,
 )
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import WorkerSettings
 
 
 class Gallery(BaseModel):

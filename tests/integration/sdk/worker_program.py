@@ -7,8 +7,8 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, run, service
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, WorkerSettings, run
+from jobnik_sdk.service import process
 from opentelemetry import trace
 from pydantic import BaseModel
 
@@ -19,7 +19,7 @@ class Settings(WorkerSettings):
     made: Path | None = None
     """Written when the worker begins to be made, which then takes until `may_be_made` exists."""
     may_be_made: Path | None = None
-    overtime: float = service.OVERTIME
+    overtime: float = process.STOP_MARGIN_SECONDS
     """After which a process that does not stop is ended, in seconds."""
 
 
@@ -79,7 +79,7 @@ class Container:
     def worker(self) -> Worker:
         """Make the worker."""
         settings, style = self.settings(), self._style
-        service.OVERTIME = settings.overtime
+        process.STOP_MARGIN_SECONDS = settings.overtime
         if settings.made is not None and settings.may_be_made is not None:
             settings.made.touch()
             while not settings.may_be_made.exists():

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import yaml
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import WorkerSettings
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "how-to" / "migrate-from-typescript.md").read_text()

@@ -1,12 +1,12 @@
 """When a circuit breaker opens, and how it closes again, on a clock that a test moves."""
 
 import pytest
-from jobnik_sdk.breakers import BreakerState, InterlockBreaker
+from jobnik_sdk.http.circuit_breaker import BreakerState, InterlockBreaker
 
 CLOSED, HALF_OPEN, OPEN = BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN
 
 
-class Watched:
+class ObservedWorker:
     """A breaker, the clock it goes by, and what it told."""
 
     def __init__(self) -> None:
@@ -27,12 +27,12 @@ class Watched:
 
 
 @pytest.fixture
-def watched() -> Watched:
+def watched() -> ObservedWorker:
     """A breaker without a past."""
-    return Watched()
+    return ObservedWorker()
 
 
-def test_it_opens_where_half_of_ten_calls_fail(watched: Watched) -> None:
+def test_it_opens_where_half_of_ten_calls_fail(watched: ObservedWorker) -> None:
     """Nine calls are too few to judge; the tenth is enough."""
     watched.record(successes=4, failures=5)
     assert watched.breaker.state is CLOSED
@@ -41,7 +41,7 @@ def test_it_opens_where_half_of_ten_calls_fail(watched: Watched) -> None:
     assert watched.told == [OPEN]
 
 
-def test_successes_before_the_first_failure_count(watched: Watched) -> None:
+def test_successes_before_the_first_failure_count(watched: ObservedWorker) -> None:
     """A worker that was well a moment ago is not stopped by ten failures among many tasks."""
     watched.record(successes=100, failures=99)
     assert watched.breaker.state is CLOSED
@@ -49,7 +49,7 @@ def test_successes_before_the_first_failure_count(watched: Watched) -> None:
     assert watched.breaker.state is OPEN
 
 
-def test_successes_of_an_hour_ago_do_not_count(watched: Watched) -> None:
+def test_successes_of_an_hour_ago_do_not_count(watched: ObservedWorker) -> None:
     """Only the last minute does."""
     watched.record(successes=100)
     watched.now += 3_600
@@ -57,7 +57,7 @@ def test_successes_of_an_hour_ago_do_not_count(watched: Watched) -> None:
     assert watched.breaker.state is OPEN
 
 
-def test_failures_of_an_hour_ago_do_not_count(watched: Watched) -> None:
+def test_failures_of_an_hour_ago_do_not_count(watched: ObservedWorker) -> None:
     """Only the last minute does."""
     watched.record(failures=9)
     watched.now += 61
@@ -65,7 +65,7 @@ def test_failures_of_an_hour_ago_do_not_count(watched: Watched) -> None:
     assert watched.breaker.state is CLOSED
 
 
-def test_it_tries_again_after_half_a_minute(watched: Watched) -> None:
+def test_it_tries_again_after_half_a_minute(watched: ObservedWorker) -> None:
     """Then one success closes it, and calls from before it opened say nothing."""
     watched.record(failures=10)
     watched.record(successes=5)
@@ -77,7 +77,7 @@ def test_it_tries_again_after_half_a_minute(watched: Watched) -> None:
     assert watched.told == [OPEN, CLOSED]
 
 
-def test_a_failed_trial_opens_it_for_as_long_again(watched: Watched) -> None:
+def test_a_failed_trial_opens_it_for_as_long_again(watched: ObservedWorker) -> None:
     """The next trial comes after another half a minute."""
     watched.record(failures=10)
     watched.now += 30

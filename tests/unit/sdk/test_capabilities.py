@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from jobnik_sdk.errors import ManagerFailureError
+from jobnik_sdk import ManagerFailureError
 
 if TYPE_CHECKING:
     from tests.unit.sdk.conftest import Wire

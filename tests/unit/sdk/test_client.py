@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from jobnik_sdk import JobnikClient, errors, trace
+from jobnik_sdk import JobnikClient, errors
+from jobnik_sdk.observability import trace_context
 
 if TYPE_CHECKING:
     from tests.unit.sdk.conftest import Wire
@@ -123,13 +124,13 @@ async def test_other_servers_are_recognised(answer: httpx2.Response, wire: "Wire
 async def test_requests_carry_the_current_trace(wire: "Wire") -> None:
     """An explicit trace comes first, then the current one, then a new one."""
     wire.will_answer(*[httpx2.Response(200, json={})] * 3)
-    with trace.using(_TRACE):
+    with trace_context.use_trace(_TRACE):
         await wire.client.request("GET", "/v1/jobs")
         await wire.client.request("GET", "/v1/jobs", traceparent=_TRACE[:-2] + "00")
     await wire.client.request("GET", "/v1/jobs")
     sent = [request.headers["traceparent"] for request in wire.requests]
     assert sent[:2] == [_TRACE, _TRACE[:-2] + "00"]
-    assert trace.is_valid(sent[2])
+    assert trace_context.is_valid(sent[2])
 
 
 @pytest.mark.parametrize("base_url", ["", "manager:8080", "ftp://manager", "http://", "http://host:port", "/v1"])

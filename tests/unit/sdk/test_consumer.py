@@ -5,15 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
-from jobnik_sdk import ClaimedTask, Consumer, Empty, StageType, trace
-from jobnik_sdk.errors import (
+from jobnik_sdk import (
+    ClaimedTask,
+    Consumer,
+    Empty,
     IllegalTransitionError,
     JobNotFoundError,
     ManagerFailureError,
+    StageType,
     UnexpectedAnswerError,
     UnreachableError,
     UnreadableTaskError,
 )
+from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
@@ -81,7 +85,7 @@ async def test_claimed_task_that_does_not_fit(wire: "Wire", task_json: Make) -> 
 
 async def test_reports_carry_the_trace_of_the_task(wire: "Wire", task: ClaimedTask[Empty, Empty]) -> None:
     """A report is a child of the task's trace."""
-    traceparent = trace.generate()
+    traceparent = trace_context.generate()
     wire.will_answer(httpx2.Response(200, json={}))
     await Consumer(wire.client).complete(task.model_copy(update={"traceparent": traceparent}))
     assert wire.requests[0].content == b'{"status":"COMPLETED"}'

@@ -13,12 +13,22 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from jobnik_sdk import Cancelled, Empty, JobInfo, Priority, StageInfo, TaskContext, trace
-from jobnik_sdk.access import OwnAccess, WorkersAccess
-from jobnik_sdk.cancellation import Cancellation
-from jobnik_sdk.client import JobnikClient
-from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError, UnreachableError
-from jobnik_sdk.progress import Checkpoint, Progress
+from jobnik_sdk import (
+    Cancelled,
+    ConfigurationError,
+    Empty,
+    InvalidPayloadError,
+    JobInfo,
+    JobnikClient,
+    Priority,
+    StageInfo,
+    TaskContext,
+    UnreachableError,
+)
+from jobnik_sdk.execution.access import ProcessAccess, WorkerAccess
+from jobnik_sdk.execution.cancellation import Cancellation
+from jobnik_sdk.execution.progress import Checkpoint, Progress
+from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
@@ -178,7 +188,7 @@ async def test_metadata_is_replaced(context: TaskContext, wire: "Wire") -> None:
     """The metadata of task, stage and job is sent as a whole, each to its own place."""
     wire.will_answer(*(httpx2.Response(200, json={"code": "DONE"}) for _ in range(4)))
     marked: Any = replace(context, metadata=Mark(by="nobody"), stage=replace(context.stage, metadata=Mark(by="nobody")))
-    marked = replace(marked, access=WorkersAccess(wire.client))
+    marked = replace(marked, access=WorkerAccess(wire.client))
     await marked.set_task_metadata(Mark(by="task"))
     await marked.set_stage_metadata(Mark(by="stage"))
     await marked.set_job_metadata(Mark(by="job"))
@@ -195,7 +205,7 @@ async def test_metadata_is_replaced(context: TaskContext, wire: "Wire") -> None:
 
 async def test_metadata_fits_its_model(context: TaskContext, wire: "Wire") -> None:
     """What is of another model than the stage type's is refused before it is sent, and so is what JSON cannot say."""
-    current = replace(context, access=WorkersAccess(wire.client))
+    current = replace(context, access=WorkerAccess(wire.client))
     wrong: list[Any] = [{"by": "task"}, Mark(by="task")]
     for metadata in wrong:
         with pytest.raises(InvalidPayloadError, match="it is a Empty in the stage type"):
@@ -209,7 +219,7 @@ async def test_metadata_fits_its_model(context: TaskContext, wire: "Wire") -> No
 
 async def test_coroutine_awaits(context: TaskContext, wire: "Wire") -> None:
     """A wait on the event loop itself would never end, and is refused."""
-    current = replace(context, access=WorkersAccess(wire.client))
+    current = replace(context, access=WorkerAccess(wire.client))
     with pytest.raises(ConfigurationError, match="says await"):
         current.wait(asyncio.sleep(1))
 
@@ -222,13 +232,13 @@ def test_context_without_a_manager(context: TaskContext) -> None:
 
 def test_wait_without_a_worker(context: TaskContext) -> None:
     """With an access of its own a plain function is called and cancelled as anywhere, and what it awaits is traced."""
-    access = OwnAccess(lambda: JobnikClient("http://127.0.0.1:1"))
-    current = replace(context, access=access, traceparent=trace.generate())
+    access = ProcessAccess(lambda: JobnikClient("http://127.0.0.1:1"))
+    current = replace(context, access=access, traceparent=trace_context.generate())
 
     async def look() -> str | None:
         with pytest.raises(UnreachableError):
             await current.producer.get_summary(current.stage.id)
-        return trace.current()
+        return trace_context.current_traceparent()
 
     try:
         assert current.wait(look()) == current.traceparent

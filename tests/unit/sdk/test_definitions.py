@@ -1,8 +1,7 @@
 """Job types and stage types."""
 
 import pytest
-from jobnik_sdk import Empty, JobType, StageType
-from jobnik_sdk.errors import ConfigurationError
+from jobnik_sdk import ConfigurationError, Empty, JobType, StageType
 
 
 @pytest.mark.parametrize("name", ["ab", "x" * 50])

@@ -1,4 +1,4 @@
-"""`jobnik_sdk.dev` in its parts: what is shown, where things are, which changes count."""
+"""`jobnik_devtools.dev` in its parts: what is shown, where things are, which changes count."""
 
 import io
 import json
@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from jobnik_sdk.dev.__main__ import main
-from jobnik_sdk.dev.changes import Changes
-from jobnik_sdk.dev.places import HIGHEST_PORT, Places
-from jobnik_sdk.dev.programs import Programs
-from jobnik_sdk.dev.screen import Screen
-from jobnik_sdk.errors import ConfigurationError
+from jobnik_devtools.dev.__main__ import main
+from jobnik_devtools.dev.changes import Changes
+from jobnik_devtools.dev.places import HIGHEST_PORT, Places
+from jobnik_devtools.dev.programs import Programs
+from jobnik_devtools.dev.screen import Screen
+from jobnik_sdk import ConfigurationError
 from watchfiles import Change
 
 IDS = {"logger": "a.b", "trace_id": "1" * 32, "span_id": "2" * 16, "job_id": "3", "stage_id": "4"}

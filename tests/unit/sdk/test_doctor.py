@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from jobnik_sdk.doctor import chart_values, manager, settings
-from jobnik_sdk.doctor.__main__ import examined
-from jobnik_sdk.doctor.findings import CannotCheckError, Finding, Level, note, shown, summary, well, wrong
-from jobnik_sdk.doctor.ownership import is_yours, with_yours
-from jobnik_sdk.doctor.project import Project, complaint
-from jobnik_sdk.doctor.rendering import recorded, revision
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_devtools.doctor import chart_values, manager, settings
+from jobnik_devtools.doctor.__main__ import examined
+from jobnik_devtools.doctor.findings import CannotCheckError, Finding, Level, note, shown, summary, well, wrong
+from jobnik_devtools.doctor.ownership import is_yours, with_yours
+from jobnik_devtools.doctor.project import Project, complaint
+from jobnik_devtools.doctor.rendering import recorded, revision
+from jobnik_sdk import WorkerSettings
 
 if TYPE_CHECKING:
     from tests.unit.sdk.conftest import Wire
@@ -218,7 +218,7 @@ def test_settings_that_can_be_made_are_well(worker: Project) -> None:
 
 
 def test_each_wrong_setting_is_named(worker: Project) -> None:
-    """Missing, wrong, misspelt and unlisted ones, each with what to do."""
+    """Missing, wrong, misspelled and unlisted ones, each with what to do."""
     (worker.root / ".env").write_text("QUALITY=high\nWORKER_CONCURENCY=3\n")
     (worker.root / ".env.example").write_text("JOBNIK_BASE_URL=\n")
     found = list(settings.check(worker))

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 from jobnik_sdk import Empty, JobType, Stage, StageType, Task
-from jobnik_sdk.entities import job_of, task_of
+from jobnik_sdk.model.entities import job_of, task_of
 from pydantic import BaseModel
 
 

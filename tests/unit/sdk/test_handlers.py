@@ -7,9 +7,22 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from jobnik_sdk import Empty, Handler, HandlerStyle, JobInfo, Priority, StageInfo, StageType, TaskContext
-from jobnik_sdk.errors import Cancelled, ConfigurationError, DoNotRetry, RetryLater, Snooze
-from jobnik_sdk.handlers import endings
+from jobnik_sdk import (
+    Cancelled,
+    ConfigurationError,
+    DoNotRetry,
+    Empty,
+    Handler,
+    HandlerStyle,
+    JobInfo,
+    Priority,
+    RetryLater,
+    Snooze,
+    StageInfo,
+    StageType,
+    TaskContext,
+)
+from jobnik_sdk.execution import outcomes
 from pydantic import BaseModel
 
 _MINUTE = timedelta(minutes=1)
@@ -137,24 +150,24 @@ def test_shorter_limit_counts(own: timedelta | None, tasks: timedelta | None, li
 
 def test_values_complete() -> None:
     """A result is a JSON document; what a handler returns that has none is not looked at."""
-    assert endings.of_value(Size(width=1), Size) == endings.Completed(b'{"width":1}')
-    assert endings.of_value(Size(width=1), None) == endings.Completed(None)
-    wrong = endings.of_value(None, Size)
-    assert isinstance(wrong, endings.Failed)
+    assert outcomes.of_value(Size(width=1), Size) == outcomes.Completed(b'{"width":1}')
+    assert outcomes.of_value(Size(width=1), None) == outcomes.Completed(None)
+    wrong = outcomes.of_value(None, Size)
+    assert isinstance(wrong, outcomes.Failed)
     assert wrong.message.startswith("result: ")
 
 
 def test_delays_are_never_negative() -> None:
     """A moment that has passed already means at once."""
-    assert endings.of_error(Snooze(-_MINUTE), _context()) == endings.Snoozed(timedelta())
-    later = endings.of_error(RetryLater(-_MINUTE), _context())
-    assert isinstance(later, endings.Failed)
+    assert outcomes.of_error(Snooze(-_MINUTE), _context()) == outcomes.Snoozed(timedelta())
+    later = outcomes.of_error(RetryLater(-_MINUTE), _context())
+    assert isinstance(later, outcomes.Failed)
     assert later.delay == timedelta()
 
 
 def test_delays_are_a_year_at_most() -> None:
     """A manager would refuse the report of a longer one."""
-    assert endings.of_error(Snooze(timedelta(days=4000)), _context()) == endings.Snoozed(timedelta(days=365))
+    assert outcomes.of_error(Snooze(timedelta(days=4000)), _context()) == outcomes.Snoozed(timedelta(days=365))
 
 
 @pytest.mark.parametrize("kind", [RetryLater, Snooze])
@@ -171,15 +184,15 @@ def test_an_error_that_is_not_whole_is_an_error() -> None:
         def __init__(self) -> None:
             pass
 
-    ending = endings.of_error(Hasty(), _context())
-    assert isinstance(ending, endings.Failed)
+    ending = outcomes.of_error(Hasty(), _context())
+    assert isinstance(ending, outcomes.Failed)
     assert ending.error_type == "AttributeError"
 
 
 def test_words_fit_the_protocol() -> None:
     """Whatever an exception says, it can be stored."""
-    ending = endings.of_error(ValueError("a\0b\ud800" + "c" * 20_000), _context())
-    assert isinstance(ending, endings.Failed)
+    ending = outcomes.of_error(ValueError("a\0b\ud800" + "c" * 20_000), _context())
+    assert isinstance(ending, outcomes.Failed)
     assert ending.message.startswith("a\N{REPLACEMENT CHARACTER}b?c")
     assert (len(ending.message), len(ending.stack) <= 50_000) == (10_000, True)
     ending.stack.encode()
@@ -190,11 +203,11 @@ def test_errors_after_a_cancellation_are_its_consequence(error: BaseException) -
     """Whatever is raised then, the attempt was cancelled."""
     context = _context()
     context.cancellation.request("drain")
-    assert endings.of_error(error, context) == endings.Cancelled("drain")
+    assert outcomes.of_error(error, context) == outcomes.Released("drain")
 
 
 def test_cancelled_without_being_asked_to_is_an_error() -> None:
     """A handler that raises Cancelled itself has failed."""
-    ending = endings.of_error(Cancelled(), _context())
-    assert isinstance(ending, endings.Failed)
+    ending = outcomes.of_error(Cancelled(), _context())
+    assert isinstance(ending, outcomes.Failed)
     assert ending.error_type == "Cancelled"

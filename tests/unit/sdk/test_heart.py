@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 import httpx2
-from jobnik_sdk.worker.heart import Heart, Held, Pulse
+from jobnik_sdk.worker.heartbeat import Heartbeat, Held, WorkerView
 
 NO_ORDERS = b'{"lost": [], "cancel": [], "drain": false}'
 
@@ -28,9 +28,9 @@ class Wire(httpx2.BaseTransport):
         return httpx2.Response(200, content=NO_ORDERS)
 
 
-def _heart(wire: Wire, lease: timedelta, held: Callable[[], Sequence[Held]]) -> Heart:
-    pulse = Pulse(held, lambda: False, time.monotonic, lambda _orders: None)
-    return Heart(httpx2.Client(base_url="http://manager", transport=wire), "me", ["any"], lease, pulse)
+def _heart(wire: Wire, lease: timedelta, held: Callable[[], Sequence[Held]]) -> Heartbeat:
+    pulse = WorkerView(held, lambda: False, time.monotonic, lambda _orders: None)
+    return Heartbeat(httpx2.Client(base_url="http://manager", transport=wire), "me", ["any"], lease, pulse)
 
 
 def test_a_beat_that_is_lost_is_soon_followed_by_another() -> None:

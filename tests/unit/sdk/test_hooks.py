@@ -8,21 +8,27 @@ from typing import Any
 
 import httpx2
 import pytest
-from jobnik_sdk import DoNotRetry, Handler, HandlerStyle, Snooze, StageType, TaskContext, Worker
-from jobnik_sdk.errors import ConfigurationError
-from jobnik_sdk.hooks import (
+from jobnik_sdk import (
     BreakerOpened,
-    Call,
+    CallNext,
     Completed,
-    Ending,
+    ConfigurationError,
+    DoNotRetry,
     Event,
     Failed,
+    Handler,
+    HandlerStyle,
+    Outcome,
     QueueEmpty,
+    Snooze,
     Snoozed,
+    StageType,
     TaskCompleted,
+    TaskContext,
     TaskFailed,
     TaskSnoozed,
     TaskStarted,
+    Worker,
 )
 from pydantic import BaseModel
 from structlog.testing import capture_logs
@@ -76,7 +82,7 @@ async def test_middleware_surrounds_the_handler(script: Script, style: HandlerSt
     seen: list[str] = []
 
     def named(name: str) -> Any:  # noqa: ANN401 a middleware
-        async def middleware(task: Word, context: TaskContext, call: Call) -> Ending:
+        async def middleware(task: Word, context: TaskContext, call: CallNext) -> Outcome:
             seen.append(f"{name} {task.text} {context.attempt}")
             ending = await call()
             seen.append(f"{name} {ending}")
@@ -93,7 +99,7 @@ async def test_middleware_surrounds_the_handler(script: Script, style: HandlerSt
 async def test_middleware_decides_how_an_attempt_ends(script: Script) -> None:
     """What it returns counts, and it need not call the handler."""
 
-    async def refusing(_task: Word, _context: TaskContext, _call: Call) -> Ending:
+    async def refusing(_task: Word, _context: TaskContext, _call: CallNext) -> Outcome:
         return Failed("Refused", "not today", stack="")
 
     await script.work(_worker(script, echo, middleware=[refusing]))
@@ -105,25 +111,25 @@ async def test_middleware_that_says_no_ending_fails_the_attempt(script: Script, 
     """Like one that forgets to return what `call` said: the report of such an ending could never be written."""
     failures: list[Event] = []
 
-    async def forgetful(_task: Word, _context: TaskContext, call: Call) -> Any:  # noqa: ANN401 wrong on purpose
+    async def forgetful(_task: Word, _context: TaskContext, call: CallNext) -> Any:  # noqa: ANN401 wrong on purpose
         await call()
         return said
 
     await script.work(_worker(script, echo, middleware=[forgetful], listeners=[failures.append]))
     (told,) = [event for event in failures if isinstance(event, TaskFailed)]
-    assert told.failure.error_type == "TypeError"
+    assert told.outcome.error_type == "TypeError"
 
 
 async def test_what_middleware_says_fits_the_protocol(script: Script) -> None:
     """Its words are cut, and its delays bounded, like those of a handler."""
     failures: list[Event] = []
 
-    async def verbose(_task: Word, _context: TaskContext, _call: Call) -> Ending:
+    async def verbose(_task: Word, _context: TaskContext, _call: CallNext) -> Outcome:
         return Failed("E" * 300, "m" * 20_000, "", delay=timedelta(days=4000))
 
     await script.work(_worker(script, echo, middleware=[verbose], listeners=[failures.append]))
     (told,) = [event for event in failures if isinstance(event, TaskFailed)]
-    ending = told.failure
+    ending = told.outcome
     assert (len(ending.error_type), len(ending.message), ending.delay) == (200, 10_000, timedelta(days=365))
 
 
@@ -140,20 +146,20 @@ async def test_middleware_that_raises_fails_the_attempt(script: Script) -> None:
     """As if the handler had raised; the worker goes on."""
     failures: list[Event] = []
 
-    async def broken(_task: Word, _context: TaskContext, call: Call) -> Ending:
+    async def broken(_task: Word, _context: TaskContext, call: CallNext) -> Outcome:
         await call()
         raise DoNotRetry("broken")
 
     await script.work(_worker(script, echo, middleware=[broken], listeners=[failures.append]))
     (told,) = [event for event in failures if isinstance(event, TaskFailed)]
-    assert (told.failure.error_type, told.failure.retryable) == ("DoNotRetry", False)
+    assert (told.outcome.error_type, told.outcome.retryable) == ("DoNotRetry", False)
 
 
 async def test_middleware_that_waits_is_cancelled_by_a_drain(script: Script) -> None:
     """It does not hold up the end of the worker."""
     waiting = asyncio.Event()
 
-    async def stuck(_task: Word, _context: TaskContext, call: Call) -> Ending:
+    async def stuck(_task: Word, _context: TaskContext, call: CallNext) -> Outcome:
         waiting.set()
         await asyncio.Event().wait()
         return await call()

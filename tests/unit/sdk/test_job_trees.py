@@ -7,8 +7,16 @@ from uuid import uuid4
 
 import httpx2
 import pytest
-from jobnik_sdk import JobType, NewStage, NewTask, Producer, StageType
-from jobnik_sdk.errors import InvalidPayloadError, StageFinishedError, UnsupportedError
+from jobnik_sdk import (
+    InvalidPayloadError,
+    JobType,
+    NewStage,
+    NewTask,
+    Producer,
+    StageFinishedError,
+    StageType,
+    UnsupportedError,
+)
 from pydantic import BaseModel
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import httpx2
 from jobnik_sdk import Empty, JobnikClient, StageType
-from jobnik_sdk.worker.leased import LeasedDesk
+from jobnik_sdk.worker.leased_source import LeasedTaskSource
 
 
 async def test_a_claim_waits_no_longer_than_the_client_has_patience() -> None:
@@ -19,5 +19,7 @@ async def test_a_claim_waits_no_longer_than_the_client_has_patience() -> None:
     for patience in (4, 300):
         timeout, transport = timedelta(seconds=patience), httpx2.MockTransport(answer)
         async with JobnikClient("http://manager", timeout=timeout, transport=transport) as client:
-            assert not await LeasedDesk(client, "me", timedelta(seconds=30)).claim(StageType("any", task=Empty), 1)
+            assert not await LeasedTaskSource(client, "me", timedelta(seconds=30)).claim(
+                StageType("any", task=Empty), 1
+            )
     assert wishes == [2, 20]

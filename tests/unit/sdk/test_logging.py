@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
-from jobnik_sdk import trace
-from jobnik_sdk.logging import configure_logging, configured_level
+from jobnik_sdk import configure_logging
+from jobnik_sdk.observability import trace_context
+from jobnik_sdk.observability.logging import configured_level
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +71,7 @@ def test_level_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
 def test_lines_within_a_trace_say_so(capsys: pytest.CaptureFixture[str]) -> None:
     """Whoever logs it, a line names the trace and the span that it belongs to, and none outside of any."""
     configure_logging("INFO")
-    with trace.using("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
+    with trace_context.use_trace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
         structlog.get_logger("mine").info("within")
         logging.getLogger("theirs").info("within")
     structlog.get_logger("mine").info("outside")

@@ -1,12 +1,14 @@
 """The package as a whole."""
 
 import inspect
+import subprocess
+import sys
 from importlib import import_module, metadata
 
 import jobnik_sdk
 import pytest
 
-PUBLIC = ("", ".errors", ".hooks", ".logging", ".settings", ".testing", ".trace")
+PUBLIC = ("", ".errors", ".settings", ".testing")
 """The modules that an application imports from."""
 
 
@@ -30,3 +32,19 @@ def test_few_packages_come_along() -> None:
     """An application installs the SDK with eight others and theirs."""
     wanted = [one for one in metadata.requires("jobnik-sdk") or () if "extra ==" not in one]
     assert len(wanted) <= 8
+
+
+def test_the_runtime_does_not_load_test_tools() -> None:
+    """Whatever an application imports from the SDK, `jobnik_sdk.testing` stays out of its process."""
+    program = "import jobnik_sdk, sys; [getattr(jobnik_sdk, name) for name in jobnik_sdk.__all__]; print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603 our own
+    loaded = result.stdout.split()
+
+    assert "jobnik_sdk.worker.worker" in loaded
+    assert [name for name in loaded if name.startswith(("jobnik_sdk.testing", "jobnik_devtools", "pytest"))] == []
+
+
+def test_a_worker_installs_without_development_tools() -> None:
+    """The SDK installs no development tools, with or without its extras."""
+    wanted = metadata.requires("jobnik-sdk") or ()
+    assert [one for one in wanted if "devtools" in one or "watchfiles" in one] == []

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jobnik_sdk.errors import InvalidPayloadError
-from jobnik_sdk.payloads import to_document
+from jobnik_sdk import InvalidPayloadError
+from jobnik_sdk.model.payloads import to_document
 from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field
 
 

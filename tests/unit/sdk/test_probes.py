@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import httpx2
 import pytest
-from jobnik_sdk import metrics, probes
-from jobnik_sdk.probes import ProbeServer, Vitals
+from jobnik_sdk.observability import metrics, probes
+from jobnik_sdk.observability.probes import Health, ProbeServer
 from prometheus_client import REGISTRY
 
 _NAMES_OF_THE_PROTOCOL = {
@@ -46,13 +46,13 @@ class _Worker:
 
 
 @pytest.fixture
-def vitals() -> Vitals:
+def vitals() -> Health:
     """A process that has not begun yet."""
-    return Vitals()
+    return Health()
 
 
 @pytest.fixture
-def server(vitals: Vitals) -> Iterator[ProbeServer]:
+def server(vitals: Health) -> Iterator[ProbeServer]:
     """Its probes."""
     with ProbeServer(vitals, host="127.0.0.1", port=0) as server:
         yield server
@@ -67,7 +67,7 @@ def _statuses(server: ProbeServer) -> list[int]:
     return [_get(server, path).status_code for path in _PATHS]
 
 
-def test_probes_follow_the_worker(server: ProbeServer, vitals: Vitals) -> None:
+def test_probes_follow_the_worker(server: ProbeServer, vitals: Health) -> None:
     """Startup waits for the event loop, readiness for the worker, and a process that is about to begin is alive."""
     assert _statuses(server) == [503, 503, 200]
     vitals.tick()
@@ -79,7 +79,7 @@ def test_probes_follow_the_worker(server: ProbeServer, vitals: Vitals) -> None:
 
 
 def test_event_loop_that_stands_still_is_told(
-    server: ProbeServer, vitals: Vitals, monkeypatch: pytest.MonkeyPatch
+    server: ProbeServer, vitals: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process whose event loop has not turned for a minute is to be restarted."""
     now = 1000.0
@@ -92,7 +92,7 @@ def test_event_loop_that_stands_still_is_told(
     assert _get(server, "/livez").text == "the event loop has stood still for 61 s\n"
 
 
-def test_worker_that_claims_no_more_is_told(server: ProbeServer, vitals: Vitals) -> None:
+def test_worker_that_claims_no_more_is_told(server: ProbeServer, vitals: Health) -> None:
     """A worker that could take tasks and does not ask for any is to be restarted, whatever its event loop does."""
     vitals.tick()
     vitals.watch(_Worker(ready=True, polling=False))
@@ -108,7 +108,7 @@ def test_unknown_path_is_404(server: ProbeServer) -> None:
 
 def test_metrics_have_the_names_of_the_protocol(server: ProbeServer) -> None:
     """Dashboards find every name that they read."""
-    metrics.meters_of("pictures")
+    metrics.stage_metrics("pictures")
     text = _get(server, "/metrics").text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
     assert names >= _NAMES_OF_THE_PROTOCOL
@@ -117,7 +117,7 @@ def test_metrics_have_the_names_of_the_protocol(server: ProbeServer) -> None:
 
 def test_attempts_are_counted() -> None:
     """An attempt shows under both families of names."""
-    meters = metrics.meters_of("counted")
+    meters = metrics.stage_metrics("counted")
     meters.ended("completed", 0.2)
     meters.ended("failed", 0.2, "ValueError")
     read = REGISTRY.get_sample_value

@@ -7,8 +7,18 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from jobnik_sdk import Empty, Job, JobType, NewTask, Priority, Producer, StageType, trace
-from jobnik_sdk.errors import InvalidPayloadError, UnexpectedAnswerError
+from jobnik_sdk import (
+    Empty,
+    InvalidPayloadError,
+    Job,
+    JobType,
+    NewTask,
+    Priority,
+    Producer,
+    StageType,
+    UnexpectedAnswerError,
+)
+from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
@@ -72,13 +82,13 @@ async def test_each_job_has_a_trace(wire: "Wire", entity: Make) -> None:
     """A job belongs to the current trace, else to a new one."""
     wire.will_answer(*[httpx2.Response(201, json=_job(entity)) for _ in range(3)])
     producer = Producer(wire.client)
-    with trace.using(_TRACE):
+    with trace_context.use_trace(_TRACE):
         await producer.create_job(plain)
     await producer.create_job(plain)
     await producer.create_job(plain)
     first, second, third = (_body(request)["traceparent"] for request in wire.requests)
     assert first == _TRACE
-    assert trace.is_valid(second)
+    assert trace_context.is_valid(second)
     assert second != third
 
 
@@ -88,7 +98,7 @@ async def test_stages_and_tasks_continue_the_trace(wire: "Wire", entity: Make) -
     producer = Producer(wire.client)
     job = Job[Empty, Empty].model_validate(_job(entity, traceparent=_TRACE))
     stage = await producer.create_stage(job, simple, waiting=True)
-    with trace.using(_TRACE):
+    with trace_context.use_trace(_TRACE):
         await producer.create_stage(job.id, simple)
         await producer.create_tasks(stage.id, simple, [Picture(source="a")])
     bodies = [_body(request) for request in wire.requests]
@@ -101,7 +111,7 @@ async def test_the_state_of_a_trace_goes_along(wire: "Wire", entity: Make) -> No
     """What was given by whoever began the trace, and what a job has, is carried on by what is created in it."""
     wire.will_answer(httpx2.Response(201, json=_job(entity)), httpx2.Response(201, json=_stage(entity)))
     producer = Producer(wire.client)
-    with trace.using(_TRACE, "vendor=some"):
+    with trace_context.use_trace(_TRACE, "vendor=some"):
         await producer.create_job(plain)
     job = Job[Empty, Empty].model_validate(_job(entity, traceparent=_TRACE, tracestate="vendor=other"))
     await producer.create_stage(job, simple)
@@ -158,7 +168,7 @@ async def test_wrong_job_is_not_sent(wire: "Wire") -> None:
     with pytest.raises(InvalidPayloadError, match=r"^metadata\.owner: "):
         await producer.create_job(gallery, Picture(source="a"), metadata=Owner.model_construct())
     with pytest.raises(InvalidPayloadError, match=r"^traceparent: "):
-        await producer.create_job(plain, traceparent=trace.NO_TRACE)
+        await producer.create_job(plain, traceparent=trace_context.NO_TRACE)
     assert not wire.requests
 
 

@@ -9,8 +9,19 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from jobnik_sdk import JobType, NewStage, NewTask, Priority, Producer, RetryPolicy, StageType, TaskDefaults
-from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError, UnsupportedError
+from jobnik_sdk import (
+    ConfigurationError,
+    InvalidPayloadError,
+    JobType,
+    NewStage,
+    NewTask,
+    Priority,
+    Producer,
+    RetryPolicy,
+    StageType,
+    TaskDefaults,
+    UnsupportedError,
+)
 from pydantic import BaseModel
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobnik_sdk.retries import asked_delay, backoff
+from jobnik_sdk.http.retries import asked_delay, backoff
 
 
 @given(st.integers(1, 5_000), st.integers(1, 100_000))

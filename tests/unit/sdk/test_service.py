@@ -1,9 +1,7 @@
 """What a process says when it cannot even begin; how whole processes run is tested against a manager."""
 
 import pytest
-from jobnik_sdk import Worker, run
-from jobnik_sdk.errors import SettingsError
-from jobnik_sdk.settings import WorkerSettings
+from jobnik_sdk import SettingsError, Worker, WorkerSettings, run
 
 
 class _Unset:

@@ -4,8 +4,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from jobnik_sdk.errors import SettingsError
-from jobnik_sdk.settings import WorkerSettings, environment, misspelt
+from jobnik_sdk import SettingsError, WorkerSettings
+from jobnik_sdk.service.settings import environment, misspelled
 from pydantic import Field, SecretStr
 
 
@@ -125,7 +125,7 @@ def test_a_slip_of_the_pen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TOKENS_OF_OTHERS", "3")
     monkeypatch.setenv("TOKEN_", "3")
     Path(".env").write_text("PROB_PORT=1\nPROBE_PROT=0\nsizes=[]\nLGO_LEVEL=INFO\n")
-    assert misspelt(OwnSettings) == {
+    assert misspelled(OwnSettings) == {
         "WORKER_CONCURENCY": "WORKER_CONCURRENCY",
         "PROBE_PROT": "PROBE_PORT",
         "PROB_PORT": "PROBE_PORT",

@@ -5,9 +5,10 @@ from contextvars import copy_context
 from typing import Any
 
 import pytest
-from jobnik_sdk import Empty, StageType, trace
-from jobnik_sdk.entities import ClaimedTask, claimed_task_of
-from jobnik_sdk.spans import StageSpans, settling
+from jobnik_sdk import ClaimedTask, Empty, StageType
+from jobnik_sdk.model.entities import claimed_task_of
+from jobnik_sdk.observability import trace_context
+from jobnik_sdk.observability.spans import StageSpans, settling
 from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -48,7 +49,7 @@ def _only(exporter: InMemorySpanExporter) -> ReadableSpan:
 
 
 def _linked(span: ReadableSpan) -> list[str]:
-    return [trace.traceparent_of(link.context) for link in span.links]
+    return [trace_context.traceparent_of(link.context) for link in span.links]
 
 
 def _attributes(span: ReadableSpan) -> dict[str, Any]:
@@ -63,10 +64,10 @@ def test_an_attempt_is_a_consumer_span_in_the_tasks_trace(exporter: InMemorySpan
     processing.end("completed")
     span = _only(exporter)
     assert (span.name, span.kind, span.status.status_code) == ("process pictures", SpanKind.CONSUMER, StatusCode.UNSET)
-    assert span.parent == trace.place_of(_ORIGIN)
+    assert span.parent == trace_context.place_of(_ORIGIN)
     assert _linked(span) == [_ORIGIN]
     assert span.context is not None
-    assert processing.traceparent == trace.traceparent_of(span.context)
+    assert processing.traceparent == trace_context.traceparent_of(span.context)
     assert _attributes(span) == {
         "messaging.system": "jobnik",
         "messaging.destination.name": "pictures",
@@ -100,24 +101,24 @@ def test_what_a_handler_does_belongs_to_its_attempt(claim: Claim) -> None:
     processing = StageSpans("pictures").processing(claim(tracestate="vendor=some"))
 
     def handle() -> None:
-        assert trace.current() == processing.traceparent
+        assert trace_context.current_traceparent() == processing.traceparent
         assert otel.get_current_span().is_recording()
-        assert trace.carried(processing.traceparent)["tracestate"] == "vendor=some"
+        assert trace_context.carried(processing.traceparent)["tracestate"] == "vendor=some"
 
-    with trace.using(trace.generate()):
+    with trace_context.use_trace(trace_context.generate()):
         processing.around(copy_context()).run(handle)
-        assert trace.current() != processing.traceparent
+        assert trace_context.current_traceparent() != processing.traceparent
     processing.end("completed")
 
 
 def test_a_claim_is_linked_to_what_it_brought(exporter: InMemorySpanExporter, claim: Claim) -> None:
     """It is a client span of its own trace, and a task without a trace is counted all the same."""
-    with trace.using(_ORIGIN), StageSpans("pictures").receiving() as received:
-        current = trace.current()
-        received.note([claim(), claim(traceparent=trace.NO_TRACE)])
+    with trace_context.use_trace(_ORIGIN), StageSpans("pictures").receiving() as received:
+        current = trace_context.current_traceparent()
+        received.note([claim(), claim(traceparent=trace_context.NO_TRACE)])
     span = _only(exporter)
     assert span.context is not None
-    assert current == trace.traceparent_of(span.context)
+    assert current == trace_context.traceparent_of(span.context)
     assert (span.name, span.kind, span.parent) == ("receive pictures", SpanKind.CLIENT, None)
     assert _linked(span) == [_ORIGIN]
     assert _attributes(span) == {
@@ -144,7 +145,7 @@ def test_a_report_of_one_task_is_in_its_trace(exporter: InMemorySpanExporter, cl
     with settling(["pictures"], [task]):
         pass
     span = _only(exporter)
-    assert (span.name, span.kind, span.parent) == ("settle pictures", SpanKind.CLIENT, trace.place_of(_ORIGIN))
+    assert (span.name, span.kind, span.parent) == ("settle pictures", SpanKind.CLIENT, trace_context.place_of(_ORIGIN))
     assert _attributes(span)["messaging.message.id"] == str(task.id)
 
 
@@ -167,19 +168,19 @@ def test_without_a_tracer_provider_the_trace_is_passed_along(claim: Claim) -> No
     spans, task = StageSpans("pictures"), claim(tracestate="vendor=some")
     with spans.receiving() as received:
         received.note([task])
-        assert trace.current() is None
+        assert trace_context.current_traceparent() is None
     processing = spans.processing(task)
 
     def handle() -> None:
-        assert trace.current() == processing.traceparent
-        assert trace.carried(processing.traceparent)["tracestate"] == "vendor=some"
+        assert trace_context.current_traceparent() == processing.traceparent
+        assert trace_context.carried(processing.traceparent)["tracestate"] == "vendor=some"
 
     for _ in range(2):
         processing.around(copy_context()).run(handle)
     processing.end("failed", "ValueError", "no picture")
     assert processing.traceparent == _ORIGIN
     with settling(["pictures"], [task]):
-        assert trace.current() is None
+        assert trace_context.current_traceparent() is None
 
 
 def test_a_disabled_sdk_is_as_none(monkeypatch: pytest.MonkeyPatch, claim: Claim) -> None:
@@ -187,14 +188,20 @@ def test_a_disabled_sdk_is_as_none(monkeypatch: pytest.MonkeyPatch, claim: Claim
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     provider = TracerProvider(shutdown_on_exit=False)
     monkeypatch.setattr(otel, "get_tracer_provider", lambda: provider)
-    processing = StageSpans("pictures").processing(claim(traceparent=trace.NO_TRACE))
-    assert trace.is_valid(processing.traceparent)
+    processing = StageSpans("pictures").processing(claim(traceparent=trace_context.NO_TRACE))
+    assert trace_context.is_valid(processing.traceparent)
 
 
 def test_each_task_without_a_trace_begins_one(claim: Claim) -> None:
     """Tasks of one trace share what is made of it; those of none have nothing in common."""
     spans = StageSpans("pictures")
-    tasks = [claim(), claim(), claim(traceparent=trace.NO_TRACE), claim(traceparent=trace.NO_TRACE), claim()]
+    tasks = [
+        claim(),
+        claim(),
+        claim(traceparent=trace_context.NO_TRACE),
+        claim(traceparent=trace_context.NO_TRACE),
+        claim(),
+    ]
     places = [spans.processing(task).traceparent for task in tasks]
     assert [place == _ORIGIN for place in places] == [True, True, False, False, True]
     assert len(set(places)) == 3

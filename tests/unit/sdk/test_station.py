@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 from jobnik_sdk import Empty, Handler, StageType, TaskContext
-from jobnik_sdk.access import WorkersAccess
-from jobnik_sdk.worker import station as station_module
-from jobnik_sdk.worker.plain import PlainDesk
-from jobnik_sdk.worker.station import Station, Surroundings
+from jobnik_sdk.execution.access import WorkerAccess
+from jobnik_sdk.worker import poller as station_module
+from jobnik_sdk.worker.part_a_source import PartATaskSource
+from jobnik_sdk.worker.poller import Poller, PollerDependencies
 
 from tests.unit.sdk.script import Script
 
@@ -41,16 +41,16 @@ async def script() -> AsyncIterator[Script]:
     await script.client.aclose()
 
 
-def _station(script: Script) -> Station:
+def _station(script: Script) -> Poller:
     async def nothing(_task: Empty, _context: TaskContext) -> None:
         pass
 
     delays = (timedelta(seconds=1), timedelta(seconds=1))
     handler = Handler(StageType("pictures", task=Empty), nothing)
-    surroundings = Surroundings(
-        PlainDesk(script.client), delays, lambda: False, lambda: None, (), None, WorkersAccess(script.client)
+    surroundings = PollerDependencies(
+        PartATaskSource(script.client), delays, lambda: False, lambda: None, (), None, WorkerAccess(script.client)
     )
-    return Station(handler, surroundings)
+    return Poller(handler, surroundings)
 
 
 async def test_station_that_stands_still_is_not_polling(script: Script, clock: Clock) -> None:

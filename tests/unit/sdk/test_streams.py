@@ -9,13 +9,17 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from jobnik_sdk import JobnikClient, NewTask, Producer, StageType, StreamProgress
-from jobnik_sdk.errors import (
+from jobnik_sdk import (
     ConfigurationError,
     InvalidPayloadError,
+    JobnikClient,
     ManagerFailureError,
+    NewTask,
     PayloadTooLargeError,
+    Producer,
+    StageType,
     StreamError,
+    StreamProgress,
     UnsupportedError,
 )
 from pydantic import BaseModel

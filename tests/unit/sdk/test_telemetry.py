@@ -5,8 +5,8 @@ import sys
 from datetime import timedelta
 
 import pytest
-from jobnik_sdk.errors import ConfigurationError
-from jobnik_sdk.telemetry import tracing, wanted
+from jobnik_sdk import ConfigurationError
+from jobnik_sdk.service.tracing import tracing, wanted
 from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -64,7 +64,7 @@ def test_a_program_may_set_up_its_own_traces(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_worker_that_does_not_trace_loads_nothing_for_it() -> None:
     """Neither the SDK of OpenTelemetry nor its exporter is imported with the worker."""
     look = (
-        "import jobnik_sdk.service, sys; "
+        "import jobnik_sdk.service.process, sys; "
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
     )
     seen = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True)  # noqa: S603 no input

@@ -6,20 +6,23 @@ from datetime import timedelta
 
 import pytest
 from jobnik_sdk import (
+    ConfigurationError,
+    Failed,
     Handler,
     HandlerStyle,
+    InvalidPayloadError,
     JobStatus,
     JobType,
     NewStage,
     NewTask,
     Producer,
+    Released,
     Snooze,
+    Snoozed,
     StageType,
     TaskContext,
     Worker,
 )
-from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError
-from jobnik_sdk.hooks import Cancelled, Failed, Snoozed
 from jobnik_sdk.testing import FakeManager, context_for, run_handler, work_off, working
 from pydantic import BaseModel
 
@@ -89,11 +92,11 @@ async def test_an_outcome_says_how_a_handler_ended() -> None:
         raise Snooze(MINUTE)
 
     failed = await run_handler(Handler(words, fail), Word(text=""))
-    assert isinstance(failed.ending, Failed)
-    assert failed.ending.error_type == "ValueError"
+    assert isinstance(failed.outcome, Failed)
+    assert failed.outcome.error_type == "ValueError"
     with pytest.raises(AssertionError, match="did not complete: Failed"):
         _ = failed.result
-    assert (await run_handler(Handler(words, put_off), Word(text=""))).ending == Snoozed(MINUTE)
+    assert (await run_handler(Handler(words, put_off), Word(text=""))).outcome == Snoozed(MINUTE)
 
 
 async def test_a_task_that_does_not_fit_is_refused() -> None:
@@ -113,7 +116,7 @@ async def test_a_wait_takes_no_time() -> None:
 async def test_a_wait_ends_with_the_time_limit() -> None:
     """The handler is asked to end in the middle of it."""
     context = context_for(words, timeout=timedelta(seconds=30))
-    ending = (await run_handler(Handler(words, patient, style=HandlerStyle.THREAD), Word(text=""), context)).ending
+    ending = (await run_handler(Handler(words, patient, style=HandlerStyle.THREAD), Word(text=""), context)).outcome
     assert isinstance(ending, Failed)
     assert (ending.error_type, context.waited) == ("TimeoutError", timedelta(seconds=30))
 
@@ -129,7 +132,7 @@ async def test_a_test_cancels_a_handler() -> None:
     context = context_for(words)
     threading.Timer(0, context.cancel, args=("drain",)).start()
     outcome = await run_handler(Handler(words, stuck, style=HandlerStyle.THREAD), Word(text=""), context)
-    assert outcome.ending == Cancelled("drain")
+    assert outcome.outcome == Released("drain")
 
 
 async def test_a_job_is_worked_off(fake_manager: FakeManager) -> None:

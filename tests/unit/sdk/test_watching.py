@@ -8,8 +8,17 @@ from uuid import UUID, uuid4
 
 import httpx2
 import pytest
-from jobnik_sdk import JobStatus, JobType, Producer, StageType, TaskStatus
-from jobnik_sdk.errors import JobAbortedError, JobFailedError, JobNotFoundError, WaitTimeoutError
+from jobnik_sdk import (
+    JobAbortedError,
+    JobFailedError,
+    JobNotFoundError,
+    JobStatus,
+    JobType,
+    Producer,
+    StageType,
+    TaskStatus,
+    WaitTimeoutError,
+)
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 

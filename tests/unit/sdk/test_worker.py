@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx2
 import pytest
-from jobnik_sdk import Handler, HandlerStyle, StageType, TaskContext, Worker, trace
-from jobnik_sdk.errors import ConfigurationError
+from jobnik_sdk import ConfigurationError, Handler, HandlerStyle, StageType, TaskContext, Worker
+from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
@@ -288,9 +288,11 @@ async def test_threads_run_plain_functions(script: Script, task_json: Make) -> N
     def handler(_task: Picture, context: TaskContext) -> None:
         meeting.wait()
         assert threading.current_thread() is not threading.main_thread()
-        seen.append((trace.current(), context.traceparent))
+        seen.append((trace_context.current_traceparent(), context.traceparent))
 
-    script.claims.extend([task_json(traceparent=trace.generate()), task_json(traceparent=trace.generate())])
+    script.claims.extend(
+        [task_json(traceparent=trace_context.generate()), task_json(traceparent=trace_context.generate())]
+    )
     await script.work(_worker(script, handler, concurrency=2, style=HandlerStyle.THREAD))
     assert {said for _, said in script.said} == {'{"status":"COMPLETED"}'}
     assert len(seen) == 2

@@ -7,10 +7,11 @@ from typing import Any, Final, TypeAlias
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from jobnik_sdk.arguments import check_duration, check_kind
-from jobnik_sdk.definitions import (
+from jobnik_sdk.errors import InvalidPayloadError
+from jobnik_sdk.model.arguments import check_duration, check_kind
+from jobnik_sdk.model.definitions import (
     EMPTY,
-    LONGEST,
+    MAX_DURATION,
     JobType,
     NewStage,
     NewTask,
@@ -21,8 +22,7 @@ from jobnik_sdk.definitions import (
     TaskDefaults,
     TaskOptions,
 )
-from jobnik_sdk.errors import InvalidPayloadError
-from jobnik_sdk.payloads import to_document
+from jobnik_sdk.model.payloads import to_document
 
 AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
 Origin: TypeAlias = Mapping[str, str]
@@ -189,6 +189,6 @@ def _retry_said(retry: RetryPolicy) -> dict[str, Any]:
 
 def _seconds(field: str, duration: timedelta, shortest: timedelta = timedelta()) -> float:
     check_duration(field, duration)
-    if not shortest <= duration <= LONGEST:
+    if not shortest <= duration <= MAX_DURATION:
         raise InvalidPayloadError(field, f"is {shortest.total_seconds():g} s to 365 days, not {duration}.")
     return duration.total_seconds()

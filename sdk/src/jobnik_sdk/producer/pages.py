@@ -5,7 +5,7 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel
 
-from jobnik_sdk.client import JobnikClient, read_many
+from jobnik_sdk.http.client import JobnikClient, read_many
 
 PAGE: Final = 500
 """Entities in one page, as many as the protocol allows."""

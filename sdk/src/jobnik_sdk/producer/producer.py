@@ -9,10 +9,10 @@ from urllib.parse import urlencode
 
 from httpx2 import Response
 
-from jobnik_sdk import metrics
-from jobnik_sdk.arguments import check_duration, check_kind, check_names
-from jobnik_sdk.client import JobnikClient, read_many, read_one
-from jobnik_sdk.definitions import (
+from jobnik_sdk.errors import JobAbortedError, JobFailedError, JobnikError, UnsupportedError, WaitTimeoutError
+from jobnik_sdk.http.client import JobnikClient, read_many, read_one
+from jobnik_sdk.model.arguments import check_duration, check_kind, check_names
+from jobnik_sdk.model.definitions import (
     EMPTY,
     DataT,
     Empty,
@@ -30,7 +30,7 @@ from jobnik_sdk.definitions import (
     TaskStatus,
     TaskT,
 )
-from jobnik_sdk.entities import (
+from jobnik_sdk.model.entities import (
     Attempt,
     CreatedJob,
     Job,
@@ -42,11 +42,11 @@ from jobnik_sdk.entities import (
     stage_of,
     task_of,
 )
-from jobnik_sdk.errors import JobAbortedError, JobFailedError, JobnikError, UnsupportedError, WaitTimeoutError
+from jobnik_sdk.observability import metrics
 from jobnik_sdk.producer.bodies import Origin, StageWriter, TaskWriter, job_parts, joined, listed, uniqueness
-from jobnik_sdk.producer.causes import failed_task
+from jobnik_sdk.producer.failures import failed_task
 from jobnik_sdk.producer.pages import pages
-from jobnik_sdk.producer.places import (
+from jobnik_sdk.producer.paths import (
     AnyJob,
     AnyStage,
     AnyTask,
@@ -95,7 +95,7 @@ class Producer:
     """Creates jobs, stages and tasks, reads them, watches them and steers them.
 
     Each payload is checked against its model before anything is sent. A job belongs to the current trace
-    (`jobnik_sdk.trace`), else to a new one; stages and tasks belong to the trace of the job or stage that is given, or
+    (see `use_trace`), else to a new one; stages and tasks belong to the trace of the job or stage that is given, or
     where only its id is given to the current one.
 
     Every method raises `InvalidPayloadError` for a payload that does not fit, `UnsupportedError` for what this manager

@@ -8,12 +8,12 @@ from uuid import UUID
 
 import structlog
 
-from jobnik_sdk.definitions import JobStatus
-from jobnik_sdk.entities import Job
 from jobnik_sdk.errors import ManagerFailureError, UnexpectedAnswerError, UnreachableError
+from jobnik_sdk.model.definitions import JobStatus
+from jobnik_sdk.model.entities import Job
 
 SHORTEST_PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
+MAX_PAUSE: Final = 5.0
 """Seconds between two looks at a job."""
 SHARE: Final = 0.1
 """Of the time since the watch began, which is waited between two looks: so nothing is known more than a tenth late."""
@@ -47,4 +47,4 @@ async def watch(job_id: UUID, read: Callable[[], Awaitable[JobT]]) -> AsyncGener
                 yield job
             if job.status in FINAL:
                 return
-        await asyncio.sleep(min(max(SHORTEST_PAUSE, SHARE * (time.monotonic() - began)), LONGEST_PAUSE))
+        await asyncio.sleep(min(max(SHORTEST_PAUSE, SHARE * (time.monotonic() - began)), MAX_PAUSE))

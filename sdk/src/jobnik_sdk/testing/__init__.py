@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from jobnik_sdk.testing.contexts import RecordingContext, context_for
     from jobnik_sdk.testing.fake.manager import FakeManager, RecordedTask
     from jobnik_sdk.testing.process import running_manager
-    from jobnik_sdk.testing.running import Outcome, run_handler, work_off, working
+    from jobnik_sdk.testing.running import HandlerResult, run_handler, work_off, working
 
 __all__ = [
     "FakeManager",
-    "Outcome",
+    "HandlerResult",
     "RecordedTask",
     "RecordingContext",
     "context_for",
@@ -30,7 +30,7 @@ if not TYPE_CHECKING:  # as in jobnik_sdk: names are loaded when first used
         "contexts": ["RecordingContext", "context_for"],
         "fake.manager": ["FakeManager", "RecordedTask"],
         "process": ["running_manager"],
-        "running": ["Outcome", "run_handler", "work_off", "working"],
+        "running": ["HandlerResult", "run_handler", "work_off", "working"],
     }
     _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

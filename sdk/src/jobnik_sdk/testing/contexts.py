@@ -1,4 +1,4 @@
-"""Contexts to call handlers with: they record what a handler notes, wait in no time, and are cancelled by a test."""
+"""Contexts to call handlers with: they record what a handler notes, skip waits, and are cancelled by the test."""
 
 import asyncio
 import threading
@@ -13,22 +13,22 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import from_json
 from typing_extensions import override
 
-from jobnik_sdk import trace
-from jobnik_sdk.access import Access, awaited, not_here
-from jobnik_sdk.cancellation import Cancellation
-from jobnik_sdk.client import JobnikClient
-from jobnik_sdk.context import JobInfo, StageDataT, StageInfo, StageMetadataT, TaskContext
-from jobnik_sdk.definitions import EMPTY, Priority, StageType, TaskMetadataT
-from jobnik_sdk.handlers.endings import TIMEOUT
-from jobnik_sdk.progress import Notes, Progress
+from jobnik_sdk.execution.access import Access, awaited, not_here
+from jobnik_sdk.execution.cancellation import Cancellation
+from jobnik_sdk.execution.context import JobInfo, StageDataT, StageInfo, StageMetadataT, TaskContext
+from jobnik_sdk.execution.outcomes import TIMEOUT
+from jobnik_sdk.execution.progress import AttemptState, Progress
+from jobnik_sdk.http.client import JobnikClient
+from jobnik_sdk.model.definitions import EMPTY, Priority, StageType, TaskMetadataT
+from jobnik_sdk.observability import trace_context
 
 T = TypeVar("T")
 
 _JOB_ID, _STAGE_ID, _TASK_ID = (UUID(int=number) for number in (1, 2, 3))
 
 
-class RecordingNotes(Notes):
-    """Notes that keep all progress, not the newest alone."""
+class RecordingNotes(AttemptState):
+    """AttemptState that keep all progress, not the newest alone."""
 
     __slots__ = ("all_progress",)
 
@@ -37,8 +37,8 @@ class RecordingNotes(Notes):
         self.all_progress: list[Progress] = []
 
     @override
-    def note_progress(self, progress: Progress) -> None:
-        super().note_progress(progress)
+    def record_progress(self, progress: Progress) -> None:
+        super().record_progress(progress)
         self.all_progress.append(progress)
 
 
@@ -165,7 +165,7 @@ def context_for(  # noqa: PLR0913 all that a context has
         attempt=attempt,
         max_attempts=max_attempts,
         metadata=metadata,
-        traceparent=trace.generate(),
+        traceparent=trace_context.generate(),
         timeout=timeout,
         checkpoint=checkpoint,
         cancellation=ClockedCancellation(timeout),

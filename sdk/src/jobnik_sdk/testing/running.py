@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import Any, Final, Generic
 from uuid import UUID
 
-from jobnik_sdk.client import JobnikClient, read_one
-from jobnik_sdk.definitions import JobStatus, JobType, ResultT, TaskT
-from jobnik_sdk.entities import Job, created_job_of
-from jobnik_sdk.handlers.endings import Completed, Ending
-from jobnik_sdk.handlers.handler import Handler
-from jobnik_sdk.handlers.styles import runner_for
-from jobnik_sdk.payloads import to_document
+from jobnik_sdk.execution.handler import Handler
+from jobnik_sdk.execution.outcomes import Completed, Outcome
+from jobnik_sdk.execution.runners import runner_for
+from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.model.definitions import JobStatus, JobType, ResultT, TaskT
+from jobnik_sdk.model.entities import Job, created_job_of
+from jobnik_sdk.model.payloads import to_document
 from jobnik_sdk.producer import Producer
 from jobnik_sdk.testing.contexts import RecordingContext, context_for
 from jobnik_sdk.worker.worker import Worker
@@ -25,10 +25,10 @@ _ANY_JOB: Final = JobType("any job")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[ResultT]):
+class HandlerResult(Generic[ResultT]):
     """How a handler's call ended, and with what result."""
 
-    ending: Ending
+    outcome: Outcome
     _result: ResultT
 
     @property
@@ -38,7 +38,7 @@ class Outcome(Generic[ResultT]):
         Raises:
             AssertionError: it did not return; the message says how it ended.
         """
-        assert isinstance(self.ending, Completed), f"The handler did not complete: {self.ending}"  # noqa: S101 for tests
+        assert isinstance(self.outcome, Completed), f"The handler did not complete: {self.outcome}"  # noqa: S101 for tests
         return self._result
 
 
@@ -46,10 +46,10 @@ async def run_handler(
     handler: Handler[TaskT, ResultT, Any, Any, Any],
     task: TaskT,
     context: RecordingContext[Any, Any, Any] | None = None,
-) -> Outcome[ResultT]:
+) -> HandlerResult[ResultT]:
     """Call a handler once as a worker would: in its style, with its time limit, its result checked against the model.
 
-    Nothing that it raises is raised here: `Outcome.ending` is Completed, Failed, Snoozed or Cancelled.
+    Nothing that it raises is raised here: `HandlerResult.outcome` is Completed, Failed, Snoozed or Cancelled.
 
     Raises:
         InvalidPayloadError: `task` does not fit the stage type.
@@ -58,13 +58,13 @@ async def run_handler(
     attempt = context if context is not None else context_for(handler.stage_type)
     runner = runner_for(handler)
     try:
-        ending = await runner.run(task, replace(attempt, timeout=handler.limit(attempt.timeout)))
+        outcome = await runner.run(task, replace(attempt, timeout=handler.limit(attempt.timeout)))
     finally:
         await runner.close()
     result: Any = None
-    if isinstance(ending, Completed) and ending.result is not None and handler.stage_type.result is not None:
-        result = handler.stage_type.result.model_validate_json(ending.result)
-    return Outcome(ending, result)
+    if isinstance(outcome, Completed) and outcome.result is not None and handler.stage_type.result is not None:
+        result = handler.stage_type.result.model_validate_json(outcome.result)
+    return HandlerResult(outcome, result)
 
 
 @asynccontextmanager

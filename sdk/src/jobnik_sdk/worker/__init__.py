@@ -1,1 +1,1 @@
-"""The runtime of a worker: claim while slots are free, run handlers, keep leases alive, report, drain."""
+"""The worker runtime: claim tasks, run handlers, renew leases, and report outcomes."""

@@ -14,19 +14,20 @@ from typing import Any, Final, TypeVar
 import structlog
 from pydantic import BaseModel
 
-from jobnik_sdk import metrics
-from jobnik_sdk.access import WorkersAccess
-from jobnik_sdk.arguments import check_duration, check_kind
-from jobnik_sdk.client import JobnikClient, read_one
 from jobnik_sdk.errors import AnswerError, ConfigurationError, JobnikError
-from jobnik_sdk.handlers.handler import AnyHandler
-from jobnik_sdk.hooks import Event, Listener, Middleware
-from jobnik_sdk.retries import INITIAL_DELAY, MAX_DELAY, backoff
-from jobnik_sdk.worker.desk import Desk
-from jobnik_sdk.worker.heart import BEATS_PER_LEASE, Heart, Held, Orders, Pulse
-from jobnik_sdk.worker.leased import LeasedDesk
-from jobnik_sdk.worker.plain import PlainDesk
-from jobnik_sdk.worker.station import Station, Surroundings
+from jobnik_sdk.execution.access import WorkerAccess
+from jobnik_sdk.execution.handler import AnyHandler
+from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
+from jobnik_sdk.model.arguments import check_duration, check_kind
+from jobnik_sdk.observability import metrics
+from jobnik_sdk.worker.events import Event, Listener
+from jobnik_sdk.worker.heartbeat import HEARTBEATS_PER_LEASE, Heartbeat, Held, Instructions, WorkerView
+from jobnik_sdk.worker.leased_source import LeasedTaskSource
+from jobnik_sdk.worker.middleware import Middleware
+from jobnik_sdk.worker.part_a_source import PartATaskSource
+from jobnik_sdk.worker.poller import Poller, PollerDependencies
+from jobnik_sdk.worker.task_source import TaskSource
 
 Done = TypeVar("Done")
 
@@ -66,7 +67,7 @@ class Worker:
     Args:
         client: To the manager.
         handlers: What it works on: one for each stage type.
-        middleware: Surrounds each call of a handler, the first outermost; see `jobnik_sdk.hooks`.
+        middleware: Surrounds each call of a handler, the first outermost; see `jobnik_sdk.worker.events`.
         listeners: Are told what happens, one after the other.
         lease: How long a task stays this worker's without a heartbeat, 30 s unless said otherwise: the time after which
             others take over from a worker that was killed.
@@ -114,8 +115,8 @@ class Worker:
         self._lease = lease
         self._drain_timeout = drain_timeout.total_seconds()
         self._poll_delays = (poll_initial_delay, poll_max_delay)
-        self._stations: Sequence[Station] = ()
-        self._heart: Heart | None = None
+        self._pollers: Sequence[Poller] = ()
+        self._heartbeat: Heartbeat | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_asked = asyncio.Event()
         self._stopping = False
@@ -130,7 +131,7 @@ class Worker:
     @property
     def polling(self) -> bool:
         """Whether each handler that may claim has tried lately, failed or not."""
-        return all(station.polling for station in self._stations)
+        return all(poller.polling for poller in self._pollers)
 
     def stop(self) -> None:
         """Claim no more; `run` returns when what is in hand is finished and reported, or given back.
@@ -151,66 +152,66 @@ class Worker:
         _log.info("worker started", worker=self.id, stage_types=names, manager=self.client.base_url)
         self._tick(self._loop)
         try:
-            desk = await self._unless_stopped(self._open_desk())
-            if desk is not None:
-                await self._work(desk, names)
+            source = await self._unless_stopped(self._open_source())
+            if source is not None:
+                await self._work(source, names)
         finally:
             self._loop = None
         _log.info("worker stopped", worker=self.id)
 
-    async def _work(self, desk: Desk, names: Sequence[str]) -> None:
-        surroundings = Surroundings(
-            desk,
+    async def _work(self, source: TaskSource, names: Sequence[str]) -> None:
+        dependencies = PollerDependencies(
+            source,
             self._poll_delays,
             self._can_keep,
             self._note_contact,
             self._middleware,
-            self._tell if self._listeners else None,
-            WorkersAccess(self.client),
+            self._emit if self._listeners else None,
+            WorkerAccess(self.client),
         )
-        self._stations = [Station(handler, surroundings) for handler in self.handlers]
-        if isinstance(desk, LeasedDesk):
-            pulse = Pulse(self._held, lambda: self._stopping, lambda: self._ticked, self._hear)
-            http = self.client.blocking(self._lease / BEATS_PER_LEASE)
-            self._heart = Heart(http, self.id, names, self._lease, pulse)
-            self._heart.start()
+        self._pollers = [Poller(handler, dependencies) for handler in self.handlers]
+        if isinstance(source, LeasedTaskSource):
+            view = WorkerView(self._held, lambda: self._stopping, lambda: self._ticked, self._on_instructions)
+            http = self.client.blocking(self._lease / HEARTBEATS_PER_LEASE)
+            self._heartbeat = Heartbeat(http, self.id, names, self._lease, view)
+            self._heartbeat.start()
         try:
             async with asyncio.TaskGroup() as claiming:
-                for station in self._stations:
-                    claiming.create_task(station.work())
+                for poller in self._pollers:
+                    claiming.create_task(poller.work())
                 await self._stop_asked.wait()
-                for station in self._stations:
-                    station.stop()
-            await self._drain(desk)
+                for poller in self._pollers:
+                    poller.stop()
+            await self._drain(source)
         finally:
-            await asyncio.gather(*(station.close() for station in self._stations))
-            await self._stop_heart()
+            await asyncio.gather(*(poller.close() for poller in self._pollers))
+            await self._stop_heartbeat()
 
-    async def _drain(self, desk: Desk) -> None:
+    async def _drain(self, source: TaskSource) -> None:
         """Finish what is in hand; what takes too long is cancelled, and goes back."""
         held = len(self._held())
         metrics.DRAINING.inc()
         _log.info("worker drains", worker=self.id, tasks=held, seconds=self._drain_timeout)
         begun = asyncio.get_running_loop().time()
-        drained = asyncio.gather(*(station.drained() for station in self._stations))
+        drained = asyncio.gather(*(poller.drained() for poller in self._pollers))
         try:
             async with asyncio.timeout_at(begun + self._drain_timeout * DRAIN_SHARE):
                 await asyncio.shield(drained)
         except TimeoutError:
-            for station in self._stations:
-                station.cancel("drain")
+            for poller in self._pollers:
+                poller.cancel("drain")
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(begun + self._drain_timeout * REPORT_SHARE):
                     await drained
         metrics.DRAINING.dec()
         with suppress(TimeoutError):
             async with asyncio.timeout_at(begun + self._drain_timeout):
-                await self._stop_heart()  # first, since a beat after the goodbye would take it back
-                await desk.leave()
+                await self._stop_heartbeat()  # first, since a beat after the goodbye would take it back
+                await source.leave()
 
-    async def _stop_heart(self) -> None:
-        if self._heart is not None:
-            await asyncio.to_thread(self._heart.stop)
+    async def _stop_heartbeat(self) -> None:
+        if self._heartbeat is not None:
+            await asyncio.to_thread(self._heartbeat.stop)
 
     async def _unless_stopped(self, work: Coroutine[Any, Any, Done]) -> Done | None:
         """Return what `work` gives; None if the worker is stopped before."""
@@ -222,7 +223,7 @@ class Worker:
             working.cancel()
             stopped.cancel()
 
-    async def _open_desk(self) -> Desk:
+    async def _open_source(self) -> TaskSource:
         """Find out what the manager can do, however long that takes."""
         delays = backoff(INITIAL_DELAY, MAX_DELAY)
         while True:
@@ -237,9 +238,9 @@ class Worker:
                 features = frozenset[str]()
             self._contacted = True
             if features >= LEASES:
-                return LeasedDesk(self.client, self.id, self._lease)
+                return LeasedTaskSource(self.client, self.id, self._lease)
             _log.warning("the manager lends no tasks: a worker that is killed keeps them until they are stale")
-            return PlainDesk(self.client)
+            return PartATaskSource(self.client)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Show that the event loop turns, for as long as the worker runs."""
@@ -248,12 +249,12 @@ class Worker:
             loop.call_later(TICK, self._tick, loop)
 
     def _can_keep(self) -> bool:
-        return self._heart is None or self._heart.healthy
+        return self._heartbeat is None or self._heartbeat.healthy
 
     def _note_contact(self) -> None:
         self._contacted = True
 
-    def _tell(self, event: Event) -> None:
+    def _emit(self, event: Event) -> None:
         for listener in self._listeners:
             try:
                 listener(event)
@@ -261,18 +262,18 @@ class Worker:
                 _log.exception("a listener failed", listener=repr(listener), event_type=type(event).__name__)
 
     def _held(self) -> Sequence[Held]:
-        return [held for station in self._stations for held in station.held]
+        return [held for poller in self._pollers for held in poller.held]
 
-    def _hear(self, orders: Orders) -> None:
+    def _on_instructions(self, instructions: Instructions) -> None:
         """What the manager has to say, from the heart's thread."""
-        if self._loop is not None and (orders.lost or orders.cancel or orders.drain):
+        if self._loop is not None and (instructions.lost or instructions.cancel or instructions.drain):
             with suppress(RuntimeError):  # the loop is closed: the worker has ended already
-                self._loop.call_soon_threadsafe(self._obey, orders)
+                self._loop.call_soon_threadsafe(self._apply, instructions)
 
-    def _obey(self, orders: Orders) -> None:
-        for station in self._stations:
-            station.cancel("lease lost", orders.lost)
-            station.cancel("job aborted", orders.cancel)
-        if orders.drain and not self._stopping:
+    def _apply(self, instructions: Instructions) -> None:
+        for poller in self._pollers:
+            poller.cancel("lease lost", instructions.lost)
+            poller.cancel("job aborted", instructions.cancel)
+        if instructions.drain and not self._stopping:
             _log.info("the manager orders this worker to drain", worker=self.id)
             self.stop()

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from jobnik_sdk.definitions import Priority
+from jobnik_sdk.model.definitions import Priority
 
 HOUR: Final = 3600
 YEAR: Final = 365 * 86_400

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 
-from jobnik_sdk.definitions import JobStatus, Priority, StageStatus, TaskStatus
+from jobnik_sdk.model.definitions import JobStatus, Priority, StageStatus, TaskStatus
 from jobnik_sdk.testing.fake.bodies import (
     Created,
     JobBody,

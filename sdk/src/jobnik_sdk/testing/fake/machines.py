@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from jobnik_sdk.definitions import JobStatus, StageStatus, TaskStatus
+from jobnik_sdk.model.definitions import JobStatus, StageStatus, TaskStatus
 
 CLIENT: Final = "client"
 MANAGER: Final = "manager"

@@ -7,11 +7,20 @@ from typing import Any, Final, Generic
 from pydantic import JsonValue
 from pydantic_core import to_json
 
-from jobnik_sdk import trace
-from jobnik_sdk.client import JobnikClient
-from jobnik_sdk.context import JobInfo, StageDataT, StageInfo, StageMetadataT
-from jobnik_sdk.definitions import LONGEST, DataT, JobType, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
-from jobnik_sdk.entities import Job, Task, job_of
+from jobnik_sdk.execution.context import JobInfo, StageDataT, StageInfo, StageMetadataT
+from jobnik_sdk.http.client import JobnikClient
+from jobnik_sdk.model.definitions import (
+    MAX_DURATION,
+    DataT,
+    JobType,
+    MetadataT,
+    ResultT,
+    StageType,
+    TaskMetadataT,
+    TaskT,
+)
+from jobnik_sdk.model.entities import Job, Task, job_of
+from jobnik_sdk.observability import trace_context
 from jobnik_sdk.testing.contexts import ClockedCancellation, MemoryAccess, RecordingContext
 from jobnik_sdk.testing.fake import wire
 from jobnik_sdk.testing.fake.state import State
@@ -80,7 +89,7 @@ class FakeManager:
             LookupError: there is no task of this type that may be claimed now.
         """
         with self.transport.looking() as state:
-            claimed = Work(state).claim(stage_type.name, 1, _TESTER, LONGEST)
+            claimed = Work(state).claim(stage_type.name, 1, _TESTER, MAX_DURATION)
             if not claimed:
                 raise LookupError(f"No task of a stage of type {stage_type.name!r} may be claimed now.")
             task, document = claimed[0], to_json(wire.task_json(claimed[0]))
@@ -93,7 +102,7 @@ class FakeManager:
             attempt=task.failed + 1,
             max_attempts=task.max_attempts,
             metadata=read.metadata,
-            traceparent=trace.child_of(task.trace.traceparent),
+            traceparent=trace_context.child_of(task.trace.traceparent),
             timeout=task.timeout,
             checkpoint=read.checkpoint,
             access=MemoryAccess(self.client()),

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from jobnik_sdk.definitions import JobStatus
+from jobnik_sdk.model.definitions import JobStatus
 from jobnik_sdk.testing.fake import bodies, queries, wire
 from jobnik_sdk.testing.fake.endpoints import Endpoints, Route, done
 from jobnik_sdk.testing.fake.queries import Query

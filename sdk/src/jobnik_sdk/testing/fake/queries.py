@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 from pydantic import BaseModel, Field, StringConstraints
 
-from jobnik_sdk.definitions import Priority, StageStatus, TaskStatus
+from jobnik_sdk.model.definitions import Priority, StageStatus, TaskStatus
 from jobnik_sdk.testing.fake.bodies import Id, Instant, StageTypeName, Text
 
 PART_B: Final = frozenset({"limit", "cursor", "should_return_progress"})

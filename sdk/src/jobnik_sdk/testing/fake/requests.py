@@ -13,10 +13,10 @@ import httpx2
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from jobnik_sdk.observability.trace_context import NO_TRACE
 from jobnik_sdk.testing.fake.bodies import LONGEST_TRACESTATE, TRACEPARENT, Body, Id
 from jobnik_sdk.testing.fake.queries import Part, Query
 from jobnik_sdk.testing.fake.state import Refused, Trace
-from jobnik_sdk.trace import NO_TRACE
 
 BODY_LIMIT: Final = 1024 * 1024
 """Bytes."""

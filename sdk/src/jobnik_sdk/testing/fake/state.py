@@ -11,7 +11,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
-from jobnik_sdk.definitions import JobStatus, Priority, StageStatus, TaskStatus
+from jobnik_sdk.model.definitions import JobStatus, Priority, StageStatus, TaskStatus
 from jobnik_sdk.testing.fake.machines import CLIENT, JOB, JOB_OPEN, STAGE, STAGE_OPEN
 
 URGENCY: Final = {priority: place for place, priority in enumerate(Priority)}

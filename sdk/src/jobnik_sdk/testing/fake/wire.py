@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from jobnik_sdk.definitions import JobStatus, StageStatus, TaskStatus
+from jobnik_sdk.model.definitions import JobStatus, StageStatus, TaskStatus
 from jobnik_sdk.testing.fake.machines import CLIENT, ENDS, MANAGER
 from jobnik_sdk.testing.fake.state import Attempt, Change, Entity, Job, Stage, Task, Trace, WorkerRecord
 

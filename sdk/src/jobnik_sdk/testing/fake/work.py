@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 from pydantic import ValidationError
 
-from jobnik_sdk.definitions import StageStatus, TaskStatus
+from jobnik_sdk.model.definitions import StageStatus, TaskStatus
 from jobnik_sdk.testing.fake.bodies import HeartbeatBody, ReportBody, RunningBody, span
 from jobnik_sdk.testing.fake.jobs import follow_ended, start
 from jobnik_sdk.testing.fake.machines import BURNING, REPORTED, STAGE_OPEN

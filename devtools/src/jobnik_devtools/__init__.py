@@ -1,0 +1,1 @@
+"""Development tools for Jobnik workers: `make dev`, `make doctor`, and `make update`."""

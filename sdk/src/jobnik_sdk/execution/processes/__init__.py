@@ -1,0 +1,1 @@
+"""Run handlers in child processes."""

@@ -1,0 +1,1 @@
+"""Talk to the manager over HTTP: client, retries, and circuit breaker."""

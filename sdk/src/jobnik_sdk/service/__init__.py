@@ -1,0 +1,1 @@
+"""Run a worker as a process: settings, signals, probes, and shutdown."""
