@@ -13,7 +13,7 @@ import httpx2
 from tests.chaos.attempts import Entity, Record, contradictions
 from tests.chaos.load import Outcome
 from tests.chaos.site import Site
-from tests.support.truths import falsehoods
+from tests.support.invariants import violations
 
 PARALLEL = 8
 """Requests to the managers at a time."""
@@ -48,7 +48,7 @@ class Checks:
 
     async def database(self) -> Sequence[str]:
         """What is true of the tables at any moment."""
-        return [f"the database has {false}" for false in await self._site.ask(falsehoods)]
+        return [f"the database has {false}" for false in await self._site.ask(violations)]
 
     def answers(self) -> Sequence[str]:
         """What workers were answered, and managers had to log, that should never be."""

@@ -56,7 +56,7 @@ class Pen:
     """
 
     def __init__(self, file: Path, worker: str = "") -> None:
-        self._pen = journal.Pen(file)
+        self._pen = journal.JournalWriter(file)
         self.worker = worker
 
     def write(self, event: Event, task: str = "", lease: int = 0, **more: object) -> None:

@@ -233,7 +233,7 @@ def main() -> int:
     return run(Container(Path(journal), float(lease), stage_types.split(","), managers.split(",")[0]))
 
 
-jumping_clock.jump_if_told()  # in the handlers' processes, too, which import this
+jumping_clock.jump_if_requested()  # in the handlers' processes, too, which import this
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -29,9 +29,8 @@ from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.embedded.process import end_with_parent
 
 from tests.chaos.journal import Event, Journal
-from tests.support import jumping_clock
+from tests.support import invariants, jumping_clock
 from tests.support.journal import NewLines
-from tests.support.truths import truths
 from tools.manager import ManagerProcess
 from tools.proxy import Proxy
 
@@ -238,7 +237,7 @@ class Site:
             return (
                 await self.ask(sql.heard_of, workers=workers) == len(workers)
                 and not await self.ask(sql.unfinished, jobs=jobs)
-                and not await self.ask(truths.left_over)
+                and not await self.ask(invariants.queries.leftovers)
                 and not self.unanswered()
             )
 

@@ -1,4 +1,4 @@
-"""A client that knows no more than the document: it takes from each answer what the document's links name."""
+"""A client that knows only the OpenAPI document. It learns the values that the document's links name."""
 
 import re
 from collections import defaultdict
@@ -18,18 +18,18 @@ LINKS: dict[tuple[str, str], list[dict[str, Any]]] = {
     for status, answer in operation["responses"].items()
     if "links" in answer
 }
-"""By an operation's id and a status of it: what such an answer gives to which parameters and fields of others."""
+"""By operation id and status: the links from such a response to parameters and fields of other operations."""
 
-WORD = re.compile(r"[A-Za-z0-9_-]+")
-"""What every place spells alike: of a path, the library judges the spelling."""
+URL_SAFE = re.compile(r"[A-Za-z0-9_-]+")
+"""Values that look the same in every location; the library itself checks the encoding of paths."""
 
 
 class Client:
-    """Carries out a plan, with ids that exist in the place of those that were made up.
+    """Carries out a plan, replacing invented ids with existing ones.
 
     Args:
         url: The manager's address.
-        random: Chooses among what is known; its choices shape nothing that is drawn.
+        random: Chooses among the known values; its choices do not affect the generated data.
     """
 
     def __init__(self, url: str, random: Random) -> None:
@@ -37,25 +37,25 @@ class Client:
         self._random = random
         self._known = defaultdict[str, list[Any]](list)
         self.done = set[str]()
-        """The operations that were answered with success."""
+        """The operations that succeeded."""
         self.log = list[str]()
-        """What was called, and the status that came back."""
+        """The operations called, each with its response status."""
 
-    def call(self, case: Case, *, straying: bool) -> None:
-        """Call an operation, unless it needs an id and none is known, and check the answer.
+    def call(self, case: Case, *, randomly: bool) -> None:
+        """Call an operation and check the response. An operation that needs an id is skipped if none is known.
 
         Args:
-            case: What to call.
-            straying: Whether any of the things that are known lately may take the place of what was made up, or none;
-                otherwise the latest does.
+            case: The operation and its input.
+            randomly: Whether to replace an invented value with a random one of the latest known values, or not at all;
+                otherwise the latest known value replaces it.
         """
-        if not all(_plain(name) in self._known for name in case.path_parameters):
+        if not all(_normalized(name) in self._known for name in case.path_parameters):
             return
         if not case.meta.is_negative_at(ParameterLocation.PATH):
-            self._fill(case.path_parameters, straying)
+            self._fill(case.path_parameters, randomly)
         if case.meta.generation.mode is GenerationMode.POSITIVE:
-            self._fill(case.query, straying)
-            self._fill(case.body, straying)
+            self._fill(case.query, randomly)
+            self._fill(case.body, randomly)
         response: Response = sensible(case).call(base_url=self._url)
         self.log.append(f"{operation_id(case.operation)} {response.status_code}")
         case.validate_response(response, transport_kwargs={"base_url": self._url})
@@ -63,29 +63,29 @@ class Client:
             self.done.add(operation_id(case.operation))
             self._learn(case, response)
 
-    def _fill(self, value: object, straying: bool) -> None:  # noqa: FBT001 - the caller's own
+    def _fill(self, value: object, randomly: bool) -> None:  # noqa: FBT001 - the caller's own
         for one in _objects(value):
             for name in one:
-                if not (known := self._known.get(_plain(name))):
+                if not (known := self._known.get(_normalized(name))):
                     continue
-                if not straying:
+                if not randomly:
                     one[name] = known[-1]
                 elif self._random.random() < 0.9:
                     one[name] = self._random.choice(known[-3:])
 
     def _learn(self, case: Case, response: Response) -> None:
-        """Keep what others may ask for, where the document's links say that it is."""
+        """Store the values that the document's links name."""
         for link in LINKS.get((operation_id(case.operation), str(response.status_code)), ()):
             for target in _objects(link):
                 for name, expression in target.items():
                     where, _, path = str(expression).partition("#/")
                     if where in {"$request.body", "$response.body"}:
                         found = _at(case.body if where == "$request.body" else response.json(), path.split("/"))
-                        self._known[_plain(name)] += [value for value in found if WORD.fullmatch(str(value))]
+                        self._known[_normalized(name)] += [value for value in found if URL_SAFE.fullmatch(str(value))]
 
 
 def _objects(value: object) -> Iterator[dict[str, Any]]:
-    """Every object in a JSON value."""
+    """Yield every object in a JSON value."""
     if isinstance(value, dict):
         yield cast("dict[str, Any]", value)
         value = list(cast("dict[str, Any]", value).values())
@@ -95,7 +95,7 @@ def _objects(value: object) -> Iterator[dict[str, Any]]:
 
 
 def _at(value: Any, path: list[str]) -> list[Any]:  # noqa: ANN401 - any JSON value
-    """What stands there; nothing where a list on the way is shorter, or the answer is a minimal one."""
+    """Return the value at a path in a list, which is empty for a short list or a minimal response."""
     for part in path:
         try:
             value = value[int(part) if isinstance(value, list) else part]
@@ -104,6 +104,6 @@ def _at(value: Any, path: list[str]) -> list[Any]:  # noqa: ANN401 - any JSON va
     return [value]
 
 
-def _plain(name: str) -> str:
-    """A name without its spelling: jobId in a path or body is job_id in a query."""
+def _normalized(name: str) -> str:
+    """Return a name in a common spelling: jobId in a path or body is job_id in a query."""
     return name.replace("_", "").lower()

@@ -1,4 +1,4 @@
-"""One manager for the session, and how long it is tried."""
+"""The manager that the contract tests share, and the Hypothesis profile."""
 
 from collections.abc import Generator
 
@@ -9,14 +9,14 @@ from reference_manager.embedded import EmbeddedPostgres
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
 
-# By default the examples are few and the same at every run. Others each time, and many:
+# By default, the tests try few examples, the same ones in every run. To try many different examples:
 # pytest tests/contract --hypothesis-profile=long --timeout=1800
 settings.register_profile("long", max_examples=500)
 
 
 @pytest.fixture(scope="session")
 def manager_url() -> Generator[str]:
-    """The address of a manager with a PostgreSQL of its own."""
+    """The address of a manager with its own PostgreSQL."""
     with (
         temporary_data_folder() as folder,
         EmbeddedPostgres(folder, durable=False) as server,

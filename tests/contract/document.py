@@ -1,4 +1,4 @@
-"""The OpenAPI document as the tests hold the manager to it: answers may have no field and no code that is not in it."""
+"""The OpenAPI document as the tests enforce it: responses may contain no undocumented field or code."""
 
 import json
 from typing import Any, TypeAlias
@@ -9,7 +9,7 @@ from schemathesis import CheckContext, GenerationMode, Response
 
 from tools.docs.openapi import page
 
-# APIOperation and Case, whose own types are half written: a strict checker accepts all or nothing.
+# The types of APIOperation and Case are incomplete, so a strict type checker can only treat them as Any.
 Operation: TypeAlias = Any
 Case: TypeAlias = Any
 
@@ -17,7 +17,7 @@ DOCUMENT: dict[str, Any] = json.loads(page())
 
 
 def _closed(document: dict[str, Any]) -> dict[str, Any]:
-    """The document with schemas that name every field. Clients must bear more: there will be more one day."""
+    """Return the document with schemas that list every field. Real clients must tolerate unknown fields."""
     schemas = {
         name: schema | ({"additionalProperties": False} if "properties" in schema else {})
         for name, schema in document["components"]["schemas"].items()
@@ -29,9 +29,9 @@ SCHEMA: Any = schemathesis.openapi.from_dict(
     _closed(DOCUMENT),
     config=schemathesis.Config.from_dict(  # pyright: ignore[reportUnknownMemberType]
         {
-            # valid_input_is_taken, below, is stricter: it tells refusals of input from those of a state.
+            # valid_input_is_accepted, below, is stricter: it tells invalid input from a conflict with the state.
             "checks": {"positive_data_acceptance": {"enabled": False}},
-            # Each report is refused for itself: wrong_reports_are_refused, below.
+            # Each report is refused individually: see invalid_reports_are_refused, below.
             "operations": [
                 {"include-operation-id": "settle_tasks", "checks": {"negative_data_rejection": {"enabled": False}}}
             ],
@@ -40,8 +40,8 @@ SCHEMA: Any = schemathesis.openapi.from_dict(
 )
 
 
-def sensible(case: Case) -> Case:
-    """The case as it is sent, without what only looks right: a cursor that no list gave, and a wait for work."""
+def sendable(case: Case) -> Case:
+    """Return the case without invented cursors and without waits for work, although the schema allows both."""
     if case.meta.generation.mode is GenerationMode.POSITIVE:
         case.query.pop("cursor", None)
     body: Any = case.body
@@ -52,12 +52,12 @@ def sensible(case: Case) -> Case:
 
 
 def operation_id(operation: Operation) -> str:
-    """The name that the document gives an operation."""
+    """Return the operation id."""
     return operation.definition.raw["operationId"]
 
 
 def effort(examples: int) -> settings:
-    """How many examples a test tries: so few and always the same, or as many as the profile says."""
+    """Return settings for a few fixed examples, or for as many random ones as the "long" profile sets."""
     long = settings.get_current_profile_name() == "long"
     return settings(
         max_examples=settings().max_examples if long else examples,
@@ -71,7 +71,7 @@ def effort(examples: int) -> settings:
 
 @schemathesis.check
 def code_is_documented(_context: CheckContext, response: Response, case: Case) -> None:
-    """The code of an answer is one of those that the document lists for the operation and status."""
+    """The code of a response is one that the document lists for the operation and status."""
     responses = DOCUMENT["paths"][case.operation.path][case.operation.method]["responses"]
     documented = responses.get(str(response.status_code))
     if documented and (code := _code(response)):
@@ -80,22 +80,22 @@ def code_is_documented(_context: CheckContext, response: Response, case: Case) -
 
 
 @schemathesis.check
-def valid_input_is_taken(_context: CheckContext, response: Response, case: Case) -> None:
-    """What the document permits is not a validation error."""
+def valid_input_is_accepted(_context: CheckContext, response: Response, case: Case) -> None:
+    """Input that the document permits never causes a validation error."""
     if case.meta and case.meta.generation.mode is GenerationMode.POSITIVE:
         assert _code(response) != "VALIDATION_ERROR", response.json()["message"]
 
 
 @schemathesis.check
-def wrong_reports_are_refused(_context: CheckContext, response: Response, case: Case) -> None:
-    """A request to settle that the document forbids is refused, or some of its reports are."""
+def invalid_reports_are_refused(_context: CheckContext, response: Response, case: Case) -> None:
+    """If the document forbids a settle request, the request or at least one of its reports is refused."""
     wrong = case.meta and case.meta.generation.mode is GenerationMode.NEGATIVE
     if operation_id(case.operation) == "settle_tasks" and wrong and response.status_code == 200:
         assert "VALIDATION_ERROR" in {report.get("code") for report in response.json()["results"]}
 
 
 def _code(response: Response) -> str | None:
-    """The code of an answer; None where it is an entity, a list, or nothing."""
+    """Return the code of a response; None for an entity, a list or an empty body."""
     if not response.headers.get("content-type", [""])[0].startswith("application/json"):
         return None
     body: Any = response.json()

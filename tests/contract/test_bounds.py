@@ -1,4 +1,4 @@
-"""Every value that a client may send has a bound in the document, and one step beyond it is refused by its name."""
+"""Every value that a client may send has a documented bound; a value just beyond it is refused by name."""
 
 import json
 from collections.abc import Iterator
@@ -14,26 +14,26 @@ from tests.contract.document import DOCUMENT
 from tests.support.protocol import refused
 
 Schema: TypeAlias = dict[str, Any]
-Place: TypeAlias = tuple[str | int, ...]
-"""Where a value stands, such as ("body", "results", 0, "leaseId")."""
+Location: TypeAlias = tuple[str | int, ...]
+"""The path to a value, such as ("body", "results", 0, "leaseId")."""
 
 ANY = "00000000-0000-7000-8000-000000000000"
-MOMENT = "2026-01-31T12:00:00Z"
+TIMESTAMP = "2026-01-31T12:00:00Z"
 UNKNOWN = "unknown"
 
-OF_THE_BODY = {"data", "userMetadata", "result", "checkpoint", "body", "tasks"}
-"""Names of payloads, and of lists of tasks: as much as fits into a body."""
+BOUNDED_BY_BODY = {"data", "userMetadata", "result", "checkpoint", "body", "tasks"}
+"""Names of payloads and of task lists, which only the size of the body limits."""
 
 
 class Value(NamedTuple):
     """One value of a request."""
 
-    place: Place
+    location: Location
     schema: Schema
 
 
 class Operation(NamedTuple):
-    """What a client may call."""
+    """An operation that a client may call."""
 
     id: str
     method: str
@@ -43,7 +43,7 @@ class Operation(NamedTuple):
 
 
 def resolved(schema: Schema) -> Schema:
-    """A schema without references; where null is allowed, what else is."""
+    """Resolve references; of a nullable schema, return the alternative that is not null."""
     if "$ref" in schema:
         return resolved(DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
     for alternative in schema.get("anyOf", ()):
@@ -71,7 +71,7 @@ any_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.
 
 
 def example(schema: Schema) -> Any:  # noqa: ANN401, PLR0911 - any JSON; a table of types
-    """A value that the schema allows, with every field that it has; null where that is allowed instead of a text."""
+    """Return a value that the schema allows, with all its fields; null if the schema allows null instead of a text."""
     plain = resolved(schema)
     if {"type": "null"} in schema.get("anyOf", ()) and plain.get("type") != "object":
         return None
@@ -85,7 +85,7 @@ def example(schema: Schema) -> Any:  # noqa: ANN401, PLR0911 - any JSON; a table
         case {"type": "string", "format": "uuid"}:
             return ANY
         case {"type": "string", "format": "date-time"}:
-            return MOMENT
+            return TIMESTAMP
         case {"type": "string"}:
             return "x" * max(plain.get("minLength", 1), 1)
         case {"type": "integer" | "number"}:
@@ -96,23 +96,23 @@ def example(schema: Schema) -> Any:  # noqa: ANN401, PLR0911 - any JSON; a table
             return None
 
 
-def values(schema: Schema, place: Place) -> Iterator[Value]:
-    """A value and all that is inside it."""
+def values(schema: Schema, location: Location) -> Iterator[Value]:
+    """Yield a value and all values inside it."""
     plain = resolved(schema)
-    yield Value(place, plain)
+    yield Value(location, plain)
     for name, field in plain.get("properties", {}).items():
-        yield from values(field, (*place, name))
+        yield from values(field, (*location, name))
     if "items" in plain:
-        yield from values(plain["items"], (*place, 0))
+        yield from values(plain["items"], (*location, 0))
 
 
 def all_values(operation: Operation) -> list[Value]:
-    """Everything that a request of this operation holds."""
+    """Return all values in a request of this operation."""
     return [*operation.parameters, *(values(operation.body, ("body",)) if operation.body else ())]
 
 
 def is_bounded(schema: Schema) -> bool:
-    """Whether the document says how long, how large or which this may be; fields are looked at for themselves."""
+    """Whether the document bounds the length, size or choice of a value; fields are checked separately."""
     match schema:
         case {"enum": _} | {"const": _} | {"type": "boolean"} | {"properties": _} | {"format": "uuid" | "date-time"}:
             return True
@@ -129,7 +129,7 @@ def is_bounded(schema: Schema) -> bool:
 
 
 def beyond(value: Value) -> Iterator[object]:  # noqa: C901, PLR0912 - a table of types
-    """Values that are just not allowed there, and some that are far from it."""
+    """Yield values just beyond the bounds, and some far beyond them."""
     schema = value.schema
     match schema:
         case {"enum": _} | {"const": _}:
@@ -165,47 +165,47 @@ def beyond(value: Value) -> Iterator[object]:  # noqa: C901, PLR0912 - a table o
             pass
 
 
-def changed(body: Any, place: Place, value: object) -> Any:  # noqa: ANN401 - any JSON
-    """The body with this value in that place."""
-    if not place:
+def changed(body: Any, location: Location, value: object) -> Any:  # noqa: ANN401 - any JSON
+    """Return the body with this value at that location."""
+    if not location:
         return value
-    first, *rest = place
+    first, *rest = location
     if isinstance(first, int):
         return [changed(body[first], tuple(rest), value)]
     return body | {first: changed(body[first], tuple(rest), value)}
 
 
-def send(http: httpx2.Client, operation: Operation, place: Place = (), value: object = None) -> httpx2.Response:
-    """A request that is right but for one value."""
+def send(http: httpx2.Client, operation: Operation, location: Location = (), value: object = None) -> httpx2.Response:
+    """Send a request that is valid except for one value."""
     path = operation.path
     query: dict[str, str] = {}
     body = example(operation.body) if operation.body else None
     for parameter in operation.parameters:
-        where, name = parameter.place
-        text = str(value if parameter.place == place else example(parameter.schema))
+        where, name = parameter.location
+        text = str(value if parameter.location == location else example(parameter.schema))
         if where == "path":
             path = path.replace(f"{{{name}}}", quote(text, safe=""))
-        elif parameter.place == place:
+        elif parameter.location == location:
             query[str(name)] = text
-    if place[:1] == ("body",):
-        body = changed(body, place[1:], value)
+    if location[:1] == ("body",):
+        body = changed(body, location[1:], value)
     content = None if operation.body is None else json.dumps(body)
     headers = {"Content-Type": "application/json"}
     return http.request(operation.method, path, params=query, headers=headers, content=content)
 
 
-def check_refused(response: httpx2.Response, place: Place) -> None:
-    """The request is refused with the name of the place, or the report is, since each is judged for itself."""
-    if place[:3] == ("body", "results", 0):
+def check_refused(response: httpx2.Response, location: Location) -> None:
+    """Check that a refusal names the location; a settle request refuses the single report."""
+    if location[:3] == ("body", "results", 0):
         assert response.status_code == 200, response.text
         (refusal,) = response.json()["results"]
         assert refusal["code"] == "VALIDATION_ERROR"
-        place = place[3:]
+        location = location[3:]
     else:
         refused(response, 400, "VALIDATION_ERROR")
         refusal = response.json()
-    # An integer of more digits than a parser takes is refused with the body as a whole.
-    assert refusal["message"].startswith((".".join(map(str, place)), "body: not JSON, number out of range"))
+    # An integer with more digits than the parser accepts causes a refusal of the whole body.
+    assert refusal["message"].startswith((".".join(map(str, location)), "body: not JSON, number out of range"))
 
 
 @pytest.fixture(scope="module")
@@ -216,65 +216,65 @@ def http(manager_url: str) -> Iterator[httpx2.Client]:
 
 
 @any_operation
-def test_every_value_has_a_bound(operation: Operation) -> None:
-    """The document says of each how long, how large or which it may be, payloads apart: their bound is the body's."""
-    free = [value.place for value in all_values(operation) if not is_bounded(value.schema)]
-    assert [place for place in free if place[-1] not in OF_THE_BODY] == []
+def test_every_value_has_a_documented_bound(operation: Operation) -> None:
+    """The document bounds the length, size or choice of every value except payloads, which the body limit bounds."""
+    free = [value.location for value in all_values(operation) if not is_bounded(value.schema)]
+    assert [location for location in free if location[-1] not in BOUNDED_BY_BODY] == []
 
 
 @any_operation
-def test_what_lies_beyond_a_bound_is_refused(http: httpx2.Client, operation: Operation) -> None:
-    """Each value of each request is refused where it is too long, too large, too many or another type."""
+def test_a_value_beyond_its_bound_is_refused(http: httpx2.Client, operation: Operation) -> None:
+    """Each value of each request is refused if it is too long, too large, too numerous or of another type."""
     assert "VALIDATION_ERROR" not in send(http, operation).text
     for value in all_values(operation):
         for wrong in beyond(value):
-            if value.place[0] == "path" and wrong == "":
-                continue  # that is another path
-            if value.place[0] == "query" and isinstance(wrong, list):
+            if value.location[0] == "path" and wrong == "":
+                continue  # an empty parameter is another path
+            if value.location[0] == "query" and isinstance(wrong, list):
                 continue
-            check_refused(send(http, operation, value.place, wrong), value.place)
+            check_refused(send(http, operation, value.location, wrong), value.location)
 
 
 @any_operation
-def test_a_field_that_is_not_known_is_refused(http: httpx2.Client, operation: Operation) -> None:
-    """Objects have the fields that the document names, wherever they are."""
+def test_an_unknown_field_is_refused(http: httpx2.Client, operation: Operation) -> None:
+    """Every object in a request accepts only the fields that the document names."""
     for value in all_values(operation):
-        if value.place[0] == "body" and "properties" in value.schema:
-            place = (*value.place, UNKNOWN)
+        if value.location[0] == "body" and "properties" in value.schema:
+            location = (*value.location, UNKNOWN)
             wrong = example(value.schema) | {UNKNOWN: 1}
-            check_refused(send(http, operation, value.place, wrong), place)
+            check_refused(send(http, operation, value.location, wrong), location)
 
 
 @any_operation
-def test_a_payload_holds_what_can_be_given_back(http: httpx2.Client, operation: Operation) -> None:
-    """Numbers without a value and JSON without a bottom are refused in every payload, results too."""
+def test_a_payload_that_cannot_be_stored_is_refused(http: httpx2.Client, operation: Operation) -> None:
+    """Non-finite numbers and excessive nesting are refused in every payload, including results."""
     deep: object = 1
     for _ in range(200):
         deep = [deep]
-    for place, schema in all_values(operation):
-        if place[0] != "body" or is_bounded(schema) or schema.get("type") == "array":
+    for location, schema in all_values(operation):
+        if location[0] != "body" or is_bounded(schema) or schema.get("type") == "array":
             continue
         for wrong in (float("inf"), deep):
-            response = send(http, operation, place, {"a": wrong})
+            response = send(http, operation, location, {"a": wrong})
             check_refused(response, ("body",))
 
 
-def plainly(url: str, method: str, path: str, headers: dict[str, str]) -> httpx2.Response:
-    """An answer to a request that a better client would not send."""
+def send_raw(url: str, method: str, path: str, headers: dict[str, str]) -> httpx2.Response:
+    """Send a request that a regular HTTP client would not send."""
     address = urlsplit(url)
     connection = HTTPConnection(address.hostname or "", address.port)
     with closing(connection):
         connection.putrequest(method, path)
         for name, value in headers.items():
             connection.putheader(name, value)
-        with suppress(ConnectionError):  # the answer may come, and the end, before all is sent
+        with suppress(ConnectionError):  # the response and the end of the connection may come before everything is sent
             connection.endheaders()
         answer = connection.getresponse()
         return httpx2.Response(answer.status, headers=answer.getheaders(), content=answer.read())
 
 
-def test_a_request_has_a_head_of_bounded_length(manager_url: str) -> None:
-    """Headers, or a query, that go on and on are refused before they fill the manager's memory."""
+def test_the_size_of_a_request_head_is_bounded(manager_url: str) -> None:
+    """Excessive headers and queries are refused before they fill the manager's memory."""
     many = {f"x-{number}": "x" * 1000 for number in range(1000)}
     for method, path, headers in (
         ("GET", "/liveness", {"x-long": "x" * 1_000_000}),
@@ -282,19 +282,19 @@ def test_a_request_has_a_head_of_bounded_length(manager_url: str) -> None:
         ("GET", "/v1/tasks?status=" + "x" * 1_000_000, {}),
         ("PATCH", "/v1/stages/x/tasks/dequeue", many),
     ):
-        response = plainly(manager_url, method, path, headers)
+        response = send_raw(manager_url, method, path, headers)
         refused(response, 431, "HEAD_TOO_LARGE")
         assert response.headers["Connection"] == "close"
-    assert plainly(manager_url, "GET", "/liveness", {"x-long": "x" * 60_000}).status_code == 200
+    assert send_raw(manager_url, "GET", "/liveness", {"x-long": "x" * 60_000}).status_code == 200
 
 
-def test_what_is_not_http_is_refused_in_the_same_shape(manager_url: str) -> None:
-    """The parser's own refusal has a code and a message as all others have."""
-    refused(plainly(manager_url, "GET", "/liveness", {"Content-Length": "many"}), 400, "VALIDATION_ERROR")
+def test_invalid_http_is_refused_in_the_error_format(manager_url: str) -> None:
+    """A refusal by the HTTP parser has a code and a message like any other refusal."""
+    refused(send_raw(manager_url, "GET", "/liveness", {"Content-Length": "many"}), 400, "VALIDATION_ERROR")
 
 
 def test_trace_context_in_headers_is_bounded(http: httpx2.Client) -> None:
-    """A tracestate in a header is kept up to its bound, and ignored beyond it, as W3C has it."""
+    """A tracestate header is kept up to its maximum length and ignored beyond it, as the W3C specifies."""
     traceparent = f"00-{'1' * 32}-{'2' * 16}-01"
     for tracestate, kept in (("x" * 512, True), ("x" * 513, False), ("é", False)):
         headers = [(b"traceparent", traceparent.encode()), (b"tracestate", tracestate.encode())]

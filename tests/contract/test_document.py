@@ -1,4 +1,4 @@
-"""The document itself: valid, complete in what every operation has, and the one that the manager serves."""
+"""The document is valid and complete, and the manager serves exactly this document."""
 
 from typing import Any
 
@@ -14,19 +14,19 @@ any_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OP
 
 
 def test_the_document_is_valid() -> None:
-    """It is what OpenAPI 3.1 calls a description, and every operation has an id of its own."""
+    """The document conforms to OpenAPI 3.1, and every operation id is unique."""
     SCHEMA.validate()
     assert len(OPERATIONS) == sum(len(path) for path in DOCUMENT["paths"].values())
 
 
 def test_the_manager_serves_the_document(manager_url: str) -> None:
-    """What the tests hold the manager to is what it tells its clients."""
+    """The manager serves the document that the tests enforce."""
     assert httpx2.get(f"{manager_url}/openapi.json").json() == DOCUMENT
 
 
 @any_operation
-def test_an_operation_tells_its_refusals(operation: dict[str, Any]) -> None:
-    """Bad input and a database in trouble may be met everywhere, a wrong or large body where there is one."""
+def test_an_operation_documents_its_refusals(operation: dict[str, Any]) -> None:
+    """Every operation documents bad input and database failures, and those with a body a wrong or large one."""
     expected = {"400", "500", "503", *(("413", "415") if "requestBody" in operation else ())}
     assert operation["responses"].keys() >= expected
     for status in operation["responses"].keys() & {"400", "404", "409", *expected}:
@@ -38,13 +38,13 @@ def test_an_operation_tells_its_refusals(operation: dict[str, Any]) -> None:
 
 @any_operation
 def test_a_parameter_is_never_null(operation: dict[str, Any]) -> None:
-    """A URL has no null: what is not given is left out."""
+    """No query parameter is nullable, because a URL cannot express null."""
     assert not any("null" in str(parameter["schema"]) for parameter in operation.get("parameters", ()))
 
 
 @any_operation
-def test_links_lead_somewhere(operation: dict[str, Any]) -> None:
-    """Each names an operation, and parameters that it has."""
+def test_links_name_existing_operations(operation: dict[str, Any]) -> None:
+    """Each link names an existing operation and parameters of that operation."""
     for response in operation["responses"].values():
         for link in response.get("links", {}).values():
             taken = {parameter["name"] for parameter in OPERATIONS[link["operationId"]].get("parameters", ())}

@@ -1,4 +1,4 @@
-"""Requests that no document can describe, sent to every operation: each is refused with a code and the place."""
+"""Malformed requests that no document can describe; every operation refuses them with a code and a location."""
 
 from collections.abc import Iterator
 from operator import attrgetter
@@ -11,11 +11,11 @@ from tests.contract.document import DOCUMENT
 from tests.support.protocol import refused
 
 ANY = "00000000-0000-7000-8000-000000000000"
-"""An id that nothing has, and a text like any other."""
+"""An id that no entity has, which also serves as an ordinary text."""
 
 
 class Route(NamedTuple):
-    """An operation, as far as a malformed request to it needs to know it."""
+    """The parts of an operation that a malformed request needs."""
 
     id: str
     method: str
@@ -25,12 +25,12 @@ class Route(NamedTuple):
     takes_body: bool
 
     def path(self, **raw: str) -> str:
-        """The path with these values, as they go over the wire, in the place of its parameters; else with ANY."""
+        """Return the path with these raw values for its parameters, and ANY for the others."""
         return self.template.format(**dict.fromkeys(self.in_path, ANY) | raw)
 
 
-def _names(operation: dict[str, Any], place: str) -> list[str]:
-    return [one["name"] for one in operation.get("parameters", ()) if one["in"] == place]
+def _names(operation: dict[str, Any], location: str) -> list[str]:
+    return [one["name"] for one in operation.get("parameters", ()) if one["in"] == location]
 
 
 ROUTES = [
@@ -50,7 +50,7 @@ with_path = pytest.mark.parametrize("route", [one for one in ROUTES if one.in_pa
 with_query = pytest.mark.parametrize("route", [one for one in ROUTES if one.in_query], ids=attrgetter("id"))
 any_route = pytest.mark.parametrize("route", ROUTES, ids=attrgetter("id"))
 
-NO_JSON = {
+INVALID_JSON = {
     "truncated": b'{"a": ',
     "two": b"{} {}",
     "not a number": b'{"a": NaN}',
@@ -83,15 +83,15 @@ def http(manager_url: str) -> Iterator[httpx2.Client]:
         yield client
 
 
-def _refused_at(response: httpx2.Response, place: str) -> None:
+def _refused_at(response: httpx2.Response, location: str) -> None:
     refused(response, 400, "VALIDATION_ERROR")
-    assert response.json()["message"].startswith(f"{place}: "), response.text
+    assert response.json()["message"].startswith(f"{location}: "), response.text
 
 
 @with_body
 def test_a_body_that_is_not_json_is_refused(http: httpx2.Client, route: Route) -> None:
-    """Whatever cannot be parsed, or not kept as it is, is a validation error of the body, before all else."""
-    for body in NO_JSON.values():
+    """A body that cannot be parsed or stored is a validation error of the body, before any other check."""
+    for body in INVALID_JSON.values():
         response = http.request(route.method, route.path(), content=body, headers=JSON)
         _refused_at(response, "body")
     response = http.request(route.method, route.path(), headers=JSON)
@@ -100,7 +100,7 @@ def test_a_body_that_is_not_json_is_refused(http: httpx2.Client, route: Route) -
 
 @with_body
 def test_a_body_of_another_type_is_refused(http: httpx2.Client, route: Route) -> None:
-    """JSON in UTF-8 is all that is understood, and the header must say so."""
+    """A body is accepted only as JSON in UTF-8, and its header must say so."""
     for media_type in OTHER_TYPES:
         response = http.request(route.method, route.path(), content=b"{}", headers={"Content-Type": media_type})
         refused(response, 415, "UNSUPPORTED_MEDIA_TYPE")
@@ -108,15 +108,15 @@ def test_a_body_of_another_type_is_refused(http: httpx2.Client, route: Route) ->
 
 @with_body
 def test_a_body_over_the_limit_is_refused(http: httpx2.Client, route: Route) -> None:
-    """One byte more than the limit is too much."""
+    """A body is refused if it exceeds the limit by one byte."""
     body = b" " * (1024 * 1024 + 1)
     response = http.request(route.method, route.path(), content=body, headers=JSON)
     refused(response, 413, "BODY_TOO_LARGE")
 
 
 @with_path
-def test_a_path_that_is_no_text_is_refused(http: httpx2.Client, route: Route) -> None:
-    """A parameter in the path is neither NUL nor half a character nor a novel."""
+def test_a_path_parameter_that_is_not_text_is_refused(http: httpx2.Client, route: Route) -> None:
+    """A path parameter with NUL, invalid UTF-8 or excessive length is refused."""
     for name in route.in_path:
         for raw in ("%00", "a%00", "%FF", "%ED%A0%80", "x" * 50_000):
             response = http.request(route.method, route.path(**{name: raw}), content=b"{}", headers=JSON)
@@ -124,22 +124,22 @@ def test_a_path_that_is_no_text_is_refused(http: httpx2.Client, route: Route) ->
 
 
 @with_query
-def test_a_query_that_is_no_text_is_refused(http: httpx2.Client, route: Route) -> None:
-    """Nor is one in the query; and where one value is wanted, two are too many."""
+def test_a_query_parameter_that_is_not_text_is_refused(http: httpx2.Client, route: Route) -> None:
+    """A query parameter with NUL is refused, and so is a repeated parameter that takes one value."""
     for name in route.in_query:
         _refused_at(http.request(route.method, f"{route.path()}?{name}=%00"), f"query.{name}")
         _refused_at(http.request(route.method, f"{route.path()}?{name}=1&{name}=1"), f"query.{name}")
 
 
 @any_route
-def test_a_parameter_that_is_not_known_is_refused(http: httpx2.Client, route: Route) -> None:
-    """A query has no parameters but those in the document, and is UTF-8."""
-    for query, place in (("unknown=1", "query.unknown"), ("=", "query."), ("%00=1", "query.\0")):
-        _refused_at(http.request(route.method, f"{route.path()}?{query}"), place)
+def test_an_unknown_parameter_is_refused(http: httpx2.Client, route: Route) -> None:
+    """A query is refused if it has a parameter that is not in the document."""
+    for query, location in (("unknown=1", "query.unknown"), ("=", "query."), ("%00=1", "query.\0")):
+        _refused_at(http.request(route.method, f"{route.path()}?{query}"), location)
 
 
-def test_what_lies_just_within_is_taken(http: httpx2.Client) -> None:
-    """The deepest, the longest and the strangest that is allowed comes back as it was sent; 3.0 is an integer."""
+def test_values_at_their_limits_are_accepted(http: httpx2.Client) -> None:
+    """The deepest, longest and most unusual allowed values are returned as sent, and 3.0 is a valid integer."""
     deepest: object = 1
     for _ in range(198):
         deepest = [deepest]
@@ -155,8 +155,8 @@ def test_what_lies_just_within_is_taken(http: httpx2.Client) -> None:
         _refused_at(response, "body.0.maxAttempts")
 
 
-def test_a_body_at_the_limit_is_taken(http: httpx2.Client) -> None:
-    """Only one byte more would be too much; and of a name that comes twice, the last counts."""
+def test_a_body_at_the_limit_is_accepted(http: httpx2.Client) -> None:
+    """A body of exactly the maximum size is accepted; if a name occurs twice, the last value counts."""
     body = b'{"name": "first", "data": {}, "name": "last"}'.ljust(1024 * 1024)
     job = http.post("/v1/jobs", content=body, headers=JSON | {"Content-Type": "application/json; charset=UTF-8"})
     assert (job.status_code, job.json()["name"]) == (201, "last")
@@ -164,13 +164,13 @@ def test_a_body_at_the_limit_is_taken(http: httpx2.Client) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/jobs/", "/v1/jobs%2F", "/v1/jobs%0A", "//v1/jobs", "/v1//jobs", "/V1/jobs", "/"])
 def test_a_path_has_one_spelling(http: httpx2.Client, path: str) -> None:
-    """What is nearly a path is another one."""
+    """A path with a small deviation from a valid path is not found."""
     refused(http.get(path), 404, "NOT_FOUND")
 
 
 @pytest.mark.parametrize("spelling", [ANY.replace("-", ""), f"{{{ANY}}}", f"urn:uuid:{ANY}", f" {ANY}", f"{ANY}%0A"])
 def test_an_id_has_one_spelling(http: httpx2.Client, spelling: str) -> None:
-    """What Python would take for a UUID as well is none here; the case of its letters does not matter."""
+    """Only the canonical form of a UUID is accepted, in upper or lower case."""
     _refused_at(http.get(f"/v1/jobs/{spelling}"), "path.jobId")
     _refused_at(http.get(f"/v1/stages?job_id={spelling}"), "query.job_id")
     job = http.post("/v1/jobs", json={"name": "a job", "data": {}}).json()
@@ -179,8 +179,8 @@ def test_an_id_has_one_spelling(http: httpx2.Client, spelling: str) -> None:
 
 @pytest.mark.parametrize("headers", [{}, {"Expect": "100-continue"}], ids=["hot path", "framework"])
 @pytest.mark.parametrize("stage_type", ["a/b", "a b", "100%", "ä", "..", "a?b#c", "\n", "%2F"])
-def test_a_stage_type_may_have_any_character(http: httpx2.Client, stage_type: str, headers: dict[str, str]) -> None:
-    """Encoded as URLs have it, each is claimed by its name, on the hot path and off it."""
+def test_a_stage_type_may_contain_any_character(http: httpx2.Client, stage_type: str, headers: dict[str, str]) -> None:
+    """A stage type with any characters can be claimed by its URL-encoded name, on the hot path and off it."""
     job = http.post("/v1/jobs", json={"name": "a job", "data": {}}).json()
     stage = http.post(f"/v1/jobs/{job['id']}/stage", json={"type": stage_type, "data": {}}).json()
     (task,) = http.post(f"/v1/stages/{stage['id']}/tasks", json=[{"data": {}}]).json()

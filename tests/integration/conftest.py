@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the session, a database of its own for each test, managers as processes."""
+"""Fixtures: one PostgreSQL for the session, a database for each test, and manager processes."""
 
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import ExitStack
@@ -21,14 +21,14 @@ _numbers = count(1)
 
 @pytest.fixture
 def open_folder() -> Generator[Path]:
-    """A folder for the data of one test's PostgreSQL."""
+    """A folder for the PostgreSQL data of one test."""
     with temporary_data_folder() as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Generator[EmbeddedPostgres]:
-    """One server for all tests, without the guarantees that only a power cut needs."""
+    """One PostgreSQL for all tests, without durability, which matters only in a power failure."""
     with (
         temporary_data_folder() as folder,
         EmbeddedPostgres(folder, durable=False, settings={"max_connections": "300"}) as server,
@@ -47,7 +47,7 @@ async def _create(server: EmbeddedPostgres, statement: str, name: str) -> str:
 
 @pytest.fixture(scope="session")
 async def migrated(postgres: EmbeddedPostgres) -> str:
-    """The name of a migrated database, to be cloned."""
+    """The name of a migrated database that tests clone."""
     await migrate(await _create(postgres, "CREATE DATABASE migrated", "migrated"))
     return "migrated"
 
@@ -61,21 +61,21 @@ async def database_url(postgres: EmbeddedPostgres, migrated: str) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncGenerator[Database]:
-    """The pool of a manager that would run in this process."""
+    """A connection pool like that of a manager in this process."""
     async with Database.connect(database_url, connections=10, acquire_timeout=timedelta(seconds=5)) as opened:
         yield opened
 
 
 @pytest.fixture
 def start_manager(database_url: str) -> Generator[Callable[..., ManagerProcess]]:
-    """Start as many managers beside each other on the test's database as are asked for; all stop at its end."""
+    """Start any number of managers on the test's database. All of them stop at the end of the test."""
     with ExitStack() as stack:
         yield lambda *arguments: stack.enter_context(ManagerProcess("--database-url", database_url, *arguments))
 
 
 @pytest.fixture(scope="session")
 async def manager_url(postgres: EmbeddedPostgres, migrated: str) -> AsyncGenerator[str]:
-    """The address of a manager that the session's tests share: they keep apart by their stage types."""
+    """The address of a manager that all tests of the session share. Each test uses its own stage types."""
     url = await _create(postgres, f"CREATE DATABASE shared TEMPLATE {migrated}", "shared")
     with ManagerProcess("--database-url", url) as manager:
         yield manager.url

@@ -20,7 +20,7 @@ from reference_manager.engine.maintenance.maintenance_task import MaintenanceTas
 from reference_manager.store.pool import Connection, Database, sql
 
 from tests.model.entities import Answer
-from tests.support.truths import falsehoods
+from tests.support.invariants import violations
 
 tables: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
     Path(__file__).with_name("tables.sql"), "asyncpg"
@@ -111,7 +111,7 @@ class Site:
         """What the tables say that cannot be true."""
         # The pool's connection has all that a connection has, and says so to no type checker.
         connection = cast("asyncpg.Connection[asyncpg.Record]", self._connection)
-        return self._runner.run(falsehoods(connection))
+        return self._runner.run(violations(connection))
 
 
 async def _take_over(stack: AsyncExitStack, database_url: str) -> tuple[Connection, Mapping[str, MaintenanceTask]]:

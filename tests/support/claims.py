@@ -1,4 +1,4 @@
-"""Claims straight from the database."""
+"""Claims that run directly on the database."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,20 +8,20 @@ from uuid import UUID
 from reference_manager.store.pool import Record, sql
 
 
-class InHand(NamedTuple):
-    """A claimed task."""
+class ClaimedTask(NamedTuple):
+    """A claimed task and the id of its lease."""
 
     task: UUID
     lease: int
 
 
-def claim_of(
+def claim_statement(
     stage_type: str, limit: int, worker: str | None = None, length: timedelta = timedelta(minutes=1)
 ) -> tuple[Any, ...]:
-    """A claim, as statement and arguments; without a worker there are no leases."""
+    """Return the statement and arguments of a claim; without a worker, the tasks get no leases."""
     return sql.task_claim.sql, stage_type, limit, [1], [worker], [length], False
 
 
-def in_hand(rows: Sequence[Record]) -> Sequence[InHand]:
-    """The tasks in the rows of a claim, in the order of the queue."""
-    return [InHand(*pair) for row in rows for pair in zip(row["tasks"], row["leases"], strict=True)]
+def claimed_tasks(rows: Sequence[Record]) -> Sequence[ClaimedTask]:
+    """Return the tasks in the rows of a claim, in queue order."""
+    return [ClaimedTask(*pair) for row in rows for pair in zip(row["tasks"], row["leases"], strict=True)]

@@ -1,4 +1,4 @@
-"""A collector of traces, as a test's manager sends them: OTLP over HTTP."""
+"""A trace collector for tests, which receives OTLP over HTTP."""
 
 import asyncio
 import threading
@@ -11,12 +11,12 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-PATIENCE = 10.0
-"""Seconds."""
+TIMEOUT = 10.0
+"""Seconds to wait for spans."""
 
 
-class Seen(NamedTuple):
-    """A span, with what the tests look at."""
+class ReceivedSpan(NamedTuple):
+    """A received span, reduced to the fields that the tests check."""
 
     name: str
     kind: str
@@ -29,16 +29,16 @@ class Seen(NamedTuple):
 
     @property
     def traceparent(self) -> str:
-        """The span's own context, sampled."""
+        """The span's own context as a traceparent with the sampled flag set."""
         return f"00-{self.trace_id}-{self.span_id}-01"
 
 
 class Collector:
-    """Listens on a free port within its ``with`` block, and keeps every span."""
+    """Listens on a free port within its ``with`` block and keeps every span."""
 
     def __init__(self) -> None:
-        self.spans: list[Seen] = []
-        self._news = threading.Condition()
+        self.spans: list[ReceivedSpan] = []
+        self._received = threading.Condition()
 
     def __enter__(self) -> Self:
         collector = self
@@ -47,7 +47,7 @@ class Collector:
             def do_POST(self) -> None:
                 request = ExportTraceServiceRequest()
                 request.ParseFromString(self.rfile.read(int(self.headers["Content-Length"])))
-                collector.take(self.path, request)
+                collector.store(self.path, request)
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -68,35 +68,35 @@ class Collector:
         self._thread.join()
         self._server.server_close()
 
-    def take(self, path: str, request: ExportTraceServiceRequest) -> None:
-        """Keep what has come."""
+    def store(self, path: str, request: ExportTraceServiceRequest) -> None:
+        """Store the spans of an export request."""
         assert path == "/v1/traces"
-        with self._news:
+        with self._received:
             for group in request.resource_spans:
                 resource = _values(group.resource.attributes)
-                self.spans += [_seen(span, resource) for scope in group.scope_spans for span in scope.spans]
-            self._news.notify_all()
+                self.spans += [_received_span(span, resource) for scope in group.scope_spans for span in scope.spans]
+            self._received.notify_all()
 
-    async def find(self, wanted: Callable[[Seen], object], count: int = 1) -> Sequence[Seen]:
-        """The spans that are wanted, as soon as there are so many."""
+    async def find(self, matches: Callable[[ReceivedSpan], object], count: int = 1) -> Sequence[ReceivedSpan]:
+        """Wait until at least `count` spans match, and return the matching spans."""
 
-        def enough() -> bool:
-            return len([span for span in self.spans if wanted(span)]) >= count
+        def has_enough() -> bool:
+            return len([span for span in self.spans if matches(span)]) >= count
 
         def wait() -> bool:
-            with self._news:
-                return self._news.wait_for(enough, PATIENCE)
+            with self._received:
+                return self._received.wait_for(has_enough, TIMEOUT)
 
         assert await asyncio.to_thread(wait), [span.name for span in self.spans]
-        return [span for span in self.spans if wanted(span)]
+        return [span for span in self.spans if matches(span)]
 
-    async def named(self, name: str) -> Seen:
-        """The first span of this name."""
+    async def named(self, name: str) -> ReceivedSpan:
+        """Wait for a span with this name and return the first one."""
         return (await self.find(lambda span: span.name == name))[0]
 
 
-def _seen(span: Span, resource: dict[str, object]) -> Seen:
-    return Seen(
+def _received_span(span: Span, resource: dict[str, object]) -> ReceivedSpan:
+    return ReceivedSpan(
         span.name,
         Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
         span.trace_id.hex(),

@@ -1,4 +1,4 @@
-"""What worker processes write down: a line of JSON for each thing that happens, before anything else does."""
+"""The journals of worker processes: each event is written as one line of JSON before anything else happens."""
 
 import json
 import os
@@ -7,27 +7,27 @@ from collections.abc import Iterator
 from pathlib import Path
 
 
-class Pen:
-    """Writes a journal; any number of processes may write the same one.
+class JournalWriter:
+    """Writes a journal. Any number of processes may write to the same file.
 
     Args:
-        file: To be appended to.
+        file: The file to append to.
     """
 
     def __init__(self, file: Path) -> None:
         self._file = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
-    def write(self, **said: object) -> None:
-        """Add a line: with one system call, so that a process which is killed leaves all of it or nothing."""
-        os.write(self._file, json.dumps(said).encode() + b"\n")
+    def write(self, **fields: object) -> None:
+        """Append a line with one system call, so that a killed process has written either the whole line or nothing."""
+        os.write(self._file, json.dumps(fields).encode() + b"\n")
 
 
 class NewLines:
-    """The lines that files have got since the last look, as far as they are whole.
+    """Reads the complete lines that were added to files since the last call.
 
     Args:
-        folder: Of the files.
-        pattern: Of their names.
+        folder: The folder that holds the files.
+        pattern: The glob pattern of the file names.
     """
 
     def __init__(self, folder: Path, pattern: str) -> None:
@@ -36,7 +36,7 @@ class NewLines:
         self._read: Counter[Path] = Counter()
 
     def read(self) -> Iterator[bytes]:
-        """Those of one file in their order."""
+        """Yield the new lines, in order within each file."""
         for path in sorted(self._folder.glob(self._pattern)):
             with path.open("rb") as file:
                 file.seek(self._read[path])

@@ -1,4 +1,4 @@
-"""The protocol in few words, for tests that drive a manager over HTTP."""
+"""Short calls of the protocol, for tests that drive a manager over HTTP."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import httpx2
 
 
 class Client:
-    """The protocol in few words; each word checks that its request was accepted."""
+    """Short calls of the protocol. Each method checks that its request was accepted."""
 
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self.http = http
@@ -35,7 +35,7 @@ class Client:
         return _accepted(response)
 
     async def claimed(self, stage_type: str) -> dict[str, Any]:
-        """Claim a task that must be there."""
+        """Claim a task that must exist."""
         task = await self.claim(stage_type)
         assert task is not None
         return task
@@ -49,7 +49,7 @@ class Client:
         _accepted(await self.http.put(f"/v1/jobs/{job['id']}/status", json={"status": status}))
 
     async def read(self, entity: dict[str, Any]) -> dict[str, Any]:
-        """A job with its stages, a stage with its tasks, or a task, as it is now."""
+        """Read the current state of a job with its stages, a stage with its tasks, or a task."""
         if "jobId" in entity:
             path = f"/v1/stages/{entity['id']}?should_return_tasks=true"
         elif "stageId" in entity:
@@ -59,12 +59,12 @@ class Client:
         return _accepted(await self.http.get(path))
 
     async def status(self, entity: dict[str, Any]) -> str:
-        """The status of a job, stage or task now."""
+        """Read the current status of a job, stage or task."""
         return (await self.read(entity))["status"]
 
 
 def branch(stage_type: str, count: int) -> dict[str, Any]:
-    """A stage of a job that is created with all of it, with tasks that are numbered in their data."""
+    """Return a stage for a job that is created with its stages; its tasks are numbered in their data."""
     return {"type": stage_type, "data": {}, "tasks": [{"data": {"number": number}} for number in range(count)]}
 
 
@@ -74,7 +74,7 @@ def _accepted(response: httpx2.Response) -> Any:  # noqa: ANN401 - any JSON
 
 
 def refused(response: httpx2.Response, status: int, code: str, message: str | None = None) -> None:
-    """Check that an answer is a refusal in the protocol's shape."""
+    """Check that a response is a refusal in the protocol's error format."""
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
     assert set(response.json()) == {"message", "code"}
     assert message is None or response.json()["message"] == message

@@ -1,7 +1,7 @@
-"""A worker of the SDK as a process, whose handlers of all three styles write down what they do.
+"""An SDK worker process with handlers of all three styles, which record what they do in a journal.
 
-Each style has a stage type of its own: the name that the environment gives, a hyphen and the style. A task names a
-file, and its handler is done when there is one.
+Each style has its own stage type: the name from the environment, a hyphen and the style. Each task names a file, and
+its handler completes when that file exists.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from jobnik_sdk.execution.handler import AnyHandler
 from pydantic import BaseModel, Field
 
 from tests.support import jumping_clock
-from tests.support.journal import Pen
+from tests.support.journal import JournalWriter
 
-LOOK_AGAIN = timedelta(milliseconds=20)
+POLL_INTERVAL = timedelta(milliseconds=20)
 
 
 class Event(StrEnum):
-    """What handlers write down."""
+    """The events that handlers record."""
 
     BEGUN = "begun"
     ENDED = "ended"
@@ -31,81 +31,81 @@ class Event(StrEnum):
 
 
 class Settings(WorkerSettings):
-    """What the tests say."""
+    """The settings that the tests pass in the environment."""
 
     journal: Path = Field(default=...)
     stage_type: str = Field(default=...)
     slots: dict[HandlerStyle, int] = Field(default=...)
-    """How many of each style; one that is not named has no handler."""
+    """The number of slots of each style; a style without an entry has no handler."""
     lease_seconds: float = 30
-    patience_seconds: float = 30
-    """How long the worker waits for an answer."""
+    timeout_seconds: float = 30
+    """How long the worker waits for a response."""
 
 
 class Order(BaseModel):
-    """A task."""
+    """The payload of a task: the file to wait for."""
 
     go: Path
 
 
 class Done(BaseModel):
-    """Which attempt completed it, by its traceparent."""
+    """The result of a task: the traceparent of the attempt that completed it."""
 
     attempt: str
 
 
-class _Handling:
-    """Writes down what becomes of an attempt, within a `with` block that is the handler."""
+class _RecordedAttempt:
+    """Records the course of an attempt. The handler runs within its `with` block."""
 
-    _pen: Pen | None = None
+    _journal: JournalWriter | None = None
 
     def __init__(self, context: TaskContext) -> None:
         self._context = context
 
     def __enter__(self) -> None:
-        self._note(Event.BEGUN)
+        self._record(Event.BEGUN)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._note(Event.ENDED if kind is None else Event.CANCELLED)
+        self._record(Event.ENDED if kind is None else Event.CANCELLED)
 
-    def _note(self, event: Event) -> None:
-        type(self)._pen = pen = self._pen or Pen(Path(os.environ["JOURNAL"]))
+    def _record(self, event: Event) -> None:
+        type(self)._journal = journal = self._journal or JournalWriter(Path(os.environ["JOURNAL"]))
         context = self._context
-        said = {"event": event, "task": str(context.task_id), "attempt": context.traceparent, "pid": os.getpid()}
-        pen.write(**said, wall=time.time(), reason=context.cancellation.reason)
+        fields = {"event": event, "task": str(context.task_id), "attempt": context.traceparent, "pid": os.getpid()}
+        journal.write(**fields, wall=time.time(), reason=context.cancellation.reason)
 
 
-async def attend(order: Order, context: TaskContext) -> Done:
-    """Be done when told to."""
-    with _Handling(context):
+async def handle_async(order: Order, context: TaskContext) -> Done:
+    """Wait until the file of the order exists."""
+    with _RecordedAttempt(context):
         while not order.go.exists():  # noqa: ASYNC110 - a file, which reaches handlers of every style
-            await asyncio.sleep(LOOK_AGAIN.total_seconds())
+            await asyncio.sleep(POLL_INTERVAL.total_seconds())
     return Done(attempt=context.traceparent)
 
 
-def attend_plainly(order: Order, context: TaskContext) -> Done:
-    """Be done when told to."""
-    with _Handling(context):
+def handle_sync(order: Order, context: TaskContext) -> Done:
+    """Wait until the file of the order exists."""
+    with _RecordedAttempt(context):
         while not order.go.exists():
-            context.cancellation.wait(LOOK_AGAIN)
+            context.cancellation.wait(POLL_INTERVAL)
     return Done(attempt=context.traceparent)
 
 
 class Container:
-    """The parts of the process."""
+    """The dependencies of the process."""
 
     def __init__(self) -> None:
         self._settings = Settings()
 
     def settings(self) -> Settings:
-        """The settings."""
+        """Return the settings."""
         return self._settings
 
     def worker(self) -> Worker:
-        """The worker."""
+        """Return the worker."""
         settings = self._settings
         return Worker(
-            JobnikClient(settings.jobnik_base_url, timeout=timedelta(seconds=settings.patience_seconds)),
+            JobnikClient(settings.jobnik_base_url, timeout=timedelta(seconds=settings.timeout_seconds)),
             [self._handler(style, slots) for style, slots in settings.slots.items()],
             lease=timedelta(seconds=settings.lease_seconds),
             drain_timeout=settings.drain_timeout,
@@ -117,14 +117,14 @@ class Container:
         stage_type = StageType(f"{self._settings.stage_type}-{style}", task=Order, result=Done)
         match style:
             case HandlerStyle.ASYNC:
-                return Handler(stage_type, attend, concurrency=slots)
+                return Handler(stage_type, handle_async, concurrency=slots)
             case HandlerStyle.THREAD:
-                return Handler(stage_type, attend_plainly, style=style, concurrency=slots)
+                return Handler(stage_type, handle_sync, style=style, concurrency=slots)
             case HandlerStyle.PROCESS:
-                return Handler(stage_type, attend_plainly, style=style, concurrency=slots)
+                return Handler(stage_type, handle_sync, style=style, concurrency=slots)
 
 
-jumping_clock.jump_if_told()  # in the handlers' processes, too, which import this
+jumping_clock.jump_if_requested()  # also runs in the handlers' processes, which import this module
 
 if __name__ == "__main__":
     sys.exit(run(Container()))

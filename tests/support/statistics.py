@@ -1,4 +1,4 @@
-"""What a statement costs the database, by the database's own figures."""
+"""The cost of a statement, according to the database's own statistics."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ ROWS = """
 
 
 async def touched(connection: Connection, statement: str, *arguments: Any) -> int:  # noqa: ANN401 - any parameters
-    """How many rows a statement fetches."""
+    """Return the number of rows that a statement fetches."""
     async with connection.transaction():
         before = await connection.fetchval(ROWS)
         await connection.fetch(statement, *arguments)
@@ -20,7 +20,7 @@ async def touched(connection: Connection, statement: str, *arguments: Any) -> in
 
 
 async def buffers(connection: Connection, statement: str, *arguments: Any) -> int:  # noqa: ANN401 - as above
-    """How many pages a statement looks at, in memory or on disk."""
+    """Return the number of pages that a statement reads, from memory or from disk."""
     explained = await connection.fetchval(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", *arguments)
     plan = json.loads(explained)[0]["Plan"]
     return plan["Shared Hit Blocks"] + plan["Shared Read Blocks"]

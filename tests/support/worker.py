@@ -1,4 +1,4 @@
-"""A worker that holds leases, in few words, for tests that drive a manager over HTTP."""
+"""A worker that holds leases, for tests that drive a manager over HTTP."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import httpx2
 
 
 class LeasedWorker:
-    """Claims, reports and heartbeats under one worker's id; each word checks that its request was understood."""
+    """Claims, reports and sends heartbeats under one worker id. Each method checks that its request succeeded."""
 
     def __init__(self, http: httpx2.AsyncClient) -> None:
         self.http = http
@@ -17,45 +17,45 @@ class LeasedWorker:
     async def claim(self, stage_type: str, limit: int = 1, **fields: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - any field
         """Claim tasks."""
         body = {"workerId": self.id, "limit": limit} | fields
-        return (await self._ask("POST", f"/v1/stages/{stage_type}/tasks/claim", body))["tasks"]
+        return (await self._request("POST", f"/v1/stages/{stage_type}/tasks/claim", body))["tasks"]
 
     async def settle(self, *reports: dict[str, Any]) -> list[dict[str, Any]]:
-        """Send reports; an answer for each."""
-        return (await self._ask("POST", "/v1/tasks/settle", {"workerId": self.id, "results": reports}))["results"]
+        """Send reports and return the answer to each."""
+        return (await self._request("POST", "/v1/tasks/settle", {"workerId": self.id, "results": reports}))["results"]
 
     async def complete(self, *tasks: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - any field
-        """Report tasks COMPLETED."""
+        """Report tasks as COMPLETED."""
         return await self.settle(*(report(task, "COMPLETED", **fields) for task in tasks))
 
-    async def beat(self, *running: dict[str, Any], **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
+    async def heartbeat(self, *running: dict[str, Any], **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
         """Send a heartbeat."""
-        names = [{"taskId": task["id"], "leaseId": task["leaseId"]} | _told(task) for task in running]
-        body = {"stageTypes": ["any"], "running": names} | fields
-        return await self._ask("POST", f"/v1/workers/{self.id}/heartbeat", body)
+        entries = [{"taskId": task["id"], "leaseId": task["leaseId"]} | _reported_fields(task) for task in running]
+        body = {"stageTypes": ["any"], "running": entries} | fields
+        return await self._request("POST", f"/v1/workers/{self.id}/heartbeat", body)
 
-    async def leave(self) -> None:
-        """Say that it has ended."""
-        assert (await self._ask("DELETE", f"/v1/workers/{self.id}")) == {"code": "WORKER_DELETED_SUCCESSFULLY"}
+    async def deregister(self) -> None:
+        """Deregister the worker."""
+        assert (await self._request("DELETE", f"/v1/workers/{self.id}")) == {"code": "WORKER_DELETED_SUCCESSFULLY"}
 
     async def attempts(self, task: dict[str, Any]) -> list[dict[str, Any]]:
-        """The attempts at a task."""
-        return await self._ask("GET", f"/v1/tasks/{task['id']}/attempts")
+        """Return the attempts of a task."""
+        return await self._request("GET", f"/v1/tasks/{task['id']}/attempts")
 
     async def history(self, kind: str, entity: dict[str, Any]) -> Sequence[tuple[str | None, str, str]]:
-        """From, to and by whom, of every change of a job, a stage or a task."""
-        changes = await self._ask("GET", f"/v1/{kind}s/{entity['id']}/history")
+        """Return the previous status, the new status and the author of each change of a job, a stage or a task."""
+        changes = await self._request("GET", f"/v1/{kind}s/{entity['id']}/history")
         return [(change["from"], change["to"], change["by"]) for change in changes]
 
-    async def _ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - any JSON
+    async def _request(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - any JSON
         response = await self.http.request(method, path, json=body) if body else await self.http.request(method, path)
         assert response.is_success, response.text
         return response.json()
 
 
 def report(task: dict[str, Any], outcome: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
-    """A report of a task under its lease."""
+    """Return a report of a task under its lease."""
     return {"taskId": task["id"], "leaseId": task["leaseId"], "outcome": outcome} | fields
 
 
-def _told(task: dict[str, Any]) -> dict[str, Any]:
+def _reported_fields(task: dict[str, Any]) -> dict[str, Any]:
     return {name: task[name] for name in ("progress", "checkpoint") if name in task}

@@ -14,7 +14,7 @@ from reference_manager.engine.dispatch.reports import settle
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Database, sql
 
-from tests.support.claims import InHand, claim_of, in_hand
+from tests.support.claims import ClaimedTask, claim_statement, claimed_tasks
 from tools.backlog import add_backlog
 
 LEASE = timedelta(seconds=1)
@@ -45,10 +45,10 @@ async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg
     await connection.close()
 
 
-async def claim(database: Database, limit: int = 1) -> Sequence[InHand]:
+async def claim(database: Database, limit: int = 1) -> Sequence[ClaimedTask]:
     """Tasks of the type "late", in the hands of "holder"."""
     async with database.connection() as connection:
-        return in_hand(await connection.fetch(*claim_of("late", limit, "holder", LEASE)))
+        return claimed_tasks(await connection.fetch(*claim_statement("late", limit, "holder", LEASE)))
 
 
 async def held_up(other: "asyncpg.Connection[asyncpg.Record]", waiters: int = 1) -> None:

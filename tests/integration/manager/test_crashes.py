@@ -8,8 +8,8 @@ import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
 
+from tests.support.invariants import violations
 from tests.support.protocol import Client
-from tests.support.truths import falsehoods
 from tools.manager import ManagerProcess
 from tools.wire import Wire
 
@@ -61,7 +61,7 @@ async def test_killed_managers_and_backends_leave_true_figures(
     await asyncio.gather(*(work(late.url) for _ in range(16)))
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
     try:
-        assert await falsehoods(connection) == []
+        assert await violations(connection) == []
         rows = await connection.fetch("SELECT status, count(*) FROM tasks GROUP BY status")
         statuses: dict[str, int] = {row["status"]: row["count"] for row in rows}
     finally:

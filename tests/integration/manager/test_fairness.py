@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from reference_manager.store.pool import Connection, Database
 
-from tests.support.claims import claim_of
+from tests.support.claims import claim_statement
 from tests.support.protocol import Client
 from tests.support.statistics import buffers, touched
 from tests.support.worker import LeasedWorker, report
@@ -81,7 +81,7 @@ async def held_up(other: Other, waiters: int) -> None:
 async def work_off(worker: LeasedWorker, stage_type: str) -> None:
     """Everything that a worker does with a stage of four tasks, to its end."""
     done, failed, back = await worker.claim(stage_type, 3)
-    assert (await worker.beat(done, failed, back))["lost"] == []
+    assert (await worker.heartbeat(done, failed, back))["lost"] == []
     reports = (report(done, "COMPLETED"), report(failed, "FAILED"), report(back, "RELEASED"))
     assert [answer["accepted"] for answer in await worker.settle(*reports)] == [True] * 3
     answers = await worker.complete(*await worker.claim(stage_type, 3))
@@ -145,7 +145,7 @@ async def test_a_report_that_had_to_wait_counts(crowded: httpx2.AsyncClient, oth
 
 def claim(stage_type: str) -> tuple[Any, ...]:
     """A claim of ten under leases, as statement and arguments."""
-    return claim_of(stage_type, 10, "guard")
+    return claim_statement(stage_type, 10, "guard")
 
 
 async def costs(connection: Connection) -> tuple[int, int]:

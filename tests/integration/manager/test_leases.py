@@ -211,7 +211,7 @@ async def test_a_lease_that_is_not_renewed_ends_the_attempt(
     assert task["leaseId"] > lost["leaseId"]
     (answer,) = await worker.complete(lost)
     assert (answer["accepted"], answer["code"], answer["status"]) == (False, "LEASE_LOST", "IN_PROGRESS")
-    assert await worker.beat(lost) == {"lost": [lost["leaseId"]], "cancel": [], "drain": False}
+    assert await worker.heartbeat(lost) == {"lost": [lost["leaseId"]], "cancel": [], "drain": False}
 
     async with asyncio.timeout(10):
         while await client.status(stage) != "FAILED":  # noqa: ASYNC110 - the manager does not call us
@@ -233,7 +233,7 @@ async def test_heartbeats_keep_leases(
     claiming = asyncio.create_task(other.claim(stage_type, waitSeconds=20))
     beats = 0
     while not claiming.done():
-        assert (await worker.beat(kept))["lost"] == []
+        assert (await worker.heartbeat(kept))["lost"] == []
         beats += 1
         await asyncio.wait([claiming], timeout=BRIEF / 4)
     assert [task["id"] for task in claiming.result()] == [lost["id"]]
@@ -250,9 +250,9 @@ async def test_an_attempt_ends_at_its_time_limit(
     assert hanging["timeoutSeconds"] == BRIEF
     claiming = asyncio.create_task(other.claim(stage_type, waitSeconds=20))
     while not claiming.done():
-        await worker.beat(hanging)
+        await worker.heartbeat(hanging)
         await asyncio.wait([claiming], timeout=BRIEF / 4)
-    assert (await worker.beat(hanging))["lost"] == [hanging["leaseId"]]
+    assert (await worker.heartbeat(hanging))["lost"] == [hanging["leaseId"]]
     (first, _) = await worker.attempts(hanging)
     assert (first["outcome"], first["error"]["type"]) == ("TIMED_OUT", "TimedOut")
     assert (await client.read(stage))["tasks"][0]["attempts"] == 1
@@ -300,14 +300,14 @@ async def test_heartbeats_carry_progress_and_orders(client: Client, worker: Leas
     stage = await stage_of(client, stage_type, 2)
     first, second = await worker.claim(stage_type, 2)
     progress = {"fraction": 0.25, "message": "page 1 of 4", "etaSeconds": 30.0}
-    await worker.beat(first | {"progress": progress}, second, host="here", version="1.2", draining=False)
+    await worker.heartbeat(first | {"progress": progress}, second, host="here", version="1.2", draining=False)
     assert (await client.read(first))["progress"] == progress
     assert "progress" not in await client.read(second)
 
     path = f"/v1/workers/{worker.id}"
     assert (await client.http.put(path, json={"drain": True})).json()["drainWanted"] is True
     await client.move({"id": stage["jobId"]}, "ABORTED")
-    orders = await worker.beat(first, second, draining=True)
+    orders = await worker.heartbeat(first, second, draining=True)
     assert (orders["lost"], sorted(orders["cancel"]), orders["drain"]) == (
         [],
         sorted([first["leaseId"], second["leaseId"]]),
@@ -329,8 +329,8 @@ async def test_an_attempt_leaves_a_checkpoint_for_the_next(
     await stage_of(client, stage_type, 1)
     (task,) = await worker.claim(stage_type)
     assert "checkpoint" not in task
-    await worker.beat(task | {"checkpoint": {"page": 1}})
-    await worker.beat({key: task[key] for key in ("id", "leaseId")} | {"progress": {"fraction": 0.5}})
+    await worker.heartbeat(task | {"checkpoint": {"page": 1}})
+    await worker.heartbeat({key: task[key] for key in ("id", "leaseId")} | {"progress": {"fraction": 0.5}})
     assert (await client.read(task))["checkpoint"] == {"page": 1}
     await worker.settle(report(task, "RELEASED"))
     (task,) = await other.claim(stage_type)
@@ -352,9 +352,9 @@ async def test_a_worker_that_leaves_takes_nothing_along(
     done, *left = await worker.claim(stage_type, 202)
     (kept,) = await other.claim(stage_type)
     await worker.complete(done)
-    await worker.beat(*left)
-    await worker.leave()
-    await worker.leave()
+    await worker.heartbeat(*left)
+    await worker.deregister()
+    await worker.deregister()
     again = await other.claim(stage_type, 500)
     assert [(task["id"], task["attempts"]) for task in again] == [(task["id"], 0) for task in left]
     assert [attempt["outcome"] for attempt in await worker.attempts(left[0])] == ["RELEASED", None]

@@ -12,7 +12,7 @@ from reference_manager.domain.states import JobStatus, Priority, StageStatus, Ta
 from reference_manager.engine.statistics import read_statistics, read_statistics_of
 from reference_manager.store.pool import Connection, Database, sql
 
-from tests.support.claims import claim_of, in_hand
+from tests.support.claims import claim_statement, claimed_tasks
 from tests.support.protocol import Client
 from tests.support.statistics import ROWS
 from tests.support.worker import LeasedWorker, report
@@ -295,7 +295,7 @@ async def test_a_scrape_touches_few_rows_whatever_has_ended(database: Database, 
         await connection.execute("ANALYZE")
         for _ in range(10):
             await add_backlog(database, "guarded", 2)
-        assert len(in_hand(await connection.fetch(*claim_of("guarded", 5)))) == 5
+        assert len(claimed_tasks(await connection.fetch(*claim_statement("guarded", 5)))) == 5
         alone = await scrape()
         await connection.execute("""
             WITH job AS (

@@ -133,7 +133,7 @@ async def test_answers_have_nothing_of_part_b(managers: Managers, stage_type: st
     first, second, third = await worker.claim(stage_type, 3)
     await worker.complete(first, result={"pages": 3})
     await worker.settle(report(second, "FAILED", error={"type": "Unreadable"}, checkpoint={"page": 2}))
-    await worker.beat(third | {"progress": {"fraction": 0.5}})
+    await worker.heartbeat(third | {"progress": {"fraction": 0.5}})
     assert set(await whole.read(stage)) == STAGE | {"tasks", "weight", "taskDefaults"}
 
     read = await alone.read(stage)

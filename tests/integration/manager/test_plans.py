@@ -10,19 +10,19 @@ from reference_manager.domain.commands import NO_TRACE
 from reference_manager.domain.states import Priority
 from reference_manager.store.pool import Connection, Database, sql
 
-from tests.support.claims import claim_of, in_hand
+from tests.support.claims import claim_statement, claimed_tasks
 from tests.support.statistics import ROWS, touched
 from tools.backlog import add_backlog
 
 
 def claim(stage_type: str, limit: int) -> tuple[Any, ...]:
     """A claim without leases, as statement and arguments."""
-    return claim_of(stage_type, limit)
+    return claim_statement(stage_type, limit)
 
 
 def lease(stage_type: str, limit: int) -> tuple[Any, ...]:
     """A claim under leases, as statement and arguments."""
-    return claim_of(stage_type, limit, "guard")
+    return claim_statement(stage_type, limit, "guard")
 
 
 def complete(ids: Sequence[UUID]) -> tuple[Any, ...]:
@@ -83,7 +83,7 @@ async def test_a_backlog_in_one_stage_is_never_scanned(database: Database, stati
             await connection.execute("ANALYZE")
         for _ in range(3):
             for report in (complete, settle):
-                ids = [held.task for held in in_hand(await connection.fetch(*claim("guarded", 1)))]
+                ids = [held.task for held in claimed_tasks(await connection.fetch(*claim("guarded", 1)))]
                 assert await touched(connection, *report(ids)) < 20
             assert await touched(connection, *claim("guarded", 1)) < 20
 
@@ -97,7 +97,7 @@ async def test_a_report_touches_only_what_it_settles(
     async with database.connection() as connection:
 
         async def settle_ten() -> int:
-            ids = [held.task for held in in_hand(await connection.fetch(*claim("guarded", 10)))]
+            ids = [held.task for held in claimed_tasks(await connection.fetch(*claim("guarded", 10)))]
             return await touched(connection, *report(ids))
 
         await add_backlog(database, "guarded", 30)
@@ -112,7 +112,7 @@ async def test_a_claim_of_nothing_touches_next_to_nothing(database: Database) ->
     async with database.connection() as connection:
         for _ in range(50):
             await add_backlog(database, "guarded", 1)
-        assert len(in_hand(await connection.fetch(*claim("guarded", 100)))) == 50
+        assert len(claimed_tasks(await connection.fetch(*claim("guarded", 100)))) == 50
         assert await touched(connection, *claim("guarded", 1)) == 0
 
 
@@ -136,7 +136,7 @@ async def test_progress_is_read_from_what_tells_it(database: Database, statistic
         await connection.fetch(*lease("busy", 2_000))
         await connection.execute("UPDATE leases SET fraction = 0.5")
         stage = await add_backlog(database, "guarded", 20_000)
-        claimed = in_hand(await connection.fetch(*lease("guarded", 100)))
+        claimed = claimed_tasks(await connection.fetch(*lease("guarded", 100)))
         told = claimed[:5]
         progress, none = ['{"fraction": 0.5}'] * len(told), [None] * len(told)
         beat = ([held.task for held in told], [held.lease for held in told], progress, none)
@@ -166,7 +166,7 @@ async def whole_life(connection: Connection, database: Database) -> dict[str, in
     stage_id = await add_backlog(database, "guarded", 2)
     more = sql.task_add.sql, stage_id, 3, "[{}, {}]", None, None, NO_TRACE.traceparent, None, False
     costs["add"] = await touched(connection, *more)
-    ids = [held.task for held in in_hand(await connection.fetch(*claim("guarded", 4)))]
+    ids = [held.task for held in claimed_tasks(await connection.fetch(*claim("guarded", 4)))]
     await connection.fetch(*settle([ids.pop(), ids.pop()]))
     none = [None, None]
     delays = [None, timedelta(microseconds=1)]
@@ -174,7 +174,7 @@ async def whole_life(connection: Connection, database: Database) -> dict[str, in
     costs["hand back"] = await touched(connection, sql.task_settle.sql, *back)
     costs["wake"] = await touched(connection, sql.delayed_wake.sql, 10)
     costs["claim"] = await touched(connection, *lease("guarded", 1))
-    held = in_hand(await connection.fetch(*lease("guarded", 2)))
+    held = claimed_tasks(await connection.fetch(*lease("guarded", 2)))
     beat = ([one.task for one in held], [one.lease for one in held], ["{}"] * len(held), ["{}"] * len(held))
     costs["heartbeat"] = await touched(connection, sql.task_keep.sql, "guard", *beat)
     costs["sweep"] = await touched(connection, sql.leases_expired.sql, 10)
@@ -233,7 +233,7 @@ async def batch(connection: Connection, jobs: int) -> dict[str, int]:
             await connection.fetch(*tree(None, 1, MANY // jobs + 1))
         async with connection.transaction():
             before = await connection.fetchval(ROWS)
-            ids = [held.task for held in in_hand(await connection.fetch(*claim("tree", MANY)))]
+            ids = [held.task for held in claimed_tasks(await connection.fetch(*claim("tree", MANY)))]
             costs["claim"] = await connection.fetchval(ROWS) - before
         assert len(ids) == MANY
         costs[report.__name__] = await touched(connection, *report(ids))

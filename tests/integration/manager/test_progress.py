@@ -45,9 +45,9 @@ async def test_a_stage_counts_what_is_in_progress(client: Client, worker: Leased
     await client.tasks(stage, 8)
     assert await progress(client, stage) == {"fraction": 0}
     first, second, third, silent = await worker.claim(stage_type, 4)
-    await worker.beat(at(0.5, first), at(0.25, second), at(1, third), silent)
+    await worker.heartbeat(at(0.5, first), at(0.25, second), at(1, third), silent)
     assert await fraction(client, stage) == 1.75 / 8
-    await worker.beat(at(0.75, first), second, third, silent)
+    await worker.heartbeat(at(0.75, first), second, third, silent)
     assert await fraction(client, stage) == 2 / 8
     await worker.complete(first)
     assert await fraction(client, stage) == 2.25 / 8
@@ -63,9 +63,9 @@ async def test_only_who_holds_the_task_tells(client: Client, worker: LeasedWorke
     stage = await client.stage(await client.job(), stage_type)
     await client.tasks(stage, 1)
     (task,) = await worker.claim(stage_type)
-    await LeasedWorker(client.http).beat(at(0.5, task))
-    await worker.beat(at(0.5, task | {"leaseId": task["leaseId"] + 1}))
-    await worker.beat(at(5e-324, task))
+    await LeasedWorker(client.http).heartbeat(at(0.5, task))
+    await worker.heartbeat(at(0.5, task | {"leaseId": task["leaseId"] + 1}))
+    await worker.heartbeat(at(5e-324, task))
     assert await progress(client, stage) == {"fraction": 0}
 
 
@@ -86,7 +86,7 @@ async def test_a_job_is_the_mean_of_its_stages(client: Client, worker: LeasedWor
     assert await fraction(client, job) == 2.5 / 4
     await client.tasks(second, 2)
     (task,) = await worker.claim(stage_type)
-    await worker.beat(at(0.5, task))
+    await worker.heartbeat(at(0.5, task))
     assert await fraction(client, job) == (2.5 + 0.25) / 4
 
 
@@ -127,7 +127,7 @@ async def test_what_does_not_go_on_has_no_time_left(client: Client, worker: Leas
     await client.tasks(stage, 2)
     first, second = await worker.claim(stage_type, 2)
     assert await told(stage, job) == [(0, False)] * 2
-    await worker.beat(at(1, second))
+    await worker.heartbeat(at(1, second))
     assert await told(stage, job) == [(0.5, True)] * 2
     await client.move(job, "PAUSED")
     assert await told(stage, job) == [(0.5, False)] * 2
@@ -140,7 +140,7 @@ async def test_what_does_not_go_on_has_no_time_left(client: Client, worker: Leas
     await client.tasks(stage, 3, maxAttempts=1)
     first, second, third = await worker.claim(stage_type, 3)
     await worker.complete(first)
-    await worker.beat(at(0.5, second))
+    await worker.heartbeat(at(0.5, second))
     await worker.settle(report(third, "FAILED"))
     assert await told(stage, job) == [(0.5, False)] * 2
 
@@ -149,7 +149,7 @@ async def test_what_does_not_go_on_has_no_time_left(client: Client, worker: Leas
     await client.tasks(stage, 4)
     first, second = await worker.claim(stage_type, 2)
     await worker.complete(first)
-    await worker.beat(at(0.5, second))
+    await worker.heartbeat(at(0.5, second))
     await client.move(job, "ABORTED")
     assert await told(stage, job) == [(0.25, False)] * 2
 
@@ -184,7 +184,7 @@ async def test_progress_never_goes_back_while_nothing_fails(
 
         async def work(worker: LeasedWorker) -> None:
             while tasks := await worker.claim(stage_type, 7):
-                await worker.beat(*(at(0.5, task) for task in tasks))
+                await worker.heartbeat(*(at(0.5, task) for task in tasks))
                 await worker.complete(*tasks)
 
         working = asyncio.gather(*(work(LeasedWorker(http)) for http in (one, two, one, two)))

@@ -12,8 +12,8 @@ import httpx2
 import pytest
 from reference_manager.store.pool import SESSION
 
+from tests.support.invariants import violations
 from tests.support.protocol import Client, refused
-from tests.support.truths import falsehoods
 from tests.support.worker import LeasedWorker, report
 from tools.manager import ManagerProcess
 
@@ -138,7 +138,7 @@ async def test_every_failed_attempt_is_put_off(
         }  # fmt: skip
         await worker.settle(report(released, "RELEASED"), report(snoozed, "SNOOZED"))
         assert [task["id"] for task in await worker.claim(stage_type, 9)] == [released["id"], snoozed["id"]]
-        assert await falsehoods(connection) == []
+        assert await violations(connection) == []
 
 
 async def test_delays_grow_whichever_manager_ends_the_attempt(

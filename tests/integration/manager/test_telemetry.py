@@ -8,7 +8,7 @@ import pytest
 from reference_manager.domain.commands import NO_TRACE
 from reference_manager.store.pool import Database
 
-from tests.support.collector import Collector, Seen
+from tests.support.collector import Collector, ReceivedSpan
 from tests.support.protocol import Client
 from tests.support.worker import LeasedWorker
 from tools.manager import ManagerProcess
@@ -75,7 +75,7 @@ async def test_whatever_is_asked_is_a_span(collector: Collector, traced: Client)
         ("GET /v1/tasks", 400),
     }
 
-    def request(span: Seen) -> tuple[str, object]:
+    def request(span: ReceivedSpan) -> tuple[str, object]:
         return span.name, span.attributes["http.response.status_code"]
 
     spans = await collector.find(lambda span: span.kind == "SERVER", len(wanted))

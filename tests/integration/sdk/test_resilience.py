@@ -14,9 +14,9 @@ from tools.manager import ManagerProcess
 from tools.proxy import Cut, Mischief, Proxy
 
 ALL = len(STYLES)
-LONG = {"LEASE_SECONDS": "30", "PATIENCE_SECONDS": "2"}
+LONG = {"LEASE_SECONDS": "30", "TIMEOUT_SECONDS": "2"}
 """A lease that outlives the trouble."""
-SHORT = {"LEASE_SECONDS": "1.5", "PATIENCE_SECONDS": "2"}
+SHORT = {"LEASE_SECONDS": "1.5", "TIMEOUT_SECONDS": "2"}
 """A lease that does not."""
 
 

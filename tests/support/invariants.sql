@@ -1,7 +1,7 @@
--- What is always true of a manager's tables, at any moment and whatever was killed: each query counts what contradicts it.
+-- Invariants of a manager's tables, which hold at any moment and after any crash. Each query counts the violations.
 
--- name: false_summaries()$
--- Stages whose figures are not those of their tasks' rows.
+-- name: wrong_summaries()$
+-- Stages whose summary differs from the rows of their tasks.
 SELECT count(*) FROM stages AS stage WHERE stage_summary(stage)::jsonb <> (
     SELECT jsonb_build_object(
         'created', 0,
@@ -17,19 +17,19 @@ SELECT count(*) FROM stages AS stage WHERE stage_summary(stage)::jsonb <> (
 );
 
 -- name: unfinished_stages()$
--- Stages that have not ended although all their tasks are completed.
+-- Stages that are not completed although all their tasks are.
 SELECT count(*) FROM stages AS stage
 WHERE status <> 'COMPLETED' AND EXISTS (SELECT FROM tasks WHERE stage_id = stage.id)
     AND NOT EXISTS (SELECT FROM tasks WHERE stage_id = stage.id AND status <> 'COMPLETED');
 
--- name: forgotten_stages()$
--- Stages that have waiting tasks and do not stand in the index that claims walk.
+-- name: unqueued_stages()$
+-- Stages with waiting tasks that are missing from the index that claims scan.
 SELECT count(*) FROM stages AS stage
 WHERE oldest_waiting IS NULL AND status <> 'ABORTED'
     AND EXISTS (SELECT FROM waiting_tasks WHERE stage_id = stage.id);
 
--- name: false_queues()$
--- Tasks that wait, or wait for a moment, or are leased, and stand not once in the table for it; or stand there and do not.
+-- name: wrong_queue_entries()$
+-- Waiting, delayed or leased tasks without exactly one row in the matching table, and tasks with a row that they should not have.
 SELECT count(*) FROM (
     SELECT task.id FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
     WHERE stage.status <> 'ABORTED' AND (
@@ -40,39 +40,39 @@ SELECT count(*) FROM (
 ) AS wrong;
 
 -- name: attempts_recorded_twice()$
--- Attempts that stand among those that ended and on a task that has ended, or runs, by them.
+-- Attempts that are recorded both among the ended attempts and as the current or last attempt of their task.
 SELECT count(*) FROM tasks WHERE status IN ('IN_PROGRESS', 'COMPLETED', 'FAILED')
     AND EXISTS (SELECT FROM attempts WHERE lease_id = tasks.lease_id);
 
--- name: false_attempts()$
--- Tasks whose number of failed attempts is not that of their recorded ones.
+-- name: wrong_attempt_counts()$
+-- Tasks whose number of failed attempts differs from the recorded attempts.
 SELECT count(*) FROM tasks WHERE attempts <> (
     SELECT count(*) FROM attempts WHERE task_id = tasks.id AND outcome IN ('FAILED', 'EXPIRED', 'TIMED_OUT')
 ) + (status = 'FAILED')::integer;
 
--- name: false_totals()$
--- Statuses of jobs, and types, priorities and statuses of stages, whose totals are not those of the rows.
+-- name: wrong_totals()$
+-- Job statuses, and stage types, priorities and statuses, whose totals differ from the rows.
 WITH jobs_counted AS (
     SELECT status, count(*) FROM jobs GROUP BY status
-), jobs_told AS (
+), jobs_recorded AS (
     SELECT status, sum(jobs) FROM job_totals GROUP BY status HAVING sum(jobs) <> 0
 ), stages_counted AS (
     SELECT type, priority, status, count(*), sum(pending), sum(in_progress), sum(retried), sum(completed), sum(failed),
         sum(aborted)
     FROM stages GROUP BY type, priority, status
-), stages_told AS (
+), stages_recorded AS (
     SELECT type, priority, status, sum(stages), sum(pending), sum(in_progress), sum(retried), sum(completed), sum(failed),
         sum(aborted)
     FROM stage_totals GROUP BY type, priority, status HAVING sum(stages) <> 0
 )
-SELECT (SELECT count(*) FROM (TABLE jobs_counted EXCEPT TABLE jobs_told) AS jobs)
-    + (SELECT count(*) FROM (TABLE jobs_told EXCEPT TABLE jobs_counted) AS jobs)
-    + (SELECT count(*) FROM (TABLE stages_counted EXCEPT TABLE stages_told) AS stages)
-    + (SELECT count(*) FROM (TABLE stages_told EXCEPT TABLE stages_counted) AS stages);
+SELECT (SELECT count(*) FROM (TABLE jobs_counted EXCEPT TABLE jobs_recorded) AS jobs)
+    + (SELECT count(*) FROM (TABLE jobs_recorded EXCEPT TABLE jobs_counted) AS jobs)
+    + (SELECT count(*) FROM (TABLE stages_counted EXCEPT TABLE stages_recorded) AS stages)
+    + (SELECT count(*) FROM (TABLE stages_recorded EXCEPT TABLE stages_counted) AS stages);
 
--- name: left_over()$
--- What must be gone some time after everything has ended: leases, delays, counts that were not added up, aborted stages whose
--- tasks do not say so, and waiting tasks in stages that have not failed.
+-- name: leftovers()$
+-- Rows that must disappear some time after all jobs have ended: leases, delays, unfolded counts, aborted stages whose tasks are not
+-- yet marked, and waiting tasks in stages that have not failed.
 SELECT (SELECT count(*) FROM leases)
     + (SELECT count(*) FROM delayed_tasks)
     + (SELECT count(*) FROM stage_deltas)
