@@ -9,7 +9,7 @@ from typing import Any, cast
 from schemathesis import GenerationMode, Response
 from schemathesis.core.parameters import ParameterLocation
 
-from tests.contract.document import DOCUMENT, Case, operation_id, sensible
+from tests.contract.document import DOCUMENT, Case, operation_id, sendable
 
 LINKS: dict[tuple[str, str], list[dict[str, Any]]] = {
     (operation["operationId"], status): list(answer["links"].values())
@@ -56,7 +56,7 @@ class Client:
         if case.meta.generation.mode is GenerationMode.POSITIVE:
             self._fill(case.query, randomly)
             self._fill(case.body, randomly)
-        response: Response = sensible(case).call(base_url=self._url)
+        response: Response = sendable(case).call(base_url=self._url)
         self.log.append(f"{operation_id(case.operation)} {response.status_code}")
         case.validate_response(response, transport_kwargs={"base_url": self._url})
         if response.status_code < 300:

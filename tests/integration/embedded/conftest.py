@@ -1,4 +1,4 @@
-"""What the tests of the embedded PostgreSQL share: a data folder, a process that owns one, and a query."""
+"""Fixtures for the embedded PostgreSQL: a data folder, a process that owns one, and a query."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ _OWNER = Path(__file__).with_name("owner.py")
 
 
 class Owner:
-    """A process that runs an embedded PostgreSQL, to be killed."""
+    """A process that runs an embedded PostgreSQL, for tests that kill it."""
 
     def __init__(self, data_dir: Path, *user: str) -> None:
         self.process = subprocess.Popen(  # noqa: S603 - our own script
@@ -29,7 +29,7 @@ class Owner:
         self._url = ""
 
     def url(self) -> str:
-        """Wait until the server is up."""
+        """Wait until the server is up, and return its URL."""
         assert self.process.stdout is not None
         self._url = self._url or self.process.stdout.readline().strip()
         if not self._url:
@@ -38,12 +38,12 @@ class Owner:
         return self._url
 
     def kill(self) -> None:
-        """End it with kill -9, as the kernel does when memory runs out."""
+        """End the process with kill -9, as the kernel does when memory runs out."""
         self.process.kill()
         self.process.communicate()
 
     def stop(self) -> int:
-        """Let it stop its server; its exit code."""
+        """Let the process stop its server, and return the exit code."""
         if self.process.poll() is None:
             self.process.communicate()
         return self.process.wait()
@@ -58,7 +58,7 @@ def data_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def first_cluster() -> Iterator[Path]:
-    """A data folder in which a server has run once; nobody starts another one there."""
+    """A data folder in which a server has run once; no other server is started there."""
     with temporary_data_folder() as folder:
         with EmbeddedPostgres(folder, durable=False):
             pass
@@ -67,21 +67,21 @@ def first_cluster() -> Iterator[Path]:
 
 @pytest.fixture
 def used_dir(first_cluster: Path, data_dir: Path) -> Path:
-    """A data folder for one test in which a server has run before: a copy is far quicker than initdb."""
+    """A data folder for one test in which a server has run before; copying one is much faster than initdb."""
     subprocess.run(["cp", "-a", str(first_cluster), str(data_dir)], check=True)  # noqa: S603, S607 - it keeps the owners
     return data_dir
 
 
 @pytest.fixture(scope="module")
 def shared_data_dir() -> Iterator[Path]:
-    """A data folder for the tests of a file that only read."""
+    """A data folder that the read-only tests of a file share."""
     with temporary_data_folder() as folder:
         yield folder
 
 
 @pytest.fixture
 def start_owner(data_dir: Path) -> Iterator[Callable[..., Owner]]:
-    """Start processes that own `data_dir`; those still alive are stopped at the end."""
+    """Start processes that own `data_dir`; processes still alive at the end are stopped."""
     owners: list[Owner] = []
 
     def start(*user: str) -> Owner:
@@ -95,7 +95,7 @@ def start_owner(data_dir: Path) -> Iterator[Callable[..., Owner]]:
 
 @pytest.fixture
 def query() -> Callable[..., object]:
-    """Ask one statement of a database; its single value."""
+    """Run a statement on a database and return its single value."""
 
     async def ask(url: str, statement: str) -> object:
         connection = await asyncpg.connect(url)

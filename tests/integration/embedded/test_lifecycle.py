@@ -1,4 +1,4 @@
-"""Start, use, stop, start again."""
+"""Starting and stopping the server, and its configuration."""
 
 import stat
 from collections.abc import Awaitable, Callable, Iterator
@@ -16,21 +16,21 @@ Query = Callable[[str, str], Awaitable[object]]
 
 @pytest.fixture(scope="module")
 def running(shared_data_dir: Path) -> Iterator[EmbeddedPostgres]:
-    """A durable server, as the manager starts it, for tests that only read."""
+    """A durable server, as the manager starts it, for read-only tests."""
     with EmbeddedPostgres(shared_data_dir) as server:
         yield server
 
 
-async def test_data_outlives_a_stop_and_a_start(data_dir: Path, query: Query) -> None:
-    """What was written before a stop is read after the next start."""
+async def test_data_survives_a_restart(data_dir: Path, query: Query) -> None:
+    """Data written before a stop is there after the next start."""
     with EmbeddedPostgres(data_dir) as server:
         await query(server.url, "CREATE TABLE kept AS SELECT 42 AS answer")
     with EmbeddedPostgres(data_dir) as server:
         assert await query(server.url, "SELECT answer FROM kept") == 42
 
 
-async def test_the_cluster_is_set_up_to_keep_data_and_to_itself(running: EmbeddedPostgres, query: Query) -> None:
-    """Durability, checksums, loopback only, UTF-8, scram."""
+async def test_the_cluster_is_durable_and_private(running: EmbeddedPostgres, query: Query) -> None:
+    """The cluster has durability, checksums, UTF-8 and scram, and listens on loopback only."""
     expected = {
         "data_checksums": "on",
         "fsync": "on",
@@ -51,30 +51,30 @@ async def test_the_collation_is_the_same_on_every_machine(running: EmbeddedPostg
     assert await query(running.url, collation) == "C"
 
 
-async def test_only_the_password_opens_the_database(running: EmbeddedPostgres, query: Query) -> None:
-    """Another user of this machine, who can reach the port, is turned away."""
+async def test_the_database_requires_the_password(running: EmbeddedPostgres, query: Query) -> None:
+    """Another user of this machine, who can reach the port, is refused."""
     parts = urlsplit(running.url)
     guessed = urlunsplit(parts._replace(netloc=f"jobnik:guess@127.0.0.1:{parts.port}"))
     with pytest.raises(asyncpg.InvalidPasswordError):
         await query(guessed, "SELECT 1")
 
 
-def test_the_password_is_for_its_owner_alone(running: EmbeddedPostgres, shared_data_dir: Path) -> None:
-    """The file's mode is 0600, and the URL carries what is in it."""
+def test_only_the_owner_can_read_the_password(running: EmbeddedPostgres, shared_data_dir: Path) -> None:
+    """The mode of the password file is 0600, and the URL contains the password."""
     file = shared_data_dir / "postgres.password"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert make_url(running.url).password == file.read_text().strip()
 
 
-async def test_a_test_database_is_fast_instead_of_durable(used_dir: Path, query: Query) -> None:
-    """durable=False switches fsync off, and a setting of the caller's wins over ours."""
+async def test_a_test_database_is_not_durable(used_dir: Path, query: Query) -> None:
+    """`durable=False` switches fsync off, and the caller's settings override the defaults."""
     with EmbeddedPostgres(used_dir, durable=False, settings={"max_connections": "33"}) as server:
         assert await query(server.url, "SHOW fsync") == "off"
         assert await query(server.url, "SHOW max_connections") == "33"
 
 
-def test_stop_and_start_may_be_said_twice(used_dir: Path) -> None:
-    """The second call changes nothing; a stopped server has no URL."""
+def test_start_and_stop_are_idempotent(used_dir: Path) -> None:
+    """A second call changes nothing, and a stopped server has no URL."""
     server = EmbeddedPostgres(used_dir)
     server.start()
     url = server.url
@@ -86,17 +86,17 @@ def test_stop_and_start_may_be_said_twice(used_dir: Path) -> None:
         _ = server.url
 
 
-def test_a_stop_leaves_no_process_and_no_pid_file(used_dir: Path) -> None:
-    """After stop the folder is at rest and free for the next owner."""
+def test_a_stop_removes_the_pid_file(used_dir: Path) -> None:
+    """After a stop, the folder is free for the next owner."""
     with EmbeddedPostgres(used_dir) as server:
         assert server.log_file.exists()
     assert not (used_dir / "postgres" / "postmaster.pid").exists()
 
 
-def test_a_port_that_was_taken_meanwhile_is_changed_for_another(
+def test_a_port_taken_by_another_program_is_replaced(
     used_dir: Path, running: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the choice of a free port and its use another program may come first."""
+    """If another program takes the free port before the server does, the server uses another port."""
     taken = make_url(running.url).port
     ports = [taken, server_module._free_port()]  # pyright: ignore[reportPrivateUsage] - the real one
     monkeypatch.setattr(server_module, "_free_port", lambda: ports.pop(0))

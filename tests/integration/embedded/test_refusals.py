@@ -1,4 +1,4 @@
-"""What cannot work is refused, and the message says why and what to do."""
+"""Starts that cannot succeed are refused with a message that gives the reason and the remedy."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,7 @@ from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError
 
 
 def test_a_second_manager_on_the_same_folder_is_refused(used_dir: Path) -> None:
-    """The first one goes on undisturbed, also after the second has given up."""
+    """The first manager is not disturbed, even after the second has stopped."""
     with EmbeddedPostgres(used_dir, durable=False) as first:
         second = EmbeddedPostgres(used_dir)
         with pytest.raises(EmbeddedPostgresError, match=rf"in use by another manager \(process {os.getpid()}\)"):
@@ -20,14 +20,14 @@ def test_a_second_manager_on_the_same_folder_is_refused(used_dir: Path) -> None:
 
 
 def test_data_of_another_major_version_is_refused(used_dir: Path) -> None:
-    """Both versions are named, and the data is not touched."""
+    """The message names both versions, and the data is not changed."""
     (used_dir / "postgres" / "PG_VERSION").write_text("13\n")
     with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 13, and .* is PostgreSQL"):
         EmbeddedPostgres(used_dir).start()
 
 
-def test_a_failed_start_quotes_the_servers_log(used_dir: Path) -> None:
-    """The reason is in the message, not only in a file that somebody has to find; the folder is free again."""
+def test_a_failed_start_quotes_the_server_log(used_dir: Path) -> None:
+    """The message contains the reason from the log, and the folder is free again."""
     with pytest.raises(EmbeddedPostgresError, match='unrecognized configuration parameter "wrong_name"'):
         EmbeddedPostgres(used_dir, settings={"wrong_name": "1"}).start()
     with EmbeddedPostgres(used_dir, durable=False):
@@ -35,7 +35,7 @@ def test_a_failed_start_quotes_the_servers_log(used_dir: Path) -> None:
 
 
 def test_a_failed_creation_quotes_initdb(data_dir: Path) -> None:
-    """Binaries that do not work say so themselves, and leave no half cluster."""
+    """The message quotes the output of broken binaries, and no partial cluster remains."""
     binaries = data_dir.with_name("binaries")
     binaries.mkdir()
     for name in ("postgres", "initdb"):
@@ -47,15 +47,15 @@ def test_a_failed_creation_quotes_initdb(data_dir: Path) -> None:
     assert not list(data_dir.glob("postgres*/"))
 
 
-def test_a_lost_password_is_named(used_dir: Path) -> None:
-    """Without its password the cluster cannot be opened; nobody is left to guess why."""
+def test_a_missing_password_file_is_named(used_dir: Path) -> None:
+    """Without its password the cluster cannot be opened, and the message names the missing file."""
     (used_dir / "postgres.password").unlink()
     with pytest.raises(EmbeddedPostgresError, match=r"postgres\.password is missing"):
         EmbeddedPostgres(used_dir).start()
 
 
-def test_a_folder_that_holds_something_else_is_refused(data_dir: Path) -> None:
-    """A folder called postgres that is no cluster is never overwritten."""
+def test_a_folder_with_other_content_is_refused(data_dir: Path) -> None:
+    """A folder named postgres that is not a cluster is never overwritten."""
     (data_dir / "postgres").mkdir(parents=True)
     (data_dir / "postgres" / "notes.txt").write_text("mine")
     with pytest.raises(EmbeddedPostgresError, match="is no PostgreSQL data folder"):
@@ -63,14 +63,14 @@ def test_a_folder_that_holds_something_else_is_refused(data_dir: Path) -> None:
     assert (data_dir / "postgres" / "notes.txt").read_text() == "mine"
 
 
-def test_another_thread_may_not_start_it(data_dir: Path) -> None:
-    """The kernel ties the server to the thread that started it, so a thread that ends would take it along."""
+def test_a_start_outside_the_main_thread_is_refused(data_dir: Path) -> None:
+    """The kernel ends the server with the thread that started it, so only the main thread may start it."""
     with ThreadPoolExecutor() as pool, pytest.raises(EmbeddedPostgresError, match="main thread"):
         pool.submit(EmbeddedPostgres(data_dir).start).result()
 
 
-def test_a_place_where_no_folder_can_be_made_is_refused(data_dir: Path) -> None:
-    """A file in the way is named."""
+def test_a_data_folder_that_cannot_be_created_is_refused(data_dir: Path) -> None:
+    """The message says that the folder cannot be made, for example because a file has its name."""
     data_dir.touch()
     with pytest.raises(EmbeddedPostgresError, match="cannot be made"):
         EmbeddedPostgres(data_dir).start()

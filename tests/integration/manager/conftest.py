@@ -1,4 +1,4 @@
-"""What the tests of the manager share."""
+"""Fixtures for the tests of the manager."""
 
 from collections.abc import AsyncGenerator, Callable
 
@@ -12,20 +12,20 @@ from tools.manager import ManagerProcess
 
 @pytest.fixture
 def client(http: httpx2.AsyncClient) -> Client:
-    """The protocol in few words, on the shared manager."""
+    """Short calls of the protocol on the shared manager."""
     return Client(http)
 
 
 @pytest.fixture
 async def http_of_own(start_manager: Callable[..., ManagerProcess]) -> AsyncGenerator[httpx2.AsyncClient]:
-    """A client of a manager on the test's database."""
+    """A client of a manager on the test's own database."""
     async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as client:
         yield client
 
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
-    """A connection to the test's database."""
+    """A connection to the test's own database."""
     opened = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
     try:
         yield opened

@@ -1,4 +1,4 @@
-"""Claims and reports that meet others on their way: neither who stands beside them nor a wait changes what is due."""
+"""Claims and reports that share a batch or wait for a lock still have the correct effect."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -23,7 +23,7 @@ OUTCOMES = {
     Outcome.SNOOZED: TaskStatus.PENDING,
     Outcome.COMPLETED: TaskStatus.COMPLETED,
 }
-"""And what becomes of a task by each."""
+"""The outcomes, each with the status that it gives a task."""
 HALT_CLAIMS = """
     CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -39,32 +39,32 @@ HALT_CLAIMS = """
 
 @pytest.fixture
 async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
-    """Somebody else's connection."""
+    """A connection that competes with the manager's."""
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
     yield connection
     await connection.close()
 
 
 async def claim(database: Database, limit: int = 1) -> Sequence[ClaimedTask]:
-    """Tasks of the type "late", in the hands of "holder"."""
+    """Claim tasks of the type "late" for the worker "holder"."""
     async with database.connection() as connection:
         return claimed_tasks(await connection.fetch(*claim_statement("late", limit, "holder", LEASE)))
 
 
-async def held_up(other: "asyncpg.Connection[asyncpg.Record]", waiters: int = 1) -> None:
-    """Wait until so many of this database's connections wait for a lock."""
+async def wait_for_lock_waiters(other: "asyncpg.Connection[asyncpg.Record]", waiters: int = 1) -> None:
+    """Wait until this many connections to the database wait for a lock."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     while await other.fetchval(waiting) < waiters:
         pass
 
 
 async def job_of(other: "asyncpg.Connection[asyncpg.Record]", stage: UUID) -> UUID:
-    """The job of a stage."""
+    """Return the job of a stage."""
     return await other.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
 
 
-async def test_a_strangers_report_is_not_in_the_way_of_the_holders(database: Database) -> None:
-    """Whoever names a lease that is not his own is refused; the holder's report in the same batch counts."""
+async def test_a_report_without_the_lease_does_not_affect_the_holders_report(database: Database) -> None:
+    """In one batch, a report by a worker that does not hold the lease is refused and the holder's report counts."""
     await add_backlog(database, "late", len(OUTCOMES))
     for outcome, target in OUTCOMES.items():
         (task,) = await claim(database)
@@ -77,33 +77,33 @@ async def test_a_strangers_report_is_not_in_the_way_of_the_holders(database: Dat
         assert [verdict.target for verdict in verdicts] == [None, target]
 
 
-async def test_a_lease_begins_when_its_task_is_handed_out(
+async def test_a_lease_starts_when_its_task_is_handed_out(
     database: Database, other: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """A claim that had to wait for a job's lock has its whole lease before it, however long that took."""
+    """A claim that waited for a job's lock still gets leases of full length."""
     job = await job_of(other, await add_backlog(database, "late", 1))
     async with other.transaction():
         await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", job)
         claiming = asyncio.create_task(claim(database))
-        await held_up(other)
+        await wait_for_lock_waiters(other)
         released = await other.fetchval("SELECT clock_timestamp()")
     (task,) = await claiming
     assert await other.fetchval("SELECT expires_at FROM leases WHERE id = $1", task.lease) >= released + LEASE
 
 
-async def test_a_claim_that_had_to_wait_sees_what_was_paused_meanwhile(
+async def test_a_claim_that_waited_respects_a_pause_in_the_meantime(
     database: Database, other: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """No task of a job is handed out after its pause was answered, by a claim that began before it either."""
+    """After the response to a pause, no task of the job is handed out, even by a claim that started earlier."""
     urgent = await job_of(other, await add_backlog(database, "late", 1, Priority.HIGH))
     paused = await job_of(other, await add_backlog(database, "late", 3))
-    # The second job is under way, so that nothing but the first keeps a claim waiting.
+    # The second job is in progress, so that only the first one keeps a claim waiting.
     await other.execute("UPDATE jobs SET status = 'IN_PROGRESS' WHERE id = $1", paused)
     await other.execute("UPDATE stages SET status = 'IN_PROGRESS', start_time = now() WHERE job_id = $1", paused)
     async with other.transaction():
         await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", urgent)
         claiming = asyncio.create_task(claim(database, 4))
-        await held_up(other)
+        await wait_for_lock_waiters(other)
         await Jobs(database, Notifications()).set_status(paused, JobStatus.PAUSED)
     assert len(await claiming) == 1
 
@@ -111,17 +111,17 @@ async def test_a_claim_that_had_to_wait_sees_what_was_paused_meanwhile(
 async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
     database: Database, other: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """A claim that was half-way through a stage when it was aborted, and the sweep after it, both come to their end."""
+    """A claim that is under way when its stage is aborted and the sweep that follows both finish."""
     job = await job_of(other, await add_backlog(database, "late", 2))
     await claim(database)
     await other.execute(HALT_CLAIMS)
     async with database.connection() as sweeper:
         await other.execute("SELECT pg_advisory_lock(1)")
         claiming = asyncio.create_task(claim(database))
-        await held_up(other)
+        await wait_for_lock_waiters(other)
         await Jobs(database, Notifications()).set_status(job, JobStatus.ABORTED)
         sweeping = asyncio.create_task(sql.task_sweep(sweeper, most=10))
-        await held_up(other, 2)
+        await wait_for_lock_waiters(other, 2)
         await other.execute("SELECT pg_advisory_unlock(1)")
         await asyncio.gather(claiming, sweeping)
     assert await other.fetchval("SELECT count(*) FROM tasks WHERE status <> 'ABORTED'") == 0

@@ -1,4 +1,4 @@
-"""Many clients, several managers: nothing twice, nothing left, nothing wrong."""
+"""Many clients on several managers: nothing happens twice, nothing is left over, and all counts are correct."""
 
 import asyncio
 from collections import Counter
@@ -16,17 +16,17 @@ from tools.wire import Wire
 Start = Callable[..., ManagerProcess]
 
 
-def many(url: str, connections: int = 100) -> httpx2.AsyncClient:
-    """A client with this many connections."""
+def open_client(url: str, connections: int = 100) -> httpx2.AsyncClient:
+    """Return a client with this many connections."""
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     return httpx2.AsyncClient(base_url=url, limits=limits, timeout=60)
 
 
 @pytest.mark.timeout(90)  # twenty thousand requests on a small machine
 async def test_parallel_clients_claim_every_task_once(start_manager: Start, stage_type: str) -> None:
-    """64 clients on two managers claim and complete 10,000 tasks: none twice, none left, every figure exact."""
+    """64 clients on two managers claim and complete 10,000 tasks: none twice, none left, and every count is exact."""
     managers = [start_manager(), start_manager()]
-    async with many(managers[0].url) as http:
+    async with open_client(managers[0].url) as http:
         client = Client(http)
         job = await client.job()
         stage = await client.stage(job, stage_type)
@@ -49,18 +49,18 @@ async def test_parallel_clients_claim_every_task_once(start_manager: Start, stag
         assert stage["summary"] == dict.fromkeys(stage["summary"], 0) | {"completed": 10_000, "total": 10_000}
 
 
-async def test_stages_added_at_once_get_orders_of_their_own(client: Client, stage_type: str) -> None:
-    """50 parallel requests give the orders 1 to 50, and only the first is open."""
+async def test_stages_added_concurrently_get_distinct_orders(client: Client, stage_type: str) -> None:
+    """50 parallel requests produce the orders 1 to 50, and only the first stage is open."""
     job = await client.job()
     stages = await asyncio.gather(*(client.stage(job, stage_type) for _ in range(50)))
     assert sorted(stage["order"] for stage in stages) == list(range(1, 51))
     assert Counter(stage["status"] for stage in stages) == {"PENDING": 1, "CREATED": 49}
 
 
-async def test_the_last_two_tasks_may_end_at_the_same_moment(start_manager: Start, stage_type: str) -> None:
-    """Whichever of two managers settles the last task finishes the stage, every time."""
+async def test_the_last_two_tasks_can_end_at_the_same_moment(start_manager: Start, stage_type: str) -> None:
+    """Whichever of two managers settles the last task also completes the stage, every time."""
     managers = [start_manager(), start_manager()]
-    async with many(managers[0].url) as one, many(managers[1].url) as two:
+    async with open_client(managers[0].url) as one, open_client(managers[1].url) as two:
         clients = [Client(one), Client(two)]
         for _ in range(40):
             job = await clients[0].job()
@@ -71,9 +71,9 @@ async def test_the_last_two_tasks_may_end_at_the_same_moment(start_manager: Star
 
 
 async def test_a_task_is_settled_once(start_manager: Start, stage_type: str) -> None:
-    """Of many reports of one task one is accepted; the others are told that they were too late."""
+    """Of many concurrent reports of a task, one is accepted and the others are refused as too late."""
     managers = [start_manager(), start_manager()]
-    async with many(managers[0].url) as one, many(managers[1].url) as two:
+    async with open_client(managers[0].url) as one, open_client(managers[1].url) as two:
         client = Client(one)
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 20)
@@ -93,8 +93,8 @@ async def test_a_task_is_settled_once(start_manager: Start, stage_type: str) -> 
         assert await client.status(stage) == "COMPLETED"
 
 
-async def test_tasks_are_in_time_or_refused(client: Client, stage_type: str) -> None:
-    """Tasks that arrive while a stage's last task ends are worked on, or refused; never lost."""
+async def test_tasks_added_to_a_completing_stage_are_processed_or_refused(client: Client, stage_type: str) -> None:
+    """Tasks added while the last task of a stage ends are either processed or refused, and never lost."""
     for _ in range(30):
         job = await client.job()
         stage = await client.stage(job, stage_type)
@@ -111,11 +111,13 @@ async def test_tasks_are_in_time_or_refused(client: Client, stage_type: str) -> 
 
 
 @pytest.mark.timeout(60)  # two thousand requests to three managers on a small machine
-async def test_claims_of_many_small_jobs_by_several_managers_are_exact(start_manager: Start, stage_type: str) -> None:
-    """Jobs of one task each, which every claim must start, settled by others at once: no deadlock, none left."""
+async def test_many_small_jobs_on_several_managers_are_completed_exactly_once(
+    start_manager: Start, stage_type: str
+) -> None:
+    """Claims and reports of one-task jobs on three managers cause no deadlock and leave no task."""
     managers = [start_manager() for _ in range(3)]
     async with AsyncExitStack() as stack:
-        clients = [Client(await stack.enter_async_context(many(manager.url, 12))) for manager in managers]
+        clients = [Client(await stack.enter_async_context(open_client(manager.url, 12))) for manager in managers]
 
         async def create(client: Client) -> list[dict[str, Any]]:
             jobs = [await client.job() for _ in range(10)]
@@ -136,8 +138,8 @@ async def test_claims_of_many_small_jobs_by_several_managers_are_exact(start_man
             assert {await clients[0].status(job) for job in jobs} == {"COMPLETED"}
 
 
-async def test_an_abort_during_claims_and_reports_leaves_nothing_behind(client: Client, stage_type: str) -> None:
-    """Whatever the workers were doing, every task of the job has ended and its figures are those of the rows."""
+async def test_an_abort_during_claims_and_reports_leaves_no_unfinished_task(client: Client, stage_type: str) -> None:
+    """Whatever the workers were doing, every task of the job has ended and the summary matches the rows."""
     for _ in range(5):
         job = await client.job()
         stage = await client.stage(job, stage_type)
@@ -166,10 +168,10 @@ async def test_an_abort_during_claims_and_reports_leaves_nothing_behind(client: 
 
 
 @pytest.mark.timeout(60)  # six hundred connections on a small machine
-async def test_six_hundred_connections_get_answers(start_manager: Start, stage_type: str) -> None:
-    """Far more clients than database connections: every request is answered as it should be, and the job ends."""
+async def test_six_hundred_connections_are_served(start_manager: Start, stage_type: str) -> None:
+    """With far more clients than database connections, every request succeeds and the job completes."""
     manager = start_manager("--database-connections", "5", "--database-timeout", "PT30S")
-    async with many(manager.url) as http:
+    async with open_client(manager.url) as http:
         client = Client(http)
         job = await client.job()
         stage = await client.stage(job, stage_type)

@@ -1,4 +1,4 @@
-"""Whatever is killed in the middle of the work, what the database says stays true."""
+"""After crashes in the middle of the work, the database is still consistent."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,10 +17,10 @@ JOBS, TASKS = 6, 400
 
 
 @pytest.mark.timeout(60)  # three managers and five thousand requests on a small machine
-async def test_killed_managers_and_backends_leave_true_figures(
+async def test_the_database_is_consistent_after_managers_and_backends_are_killed(
     postgres: EmbeddedPostgres, start_manager: Callable[..., ManagerProcess], database_url: str, stage_type: str
 ) -> None:
-    """Figures equal the rows, no stage hangs or is forgotten, and a manager that comes later does the rest."""
+    """The counts equal the rows, no stage is stuck or unqueued, and a later manager finishes the work."""
     doomed, other = start_manager(), start_manager()
     async with httpx2.AsyncClient(base_url=other.url, timeout=15) as http:
         client = Client(http)
@@ -31,7 +31,7 @@ async def test_killed_managers_and_backends_leave_true_figures(
     progress = asyncio.Condition()
 
     async def work(url: str) -> None:
-        """Claim and complete until nothing is left, or the manager hangs up or says that its database did."""
+        """Claim and complete tasks until none is left, or until the manager or its database fails."""
         nonlocal completed
         wire = await Wire.open(url)
         try:
@@ -66,7 +66,7 @@ async def test_killed_managers_and_backends_leave_true_figures(
         statuses: dict[str, int] = {row["status"]: row["count"] for row in rows}
     finally:
         await connection.close()
-    # What was claimed and never reported is all that is left; each worker held one task at the most.
+    # Only tasks that were claimed and never reported are left. Each worker held at most one.
     assert set(statuses) <= {"COMPLETED", "IN_PROGRESS"}
     assert completed <= statuses["COMPLETED"]
     assert statuses.get("IN_PROGRESS", 0) <= 32

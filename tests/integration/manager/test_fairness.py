@@ -1,4 +1,4 @@
-"""Whatever floods or locks the work of one stage type, the work of another goes on."""
+"""Load or locks on the work of one stage type do not stop the work of another."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
@@ -22,64 +22,64 @@ from tools.manager import ManagerProcess
 Other: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Start = Callable[..., ManagerProcess]
 
-CROWD = 200
-"""Requests of one kind at once: far more than connections."""
+CONCURRENT_REQUESTS = 200
+"""The number of concurrent requests of each kind, far more than there are connections."""
 
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 @pytest.fixture
 async def other(database_url: str) -> AsyncGenerator[Other]:
-    """Somebody else's connection."""
+    """A connection that competes with the manager's."""
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
     yield connection
     await connection.close()
 
 
 @pytest.fixture
-async def crowded(start_manager: Start) -> AsyncGenerator[httpx2.AsyncClient]:
-    """A client, with a connection for each of a crowd, of a manager that has four to its database."""
+async def busy_http(start_manager: Start) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A client with enough connections for all requests, of a manager with four database connections."""
     manager = start_manager("--database-connections", "4")
     limits = httpx2.Limits(max_connections=None)
     async with httpx2.AsyncClient(base_url=manager.url, limits=limits, timeout=30) as http:
         yield http
 
 
-class Crowd:
-    """Requests under way, none of which is answered yet."""
+class PendingRequests:
+    """Requests that are under way."""
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._tasks: list[asyncio.Task[Any]] = []
-        stack.push_async_callback(self._end)
+        stack.push_async_callback(self._cancel)
 
-    def send(self, request: Callable[[], Coroutine[Any, Any, Any]], times: int = CROWD) -> None:
-        """Send a request so many times at once."""
+    def send(self, request: Callable[[], Coroutine[Any, Any, Any]], times: int = CONCURRENT_REQUESTS) -> None:
+        """Send a request this many times at once."""
         self._tasks += [asyncio.create_task(request()) for _ in range(times)]
 
     @property
     def answered(self) -> int:
-        """How many have an answer."""
+        """The number of requests that have a response."""
         return sum(task.done() for task in self._tasks)
 
-    async def _end(self) -> None:
+    async def _cancel(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def lock_job(other: Other, job: dict[str, Any]) -> None:
-    """Lock a job, as somebody would who stands still in the middle of a change."""
+    """Lock a job, as a transaction does that is stuck in the middle of a change."""
     await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", UUID(job["id"]))
 
 
-async def held_up(other: Other, waiters: int) -> None:
-    """Wait until so many connections wait for a lock."""
+async def wait_for_lock_waiters(other: Other, waiters: int) -> None:
+    """Wait until this many connections wait for a lock."""
     while await other.fetchval(WAITING) < waiters:
         pass
 
 
 async def work_off(worker: LeasedWorker, stage_type: str) -> None:
-    """Everything that a worker does with a stage of four tasks, to its end."""
+    """Process all four tasks of a stage, with every kind of request that a worker sends."""
     done, failed, back = await worker.claim(stage_type, 3)
     assert (await worker.heartbeat(done, failed, back))["lost"] == []
     reports = (report(done, "COMPLETED"), report(failed, "FAILED"), report(back, "RELEASED"))
@@ -88,11 +88,11 @@ async def work_off(worker: LeasedWorker, stage_type: str) -> None:
     assert [answer["status"] for answer in answers] == ["COMPLETED"] * 3
 
 
-async def test_a_job_that_is_locked_holds_up_only_its_own(
-    crowded: httpx2.AsyncClient, other: Other, stage_type: str
+async def test_a_locked_job_delays_only_its_own_stage_type(
+    busy_http: httpx2.AsyncClient, other: Other, stage_type: str
 ) -> None:
-    """While crowds claim, report, wait and add for one type and wait for its job's lock, another type is worked off."""
-    client, worker = Client(crowded), LeasedWorker(crowded)
+    """While many requests of one type wait for the lock of its job, the tasks of another type are processed."""
+    client, worker = Client(busy_http), LeasedWorker(busy_http)
     flooded = f"{stage_type}-flooded"
     held, unstarted = await client.job(), await client.job(priority="VERY_HIGH")
     stage = await client.stage(held, flooded)
@@ -105,24 +105,26 @@ async def test_a_job_that_is_locked_holds_up_only_its_own(
     async with AsyncExitStack() as stack, other.transaction():
         await lock_job(other, held)
         await lock_job(other, unstarted)
-        crowd = Crowd(stack)
-        crowd.send(lambda: worker.claim(flooded, waitSeconds=20))
-        crowd.send(lambda: client.claim(flooded))
+        pending = PendingRequests(stack)
+        pending.send(lambda: worker.claim(flooded, waitSeconds=20))
+        pending.send(lambda: client.claim(flooded))
         for outcome in ("COMPLETED", "FAILED", "RELEASED"):
-            crowd.send(partial(worker.settle, report(taken[0], outcome)))
-        await held_up(other, 2)
-        crowd.send(lambda: client.tasks(stage))
-        # One for the claims of the type, and both of those that are not for workers.
-        await held_up(other, 3)
+            pending.send(partial(worker.settle, report(taken[0], outcome)))
+        await wait_for_lock_waiters(other, 2)
+        pending.send(lambda: client.tasks(stage))
+        # One connection waits for the claims of the type; the two that are not reserved for workers wait as well.
+        await wait_for_lock_waiters(other, 3)
         await work_off(worker, stage_type)
         assert await other.fetchval(WAITING) == 3
-        assert crowd.answered == 0
+        assert pending.answered == 0
     assert await client.status(job) == "COMPLETED"
 
 
-async def test_a_report_that_had_to_wait_counts(crowded: httpx2.AsyncClient, other: Other, stage_type: str) -> None:
-    """What is reported of a locked job and of others in one request is answered as ever, once the lock is free."""
-    client, worker = Client(crowded), LeasedWorker(crowded)
+async def test_a_report_that_waited_for_a_lock_counts(
+    busy_http: httpx2.AsyncClient, other: Other, stage_type: str
+) -> None:
+    """A request with reports of a locked job and of others gets its usual response when the lock is released."""
+    client, worker = Client(busy_http), LeasedWorker(busy_http)
     jobs = [await client.job() for _ in range(3)]
     for job in jobs:
         await client.tasks(await client.stage(job, stage_type), 2)
@@ -133,9 +135,9 @@ async def test_a_report_that_had_to_wait_counts(crowded: httpx2.AsyncClient, oth
         async with other.transaction():
             await lock_job(other, jobs[1])
             settling = asyncio.create_task(worker.settle(*reports))
-            crowd = Crowd(stack)
-            crowd.send(lambda: worker.settle(report(tasks[2], "COMPLETED")), 5)
-            await held_up(other, 1)
+            pending = PendingRequests(stack)
+            pending.send(lambda: worker.settle(report(tasks[2], "COMPLETED")), 5)
+            await wait_for_lock_waiters(other, 1)
             assert [await client.status(job) for job in (jobs[0], jobs[2])] == ["COMPLETED"] * 2
         assert [answer["accepted"] for answer in await settling] == [True, True, True, False, True, True]
     assert await client.status(jobs[1]) == "IN_PROGRESS"
@@ -144,18 +146,18 @@ async def test_a_report_that_had_to_wait_counts(crowded: httpx2.AsyncClient, oth
 
 
 def claim(stage_type: str) -> tuple[Any, ...]:
-    """A claim of ten under leases, as statement and arguments."""
+    """Return the statement and arguments of a claim of ten tasks under leases."""
     return claim_statement(stage_type, 10, "guard")
 
 
 async def costs(connection: Connection) -> tuple[int, int]:
-    """The rows and the pages that a claim of the quiet type looks at."""
+    """Return the rows and pages that a claim of the quiet type reads."""
     return await touched(connection, *claim("quiet")), await buffers(connection, *claim("quiet"))
 
 
 @pytest.mark.timeout(60)  # writes fifty thousand rows
-async def test_a_claim_costs_the_same_beside_a_flood(database: Database) -> None:
-    """Fifty thousand tasks of another type, and the claims of them, lengthen no walk and deepen only the indexes."""
+async def test_the_cost_of_a_claim_does_not_depend_on_other_types(database: Database) -> None:
+    """Fifty thousand tasks of another type add no rows to a claim, only depth to the indexes that it reads."""
     async with database.connection() as connection:
         await add_backlog(database, "quiet", 1_000)
         rows, pages = [await costs(connection) for _ in range(3)][-1]
@@ -164,5 +166,5 @@ async def test_a_claim_costs_the_same_beside_a_flood(database: Database) -> None
             await connection.fetch(*claim("flooded"))
         rows_beside, pages_beside = [await costs(connection) for _ in range(3)][-1]
         assert rows_beside <= rows
-        # One more level of an index for each row that is found by it.
+        # One more index level for each row that is found through it.
         assert pages_beside <= pages + 2 * rows

@@ -1,15 +1,15 @@
-"""A job's way through its stages and tasks, and what follows from each change."""
+"""The course of a job through its stages and tasks, and the consequences of each change."""
 
 import re
 from typing import Any
 
 from tests.support.protocol import Client
 
-TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+TIMESTAMP_PATTERN = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 async def test_a_job_of_two_stages_runs_to_its_end(client: Client, stage_type: str) -> None:
-    """Each stage opens when the one before it is completed, and the job is completed with the last."""
+    """Each stage opens when the previous one is completed, and the job is completed with its last stage."""
     job = await client.job()
     first = await client.stage(job, stage_type)
     second = await client.stage(job, f"{stage_type}-b")
@@ -38,8 +38,8 @@ async def test_a_job_of_two_stages_runs_to_its_end(client: Client, stage_type: s
     assert {stage["status"] for stage in now["stages"]} == {"COMPLETED"}
 
 
-async def test_entities_have_the_protocols_fields(client: Client, stage_type: str) -> None:
-    """Every field of the protocol is there, in both spellings of the times, and tracestate only where there is one."""
+async def test_entities_have_the_fields_of_the_protocol(client: Client, stage_type: str) -> None:
+    """Every field is present, the times in both spellings, and tracestate only if it was given."""
     trace = {"traceparent": f"00-{'a' * 32}-{'b' * 16}-01", "tracestate": 'vendor="x"'}
     job = await client.job(name='quoted "name"', data={"deep": [1, {"ü": None}]}, userMetadata={"mine": 1}, **trace)
     times = {"createdAt", "updatedAt", "creationTime", "updateTime"}
@@ -51,7 +51,7 @@ async def test_entities_have_the_protocols_fields(client: Client, stage_type: st
         {"mine": 1},
     )
     assert (job["traceparent"], job["tracestate"], job["priority"]) == (*trace.values(), "MEDIUM")
-    assert all(TIME.fullmatch(job[name]) for name in times)
+    assert all(TIMESTAMP_PATTERN.fullmatch(job[name]) for name in times)
 
     stage = await client.stage(job, stage_type)
     work = {"startTime", "endTime"}
@@ -65,12 +65,12 @@ async def test_entities_have_the_protocols_fields(client: Client, stage_type: st
     assert (task["attempts"], task["maxAttempts"], task["startTime"], task["endTime"]) == (0, 3, None, None)
     claimed = await client.claimed(stage_type)
     assert claimed["id"] == task["id"]
-    assert TIME.fullmatch(claimed["startTime"])
-    assert TIME.fullmatch((await client.settle(task))["endTime"])
+    assert TIMESTAMP_PATTERN.fullmatch(claimed["startTime"])
+    assert TIMESTAMP_PATTERN.fullmatch((await client.settle(task))["endTime"])
 
 
-async def test_the_requests_trace_context_is_kept(client: Client) -> None:
-    """Without a traceparent in the body, that of the request's headers counts, unless it is malformed."""
+async def test_the_trace_context_of_a_request_is_stored(client: Client) -> None:
+    """Without a traceparent in the body, a valid traceparent header is used."""
     headers = {"traceparent": f"00-{'1' * 32}-{'2' * 16}-01", "tracestate": "a=b"}
     response = await client.http.post("/v1/jobs", json={"name": "traced", "data": {}}, headers=headers)
     assert {name: response.json()[name] for name in headers} == headers
@@ -80,8 +80,8 @@ async def test_the_requests_trace_context_is_kept(client: Client) -> None:
     assert response.json()["traceparent"] == "00-00000000000000000000000000000000-0000000000000000-00"
 
 
-async def test_tasks_are_claimed_by_priority_then_age(client: Client, stage_type: str) -> None:
-    """The most urgent job comes first; among equals the oldest; a changed priority counts at once."""
+async def test_tasks_are_claimed_by_priority_and_then_by_age(client: Client, stage_type: str) -> None:
+    """The most urgent job is served first, then the oldest, and a changed priority takes effect at once."""
     jobs: dict[str, dict[str, Any]] = {}
     for name, priority in (("low", "LOW"), ("old", "MEDIUM"), ("new", "MEDIUM"), ("urgent", "VERY_HIGH")):
         jobs[name] = await client.job(name=name, priority=priority)
@@ -96,23 +96,23 @@ async def test_tasks_are_claimed_by_priority_then_age(client: Client, stage_type
     assert [await next_job() for _ in range(8)] == ["low"] * 3 + ["old"] * 2 + ["new"] * 3
 
 
-async def test_tasks_of_a_stage_are_claimed_in_their_order(client: Client, stage_type: str) -> None:
-    """Within a stage tasks come in the order in which they were given, over several requests."""
+async def test_tasks_of_a_stage_are_claimed_in_order(client: Client, stage_type: str) -> None:
+    """Tasks of a stage are claimed in the order in which they were added, also over several requests."""
     stage = await client.stage(await client.job(), stage_type)
     created = [task["id"] for _ in range(2) for task in await client.tasks(stage, 20)]
     assert [(await client.claimed(stage_type))["id"] for _ in range(40)] == created
 
 
-async def test_the_same_priority_again_is_no_change(client: Client) -> None:
-    """Setting the priority that a job has answers 204 with a reason."""
+async def test_setting_the_current_priority_changes_nothing(client: Client) -> None:
+    """Setting the priority that a job already has is answered 204 with a reason."""
     job = await client.job(priority="HIGH")
     response = await client.http.patch(f"/v1/jobs/{job['id']}/priority", json={"priority": "HIGH"})
     assert (response.status_code, response.content) == (204, b"")
     assert response.headers["Reason"]
 
 
-async def test_a_failed_task_is_tried_again(client: Client, stage_type: str) -> None:
-    """A failed attempt is counted and the task comes back, until it completes; the job does not mind."""
+async def test_a_failed_task_is_retried(client: Client, stage_type: str) -> None:
+    """A failed attempt is counted and the task is claimed again until it completes, without effect on the job."""
     job = await client.job()
     stage = await client.stage(job, stage_type)
     await client.tasks(stage, 1, maxAttempts=3)
@@ -125,8 +125,8 @@ async def test_a_failed_task_is_tried_again(client: Client, stage_type: str) -> 
     assert await client.status(job) == "COMPLETED"
 
 
-async def test_a_task_that_fails_for_good_fails_stage_and_job(client: Client, stage_type: str) -> None:
-    """Stage and job fail at once; waiting tasks stay as they are and are not handed out; the others may report."""
+async def test_a_task_without_attempts_left_fails_its_stage_and_job(client: Client, stage_type: str) -> None:
+    """Stage and job fail at once; waiting tasks stay unclaimed; running tasks may still report."""
     job = await client.job()
     stage = await client.stage(job, stage_type)
     await client.stage(job, f"{stage_type}-b")
@@ -145,8 +145,8 @@ async def test_a_task_that_fails_for_good_fails_stage_and_job(client: Client, st
     assert now["summary"] == wanted | {"total": 4}
 
 
-async def test_a_paused_job_hands_out_nothing_until_it_is_resumed(client: Client, stage_type: str) -> None:
-    """Pause holds back what waits, at once; resume gives it back."""
+async def test_a_paused_job_hands_out_no_tasks_until_it_is_resumed(client: Client, stage_type: str) -> None:
+    """A pause withholds waiting tasks at once, and a resume releases them."""
     job = await client.job()
     await client.tasks(await client.stage(job, stage_type), 2)
     await client.claimed(stage_type)
@@ -158,8 +158,8 @@ async def test_a_paused_job_hands_out_nothing_until_it_is_resumed(client: Client
     assert await client.status(job) == "IN_PROGRESS"
 
 
-async def test_the_last_task_may_end_while_its_job_is_paused(client: Client, stage_type: str) -> None:
-    """What follows from a task that ends during a pause is applied: the stage and the job are completed."""
+async def test_the_last_task_can_end_while_its_job_is_paused(client: Client, stage_type: str) -> None:
+    """When the last task ends during a pause, its stage and job are completed."""
     job = await client.job()
     stage = await client.stage(job, stage_type)
     await client.tasks(stage, 1)
@@ -169,8 +169,8 @@ async def test_the_last_task_may_end_while_its_job_is_paused(client: Client, sta
     assert (await client.status(stage), await client.status(job)) == ("COMPLETED", "COMPLETED")
 
 
-async def test_a_stage_may_end_while_its_job_is_paused(client: Client, stage_type: str) -> None:
-    """The next stage opens, but its tasks wait for the resume."""
+async def test_a_stage_can_end_while_its_job_is_paused(client: Client, stage_type: str) -> None:
+    """The next stage opens, but its tasks are not claimed until the job is resumed."""
     job = await client.job()
     first, second = await client.stage(job, stage_type), await client.stage(job, stage_type)
     await client.tasks(first, 1)
@@ -185,8 +185,8 @@ async def test_a_stage_may_end_while_its_job_is_paused(client: Client, stage_typ
     assert await client.status(job) == "COMPLETED"
 
 
-async def test_the_last_task_may_end_after_pause_and_resume(client: Client, stage_type: str) -> None:
-    """A job that was resumed and has nothing more to hand out is completed by what was already at work."""
+async def test_the_last_task_can_end_after_a_pause_and_resume(client: Client, stage_type: str) -> None:
+    """A resumed job without waiting tasks is completed by the tasks that were already running."""
     job = await client.job()
     await client.tasks(await client.stage(job, stage_type), 1)
     task = await client.claimed(stage_type)
@@ -196,8 +196,8 @@ async def test_the_last_task_may_end_after_pause_and_resume(client: Client, stag
     assert await client.status(job) == "COMPLETED"
 
 
-async def test_a_task_may_fail_for_good_while_its_job_is_paused(client: Client, stage_type: str) -> None:
-    """The failure reaches the paused job."""
+async def test_a_task_can_fail_its_job_while_the_job_is_paused(client: Client, stage_type: str) -> None:
+    """The final failure of a task also fails a paused job."""
     job = await client.job()
     await client.tasks(await client.stage(job, stage_type), 1, maxAttempts=1)
     task = await client.claimed(stage_type)
@@ -206,8 +206,8 @@ async def test_a_task_may_fail_for_good_while_its_job_is_paused(client: Client, 
     assert await client.status(job) == "FAILED"
 
 
-async def test_abort_reaches_stages_and_tasks(client: Client, stage_type: str) -> None:
-    """Everything unfinished is ABORTED with its job, what is finished stays as it is, and the figures follow."""
+async def test_an_abort_reaches_stages_and_tasks(client: Client, stage_type: str) -> None:
+    """Unfinished stages and tasks are ABORTED with their job, finished ones stay, and the summaries are updated."""
     job = await client.job()
     first, second = await client.stage(job, stage_type), await client.stage(job, stage_type, startAsWaiting=True)
     await client.tasks(first, 4)
@@ -226,8 +226,8 @@ async def test_abort_reaches_stages_and_tasks(client: Client, stage_type: str) -
     assert await client.claim(stage_type) is None
 
 
-async def test_a_waiting_stage_is_released_by_hand(client: Client, stage_type: str) -> None:
-    """A stage created as waiting hands out nothing until a client releases it; releasing it again is no error."""
+async def test_a_waiting_stage_is_released_by_a_client(client: Client, stage_type: str) -> None:
+    """A stage created as waiting hands out no tasks until a client releases it; a second release is not an error."""
     job = await client.job()
     stage = await client.stage(job, stage_type, startAsWaiting=True)
     assert stage["status"] == "WAITING"
@@ -239,8 +239,8 @@ async def test_a_waiting_stage_is_released_by_hand(client: Client, stage_type: s
     assert await client.claim(stage_type) is not None
 
 
-async def test_a_stage_without_tasks_waits_for_tasks(client: Client, stage_type: str) -> None:
-    """A stage is never completed by being empty, and tasks may still be added to one that is in progress."""
+async def test_a_stage_without_tasks_stays_open(client: Client, stage_type: str) -> None:
+    """An empty stage is never completed, and tasks can still be added to a stage that is in progress."""
     job = await client.job()
     first, second = await client.stage(job, stage_type), await client.stage(job, stage_type)
     await client.tasks(first, 1)
@@ -255,8 +255,8 @@ async def test_a_stage_without_tasks_waits_for_tasks(client: Client, stage_type:
     assert await client.status(job) == "COMPLETED"
 
 
-async def test_an_ended_job_can_be_deleted(client: Client, stage_type: str) -> None:
-    """Job, stages and tasks are gone."""
+async def test_a_finished_job_can_be_deleted(client: Client, stage_type: str) -> None:
+    """The job, its stages and its tasks no longer exist."""
     job = await client.job()
     stage = await client.stage(job, stage_type)
     (task,) = await client.tasks(stage, 1)
@@ -268,7 +268,7 @@ async def test_an_ended_job_can_be_deleted(client: Client, stage_type: str) -> N
 
 
 async def test_metadata_is_replaced_as_a_whole(client: Client, stage_type: str) -> None:
-    """Both ways of sending the metadata mean the same, on all three entities."""
+    """Both ways to send the metadata have the same effect on all three entities."""
     job = await client.job(userMetadata={"old": True})
     stage = await client.stage(job, stage_type)
     (task,) = await client.tasks(stage, 1)
@@ -286,7 +286,7 @@ async def test_metadata_is_replaced_as_a_whole(client: Client, stage_type: str) 
             assert (await client.read(entity))["userMetadata"] == meant
 
 
-async def test_an_empty_list_of_tasks_is_created(client: Client, stage_type: str) -> None:
-    """No tasks are a valid list: 201 with an empty one."""
+async def test_an_empty_list_of_tasks_is_accepted(client: Client, stage_type: str) -> None:
+    """An empty list of tasks is answered 201 with an empty list."""
     stage = await client.stage(await client.job(), stage_type)
     assert await client.tasks(stage, 0) == []

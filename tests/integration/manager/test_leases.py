@@ -1,4 +1,4 @@
-"""Leases: who holds a task may report it, nobody else, and what nobody holds comes back."""
+"""Leases: only the holder may report a task, and tasks without a holder return to the queue."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from tests.support.protocol import Client, refused
 from tests.support.worker import LeasedWorker, report
 from tools.manager import ManagerProcess
 
-BRIEF = 1.0
-"""Seconds: the shortest lease."""
+SHORTEST_LEASE = 1.0
+"""Seconds."""
 
 
 @pytest.fixture
@@ -24,19 +24,19 @@ def worker(http: httpx2.AsyncClient) -> LeasedWorker:
 
 @pytest.fixture
 def other(http: httpx2.AsyncClient) -> LeasedWorker:
-    """Another one."""
+    """Another worker of the shared manager."""
     return LeasedWorker(http)
 
 
 async def stage_of(client: Client, stage_type: str, count: int = 1, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any field
-    """A stage with tasks."""
+    """Create a stage with tasks."""
     stage = await client.stage(await client.job(data={"of": "job"}), stage_type, data={"of": "stage"})
     await client.tasks(stage, count, **fields)
     return stage
 
 
-async def test_a_claim_brings_all_that_a_worker_needs(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """Task, lease, stage and job come in one answer, the oldest task first."""
+async def test_a_claim_returns_all_that_a_worker_needs(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """A claim returns each task with its lease, stage and job, the oldest task first."""
     stage = await stage_of(client, stage_type, 3)
     tasks = await worker.claim(stage_type, 2, leaseSeconds=20)
     assert [task["data"] for task in tasks] == [{"number": 0}, {"number": 1}]
@@ -51,8 +51,10 @@ async def test_a_claim_brings_all_that_a_worker_needs(client: Client, worker: Le
     assert tasks[0]["leaseId"] != tasks[1]["leaseId"]
 
 
-async def test_a_claim_takes_from_several_stages(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """One claim is filled from as many stages as it takes; each task has its own stage and job inside."""
+async def test_a_claim_may_take_tasks_from_several_stages(
+    client: Client, worker: LeasedWorker, stage_type: str
+) -> None:
+    """A claim takes tasks from as many stages as it needs, and each task contains its own stage and job."""
     stages = [await stage_of(client, stage_type, 2) for _ in range(3)]
     tasks = await worker.claim(stage_type, 500)
     assert [task["stage"]["id"] for task in tasks] == [stage["id"] for stage in stages for _ in range(2)]
@@ -60,8 +62,8 @@ async def test_a_claim_takes_from_several_stages(client: Client, worker: LeasedW
     assert await worker.claim(stage_type) == []
 
 
-async def test_outcomes_move_tasks(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """COMPLETED keeps the result; FAILED burns an attempt; RELEASED and SNOOZED burn none."""
+async def test_an_outcome_sets_the_status_of_its_task(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """COMPLETED stores the result, FAILED uses up an attempt, and RELEASED and SNOOZED use none."""
     stage = await stage_of(client, stage_type, 5)
     done, failed, fatal, released, snoozed = await worker.claim(stage_type, 5)
     error = {"type": "ValueError", "message": "no", "stack": "line 1"}
@@ -86,8 +88,10 @@ async def test_outcomes_move_tasks(client: Client, worker: LeasedWorker, stage_t
     assert await client.status(stage) == "FAILED"
 
 
-async def test_an_attempt_has_no_error_but_its_own(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """While an attempt runs, the error of the one before it stands on the task and on that one alone."""
+async def test_the_error_of_an_attempt_stays_with_that_attempt(
+    client: Client, worker: LeasedWorker, stage_type: str
+) -> None:
+    """During an attempt, the task shows the error of the previous attempt, and the new attempt has no error."""
     await stage_of(client, stage_type, 1)
     error = {"type": "ValueError", "message": "no", "stack": ""}
     await worker.settle(report((await worker.claim(stage_type))[0], "FAILED", error=error))
@@ -96,8 +100,8 @@ async def test_an_attempt_has_no_error_but_its_own(client: Client, worker: Lease
     assert [attempt["error"] for attempt in await worker.attempts(task)] == [error, None]
 
 
-async def test_a_task_that_is_put_off_comes_back_later(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """A delay keeps a task out of the queue and its depth, and no longer than it says."""
+async def test_a_delayed_task_returns_after_its_delay(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """A delay keeps a task out of the queue and its depth until it is over."""
     await stage_of(client, stage_type, 2)
     snoozed, failed = await worker.claim(stage_type, 2)
     await worker.settle(report(snoozed, "SNOOZED", delaySeconds=0.3), report(failed, "FAILED", delaySeconds=0.3))
@@ -109,13 +113,13 @@ async def test_a_task_that_is_put_off_comes_back_later(client: Client, worker: L
 
 
 async def depth(worker: LeasedWorker, stage_type: str) -> tuple[int, int]:
-    """What waits and what is in progress."""
+    """Return the numbers of waiting tasks and of tasks in progress."""
     answer = (await worker.http.get(f"/v1/queues/{stage_type}/depth")).json()
     return answer["waiting"], answer["inProgress"]
 
 
-async def test_the_depth_counts_what_can_be_claimed(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """Tasks of paused jobs and of stages before their turn do not wait for a worker."""
+async def test_the_depth_counts_claimable_tasks(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """Tasks of paused jobs and of stages that are not open yet do not count as waiting."""
     stage = await stage_of(client, stage_type, 5)
     later = await client.stage({"id": stage["jobId"]}, stage_type)
     await client.tasks(later, 7)
@@ -126,8 +130,8 @@ async def test_the_depth_counts_what_can_be_claimed(client: Client, worker: Leas
     assert await depth(worker, stage_type) == (0, 2)
 
 
-async def test_what_is_said_twice_counts_once(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """A report whose answer was lost is answered as the first time, whatever has happened to the task since."""
+async def test_a_repeated_report_counts_once(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """A repeated report gets the same answer as the first time, whatever has happened to the task since."""
     stage = await stage_of(client, stage_type, 4)
     done, failed, released, fatal = await worker.claim(stage_type, 4)
     reports = (
@@ -145,10 +149,10 @@ async def test_what_is_said_twice_counts_once(client: Client, worker: LeasedWork
     assert [task["attempts"] for task in (await client.read(stage))["tasks"]] == [0, 1, 0, 1]
 
 
-async def test_the_same_report_at_the_same_moment_counts_once(
+async def test_concurrent_copies_of_a_report_count_once(
     start_manager: Callable[..., ManagerProcess], stage_type: str
 ) -> None:
-    """Two managers that get one report each are of one mind, for a stage's last tasks as for the others."""
+    """Two managers that receive the same report agree, including for the last tasks of a stage."""
     managers = [start_manager(), start_manager()]
     async with httpx2.AsyncClient(base_url=managers[0].url) as one, httpx2.AsyncClient(base_url=managers[1].url) as two:
         client, worker, twin = Client(one), LeasedWorker(one), LeasedWorker(two)
@@ -156,7 +160,7 @@ async def test_the_same_report_at_the_same_moment_counts_once(
         stage = await stage_of(client, stage_type, 40)
         for _ in range(20):
             tasks = await worker.claim(stage_type, 2)
-            answers = await asyncio.gather(*(who.complete(*tasks) for who in (worker, twin, worker, twin)))
+            answers = await asyncio.gather(*(reporter.complete(*tasks) for reporter in (worker, twin, worker, twin)))
             assert all(answer["accepted"] for answered in answers for answer in answered)
         now = await client.read(stage)
         assert (now["status"], now["summary"]["completed"]) == ("COMPLETED", 40)
@@ -165,7 +169,7 @@ async def test_the_same_report_at_the_same_moment_counts_once(
 async def test_a_report_without_the_lease_changes_nothing(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:
-    """A wrong lease, another worker's or another task's is refused; the good items beside it are taken."""
+    """A report with a wrong lease or of another worker's task is refused, and valid reports beside it are accepted."""
     await stage_of(client, stage_type, 3)
     mine, my_second = await worker.claim(stage_type, 2)
     (theirs,) = await other.claim(stage_type)
@@ -192,7 +196,7 @@ async def test_a_report_without_the_lease_changes_nothing(
 async def test_a_client_without_leases_cannot_report_a_leased_task(
     client: Client, worker: LeasedWorker, stage_type: str
 ) -> None:
-    """A task in a worker's hands is somebody else's, for those who know no leases: 409."""
+    """A report without a lease of a task that a worker holds is answered 409."""
     await stage_of(client, stage_type, 1)
     (task,) = await worker.claim(stage_type)
     answer = await client.http.put(f"/v1/tasks/{task['id']}/status", json={"status": "COMPLETED"})
@@ -203,10 +207,10 @@ async def test_a_client_without_leases_cannot_report_a_leased_task(
 async def test_a_lease_that_is_not_renewed_ends_the_attempt(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:
-    """The task goes to another worker; the first one, back from the dead, changes nothing and is told so."""
+    """The task goes to another worker, and reports and heartbeats of the first worker are refused as lost."""
     stage = await stage_of(client, stage_type, 1, maxAttempts=2)
-    (lost,) = await worker.claim(stage_type, leaseSeconds=BRIEF)
-    (task,) = await other.claim(stage_type, waitSeconds=10, leaseSeconds=BRIEF)
+    (lost,) = await worker.claim(stage_type, leaseSeconds=SHORTEST_LEASE)
+    (task,) = await other.claim(stage_type, waitSeconds=10, leaseSeconds=SHORTEST_LEASE)
     assert (task["id"], task["attempts"]) == (lost["id"], 1)
     assert task["leaseId"] > lost["leaseId"]
     (answer,) = await worker.complete(lost)
@@ -224,42 +228,42 @@ async def test_a_lease_that_is_not_renewed_ends_the_attempt(
     assert (answer["accepted"], answer["code"], answer["status"]) == (False, "LEASE_LOST", "FAILED")
 
 
-async def test_heartbeats_keep_leases(
+async def test_heartbeats_renew_leases(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:
-    """A lease lives as long as its worker says so, and its task stays where it is."""
+    """A lease that heartbeats renew does not expire, and its task stays with its worker."""
     await stage_of(client, stage_type, 2)
-    kept, lost = await worker.claim(stage_type, 2, leaseSeconds=BRIEF)
+    kept, lost = await worker.claim(stage_type, 2, leaseSeconds=SHORTEST_LEASE)
     claiming = asyncio.create_task(other.claim(stage_type, waitSeconds=20))
-    beats = 0
+    heartbeats = 0
     while not claiming.done():
         assert (await worker.heartbeat(kept))["lost"] == []
-        beats += 1
-        await asyncio.wait([claiming], timeout=BRIEF / 4)
+        heartbeats += 1
+        await asyncio.wait([claiming], timeout=SHORTEST_LEASE / 4)
     assert [task["id"] for task in claiming.result()] == [lost["id"]]
-    assert beats > 2
+    assert heartbeats > 2
     assert (await worker.complete(kept))[0]["accepted"]
 
 
 async def test_an_attempt_ends_at_its_time_limit(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:
-    """A handler that hangs loses its task although its worker's heartbeat goes on."""
-    stage = await stage_of(client, stage_type, 1, timeoutSeconds=BRIEF)
+    """A hanging handler loses its task although its worker still sends heartbeats."""
+    stage = await stage_of(client, stage_type, 1, timeoutSeconds=SHORTEST_LEASE)
     (hanging,) = await worker.claim(stage_type, leaseSeconds=60)
-    assert hanging["timeoutSeconds"] == BRIEF
+    assert hanging["timeoutSeconds"] == SHORTEST_LEASE
     claiming = asyncio.create_task(other.claim(stage_type, waitSeconds=20))
     while not claiming.done():
         await worker.heartbeat(hanging)
-        await asyncio.wait([claiming], timeout=BRIEF / 4)
+        await asyncio.wait([claiming], timeout=SHORTEST_LEASE / 4)
     assert (await worker.heartbeat(hanging))["lost"] == [hanging["leaseId"]]
     (first, _) = await worker.attempts(hanging)
     assert (first["outcome"], first["error"]["type"]) == ("TIMED_OUT", "TimedOut")
     assert (await client.read(stage))["tasks"][0]["attempts"] == 1
 
 
-async def test_a_task_may_begin_later(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """A task is not handed out before its moment, by delay or by date; a date in the past is now."""
+async def test_a_task_can_be_scheduled(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """A task is not handed out before its delay or date; a date in the past means now."""
     stage = await client.stage(await client.job(), stage_type)
     moment = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
     bodies: list[dict[str, Any]] = [
@@ -280,10 +284,10 @@ async def test_a_task_may_begin_later(client: Client, worker: LeasedWorker, stag
     refused(both, 400, "VALIDATION_ERROR")
 
 
-async def test_a_client_without_leases_has_the_stale_time(
+async def test_a_task_claimed_without_a_lease_expires_when_it_is_stale(
     start_manager: Callable[..., ManagerProcess], stage_type: str
 ) -> None:
-    """A task that nobody reports for longer than that is handed out again."""
+    """A task that is not reported within the stale time is handed out again."""
     manager = start_manager("--task-stale-after", "PT0.5S")
     async with httpx2.AsyncClient(base_url=manager.url, timeout=15) as http:
         client, worker = Client(http), LeasedWorker(http)
@@ -295,8 +299,10 @@ async def test_a_client_without_leases_has_the_stale_time(
         assert (attempt["workerId"], attempt["outcome"], attempt["error"]["type"]) == (None, "EXPIRED", "Stale")
 
 
-async def test_heartbeats_carry_progress_and_orders(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """Progress stands on the task; an abort comes back as cancel, a drain order as drain."""
+async def test_heartbeats_carry_progress_and_instructions(
+    client: Client, worker: LeasedWorker, stage_type: str
+) -> None:
+    """Progress is stored on the task; an abort is returned as cancel and a drain order as drain."""
     stage = await stage_of(client, stage_type, 2)
     first, second = await worker.claim(stage_type, 2)
     progress = {"fraction": 0.25, "message": "page 1 of 4", "etaSeconds": 30.0}
@@ -307,8 +313,8 @@ async def test_heartbeats_carry_progress_and_orders(client: Client, worker: Leas
     path = f"/v1/workers/{worker.id}"
     assert (await client.http.put(path, json={"drain": True})).json()["drainWanted"] is True
     await client.move({"id": stage["jobId"]}, "ABORTED")
-    orders = await worker.heartbeat(first, second, draining=True)
-    assert (orders["lost"], sorted(orders["cancel"]), orders["drain"]) == (
+    instructions = await worker.heartbeat(first, second, draining=True)
+    assert (instructions["lost"], sorted(instructions["cancel"]), instructions["drain"]) == (
         [],
         sorted([first["leaseId"], second["leaseId"]]),
         True,
@@ -316,16 +322,16 @@ async def test_heartbeats_carry_progress_and_orders(client: Client, worker: Leas
     (answer,) = await worker.complete(first)
     assert (answer["accepted"], answer["code"], answer["status"]) == (False, "LEASE_LOST", "ABORTED")
 
-    listed = {told["id"]: told for told in (await client.http.get("/v1/workers")).json()}
-    told = listed[worker.id]
-    assert (told["host"], told["version"], told["draining"], told["running"]) == ("here", "1.2", True, 2)
+    workers = {listed["id"]: listed for listed in (await client.http.get("/v1/workers")).json()}
+    listed = workers[worker.id]
+    assert (listed["host"], listed["version"], listed["draining"], listed["running"]) == ("here", "1.2", True, 2)
     refused(await client.http.put("/v1/workers/nobody", json={"drain": True}), 404, "WORKER_NOT_FOUND")
 
 
-async def test_an_attempt_leaves_a_checkpoint_for_the_next(
+async def test_an_attempt_can_leave_a_checkpoint_for_the_next(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:
-    """Told by a heartbeat or a report, the newest is given to whoever claims the task next."""
+    """The newest checkpoint, from a heartbeat or a report, goes to the worker that claims the task next."""
     await stage_of(client, stage_type, 1)
     (task,) = await worker.claim(stage_type)
     assert "checkpoint" not in task
@@ -344,10 +350,10 @@ async def test_an_attempt_leaves_a_checkpoint_for_the_next(
     assert task["checkpoint"] == 1e300
 
 
-async def test_a_worker_that_leaves_takes_nothing_along(
+async def test_deregistering_a_worker_releases_its_tasks(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:
-    """What it still holds goes back at once, no attempt is burnt, and it is in the list no more; twice is as once."""
+    """Its tasks return at once without using up an attempt, it leaves the list, and the call is idempotent."""
     await stage_of(client, stage_type, 203)
     done, *left = await worker.claim(stage_type, 202)
     (kept,) = await other.claim(stage_type)
@@ -360,13 +366,13 @@ async def test_a_worker_that_leaves_takes_nothing_along(
     assert [attempt["outcome"] for attempt in await worker.attempts(left[0])] == ["RELEASED", None]
     assert all(answer["code"] == "LEASE_LOST" for answer in await worker.complete(*left[:2]) if not answer["accepted"])
     assert (await other.complete(kept))[0]["accepted"]
-    assert worker.id not in {told["id"] for told in (await client.http.get("/v1/workers")).json()}
+    assert worker.id not in {listed["id"] for listed in (await client.http.get("/v1/workers")).json()}
 
 
-async def test_every_change_is_in_the_history(
+async def test_every_status_change_is_in_the_history(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:
-    """Job, stage and task tell each change of their status, and who made it."""
+    """The history of a job, stage and task lists each change of status and its author."""
     stage = await stage_of(client, stage_type, 2)
     job = {"id": stage["jobId"]}
     await worker.settle(report((await worker.claim(stage_type))[0], "RELEASED"))
@@ -406,8 +412,8 @@ async def test_every_change_is_in_the_history(
     refused(await client.http.get(f"/v1/tasks/{nobody}/attempts"), 404, "TASK_NOT_FOUND")
 
 
-async def test_capabilities_are_told(client: Client) -> None:
-    """A client asks once what it may use."""
+async def test_capabilities_are_listed(client: Client) -> None:
+    """The manager lists its protocol version and features."""
     answer = (await client.http.get("/v1/capabilities")).json()
     assert answer["protocol"] == "1"
     features = {"claim", "settle", "leases", "heartbeat", "retry-policy", "task-defaults", "weighted-progress"}
@@ -428,7 +434,7 @@ OUT_OF_BOUNDS: list[tuple[str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("path", "body", "field"), OUT_OF_BOUNDS)
-async def test_what_is_out_of_bounds_is_refused(client: Client, path: str, body: dict[str, Any], field: str) -> None:
+async def test_a_value_out_of_bounds_is_refused(client: Client, path: str, body: dict[str, Any], field: str) -> None:
     """The refusal names the field."""
     response = await client.http.post(path, json=body)
     refused(response, 400, "VALIDATION_ERROR")

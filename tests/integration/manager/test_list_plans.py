@@ -1,4 +1,4 @@
-"""What a page of a list costs the database: an index walk of bounded length, whatever lies around."""
+"""The database cost of a list page: an index scan of bounded length, whatever else the tables contain."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -11,15 +11,15 @@ from reference_manager.store.pool import Connection, Database, sql
 from tests.support.statistics import touched
 
 MANY = 50_000
-REACH = 20_000
-"""The most rows that a page looks at: take_page in list_pages.sql."""
+SCAN_LIMIT = 20_000
+"""The maximum number of rows that a page reads: see take_page in list_pages.sql."""
 
 LIMIT = 100
 MIDDLE = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=MANY // 2)
 
-Place: TypeAlias = tuple[datetime | UUID | None, int | None]
-NOWHERE: Place = (None, None)
-"""Before everything."""
+Position: TypeAlias = tuple[datetime | UUID | None, int | None]
+START: Position = (None, None)
+"""The position before all rows."""
 
 FILL = """
     INSERT INTO jobs (name, status, priority, data, user_metadata, traceparent, created_at, stages_total)
@@ -35,25 +35,25 @@ FILL = """
 """
 
 
-def job_page(*, name: str | None = None, since: datetime | None = None, after: Place = NOWHERE) -> tuple[Any, ...]:
-    """A page of jobs."""
+def job_page(*, name: str | None = None, since: datetime | None = None, after: Position = START) -> tuple[Any, ...]:
+    """Return the statement and arguments of a page of jobs."""
     return (sql.job_list.sql, name, None, since, None, None, True, *after, LIMIT)
 
 
-def stage_page(*, job: UUID | None = None, of_type: str | None = None, after: Place = NOWHERE) -> tuple[Any, ...]:
-    """A page of stages."""
+def stage_page(*, job: UUID | None = None, of_type: str | None = None, after: Position = START) -> tuple[Any, ...]:
+    """Return the statement and arguments of a page of stages."""
     return (sql.stage_list.sql, job, of_type, None, None, True, *after, LIMIT)
 
 
 def task_page(
-    *, stage: UUID | None = None, status: str | None = None, since: datetime | None = None, after: Place = NOWHERE
+    *, stage: UUID | None = None, status: str | None = None, since: datetime | None = None, after: Position = START
 ) -> tuple[Any, ...]:
-    """A page of tasks."""
+    """Return the statement and arguments of a page of tasks."""
     return (sql.task_list.sql, stage, None, status, since, None, None, *after, LIMIT)
 
 
-async def plan(connection: Connection) -> None:
-    """Let the server settle on its plans."""
+async def settle_plans(connection: Connection) -> None:
+    """Run each statement often enough for the server to settle on its plans."""
     for _ in range(6):
         for page in (job_page(), stage_page(), task_page(), task_page(stage=UUID(int=0))):
             await connection.fetch(*page)
@@ -61,16 +61,16 @@ async def plan(connection: Connection) -> None:
 
 @pytest.mark.timeout(60)  # writes a hundred and fifty thousand rows
 @pytest.mark.parametrize("statistics", ["of empty tables", "of full tables"])
-async def test_a_page_is_an_index_walk_of_bounded_length(database: Database, statistics: str) -> None:
-    """Wherever a page begins it fetches what it answers; where nothing matches, it gives up after so many rows."""
+async def test_a_page_is_an_index_scan_of_bounded_length(database: Database, statistics: str) -> None:
+    """From any position a page reads only what it returns; where nothing matches, it stops after SCAN_LIMIT rows."""
     async with database.connection() as connection:
         if statistics == "of empty tables":
             await connection.execute("ANALYZE")
-            await plan(connection)
+            await settle_plans(connection)
         await connection.execute(FILL)
         if statistics == "of full tables":
             await connection.execute("ANALYZE")
-            await plan(connection)
+            await settle_plans(connection)
 
         (job,) = await connection.fetch("SELECT id, created_at, seq FROM jobs WHERE created_at = $1", MIDDLE)
         (stage,) = await connection.fetch("SELECT id, job_id FROM stages WHERE job_id = $1", job["id"])
@@ -88,7 +88,7 @@ async def test_a_page_is_an_index_walk_of_bounded_length(database: Database, sta
                 task_page(stage=task["stage_id"], after=at_task),
             ],
         }
-        # Beside each entity: its stages or tasks or stage, and one more to know that there is a next page.
+        # Each entity adds its stages, tasks or stage, and one more entity shows that there is a next page.
         for name, listed in full.items():
             for number, page in enumerate(listed):
                 assert len(await connection.fetch(*page)) == LIMIT + 1
@@ -102,19 +102,19 @@ async def test_a_page_is_an_index_walk_of_bounded_length(database: Database, sta
         for number, page in enumerate([*none, task_page(stage=task["stage_id"], status="FAILED")]):
             (row,) = await connection.fetch(*page)
             assert row["body"] is None
-            assert REACH <= await touched(connection, *page) <= 2 * (REACH + 1), number
+            assert SCAN_LIMIT <= await touched(connection, *page) <= 2 * (SCAN_LIMIT + 1), number
 
 
 @pytest.mark.timeout(60)  # writes a hundred and fifty thousand rows
-async def test_what_is_rare_is_found_in_the_end(database: Database) -> None:
-    """A page may be empty and yet have a next: the walk goes on from there, and misses nothing."""
+async def test_rare_entities_are_found_over_several_pages(database: Database) -> None:
+    """A page may be empty and still have a next one, which continues the scan, so that nothing is missed."""
     async with database.connection() as connection:
         await connection.execute(FILL)
         wanted = await connection.fetch("""
             UPDATE tasks SET status = 'ABORTED', end_time = now() WHERE seq % 16000 = 0 RETURNING id::text
         """)
         found: list[str] = []
-        pages, after = 0, NOWHERE
+        pages, after = 0, START
         while True:
             rows = await connection.fetch(*task_page(status="ABORTED", after=after))
             pages += 1
@@ -123,4 +123,4 @@ async def test_what_is_rare_is_found_in_the_end(database: Database) -> None:
                 break
             after = (rows[-1]["major"], rows[-1]["minor"])
         assert found == [row["id"] for row in wanted]
-        assert pages == MANY // REACH + 1
+        assert pages == MANY // SCAN_LIMIT + 1

@@ -1,4 +1,4 @@
-"""What can be listed, and by what."""
+"""The lists and their filters."""
 
 from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
@@ -6,8 +6,8 @@ from urllib.parse import quote
 from tests.support.protocol import Client, refused
 
 
-async def test_jobs_are_found_by_name_priority_and_date(client: Client, stage_type: str) -> None:
-    """Every filter narrows the list, what no job can be called is refused, and the stages come along if asked for."""
+async def test_jobs_are_filtered_by_name_priority_and_date(client: Client, stage_type: str) -> None:
+    """Every filter narrows the list, an impossible name is refused, and the stages are included on request."""
     job = await client.job(name=stage_type, priority="VERY_LOW")
     await client.job(name=stage_type, priority="LOW")
     stage = await client.stage(job, stage_type)
@@ -30,8 +30,8 @@ async def test_jobs_are_found_by_name_priority_and_date(client: Client, stage_ty
     assert [[part["id"] for part in entry["stages"]] for entry in listed] == [[stage["id"]], []]
 
 
-async def test_stages_are_found_by_job_type_and_status(client: Client, stage_type: str) -> None:
-    """Every filter narrows the list, and the tasks come along where they are asked for."""
+async def test_stages_are_filtered_by_job_type_and_status(client: Client, stage_type: str) -> None:
+    """Every filter narrows the list, and the tasks are included on request."""
     job = await client.job()
     first, second = await client.stage(job, stage_type), await client.stage(job, stage_type)
     (task,) = await client.tasks(first, 1)
@@ -47,8 +47,8 @@ async def test_stages_are_found_by_job_type_and_status(client: Client, stage_typ
     assert "tasks" not in (await client.http.get(f"/v1/jobs/{job['id']}/stages")).json()[0]
 
 
-async def test_tasks_are_found_by_stage_type_and_status(client: Client, stage_type: str) -> None:
-    """Every filter narrows the list, oldest first."""
+async def test_tasks_are_filtered_by_stage_type_and_status(client: Client, stage_type: str) -> None:
+    """Every filter narrows the list, which starts with the oldest task."""
     stage = await client.stage(await client.job(), stage_type)
     tasks = await client.tasks(stage, 3)
     await client.claimed(stage_type)
@@ -67,8 +67,8 @@ async def test_tasks_are_found_by_stage_type_and_status(client: Client, stage_ty
     assert (summary["pending"], summary["inProgress"], summary["total"]) == (2, 1, 3)
 
 
-async def test_tasks_of_an_aborted_job_are_found_as_aborted(client: Client, stage_type: str) -> None:
-    """From the moment of the abort they are listed with the status that they are shown with, and with no other."""
+async def test_tasks_of_an_aborted_job_are_listed_as_aborted(client: Client, stage_type: str) -> None:
+    """From the moment of the abort, the status filter matches the status that the tasks are shown with."""
     job = await client.job()
     tasks = await client.tasks(await client.stage(job, stage_type), 3)
     await client.claimed(stage_type)

@@ -1,4 +1,4 @@
-"""Waiting for work: it comes as soon as it is there, and nobody who has gone away gets any."""
+"""Claims that wait for work get it as soon as it is available, and disconnected clients get none."""
 
 import asyncio
 import signal
@@ -17,76 +17,76 @@ from tools.manager import ManagerProcess
 
 Start = Callable[..., ManagerProcess]
 
-LONG = 20
-"""Seconds that a claim waits, far more than it should take."""
+WAIT = 20
+"""Seconds that a claim waits at most, far longer than a test needs."""
 
 
-async def waiting(worker: LeasedWorker, stage_type: str, **fields: Any) -> asyncio.Task[list[dict[str, Any]]]:  # noqa: ANN401 - any field
-    """A claim that has arrived at the manager and waits there."""
-    task = asyncio.create_task(worker.claim(stage_type, waitSeconds=LONG, **fields))
-    await worker.claim(stage_type)  # whoever asks later is served later
+async def waiting_claim(worker: LeasedWorker, stage_type: str, **fields: Any) -> asyncio.Task[list[dict[str, Any]]]:  # noqa: ANN401 - any field
+    """Return a claim that has arrived at the manager and waits there."""
+    task = asyncio.create_task(worker.claim(stage_type, waitSeconds=WAIT, **fields))
+    await worker.claim(stage_type)  # a later claim is served later, so the first one has arrived
     return task
 
 
-async def test_work_reaches_those_who_wait(client: Client, stage_type: str) -> None:
-    """Each way in which work comes up wakes a claim that waits for it."""
+async def test_new_work_wakes_a_waiting_claim(client: Client, stage_type: str) -> None:
+    """A waiting claim is woken by every way in which a task can become claimable."""
     worker = LeasedWorker(client.http)
     job = await client.job()
     first, second = await client.stage(job, stage_type), await client.stage(job, stage_type)
 
-    claim = await waiting(worker, stage_type)
+    claim = await waiting_claim(worker, stage_type)
     await client.tasks(first, 1)
     (task,) = await claim
 
-    claim = await waiting(worker, stage_type)
+    claim = await waiting_claim(worker, stage_type)
     await worker.settle(report(task, "RELEASED"))
     (task,) = await claim
 
-    claim = await waiting(worker, stage_type)
+    claim = await waiting_claim(worker, stage_type)
     await worker.settle(report(task, "FAILED"))
     (task,) = await claim
 
     await client.tasks(second, 1)
-    claim = await waiting(worker, stage_type)
+    claim = await waiting_claim(worker, stage_type)
     await worker.complete(task)
     (task,) = await claim
     assert task["stageId"] == second["id"]
 
     await client.tasks(second, 1)
     await client.move(job, "PAUSED")
-    claim = await waiting(worker, stage_type)
+    claim = await waiting_claim(worker, stage_type)
     await client.move(job, "PENDING")
     assert len(await claim) == 1
 
     released = await client.stage(await client.job(), stage_type, startAsWaiting=True)
     await client.tasks(released, 1)
-    claim = await waiting(worker, stage_type)
+    claim = await waiting_claim(worker, stage_type)
     await client.http.put(f"/v1/stages/{released['id']}/status", json={"status": "PENDING"})
     assert len(await claim) == 1
 
 
-async def test_a_wait_ends_when_it_should(client: Client, stage_type: str) -> None:
-    """Nothing came: an empty list, not before the time is up."""
+async def test_a_wait_ends_after_its_time(client: Client, stage_type: str) -> None:
+    """Without work, a claim returns an empty list, and not before its time is over."""
     start = time.monotonic()
     assert await LeasedWorker(client.http).claim(stage_type, waitSeconds=0.5) == []
     assert time.monotonic() - start >= 0.5
 
 
-async def test_tasks_are_shared_among_those_who_wait(client: Client, stage_type: str) -> None:
-    """Who came first is served first; who gets nothing goes on waiting."""
+async def test_tasks_are_distributed_among_waiting_claims(client: Client, stage_type: str) -> None:
+    """The claim that came first is served first, and claims that get nothing keep waiting."""
     workers = [LeasedWorker(client.http) for _ in range(3)]
-    claims = [await waiting(worker, stage_type, limit=2) for worker in workers]
+    claims = [await waiting_claim(worker, stage_type, limit=2) for worker in workers]
     stage = await client.stage(await client.job(), stage_type)
     await client.tasks(stage, 3)
-    got = await asyncio.gather(*claims[:2])
-    assert [len(tasks) for tasks in got] == [2, 1]
+    claimed = await asyncio.gather(*claims[:2])
+    assert [len(tasks) for tasks in claimed] == [2, 1]
     assert not claims[2].done()
     await client.tasks(stage, 1)
     assert len(await claims[2]) == 1
 
 
-async def test_work_reaches_those_who_wait_at_another_manager(start_manager: Start, stage_type: str) -> None:
-    """Managers tell each other; and where the word is lost, who waits finds the work himself."""
+async def test_new_work_wakes_a_claim_at_another_manager(start_manager: Start, stage_type: str) -> None:
+    """Managers notify each other of work."""
     here, there = start_manager(), start_manager()
     async with (
         httpx2.AsyncClient(base_url=here.url, timeout=30) as one,
@@ -95,21 +95,21 @@ async def test_work_reaches_those_who_wait_at_another_manager(start_manager: Sta
         client, worker = Client(one), LeasedWorker(two)
         stage = await client.stage(await client.job(), stage_type)
         for _ in range(5):
-            claim = await waiting(worker, stage_type)
+            claim = await waiting_claim(worker, stage_type)
             await client.tasks(stage, 1)
             assert len(await claim) == 1
 
 
-async def test_a_tree_reaches_those_who_wait_at_another_manager(
+async def test_a_tree_wakes_a_claim_at_another_manager(
     start_manager: Start, connection: "asyncpg.Connection[asyncpg.Record]", stage_type: str
 ) -> None:
-    """The manager that creates it tells the others, so that nobody has to look for its tasks himself."""
-    heard = asyncio.Queue[str]()
+    """The manager that creates a tree notifies the others, so that their claims need not poll for its tasks."""
+    notifications = asyncio.Queue[str]()
 
-    def hear(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-        heard.put_nowait(str(payload).partition(" ")[2])
+    def listen(_connection: object, _pid: int, _channel: str, payload: object) -> None:
+        notifications.put_nowait(str(payload).partition(" ")[2])
 
-    await connection.add_listener(CHANNEL, hear)
+    await connection.add_listener(CHANNEL, listen)
     here, there = start_manager(), start_manager()
     async with (
         httpx2.AsyncClient(base_url=here.url, timeout=30) as one,
@@ -117,17 +117,19 @@ async def test_a_tree_reaches_those_who_wait_at_another_manager(
     ):
         client, worker = Client(one), LeasedWorker(two)
         for key in ("first", "second", "third"):
-            claim = await waiting(worker, stage_type, limit=3)
+            claim = await waiting_claim(worker, stage_type, limit=3)
             await client.job(stages=[branch(stage_type, 2), branch("later", 2)], uniqueKey=key)
             assert len(await claim) == 2
             async with asyncio.timeout(5):
-                while not (word := await heard.get()):
-                    pass  # managers that have just started hear themselves
-            assert word == stage_type
+                while not (notification := await notifications.get()):
+                    pass  # managers that have just started receive their own notifications
+            assert notification == stage_type
 
 
-async def test_the_lost_word_is_not_needed(start_manager: Start, database_url: str, stage_type: str) -> None:
-    """Where notifications do not arrive, who waits looks for himself."""
+async def test_a_lost_notification_delays_but_does_not_lose_work(
+    start_manager: Start, database_url: str, stage_type: str
+) -> None:
+    """Without a notification, a waiting claim finds the work by polling."""
     manager = start_manager()
     async with httpx2.AsyncClient(base_url=manager.url, timeout=30) as http:
         client, worker = Client(http), LeasedWorker(http)
@@ -136,8 +138,8 @@ async def test_the_lost_word_is_not_needed(start_manager: Start, database_url: s
         (task,) = await worker.claim(stage_type)
         connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
         try:
-            claim = await waiting(worker, stage_type)
-            # Behind the manager's back: nobody is told.
+            claim = await waiting_claim(worker, stage_type)
+            # These statements bypass the manager, so there is no notification.
             await connection.execute(
                 "INSERT INTO tasks (stage_id, status, max_attempts, data, user_metadata, traceparent) "
                 "SELECT stage_id, 'PENDING', 3, '{}', '{}', traceparent FROM tasks WHERE id = $1",
@@ -152,12 +154,14 @@ async def test_the_lost_word_is_not_needed(start_manager: Start, database_url: s
             await connection.close()
 
 
-async def test_who_hangs_up_while_waiting_gets_nothing(client: Client, manager_url: str, stage_type: str) -> None:
-    """A task that comes after its claimant has gone is the next one's, with no attempt burnt."""
+async def test_a_client_that_disconnects_while_waiting_gets_no_task(
+    client: Client, manager_url: str, stage_type: str
+) -> None:
+    """A task that arrives after its claimant has disconnected goes to the next one, without using up an attempt."""
     address = urlsplit(manager_url)
     for _ in range(5):
         _, writer = await asyncio.open_connection(address.hostname, address.port)
-        body = f'{{"workerId":"gone","waitSeconds":{LONG}}}'
+        body = f'{{"workerId":"gone","waitSeconds":{WAIT}}}'
         writer.write(
             f"POST /v1/stages/{stage_type}/tasks/claim HTTP/1.1\r\nHost: manager\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
@@ -169,15 +173,15 @@ async def test_who_hangs_up_while_waiting_gets_nothing(client: Client, manager_u
     worker = LeasedWorker(client.http)
     stage = await client.stage(await client.job(), stage_type)
     await client.tasks(stage, 10)
-    got: list[dict[str, Any]] = []
-    while len(got) < 10:  # what was just claimed for somebody who had gone comes back
-        got += await worker.claim(stage_type, 10, waitSeconds=5)
-    assert len({task["id"] for task in got}) == 10
-    assert {task["attempts"] for task in got} == {0}
+    claimed: list[dict[str, Any]] = []
+    while len(claimed) < 10:  # tasks that were just claimed for disconnected clients return
+        claimed += await worker.claim(stage_type, 10, waitSeconds=5)
+    assert len({task["id"] for task in claimed}) == 10
+    assert {task["attempts"] for task in claimed} == {0}
 
 
-async def test_who_hangs_up_at_any_moment_strands_nothing(start_manager: Start, stage_type: str) -> None:
-    """Clients of both kinds that vanish in the middle of their claims leave every task to those who stay."""
+async def test_clients_that_disconnect_at_any_moment_lose_no_task(start_manager: Start, stage_type: str) -> None:
+    """Clients of both kinds that disconnect in the middle of their claims leave every task to the others."""
     manager = start_manager()
     address = urlsplit(manager.url)
     async with httpx2.AsyncClient(base_url=manager.url, timeout=30) as http:
@@ -185,7 +189,7 @@ async def test_who_hangs_up_at_any_moment_strands_nothing(start_manager: Start, 
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 300)
 
-        async def vanish(number: int) -> None:
+        async def disconnect(number: int) -> None:
             _, writer = await asyncio.open_connection(address.hostname, address.port)
             body = '{"workerId":"gone","limit":3}'
             head = f"Host: manager\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
@@ -199,23 +203,23 @@ async def test_who_hangs_up_at_any_moment_strands_nothing(start_manager: Start, 
             await asyncio.sleep(number % 7 * 0.0005)
             writer.transport.abort()
 
-        await asyncio.gather(*(vanish(number) for number in range(60)))
+        await asyncio.gather(*(disconnect(number) for number in range(60)))
         done = 0
         while tasks := await worker.claim(stage_type, 100, waitSeconds=1):
             done += len(await worker.complete(*tasks))
         summary = (await client.read(stage))["summary"]
-        # What had been answered before its client vanished is the lease's to bring back; all the rest is done.
+        # Tasks in responses to disconnected clients return when their leases expire. All others are completed.
         assert summary["completed"] == done
         assert done + summary["inProgress"] == 300
         assert done >= 300 - 60 * 3
 
 
-async def test_a_manager_that_stops_lets_nobody_wait(start_manager: Start, stage_type: str) -> None:
-    """Claims that wait are answered with nothing, so that the manager is gone long before their time is up."""
+async def test_a_manager_that_stops_ends_waiting_claims(start_manager: Start, stage_type: str) -> None:
+    """Waiting claims are answered with an empty list, so that the manager stops long before their time is over."""
     manager = start_manager()
     async with httpx2.AsyncClient(base_url=manager.url, timeout=30) as http:
         worker = LeasedWorker(http)
-        claims = [await waiting(worker, stage_type) for _ in range(3)]
+        claims = [await waiting_claim(worker, stage_type) for _ in range(3)]
         manager.process.send_signal(signal.SIGTERM)
         assert await asyncio.gather(*claims) == [[], [], []]
     assert await asyncio.to_thread(manager.process.wait, 10) == 0

@@ -1,4 +1,4 @@
-"""Natural batching."""
+"""The batcher: calls that arrive while a batch runs are collected into the next batch."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,8 +8,8 @@ import pytest
 from reference_manager.engine.dispatch.batching import Batcher
 
 
-class Work:
-    """Work that stands still until it is let go, and remembers its batches."""
+class BlockedWork:
+    """Work that blocks until its gate opens, and records its batches."""
 
     def __init__(self) -> None:
         self.batches: list[list[int]] = []
@@ -26,18 +26,18 @@ class Work:
         return [item * 10 for item in items]
 
 
-async def test_alone_a_caller_waits_for_nobody() -> None:
-    """What one caller brings is a batch of its own at once."""
-    work = Work()
+async def test_a_single_call_runs_at_once() -> None:
+    """The items of a single caller form a batch that runs immediately."""
+    work = BlockedWork()
     work.gate.set()
     batcher = Batcher(work, 10)
     assert await batcher.submit([1, 2]) == [10, 20]
     assert work.batches == [[1, 2]]
 
 
-async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
-    """While a batch is under way what others bring gathers, in its order, up to the limit, each caller's together."""
-    work = Work()
+async def test_calls_during_a_batch_form_the_next_batch() -> None:
+    """Calls that arrive during a batch are batched in order, up to the limit, without splitting a caller's items."""
+    work = BlockedWork()
     batcher = Batcher(work, 3)
     callers = [batcher.submit([0])]
     await work.started.wait()
@@ -48,9 +48,9 @@ async def test_what_arrives_meanwhile_is_the_next_batch() -> None:
     assert work.batches == [[0], [1, 2, 3], [4, 5], [6, 7, 8, 9]]
 
 
-async def test_what_has_come_is_done_even_for_nobody() -> None:
-    """A caller that goes away takes its items' answers from nobody, and its items from no batch."""
-    work = Work()
+async def test_items_of_a_cancelled_caller_are_still_processed() -> None:
+    """If a caller is cancelled, its items stay in their batch and only their results are dropped."""
+    work = BlockedWork()
     batcher = Batcher(work, 10)
     first = batcher.submit([1])
     await work.started.wait()
@@ -61,9 +61,9 @@ async def test_what_has_come_is_done_even_for_nobody() -> None:
     assert work.batches == [[1], [2, 3]]
 
 
-async def test_what_a_lane_cannot_answer_goes_on_to_another() -> None:
-    """Items whose answer is a batcher are answered by that one, in their order, and the caller gets all at once."""
-    work = {"one": Work(), "two": Work()}
+async def test_an_item_can_be_passed_on_to_another_batcher() -> None:
+    """Items whose result is a batcher go to that batcher, and the caller gets all results at once, in order."""
+    work = {"one": BlockedWork(), "two": BlockedWork()}
     work["one"].gate.set()
     batchers = [Batcher(beyond, 10) for beyond in work.values()]
 
@@ -71,17 +71,17 @@ async def test_what_a_lane_cannot_answer_goes_on_to_another() -> None:
         return [batchers[item > 2] if item % 2 else item for item in items]
 
     batcher = Batcher(only_even, 10)
-    parted, even, odd = (batcher.submit(items) for items in ([0, 1, 2, 3], [4], [1]))
+    mixed, even, odd = (batcher.submit(items) for items in ([0, 1, 2, 3], [4], [1]))
     assert (await even, await odd) == ([4], [10])
-    assert not parted.done()
+    assert not mixed.done()
     work["two"].gate.set()
-    assert await parted == [0, 10, 2, 30]
+    assert await mixed == [0, 10, 2, 30]
     assert (work["one"].batches, work["two"].batches) == ([[1, 1]], [[3]])
 
 
-async def test_a_lane_says_when_nobody_waits_any_more() -> None:
-    """It is called once all items have their answer, and again after the next."""
-    work = Work()
+async def test_on_idle_is_called_when_no_item_waits() -> None:
+    """`on_idle` is called once when every item has its result, and again after the next item."""
+    work = BlockedWork()
     work.gate.set()
     ends: list[int] = []
     batcher = Batcher(work, 1, on_idle=lambda: ends.append(len(work.batches)))
@@ -90,9 +90,9 @@ async def test_a_lane_says_when_nobody_waits_any_more() -> None:
     assert ends == [2, 3]
 
 
-async def test_an_error_reaches_its_batch_alone() -> None:
-    """Everybody in the failed batch is told; the next one runs."""
-    work = Work()
+async def test_an_error_affects_only_its_batch() -> None:
+    """Every caller in a failed batch gets the error, and the next batch runs."""
+    work = BlockedWork()
     batcher = Batcher(work, 10)
     first = batcher.submit([13])
     await work.started.wait()
@@ -104,12 +104,12 @@ async def test_an_error_reaches_its_batch_alone() -> None:
     assert await second == [10]
 
 
-async def test_a_batch_is_in_no_callers_context() -> None:
-    """It serves many: what one caller's trace says does not hold for the others."""
+async def test_a_batch_does_not_inherit_a_callers_context() -> None:
+    """A batch serves several callers, so the context of one caller, such as its trace, does not apply to it."""
     trace = ContextVar[str]("trace")
     trace.set("the caller's")
 
-    async def look(items: Sequence[int]) -> Sequence[str]:
+    async def read_trace(items: Sequence[int]) -> Sequence[str]:
         return [trace.get("none") for _ in items]
 
-    assert await Batcher(look, 10).submit([1]) == ["none"]
+    assert await Batcher(read_trace, 10).submit([1]) == ["none"]

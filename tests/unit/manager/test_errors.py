@@ -1,4 +1,4 @@
-"""What an error becomes on the wire."""
+"""The conversion of errors to HTTP responses, and of driver errors to the engine's errors."""
 
 import json
 
@@ -24,15 +24,15 @@ from reference_manager.store.errors import translated_errors
         (ZeroDivisionError(), 500, "UNKNOWN_ERROR"),
     ],
 )
-def test_every_error_has_its_answer(error: Exception, status: int, code: str) -> None:
-    """The status and the code are the protocol's, and what went wrong inside stays in the log."""
+def test_an_error_becomes_a_response(error: Exception, status: int, code: str) -> None:
+    """The response has the status and code of the protocol, and internal details stay in the log."""
     response = error_response(error)
     assert (response.status_code, json.loads(bytes(response.body))["code"]) == (status, code)
     assert "gone" not in str(response.body)
 
 
-def test_a_busy_database_asks_to_come_again() -> None:
-    """A busy database is answered 503, with the time after which to try again."""
+def test_a_busy_database_is_answered_with_retry_after() -> None:
+    """The response is a 503 with the time after which to try again."""
     response = error_response(DatabaseBusyError("all busy"))
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
     assert json.loads(bytes(response.body))["code"] == "DATABASE_RELATED_ERROR"
@@ -53,8 +53,8 @@ def test_a_busy_database_asks_to_come_again() -> None:
         (DatabaseBusyError("all busy"), DatabaseBusyError),
     ],
 )
-def test_errors_of_the_driver_are_translated(error: Exception, translated: type[Exception]) -> None:
-    """An error of the driver becomes the engine's, with its message and its cause; any other error stays as it is."""
+def test_driver_errors_are_translated(error: Exception, translated: type[Exception]) -> None:
+    """A driver error becomes an engine error with its message and cause; other errors pass through."""
     with pytest.raises(Exception, match=str(error)) as caught, translated_errors():
         raise error
     assert type(caught.value) is translated

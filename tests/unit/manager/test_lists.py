@@ -1,4 +1,4 @@
-"""Cursors, long lists in pieces, and answers without a body."""
+"""Cursors, lists that are written page by page, and responses without a body."""
 
 from datetime import UTC, datetime
 
@@ -14,12 +14,12 @@ from starlette.types import Message, Receive, Scope, Send
 NUMBERS = st.integers(min_value=0, max_value=2**63 - 1)
 AGES = st.builds(AgePlace, st.datetimes(timezones=st.just(UTC)), NUMBERS)
 STAGES = st.builds(StagePlace, st.uuids(), NUMBERS)
-MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
+TIMESTAMP = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @given(place=AGES | STAGES, listing=st.text())
-def test_a_cursor_leads_back_to_its_place(place: AgePlace | StagePlace, listing: str) -> None:
-    """Encoded and decoded it is the same place to the microsecond, in letters that a URL takes as they are."""
+def test_a_cursor_encodes_its_position(place: AgePlace | StagePlace, listing: str) -> None:
+    """Encoding and decoding preserves the position to the microsecond, in characters that need no escaping in a URL."""
     cursor = encode_cursor(place, listing)
     assert decode_cursor(cursor, listing, type(place)) == place
     assert cursor.isascii()
@@ -27,16 +27,16 @@ def test_a_cursor_leads_back_to_its_place(place: AgePlace | StagePlace, listing:
 
 
 @given(cursor=st.text(), listing=st.text())
-def test_what_was_made_up_is_no_cursor(cursor: str, listing: str) -> None:
-    """Any other text is refused, whatever it is."""
+def test_an_invented_cursor_is_refused(cursor: str, listing: str) -> None:
+    """Any text that is not a cursor of the list is refused."""
     for kind in (AgePlace, StagePlace):
         with pytest.raises(ValueError, match="is not a cursor of this list"):
             decode_cursor(cursor, listing, kind)
 
 
 @given(place=AGES | STAGES, data=st.data())
-def test_a_changed_cursor_is_none(place: AgePlace | StagePlace, data: st.DataObject) -> None:
-    """One other letter, or another list, and it is refused."""
+def test_a_changed_cursor_is_refused(place: AgePlace | StagePlace, data: st.DataObject) -> None:
+    """A cursor is refused if one letter changes or if it is used for another list."""
     cursor = encode_cursor(place, "a list")
     at = data.draw(st.integers(min_value=0, max_value=len(cursor) - 1))
     letter = data.draw(st.sampled_from("ABCxyz019-_=+/ ").filter(lambda letter: letter != cursor[at]))
@@ -45,54 +45,54 @@ def test_a_changed_cursor_is_none(place: AgePlace | StagePlace, data: st.DataObj
             decode_cursor(changed, listing, type(place))
 
 
-class Shelf:
-    """A list of numbers, three to a page, that remembers what was asked of it."""
+class NumberList:
+    """A list of numbers with three on each page, which records the requested pages."""
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self.asked: list[PageRequest[AgePlace]] = []
+        self.requested: list[PageRequest[AgePlace]] = []
         self.listing = Listing(AgePlace, self._read)
 
-    async def _read(self, part: PageRequest[AgePlace]) -> Page[AgePlace]:
-        self.asked.append(part)
-        start = part.after.seq if part.after else 0
+    async def _read(self, request: PageRequest[AgePlace]) -> Page[AgePlace]:
+        self.requested.append(request)
+        start = request.after.seq if request.after else 0
         end = min(start + 3, self._count)
         entries = [Entry(str(number)) for number in range(start, end)]
-        return Page(entries, AgePlace(MOMENT, end), MOMENT) if end < self._count else Page(entries)
+        return Page(entries, AgePlace(TIMESTAMP, end), TIMESTAMP) if end < self._count else Page(entries)
 
 
-async def test_a_page_is_read_when_the_one_before_has_been_taken() -> None:
-    """One page at a time is in memory, and what was created after the first was read stays out."""
-    shelf = Shelf(7)
-    pieces = shelf.listing.write(await shelf.listing.read(PageRequest(3)), whole=True)
+async def test_a_page_is_read_after_the_previous_one_is_written() -> None:
+    """Only one page at a time is in memory, and entries created after the first page was read are left out."""
+    numbers = NumberList(7)
+    pieces = numbers.listing.write(await numbers.listing.read(PageRequest(3)), whole=True)
     written = ""
     for page in ("[0,1,2", ",3,4,5", ",6]"):
         while not written.endswith(page):
-            assert len(shelf.asked) == 1 + written.count(",") // 3
+            assert len(numbers.requested) == 1 + written.count(",") // 3
             written += await anext(pieces)
-    assert [part.until for part in shelf.asked] == [None, MOMENT, MOMENT]
+    assert [request.until for request in numbers.requested] == [None, TIMESTAMP, TIMESTAMP]
 
 
 @pytest.mark.parametrize(("count", "written"), [(0, "[]"), (1, "[0]"), (4, "[0,1,2]")])
-async def test_a_page_alone_is_a_list(count: int, written: str) -> None:
-    """Nothing behind it is read."""
-    shelf = Shelf(count)
-    pieces = shelf.listing.write(await shelf.listing.read(PageRequest(3)), whole=False)
+async def test_a_single_page_is_written_as_a_list(count: int, written: str) -> None:
+    """No further page is read."""
+    numbers = NumberList(count)
+    pieces = numbers.listing.write(await numbers.listing.read(PageRequest(3)), whole=False)
     assert "".join([piece async for piece in pieces]) == written
-    assert len(shelf.asked) == 1
+    assert len(numbers.requested) == 1
 
 
-async def test_a_list_inside_is_written_into_its_entity() -> None:
-    """It is the last member, and as long as it is."""
-    inner = Inside("parts", Shelf(5).listing)
+async def test_a_nested_list_is_written_inside_its_entity() -> None:
+    """The nested list is the last member of its entity and is written in full, over several pages."""
+    inner = Inside("parts", NumberList(5).listing)
     page: Page[AgePlace] = Page([Entry('{"id":1}', inner), Entry('{"id":2,"parts":[]}'), Entry('{"id":3}', inner)])
-    pieces = Shelf(0).listing.write(page, whole=True)
+    pieces = NumberList(0).listing.write(page, whole=True)
     full = '"parts":[0,1,2,3,4]'
     assert "".join([piece async for piece in pieces]) == f'[{{"id":1,{full}}},{{"id":2,"parts":[]}},{{"id":3,{full}}}]'
 
 
-async def test_the_head_of_a_stream_is_not_its_whole() -> None:
-    """HEAD gets the headers and an end at the first piece; what comes behind it is dropped."""
+async def test_a_head_request_gets_no_body() -> None:
+    """The response to HEAD ends at the first piece of the body, and the rest is dropped."""
     sent: list[Message] = []
 
     async def app(_scope: Scope, _receive: Receive, send: Send) -> None:

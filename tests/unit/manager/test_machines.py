@@ -1,4 +1,4 @@
-"""The state machines as data, and everything that must agree with them."""
+"""The state machines, and the code and SQL that must agree with them."""
 
 import re
 from collections.abc import Iterator
@@ -25,21 +25,21 @@ ANY_MACHINE = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: m
 
 @ANY_MACHINE
 def test_final_statuses_are_those_of_the_protocol(machine: Machine[Any]) -> None:
-    """Nothing leaves COMPLETED, FAILED and ABORTED, and everything else can end."""
+    """COMPLETED, FAILED and ABORTED are the statuses that no edge leaves."""
     assert machine.final == {"COMPLETED", "FAILED", "ABORTED"}
 
 
 @ANY_MACHINE
-def test_every_status_is_reached_and_every_path_ends(machine: Machine[Any]) -> None:
-    """From CREATED every status can be reached, and from every status the end."""
+def test_every_status_is_reachable_and_can_end(machine: Machine[Any]) -> None:
+    """Every status is reachable from CREATED, and from every status a final one is reachable."""
 
     def reachable(start: StrEnum) -> set[StrEnum]:
-        seen, ahead = {start}, [start]
-        while ahead:
-            source = ahead.pop()
+        seen, pending = {start}, [start]
+        while pending:
+            source = pending.pop()
             new = {edge.target for edge in machine.edges if edge.source is source} - seen
             seen |= new
-            ahead += new
+            pending += new
         return seen
 
     assert reachable(machine.statuses[0]) == set(machine.statuses)
@@ -48,33 +48,33 @@ def test_every_status_is_reached_and_every_path_ends(machine: Machine[Any]) -> N
 
 @ANY_MACHINE
 @given(data=st.data())
-def test_a_move_is_an_edge_or_refused(machine: Machine[Any], data: st.DataObject) -> None:
-    """The machine permits exactly its edges, each to its driver alone."""
+def test_only_edges_are_legal_moves(machine: Machine[Any], data: st.DataObject) -> None:
+    """The machine permits exactly its edges, each only to its driver."""
     status, driver = st.sampled_from(machine.statuses), st.sampled_from(Driver)
-    source, target, who = data.draw(status), data.draw(status), data.draw(driver)
-    edges = [edge for edge in machine.edges if (edge.source, edge.target, edge.driver) == (source, target, who)]
+    source, target, mover = data.draw(status), data.draw(status), data.draw(driver)
+    edges = [edge for edge in machine.edges if (edge.source, edge.target, edge.driver) == (source, target, mover)]
     if edges:
-        assert machine.move(source, target, who) is edges[0]
+        assert machine.move(source, target, mover) is edges[0]
     else:
         with pytest.raises(IllegalTransitionError, match=f"^Illegal status transition from {source} to {target}$"):
-            machine.move(source, target, who)
+            machine.move(source, target, mover)
 
 
 @ANY_MACHINE
-def test_nothing_returns_to_its_beginning_or_stays(machine: Machine[Any]) -> None:
-    """No edge leads back to CREATED, nor from a status to itself."""
+def test_no_edge_returns_to_created_or_to_its_source(machine: Machine[Any]) -> None:
+    """No edge leads back to CREATED or from a status to itself."""
     assert all(edge.target is not machine.statuses[0] and edge.target is not edge.source for edge in machine.edges)
 
 
 @ANY_MACHINE
-def test_what_follows_from_an_end_is_the_same_from_everywhere(machine: Machine[Any]) -> None:
-    """All edges to a final status have the same consequences, so that none is lost on a rare way to it."""
+def test_all_edges_to_a_final_status_have_the_same_consequences(machine: Machine[Any]) -> None:
+    """The consequences of an end do not depend on the status before it."""
     for status in machine.final:
         assert len({edge.follows for edge in machine.edges if edge.target is status}) == 1
 
 
-def test_every_end_that_others_depend_on_has_its_consequences() -> None:
-    """The end of a task bears on its stage, that of a stage on its job and tasks, and an abort on everything."""
+def test_final_statuses_have_the_expected_consequences() -> None:
+    """The end of a task affects its stage, the end of a stage its job and tasks, and an abort everything."""
     follows = {
         (machine.name, str(edge.target)): set(edge.follows)
         for machine in MACHINES
@@ -94,54 +94,54 @@ def test_every_end_that_others_depend_on_has_its_consequences() -> None:
     }
 
 
-AT_WORK = (JobStatus.PENDING, JobStatus.IN_PROGRESS, JobStatus.PAUSED)
-"""Where a job may stand while one of its tasks is in progress."""
+UNFINISHED = (JobStatus.PENDING, JobStatus.IN_PROGRESS, JobStatus.PAUSED)
+"""The statuses that a job can have while one of its tasks is in progress."""
 MOVES: dict[Consequence, tuple[Machine[Any], tuple[StrEnum, ...], StrEnum]] = {
     Consequence.START_STAGE: (STAGE, (StageStatus.PENDING,), StageStatus.IN_PROGRESS),
     Consequence.START_JOB: (JOB, (JobStatus.PENDING,), JobStatus.IN_PROGRESS),
     Consequence.COMPLETE_STAGE: (STAGE, (StageStatus.IN_PROGRESS,), StageStatus.COMPLETED),
     Consequence.FAIL_STAGE: (STAGE, (StageStatus.IN_PROGRESS,), StageStatus.FAILED),
     Consequence.OPEN_NEXT_STAGE: (STAGE, (StageStatus.CREATED,), StageStatus.PENDING),
-    Consequence.COMPLETE_JOB: (JOB, AT_WORK, JobStatus.COMPLETED),
-    Consequence.FAIL_JOB: (JOB, AT_WORK, JobStatus.FAILED),
+    Consequence.COMPLETE_JOB: (JOB, UNFINISHED, JobStatus.COMPLETED),
+    Consequence.FAIL_JOB: (JOB, UNFINISHED, JobStatus.FAILED),
     Consequence.ABORT_STAGES: (STAGE, tuple(set(StageStatus) - STAGE.final), StageStatus.ABORTED),
     Consequence.ABORT_TASKS: (TASK, tuple(set(TaskStatus) - TASK.final), TaskStatus.ABORTED),
 }
-"""Consequences that are moves themselves: whose, from where, to where."""
+"""Consequences that change a status: the machine, the possible sources and the target."""
 
 
 @pytest.mark.parametrize("consequence", MOVES, ids=lambda consequence: consequence.name)
-def test_a_consequence_can_always_be_carried_out(consequence: Consequence) -> None:
-    """Wherever it may find the entity that it moves, there is an edge for the manager to take."""
+def test_the_manager_can_always_carry_out_a_consequence(consequence: Consequence) -> None:
+    """For every status that the entity can have, there is an edge that the manager may take."""
     machine, sources, target = MOVES[consequence]
     assert all(machine.move(source, target, Driver.MANAGER) for source in sources)
 
 
-def test_every_consequence_follows_from_something() -> None:
-    """None is listed that no edge has."""
+def test_every_consequence_belongs_to_an_edge() -> None:
+    """No consequence is defined that no edge has."""
     assert {consequence for machine in MACHINES for edge in machine.edges for consequence in edge.follows} == set(
         Consequence
     )
 
 
-def test_a_machine_joins_two_statuses_once() -> None:
-    """Two edges between the same statuses would leave open what follows."""
+def test_two_edges_between_the_same_statuses_are_refused() -> None:
+    """With two edges between the same statuses, the consequences would be ambiguous."""
     edge = Edge(TaskStatus.CREATED, TaskStatus.PENDING, Driver.MANAGER, "twice")
     with pytest.raises(ValueError, match="twice"):
         Machine("task", (edge, edge))
 
 
 @ANY_MACHINE
-def test_the_database_knows_the_same_statuses(machine: Machine[Any]) -> None:
-    """The enums of the schema list the statuses of the machine in their order."""
+def test_the_database_has_the_same_statuses(machine: Machine[Any]) -> None:
+    """The enums of the schema list the statuses of the machine in the same order."""
     listed = re.search(rf"CREATE TYPE {machine.name}_status AS ENUM \((.*?)\);", MIGRATION)
     assert listed
     assert re.findall(r"'(\w+)'", listed[1]) == list(machine.statuses)
 
 
 @pytest.mark.parametrize(("machine", "body"), [(JOB, JobStatusBody), (STAGE, StageStatusBody), (TASK, TaskStatusBody)])
-def test_the_api_takes_what_a_client_may_ask_for(machine: Machine[Any], body: type[Any]) -> None:
-    """The statuses of a request are the targets of the client's edges."""
+def test_the_api_accepts_the_statuses_that_a_client_may_set(machine: Machine[Any], body: type[Any]) -> None:
+    """The statuses that a request accepts are the targets of the client's edges."""
     assert set(get_args(body.model_fields["status"].annotation)) == machine.requests()
 
 
@@ -149,8 +149,8 @@ STATUS = r"[A-Z_]{4,}"
 MOVE = rf"(?:{STATUS}, )*{STATUS} → {STATUS}(?:, {STATUS})*"
 
 
-def _announcements() -> Iterator[tuple[str, str]]:
-    """Entity and move, as the comments of the SQL files have them."""
+def _documented_moves() -> Iterator[tuple[str, str]]:
+    """Yield the entity and the move of each comment in the SQL files."""
     for file in STORE.glob("queries/*.sql"):
         for name, text in re.findall(r"-- name: ([a-z]+)(.*?)(?=-- name:|\Z)", file.read_text(), re.DOTALL):
             for move in re.findall(MOVE, text.replace("\n-- ", " ")):
@@ -159,16 +159,16 @@ def _announcements() -> Iterator[tuple[str, str]]:
         yield from re.findall(rf"(job|stage|task) ({MOVE})", file.read_text().replace("\n-- ", " "))
 
 
-def test_sql_announces_every_edge_and_no_other() -> None:
-    """The moves that SQL comments announce are the edges of the machines, apart from those that no rule takes."""
-    announced = {
+def test_the_sql_comments_document_every_edge() -> None:
+    """The moves in the SQL comments are the edges of the machines, except for reserved edges."""
+    documented = {
         (entity, source, target)
-        for entity, move in _announcements()
+        for entity, move in _documented_moves()
         for sources, targets in [move.split(" → ")]
         for source in sources.split(", ")
         for target in targets.split(", ")
     }
-    assert announced == {
+    assert documented == {
         (machine.name, edge.source, edge.target)
         for machine in MACHINES
         for edge in machine.edges
@@ -178,8 +178,8 @@ def test_sql_announces_every_edge_and_no_other() -> None:
 
 @pytest.mark.parametrize("previous", [None, *StageStatus])
 @pytest.mark.parametrize("waiting", [True, False])
-def test_a_new_stage_is_open_waiting_or_created(previous: StageStatus | None, *, waiting: bool) -> None:
-    """It opens when it is its turn, unless its creator wants to release it by hand."""
+def test_a_new_stage_is_pending_waiting_or_created(previous: StageStatus | None, *, waiting: bool) -> None:
+    """A new stage is PENDING if it is its turn, and WAITING if its creator asked for that."""
     status = initial_stage_status(previous, start_as_waiting=waiting)
     if waiting:
         assert status is StageStatus.WAITING
@@ -190,8 +190,8 @@ def test_a_new_stage_is_open_waiting_or_created(previous: StageStatus | None, *,
 
 
 @pytest.mark.parametrize("source", StageStatus)
-def test_a_stage_is_released_in_its_turn(source: StageStatus) -> None:
-    """Only a WAITING stage whose turn it is moves; a PENDING one stays; everything else is refused."""
+def test_a_stage_can_be_released_when_it_is_its_turn(source: StageStatus) -> None:
+    """Only a WAITING stage whose turn it is becomes PENDING; a PENDING stage stays; any other release is refused."""
     if source in (StageStatus.WAITING, StageStatus.PENDING):
         assert release_stage(source, None) is StageStatus.PENDING
     else:
@@ -202,6 +202,6 @@ def test_a_stage_is_released_in_its_turn(source: StageStatus) -> None:
             release_stage(source, StageStatus.IN_PROGRESS)
 
 
-def test_a_job_begins_as_pending() -> None:
-    """CREATED is left in the statement that creates the job."""
+def test_a_new_job_becomes_pending() -> None:
+    """A job leaves CREATED without consequences, in the statement that creates it."""
     assert JOB.move(JobStatus.CREATED, JobStatus.PENDING, Driver.MANAGER).follows == ()

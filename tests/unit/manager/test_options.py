@@ -1,4 +1,4 @@
-"""Options of tasks and stages, from what a client sends to what the engine takes."""
+"""Options of tasks and stages, from the request to the values that the engine receives."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ GROWING = {"strategy": "exponential", "delaySeconds": 1, "factor": 2, "maxDelayS
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("body", "stored"),
     [
         ({}, GROWING),
         ({"strategy": "fixed"}, {"strategy": "fixed", "delaySeconds": 1, "jitter": 0}),
@@ -27,9 +27,9 @@ GROWING = {"strategy": "exponential", "delaySeconds": 1, "factor": 2, "maxDelayS
         ({"maxDelaySeconds": None}, GROWING),
     ],
 )
-def test_a_policy_is_kept_with_nothing_left_open(said: dict[str, Any], kept: dict[str, Any]) -> None:
-    """Every field is optional; what is kept is all that counts for the strategy, and no more."""
-    assert RetryBody.model_validate(said).policy() == kept
+def test_a_policy_is_stored_with_its_defaults(body: dict[str, Any], stored: dict[str, Any]) -> None:
+    """Every field is optional, and exactly the fields that matter for the strategy are stored."""
+    assert RetryBody.model_validate(body).policy() == stored
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,15 @@ def test_a_policy_is_kept_with_nothing_left_open(said: dict[str, Any], kept: dic
         ({"retry": {}, "timeoutSeconds": 0.5}, [{"timeoutSeconds": 0.5, "retry": GROWING}]),
     ],
 )
-def test_a_task_that_says_its_options_does_not_ask_its_stage(fields: dict[str, Any], options: list[Any] | None) -> None:
-    """The default, said aloud, is an option of the task's own."""
+def test_options_of_a_task_override_the_defaults_of_its_stage(
+    fields: dict[str, Any], options: list[Any] | None
+) -> None:
+    """An option that the task sets is stored, even if it equals the default."""
     assert new_tasks([TaskBody.model_validate({"data": {}} | fields)], NO_TRACE).options == options
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"),
+    ("defaults", "stored"),
     [
         (None, None),
         ({}, None),
@@ -57,10 +59,12 @@ def test_a_task_that_says_its_options_does_not_ask_its_stage(fields: dict[str, A
         ({"timeoutSeconds": 0.5, "retry": {}}, {"timeoutSeconds": 0.5, "retry": GROWING}),
     ],
 )
-def test_a_stage_keeps_the_defaults_that_it_has(said: dict[str, Any] | None, kept: dict[str, Any] | None) -> None:
-    """What is not said is not there; where nothing is said there are no defaults."""
-    body = StageBody.model_validate({"type": "any", "data": {}, "taskDefaults": said})
-    assert body.request(NO_TRACE).task_defaults == kept
+def test_a_stage_stores_only_the_defaults_that_it_sets(
+    defaults: dict[str, Any] | None, stored: dict[str, Any] | None
+) -> None:
+    """Unset defaults are not stored; a stage that sets none has no defaults."""
+    body = StageBody.model_validate({"type": "any", "data": {}, "taskDefaults": defaults})
+    assert body.request(NO_TRACE).task_defaults == stored
 
 
 @pytest.mark.parametrize(
@@ -72,7 +76,7 @@ def test_a_stage_keeps_the_defaults_that_it_has(said: dict[str, Any] | None, kep
         ({"delaySeconds": 1.5}, timedelta(seconds=1.5)),
     ],
 )
-def test_a_report_without_a_delay_leaves_it_to_the_policy(fields: dict[str, Any], delay: timedelta | None) -> None:
-    """No delay is a delay, too, if the worker says so."""
+def test_a_report_without_a_delay_uses_the_policy(fields: dict[str, Any], delay: timedelta | None) -> None:
+    """Only a missing delay leaves the decision to the policy; a delay of 0 is a delay."""
     task = {"taskId": "019a2f5e-7c1b-7d3a-9e4f-5b6c7d8e9f00", "leaseId": 17, "outcome": "FAILED"}
     assert ReportBody.model_validate(task | fields).request("a worker").delay == delay

@@ -1,4 +1,4 @@
-"""Whether the manager traces, and what it keeps apart."""
+"""The settings that turn tracing on, and the limit on stage types as metric labels."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
 
 @pytest.mark.parametrize(
-    ("enabled", "url", "environment", "traced"),
+    ("enabled", "url", "environment", "expected"),
     [
         (None, None, {}, False),
         (None, None, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
@@ -24,28 +24,28 @@ ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
         (True, None, ENDPOINT | {"OTEL_TRACES_EXPORTER": "none"}, False),
     ],
 )
-def test_traces_are_wanted_where_there_is_an_endpoint(
+def test_tracing_is_on_if_there_is_an_endpoint(
     enabled: bool | None,  # noqa: FBT001 - a parameter of the test
     url: str | None,
     environment: dict[str, str],
-    traced: bool,  # noqa: FBT001 - as above
+    expected: bool,  # noqa: FBT001 - as above
 ) -> None:
-    """An endpoint or the deployment's word turns tracing on; any word against it turns it off."""
-    assert is_tracing_enabled(enabled, url, environment) is traced
+    """An endpoint or the setting turns tracing on, and any setting against it turns it off."""
+    assert is_tracing_enabled(enabled, url, environment) is expected
 
 
-def test_a_manager_that_does_not_trace_loads_nothing_for_it() -> None:
-    """Neither the SDK of OpenTelemetry nor its exporter is imported with the manager."""
-    look = (
+def test_a_manager_without_tracing_does_not_import_opentelemetry() -> None:
+    """Neither the OpenTelemetry SDK nor its exporter is imported with the manager."""
+    code = (
         "import reference_manager.cli, sys; "
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
     )
-    seen = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True)  # noqa: S603 - no input
-    assert seen.stdout == "[]\n"
+    completed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603 - no input
+    assert completed.stdout == "[]\n"
 
 
-def test_only_so_many_stage_types_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clients choose their names: what comes late counts with the others, and the number of series stays bounded."""
+def test_the_number_of_stage_types_in_metrics_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients choose the names, so late stage types share one label and the number of series stays bounded."""
     monkeypatch.setattr(metrics, "_stage_types", set[str]())
     names = [f"name-{number}" for number in range(metrics.MOST_STAGE_TYPES + 5)]
     labels = [metrics.label(name) for name in names]
