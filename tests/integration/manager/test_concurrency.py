@@ -24,7 +24,7 @@ def open_client(url: str, connections: int = 100) -> httpx2.AsyncClient:
 
 @pytest.mark.timeout(90)  # twenty thousand requests on a small machine
 async def test_parallel_clients_claim_every_task_once(start_manager: Start, stage_type: str) -> None:
-    """64 clients on two managers claim and complete 10,000 tasks: none twice, none left, and every count is exact."""
+    """64 clients on two managers claim and complete 10,000 tasks: none twice, none left, every count exact."""
     managers = [start_manager(), start_manager()]
     async with open_client(managers[0].url) as http:
         client = Client(http)

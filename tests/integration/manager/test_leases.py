@@ -207,7 +207,7 @@ async def test_a_client_without_leases_cannot_report_a_leased_task(
 async def test_a_lease_that_is_not_renewed_ends_the_attempt(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:
-    """The task goes to another worker, and reports and heartbeats of the first worker are refused as lost."""
+    """The task goes to another worker, and the first worker is informed that its lease is lost."""
     stage = await stage_of(client, stage_type, 1, maxAttempts=2)
     (lost,) = await worker.claim(stage_type, leaseSeconds=SHORTEST_LEASE)
     (task,) = await other.claim(stage_type, waitSeconds=10, leaseSeconds=SHORTEST_LEASE)

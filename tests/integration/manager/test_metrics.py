@@ -1,4 +1,4 @@
-"""Metrics: exact at any moment, whole from the start, and cheap whatever has ended."""
+"""Metrics: always exact, complete from the start, and cheap however many jobs have ended."""
 
 import asyncio
 from collections import Counter
@@ -20,7 +20,7 @@ from tools.backlog import add_backlog
 from tools.manager import ManagerProcess
 
 Start = Callable[..., ManagerProcess]
-Figures = dict[tuple[str, tuple[str, ...]], float]
+Samples = dict[tuple[str, tuple[str, ...]], float]
 
 MAINTENANCE_TASKS = ("aborted tasks", "counter folding", "delayed tasks", "lease sweeper")
 HOUR = 3600
@@ -28,13 +28,13 @@ HOUR = 3600
 
 @pytest.fixture
 async def alone(start_manager: Start) -> AsyncGenerator[Client]:
-    """A client of a manager that nobody else uses."""
+    """A client of a manager that no other test uses."""
     async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as http:
         yield Client(http)
 
 
-async def figures(http: httpx2.AsyncClient) -> Figures:
-    """The values of a scrape by metric and label values, the labels sorted by name."""
+async def scrape(http: httpx2.AsyncClient) -> Samples:
+    """Scrape the metrics: values by metric name and label values, with the labels sorted by name."""
     return {
         (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families((await http.get("/metrics")).text)
@@ -42,17 +42,17 @@ async def figures(http: httpx2.AsyncClient) -> Figures:
     }
 
 
-async def until(http: httpx2.AsyncClient, reached: Callable[[Figures], bool]) -> Figures:
-    """The first scrape for which this holds."""
+async def wait_for_scrape(http: httpx2.AsyncClient, reached: Callable[[Samples], bool]) -> Samples:
+    """Return the first scrape for which the condition holds."""
     async with asyncio.timeout(10):
-        while not reached(found := await figures(http)):  # noqa: ASYNC110 - the manager does not call us
+        while not reached(found := await scrape(http)):  # noqa: ASYNC110 - the manager does not call us
             await asyncio.sleep(0.05)
     return found
 
 
-async def test_all_families_are_there_from_the_start(alone: Client) -> None:
-    """What can be known beforehand has explicit zeros before anything has happened."""
-    found = await until(alone.http, lambda found: found["jobnik_manager_notifications_arrive", ()] == 1)
+async def test_all_metric_families_exist_from_the_start(alone: Client) -> None:
+    """Series that can be known in advance start with an explicit zero."""
+    found = await wait_for_scrape(alone.http, lambda found: found["jobnik_manager_notifications_arrive", ()] == 1)
     for status in JobStatus:
         assert found["jobnik_jobs_by_status", (status,)] == 0
     for statement in ("claim", "complete", "settle"):
@@ -71,7 +71,7 @@ async def test_all_families_are_there_from_the_start(alone: Client) -> None:
 
 
 async def test_claims_and_reports_are_measured(alone: Client) -> None:
-    """Statements, their sizes and the waits before them; a type's series begin together, with zeros."""
+    """Statements, their sizes and the waits before them are measured; the series of a type start with zeros."""
     stage = await alone.stage(await alone.job(), "measured")
     await alone.tasks(stage, 6)
     worker = LeasedWorker(alone.http)
@@ -81,7 +81,7 @@ async def test_claims_and_reports_are_measured(alone: Client) -> None:
     assert late["status"] == "RETRIED"
     (lost,) = await worker.settle(report({**done, "leaseId": done["leaseId"] + 100}, "FAILED"))
     assert lost["code"] == "LEASE_LOST"
-    found = await figures(alone.http)
+    found = await scrape(alone.http)
     assert found["jobnik_manager_statement_tasks_sum", ("claim",)] == 5
     assert found["jobnik_manager_statement_tasks_sum", ("complete",)] == 1
     assert found["jobnik_manager_statement_tasks_sum", ("settle",)] == 3
@@ -92,8 +92,8 @@ async def test_claims_and_reports_are_measured(alone: Client) -> None:
         assert found["jobnik_manager_leases_expired_total", (outcome, "measured")] == 0
 
 
-async def test_leases_that_end_are_counted(alone: Client, database: Database) -> None:
-    """By the type of their stage, and by what was over: the lease or the task's time."""
+async def test_expired_leases_are_counted(alone: Client, database: Database) -> None:
+    """Expired leases are counted by stage type and by cause: the lease or the time limit of the task."""
     await alone.tasks(await alone.stage(await alone.job(), "ending"), 3)
     worker = LeasedWorker(alone.http)
     _, slow = await worker.claim("ending", 2, leaseSeconds=1)
@@ -102,75 +102,77 @@ async def test_leases_that_end_are_counted(alone: Client, database: Database) ->
         await connection.execute("UPDATE leases SET deadline = expires_at WHERE id = $1", slow["leaseId"])
         await connection.execute("UPDATE leases SET expires_at = now() WHERE worker_id IS NULL")
     name = "jobnik_manager_leases_expired_total"
-    found = await until(alone.http, lambda found: sum(value for key, value in found.items() if key[0] == name) == 3)
+    found = await wait_for_scrape(
+        alone.http, lambda found: sum(value for key, value in found.items() if key[0] == name) == 3
+    )
     assert found[name, ("EXPIRED", "ending")] == 2
     assert found[name, ("TIMED_OUT", "ending")] == 1
 
 
-async def test_those_who_wait_are_counted(alone: Client) -> None:
-    """A claim that waits for work shows, until it has its answer."""
+async def test_waiting_claims_are_counted(alone: Client) -> None:
+    """A claim that waits for work is counted until it is answered."""
     await alone.stage(await alone.job(), "awaited")
     claim = asyncio.create_task(LeasedWorker(alone.http).claim("awaited", waitSeconds=20))
-    await until(alone.http, lambda found: found["jobnik_manager_claims_waiting", ()] == 1)
+    await wait_for_scrape(alone.http, lambda found: found["jobnik_manager_claims_waiting", ()] == 1)
     await alone.tasks(await alone.stage(await alone.job(), "awaited"))
     assert await claim
-    await until(alone.http, lambda found: found["jobnik_manager_claims_waiting", ()] == 0)
+    await wait_for_scrape(alone.http, lambda found: found["jobnik_manager_claims_waiting", ()] == 0)
 
 
-async def grow_old(connection: Connection) -> None:
-    """Let everything that waits have waited for an hour."""
+async def age_waiting_tasks(connection: Connection) -> None:
+    """Make everything that waits an hour older."""
     await connection.execute("UPDATE waiting_tasks SET ready_at = ready_at - interval '1 hour'")
     await connection.execute("UPDATE stages SET opened_at = opened_at - interval '1 hour'")
 
 
-async def waited(client: Client, stage_type: str) -> float:
-    """For how long the next task of a type has waited, by the metric."""
+async def claimed_wait(client: Client, stage_type: str) -> float:
+    """Claim a task of a type and return its wait according to the metric, in seconds."""
     name = ("jobnik_manager_task_wait_seconds_sum", (stage_type,))
-    before = (await figures(client.http)).get(name, 0.0)
+    before = (await scrape(client.http)).get(name, 0.0)
     await client.claimed(stage_type)
-    return (await figures(client.http))[name] - before
+    return (await scrape(client.http))[name] - before
 
 
-async def oldest(client: Client, stage_type: str) -> float:
-    """The age of the oldest waiting task of a type, by the metric."""
-    return (await figures(client.http))["jobnik_oldest_waiting_age_seconds", (stage_type,)]
+async def oldest_age(client: Client, stage_type: str) -> float:
+    """Return the age of the oldest waiting task of a type according to the metric, in seconds."""
+    return (await scrape(client.http))["jobnik_oldest_waiting_age_seconds", (stage_type,)]
 
 
-async def test_a_wait_begins_when_a_task_can_be_claimed(alone: Client, database: Database) -> None:
-    """At its creation, its retry, its release, or when its stage or job opens: not before."""
+async def test_a_wait_starts_when_a_task_becomes_claimable(alone: Client, database: Database) -> None:
+    """A wait starts when the task is created, retried or released, or when its stage or job opens."""
     async with database.connection() as connection:
         job = await alone.job()
         first, second = await alone.stage(job, "waits"), await alone.stage(job, "follows")
         held = await alone.stage(await alone.job(), "held", startAsWaiting=True)
         for stage in (first, second, held):
             await alone.tasks(stage, 1)
-        assert await oldest(alone, "waits") < HOUR
-        await grow_old(connection)
-        assert await oldest(alone, "waits") >= HOUR
-        assert await oldest(alone, "follows") == await oldest(alone, "held") == 0
+        assert await oldest_age(alone, "waits") < HOUR
+        await age_waiting_tasks(connection)
+        assert await oldest_age(alone, "waits") >= HOUR
+        assert await oldest_age(alone, "follows") == await oldest_age(alone, "held") == 0
 
         await alone.move(job, "PAUSED")
-        assert await oldest(alone, "waits") == 0
+        assert await oldest_age(alone, "waits") == 0
         await alone.move(job, "PENDING")
-        assert 0 < await oldest(alone, "waits") < HOUR
-        await grow_old(connection)
-        assert await waited(alone, "waits") >= HOUR
-        assert await oldest(alone, "waits") == 0
+        assert 0 < await oldest_age(alone, "waits") < HOUR
+        await age_waiting_tasks(connection)
+        assert await claimed_wait(alone, "waits") >= HOUR
+        assert await oldest_age(alone, "waits") == 0
 
         (task,) = (await alone.read(first))["tasks"]
         await alone.settle(task, "FAILED")
-        assert await waited(alone, "waits") < HOUR
-        await grow_old(connection)
+        assert await claimed_wait(alone, "waits") < HOUR
+        await age_waiting_tasks(connection)
         await alone.settle(task, "COMPLETED")
-        assert 0 < await oldest(alone, "follows") < HOUR
-        assert await waited(alone, "follows") < HOUR
+        assert 0 < await oldest_age(alone, "follows") < HOUR
+        assert await claimed_wait(alone, "follows") < HOUR
         await alone.http.put(f"/v1/stages/{held['id']}/status", json={"status": "PENDING"})
-        assert 0 < await oldest(alone, "held") < HOUR
-        assert await waited(alone, "held") < HOUR
+        assert 0 < await oldest_age(alone, "held") < HOUR
+        assert await claimed_wait(alone, "held") < HOUR
 
 
-async def test_the_oldest_is_found_behind_busier_stages(alone: Client, database: Database) -> None:
-    """A stage that has to stand back shows, whether behind more urgent jobs or behind older ones of its priority."""
+async def test_the_oldest_task_is_found_behind_busier_stages(alone: Client, database: Database) -> None:
+    """The oldest task of a type counts, whether more urgent jobs or older jobs of equal priority are served first."""
     urgent = await alone.stage(await alone.job(priority="VERY_HIGH"), "crowd")
     older = await alone.stage(await alone.job(), "crowd")
     starved = await alone.stage(await alone.job(), "crowd")
@@ -181,11 +183,11 @@ async def test_the_oldest_is_found_behind_busier_stages(alone: Client, database:
         await connection.execute(
             "UPDATE waiting_tasks SET ready_at = ready_at - interval '1 hour' WHERE stage_id = $1", starved["id"]
         )
-    assert await oldest(alone, "crowd") >= HOUR
+    assert await oldest_age(alone, "crowd") >= HOUR
 
 
-async def truth(connection: Connection) -> tuple[Any, Any, Any]:
-    """What the rows of jobs, stages and tasks say, counted one by one."""
+async def counted_rows(connection: Connection) -> tuple[Any, Any, Any]:
+    """Return the counts of jobs, stages and tasks from their rows."""
     jobs = await connection.fetch("SELECT status, count(*) FROM jobs GROUP BY status")
     stages = await connection.fetch("SELECT type, status, count(*) FROM stages GROUP BY type, status")
     tasks = await connection.fetch("""
@@ -199,14 +201,14 @@ async def truth(connection: Connection) -> tuple[Any, Any, Any]:
     )
 
 
-async def test_the_figures_are_those_of_the_rows(alone: Client, database: Database) -> None:
-    """After every kind of change, before and after it is folded."""
+async def test_the_statistics_match_the_rows(alone: Client, database: Database) -> None:
+    """After every kind of change, the statistics match the rows, both before and after folding."""
     http = alone.http
 
-    async def agree() -> None:
+    async def check_statistics() -> None:
         for _ in range(2):
             async with database.transaction(snapshot=True) as connection:
-                statistics, counted = await read_statistics_of(connection), await truth(connection)
+                statistics, counted = await read_statistics_of(connection), await counted_rows(connection)
             assert (+Counter(statistics.jobs), +Counter(statistics.stages), +Counter(statistics.tasks)) == counted
             async with database.connection() as connection:
                 for stage in [row["stage_id"] async for row in sql.deltas_stages(connection)]:
@@ -220,37 +222,37 @@ async def test_the_figures_are_those_of_the_rows(alone: Client, database: Databa
     other = await alone.stage(second, "counted")
     for new in (stage, later, other):
         await alone.tasks(new, 4)
-    await agree()
+    await check_statistics()
     done, failed, released, snoozed, *more = await worker.claim("counted", 7)
-    await agree()
+    await check_statistics()
     await worker.settle(
         report(done, "COMPLETED"),
         report(failed, "FAILED"),
         report(released, "RELEASED"),
         report(snoozed, "SNOOZED", delaySeconds=600),
     )
-    await agree()
+    await check_statistics()
     await http.patch(f"/v1/jobs/{second['id']}/priority", json={"priority": "VERY_HIGH"})
     await alone.move(second, "PAUSED")
-    await agree()
+    await check_statistics()
     await worker.complete(*more)
     await alone.move(second, "ABORTED")
-    await agree()
+    await check_statistics()
     await http.delete(f"/v1/jobs/{second['id']}")
-    await agree()
+    await check_statistics()
     (again,) = await worker.claim("counted")
     await worker.settle(report(again, "FAILED", retryable=False))
     assert await alone.status(first) == "FAILED"
-    await agree()
+    await check_statistics()
     await http.delete(f"/v1/jobs/{first['id']}")
-    await agree()
+    await check_statistics()
     async with database.connection() as connection:
         assert await connection.fetchval("SELECT count(*) FROM stage_totals") == 0
         assert await connection.fetchval("SELECT count(*) FROM job_totals") == 0
 
 
-async def test_managers_agree_on_the_database_and_count_for_themselves(start_manager: Start) -> None:
-    """What the database counts is the same through each manager; what a manager measures is its own."""
+async def test_managers_share_database_metrics_and_have_their_own_counters(start_manager: Start) -> None:
+    """Metrics from the database are the same on every manager, and measurements are each manager's own."""
     async with (
         httpx2.AsyncClient(base_url=start_manager().url) as one,
         httpx2.AsyncClient(base_url=start_manager().url) as two,
@@ -258,7 +260,7 @@ async def test_managers_agree_on_the_database_and_count_for_themselves(start_man
         client = Client(one)
         await client.tasks(await client.stage(await client.job(), "shared"), 2)
         await client.claimed("shared")
-        here, there = await figures(one), await figures(two)
+        here, there = await scrape(one), await scrape(two)
     count = ("jobnik_manager_statement_tasks_sum", ("claim",))
     assert (here[count], there[count]) == (1, 0)
     assert ("jobnik_manager_task_wait_seconds_count", ("shared",)) not in there
@@ -266,8 +268,8 @@ async def test_managers_agree_on_the_database_and_count_for_themselves(start_man
     assert here[pending] == there[pending] == 1
 
 
-async def test_whoever_holds_back_vacuum_shows(database: Database) -> None:
-    """A transaction that stays open is as old as the number of transactions since."""
+async def test_a_transaction_that_holds_back_vacuum_is_visible(database: Database) -> None:
+    """The age of an open transaction is the number of transactions since it started."""
     async with database.transaction(snapshot=True) as holding, database.connection() as busy:
         await holding.fetchval("SELECT count(*) FROM jobs")
         for _ in range(20):
@@ -280,10 +282,10 @@ async def test_whoever_holds_back_vacuum_shows(database: Database) -> None:
 
 @pytest.mark.timeout(60)  # writes twenty thousand stages
 @pytest.mark.parametrize("statistics", ["of an empty database", "of what is there"])
-async def test_a_scrape_touches_few_rows_whatever_has_ended(database: Database, statistics: str) -> None:
-    """Neither stages that have ended nor tasks that wait nor stages with work make a scrape longer."""
+async def test_the_cost_of_a_scrape_does_not_depend_on_ended_stages(database: Database, statistics: str) -> None:
+    """Ended stages, waiting tasks and stages with work do not make a scrape read more rows."""
 
-    async def scrape() -> int:
+    async def scrape_cost() -> int:
         async with database.connection() as connection:
             await sql.totals_fold(connection)
         async with database.transaction(snapshot=True) as connection:
@@ -296,7 +298,7 @@ async def test_a_scrape_touches_few_rows_whatever_has_ended(database: Database, 
         for _ in range(10):
             await add_backlog(database, "guarded", 2)
         assert len(claimed_tasks(await connection.fetch(*claim_statement("guarded", 5)))) == 5
-        alone = await scrape()
+        alone = await scrape_cost()
         await connection.execute("""
             WITH job AS (
                 INSERT INTO jobs
@@ -318,4 +320,4 @@ async def test_a_scrape_touches_few_rows_whatever_has_ended(database: Database, 
         counts = await read_statistics(database)
         assert counts.stages["guarded", StageStatus.COMPLETED] == 20_000
         assert counts.tasks["guarded", Priority.MEDIUM, TaskStatus.COMPLETED] == 100_000
-        assert await scrape() <= alone + 10
+        assert await scrape_cost() <= alone + 10

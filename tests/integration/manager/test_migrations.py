@@ -1,4 +1,4 @@
-"""The schema: made once, by whoever comes first, never by an older manager."""
+"""Migrations: applied once, even by concurrent managers, and never by an older manager."""
 
 import asyncio
 import os
@@ -24,8 +24,8 @@ SCHEMA = """
 """
 
 
-async def test_managers_that_start_at_once_migrate_once(postgres: EmbeddedPostgres) -> None:
-    """Five migrations at the same moment leave one schema, and another later changes nothing."""
+async def test_concurrent_migrations_are_applied_once(postgres: EmbeddedPostgres) -> None:
+    """Five concurrent migrations produce one schema, and a later migration changes nothing."""
     url = f"{postgres.url.rpartition('/')[0]}/contested"
     admin = await asyncpg.connect(postgres.url)
     await admin.execute("CREATE DATABASE contested")
@@ -46,7 +46,7 @@ async def test_managers_that_start_at_once_migrate_once(postgres: EmbeddedPostgr
 async def test_a_migrated_database_equals_a_fresh_one(
     postgres: EmbeddedPostgres, database_url: str, revision: str
 ) -> None:
-    """A database of any earlier revision gets the tables, constraints, triggers and functions of a fresh one."""
+    """A database of any earlier revision gets the same tables, constraints, triggers and functions as a new one."""
     url = f"{postgres.url.rpartition('/')[0]}/from_{revision}"
     admin = await asyncpg.connect(postgres.url)
     await admin.execute(f"CREATE DATABASE from_{revision}")
@@ -75,7 +75,7 @@ async def test_trigger_functions_are_replaced(database_url: str) -> None:
 
 
 async def schema(url: str) -> str:
-    """Everything in the schema, one definition a line."""
+    """Return the definitions of everything in the schema, one per line."""
     connection = await asyncpg.connect(url)
     try:
         return await connection.fetchval(SCHEMA)
@@ -83,8 +83,8 @@ async def schema(url: str) -> str:
         await connection.close()
 
 
-async def test_a_command_of_its_own_migrates_and_ends(postgres: EmbeddedPostgres) -> None:
-    """What runs before a release's pods leaves the whole schema; it says which database it lacks, and where none is."""
+async def test_the_migrate_command_migrates_and_exits(postgres: EmbeddedPostgres) -> None:
+    """The command creates the whole schema, and reports a missing setting or a database that does not exist."""
     url = f"{postgres.url.rpartition('/')[0]}/prepared"
     admin = await asyncpg.connect(postgres.url)
     await admin.execute("CREATE DATABASE prepared")
@@ -102,7 +102,7 @@ async def test_a_command_of_its_own_migrates_and_ends(postgres: EmbeddedPostgres
 
 
 async def migrate_by_command(*arguments: str) -> tuple[int | None, str]:
-    """The exit code of the command, and what it said."""
+    """Return the exit code and the error output of the command."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBNIK_MANAGER_")}
     command = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "reference_manager", "migrate", *arguments),
@@ -114,7 +114,7 @@ async def migrate_by_command(*arguments: str) -> tuple[int | None, str]:
 
 
 async def test_a_newer_schema_is_refused(database_url: str) -> None:
-    """A manager does not touch what a newer one has migrated, and says what to do."""
+    """A manager does not change a schema that a newer one has migrated, and says what to do."""
     connection = await asyncpg.connect(database_url)
     try:
         await connection.execute("UPDATE jobnik.migrations SET version_num = '9999'")
@@ -151,8 +151,8 @@ async def test_a_newer_schema_is_refused(database_url: str) -> None:
         ("UPDATE jobs SET status = 'COMPLETED'", "completed_jobs_have_completed_stages"),
     ],
 )
-async def test_the_database_refuses_impossible_states(database_url: str, change: str, constraint: str) -> None:
-    """Checks tie times and figures to statuses: whoever writes past the manager cannot break them."""
+async def test_the_database_refuses_inconsistent_states(database_url: str, change: str, constraint: str) -> None:
+    """Constraints tie times and counts to statuses, so that writes outside the manager cannot break them."""
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
     try:
         await connection.execute("""

@@ -1,4 +1,4 @@
-"""More requests than the database can bear: each is told within a bounded time to come again, and none fails."""
+"""Under more load than the database can take, requests are refused within a bounded time and none fails otherwise."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ BODIES: dict[str, Any] = {
     "heartbeat": {"stageTypes": [], "running": [REPORT]},
     "order_worker": {"drain": True},
 }
-"""What each operation takes, by its id."""
+"""The request body of each operation, by operation id."""
 WITHOUT_DATABASE = {"liveness", "get_capabilities"}
 OPERATIONS = [
     (operation["operationId"], method.upper(), path)
@@ -46,48 +46,48 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' 
 
 
 @asynccontextmanager
-async def locked(database_url: str, waiters: int) -> AsyncGenerator[Callable[[], Any]]:
-    """Nobody reads or writes stages until the end; gives what waits until so many connections wait for that."""
+async def locked_tables(database_url: str, waiters: int) -> AsyncGenerator[Callable[[], Any]]:
+    """Lock the tables; yield a function that waits until this many connections wait for the lock."""
     connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
 
-    async def filled() -> None:
+    async def wait_for_lock_waiters() -> None:
         while await connection.fetchval(WAITING) < waiters:
             pass
 
     try:
         async with connection.transaction():
             await connection.execute("LOCK TABLE jobs, stages, tasks, workers IN ACCESS EXCLUSIVE MODE")
-            yield filled
+            yield wait_for_lock_waiters
     finally:
         await connection.close()
 
 
-async def test_every_operation_is_told_to_come_again(start_manager: Start, database_url: str) -> None:
-    """While all connections are busy each request waits for as long as is set, then is answered 503, streams too."""
+async def test_every_operation_is_refused_while_the_database_is_busy(start_manager: Start, database_url: str) -> None:
+    """While all connections are busy, each request waits for the timeout and is then answered 503, streams included."""
     manager = start_manager("--database-connections", "2", "--database-timeout", "PT0.3S")
     async with httpx2.AsyncClient(base_url=manager.url, limits=httpx2.Limits(max_connections=None), timeout=20) as http:
-        async with locked(database_url, waiters=2) as filled:
-            crowd = [asyncio.create_task(http.get(path)) for path in ("/v1/jobs", "/v1/stages", "/v1/tasks")]
-            crowd.append(asyncio.create_task(http.patch("/v1/stages/busy/tasks/dequeue")))
-            await filled()
+        async with locked_tables(database_url, waiters=2) as wait_for_lock_waiters:
+            pending = [asyncio.create_task(http.get(path)) for path in ("/v1/jobs", "/v1/stages", "/v1/tasks")]
+            pending.append(asyncio.create_task(http.patch("/v1/stages/busy/tasks/dequeue")))
+            await wait_for_lock_waiters()
 
-            async def ask(name: str, method: str, path: str) -> tuple[str, httpx2.Response]:
+            async def send(name: str, method: str, path: str) -> tuple[str, httpx2.Response]:
                 url = path.format(jobId=NOBODY, stageId=NOBODY, taskId=NOBODY, stageType="x", workerId="me")
                 return name, await http.request(method, url, json=BODIES.get(name))
 
-            answers = await asyncio.gather(*(ask(*operation) for operation in OPERATIONS for _ in range(5)))
+            answers = await asyncio.gather(*(send(*operation) for operation in OPERATIONS for _ in range(5)))
             for name, response in answers:
                 if name in WITHOUT_DATABASE:
                     assert response.status_code == 200
                 else:
                     refused(response, 503, "DATABASE_RELATED_ERROR", "The database is busy. Try again shortly.")
                     assert response.headers["Retry-After"] == "1"
-        assert {(await one).status_code for one in crowd} <= {200, 404, 503}
+        assert {(await one).status_code for one in pending} <= {200, 404, 503}
         assert (await http.get("/readiness")).status_code == 200
 
 
-async def test_a_database_that_takes_no_more_connections_is_busy(postgres: EmbeddedPostgres) -> None:
-    """Where PostgreSQL has fewer connections to give than the manager may open, requests are told to come again."""
+async def test_a_database_without_free_connections_is_busy(postgres: EmbeddedPostgres) -> None:
+    """If PostgreSQL offers fewer connections than the manager may open, requests are answered 503."""
     server, _, _ = postgres.url.rpartition("/")
     admin = await asyncpg.connect(postgres.url)
     try:
@@ -97,8 +97,8 @@ async def test_a_database_that_takes_no_more_connections_is_busy(postgres: Embed
         await admin.close()
     with ManagerProcess("--database-url", f"postgresql://few:few@{server.rpartition('@')[2]}/few") as manager:
         async with httpx2.AsyncClient(base_url=manager.url, timeout=20) as http:
-            async with locked(f"{server}/few", waiters=2) as filled:
-                crowd = [asyncio.create_task(http.get("/v1/jobs")) for _ in range(20)]
-                await filled()
+            async with locked_tables(f"{server}/few", waiters=2) as wait_for_lock_waiters:
+                pending = [asyncio.create_task(http.get("/v1/jobs")) for _ in range(20)]
+                await wait_for_lock_waiters()
                 refused(await http.get("/v1/stages"), 503, "DATABASE_RELATED_ERROR")
-            assert {(await one).status_code for one in crowd} == {200, 503}
+            assert {(await one).status_code for one in pending} == {200, 503}

@@ -1,4 +1,4 @@
-"""Lists by the page: what a page holds, where the next one is, and what is refused."""
+"""Pages of lists: their contents, the links to the next page, and refused parameters."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,11 +9,11 @@ import pytest
 
 from tests.support.protocol import Client, refused
 
-NOBODY = "00000000-0000-7000-8000-000000000000"
+UNKNOWN_ID = "00000000-0000-7000-8000-000000000000"
 
 
 async def pages(http: httpx2.AsyncClient, path: str, limit: int) -> AsyncIterator[list[dict[str, Any]]]:
-    """The pages of a list, one after the other, by their links."""
+    """Yield the pages of a list by following their links."""
     link: str | None = f"{path}{'&' if '?' in path else '?'}limit={limit}"
     while link is not None:
         response = await http.get(link)
@@ -23,18 +23,18 @@ async def pages(http: httpx2.AsyncClient, path: str, limit: int) -> AsyncIterato
 
 
 async def next_link(http: httpx2.AsyncClient, path: str) -> str:
-    """Where the page after this one is."""
+    """Return the link to the next page."""
     return (await http.get(path)).links["next"]["url"]
 
 
 async def next_cursor(http: httpx2.AsyncClient, path: str) -> str:
-    """The cursor of the page after this one."""
+    """Return the cursor of the next page."""
     return parse_qs(urlsplit(await next_link(http, path)).query)["cursor"][0]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 500])
-async def test_the_pages_of_every_list_are_the_list(client: Client, stage_type: str, limit: int) -> None:
-    """With any filter and any limit, the pages hold what the list without a limit holds, in its order, each once."""
+async def test_the_pages_of_every_list_add_up_to_the_list(client: Client, stage_type: str, limit: int) -> None:
+    """With any filter and limit, the pages contain the entries of the list without a limit, in order, each once."""
     jobs = [await client.job(name=stage_type, priority=priority) for priority in ("HIGH", "LOW", "HIGH")]
     stages = [await client.stage(job, stage_type) for job in jobs for _ in range(2)]
     tasks = [task for stage in stages for task in await client.tasks(stage, 3)]
@@ -73,8 +73,8 @@ async def test_the_pages_of_every_list_are_the_list(client: Client, stage_type: 
         assert read[-1] or not whole.json(), "a link leads to an empty page"
 
 
-async def test_a_link_is_the_same_request_with_a_cursor(client: Client, stage_type: str) -> None:
-    """It is a path that keeps every parameter; a limit may be changed and the stages left out on the way."""
+async def test_a_link_repeats_the_request_with_a_cursor(client: Client, stage_type: str) -> None:
+    """The link is a path with every parameter; the limit may change and the stages may be left out along the way."""
     name = f"{stage_type} <ä&>"
     for _ in range(3):
         await client.job(name=name)
@@ -90,8 +90,8 @@ async def test_a_link_is_the_same_request_with_a_cursor(client: Client, stage_ty
     assert "Link" not in rest.headers
 
 
-async def test_a_cursor_without_a_limit_is_all_the_rest(client: Client, stage_type: str) -> None:
-    """The limit says how much, the cursor says where: each for itself."""
+async def test_a_cursor_without_a_limit_returns_the_rest(client: Client, stage_type: str) -> None:
+    """The limit and the cursor are independent of each other."""
     stage = await client.stage(await client.job(), stage_type)
     tasks = await client.tasks(stage, 5)
     path = f"/v1/stages/{stage['id']}/tasks"
@@ -100,8 +100,8 @@ async def test_a_cursor_without_a_limit_is_all_the_rest(client: Client, stage_ty
     assert "Link" not in rest.headers
 
 
-async def test_what_stays_is_listed_once_while_others_come_and_go(client: Client, stage_type: str) -> None:
-    """Between two pages tasks are added, settled and deleted, before the cursor and behind it."""
+async def test_unchanged_entities_are_listed_once_while_others_change(client: Client, stage_type: str) -> None:
+    """Tasks added, settled and deleted between two pages, before or after the cursor, do not affect the others."""
     kept = [await client.stage(await client.job(priority="HIGH"), stage_type) for _ in range(2)]
     doomed = [await client.job() for _ in range(6)]
     staying: list[str] = []
@@ -123,7 +123,7 @@ async def test_what_stays_is_listed_once_while_others_come_and_go(client: Client
 
 
 async def test_large_entities_make_short_pages(client: Client, stage_type: str) -> None:
-    """A page ends after 8 MiB, and its link tells that there is more; the list without a limit is all of them."""
+    """A page ends after 8 MiB with a link to the rest; the list without a limit is complete."""
     stage = await client.stage(await client.job(), stage_type)
     text = "x" * 1_000_000
     ids = [(await client.tasks(stage, 1, data={"text": text}))[0]["id"] for _ in range(12)]
@@ -134,12 +134,12 @@ async def test_large_entities_make_short_pages(client: Client, stage_type: str) 
     assert [task["id"] for task in (await client.http.get(path)).json()] == ids
 
 
-LISTS = ["/v1/jobs", f"/v1/jobs/{NOBODY}/stages", "/v1/stages", f"/v1/stages/{NOBODY}/tasks", "/v1/tasks"]
+LISTS = ["/v1/jobs", f"/v1/jobs/{UNKNOWN_ID}/stages", "/v1/stages", f"/v1/stages/{UNKNOWN_ID}/tasks", "/v1/tasks"]
 
 
 @pytest.mark.parametrize("limit", ["0", "501", "-1", "ten", "5.0", "1_0", " 5", "", "9" * 30])
-async def test_a_bad_limit_is_refused(client: Client, limit: str) -> None:
-    """A limit is a number from 1 to 500; the refusal names it."""
+async def test_an_invalid_limit_is_refused(client: Client, limit: str) -> None:
+    """The limit must be a number from 1 to 500, and the refusal names it."""
     for path in LISTS:
         response = await client.http.get(path, params={"limit": limit})
         refused(response, 400, "VALIDATION_ERROR")
@@ -147,7 +147,7 @@ async def test_a_bad_limit_is_refused(client: Client, limit: str) -> None:
 
 
 async def test_a_cursor_of_another_list_is_refused(client: Client, stage_type: str) -> None:
-    """A cursor belongs to a path and its filters; made up, cut short or changed it belongs to none."""
+    """A cursor is valid only for its path and filters; an invented, shortened or changed cursor is refused."""
     for _ in range(2):
         stage = await client.stage(await client.job(name=stage_type), stage_type)
         await client.tasks(stage, 2)
@@ -165,8 +165,8 @@ async def test_a_cursor_of_another_list_is_refused(client: Client, stage_type: s
         refused(await client.http.get(path, params={"cursor": of_tasks}), 400, "VALIDATION_ERROR")
 
 
-async def test_a_list_of_something_that_is_not_there_is_refused(client: Client) -> None:
-    """The stages of no job and the tasks of no stage are 404, with and without a limit."""
+async def test_a_list_of_an_unknown_entity_is_refused(client: Client) -> None:
+    """The stages of an unknown job and the tasks of an unknown stage are 404, with and without a limit."""
     for query in ("", "?limit=1"):
-        refused(await client.http.get(f"/v1/jobs/{NOBODY}/stages{query}"), 404, "JOB_NOT_FOUND")
-        refused(await client.http.get(f"/v1/stages/{NOBODY}/tasks{query}"), 404, "STAGE_NOT_FOUND")
+        refused(await client.http.get(f"/v1/jobs/{UNKNOWN_ID}/stages{query}"), 404, "JOB_NOT_FOUND")
+        refused(await client.http.get(f"/v1/stages/{UNKNOWN_ID}/tasks{query}"), 404, "STAGE_NOT_FOUND")

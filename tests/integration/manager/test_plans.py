@@ -1,4 +1,4 @@
-"""What claims and settlements cost the database: index walks of bounded length, whatever lies around."""
+"""The database cost of claims and reports: index scans of bounded length, whatever else the tables contain."""
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -16,30 +16,30 @@ from tools.backlog import add_backlog
 
 
 def claim(stage_type: str, limit: int) -> tuple[Any, ...]:
-    """A claim without leases, as statement and arguments."""
+    """Return the statement and arguments of a claim without leases."""
     return claim_statement(stage_type, limit)
 
 
 def lease(stage_type: str, limit: int) -> tuple[Any, ...]:
-    """A claim under leases, as statement and arguments."""
+    """Return the statement and arguments of a claim under leases."""
     return claim_statement(stage_type, limit, "guard")
 
 
 def complete(ids: Sequence[UUID]) -> tuple[Any, ...]:
-    """Tasks that were claimed without leases are completed, as statement and arguments."""
+    """Return the statement and arguments that complete tasks claimed without leases."""
     none = [None] * len(ids)
     return sql.task_complete.sql, ids, none, none, none
 
 
 def settle(ids: Sequence[UUID]) -> tuple[Any, ...]:
-    """The same on the way for what is not simple."""
+    """Return the statement and arguments that complete the same tasks in the general way."""
     none = [None] * len(ids)
     return sql.task_settle.sql, ids, none, none, ["COMPLETED"] * len(ids), none, none, [True] * len(ids), none, none
 
 
 @pytest.mark.timeout(60)  # writes fifty thousand rows
-async def test_a_claim_touches_few_rows_whatever_lies_around(database: Database) -> None:
-    """A long backlog, many finished tasks and busy stages of higher priority do not lengthen a claim's walk."""
+async def test_the_cost_of_a_claim_does_not_depend_on_other_rows(database: Database) -> None:
+    """A long backlog, many finished tasks and busy stages of higher priority do not lengthen the scan of a claim."""
     async with database.connection() as connection:
         await add_backlog(database, "guarded", 10)
         alone = await touched(connection, *claim("guarded", 10))
@@ -58,7 +58,7 @@ async def test_a_claim_touches_few_rows_whatever_lies_around(database: Database)
         await add_backlog(database, "guarded", 20_000, Priority.VERY_LOW)
         for _ in range(200):
             await add_backlog(database, "guarded", 1, Priority.VERY_HIGH)
-        # All tasks of the urgent stages become busy, so that only the backlog of lowest priority is left.
+        # All tasks of the urgent stages become busy, so that only the backlog of the lowest priority is left.
         await connection.fetch(*claim("guarded", 5200))
         for _ in range(3):
             await connection.fetch(*claim("guarded", 1))
@@ -71,7 +71,7 @@ async def test_a_claim_touches_few_rows_whatever_lies_around(database: Database)
 @pytest.mark.timeout(60)  # writes twenty thousand rows
 @pytest.mark.parametrize("statistics", ["of an empty table", "of the backlog"])
 async def test_a_backlog_in_one_stage_is_never_scanned(database: Database, statistics: str) -> None:
-    """Neither plans made while the tables were empty nor those made with fresh statistics read more than they need."""
+    """Neither plans made for empty tables nor plans made with fresh statistics read more rows than needed."""
     async with database.connection() as connection:
         if statistics == "of an empty table":
             await connection.execute("ANALYZE")
@@ -90,10 +90,10 @@ async def test_a_backlog_in_one_stage_is_never_scanned(database: Database, stati
 
 @pytest.mark.timeout(60)  # writes twenty thousand rows
 @pytest.mark.parametrize("report", [complete, settle])
-async def test_a_report_touches_only_what_it_settles(
+async def test_the_cost_of_a_report_does_not_depend_on_the_stage(
     database: Database, report: Callable[[Sequence[UUID]], tuple[Any, ...]]
 ) -> None:
-    """Its cost does not grow with the tasks of the stage."""
+    """The cost of a report does not grow with the number of tasks in the stage."""
     async with database.connection() as connection:
 
         async def settle_ten() -> int:
@@ -107,8 +107,8 @@ async def test_a_report_touches_only_what_it_settles(
         assert [await settle_ten() for _ in range(3)][-1] <= alone + 10
 
 
-async def test_a_claim_of_nothing_touches_next_to_nothing(database: Database) -> None:
-    """Stages whose tasks have all been claimed leave the queue: idle workers do not walk past them."""
+async def test_a_claim_without_work_reads_no_rows(database: Database) -> None:
+    """Stages without waiting tasks leave the queue, so that the claims of idle workers do not scan them."""
     async with database.connection() as connection:
         for _ in range(50):
             await add_backlog(database, "guarded", 1)
@@ -118,13 +118,13 @@ async def test_a_claim_of_nothing_touches_next_to_nothing(database: Database) ->
 
 @pytest.mark.timeout(60)  # writes twenty thousand rows
 @pytest.mark.parametrize("statistics", ["of empty tables", "of full tables"])
-async def test_progress_is_read_from_what_tells_it(database: Database, statistics: str) -> None:
-    """A stage's and a job's progress cost a row for each task that tells its own, whatever else waits or is at work."""
+async def test_progress_reads_only_tasks_that_report_it(database: Database, statistics: str) -> None:
+    """The progress of a stage or job costs one row for each task that reports its own, whatever else waits or runs."""
     async with database.connection() as connection:
 
         async def cost(stage: UUID, job: UUID) -> list[int]:
             readings = ((sql.stage_get.sql, False, True, stage), (sql.job_get.sql, False, True, job))
-            for _ in range(6):  # after so many the server settles on its plans
+            for _ in range(6):  # the server settles on its plans after this many runs
                 for reading in readings:
                     await connection.fetch(*reading)
             return [await touched(connection, *reading) for reading in readings]
@@ -137,32 +137,35 @@ async def test_progress_is_read_from_what_tells_it(database: Database, statistic
         await connection.execute("UPDATE leases SET fraction = 0.5")
         stage = await add_backlog(database, "guarded", 20_000)
         claimed = claimed_tasks(await connection.fetch(*lease("guarded", 100)))
-        told = claimed[:5]
-        progress, none = ['{"fraction": 0.5}'] * len(told), [None] * len(told)
-        beat = ([held.task for held in told], [held.lease for held in told], progress, none)
-        await connection.fetch(sql.task_keep.sql, "guard", *beat)
+        reporting = claimed[:5]
+        progress, none = ['{"fraction": 0.5}'] * len(reporting), [None] * len(reporting)
+        heartbeat = ([held.task for held in reporting], [held.lease for held in reporting], progress, none)
+        await connection.fetch(sql.task_keep.sql, "guard", *heartbeat)
         if statistics == "of full tables":
             await connection.execute("ANALYZE")
         job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
-        assert max(await cost(stage, job)) < len(told) + 10
+        assert max(await cost(stage, job)) < len(reporting) + 10
         body = await connection.fetchval("SELECT stage_progress(stage) FROM stages AS stage WHERE id = $1", stage)
         assert body.startswith(',"progress":{"fraction":0.000125,"etaSeconds":')
 
 
-def tree(key: str | None, stages: int = 2, tasks: int = 2) -> tuple[Any, ...]:
-    """A job with so many stages of so many tasks each, of which the first is open, as statement and arguments."""
+def job_tree(key: str | None, stages: int = 2, tasks: int = 2) -> tuple[Any, ...]:
+    """Return the statement and arguments that create a job with this many stages and tasks in each stage."""
     none = [None] * stages
     job = "a job", "MEDIUM", "{}", "{}", NO_TRACE.traceparent, None, key, None
     statuses = ["PENDING", *["CREATED"] * (stages - 1)]
     datas = ["{}"] * stages
-    said = ["tree"] * stages, statuses, datas, datas, [1] * stages, none, [NO_TRACE.traceparent] * stages, none
-    return sql.job_create.sql, *job, *said, 3, [f"[{', '.join(['{}'] * tasks)}]"] * stages, none, none
+    stage = ["tree"] * stages, statuses, datas, datas, [1] * stages, none, [NO_TRACE.traceparent] * stages, none
+    return sql.job_create.sql, *job, *stage, 3, [f"[{', '.join(['{}'] * tasks)}]"] * stages, none, none
 
 
-async def whole_life(connection: Connection, database: Database) -> dict[str, int]:
-    """One job of two tasks from claim to end, in every way that a task may go; rows touched by each statement."""
+async def lifecycle_costs(connection: Connection, database: Database) -> dict[str, int]:
+    """Take two tasks through their lifecycle in every way; return the rows touched by each statement."""
     key = str(await connection.fetchval("SELECT count(*) FROM job_keys"))
-    costs = {"create": await touched(connection, *tree(key)), "key is taken": await touched(connection, *tree(key))}
+    costs = {
+        "create": await touched(connection, *job_tree(key)),
+        "key is taken": await touched(connection, *job_tree(key)),
+    }
     stage_id = await add_backlog(database, "guarded", 2)
     more = sql.task_add.sql, stage_id, 3, "[{}, {}]", None, None, NO_TRACE.traceparent, None, False
     costs["add"] = await touched(connection, *more)
@@ -175,8 +178,8 @@ async def whole_life(connection: Connection, database: Database) -> dict[str, in
     costs["wake"] = await touched(connection, sql.delayed_wake.sql, 10)
     costs["claim"] = await touched(connection, *lease("guarded", 1))
     held = claimed_tasks(await connection.fetch(*lease("guarded", 2)))
-    beat = ([one.task for one in held], [one.lease for one in held], ["{}"] * len(held), ["{}"] * len(held))
-    costs["heartbeat"] = await touched(connection, sql.task_keep.sql, "guard", *beat)
+    heartbeat = ([one.task for one in held], [one.lease for one in held], ["{}"] * len(held), ["{}"] * len(held))
+    costs["heartbeat"] = await touched(connection, sql.task_keep.sql, "guard", *heartbeat)
     costs["sweep"] = await touched(connection, sql.leases_expired.sql, 10)
     stage_id = await connection.fetchval("SELECT stage_id FROM tasks WHERE id = $1", ids[0])
     costs["fold"] = await touched(connection, sql.deltas_fold.sql, stage_id)
@@ -189,11 +192,11 @@ async def whole_life(connection: Connection, database: Database) -> dict[str, in
 
 
 @pytest.mark.timeout(60)  # writes sixty thousand rows
-async def test_plans_of_small_tables_serve_when_they_are_large(database: Database) -> None:
-    """Plans that were made while there were few jobs touch no more rows when twenty thousand have gone by."""
+async def test_plans_for_small_tables_work_for_large_ones(database: Database) -> None:
+    """Plans made while there are few jobs touch no more rows after twenty thousand jobs."""
     async with database.connection() as connection:
         await connection.execute("ANALYZE")
-        alone = [await whole_life(connection, database) for _ in range(8)][-1]
+        alone = [await lifecycle_costs(connection, database) for _ in range(8)][-1]
         await connection.execute("""
             WITH job AS (
                 INSERT INTO jobs
@@ -210,19 +213,19 @@ async def test_plans_of_small_tables_serve_when_they_are_large(database: Databas
                 (stage_id, status, outcome, max_attempts, start_time, end_time, data, user_metadata, traceparent)
             SELECT id, 'COMPLETED', 'COMPLETED', 3, now(), now(), '{}', '{}', '' FROM stage
         """)
-        crowded = await whole_life(connection, database)
+        crowded = await lifecycle_costs(connection, database)
         assert {name: cost for name, cost in crowded.items() if cost > alone[name] + 10} == {}
 
 
 MANY = 500
-"""Tasks in a claim, reports in a request."""
+"""The number of tasks in a claim, and of reports in a request."""
 
 
-async def batch(connection: Connection, jobs: int) -> dict[str, int]:
-    """Many tasks of so many jobs at once, from creation to end, in both ways; rows touched by each statement."""
+async def batch_costs(connection: Connection, jobs: int) -> dict[str, int]:
+    """Take many tasks through their lifecycle in both ways; return the rows touched by each statement."""
     key = str(await connection.fetchval("SELECT count(*) FROM job_keys"))
-    costs = {"create": await touched(connection, *tree(key, 5, MANY // 5))}
-    costs["key is taken"] = await touched(connection, *tree(key, 5, MANY // 5))
+    costs = {"create": await touched(connection, *job_tree(key, 5, MANY // 5))}
+    costs["key is taken"] = await touched(connection, *job_tree(key, 5, MANY // 5))
     stage_id = await connection.fetchval("SELECT id FROM stages WHERE type = 'tree' AND status = 'PENDING'")
     tasks = f"[{', '.join(['{}'] * MANY)}]"
     more = sql.task_add.sql, stage_id, 3, tasks, None, None, NO_TRACE.traceparent, None, False
@@ -230,7 +233,7 @@ async def batch(connection: Connection, jobs: int) -> dict[str, int]:
     await connection.execute("DELETE FROM jobs WHERE id = (SELECT job_id FROM stages WHERE id = $1)", stage_id)
     for report in (complete, settle):
         for _ in range(jobs):
-            await connection.fetch(*tree(None, 1, MANY // jobs + 1))
+            await connection.fetch(*job_tree(None, 1, MANY // jobs + 1))
         async with connection.transaction():
             before = await connection.fetchval(ROWS)
             ids = [held.task for held in claimed_tasks(await connection.fetch(*claim("tree", MANY)))]
@@ -252,19 +255,19 @@ async def batch(connection: Connection, jobs: int) -> dict[str, int]:
         (250, {"create": 1.2, "key is taken": 0.1, "add": 1.1, "claim": 8, "complete": 4, "settle": 15}),
     ],
 )
-async def test_many_at_once_touch_so_many_rows_each(
+async def test_a_large_request_touches_a_fixed_number_of_rows_per_task(
     database: Database, statistics: str, jobs: int, most: dict[str, float]
 ) -> None:
-    """What a task costs in a large request is a number, also while hundreds of other stages are at work."""
+    """The cost of a task in a large request is bounded, even while hundreds of other stages are in progress."""
     async with database.connection() as connection:
         await connection.execute("ANALYZE")
-        await batch(connection, 1)
+        await batch_costs(connection, 1)
         if statistics == "of an idle hour":
-            await batch(connection, 250)
-            await batch(connection, 250)
+            await batch_costs(connection, 250)
+            await batch_costs(connection, 250)
             assert await connection.fetchval("SELECT count(*) FROM stages WHERE status <> 'COMPLETED'") == 0
             await connection.execute("ANALYZE")
         for _ in range(300):
             await add_backlog(database, "others", 1)
-        costs = await batch(connection, jobs)
+        costs = await batch_costs(connection, jobs)
         assert {name: cost / MANY for name, cost in costs.items() if cost > MANY * most[name]} == {}

@@ -1,4 +1,4 @@
-"""Retry policies: when a task comes back after a failed attempt, and where the policy stands."""
+"""Retry policies: the delay after a failed attempt, and the precedence of policies."""
 
 import asyncio
 import json
@@ -21,22 +21,22 @@ YEAR = 365 * 86_400.0
 MOST = 2**31 - 1
 """The largest number of attempts."""
 
-PUT_OFF = """
+DELAYED = """
     SELECT attempt.outcome::text, attempt.error->>'type' AS error, due - attempt.end_time AS delay
     FROM delayed_tasks JOIN attempts AS attempt USING (task_id)
     WHERE attempt.lease_id = (SELECT max(lease_id) FROM attempts WHERE task_id = attempt.task_id)
     ORDER BY attempt.outcome::text, error
 """
-"""How the last attempt of each delayed task ended, and how long after that it is due."""
+"""How the last attempt of each delayed task ended, and the delay until the task is due."""
 
 
 def fixed(seconds: float, **fields: float) -> dict[str, Any]:
-    """A policy with the same delay each time."""
+    """Return a policy with a constant delay."""
     return {"strategy": "fixed", "delaySeconds": seconds} | fields
 
 
 def exponential(first: float, factor: float, longest: float, jitter: float = 0) -> dict[str, Any]:
-    """A policy with growing delays, with nothing left out."""
+    """Return a policy with growing delays and all fields set."""
     growth = {"factor": factor, "maxDelaySeconds": longest, "jitter": jitter}
     return {"strategy": "exponential", "delaySeconds": first} | growth
 
@@ -49,7 +49,7 @@ def worker(http: httpx2.AsyncClient) -> LeasedWorker:
 
 @pytest.fixture
 async def connection(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
-    """What the tables say."""
+    """A connection to the test's own database."""
     opened = await asyncpg.connect(database_url, server_settings=SESSION)
     try:
         yield opened
@@ -80,13 +80,13 @@ async def connection(database_url: str) -> AsyncGenerator["asyncpg.Connection[as
 async def test_a_delay_is_exact_and_bounded(
     connection: "asyncpg.Connection[asyncpg.Record]", policy: dict[str, Any], failed: int, delay: float
 ) -> None:
-    """Whatever the numbers, the delay is the policy's to the microsecond, and nothing overflows."""
+    """The delay is exact to the microsecond and never overflows, whatever the numbers."""
     found = await connection.fetchval("SELECT retry_delay($1, $2)", json.dumps(policy), failed)
     assert found == timedelta(seconds=delay)
 
 
 async def test_delays_follow_the_formula(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Each is min(first * factor ^ (failed - 1), longest), for many policies and attempts."""
+    """Each delay is min(first * factor ^ (failed - 1), longest), for many policies and attempts."""
     numbers = list(product((0, 0.001, 0.3, 1, 7, 3600, YEAR), (1, 1.1, 2, 3, 100), (0, 1, 3600, YEAR), range(1, 40)))
     policies = [json.dumps(exponential(*policy)) for *policy, _ in numbers]
     rows = await connection.fetch(
@@ -100,20 +100,20 @@ async def test_delays_follow_the_formula(connection: "asyncpg.Connection[asyncpg
 
 
 @pytest.mark.parametrize("policy", [fixed(100, jitter=0.25), exponential(100, 2, 100, jitter=0.25)])
-async def test_jitter_stays_within_its_share(
+async def test_jitter_stays_within_its_range(
     connection: "asyncpg.Connection[asyncpg.Record]", policy: dict[str, Any]
 ) -> None:
-    """Delays spread over the whole range that the jitter allows, and not beyond."""
+    """Delays are spread over the whole range that the jitter allows, and not beyond it."""
     rows = await connection.fetch("SELECT retry_delay($1, n) FROM generate_series(1, 1000) AS n", json.dumps(policy))
     delays = [delay.total_seconds() for (delay,) in rows]
     assert 75 <= min(delays) < 80
     assert 120 < max(delays) <= 125
 
 
-async def test_every_failed_attempt_is_put_off(
+async def test_every_failed_attempt_is_delayed(
     start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]", stage_type: str
 ) -> None:
-    """However an attempt fails, its task comes back when the policy says; handed back it comes at once."""
+    """A task returns after the policy's delay however its attempt failed, and at once if it was handed back."""
     manager = start_manager("--task-stale-after", "PT0.5S")
     async with httpx2.AsyncClient(base_url=manager.url, timeout=15) as http:
         client, worker = Client(http), LeasedWorker(http)
@@ -126,7 +126,7 @@ async def test_every_failed_attempt_is_put_off(
         await worker.claim(stage_type, 2, leaseSeconds=1)
         await worker.settle(report(failed, "FAILED", error={"type": "Oops"}))
         async with asyncio.timeout(10):
-            while len(rows := await connection.fetch(PUT_OFF)) < 5:  # noqa: ASYNC110 - the manager does not call us
+            while len(rows := await connection.fetch(DELAYED)) < 5:  # noqa: ASYNC110 - the manager does not call us
                 await asyncio.sleep(0.05)
         assert {row["delay"] for row in rows} == {timedelta(seconds=300)}
         assert [(row["outcome"], row["error"]) for row in rows] == [
@@ -141,10 +141,10 @@ async def test_every_failed_attempt_is_put_off(
         assert await violations(connection) == []
 
 
-async def test_delays_grow_whichever_manager_ends_the_attempt(
+async def test_delays_grow_across_managers(
     start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]", stage_type: str
 ) -> None:
-    """The policy stands on the task: managers that take turns count its failed attempts together."""
+    """The policy is stored with the task, so managers that take turns count its failed attempts together."""
     managers = [start_manager(), start_manager()]
     async with httpx2.AsyncClient(base_url=managers[0].url) as one, httpx2.AsyncClient(base_url=managers[1].url) as two:
         client = Client(one)
@@ -155,14 +155,16 @@ async def test_delays_grow_whichever_manager_ends_the_attempt(
             worker = LeasedWorker(http)
             (task,) = await worker.claim(stage_type, waitSeconds=10)
             await worker.settle(report(task, "FAILED"))
-            (row,) = await connection.fetch(PUT_OFF)
+            (row,) = await connection.fetch(DELAYED)
             delays.append(row["delay"].total_seconds())
             await connection.execute("UPDATE delayed_tasks SET due = now()")
     assert delays == [100, 200, 400, 500, 500]
 
 
-async def test_the_report_has_the_last_word(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """A delay in the report counts instead of the policy's, and 0 is one."""
+async def test_the_delay_of_a_report_overrides_the_policy(
+    client: Client, worker: LeasedWorker, stage_type: str
+) -> None:
+    """A delay in the report replaces the policy's, and 0 is a valid delay."""
     stage = await client.stage(await client.job(), stage_type)
     await client.tasks(stage, 2, retry=fixed(300))
     soon, later = await worker.claim(stage_type, 2)
@@ -171,8 +173,8 @@ async def test_the_report_has_the_last_word(client: Client, worker: LeasedWorker
     assert [task["id"] for task in await worker.claim(stage_type, 2, waitSeconds=10)] == [later["id"]]
 
 
-async def test_a_task_is_not_back_before_its_delay(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """By the database's clock, at least the delay lies between the end of an attempt and the next."""
+async def test_a_task_does_not_return_before_its_delay(client: Client, worker: LeasedWorker, stage_type: str) -> None:
+    """By the database's clock, at least the delay lies between the end of an attempt and the start of the next."""
     await client.tasks(await client.stage(await client.job(), stage_type), retry=fixed(0.5))
     (task,) = await worker.claim(stage_type)
     await worker.settle(report(task, "FAILED"))
@@ -180,11 +182,11 @@ async def test_a_task_is_not_back_before_its_delay(client: Client, worker: Lease
     (task,) = await worker.claim(stage_type, waitSeconds=10)
     first, second = await worker.attempts(task)
     ended, began = (datetime.fromisoformat(told) for told in (first["endTime"], second["startTime"]))
-    assert began - ended >= timedelta(seconds=0.499)  # what is told is cut to milliseconds
+    assert began - ended >= timedelta(seconds=0.499)  # times in responses are truncated to milliseconds
 
 
 async def test_the_last_attempt_is_final(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """A policy delays attempts and adds none: when no attempt is left, the task fails at once."""
+    """A policy adds no attempts: a task without attempts left fails at once."""
     stage = await client.stage(await client.job(), stage_type)
     await client.tasks(stage, maxAttempts=1, retry=fixed(300))
     (task,) = await worker.claim(stage_type)
@@ -193,7 +195,7 @@ async def test_the_last_attempt_is_final(client: Client, worker: LeasedWorker, s
 
 
 async def test_a_stage_has_defaults_for_its_tasks(client: Client, worker: LeasedWorker, stage_type: str) -> None:
-    """What a task does not say is as its stage says; what it does say counts, field by field."""
+    """A task takes each option that it does not set from its stage, field by field."""
     defaults = {"maxAttempts": 7, "timeoutSeconds": 60, "retry": {"delaySeconds": 5}}
     stage = await client.stage(await client.job(), stage_type, taskDefaults=defaults)
     full = exponential(5, 2, 3600)
@@ -214,11 +216,11 @@ async def test_a_stage_has_defaults_for_its_tasks(client: Client, worker: Leased
     assert [options(task) for task in await worker.claim(stage_type, 4)] == expected
 
 
-async def test_defaults_may_be_some_or_none(client: Client, stage_type: str) -> None:
-    """Of what neither stage nor task says, attempts are three, and of the rest nothing is told."""
+async def test_task_defaults_are_optional(client: Client, stage_type: str) -> None:
+    """If neither the stage nor the task sets an option, there are three attempts and the other options are absent."""
     job = await client.job()
     some = await client.stage(job, stage_type, taskDefaults={"timeoutSeconds": 60, "retry": None})
-    none = [await client.stage(job, stage_type, taskDefaults=said) for said in ({}, {"retry": None}, None)]
+    none = [await client.stage(job, stage_type, taskDefaults=defaults) for defaults in ({}, {"retry": None}, None)]
     assert some["taskDefaults"] == {"timeoutSeconds": 60}
     assert [stage.keys() & {"taskDefaults", "weight"} for stage in none] == [set()] * 3
     (timed,), (plain,) = await client.tasks(some), await client.tasks(none[0])
@@ -248,21 +250,21 @@ BAD_POLICIES: list[tuple[dict[str, Any], str]] = [
 async def test_a_policy_out_of_bounds_is_refused(
     client: Client, stage_type: str, policy: dict[str, Any], field: str
 ) -> None:
-    """On a task and on a stage, the refusal names the field and nothing is created."""
+    """For a task and for a stage, the refusal names the field and nothing is created."""
     job = await client.job()
     stage = await client.stage(job, stage_type)
     bodies = [dict[str, Any](data={}), dict[str, Any](data={}, retry=policy)]
     tasks = await client.http.post(f"/v1/stages/{stage['id']}/tasks", json=bodies)
     body = {"type": stage_type, "data": {}, "taskDefaults": {"retry": policy}}
     other = await client.http.post(f"/v1/jobs/{job['id']}/stage", json=body)
-    for answer, place in ((tasks, f"body.1.{field}"), (other, f"body.taskDefaults.{field}")):
+    for answer, path in ((tasks, f"body.1.{field}"), (other, f"body.taskDefaults.{field}")):
         refused(answer, 400, "VALIDATION_ERROR")
-        assert answer.json()["message"].startswith(f"{place}:")
+        assert answer.json()["message"].startswith(f"{path}:")
     assert [stage["summary"]["total"] for stage in (await client.read(job))["stages"]] == [0]
 
 
 @pytest.mark.parametrize(
-    ("fields", "place"),
+    ("fields", "path"),
     [
         ({"taskDefaults": {"maxAttempts": 0}}, "taskDefaults.maxAttempts"),
         ({"taskDefaults": {"maxAttempts": MOST + 1}}, "taskDefaults.maxAttempts"),
@@ -277,11 +279,11 @@ async def test_a_policy_out_of_bounds_is_refused(
     ],
 )
 async def test_a_stage_option_out_of_bounds_is_refused(
-    client: Client, stage_type: str, fields: dict[str, Any], place: str
+    client: Client, stage_type: str, fields: dict[str, Any], path: str
 ) -> None:
     """The refusal names the field."""
     job = await client.job()
     body = dict[str, Any](type=stage_type, data={}) | fields
     answer = await client.http.post(f"/v1/jobs/{job['id']}/stage", json=body)
     refused(answer, 400, "VALIDATION_ERROR")
-    assert answer.json()["message"].startswith(f"body.{place}:")
+    assert answer.json()["message"].startswith(f"body.{path}:")

@@ -1,4 +1,4 @@
-"""What operators see: metrics, probes, the API's document and its page."""
+"""What operators see: metrics, probes, the OpenAPI document, /docs, starts and stops."""
 
 import re
 import signal
@@ -17,7 +17,7 @@ from tools.manager import ManagerProcess
 
 
 def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
-    """The values of an exposition by metric and label values, the labels sorted by name."""
+    """Return the values of an exposition by metric name and label values, with the labels sorted by name."""
     return {
         (sample.name, tuple(value for _, value in sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
@@ -25,8 +25,8 @@ def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-async def test_metrics_count_everything_with_explicit_zeros(client: Client, stage_type: str) -> None:
-    """Every combination of labels is there, and the figures are those of the entities."""
+async def test_metrics_have_explicit_zeros_for_all_labels(client: Client, stage_type: str) -> None:
+    """Every combination of labels exists, and the values match the entities."""
     job = await client.job(priority="HIGH")
     stage = await client.stage(job, stage_type)
     await client.tasks(stage, 5)
@@ -50,10 +50,10 @@ async def test_metrics_count_everything_with_explicit_zeros(client: Client, stag
     assert found["process_start_time_seconds", ()] > 0
 
 
-async def test_probes_and_scrapes_tell_when_the_database_is_gone(
+async def test_probes_and_scrapes_fail_while_the_database_is_unavailable(
     postgres: EmbeddedPostgres, start_manager: Callable[..., ManagerProcess], database_url: str
 ) -> None:
-    """Readiness and metrics fail loudly, liveness does not; when the database is back, so is the manager."""
+    """Readiness and metrics fail, liveness does not, and the manager recovers with the database."""
     manager = start_manager()
     name = database_url.rpartition("/")[2]
     admin = await asyncpg.connect(postgres.url)
@@ -73,7 +73,7 @@ async def test_probes_and_scrapes_tell_when_the_database_is_gone(
 
 
 async def test_the_document_describes_every_endpoint(client: Client) -> None:
-    """All of the protocol's paths and methods stand in the OpenAPI document, with their answers and no others."""
+    """The OpenAPI document has all paths and methods of the protocol, with exactly the documented responses."""
     document = (await client.http.get("/openapi.json")).json()
     found = {f"{method.upper()} {path}" for path, methods in document["paths"].items() for method in methods}
     job, stage, task = "/v1/jobs/{jobId}", "/v1/stages/{stageId}", "/v1/tasks/{taskId}"
@@ -120,7 +120,7 @@ async def test_the_document_describes_every_endpoint(client: Client) -> None:
     assert "422" not in str(document)
 
 
-async def test_the_page_of_the_document_needs_nobody_else(client: Client) -> None:
+async def test_the_docs_page_needs_no_other_server(client: Client) -> None:
     """/docs loads its scripts and styles from the manager itself."""
     page = (await client.http.get("/docs")).text
     links = re.findall(r'(?:src|href)="([^"]+)"', page)
@@ -131,8 +131,8 @@ async def test_the_page_of_the_document_needs_nobody_else(client: Client) -> Non
 
 
 @pytest.mark.timeout(60)  # starts four managers, each with its own PostgreSQL
-async def test_a_killed_manager_starts_again_with_nothing_lost(open_folder: Path) -> None:
-    """With no argument but a folder the manager brings its PostgreSQL; after kill -9 everything is still there."""
+async def test_a_killed_manager_restarts_without_data_loss(open_folder: Path) -> None:
+    """With only a data folder, the manager starts its own PostgreSQL, and after kill -9 no data is lost."""
     with ManagerProcess("--data-dir", open_folder) as first:
         async with httpx2.AsyncClient(base_url=first.url) as http:
             client = Client(http)
@@ -152,10 +152,8 @@ async def test_a_killed_manager_starts_again_with_nothing_lost(open_folder: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_stops_the_manager_after_what_is_under_way(
-    start_manager: Callable[..., ManagerProcess], number: signal.Signals
-) -> None:
-    """The exit code is 0 and the log says so."""
+async def test_a_signal_stops_the_manager(start_manager: Callable[..., ManagerProcess], number: signal.Signals) -> None:
+    """The exit code is 0, and the log records the stop."""
     manager = start_manager()
     manager.process.send_signal(number)
     assert manager.process.wait(20) == 0
@@ -163,8 +161,8 @@ async def test_a_signal_stops_the_manager_after_what_is_under_way(
     assert "manager has stopped" in manager.log
 
 
-def test_a_taken_port_is_a_clear_error(start_manager: Callable[..., ManagerProcess], database_url: str) -> None:
-    """The manager says what is wrong and what to do, without a traceback."""
+def test_a_used_port_is_a_clear_error(start_manager: Callable[..., ManagerProcess], database_url: str) -> None:
+    """The message gives the cause and the remedy, without a traceback."""
     port = start_manager().url.rpartition(":")[2]
     with pytest.raises(RuntimeError) as caught, ManagerProcess("--database-url", database_url, "--port", port):
         pass
@@ -173,18 +171,18 @@ def test_a_taken_port_is_a_clear_error(start_manager: Callable[..., ManagerProce
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         (["--port", "eighty"], "--port or JOBNIK_MANAGER_PORT"),
         (["--database-url", "mysql://x"], "--database-url or JOBNIK_MANAGER_DATABASE_URL"),
         (["--database-url", "postgresql://127.0.0.1:1/none"], "Cannot use the database"),
     ],
 )
-def test_wrong_settings_are_clear_errors(arguments: list[str], says: str) -> None:
+def test_invalid_settings_are_clear_errors(arguments: list[str], message: str) -> None:
     """The message names the flag and the variable."""
     with pytest.raises(RuntimeError) as caught, ManagerProcess(*arguments):
         pass
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "Traceback" not in str(caught.value)
 
 
@@ -197,17 +195,17 @@ def _with_wrong_database(url: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (_with_wrong_password, "password authentication failed"),
         (_with_wrong_database, 'database "nowhere" does not exist'),
     ],
 )
-def test_a_database_that_refuses_is_a_clear_error(
-    postgres: EmbeddedPostgres, change: Callable[[str], str], says: str
+def test_a_refused_database_connection_is_a_clear_error(
+    postgres: EmbeddedPostgres, change: Callable[[str], str], message: str
 ) -> None:
-    """The message is the server's own, without a traceback."""
+    """The message is the database server's own, without a traceback."""
     with pytest.raises(RuntimeError) as caught, ManagerProcess("--database-url", change(postgres.url)):
         pass
-    assert f"Cannot use the database: {says}" in str(caught.value)
+    assert f"Cannot use the database: {message}" in str(caught.value)
     assert "Traceback" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Lists that are longer than a page, without a limit: all of them, piece by piece, however slowly they are taken."""
+"""Lists without a limit are streamed page by page, at the speed of the client."""
 
 import asyncio
 import json
@@ -18,16 +18,16 @@ from tools.backlog import add_backlog
 from tools.manager import ManagerProcess
 
 LONG = 1_200
-"""Tasks: more than two pages."""
+"""The number of tasks, more than two pages."""
 
 
-async def got(http: httpx2.AsyncClient, path: str) -> Any:  # noqa: ANN401 - any JSON
-    """What is answered."""
+async def get_json(http: httpx2.AsyncClient, path: str) -> Any:  # noqa: ANN401 - any JSON
+    """Return the JSON of a successful response."""
     return (await http.get(path)).raise_for_status().json()
 
 
-async def test_a_long_list_is_the_same_by_pages_and_whole(client: Client, stage_type: str) -> None:
-    """Without a limit a list goes on behind its first page, and ends where its pages end."""
+async def test_a_long_list_equals_its_pages(client: Client, stage_type: str) -> None:
+    """A list without a limit contains the same entries as its pages together."""
     job = await client.job()
     stages = [await client.stage(job, stage_type) for _ in range(3)]
     added = [await client.tasks(stage, LONG // 2) for stage in stages[:2]]
@@ -45,33 +45,33 @@ async def test_a_long_list_is_the_same_by_pages_and_whole(client: Client, stage_
     assert read == whole.json()
 
 
-async def test_what_is_inside_an_entity_may_be_long(client: Client, stage_type: str) -> None:
-    """Stages with many tasks and jobs with many stages have them all inside, in lists, in pages and read alone."""
+async def test_nested_lists_may_be_long(client: Client, stage_type: str) -> None:
+    """Stages contain all their tasks and jobs all their stages, in lists, in pages and as single entities."""
     name = stage_type
     job, other = await client.job(name=name), await client.job(name=name)
     stages = [await client.stage(job, stage_type) for _ in range(30)]
     tasks = [await client.tasks(stage, count) for stage, count in zip(stages, (20, 21, LONG, 0), strict=False)]
     http, path = client.http, f"/v1/jobs/{job['id']}/stages"
 
-    plain = await got(http, path)
+    plain = await get_json(http, path)
     assert "tasks" not in plain[0]
     full = [stage | {"tasks": tasks[number] if number < len(tasks) else []} for number, stage in enumerate(plain)]
-    assert await got(http, f"{path}?should_return_tasks=true") == full
-    assert await got(http, f"/v1/stages?stage_type={stage_type}&should_return_tasks=true") == full
-    assert await got(http, f"/v1/stages/{stages[2]['id']}?should_return_tasks=true") == full[2]
+    assert await get_json(http, f"{path}?should_return_tasks=true") == full
+    assert await get_json(http, f"/v1/stages?stage_type={stage_type}&should_return_tasks=true") == full
+    assert await get_json(http, f"/v1/stages/{stages[2]['id']}?should_return_tasks=true") == full[2]
     page = await http.get(f"{path}?should_return_tasks=true&limit=3")
     assert page.json() == full[:3]
-    assert await got(http, f"{page.links['next']['url']}") == full[3:6]
+    assert await get_json(http, f"{page.links['next']['url']}") == full[3:6]
 
-    jobs = [await got(http, f"/v1/jobs/{entity['id']}") for entity in (job, other)]
+    jobs = [await get_json(http, f"/v1/jobs/{entity['id']}") for entity in (job, other)]
     jobs = [jobs[0] | {"stages": plain}, jobs[1] | {"stages": []}]
-    assert await got(http, f"/v1/jobs?job_name={name}&should_return_stages=true") == jobs
-    assert await got(http, f"/v1/jobs/{job['id']}?should_return_stages=true") == jobs[0]
+    assert await get_json(http, f"/v1/jobs?job_name={name}&should_return_stages=true") == jobs
+    assert await get_json(http, f"/v1/jobs/{job['id']}?should_return_stages=true") == jobs[0]
     refused(await http.get(f"/v1/stages/{job['id']}?should_return_tasks=true"), 404, "STAGE_NOT_FOUND")
 
 
-async def test_the_head_of_a_list_is_its_headers(client: Client, stage_type: str) -> None:
-    """HEAD answers what GET would say of itself, the link too, and the connection goes on."""
+async def test_head_returns_the_headers_of_a_list(client: Client, stage_type: str) -> None:
+    """HEAD returns the headers of GET, including the link, and the connection stays open."""
     stage = await client.stage(await client.job(), stage_type)
     await client.tasks(stage, LONG)
     for query in ("", "?limit=2", "?limit=500"):
@@ -84,7 +84,7 @@ async def test_the_head_of_a_list_is_its_headers(client: Client, stage_type: str
 
 @pytest.fixture
 async def heavy(database: Database) -> UUID:
-    """A stage with 60 MB of tasks: more than the buffers between a manager and its client hold."""
+    """A stage with 60 MB of tasks, more than the buffers between a manager and its client hold."""
     stage_id = await add_backlog(database, "heavy", 3_000)
     async with database.connection() as connection:
         await connection.execute("UPDATE tasks SET data = json_build_object('text', repeat('x', 20000))")
@@ -92,44 +92,44 @@ async def heavy(database: Database) -> UUID:
 
 
 @asynccontextmanager
-async def stalled(url: str) -> AsyncGenerator[tuple[bytes, AsyncIterator[bytes]]]:
-    """A client that has taken the first piece of the long list and takes no more of the others until it is asked to."""
+async def stalled_client(url: str) -> AsyncGenerator[tuple[bytes, AsyncIterator[bytes]]]:
+    """A client that has read the first piece of the long list and reads the rest only on request."""
     async with httpx2.AsyncClient(base_url=url, timeout=15) as http, http.stream("GET", "/v1/tasks") as response:
         assert response.status_code == 200
         pieces = response.aiter_raw()
         yield await anext(pieces), pieces
 
 
-async def rest(pieces: AsyncIterator[bytes]) -> bytes:
-    """What is still to come."""
+async def read_rest(pieces: AsyncIterator[bytes]) -> bytes:
+    """Read the remaining pieces."""
     return b"".join([piece async for piece in pieces])
 
 
 @pytest.mark.timeout(60)  # reads 60 MB, three times
 async def test_slow_clients_hold_no_connection(start_manager: Callable[..., ManagerProcess], heavy: UUID) -> None:
-    """More slow clients than connections hinder nobody, and each gets what was there when it asked, and no more."""
+    """More slow clients than connections block nobody, and each gets exactly the entries at the time of its request."""
     manager = start_manager("--database-connections", "2")
     async with AsyncExitStack() as stack:
-        slow = [await stack.enter_async_context(stalled(manager.url)) for _ in range(3)]
+        slow = [await stack.enter_async_context(stalled_client(manager.url)) for _ in range(3)]
         async with httpx2.AsyncClient(base_url=manager.url, timeout=15) as http:
             (late,) = await Client(http).tasks({"id": str(heavy)}, 1)
         for first, pieces in slow:
-            listed = json.loads(first + await rest(pieces))
+            listed = json.loads(first + await read_rest(pieces))
             assert len(listed) == 3_000
             assert late["id"] not in {task["id"] for task in listed}
 
 
 @pytest.mark.usefixtures("heavy")
-async def test_nobody_reads_on_for_a_client_that_has_gone(
+async def test_a_disconnected_client_ends_its_statement(
     database: Database, start_manager: Callable[..., ManagerProcess]
 ) -> None:
-    """A client that hangs up in the middle of a list ends even the statement that is under way for it."""
+    """If a client disconnects in the middle of a list, the statement under way for it is cancelled."""
     manager = start_manager()
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with database.connection() as watcher, database.transaction() as blocker:
-        async with stalled(manager.url) as (_, pieces):
+        async with stalled_client(manager.url) as (_, pieces):
             await blocker.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
-            reading = asyncio.create_task(rest(pieces))
+            reading = asyncio.create_task(read_rest(pieces))
             while await watcher.fetchval(waiting) == 0:
                 pass
             reading.cancel()
@@ -140,21 +140,21 @@ async def test_nobody_reads_on_for_a_client_that_has_gone(
 
 
 @pytest.mark.usefixtures("heavy")
-async def test_a_list_that_breaks_off_is_seen_to(
+async def test_an_interrupted_list_is_an_incomplete_response(
     postgres: EmbeddedPostgres, database_url: str, start_manager: Callable[..., ManagerProcess]
 ) -> None:
-    """When the database fails in the middle of a list the connection ends before the answer does."""
+    """If the database fails in the middle of a list, the connection closes before the response is complete."""
     manager = start_manager()
     name = database_url.rpartition("/")[2]
     admin = await asyncpg.connect(postgres.url)
     try:
-        async with stalled(manager.url) as (_, pieces):
+        async with stalled_client(manager.url) as (_, pieces):
             await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
             with pytest.raises(httpx2.RemoteProtocolError, match="incomplete"):
-                await rest(pieces)
+                await read_rest(pieces)
         await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-        async with stalled(manager.url) as (_, pieces):
-            assert (await rest(pieces)).endswith(b"}]")
+        async with stalled_client(manager.url) as (_, pieces):
+            assert (await read_rest(pieces)).endswith(b"}]")
     finally:
         await admin.close()

@@ -1,4 +1,4 @@
-"""Traces: a span for each request and for each round of work, all that belongs to a job in one trace."""
+"""Traces: a span for each request and each maintenance round, and one trace for everything that belongs to a job."""
 
 import json
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -22,7 +22,7 @@ ERROR = 2
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Generator[Collector]:
-    """Where the managers of a test send their spans, soon."""
+    """A collector that receives the spans of a test's managers without delay."""
     with Collector() as listening:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", listening.url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
@@ -31,14 +31,14 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Generator[Collector]:
 
 @pytest.fixture
 async def traced(collector: Collector, start_manager: Start) -> AsyncGenerator[Client]:
-    """A client of a manager that traces."""
+    """A client of a manager with tracing."""
     assert collector.url
     async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as http:
         yield Client(http)
 
 
 async def test_a_request_is_a_span(collector: Collector, traced: Client) -> None:
-    """It is named by method and route, says what HTTP spans say, and is the child of the caller's."""
+    """The span is named by method and route, has the attributes of HTTP spans, and is a child of the caller's."""
     job = await traced.job()
     path = f"/v1/jobs/{job['id']}"
     await traced.http.get(path, params={"should_return_stages": "true"}, headers={"traceparent": CALLER})
@@ -59,8 +59,8 @@ async def test_a_request_is_a_span(collector: Collector, traced: Client) -> None
     assert span.resource["service.name"] == "jobnik-manager"
 
 
-async def test_whatever_is_asked_is_a_span(collector: Collector, traced: Client) -> None:
-    """HEAD, OPTIONS, refusals and unknown paths, too; only the manager's own failures are errors."""
+async def test_every_kind_of_request_is_a_span(collector: Collector, traced: Client) -> None:
+    """HEAD, OPTIONS, refusals and unknown paths are spans too, and only failures of the manager are errors."""
     http = traced.http
     await http.head("/v1/jobs")
     await http.options("/v1/jobs")
@@ -70,7 +70,7 @@ async def test_whatever_is_asked_is_a_span(collector: Collector, traced: Client)
     wanted = {
         ("HEAD /v1/jobs", 200),
         ("OPTIONS", 204),
-        ("PUT", 405),  # answered before there is a route
+        ("PUT", 405),  # answered before routing
         ("GET", 404),
         ("GET /v1/tasks", 400),
     }
@@ -84,7 +84,7 @@ async def test_whatever_is_asked_is_a_span(collector: Collector, traced: Client)
 
 
 async def test_claims_and_reports_are_spans(collector: Collector, traced: Client) -> None:
-    """What would take the hot path is traced like everything else, whichever part of the protocol it is of."""
+    """Claims and reports, which otherwise take the hot path, are traced in both parts of the protocol."""
     await traced.tasks(await traced.stage(await traced.job(), "traced"), 2)
     await traced.settle(await traced.claimed("traced"))
     worker = LeasedWorker(traced.http)
@@ -98,17 +98,17 @@ async def test_claims_and_reports_are_spans(collector: Collector, traced: Client
         assert (await collector.named(name)).kind == "SERVER"
 
 
-async def test_a_job_and_all_that_belongs_to_it_are_one_trace(collector: Collector, traced: Client) -> None:
-    """Who creates things says which trace they are of; where nobody does it is that of the manager's span."""
+async def test_a_job_and_its_parts_share_one_trace(collector: Collector, traced: Client) -> None:
+    """A new entity belongs to the trace of its request, or else to the trace of the manager's span."""
     http = traced.http
     job = await traced.job()
     created = await collector.named("POST /v1/jobs")
     assert created.parent_id == ""
     assert job["traceparent"].split("-")[1:3] == [created.trace_id, created.span_id]
 
-    along = {"traceparent": job["traceparent"], "tracestate": "vendor=1"}
-    stage = (await http.post(f"/v1/jobs/{job['id']}/stage", json={"type": "one", "data": {}}, headers=along)).json()
-    (task,) = (await http.post(f"/v1/stages/{stage['id']}/tasks", json=[{"data": {}}], headers=along)).json()
+    trace = {"traceparent": job["traceparent"], "tracestate": "vendor=1"}
+    stage = (await http.post(f"/v1/jobs/{job['id']}/stage", json={"type": "one", "data": {}}, headers=trace)).json()
+    (task,) = (await http.post(f"/v1/stages/{stage['id']}/tasks", json=[{"data": {}}], headers=trace)).json()
     assert stage["traceparent"] == task["traceparent"] == job["traceparent"]
     assert stage["tracestate"] == "vendor=1"
     for name in ("POST /v1/jobs/{jobId}/stage", "POST /v1/stages/{stageId}/tasks"):
@@ -121,23 +121,23 @@ async def test_a_job_and_all_that_belongs_to_it_are_one_trace(collector: Collect
 
 
 @pytest.mark.parametrize("header", [NO_TRACE.traceparent, "nonsense"])
-async def test_a_trace_context_that_is_none_does_not_count(collector: Collector, traced: Client, header: str) -> None:
-    """Zeros and what is malformed are taken as if nothing had been said."""
+async def test_an_invalid_trace_context_is_ignored(collector: Collector, traced: Client, header: str) -> None:
+    """A trace context of zeros or with a wrong format counts as none."""
     answer = await traced.http.post("/v1/jobs", json={"name": "a job", "data": {}}, headers={"traceparent": header})
     span = await collector.named("POST /v1/jobs")
     assert answer.json()["traceparent"].split("-")[1:3] == [span.trace_id, span.span_id]
 
 
-async def test_a_body_has_the_last_word(collector: Collector, traced: Client) -> None:
-    """A traceparent in the body counts before the request's."""
+async def test_a_traceparent_in_the_body_takes_precedence(collector: Collector, traced: Client) -> None:
+    """A traceparent in the body overrides the one in the headers."""
     other = CALLER.replace(TRACE_ID, "1" * 32)
     traced.http.headers["traceparent"] = CALLER
     assert (await traced.job(traceparent=other))["traceparent"] == other
     assert (await collector.named("POST /v1/jobs")).trace_id == TRACE_ID
 
 
-async def test_rounds_that_did_something_are_spans(collector: Collector, traced: Client) -> None:
-    """Each maintenance task has its own, with how much was done; rounds that found nothing have none."""
+async def test_maintenance_rounds_with_work_are_spans(collector: Collector, traced: Client) -> None:
+    """Each maintenance task has its own span with the amount of work; rounds without work have none."""
     worker = LeasedWorker(traced.http)
     job = await traced.job()
     await traced.tasks(await traced.stage(job, "maintenance"), 2)
@@ -155,8 +155,8 @@ async def test_rounds_that_did_something_are_spans(collector: Collector, traced:
     assert len([span for span in collector.spans if span.name == "lease sweeper"]) == 1
 
 
-async def test_log_lines_name_their_span(collector: Collector, start_manager: Start, database: Database) -> None:
-    """A failure in the log is found from its trace, and the other way round; the span is an error."""
+async def test_log_lines_contain_their_span(collector: Collector, start_manager: Start, database: Database) -> None:
+    """A failure in the log contains the ids of its trace and span, and the span is an error."""
     manager = start_manager()
     async with database.connection() as connection:
         await connection.execute("ALTER TABLE jobs RENAME TO gone")
@@ -170,10 +170,10 @@ async def test_log_lines_name_their_span(collector: Collector, start_manager: St
     assert all("trace_id" not in line for line in map(json.loads, manager.log.splitlines()) if "ready" in line["event"])
 
 
-async def test_the_standard_variables_are_heeded(
+async def test_the_standard_variables_are_respected(
     collector: Collector, start_manager: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Names and sampling are the deployment's; what is not sampled is in a trace all the same."""
+    """The OTEL variables set names and sampling, and jobs that are not sampled still have a trace."""
     monkeypatch.setenv("OTEL_SERVICE_NAME", "another")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_always_off")
@@ -188,10 +188,10 @@ async def test_the_standard_variables_are_heeded(
     assert {span.name for span in collector.spans} == {"GET /v1/jobs"}
 
 
-async def test_the_protocols_names_are_heeded(
+async def test_the_variables_of_the_protocol_are_respected(
     collector: Collector, start_manager: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """TELEMETRY_TRACING_URL is an endpoint, and TELEMETRY_TRACING_ENABLED turns it off."""
+    """TELEMETRY_TRACING_URL sets the endpoint, and TELEMETRY_TRACING_ENABLED=false turns tracing off."""
     monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
     monkeypatch.setenv("TELEMETRY_TRACING_URL", f"{collector.url}/v1/traces")
     async with httpx2.AsyncClient(base_url=start_manager().url) as http:
@@ -205,10 +205,10 @@ async def test_the_protocols_names_are_heeded(
     assert not [span for span in collector.spans if span.name == "POST /v1/jobs"]
 
 
-async def test_a_manager_that_stops_sends_its_last_spans(
+async def test_a_manager_that_stops_flushes_its_spans(
     collector: Collector, start_manager: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing that was collected is lost by a stop."""
+    """A stop sends all collected spans."""
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     manager = start_manager()
     async with httpx2.AsyncClient(base_url=manager.url) as http:
@@ -218,12 +218,12 @@ async def test_a_manager_that_stops_sends_its_last_spans(
     assert "GET /readiness" in {span.name for span in collector.spans}
 
 
-async def test_nobody_waits_for_a_collector_that_is_gone(
+async def test_a_missing_collector_does_not_delay_the_manager(
     collector: Collector, start_manager: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Requests are answered as ever, and a stop takes less than a test may: not the half minute of the exporter."""
+    """Requests are answered as usual, and a stop does not wait for the exporter's half minute."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "20")  # each batch is tried for seconds
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "20")  # sending a batch is retried for seconds
     manager = start_manager()
     async with httpx2.AsyncClient(base_url=manager.url, timeout=2) as http:
         for _ in range(100):
@@ -233,18 +233,18 @@ async def test_nobody_waits_for_a_collector_that_is_gone(
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "says"),
+    ("variable", "value", "message"),
     [
         ("TELEMETRY_TRACING_ENABLED", "perhaps", "--tracing-enabled or TELEMETRY_TRACING_ENABLED"),
         ("TELEMETRY_TRACING_URL", "collector:4317", "--tracing-url or TELEMETRY_TRACING_URL"),
     ],
 )
-def test_wrong_settings_of_tracing_are_clear_errors(
-    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+def test_invalid_tracing_settings_are_clear_errors(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str
 ) -> None:
     """The message names the flag and the variable, as for all settings."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(RuntimeError) as caught, ManagerProcess():
         pass
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "Traceback" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""Jobs of which only one is wanted at a time."""
+"""Jobs with a unique key, of which only one exists at a time."""
 
 import asyncio
 from collections import Counter
@@ -22,15 +22,15 @@ def key() -> str:
 
 
 async def create(http: httpx2.AsyncClient, key: str, **fields: Any) -> tuple[int, dict[str, Any]]:  # noqa: ANN401 - any field
-    """Create a job with a key; the status and the job."""
+    """Create a job with a key; return the status and the job."""
     body = dict[str, Any](name="a job", data={}, uniqueKey=key) | fields
     response = await http.post("/v1/jobs", json=body)
     assert response.is_success, response.text
     return response.status_code, response.json()
 
 
-async def test_a_second_one_is_answered_with_the_first(client: Client, key: str) -> None:
-    """Nothing of the second is created or kept, whatever it says; another key is another job."""
+async def test_a_duplicate_is_answered_with_the_existing_job(client: Client, key: str) -> None:
+    """A duplicate creates nothing, whatever its other fields are; another key creates another job."""
     first = await create(client.http, key, data={"number": 1})
     second = await create(client.http, key, name="another", data={"number": 2}, priority="HIGH")
     assert (first[0], second) == (201, (200, first[1]))
@@ -39,8 +39,10 @@ async def test_a_second_one_is_answered_with_the_first(client: Client, key: str)
     assert (await client.job())["id"] != first[1]["id"]
 
 
-async def test_the_first_comes_with_its_stages_if_stages_were_sent(client: Client, key: str, stage_type: str) -> None:
-    """The stages are the first one's, as they are now."""
+async def test_the_existing_job_includes_its_stages_if_stages_were_sent(
+    client: Client, key: str, stage_type: str
+) -> None:
+    """The stages are those of the existing job in their current state."""
     _, first = await create(client.http, key, stages=[branch(stage_type, 2)])
     await client.settle(await client.claimed(stage_type))
     status, same = await create(client.http, key, stages=[])
@@ -49,8 +51,8 @@ async def test_the_first_comes_with_its_stages_if_stages_were_sent(client: Clien
     assert "stages" not in (await create(client.http, key))[1]
 
 
-async def test_the_end_of_the_first_frees_its_key(client: Client, key: str) -> None:
-    """A paused job still has it; one that has ended has not, unless it was created lately enough."""
+async def test_a_job_that_ends_frees_its_key(client: Client, key: str) -> None:
+    """A paused job keeps its key; a job that has ended frees it, unless it was created within the requested period."""
     _, first = await create(client.http, key)
     await client.move(first, "PAUSED")
     assert (await create(client.http, key))[1]["id"] == first["id"]
@@ -59,23 +61,23 @@ async def test_the_end_of_the_first_frees_its_key(client: Client, key: str) -> N
     status, second = await create(client.http, key, uniqueFor="running")
     assert (status, second["id"] != first["id"]) == (201, True)
     assert (await create(client.http, key))[1]["id"] == second["id"]
-    await asyncio.sleep(0.01)  # the time that is asked for passes by itself
+    await asyncio.sleep(0.01)  # let the requested period pass
     status, third = await create(client.http, key, uniqueFor=0.01)
     assert (status, third["id"] != second["id"]) == (201, True)
 
 
-async def test_a_deleted_job_has_no_key(client: Client, key: str) -> None:
-    """Deleting the first frees its key, for those who ask by time as well."""
+async def test_a_deleted_job_frees_its_key(client: Client, key: str) -> None:
+    """Deleting a job frees its key, also for requests with a period."""
     _, first = await create(client.http, key)
     await client.move(first, "ABORTED")
     assert (await client.http.delete(f"/v1/jobs/{first['id']}")).status_code == 200
     assert (await create(client.http, key, uniqueFor=3600))[0] == 201
 
 
-async def test_of_many_at_once_one_is_created(
+async def test_one_of_many_concurrent_requests_creates_the_job(
     start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """Fifty that race through two managers get the same job, and one of them is told that it was created."""
+    """Of fifty concurrent requests through two managers, one creates the job and all of them return it."""
     async with AsyncExitStack() as stack:
         urls = [start_manager().url for _ in range(2)]
         https = [await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=15)) for url in urls]
@@ -96,37 +98,37 @@ async def test_of_many_at_once_one_is_created(
 async def test_two_managers_never_create_the_same_job(
     start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """Time and again both are asked at the same moment, for keys that are new, free again, or free at that moment."""
+    """Two managers are asked at the same moment for keys that are new, free again, or just becoming free."""
     async with AsyncExitStack() as stack:
         urls = [start_manager().url for _ in range(2)]
         https = [await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=15)) for url in urls]
         client, ids = Client(https[0]), set[str]()
 
-        async def ask_both(key: str) -> tuple[list[int], dict[str, dict[str, Any]]]:
-            """The statuses, lowest first, and the jobs by their ids."""
+        async def create_on_both(key: str) -> tuple[list[int], dict[str, dict[str, Any]]]:
+            """Return the statuses in ascending order, and the jobs by id."""
             answers = await asyncio.gather(*(create(http, key, stages=[branch("a", 2)]) for http in https))
             return sorted(status for status, _ in answers), {job["id"]: job for _, job in answers}
 
-        async def ask_for_new(key: str) -> dict[str, Any]:
-            statuses, jobs = await ask_both(key)
+        async def create_new_on_both(key: str) -> dict[str, Any]:
+            statuses, jobs = await create_on_both(key)
             assert (statuses, len(jobs), jobs.keys() & ids) == ([200, 201], 1, set())
             ids.update(jobs)
             return jobs.popitem()[1]
 
         for number in range(15):
             key = f"key {number}"
-            await client.move(await ask_for_new(key), "ABORTED")
-            last = await ask_for_new(key)
-            (statuses, jobs), _ = await asyncio.gather(ask_both(key), client.move(last, "ABORTED"))
+            await client.move(await create_new_on_both(key), "ABORTED")
+            last = await create_new_on_both(key)
+            (statuses, jobs), _ = await asyncio.gather(create_on_both(key), client.move(last, "ABORTED"))
             assert statuses.count(201) == len(jobs.keys() - {last["id"]}) <= 1
             ids.update(jobs)
     assert await connection.fetchval("SELECT count(*) FROM jobs") == len(ids)
 
 
-async def test_who_waits_for_one_that_fails_is_created(
+async def test_a_request_waits_for_a_concurrent_one_that_fails(
     http_of_own: httpx2.AsyncClient, connection: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """A manager that dies with the key in its hands leaves it to the next, who has waited."""
+    """If the request that holds the key fails, the waiting request creates the job."""
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute("INSERT INTO job_keys VALUES ('a key', gen_random_uuid())")
