@@ -61,9 +61,9 @@ def test_any_sequence_of_operations_conforms_to_the_document(manager_url: str) -
         lifecycle, random_cases = plan
         try:
             for case in lifecycle:
-                client.call(case, straying=False)
+                client.call(case, randomly=False)
             for case in random_cases:
-                client.call(case, straying=True)
+                client.call(case, randomly=True)
         except Exception as error:
             error.add_note(f"after {', '.join(client.log)}")
             raise

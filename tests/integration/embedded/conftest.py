@@ -33,8 +33,8 @@ class Owner:
         assert self.process.stdout is not None
         self._url = self._url or self.process.stdout.readline().strip()
         if not self._url:
-            _, said = self.process.communicate()
-            pytest.fail(f"the owner did not start its server:\n{said}")
+            _, errors = self.process.communicate()
+            pytest.fail(f"the owner did not start its server:\n{errors}")
         return self._url
 
     def kill(self) -> None:

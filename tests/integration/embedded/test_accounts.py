@@ -16,7 +16,7 @@ from reference_manager.embedded.binaries import major_version, reachable_binarie
 
 Query = Callable[[str, str], Awaitable[object]]
 
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
 
 class Owner(Protocol):

@@ -279,10 +279,10 @@ async def test_metadata_is_replaced_as_a_whole(client: Client, stage_type: str) 
         ({"userMetadata": {}, "more": 1}, {"userMetadata": {}, "more": 1}),
         ({}, {}),
     ]
-    for path, entity, word in (("jobs", job, "JOB"), ("stages", stage, "STAGE"), ("tasks", task, "TASK")):
+    for path, entity, prefix in (("jobs", job, "JOB"), ("stages", stage, "STAGE"), ("tasks", task, "TASK")):
         for body, meant in bodies:
             response = await client.http.patch(f"/v1/{path}/{entity['id']}/user-metadata", json=body)
-            assert response.json() == {"code": f"{word}_MODIFIED_SUCCESSFULLY"}
+            assert response.json() == {"code": f"{prefix}_MODIFIED_SUCCESSFULLY"}
             assert (await client.read(entity))["userMetadata"] == meant
 
 

@@ -169,7 +169,7 @@ async def test_concurrent_copies_of_a_report_count_once(
 async def test_a_report_without_the_lease_changes_nothing(
     client: Client, worker: LeasedWorker, other: LeasedWorker, stage_type: str
 ) -> None:
-    """A report with a wrong lease or of another worker's task is refused, and valid reports beside it are accepted."""
+    """A report with a wrong lease or another worker's task is refused; valid reports in the same request count."""
     await stage_of(client, stage_type, 3)
     mine, my_second = await worker.claim(stage_type, 2)
     (theirs,) = await other.claim(stage_type)
@@ -265,10 +265,10 @@ async def test_an_attempt_ends_at_its_time_limit(
 async def test_a_task_can_be_scheduled(client: Client, worker: LeasedWorker, stage_type: str) -> None:
     """A task is not handed out before its delay or date; a date in the past means now."""
     stage = await client.stage(await client.job(), stage_type)
-    moment = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
+    timestamp = (datetime.now(UTC) + timedelta(seconds=0.5)).isoformat()
     bodies: list[dict[str, Any]] = [
         {"data": {}, "delaySeconds": 0.5},
-        {"data": {}, "availableAt": moment},
+        {"data": {}, "availableAt": timestamp},
         {"data": {}, "availableAt": "2020-01-01T00:00:00Z"},
         {"data": {}, "delaySeconds": 3600},
     ]
@@ -406,10 +406,10 @@ async def test_every_status_change_is_in_the_history(
         ("IN_PROGRESS", "COMPLETED", "manager"),
     ]
     assert [attempt["outcome"] for attempt in await worker.attempts(first)] == ["RELEASED", "FAILED", "COMPLETED"]
-    nobody = "00000000-0000-7000-8000-000000000000"
+    unknown_id = "00000000-0000-7000-8000-000000000000"
     for kind in ("job", "stage", "task"):
-        refused(await client.http.get(f"/v1/{kind}s/{nobody}/history"), 404, f"{kind.upper()}_NOT_FOUND")
-    refused(await client.http.get(f"/v1/tasks/{nobody}/attempts"), 404, "TASK_NOT_FOUND")
+        refused(await client.http.get(f"/v1/{kind}s/{unknown_id}/history"), 404, f"{kind.upper()}_NOT_FOUND")
+    refused(await client.http.get(f"/v1/tasks/{unknown_id}/attempts"), 404, "TASK_NOT_FOUND")
 
 
 async def test_capabilities_are_listed(client: Client) -> None:

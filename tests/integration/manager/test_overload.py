@@ -17,8 +17,8 @@ from tools.manager import ManagerProcess
 
 Start = Callable[..., ManagerProcess]
 
-NOBODY = str(uuid4())
-REPORT = {"taskId": NOBODY, "leaseId": 1}
+UNKNOWN_ID = str(uuid4())
+REPORT = {"taskId": UNKNOWN_ID, "leaseId": 1}
 BODIES: dict[str, Any] = {
     "create_job": {"name": "a job", "data": {}},
     "set_job_metadata": {},
@@ -72,7 +72,7 @@ async def test_every_operation_is_refused_while_the_database_is_busy(start_manag
             await wait_for_lock_waiters()
 
             async def send(name: str, method: str, path: str) -> tuple[str, httpx2.Response]:
-                url = path.format(jobId=NOBODY, stageId=NOBODY, taskId=NOBODY, stageType="x", workerId="me")
+                url = path.format(jobId=UNKNOWN_ID, stageId=UNKNOWN_ID, taskId=UNKNOWN_ID, stageType="x", workerId="me")
                 return name, await http.request(method, url, json=BODIES.get(name))
 
             answers = await asyncio.gather(*(send(*operation) for operation in OPERATIONS for _ in range(5)))

@@ -181,7 +181,7 @@ async def test_a_task_does_not_return_before_its_delay(client: Client, worker: L
     assert await worker.claim(stage_type) == []
     (task,) = await worker.claim(stage_type, waitSeconds=10)
     first, second = await worker.attempts(task)
-    ended, began = (datetime.fromisoformat(told) for told in (first["endTime"], second["startTime"]))
+    ended, began = (datetime.fromisoformat(time) for time in (first["endTime"], second["startTime"]))
     assert began - ended >= timedelta(seconds=0.499)  # times in responses are truncated to milliseconds
 
 

@@ -107,7 +107,7 @@ async def read_rest(pieces: AsyncIterator[bytes]) -> bytes:
 
 @pytest.mark.timeout(60)  # reads 60 MB, three times
 async def test_slow_clients_hold_no_connection(start_manager: Callable[..., ManagerProcess], heavy: UUID) -> None:
-    """More slow clients than connections block nobody, and each gets exactly the entries at the time of its request."""
+    """More slow clients than connections block nobody, and each gets the entries that existed at its request."""
     manager = start_manager("--database-connections", "2")
     async with AsyncExitStack() as stack:
         slow = [await stack.enter_async_context(stalled_client(manager.url)) for _ in range(3)]
