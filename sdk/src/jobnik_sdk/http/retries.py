@@ -23,9 +23,9 @@ RETRIES: Final = 3
 INITIAL_DELAY: Final = timedelta(milliseconds=100)
 MAX_DELAY: Final = timedelta(seconds=30)
 
-# An unexpected answer usually comes from a proxy that is in trouble, not from the manager.
+# An unexpected response usually comes from a failing proxy, not from the manager.
 TRANSIENT_ERRORS: Final = (UnreachableError, ManagerFailureError, UnexpectedAnswerError)
-"""Errors that may be gone on the next try, for callers that keep trying until the manager has decided."""
+"""Errors that a later try may not have, for callers that retry until the manager has accepted or refused."""
 
 _RETRIED_STATUSES: Final = {
     HTTPStatus.BAD_GATEWAY,

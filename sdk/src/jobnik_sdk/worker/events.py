@@ -80,7 +80,7 @@ class QueueEmpty:
 Event: TypeAlias = (
     TaskStarted | TaskCompleted | TaskFailed | TaskSnoozed | TaskCancelled | BreakerOpened | BreakerClosed | QueueEmpty
 )
-"""What a listener receives; tell the classes apart with `isinstance` or `match`."""
+"""An event that a listener receives; use `isinstance` or `match` to distinguish the classes."""
 
 Listener: TypeAlias = Callable[[Event], None]
 """A function that receives every event. It runs on the event loop, so it must not block. An exception that it raises is
