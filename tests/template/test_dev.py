@@ -162,7 +162,7 @@ def test_the_second_interrupt_is_quicker(start: Callable[[int], Dev], project: P
     family = dev.family()
 
     dev.interrupt()
-    dev.until("worker drains")
+    dev.until("worker draining")
     dev.interrupt()
     dev.until("Stopped: nothing is left running.")
     dev.ended()

@@ -8,9 +8,8 @@ from typing import Final
 from uuid import UUID
 
 from jobnik_sdk.errors import AnswerError, ConfigurationError, JobNotFoundError, UnexpectedAnswerError, UnreachableError
-from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.http.client import Capabilities, JobnikClient, read_one
 from jobnik_sdk.service.settings import WorkerSettings, environment
-from pydantic import BaseModel
 
 from jobnik_devtools.doctor.findings import CannotCheckError, Finding, note, well, wrong
 from jobnik_devtools.doctor.project import Project
@@ -20,11 +19,6 @@ _TIMEOUT: Final = timedelta(seconds=5)
 _NOBODY: Final = UUID(int=0)
 """The id of no job."""
 _ELSEWHERE: Final = "correct JOBNIK_BASE_URL"
-
-
-class _Capabilities(BaseModel):
-    protocol: str
-    version: str
 
 
 def check(_project: Project) -> Iterator[Finding]:
@@ -61,11 +55,13 @@ async def look(client: JobnikClient) -> Finding:
 
 async def _ask(client: JobnikClient) -> Finding:
     try:
-        answer = read_one(_Capabilities, await client.request("GET", "/v1/capabilities", retry=False))
+        answer = read_one(Capabilities, await client.request("GET", "/v1/capabilities", retry=False))
     except AnswerError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         return await _ask_for_part_a(client)
+    if not answer.protocol:
+        return wrong(f"{client.base_url} is no Jobnik manager: it states no version of the protocol", _ELSEWHERE)
     if answer.protocol != _PROTOCOL:
         text = f"{client.base_url} speaks version {answer.protocol} of the protocol, this worker version {_PROTOCOL}"
         return wrong(text, "move both to the same release: make update moves this worker")

@@ -1,4 +1,4 @@
-"""A worker process for tests, with a handler of each style, whose tasks say what trouble they make."""
+"""A worker process for tests, with a handler of each style, whose tasks tell it how to misbehave."""
 
 import asyncio
 import ctypes
@@ -14,12 +14,12 @@ from pydantic import BaseModel
 
 FOREVER: Final = 1_000_000
 WORK: Final = 0.3
-"""Seconds that a task without trouble takes."""
+"""Seconds that an ordinary task takes."""
 LEASE: Final = timedelta(seconds=2)
 
 
-class Trouble(BaseModel):
-    """A task: what it does, by the name of a function of this module."""
+class Misbehaviour(BaseModel):
+    """A task's data: the name of a function of this module, without its underscore."""
 
     do: str = "work"
 
@@ -30,18 +30,18 @@ class Text(BaseModel):
     text: str
 
 
-def stage_type(name: str, style: HandlerStyle) -> StageType[Trouble, Text]:
-    """Return the stage type of the handler of a style, in a worker of this name."""
-    return StageType(f"{name}-{style}", task=Trouble, result=Text)
+def stage_type(name: str, style: HandlerStyle) -> StageType[Misbehaviour, Text]:
+    """Return the stage type for a handler of this style, in a worker of this name."""
+    return StageType(f"{name}-{style}", task=Misbehaviour, result=Text)
 
 
-def do(task: Trouble, context: TaskContext) -> Text:
-    """Make trouble in a thread or a process."""
+def do(task: Misbehaviour, context: TaskContext) -> Text:
+    """Misbehave in a thread or a process."""
     return _PLAIN[task.do](context)
 
 
-async def do_async(task: Trouble, context: TaskContext) -> Text:
-    """Make trouble on the event loop."""
+async def do_async(task: Misbehaviour, context: TaskContext) -> Text:
+    """Misbehave on the event loop."""
     match task.do:
         case "work":
             await asyncio.sleep(WORK)
@@ -66,7 +66,7 @@ def _ignore(_context: TaskContext) -> Text:
     while True:
         try:
             time.sleep(0.1)
-        except BaseException:  # noqa: BLE001, S112 what is tested
+        except BaseException:  # noqa: BLE001, S112 this is what is tested
             continue
 
 

@@ -1,4 +1,4 @@
-"""Whether a worker sends traces."""
+"""When a worker sends traces."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 from jobnik_sdk import ConfigurationError
-from jobnik_sdk.service.tracing import tracing, wanted
+from jobnik_sdk.service.tracing import is_enabled, tracing
 from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import TracerProvider
 
@@ -15,7 +15,7 @@ _URL = "http://127.0.0.1:4318/v1/traces"
 
 
 @pytest.mark.parametrize(
-    ("enabled", "url", "environment", "traced"),
+    ("enabled", "url", "environment", "expected"),
     [
         (None, None, {}, False),
         (None, None, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
@@ -28,18 +28,18 @@ _URL = "http://127.0.0.1:4318/v1/traces"
         (True, _URL, {"OTEL_TRACES_EXPORTER": "None"}, False),
     ],
 )
-def test_traces_are_wanted_where_there_is_an_endpoint(
+def test_tracing_is_enabled_by_an_endpoint(
     enabled: bool | None,  # noqa: FBT001 a parameter of the test
     url: str | None,
     environment: dict[str, str],
-    traced: bool,  # noqa: FBT001 as above
+    expected: bool,  # noqa: FBT001 as above
 ) -> None:
-    """An endpoint or the deployment's word turns tracing on; any word against it turns it off."""
-    assert wanted(enabled, url, environment) is traced
+    """An endpoint or the setting enables tracing; the setting or OpenTelemetry's variables disable it."""
+    assert is_enabled(enabled, url, environment) is expected
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint without what sends there is told before anything is claimed."""
+def test_a_missing_exporter_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker does not start, and the error names the extra to install."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with (
         pytest.raises(ConfigurationError, match=r"install jobnik-sdk\[telemetry\]"),
@@ -48,24 +48,24 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         pass
 
 
-def test_a_program_may_set_up_its_own_traces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is there already is left as it is."""
+def test_a_tracer_provider_of_the_program_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker does not replace a provider that is set up already."""
     provider = TracerProvider(shutdown_on_exit=False)
     monkeypatch.setattr(otel, "get_tracer_provider", lambda: provider)
 
-    def refuse(_provider: object) -> None:
-        raise AssertionError("it is replaced")
+    def fail(_provider: object) -> None:
+        raise AssertionError("the provider was replaced")
 
-    monkeypatch.setattr(otel, "set_tracer_provider", refuse)
+    monkeypatch.setattr(otel, "set_tracer_provider", fail)
     with tracing(_URL, timedelta(seconds=1)):
         pass
 
 
-def test_a_worker_that_does_not_trace_loads_nothing_for_it() -> None:
-    """Neither the SDK of OpenTelemetry nor its exporter is imported with the worker."""
-    look = (
+def test_without_tracing_no_exporter_is_loaded() -> None:
+    """Importing the worker imports neither OpenTelemetry's SDK nor its exporter."""
+    program = (
         "import jobnik_sdk.service.process, sys; "
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
     )
-    seen = subprocess.run([sys.executable, "-c", look], check=True, capture_output=True, text=True)  # noqa: S603 no input
-    assert seen.stdout == "[]\n"
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603 no input
+    assert result.stdout == "[]\n"
