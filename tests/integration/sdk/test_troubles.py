@@ -126,7 +126,7 @@ async def test_leaking_process_is_replaced(site: Site) -> None:
     """A process that has grown too large ends after its task."""
     task = await _hurts_only_itself(site, HandlerStyle.PROCESS, "leak")
     assert task["status"] == "COMPLETED"
-    (line,) = site.logged("process is replaced")
+    (line,) = site.logged("handler process replaced")
     assert "bytes of memory" in line["reason"]
 
 
@@ -144,7 +144,7 @@ async def test_ignored_timeout_fails_its_task(site: Site, style: HandlerStyle) -
     await site.ended(await site.create(style, {"data": {"do": "work"}}))
     task = await _hurts_only_itself(site, style, "ignore", timeoutSeconds=3)
     assert (task["status"], task["error"]["type"]) == ("FAILED", "TimedOut")
-    (line,) = await site.written("handler ignores its cancellation")
+    (line,) = await site.written("handler ignored cancellation, abandoned")
     assert "in _ignore" in line["stack"]
 
 

@@ -21,7 +21,7 @@ from jobnik_sdk.errors import (
     answer_error,
 )
 from jobnik_sdk.http import retries
-from jobnik_sdk.model.payloads import first_fault
+from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, trace_context
 
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
@@ -141,7 +141,7 @@ class JobnikClient:
             UnreachableError: no answer came; LostAnswerError if the request may have been carried out.
             AnswerError: the manager refused; its subclasses tell the reason.
         """
-        headers = trace_context.carried(traceparent or trace_context.current_traceparent() or trace_context.generate())
+        headers = trace_context.fields(traceparent or trace_context.current_traceparent() or trace_context.generate())
         if prefer is not None:
             headers["Prefer"] = prefer
         if isinstance(json, bytes):
@@ -241,7 +241,7 @@ def _list_of(model: type[ModelT]) -> TypeAdapter[list[ModelT]]:
 
 
 def _misfit(response: httpx2.Response, error: ValidationError) -> UnexpectedAnswerError:
-    field, why = first_fault(error)
+    field, why = first_validation_error(error)
     request = response.request
     message = f"The answer to {request.method} {request.url} does not fit at {field or 'its top'}: {why}"
     return UnexpectedAnswerError(message, status=response.status_code, code="UNEXPECTED_ANSWER")

@@ -20,9 +20,9 @@ import httpx2
 import structlog
 from pydantic import BaseModel, ConfigDict
 
-from jobnik_sdk.execution.calls import stack_of
+from jobnik_sdk.execution.calls import format_stack
 from jobnik_sdk.execution.context import TaskContext
-from jobnik_sdk.execution.progress import MAX_CHECKPOINT_SIZE, Checkpoint, Progress
+from jobnik_sdk.execution.progress import MAX_CHECKPOINT_SIZE, Checkpoint, ProgressUpdate
 from jobnik_sdk.worker.task_source import Assignment
 
 HEARTBEATS_PER_LEASE: Final = 3
@@ -86,7 +86,7 @@ class WorkerView:
 class _Acknowledged(NamedTuple):
     """What the manager has heard of an attempt."""
 
-    progress: Progress | None = None
+    progress: ProgressUpdate | None = None
     checkpoint: Checkpoint | None = None
 
 
@@ -171,7 +171,7 @@ class Heartbeat:
         first of all a beat keeps the leases.
         """
         said: dict[str, Any] = {"taskId": str(one.task.id), "leaseId": one.task.lease_id}
-        progress, checkpoint = one.context.notes.progress, one.context.notes.checkpoint
+        progress, checkpoint = one.context.state.progress, one.context.state.checkpoint
         before = self._acknowledged.get(one.task.lease_id, _Acknowledged())
         if progress is not None and progress is not before.progress:
             eta = progress.eta and progress.eta.total_seconds()
@@ -191,5 +191,5 @@ class Heartbeat:
         _log.warning(
             "the event loop is blocked: blocking work belongs in a handler of style thread or process",
             seconds=round(still, 1),
-            stack=stack_of(self._loop_thread),
+            stack=format_stack(self._loop_thread),
         )

@@ -18,7 +18,7 @@ from jobnik_sdk.errors import JobnikError, UnexpectedAnswerError
 from jobnik_sdk.execution.outcomes import Completed, Failed, Released, Snoozed
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import Empty, TaskMetadataT, TaskT
-from jobnik_sdk.model.payloads import first_fault
+from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, spans
 from jobnik_sdk.worker.report_queue import ReportQueue
 from jobnik_sdk.worker.task_source import ACCEPTED, AnyStageType, Assignment, ReportResult, TaskReport
@@ -71,7 +71,7 @@ class LeasedTaskSource:
     async def _report(self, reports: Sequence[TaskReport]) -> Sequence[ReportResult]:
         started = time.perf_counter()
         body = b'{"workerId":%s,"results":[%s]}' % (to_json(self._worker_id), b",".join(map(_encode, reports)))
-        with spans.settling((one.stage_type for one in reports), (one.task for one in reports)):
+        with spans.start_settle((one.stage_type for one in reports), (one.task for one in reports)):
             answer = await self._client.request(
                 "POST", "/v1/tasks/settle", json=body, prefer="return=minimal", retry=False
             )
@@ -171,7 +171,7 @@ def _read_one(one: TypeAdapter[Assignment[Any, Any]], answer: Response, document
     try:
         return one.validate_json(document)
     except ValidationError as error:
-        field, reason = first_fault(error)
+        field, reason = first_validation_error(error)
         return unreadable(read_one(Assignment[Empty, Empty], answer, document), field, reason)
 
 

@@ -59,9 +59,9 @@ class MiddlewareChain:
         self, invocation: "_Invocation", ended: Callable[[Outcome], None], freed: Callable[[], None]
     ) -> None:
         try:
-            outcome = outcomes.checked(await invocation.call(self._middleware)())
+            outcome = outcomes.validated(await invocation.call(self._middleware)())
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 middleware may raise anything
-            outcome = outcomes.of_error(error, invocation.context)
+            outcome = outcomes.for_exception(error, invocation.context)
         invocation.finished = True
         ended(outcome)
         await invocation.freed.wait()

@@ -22,8 +22,8 @@ from jobnik_sdk.execution.runners import runner_for
 from jobnik_sdk.http.circuit_breaker import Breaker, BreakerState, InterlockBreaker
 from jobnik_sdk.http.retries import backoff
 from jobnik_sdk.observability import metrics
-from jobnik_sdk.observability.logging import bind_task, writes
-from jobnik_sdk.observability.spans import Processing, StageSpans
+from jobnik_sdk.observability.logging import bind_task, is_enabled
+from jobnik_sdk.observability.spans import AttemptSpan, StageSpans
 from jobnik_sdk.worker import events
 from jobnik_sdk.worker.middleware import Middleware, MiddlewareChain
 from jobnik_sdk.worker.task_contexts import TaskContexts
@@ -65,7 +65,7 @@ class Work:
 
     __slots__ = ("context", "span", "started", "task")
 
-    def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], span: Processing) -> None:
+    def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], span: AttemptSpan) -> None:
         self.task = task
         self.context = context
         self.span = span
@@ -102,7 +102,7 @@ class Poller:
         self._held: dict[Work, None] = {}
         self._empty_claims = 0
         # Putting a line together costs more than all else about a small task.
-        self._writes_all = writes(_log, logging.INFO)
+        self._writes_all = is_enabled(_log, logging.INFO)
 
     @property
     def held(self) -> list[Work]:
@@ -228,15 +228,15 @@ class Poller:
             self._claiming.discard(claim)
             self._asked -= limit
             self._claimed_at = time.monotonic()
-            self._meters.polled(status, time.perf_counter() - started, self._empty_claims)
+            self._meters.record_poll(status, time.perf_counter() - started, self._empty_claims)
         self._dequeuing.record(success=True)
         self._dependencies.on_contact()
         return claimed
 
     async def _fetch(self, limit: int) -> Sequence[Assignment[Any, Any]]:
-        with self._spans.receiving() as request:
+        with self._spans.start_receive() as request:
             claimed = await self._source.claim(self._handler.stage_type, limit)
-            request.note(claimed)
+            request.set_tasks(claimed)
             return claimed
 
     def _note_queue(self, *, empty: bool) -> None:
@@ -247,11 +247,11 @@ class Poller:
     def _start(self, task: Assignment[Any, Any]) -> None:
         self._slots -= 1
         self._meters.active += 1
-        self._meters.waited(task.waited)
-        span = self._spans.processing(task, task.job_id)
+        self._meters.record_wait(task.waited)
+        span = self._spans.start_process(task, task.job_id)
         context, fault = self._contexts.of(task, span.traceparent)
         work = Work(task, context, span)
-        around = span.around(self._around)
+        around = span.context_with_span(self._around)
         around.run(bind_task, context)
         self._held[work] = None
         if self._emit is not None:
@@ -271,25 +271,25 @@ class Poller:
         kind = type(outcome)
         self._meters.active -= 1
         if kind is Completed:
-            self._meters.ended("completed", seconds)
+            self._meters.record_attempt("completed", seconds)
             work.span.end("completed")
             self._handling.record(success=True)
         elif isinstance(outcome, Failed):
-            self._meters.ended("failed", seconds, outcome.error_type)
+            self._meters.record_attempt("failed", seconds, outcome.error_type)
             work.span.end("failed", outcome.error_type, outcome.message, outcome.stack)
             # What no further attempt can help is the task's fault, and says nothing about the next one.
             if outcome.retryable:
                 self._handling.record(success=False)
         else:
             status = "snoozed" if kind is Snoozed else "cancelled"
-            self._meters.ended(status, seconds)
+            self._meters.record_attempt(status, seconds)
             work.span.end(status)
         if kind is not Completed or self._writes_all:
             _write(work.context, outcome, seconds)
         if self._emit is not None:
             self._emit(_event(work.context, outcome, seconds))
         if not self._closing:
-            report = TaskReport(work.task, self._name, outcome, work.context.notes.checkpoint)
+            report = TaskReport(work.task, self._name, outcome, work.context.state.checkpoint)
             self._source.settle(report, partial(self._decided, work))
 
     def _freed(self) -> None:

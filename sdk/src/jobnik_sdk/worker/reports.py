@@ -12,7 +12,7 @@ from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import Empty, TaskStatus
 from jobnik_sdk.model.entities import Task
 from jobnik_sdk.observability import metrics, spans, trace_context
-from jobnik_sdk.observability.spans import AnyTask
+from jobnik_sdk.observability.spans import TracedTask
 
 PartAOutcome = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
 
@@ -22,7 +22,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
 
 
 async def report_outcome(
-    client: JobnikClient, task: AnyTask, stage_type: str, outcome: PartAOutcome, delays: Iterator[float]
+    client: JobnikClient, task: TracedTask, stage_type: str, outcome: PartAOutcome, delays: Iterator[float]
 ) -> None:
     """Report `outcome` until it is accepted, refused for good, or `delays` (seconds between tries) are used up.
 
@@ -37,7 +37,7 @@ async def report_outcome(
     started = time.perf_counter()
     result = "failure"
     try:
-        with spans.settling([stage_type], [task]):
+        with spans.start_settle([stage_type], [task]):
             await _repeat(client, task, outcome, delays)
         result = "success"
     finally:
@@ -45,7 +45,7 @@ async def report_outcome(
         metrics.UPDATES.labels(stage_type, outcome, result).inc()
 
 
-async def _repeat(client: JobnikClient, task: AnyTask, outcome: PartAOutcome, delays: Iterator[float]) -> None:
+async def _repeat(client: JobnikClient, task: TracedTask, outcome: PartAOutcome, delays: Iterator[float]) -> None:
     repeated = False
     while True:
         try:
@@ -62,7 +62,7 @@ async def _repeat(client: JobnikClient, task: AnyTask, outcome: PartAOutcome, de
             return
 
 
-async def _say(client: JobnikClient, task: AnyTask, outcome: PartAOutcome) -> None:
+async def _say(client: JobnikClient, task: TracedTask, outcome: PartAOutcome) -> None:
     path, traceparent = f"/v1/tasks/{task.id}/status", _traceparent(task)
     try:
         await client.request("PUT", path, json={"status": outcome}, traceparent=traceparent, retry=False)
@@ -71,7 +71,7 @@ async def _say(client: JobnikClient, task: AnyTask, outcome: PartAOutcome) -> No
             raise
 
 
-async def _is_known(client: JobnikClient, task: AnyTask, outcome: PartAOutcome) -> bool:
+async def _is_known(client: JobnikClient, task: TracedTask, outcome: PartAOutcome) -> bool:
     answer = await client.request("GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False)
     current = read_one(Task[Empty, Empty], answer)
     if outcome is TaskStatus.COMPLETED:
@@ -79,5 +79,5 @@ async def _is_known(client: JobnikClient, task: AnyTask, outcome: PartAOutcome) 
     return current.attempts > task.attempts
 
 
-def _traceparent(task: AnyTask) -> str:
+def _traceparent(task: TracedTask) -> str:
     return trace_context.current_traceparent() or trace_context.child_of(task.traceparent)

@@ -1,4 +1,4 @@
-"""Whether a worker sends traces."""
+"""Export of traces by a worker."""
 
 import subprocess
 import sys
@@ -28,18 +28,18 @@ _URL = "http://127.0.0.1:4318/v1/traces"
         (True, _URL, {"OTEL_TRACES_EXPORTER": "None"}, False),
     ],
 )
-def test_traces_are_wanted_where_there_is_an_endpoint(
+def test_traces_are_exported_if_there_is_an_endpoint(
     enabled: bool | None,  # noqa: FBT001 a parameter of the test
     url: str | None,
     environment: dict[str, str],
     traced: bool,  # noqa: FBT001 as above
 ) -> None:
-    """An endpoint or the deployment's word turns tracing on; any word against it turns it off."""
+    """An endpoint or the setting enables tracing; the setting and OpenTelemetry's variables disable it."""
     assert wanted(enabled, url, environment) is traced
 
 
-def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An endpoint without what sends there is told before anything is claimed."""
+def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the exporter is not installed, the error says what to install, before any task is claimed."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with (
         pytest.raises(ConfigurationError, match=r"install jobnik-sdk\[telemetry\]"),
@@ -48,21 +48,21 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
         pass
 
 
-def test_a_program_may_set_up_its_own_traces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is there already is left as it is."""
+def test_existing_tracer_provider_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tracer provider that the application has set up is not replaced."""
     provider = TracerProvider(shutdown_on_exit=False)
     monkeypatch.setattr(otel, "get_tracer_provider", lambda: provider)
 
     def refuse(_provider: object) -> None:
-        raise AssertionError("it is replaced")
+        raise AssertionError("the provider is replaced")
 
     monkeypatch.setattr(otel, "set_tracer_provider", refuse)
     with tracing(_URL, timedelta(seconds=1)):
         pass
 
 
-def test_a_worker_that_does_not_trace_loads_nothing_for_it() -> None:
-    """Neither the SDK of OpenTelemetry nor its exporter is imported with the worker."""
+def test_worker_without_tracing_imports_no_exporter() -> None:
+    """Neither OpenTelemetry's SDK nor its exporter is imported together with the worker."""
     look = (
         "import jobnik_sdk.service.process, sys; "
         "print([name for name in sys.modules if name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter'))])"
