@@ -40,8 +40,11 @@ class Harness:
     """Runs commands with a runner of one style."""
 
     def __init__(
-        self, style: HandlerStyle, cancellation_timeout: timedelta = CANCELLATION_TIMEOUT, **options: Any
-    ) -> None:  # noqa: ANN401 options of the handler
+        self,
+        style: HandlerStyle,
+        cancellation_timeout: timedelta = CANCELLATION_TIMEOUT,
+        **options: Any,  # noqa: ANN401 options of the handler
+    ) -> None:
         make: Any = Handler
         function = run_command_async if style is HandlerStyle.ASYNC else run_command
         self.style = style

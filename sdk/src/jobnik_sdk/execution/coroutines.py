@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.handler import AnyHandler
-from jobnik_sdk.execution.runner import Attempt, Runner
+from jobnik_sdk.execution.runner import Runner, RunningAttempt
 
 
 class CoroutineRunner(Runner):
@@ -21,13 +21,13 @@ class CoroutineRunner(Runner):
     def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         super().__init__(handler, cancellation_timeout)
         self._function: Callable[..., Awaitable[Any]] = handler.function
-        self._tasks: dict[Attempt, asyncio.Task[None]] = {}
+        self._tasks: dict[RunningAttempt, asyncio.Task[None]] = {}
 
     @override
-    def _start(self, attempt: Attempt, data: BaseModel) -> None:
+    def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
         self._tasks[attempt] = attempt.loop.create_task(self._call_handler(attempt, data), context=attempt.variables)
 
-    async def _call_handler(self, attempt: Attempt, data: BaseModel) -> None:
+    async def _call_handler(self, attempt: RunningAttempt, data: BaseModel) -> None:
         try:
             value = await self._function(data, attempt.context)
         except (KeyboardInterrupt, GeneratorExit):  # they stop the process or the event loop, not the handler
@@ -40,11 +40,11 @@ class CoroutineRunner(Runner):
         self._finish(attempt, outcome)
 
     @override
-    def _interrupt(self, attempt: Attempt) -> None:
+    def _interrupt(self, attempt: RunningAttempt) -> None:
         self._tasks[attempt].cancel(attempt.context.cancellation.reason)
 
     @override
-    def _stack(self, attempt: Attempt) -> str:
+    def _stack(self, attempt: RunningAttempt) -> str:
         frames: list[tuple[FrameType, int]] = []
         # A task only has its outermost frame. The inner ones follow from what each coroutine awaits.
         coroutine: Any = self._tasks[attempt].get_coro()

@@ -25,7 +25,7 @@ _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 OnOutcome: TypeAlias = Callable[[Outcome], None]
 
 
-class Attempt:
+class RunningAttempt:
     """An attempt in progress.
 
     `on_outcome` is called once, with the outcome. `on_finished` is called once, when no code of the handler runs any
@@ -100,7 +100,7 @@ class Runner(ABC):
         self._handler = handler
         self._cancellation_seconds = cancellation_timeout.total_seconds()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._attempts: set[Attempt] = set()
+        self._attempts: set[RunningAttempt] = set()
         self._attempt_finished = asyncio.Event()
 
     @property
@@ -131,7 +131,7 @@ class Runner(ABC):
             on_finished: Called when no code of the handler runs any more: right after `on_outcome`, unless the handler
                 was abandoned.
         """
-        attempt = Attempt(self, context, variables, on_outcome, on_finished)
+        attempt = RunningAttempt(self, context, variables, on_outcome, on_finished)
         self._attempts.add(attempt)
         try:
             self._start(attempt, data)
@@ -175,14 +175,14 @@ class Runner(ABC):
                     await self._attempt_finished.wait()
         await self._close()
 
-    def cancel(self, attempt: Attempt) -> None:
+    def cancel(self, attempt: RunningAttempt) -> None:
         """Interrupt the handler, and abandon it if it does not end in time."""
         if attempt.finished or attempt.abandon_timer is not None:
             return
         attempt.abandon_timer = attempt.loop.call_later(self._cancellation_seconds, self._abandon, attempt)
         self._interrupt(attempt)
 
-    def _abandon(self, attempt: Attempt) -> None:
+    def _abandon(self, attempt: RunningAttempt) -> None:
         context, stack = attempt.context, self._stack(attempt)
         reason = context.cancellation.reason
         _log.warning("handler ignored cancellation, abandoned", reason=reason, stack=stack, **context.ids)
@@ -190,25 +190,25 @@ class Runner(ABC):
         attempt.set_outcome(outcomes.for_cancellation(context, stack))
         self._kill(attempt)
 
-    def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
+    def _finish(self, attempt: RunningAttempt, outcome: Outcome) -> None:
         """Record that no code of the handler runs any more for this attempt."""
         self._attempts.discard(attempt)
         attempt.finish(outcome)
         self._attempt_finished.set()
 
     @abstractmethod
-    def _start(self, attempt: Attempt, data: BaseModel) -> None:
+    def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
         """Start the handler; call `_finish` when it has ended."""
 
     @abstractmethod
-    def _interrupt(self, attempt: Attempt) -> None:
+    def _interrupt(self, attempt: RunningAttempt) -> None:
         """Interrupt the handler."""
 
     @abstractmethod
-    def _stack(self, attempt: Attempt) -> str:
+    def _stack(self, attempt: RunningAttempt) -> str:
         """Return the current stack of the handler; empty if it is unknown."""
 
-    def _kill(self, attempt: Attempt) -> None:  # noqa: B027 only processes can be killed
+    def _kill(self, attempt: RunningAttempt) -> None:  # noqa: B027 only processes can be killed
         """End an abandoned handler by force, if possible."""
 
     async def _close(self) -> None:  # noqa: B027 coroutines hold nothing

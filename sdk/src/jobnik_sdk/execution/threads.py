@@ -18,7 +18,7 @@ from jobnik_sdk.execution.calls import InterruptWindow, call_function, format_st
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.outcomes import Outcome
-from jobnik_sdk.execution.runner import Attempt, Runner
+from jobnik_sdk.execution.runner import Runner, RunningAttempt
 
 _raise_in_thread: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -32,10 +32,10 @@ class ThreadRunner(Runner):
     def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         super().__init__(handler, cancellation_timeout)
         self._idle: list[_Thread] = []
-        self._calls: dict[Attempt, _ThreadCall] = {}
+        self._calls: dict[RunningAttempt, _ThreadCall] = {}
 
     @override
-    def _start(self, attempt: Attempt, data: BaseModel) -> None:
+    def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
         thread = self._idle.pop() if self._idle else _Thread(f"jobnik {self._handler.stage_type.name}")
         loop = asyncio.get_running_loop()
 
@@ -49,17 +49,17 @@ class ThreadRunner(Runner):
             lambda: return_outcome(attempt.variables.run(call_function, function, result, data, attempt.context, call))
         )
 
-    def _on_return(self, thread: "_Thread", attempt: Attempt, outcome: Outcome) -> None:
+    def _on_return(self, thread: "_Thread", attempt: RunningAttempt, outcome: Outcome) -> None:
         self._idle.append(thread)
         del self._calls[attempt]
         self._finish(attempt, outcome)
 
     @override
-    def _interrupt(self, attempt: Attempt) -> None:
+    def _interrupt(self, attempt: RunningAttempt) -> None:
         self._calls[attempt].interrupt()
 
     @override
-    def _stack(self, attempt: Attempt) -> str:
+    def _stack(self, attempt: RunningAttempt) -> str:
         return self._calls[attempt].thread.stack()
 
     @override

@@ -83,7 +83,7 @@ OPERATIONS = Counter(
 
 HTTP_DURATION = Histogram(
     "jobnik_sdk_http_request_duration_seconds",
-    "Duration of HTTP requests, each retry on its own; status_code is `none` if no response arrived.",
+    "Duration of each try of an HTTP request; status_code is `none` if no response arrived.",
     ["method", "status_code", "retried"],
 )
 HTTP_RETRIES = Counter("jobnik_sdk_http_retries_total", "Retries of HTTP requests.", ["method", "reason"])

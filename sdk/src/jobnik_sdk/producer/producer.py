@@ -444,7 +444,7 @@ class Producer:
         await self._requests.command("resume_job", "PUT", f"{job_path(job)}/status", {"status": JobStatus.PENDING})
 
     async def abort_job(self, job: AnyJob) -> None:
-        """Abort a job, with all of its stages and tasks that have not finished. Running attempts are cancelled."""
+        """Abort a job, with all of its stages and tasks that have not finished."""
         await self._requests.command("abort_job", "PUT", f"{job_path(job)}/status", {"status": JobStatus.ABORTED})
 
     async def set_priority(self, job: AnyJob, priority: Priority) -> None:

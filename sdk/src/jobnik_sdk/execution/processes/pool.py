@@ -35,7 +35,7 @@ from jobnik_sdk.execution.processes.messages import (
     frame,
 )
 from jobnik_sdk.execution.progress import ProgressUpdate
-from jobnik_sdk.execution.runner import Attempt, Runner
+from jobnik_sdk.execution.runner import Runner, RunningAttempt
 from jobnik_sdk.observability.logging import configured_level
 
 _READ_BYTES: Final = 262_144
@@ -57,20 +57,20 @@ class ProcessRunner(Runner):
         )
         self._idle: list[_Process] = []
         self._processes: set[_Process] = set()
-        self._process_by_attempt: dict[Attempt, _Process] = {}
+        self._process_by_attempt: dict[RunningAttempt, _Process] = {}
         atexit.register(self._kill_all)  # if this runner is not closed, the interpreter would wait for its processes
 
     @override
-    def _start(self, attempt: Attempt, data: BaseModel) -> None:
+    def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
         self._assign(attempt, pickle.dumps((data, attempt.context)))
 
-    def _assign(self, attempt: Attempt, task: bytes) -> None:
+    def _assign(self, attempt: RunningAttempt, task: bytes) -> None:
         process = self._take_idle() or self._spawn()
         self._process_by_attempt[attempt] = process
         process.assign(attempt, task)
 
     @override
-    def _interrupt(self, attempt: Attempt) -> None:
+    def _interrupt(self, attempt: RunningAttempt) -> None:
         process = self._process_by_attempt[attempt]
         if process.withdraw():
             self._complete(process, outcomes.for_cancellation(attempt.context, ""))
@@ -78,11 +78,11 @@ class ProcessRunner(Runner):
             process.interrupt(attempt.context.cancellation.reason or "")
 
     @override
-    def _stack(self, attempt: Attempt) -> str:
+    def _stack(self, attempt: RunningAttempt) -> str:
         return self._process_by_attempt[attempt].stack
 
     @override
-    def _kill(self, attempt: Attempt) -> None:
+    def _kill(self, attempt: RunningAttempt) -> None:
         self._process_by_attempt[attempt].kill()
 
     @override
@@ -159,7 +159,7 @@ class ProcessRunner(Runner):
             message = f"The process of the handler died {when}: {exit_status}."
             self._complete(process, Failed("ProcessDiedError", message, ""))
 
-    def _reassign(self, attempt: Attempt, task: bytes) -> None:
+    def _reassign(self, attempt: RunningAttempt, task: bytes) -> None:
         del self._process_by_attempt[attempt]
         try:
             self._assign(attempt, task)
@@ -188,7 +188,7 @@ class _Process:
         on_message: "Callable[[_Process, Message], None]",
         on_exit: "Callable[[_Process, str], None]",
     ) -> None:
-        self.attempt: Attempt | None = None
+        self.attempt: RunningAttempt | None = None
         self.ready = False
         self.exiting = False
         self.exited = asyncio.Event()
@@ -229,7 +229,7 @@ class _Process:
         """Whether the process has no task, or has not started it yet."""
         return self.ready and (self.attempt is None or self._started.value < self.task_number)
 
-    def assign(self, attempt: Attempt, task: bytes) -> None:
+    def assign(self, attempt: RunningAttempt, task: bytes) -> None:
         """Send a task to the process, as soon as the process is ready."""
         self.attempt = attempt
         self.stack = ""
