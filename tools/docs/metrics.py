@@ -77,7 +77,7 @@ def _of_module(module: ModuleType) -> Iterator[Row]:
 
 def _collected() -> Iterator[Row]:
     sdk.stage_metrics("thumbnails")  # so that there are samples to read the labels from
-    for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.DERIVED):
+    for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.ALIASES):
         for family in collector.collect():
             labels = tuple(label for label in family.samples[0].labels if label != "le")
             yield _row(family.name, family.type, labels, family.documentation)

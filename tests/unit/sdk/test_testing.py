@@ -240,5 +240,5 @@ def test_a_plain_handler_waits_in_a_plain_test(fake_manager: FakeManager) -> Non
 async def test_a_context_of_no_manager_says_where_there_is_one() -> None:
     """What was to be waited for is not left behind."""
     context = context_for(words)
-    with pytest.raises(ConfigurationError, match=r"take one from `FakeManager\.claim`"):
+    with pytest.raises(ConfigurationError, match=r"use a context from `FakeManager\.claim`"):
         context.wait(context.set_job_metadata({}))
