@@ -23,9 +23,9 @@ from jobnik_sdk.model.entities import Job, Task, job_of
 from jobnik_sdk.observability import trace_context
 from jobnik_sdk.testing.contexts import ClockedCancellation, MemoryAccess, RecordingContext
 from jobnik_sdk.testing.fake import wire
+from jobnik_sdk.testing.fake.dispatch import Dispatcher
 from jobnik_sdk.testing.fake.state import State
 from jobnik_sdk.testing.fake.transport import FakeTransport
-from jobnik_sdk.testing.fake.work import Work
 
 ADDRESS: Final = "http://fake"
 _TESTER: Final = "a test"
@@ -60,8 +60,8 @@ class FakeManager:
     @property
     def now(self) -> datetime:
         """The time of the manager's clock, in UTC."""
-        with self.transport.looking() as state:
-            return state.now()
+        with self.transport.locked() as state:
+            return state.now
 
     @property
     def waiting_claims(self) -> int:
@@ -88,8 +88,8 @@ class FakeManager:
         Raises:
             LookupError: there is no task of this type that may be claimed now.
         """
-        with self.transport.looking() as state:
-            claimed = Work(state).claim(stage_type.name, 1, _TESTER, MAX_DURATION)
+        with self.transport.locked() as state:
+            claimed = Dispatcher(state).claim(stage_type.name, 1, _TESTER, MAX_DURATION)
             if not claimed:
                 raise LookupError(f"No task of a stage of type {stage_type.name!r} may be claimed now.")
             task, document = claimed[0], to_json(wire.task_json(claimed[0]))
@@ -113,7 +113,7 @@ class FakeManager:
     def jobs(self, job_type: JobType[DataT, MetadataT]) -> Sequence[Job[DataT, MetadataT]]:
         """Return the jobs of a type, the oldest first."""
         model = job_of(job_type)
-        with self.transport.looking() as state:
+        with self.transport.locked() as state:
             found = [to_json(wire.job_json(job)) for job in state.jobs.values() if job.name == job_type.name]
         return [model.model_validate_json(job) for job in found]
 
@@ -121,7 +121,7 @@ class FakeManager:
         self, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
     ) -> Sequence[RecordedTask[TaskT, TaskMetadataT, ResultT]]:
         """Return the tasks of a stage type, the oldest first."""
-        with self.transport.looking() as state:
+        with self.transport.locked() as state:
             stages = state.stages_by_type.get(stage_type.name, ())
             found = sorted((task for stage in stages for task in stage.tasks), key=lambda task: task.number)
             documents = [to_json(wire.task_json(task)) for task in found]
