@@ -340,6 +340,37 @@ def test_whole_jobs(compare: Compare) -> None:
     compare(talk)
 
 
+@pytest.mark.parametrize(
+    "prefer",
+    [
+        "return=minimal",
+        'Return = "minimal"; a=1',
+        "wait=1, return=minimal",
+        "return=minimal, return=representation",
+        "return=representation, return=minimal",
+        "return=Minimal",
+        "minimal",
+    ],
+)
+def test_preferences(compare_either: Compare, prefer: str) -> None:
+    """The header Prefer is read alike, and ignored alike without part B."""
+
+    def talk(manager: Conversation) -> None:
+        job = manager.ask("POST", "/v1/jobs", {"name": "a job", "data": {}})
+        stage = manager.ask("POST", f"/v1/jobs/{job['id']}/stage", {"type": manager.type, "data": {}})
+        manager.ask("POST", f"/v1/stages/{stage['id']}/tasks", [{"data": {}}], headers={"Prefer": prefer})
+
+    compare_either(talk)
+
+
+@pytest.mark.parametrize("traceparent", [TRACEPARENT, f"00-{'0' * 32}-{'0' * 16}-00", TRACEPARENT.upper(), "00-1-2-3"])
+@pytest.mark.parametrize("tracestate", ["a=1", "a" * 512, "a" * 513, "ü=1"])
+def test_trace_headers(compare_either: Compare, traceparent: str, tracestate: str) -> None:
+    """A new job takes the trace context of the request, unless it is malformed."""
+    headers = {"traceparent": traceparent.encode(), "tracestate": tracestate.encode()}
+    compare_either(lambda manager: manager.ask("POST", "/v1/jobs", {"name": "a job", "data": {}}, headers=headers))
+
+
 REFUSED: list[tuple[str, str, Json]] = [
     ("POST", "/v1/jobs", {"name": "x", "data": {}}),
     ("POST", "/v1/jobs", {"name": "a job", "data": {}, "unknown": 1}),

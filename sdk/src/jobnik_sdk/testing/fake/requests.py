@@ -111,16 +111,20 @@ class Request:
     def trace(self) -> Trace:
         """Return the trace context in the headers."""
         traceparent = self.http.headers.get("traceparent", "")
-        if not TRACEPARENT.fullmatch(traceparent):
+        if not TRACEPARENT.fullmatch(traceparent) or traceparent == NO_TRACE:
             return Trace(NO_TRACE, None)
         tracestate = self.http.headers.get("tracestate", "")
-        return Trace(traceparent, tracestate if 0 < len(tracestate) <= MAX_TRACESTATE_LENGTH else None)
+        is_valid = tracestate.isascii() and 0 < len(tracestate) <= MAX_TRACESTATE_LENGTH
+        return Trace(traceparent, tracestate if is_valid else None)
 
     @property
     def prefers_minimal(self) -> bool:
-        """Whether the client prefers a minimal answer."""
-        preferences = self.http.headers.get("Prefer", "").split(",")
-        return "return=minimal" in {preference.strip() for preference in preferences}
+        """Whether the client prefers a minimal answer (RFC 7240)."""
+        for preference in ",".join(self.http.headers.get_list("Prefer")).split(","):
+            name, _, value = preference.partition(";")[0].partition("=")
+            if name.strip().lower() == "return":  # if the preference is repeated, the first one counts
+                return value.strip().strip('"') == "minimal"
+        return False
 
     def _read(self, kind: Any) -> Any:  # noqa: ANN401 each caller knows its type
         try:
