@@ -12,7 +12,8 @@ from reference_manager.domain import states
 from reference_manager.domain.machine import Consequence, Driver, Machine
 from reference_manager.domain.machines import JOB, RESERVED, STAGE, TASK
 
-Edges: TypeAlias = Mapping[tuple[StrEnum, StrEnum], Edge]
+Edges: TypeAlias = Mapping[Any, Edge]
+"""By pairs of statuses."""
 
 PAIRS: list[tuple[Edges, Machine[Any], type[StrEnum], frozenset[StrEnum]]] = [
     (machines.JOB, JOB, JobStatus, machines.JOB_FINAL),
