@@ -1,4 +1,4 @@
-"""What the template renders from the answers of a project."""
+"""The template of a project, and what it renders from the project's answers."""
 
 import json
 import re
@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from jobnik_devtools.doctor.findings import CannotCheckError
-from jobnik_devtools.doctor.project import Project, complaint
+from jobnik_devtools.doctor.project import Project, failure_cause
 
 ANSWERS: Final = ".copier-answers.yml"
 COPIER: Final = ("tool", "run", "--quiet", "--from", "copier>=9.19", "copier")
@@ -19,32 +19,37 @@ _ADDRESS: Final = re.compile("^_src_path: .*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Rendering:
-    """What a version of the template renders: texts by file names such as `helm/Chart.yaml`."""
+    """What a version of the template renders: the texts of the files by their paths, such as `helm/Chart.yaml`."""
 
     version: str
     files: Mapping[str, str]
 
 
 class Template:
-    """The template at the address that a project recorded, with its answers of today or of another day."""
+    """The template at the address that a project records.
+
+    Args:
+        project: The project.
+        answers: The contents of an earlier answers file; default: those of the project's present file.
+    """
 
     def __init__(self, project: Project, answers: str | None = None) -> None:
-        today = _answers(project)
+        present = _answers(project)
         self._project = project
-        self.address = recorded(today, "_src_path")
-        self._answers = today if answers is None else _ADDRESS.sub(lambda _: f"_src_path: {self.address}", answers)
+        self.address = recorded(present, "_src_path")
+        self._answers = present if answers is None else _ADDRESS.sub(lambda _: f"_src_path: {self.address}", answers)
         self.version = recorded(self._answers, "_commit")
 
-    def followed(self) -> Rendering:
-        """Render the version that the answers name."""
+    def current(self) -> Rendering:
+        """Render the version that the answers record."""
         rendering = self._render("--vcs-ref", ":current:")
-        # The commit is the same, but may be called otherwise today: by a tag that it has got since, by more digits.
-        today, then = (f'rev = "{revision(version)}"' for version in (rendering.version, self.version))
-        files = {name: text.replace(today, then) for name, text in rendering.files.items()}
+        # The same commit can have another name by now: a tag that was added since, or more digits of its hash.
+        new, old = (f'rev = "{revision(version)}"' for version in (rendering.version, self.version))
+        files = {name: text.replace(new, old) for name, text in rendering.files.items()}
         return Rendering(self.version, files)
 
     def newest(self) -> Rendering | None:
-        """Render the newest version; None if the project follows it, or one that is newer still."""
+        """Render the newest version; None if the project follows it, or an even newer one."""
         with self._folder() as folder:
             newer = json.loads(self._copier(folder, "check-update", "--output-format", "json"))["update_available"]
         return self._render() if newer else None
@@ -58,7 +63,7 @@ class Template:
 
     @contextmanager
     def _folder(self) -> Generator[Path]:
-        """Give a folder with nothing in it but the answers, which is all that Copier needs."""
+        """Give a folder that contains only the answers, which is all that Copier needs."""
         with TemporaryDirectory(prefix="jobnik-doctor-") as folder:
             (Path(folder) / ANSWERS).write_text(self._answers, encoding="utf-8")
             yield Path(folder)
@@ -66,9 +71,9 @@ class Template:
     def _copier(self, folder: Path, *arguments: str) -> str:
         result = self._project.uv(*COPIER, *arguments, cwd=folder)
         if result.returncode != 0:
-            why = f"the template at {self.address} cannot be read: {complaint(result)}"
             raise CannotCheckError(
-                why, f"can you reach it? {ANSWERS} has its address (_src_path) and version (_commit)"
+                f"the template at {self.address} cannot be read: {failure_cause(result)}",
+                f"check that it is reachable: {ANSWERS} has its address (_src_path) and version (_commit)",
             )
         return result.stdout
 
@@ -76,16 +81,16 @@ class Template:
 def _answers(project: Project) -> str:
     file = project.root / ANSWERS
     if not file.exists():
-        raise CannotCheckError(f"there is no {ANSWERS}, which says where this comes from", f"git restore {ANSWERS}")
+        raise CannotCheckError(f"{ANSWERS}, which records the template, is missing", f"run git restore {ANSWERS}")
     return file.read_text(encoding="utf-8")
 
 
 def recorded(answers: str, name: str) -> str:
-    """Return what an answers file says of the template: its address `_src_path`, its version `_commit`."""
+    """Return a value that Copier records in an answers file: the address `_src_path` or the version `_commit`."""
     line = re.search(rf"^{name}: *['\"]?([^'\"\n]+)", answers, re.MULTILINE)
     return line[1] if line else "?"
 
 
 def revision(version: str) -> str:
-    """Return what git knows a recorded version by: of commits past a tag, `v1.2.0-3-gabc1234`, the hash."""
+    """Return the name that git knows a recorded version by: for `v1.2.0-3-gabc1234`, a commit after a tag, its hash."""
     return re.sub(r"^.*-\d+-g([0-9a-f]+)$", r"\1", version)

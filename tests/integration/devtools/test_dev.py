@@ -1,4 +1,4 @@
-"""`python -m jobnik_devtools.dev` where something is in its way."""
+"""`python -m jobnik_devtools.dev` when the manager does not start."""
 
 import os
 import subprocess
@@ -8,8 +8,8 @@ from pathlib import Path
 from tools.ports import two_free_ports
 
 
-def test_a_manager_that_does_not_start_ends_it(tmp_path: Path) -> None:
-    """What the manager says is shown, and that it has ended; no worker is started."""
+def test_it_ends_when_the_manager_does_not_start(tmp_path: Path) -> None:
+    """The manager's error is shown, and no worker starts."""
     (tmp_path / "src").mkdir()
     (tmp_path / "file").touch()
     result = subprocess.run(  # noqa: S603 - our own
@@ -24,5 +24,5 @@ def test_a_manager_that_does_not_start_ends_it(tmp_path: Path) -> None:
     assert result.returncode == 1, result.stdout
     assert "manager | jobnik-manager: " in result.stdout
     assert "Choose another data folder" in result.stdout
-    assert "The manager has ended (exit code 1): its lines above say why." in result.stdout
+    assert "The manager has ended (exit code 1). Its last lines above say why." in result.stdout
     assert "worker" not in result.stdout

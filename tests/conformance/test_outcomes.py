@@ -1,6 +1,6 @@
-"""How attempts end: what a handler returns or raises, and what the manager makes of it.
+"""Outcomes of attempts: what a handler returns or raises, and what follows from it.
 
-Part A of the protocol has words for completed and for failed alone: what else a handler says is one of the two there.
+Part A of the protocol has the outcomes COMPLETED and FAILED only. There, each other outcome becomes one of the two.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from jobnik_sdk import (
 )
 from pydantic import BaseModel
 
-from tests.conformance.site import Number, Site, new_worker
+from tests.conformance.workload import Number, Workload, new_worker
 
 HOUR = timedelta(hours=1)
 
 
-async def _work_off(site: Site, function: Any, until: int, **options: Any) -> list[tuple[int, int]]:  # noqa: ANN401 passed on
-    """Run a worker until so many attempts have been made; which: value and number of each."""
+async def _run_worker(workload: Workload, function: Any, until: int, **options: Any) -> list[tuple[int, int]]:  # noqa: ANN401 passed on
+    """Run a worker until this many attempts were made, and return the value and the number of each."""
     made: list[tuple[int, int]] = []
 
     async def handler(task: Number, context: TaskContext[Any, Number]) -> Number:
@@ -36,26 +36,26 @@ async def _work_off(site: Site, function: Any, until: int, **options: Any) -> li
             worker.stop()
         return await function(task, context)
 
-    worker = new_worker(site.client, site.handler(handler, **options))
+    worker = new_worker(workload.client, workload.handler(handler, **options))
     await worker.run()
     return made
 
 
-async def test_a_result_is_kept(site: Site, part_b: bool) -> None:  # noqa: FBT001 pytest passes it by name
-    """The task has it; part A of the protocol has no place for it."""
+async def test_result_is_stored(workload: Workload, part_b: bool) -> None:  # noqa: FBT001 pytest passes it by name
+    """In the task. Part A of the protocol has no results."""
 
     async def handler(task: Number, _context: TaskContext[Any, Any]) -> Number:
         return Number(value=task.value * 10)
 
-    await site.fill(1, 2)
-    await _work_off(site, handler, until=2)
-    results = {value: task.get("result") for value, task in (await site.tasks()).items()}
+    await workload.fill(1, 2)
+    await _run_worker(workload, handler, until=2)
+    results = {value: task.get("result") for value, task in (await workload.tasks()).items()}
     assert results == ({1: {"value": 10}, 2: {"value": 20}} if part_b else {1: None, 2: None})
-    assert await site.job_status() == "COMPLETED"
+    assert await workload.job_status() == "COMPLETED"
 
 
-async def test_what_a_handler_knows(site: Site) -> None:
-    """Its task, its attempt, its stage and its job."""
+async def test_context_of_a_handler(workload: Workload) -> None:
+    """It has the task, the attempt, the stage and the job."""
     seen: list[Any] = []
 
     async def handler(task: Number, context: TaskContext[Any, Number]) -> Number:
@@ -64,28 +64,28 @@ async def test_what_a_handler_knows(site: Site) -> None:
         seen.append((context.job.id, context.stage.id))
         return task
 
-    await site.fill(1)
-    await _work_off(site, handler, until=1)
+    await workload.fill(1)
+    await _run_worker(workload, handler, until=1)
     assert seen == [
-        (1, 1, 3, site.stage_type.name, 1),
+        (1, 1, 3, workload.stage_type.name, 1),
         ("numbers", "HIGH", {"value": 7}, 8),
-        (site.job.id, site.stage.id),
+        (workload.job.id, workload.stage.id),
     ]
 
 
-async def test_an_error_is_tried_again(site: Site, part_b: bool) -> None:  # noqa: FBT001 as above
-    """The next attempt may succeed; part B tells of each what was wrong, where, and in whose hands."""
+async def test_failed_attempt_is_retried(workload: Workload, part_b: bool) -> None:  # noqa: FBT001 as above
+    """The next attempt can succeed. In part B, each attempt has its error, its stack and its worker."""
 
     async def handler(task: Number, context: TaskContext[Any, Any]) -> Number:
         if context.attempt == 1:
             raise ValueError("broken")
         return task
 
-    await site.fill(1)
-    assert await _work_off(site, handler, until=2) == [(1, 1), (1, 2)]
-    assert await site.statuses() == {1: ("COMPLETED", 1)}
+    await workload.fill(1)
+    assert await _run_worker(workload, handler, until=2) == [(1, 1), (1, 2)]
+    assert await workload.statuses() == {1: ("COMPLETED", 1)}
     if part_b:
-        first, second = await site.attempts(1)
+        first, second = await workload.attempts(1)
         assert (first["outcome"], first["error"]["type"], first["error"]["message"]) == (
             "FAILED",
             "ValueError",
@@ -96,68 +96,68 @@ async def test_an_error_is_tried_again(site: Site, part_b: bool) -> None:  # noq
         assert first["workerId"] == second["workerId"]
 
 
-async def test_retry_later(site: Site, part_b: bool) -> None:  # noqa: FBT001 as above
-    """The next attempt comes after the delay, for part A at once; the error is the one that it speaks for."""
+async def test_retry_later(workload: Workload, part_b: bool) -> None:  # noqa: FBT001 as above
+    """The next attempt follows after the delay, in part A at once; the error is the cause of the exception."""
 
     async def handler(task: Number, context: TaskContext[Any, Any]) -> Number:
         if (task.value, context.attempt) == (1, 1):
             raise RetryLater(HOUR) from ValueError("not yet")
         return task
 
-    await site.fill(1, 2)
-    made = await _work_off(site, handler, until=2 if part_b else 3)
+    await workload.fill(1, 2)
+    made = await _run_worker(workload, handler, until=2 if part_b else 3)
     assert sorted(made) == ([(1, 1), (2, 1)] if part_b else [(1, 1), (1, 2), (2, 1)])
-    assert await site.statuses() == {1: ("RETRIED" if part_b else "COMPLETED", 1), 2: ("COMPLETED", 0)}
+    assert await workload.statuses() == {1: ("RETRIED" if part_b else "COMPLETED", 1), 2: ("COMPLETED", 0)}
     if part_b:
-        assert (await site.attempts(1))[0]["error"]["type"] == "ValueError"
+        assert (await workload.attempts(1))[0]["error"]["type"] == "ValueError"
 
 
-async def test_do_not_retry(site: Site, part_b: bool) -> None:  # noqa: FBT001 as above
-    """It ends the task whatever attempts it has left; for part A it is a failed attempt like any other."""
+async def test_do_not_retry(workload: Workload, part_b: bool) -> None:  # noqa: FBT001 as above
+    """The task fails even if attempts are left. In part A, it is an ordinary failed attempt."""
 
     async def handler(_task: Number, _context: TaskContext[Any, Any]) -> Number:
         raise DoNotRetry("never")
 
-    await site.fill(1)
-    made = await _work_off(site, handler, until=1 if part_b else 3)
-    assert await site.statuses() == {1: ("FAILED", len(made))}
-    assert await site.job_status() == "FAILED"
+    await workload.fill(1)
+    made = await _run_worker(workload, handler, until=1 if part_b else 3)
+    assert await workload.statuses() == {1: ("FAILED", len(made))}
+    assert await workload.job_status() == "FAILED"
 
 
-async def test_snooze(site: Site, part_b: bool) -> None:  # noqa: FBT001 as above
-    """The task comes back after the delay and no attempt is burnt; for part A one is, and it comes back at once."""
+async def test_snooze(workload: Workload, part_b: bool) -> None:  # noqa: FBT001 as above
+    """The task can be claimed after the delay, and no attempt is used up. In part A, one is, and there is no delay."""
 
     async def handler(task: Number, context: TaskContext[Any, Any]) -> Number:
         if (task.value, context.attempt) == (1, 1):
             raise Snooze(HOUR)
         return task
 
-    await site.fill(1, 2)
-    made = await _work_off(site, handler, until=2 if part_b else 3)
+    await workload.fill(1, 2)
+    made = await _run_worker(workload, handler, until=2 if part_b else 3)
     assert sorted(made) == ([(1, 1), (2, 1)] if part_b else [(1, 1), (1, 2), (2, 1)])
-    assert await site.statuses() == {1: ("PENDING", 0) if part_b else ("COMPLETED", 1), 2: ("COMPLETED", 0)}
+    assert await workload.statuses() == {1: ("PENDING", 0) if part_b else ("COMPLETED", 1), 2: ("COMPLETED", 0)}
 
 
-async def test_a_result_that_does_not_fit_fails_the_attempt(site: Site, part_b: bool) -> None:  # noqa: FBT001 as above
-    """What is not the stage type's result is told as any other error."""
+async def test_invalid_result_fails_the_attempt(workload: Workload, part_b: bool) -> None:  # noqa: FBT001 as above
+    """A result that does not match the stage type is reported as an error."""
 
     async def handler(_task: Number, _context: TaskContext[Any, Any]) -> Any:  # noqa: ANN401 on purpose
         return {"value": "many"}
 
-    await site.fill(1, max_attempts=1)
-    await _work_off(site, handler, until=1)
-    assert await site.statuses() == {1: ("FAILED", 1)}
+    await workload.fill(1, max_attempts=1)
+    await _run_worker(workload, handler, until=1)
+    assert await workload.statuses() == {1: ("FAILED", 1)}
     if part_b:
-        error = (await site.attempts(1))[0]["error"]
+        error = (await workload.attempts(1))[0]["error"]
         assert (error["type"], error["message"].partition(":")[0]) == ("InvalidPayloadError", "result.value")
 
 
-async def test_a_result_that_the_manager_does_not_take_fails_the_attempt(
+async def test_result_that_is_too_large_fails_the_attempt(
     client: JobnikClient,
     own_name: str,
     part_b: bool,  # noqa: FBT001 as above
 ) -> None:
-    """It is said once, with the reason, and the others of its batch are not taken along; part A takes no results."""
+    """It is reported once, with the reason, and other reports in its batch are not affected. Part A has no results."""
 
     class Text(BaseModel):
         text: str
@@ -185,8 +185,8 @@ async def test_a_result_that_the_manager_does_not_take_fails_the_attempt(
         assert large["status"] == "COMPLETED"
 
 
-async def test_an_attempt_that_takes_too_long_has_failed(site: Site, part_b: bool) -> None:  # noqa: FBT001 as above
-    """The handler is cancelled after its time, and knows why."""
+async def test_attempt_that_exceeds_its_timeout_fails(workload: Workload, part_b: bool) -> None:  # noqa: FBT001 as above
+    """The handler is cancelled with a reason."""
     reasons: list[str | None] = []
 
     async def handler(task: Number, context: TaskContext[Any, Any]) -> Number:
@@ -197,15 +197,15 @@ async def test_an_attempt_that_takes_too_long_has_failed(site: Site, part_b: boo
                 reasons.append(context.cancellation.reason)
         return task
 
-    await site.fill(1)
-    await _work_off(site, handler, until=2, timeout=timedelta(seconds=0.1))
-    assert (reasons, await site.statuses()) == (["timeout"], {1: ("COMPLETED", 1)})
+    await workload.fill(1)
+    await _run_worker(workload, handler, until=2, timeout=timedelta(seconds=0.1))
+    assert (reasons, await workload.statuses()) == (["timeout"], {1: ("COMPLETED", 1)})
     if part_b:
-        assert (await site.attempts(1))[0]["error"]["type"] == "TimeoutError"
+        assert (await workload.attempts(1))[0]["error"]["type"] == "TimeoutError"
 
 
-async def test_a_plain_function_is_interrupted_as_well(site: Site) -> None:
-    """In a thread it sees the cancellation that it waits for."""
+async def test_plain_function_is_interrupted_at_its_timeout(workload: Workload) -> None:
+    """A function in a thread sees the cancellation in its wait."""
     reasons: list[str | None] = []
 
     def handler(task: Number, context: TaskContext[Any, Any]) -> Number:
@@ -218,8 +218,8 @@ async def test_a_plain_function_is_interrupted_as_well(site: Site) -> None:
         worker.stop()
         return task
 
-    await site.fill(1)
-    in_thread = site.handler(handler, style=HandlerStyle.THREAD, timeout=timedelta(seconds=0.1))
-    worker = new_worker(site.client, in_thread)
+    await workload.fill(1)
+    in_thread = workload.handler(handler, style=HandlerStyle.THREAD, timeout=timedelta(seconds=0.1))
+    worker = new_worker(workload.client, in_thread)
     await worker.run()
-    assert (reasons, await site.statuses()) == (["timeout"], {1: ("COMPLETED", 1)})
+    assert (reasons, await workload.statuses()) == (["timeout"], {1: ("COMPLETED", 1)})

@@ -1,11 +1,11 @@
-"""Wires with troubles, between a client and any manager."""
+"""Transports with faults, between a client and any manager."""
 
 import httpx2
 from typing_extensions import override
 
 
-class Wire(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
-    """Passes everything on: to a transport of both kinds, or to the network."""
+class PassThroughTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
+    """Passes all requests on, to another transport or to the network."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport | None) -> None:
         self._inner = inner or httpx2.AsyncHTTPTransport()
@@ -28,8 +28,8 @@ class Wire(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         self._blocking.close()
 
 
-class LossyWire(Wire):
-    """Delivers each request, and loses the first answer to one with this method, whose path ends like this."""
+class LossyTransport(PassThroughTransport):
+    """Loses the first answer to a request with this method and this end of its path. Requests are not lost."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport | None, method: str, ending: str) -> None:
         super().__init__(inner)
@@ -47,13 +47,13 @@ class LossyWire(Wire):
         return response
 
 
-class CutWire(Wire):
-    """Lets no heartbeat through while it is cut."""
+class CutTransport(PassThroughTransport):
+    """Lets no heartbeat through while `cut` is True."""
 
     cut = False
 
     @override
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         if self.cut and request.url.path.endswith("/heartbeat"):
-            raise httpx2.ConnectError("the wire is cut")
+            raise httpx2.ConnectError("the connection is cut")
         return super().handle_request(request)

@@ -28,7 +28,7 @@ NO_LEASE = 2**53 - 1
 """The number of a lease that nobody gets."""
 
 
-class Knowledge:
+class Bindings:
     """The value behind each name of the model, from where it was first seen."""
 
     def __init__(self) -> None:

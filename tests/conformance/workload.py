@@ -1,4 +1,4 @@
-"""A job of numbers to work at, in few words."""
+"""A job of numbers, and workers for it."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -8,9 +8,9 @@ from jobnik_sdk import Handler, JobnikClient, JobType, NewTask, Priority, Produc
 from pydantic import BaseModel
 
 LEASE = timedelta(seconds=1.5)
-"""The shortest that leaves time for a heartbeat on a busy machine."""
+"""The shortest lease that leaves time for a heartbeat on a busy machine."""
 SHORT = timedelta(milliseconds=20)
-"""Between two looks at an empty queue, where the manager cannot wait itself."""
+"""The delay between two polls of an empty queue, for a manager without long polls."""
 
 
 class Number(BaseModel):
@@ -22,8 +22,8 @@ class Number(BaseModel):
 numbers = JobType("numbers", data=Number)
 
 
-class Site:
-    """A job with one stage of numbers, and what the manager tells of them."""
+class Workload:
+    """A job with one stage of numbers on a manager."""
 
     def __init__(self, client: JobnikClient, name: str) -> None:
         self.client = client
@@ -42,35 +42,35 @@ class Site:
         await self.producer.create_tasks(self.stage, self.stage_type, tasks)
 
     async def ask(self, path: str) -> Any:  # noqa: ANN401 any JSON
-        """What the manager answers."""
+        """Return the JSON of an answer."""
         return (await self.client.request("GET", path)).json()
 
     async def tasks(self) -> dict[int, Any]:
-        """The tasks, by their values."""
+        """Return the tasks by their values."""
         return {task["data"]["value"]: task for task in await self.ask(f"/v1/stages/{self.stage.id}/tasks")}
 
     async def statuses(self) -> dict[int, tuple[str, int]]:
-        """The statuses of the tasks and how many attempts each has burnt, by their values."""
+        """Return the status of each task and the number of its failed attempts, by their values."""
         return {value: (task["status"], task["attempts"]) for value, task in (await self.tasks()).items()}
 
     async def job_status(self) -> str:
-        """The status of the job."""
+        """Return the status of the job."""
         return (await self.ask(f"/v1/jobs/{self.job.id}"))["status"]
 
     async def attempts(self, value: int) -> Sequence[Any]:
-        """The attempts at a task, which part B of the protocol tells."""
+        """Return the attempts at a task. Needs part B of the protocol."""
         return await self.ask(f"/v1/tasks/{(await self.tasks())[value]['id']}/attempts")
 
     def handler(self, function: Any, concurrency: int = 1, **options: Any) -> Handler[Any, Any, Any, Any, Any]:  # noqa: ANN401 passed on
-        """A handler for the numbers."""
+        """Return a handler for the numbers."""
         return Handler(self.stage_type, function, concurrency=concurrency, **options)
 
     def worker(self, function: Any, concurrency: int = 1, **options: Any) -> Worker:  # noqa: ANN401 passed on
-        """A worker with one handler."""
+        """Return a worker with one handler."""
         return new_worker(self.client, self.handler(function, concurrency), **options)
 
 
 def new_worker(client: JobnikClient, *handlers: Handler[Any, Any, Any, Any, Any], **options: Any) -> Worker:  # noqa: ANN401 passed on
-    """A worker with short delays."""
+    """Return a worker with short delays."""
     settings: dict[str, Any] = {"lease": LEASE, "poll_max_delay": SHORT} | options
     return Worker(client, handlers, **settings)

@@ -32,7 +32,7 @@ class End(NamedTuple):
     delay: int | None = None
 
 
-class Course(Stored):
+class Lifecycle(Stored):
     """A manager without its clients."""
 
     def __init__(self) -> None:
