@@ -77,7 +77,7 @@ _IMPOSSIBLE: list[tuple[Any, dict[str, Any], str]] = [
     (measure, {"style": HandlerStyle.PROCESS}, "a plain function"),
     (_local(), {"style": HandlerStyle.PROCESS}, "at the top of a module"),
     (lambda: None, {"style": HandlerStyle.THREAD}, "cannot be called so: too many positional arguments"),
-    (_with_quality, {"style": HandlerStyle.THREAD}, "missing a required argument: 'quality'.*partial"),
+    (_with_quality, {"style": HandlerStyle.THREAD}, "missing a required (keyword-only )?argument: 'quality'.*partial"),
     (measure, {"concurrency": 0}, "concurrency is 1 or more"),
     (measure, {"timeout": timedelta()}, "timeout is longer than nothing"),
     (measure, {"recycle_after": 5}, r"choose HandlerStyle\.PROCESS"),

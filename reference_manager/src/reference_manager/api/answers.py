@@ -28,6 +28,8 @@ JOB_MODIFIED = "JOB_MODIFIED_SUCCESSFULLY"
 STAGE_MODIFIED = "STAGE_MODIFIED_SUCCESSFULLY"
 TASK_MODIFIED = "TASK_MODIFIED_SUCCESSFULLY"
 
+# Python 3.13 renamed this status; the document is the same on every Python.
+_DESCRIPTIONS = {413: "Request Entity Too Large"}
 _HEADERS: dict[int, dict[str, Any]] = {
     503: {"Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer"}}},
 }
@@ -102,6 +104,8 @@ def documented(answers: dict[int, Any], *refusals: Refusal) -> dict[int | str, d
         response = responses.setdefault(refusal.status, _json({"$ref": "#/components/schemas/Problem"}))
         if headers := _HEADERS.get(refusal.status):
             response["headers"] = headers
+        if description := _DESCRIPTIONS.get(refusal.status):
+            response["description"] = description
         value = {"message": refusal.message, "code": refusal.code}
         response["content"]["application/json"]["examples"][refusal.code] = {"value": value}
     return responses
