@@ -20,7 +20,7 @@ endif
 SUITE := $(if $(LAYER),tests/$(LAYER),-n 2 --max-worker-restart=0)
 
 # What `make check` runs, as many at once as the machine has cores. Each prints its output when it ends.
-CHECKS := check-types check-sdk-types check-docs check-style check-format check-layers check-lock
+CHECKS := check-types check-sdk-types check-docs check-style check-format check-layers check-workflows check-lock
 SIDE_BY_SIDE := --no-print-directory --keep-going --jobs=$(shell getconf _NPROCESSORS_ONLN) \
 	$(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
@@ -73,6 +73,10 @@ check-format:
 
 check-layers:
 	$(RUN) lint-imports
+
+check-workflows:
+	$(RUN) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(RUN) zizmor --quiet --no-progress --offline --pedantic .github
 
 check-lock:
 	$(UV) lock --check
