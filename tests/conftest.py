@@ -10,7 +10,6 @@ from tests.support.two_workers import FromBothEnds
 ROOT: Final = Path(__file__).parents[1]
 
 ALONE: Final = {
-    "tests/chaos": "kills whole programs at work, and two managers with four workers fill a small machine",
     "tests/integration/sdk/test_troubles.py": "counts attempts while leases of a fraction of a second run out",
 }
 """Files and folders whose tests run last, beside no other test, and why."""
