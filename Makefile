@@ -24,7 +24,7 @@ CHECKS := check-types check-sdk-types check-docs check-style check-format check-
 SIDE_BY_SIDE := --no-print-directory --keep-going --jobs=$(shell getconf _NPROCESSORS_ONLN) \
 	$(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help demo test unit chaos images matrix check $(CHECKS) docs golden bench manager release
+.PHONY: help setup demo test unit chaos images matrix check $(CHECKS) docs golden bench manager release
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ help:  ## list these commands
 .tools/uv/bin/uv:
 	python3 -m venv .tools/uv
 	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv
+
+setup: $(UV)  ## install the tools and packages that the other commands need; each of them also does so itself
+	@$(UV) sync --frozen --quiet
 
 demo: $(UV)  ## render a worker and run it on sample pictures, or on yours (IMAGES=folder)
 	@$(RUN) python -m tools.demo $(if $(IMAGES),--images "$(IMAGES)")
@@ -52,8 +55,7 @@ images: $(UV)  ## build both images and run them as a cluster would (root on Lin
 matrix: $(UV)  ## render every combination of answers, update from every version, and run the results
 	@$(RUN) pytest tests/template -m matrix
 
-check: $(UV)  ## check style, format, types, layers, the lock file and generated files
-	@$(UV) sync --frozen --quiet
+check: setup  ## check style, format, types, layers, the lock file and generated files
 	@$(MAKE) $(SIDE_BY_SIDE) $(CHECKS)
 
 check-types:
