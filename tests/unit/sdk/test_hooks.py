@@ -220,6 +220,7 @@ async def test_a_handler_that_always_fails_stops_the_claiming(script: Script, ta
     assert len(script.said) == 10
 
 
+@pytest.mark.usefixtures("pauses")  # the client would wait between its attempts at each claim
 async def test_a_manager_in_trouble_opens_the_other_breaker(script: Script) -> None:
     """Ten claims that fail, and the manager is left alone for a while."""
     script.claims.clear()
