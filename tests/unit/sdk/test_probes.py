@@ -108,11 +108,11 @@ def test_unknown_path_is_404(server: ProbeServer) -> None:
 
 def test_metrics_have_the_names_of_the_protocol(server: ProbeServer) -> None:
     """Dashboards find every name that they read."""
-    metrics.meters_of("pictures")
+    metrics.meters_of("probed")
     text = _get(server, "/metrics").text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
     assert names >= _NAMES_OF_THE_PROTOCOL
-    assert 'jobnik_sdk_worker_tasks_completed_total{stage_type="pictures"} 0.0' in text
+    assert 'jobnik_sdk_worker_tasks_completed_total{stage_type="probed"} 0.0' in text
 
 
 def test_attempts_are_counted() -> None:
