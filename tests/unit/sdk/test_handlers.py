@@ -90,7 +90,7 @@ _INVALID: list[tuple[Any, dict[str, Any], str]] = [
     (measure, {"style": HandlerStyle.PROCESS}, "a plain function"),
     (_local(), {"style": HandlerStyle.PROCESS}, "at the top level of a module"),
     (lambda: None, {"style": HandlerStyle.THREAD}, "cannot be: too many positional arguments"),
-    (_with_quality, {"style": HandlerStyle.THREAD}, "missing a required argument: 'quality'.*partial"),
+    (_with_quality, {"style": HandlerStyle.THREAD}, "missing a required (keyword-only )?argument: 'quality'.*partial"),
     (measure, {"concurrency": 0}, "concurrency of a handler must be 1 or more"),
     (measure, {"timeout": timedelta()}, "timeout of a handler must be longer than 0"),
     (measure, {"recycle_after": 5}, r"use HandlerStyle\.PROCESS"),

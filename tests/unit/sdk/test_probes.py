@@ -108,11 +108,11 @@ def test_unknown_path_is_404(server: ProbeServer) -> None:
 
 def test_metrics_have_the_documented_names(server: ProbeServer) -> None:
     """Every metric that dashboards use exists."""
-    metrics.stage_metrics("pictures")
+    metrics.stage_metrics("probed")
     text = _get(server, "/metrics").text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
     assert names >= _METRIC_NAMES
-    assert 'jobnik_sdk_worker_tasks_completed_total{stage_type="pictures"} 0.0' in text
+    assert 'jobnik_sdk_worker_tasks_completed_total{stage_type="probed"} 0.0' in text
 
 
 def test_attempts_are_counted() -> None:
