@@ -10,8 +10,7 @@ from tests.support.two_workers import FromBothEnds
 ROOT: Final = Path(__file__).parents[1]
 
 ALONE: Final = {
-    "tests/model": "compares a manager with a model, and takes many minutes to shorten what fails, load or not",
-    "tests/integration/sdk/test_misbehaving_handlers.py": "counts attempts while leases of a fraction of a second run out",
+    "tests/integration/sdk/test_misbehaving_handlers.py": "counts attempts while leases of half a second expire",
 }
 """Files and folders whose tests run last, beside no other test, and why."""
 
