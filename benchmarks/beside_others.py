@@ -14,7 +14,7 @@ from datetime import timedelta
 
 import uvloop
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.database import Database
+from reference_manager.store.pool import Database
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
@@ -126,7 +126,9 @@ class Comparison:
 
     async def engine(self) -> None:
         """What the engine does by the hundred, without a worker that runs anything."""
-        async with Database.connect(self.stores.postgres_url, connections=2, patience=timedelta(seconds=5)) as database:
+        async with Database.connect(
+            self.stores.postgres_url, connections=2, acquire_timeout=timedelta(seconds=5)
+        ) as database:
             bench = Bench(database, [self.stores.manager_url])
             await bench.fill("engine", ROUNDS * ENGINE_TASKS)
             rates = [await bench.by_the_hundred("engine", ENGINE_TASKS, ENGINE_CONNECTIONS) for _ in range(ROUNDS)]

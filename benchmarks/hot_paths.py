@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import uvloop
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.database import Database
+from reference_manager.store.pool import Database
 from rich.console import Console
 from rich.table import Table
 
@@ -127,7 +127,7 @@ def _resident(process_id: int) -> float:
 
 async def run(database_url: str, managers: list[ManagerProcess]) -> None:
     """Measure against running managers."""
-    async with Database.connect(database_url, connections=2, patience=timedelta(seconds=5)) as database:
+    async with Database.connect(database_url, connections=2, acquire_timeout=timedelta(seconds=5)) as database:
         urls = [manager.url for manager in managers]
         bench, crowd = Bench(database, urls[:1]), Bench(database, urls)
         await throughput(bench, crowd)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from reference_manager.store.database import Database, sql
+from reference_manager.store.pool import Database, sql
 
 from tools.backlog import add_backlog, add_finished
 from tools.wire import Wire

@@ -3,13 +3,13 @@
 import json
 from uuid import UUID
 
-from reference_manager.domain.requests import NO_TRACE, NewJob, NewStage, NewTasks
+from reference_manager.domain.commands import NO_TRACE, NewJob, NewStage, NewTasks
 from reference_manager.domain.states import Priority
-from reference_manager.engine.jobs import Jobs
-from reference_manager.engine.stages import Stages
-from reference_manager.engine.tasks import Tasks
-from reference_manager.engine.wakeups import Wakeups
-from reference_manager.store.database import Database
+from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.records.jobs import Jobs
+from reference_manager.engine.records.stages import Stages
+from reference_manager.engine.records.tasks import Tasks
+from reference_manager.store.pool import Database
 
 CHUNK = 10_000
 """The most tasks in one statement."""
@@ -20,12 +20,12 @@ PICTURE = {"source": "/pictures/0123456789.jpg", "target": "/thumbnails/01234567
 
 async def add_backlog(database: Database, stage_type: str, count: int, priority: Priority = Priority.MEDIUM) -> UUID:
     """Add a job with one stage of this many waiting tasks; the stage's id."""
-    wakeups = Wakeups()
-    job = json.loads((await Jobs(database, wakeups).create(NewJob("backlog", {}, priority, {}, NO_TRACE))).body)
+    notifications = Notifications()
+    job = json.loads((await Jobs(database, notifications).create(NewJob("backlog", {}, priority, {}, NO_TRACE))).body)
     new = NewStage(stage_type, {}, {}, start_as_waiting=False, trace=NO_TRACE)
-    stage_id = UUID(json.loads(await Stages(database, wakeups).add(UUID(job["id"]), new))["id"])
+    stage_id = UUID(json.loads(await Stages(database, notifications).add(UUID(job["id"]), new))["id"])
     for start in range(0, count, CHUNK):
-        await Tasks(database, wakeups).add(stage_id, NewTasks([PICTURE] * min(CHUNK, count - start), NO_TRACE))
+        await Tasks(database, notifications).add(stage_id, NewTasks([PICTURE] * min(CHUNK, count - start), NO_TRACE))
     return stage_id
 
 

@@ -1,15 +1,15 @@
-"""A long task in a process of its own: phases, a checkpoint that the next attempt goes on from, a middleware around it.
+"""A long task in a process: phases, a checkpoint from which the next attempt continues, and middleware around it.
 
     python long_task.py http://127.0.0.1:8080
 
 It prints:
 
-    attempt 1 begins
+    attempt 1 started
     attempt 1 ended: Failed
-    attempt 2 begins
+    attempt 2 started
     attempt 2 ended: Completed
-    read pages 3 to 5 at the second attempt
-    the job's metadata: {'pages': 5}
+    read pages 3 to 5 in the second attempt
+    job metadata: {'pages': 5}
 """
 
 import asyncio
@@ -36,20 +36,20 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Book(BaseModel):
-    """What is read."""
+    """The data of a task."""
 
     pages: int
 
 
 class Read(BaseModel):
-    """From which page on."""
+    """The result: the pages that the last attempt read."""
 
     first: int
     last: int
 
 
 class Noted(BaseModel):
-    """Metadata of the job."""
+    """The metadata of the job."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -60,7 +60,7 @@ books = StageType("books", task=Book, result=Read)
 
 
 def read(task: Book, context: TaskContext) -> Read:
-    """Read page after page; a power cut ends the first attempt in the middle."""
+    """Read one page after another; a power cut ends the first attempt after two pages."""
     done = int(str(context.checkpoint or 0))
     with context.phase("reading") as reading:
         for page in range(done + 1, task.pages + 1):
@@ -72,25 +72,25 @@ def read(task: Book, context: TaskContext) -> Read:
     return Read(first=done + 1, last=task.pages)
 
 
-async def told(_task: Book, context: TaskContext[Any], call: CallNext) -> Outcome:
-    """Tell when an attempt begins, and how it ended."""
-    print(f"attempt {context.attempt} begins")
-    ending = await call()
-    print(f"attempt {context.attempt} ended: {type(ending).__name__}")
-    return ending
+async def print_attempts(_task: Book, context: TaskContext[Any], call_next: CallNext) -> Outcome:
+    """Print when an attempt starts, and its outcome."""
+    print(f"attempt {context.attempt} started")
+    outcome = await call_next()
+    print(f"attempt {context.attempt} ended: {type(outcome).__name__}")
+    return outcome
 
 
 async def main(manager: str) -> None:
-    """Create a book to read, and have it read."""
+    """Create a job with one book, and run a worker until the job has ended."""
     async with JobnikClient(manager) as client:
         producer = Producer(client)
         job = await producer.create_job(library, metadata=Noted(), stages=[NewStage(books, [Book(pages=5)])])
         handler = Handler(books, read, style=HandlerStyle.PROCESS, timeout=timedelta(minutes=1))
-        await work_off(Worker(client, [handler], middleware=[told]), job)
+        await work_off(Worker(client, [handler], middleware=[print_attempts]), job)
         async for task in producer.list_tasks(job.stages[0].id, books):
             if task.result is not None:
-                print(f"read pages {task.result.first} to {task.result.last} at the second attempt")
-        print("the job's metadata:", (await producer.get_job(job, library)).metadata.model_dump())
+                print(f"read pages {task.result.first} to {task.result.last} in the second attempt")
+        print("job metadata:", (await producer.get_job(job, library)).metadata.model_dump())
 
 
 if __name__ == "__main__":

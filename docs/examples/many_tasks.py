@@ -1,4 +1,4 @@
-"""Any number of tasks from a stream, in flat memory, worked off in large helpings.
+"""Any number of tasks from a stream, created in constant memory and processed in large batches.
 
     python many_tasks.py http://127.0.0.1:8080
 
@@ -41,17 +41,17 @@ squares = StageType(f"squares-{uuid4()}", task=Number)
 
 
 async def read_numbers() -> AsyncIterator[Number]:
-    """Stand for a file or a table that is too large for the memory."""
+    """Yield the numbers, as if from a file or a table that does not fit into memory."""
     for value in range(10_000):
         yield Number(value=value)
 
 
 async def square(_task: Number, _context: TaskContext) -> None:
-    """Do next to nothing."""
+    """Do nothing, as a stand-in for a very short task."""
 
 
 async def main(manager: str) -> None:
-    """Create the tasks in a stage that waits until all of them are there, and work them off."""
+    """Create the tasks in a stage that is started when it has all of them, and process them."""
     handled = 0
 
     def listen(event: Event) -> None:
@@ -64,7 +64,7 @@ async def main(manager: str) -> None:
         created = await producer.stream_tasks(job.stages[0].id, squares, read_numbers())
         print(created, "tasks created")
         await producer.start_stage(job.stages[0].id)
-        # Small tasks want much concurrency: then hundreds of them go in one request.
+        # High concurrency suits small tasks: hundreds of them are claimed and reported in one request.
         worker = Worker(client, [Handler(squares, square, concurrency=500)], listeners=[listen])
         status = await work_off(worker, job, timeout=timedelta(minutes=2))
         print(f"{handled} handled, {status}")

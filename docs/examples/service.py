@@ -1,4 +1,4 @@
-"""A worker's whole process: a setting of its own, three handlers in three styles with slots of their own, a listener.
+"""A worker's whole process: its own setting, a handler of each style with its own concurrency, and an event listener.
 
     python service.py http://127.0.0.1:8080
 
@@ -36,21 +36,21 @@ from pydantic import BaseModel, Field
 
 
 class Name(BaseModel):
-    """A task's data."""
+    """The data of a task."""
 
     name: str
 
 
 class Line(BaseModel):
-    """What comes of it."""
+    """The result of a task."""
 
     text: str
 
 
 class Settings(WorkerSettings):
-    """What can be set: SHOUT_MARK, and all that every worker has."""
+    """The settings of every worker, and SHOUT_MARK."""
 
-    shout_mark: str = Field(default="!", description="What a shout ends with.")
+    shout_mark: str = Field(default="!", description="The text at the end of a shout.")
 
 
 names = JobType("names")
@@ -61,34 +61,34 @@ NAMES = [Name(name="Ada"), Name(name="Grace")]
 
 
 async def greet(task: Name, _context: TaskContext) -> Line:
-    """Wait for others, on the event loop."""
+    """Greet as a coroutine on the event loop, which suits work that waits for other services."""
     await asyncio.sleep(0.01)
     return Line(text=f"Hello, {task.name}")
 
 
 def shout(task: Name, _context: TaskContext, *, mark: str) -> Line:
-    """Block, in a thread."""
+    """Shout in a thread, which suits work that blocks."""
     return Line(text=task.name.upper() + mark)
 
 
 def measure(task: Name, _context: TaskContext) -> Line:
-    """Compute, in a process: it finds this function by its name."""
+    """Count letters in a process, which imports this function by name; it suits work that computes in Python."""
     return Line(text=f"{len(task.name)} letters")
 
 
-class Parts:
-    """What the process is made of."""
+class Container:
+    """The settings and the worker of the process."""
 
     def __init__(self, manager: str) -> None:
-        self._settings = Settings(jobnik_base_url=manager, probe_port=0)  # elsewhere: Settings(), from the environment
+        self._settings = Settings(jobnik_base_url=manager, probe_port=0)  # usually Settings(), from the environment
         self._left = 3 * len(NAMES)
 
     def settings(self) -> Settings:
-        """Give what can be set."""
+        """Return the settings."""
         return self._settings
 
     def worker(self) -> Worker:
-        """Wire the parts."""
+        """Create the worker with its client and its handlers."""
         settings = self._settings
         return Worker(
             JobnikClient(settings.jobnik_base_url),
@@ -102,7 +102,7 @@ class Parts:
         )
 
     def _listen(self, event: Event) -> None:
-        """End the process with its last task; others go on until somebody else sends them SIGTERM."""
+        """End the process after its last task. Usually a worker runs until it receives SIGTERM from outside."""
         if isinstance(event, TaskCompleted):
             self._left -= 1
             if self._left == 0:
@@ -110,14 +110,14 @@ class Parts:
 
 
 async def create(manager: str) -> Sequence[UUID]:
-    """Create a job with a stage for each handler; return the stages' ids."""
+    """Create a job with a stage for each handler, and return the ids of the stages."""
     async with JobnikClient(manager) as client:
         stages = [NewStage(stage_type, NAMES) for stage_type in (greetings, shouts, lengths)]
         return [stage.id for stage in (await Producer(client).create_job(names, stages=stages)).stages]
 
 
 async def show(manager: str, stages: Sequence[UUID]) -> None:
-    """Print what the tasks of each stage have left."""
+    """Print the results of each stage."""
     async with JobnikClient(manager) as client:
         for stage, where in zip(stages, ("by a coroutine", "in a thread", "in a process"), strict=True):
             tasks = await Producer(client).get_tasks(stage, greetings)
@@ -125,9 +125,9 @@ async def show(manager: str, stages: Sequence[UUID]) -> None:
 
 
 def main(manager: str) -> None:
-    """Create work, do it in a process that ends with it, and show what came of it."""
+    """Create a job, run the worker until the job is done, and print the results."""
     stages = asyncio.run(create(manager))
-    code = run(Parts(manager))
+    code = run(Container(manager))
     asyncio.run(show(manager, stages))
     print("exit code", code)
 

@@ -1,8 +1,8 @@
-"""Tests of a worker's handlers: alone, in a manager in memory whose clock they move, and against a real one.
+"""Tests of a worker's handlers: alone, with a manager in memory and its clock, and with a real manager.
 
     pytest test_books.py
 
-The fixtures come with `jobnik-sdk[testing]`; the real manager with `jobnik-reference-manager`.
+The fixtures are part of `jobnik-sdk[testing]`; the real manager is part of `jobnik-reference-manager`.
 """
 
 import asyncio
@@ -29,19 +29,19 @@ from pydantic import BaseModel
 
 
 class Book(BaseModel):
-    """What is read."""
+    """The data and the result of a task: a number of pages."""
 
     pages: int
 
 
 class Chapter(BaseModel):
-    """What is found in it."""
+    """A chapter of a book."""
 
     number: int
 
 
 class Noted(BaseModel):
-    """A job's metadata."""
+    """The metadata of a job."""
 
     chapters: int = 0
 
@@ -52,11 +52,11 @@ chapters = StageType("chapters", task=Chapter)
 
 
 async def read(task: Book, context: TaskContext) -> Book:
-    """Read page after page, from where the attempt before was; give each chapter of ten pages a task."""
+    """Read the pages that the previous attempt has not read, and create a task for each chapter of ten pages."""
     done = Book.model_validate(context.checkpoint or {"pages": 0}).pages
     for page in range(done, task.pages):
         if page == 13 and context.attempt == 1:
-            raise RetryLater(timedelta(hours=1), "the library has closed")
+            raise RetryLater(timedelta(hours=1), "the library is closed")
         context.progress((page + 1) / task.pages)
         context.save_checkpoint({"pages": page + 1})
     found = [Chapter(number=number) for number in range(1, task.pages // 10 + 1)]
@@ -66,17 +66,17 @@ async def read(task: Book, context: TaskContext) -> Book:
 
 
 async def list_chapter(_task: Chapter, _context: TaskContext) -> None:
-    """Do next to nothing."""
+    """Do nothing, as a stand-in for a very short task."""
 
 
 def compute(task: Book, _context: TaskContext) -> Book:
-    """Compute for ever."""
+    """Compute without end."""
     while True:
         task.pages += 1
 
 
-async def test_an_error_is_raised_as_it_is() -> None:
-    """A context records what the handler notes before."""
+async def test_a_handlers_exception_reaches_the_test() -> None:
+    """The context has recorded the progress and the checkpoint of the handler."""
     context = context_for(books)
     with pytest.raises(RetryLater) as caught:
         await read(Book(pages=20), context)
@@ -85,8 +85,8 @@ async def test_an_error_is_raised_as_it_is() -> None:
     assert context.saved_checkpoint == {"pages": 13}
 
 
-async def test_a_time_limit_holds() -> None:
-    """A handler runs in its style: here a process, which is killed."""
+async def test_the_time_limit_is_enforced() -> None:
+    """`run_handler` runs a handler in its style: here a process, which is killed."""
     handler = Handler(books, compute, style=HandlerStyle.PROCESS, timeout=timedelta(seconds=0.2))
     outcome = await run_handler(handler, Book(pages=1))
     assert isinstance(outcome.outcome, Failed)
@@ -94,7 +94,7 @@ async def test_a_time_limit_holds() -> None:
 
 
 async def test_each_chapter_gets_a_task(fake_manager: FakeManager) -> None:
-    """What a handler creates and changes is found in the manager that the task was claimed from."""
+    """The manager in memory stores what a handler creates and changes."""
     async with fake_manager.client() as client:
         await Producer(client).create_job(library, metadata=Noted(), stages=[NewStage(books, [Book(pages=12)])])
     task, context = fake_manager.claim(books)
@@ -103,8 +103,8 @@ async def test_each_chapter_gets_a_task(fake_manager: FakeManager) -> None:
     assert [job.metadata.chapters for job in fake_manager.jobs(library)] == [1]
 
 
-async def test_it_goes_on_after_an_hour(fake_manager: FakeManager) -> None:
-    """The whole worker, and no hour: the second attempt reads what the first has left."""
+async def test_a_retry_continues_after_an_hour(fake_manager: FakeManager) -> None:
+    """The second attempt reads the remaining pages, and the test does not wait for an hour."""
     async with fake_manager.client() as client:
         producer = Producer(client)
         job = await producer.create_job(library, metadata=Noted(), stages=[NewStage(books, [Book(pages=20)])])
@@ -118,7 +118,7 @@ async def test_it_goes_on_after_an_hour(fake_manager: FakeManager) -> None:
 
 
 async def test_a_real_manager_agrees(jobnik_manager: str) -> None:
-    """One that is started for the tests, with a PostgreSQL of its own."""
+    """The fixture starts a manager with its own PostgreSQL for the tests."""
     async with JobnikClient(jobnik_manager) as client:
         job = await Producer(client).create_job(library, metadata=Noted(), stages=[NewStage(books, [Book(pages=12)])])
         worker = Worker(client, [Handler(books, read), Handler(chapters, list_chapter)])

@@ -1,11 +1,11 @@
-"""A whole job at once, and only once, whose second stage reads what the first has left.
+"""A unique job with all its stages and tasks in one request, whose second stage reads the results of the first.
 
     python whole_job.py http://127.0.0.1:8080
 
 It prints:
 
     created True, created again False
-    counted [5, 2], in all 7
+    counted [5, 2], 7 in total
     COMPLETED 100 %
 """
 
@@ -19,22 +19,22 @@ from pydantic import BaseModel
 
 
 class Text(BaseModel):
-    """What is counted."""
+    """The text to count."""
 
     text: str
 
 
 class Letters(BaseModel):
-    """How many letters there are."""
+    """The number of letters."""
 
     letters: int
 
 
 class Everything(BaseModel):
-    """A task that needs no data of its own."""
+    """The data of a task that needs none."""
 
 
-run = uuid4()  # so that no worker of another run takes these tasks
+run = uuid4()  # so that a worker of another run does not claim these tasks
 essay = JobType("essay")
 count = StageType(f"count-{run}", task=Text, result=Letters)
 total = StageType(f"sum-{run}", task=Everything, result=Letters)
@@ -46,17 +46,17 @@ async def count_letters(task: Text, _context: TaskContext) -> Letters:
 
 
 async def add_up(_task: Everything, context: TaskContext) -> Letters:
-    """Add up what the tasks of the stage before have left."""
+    """Add up the results of the first stage."""
     counted: list[int] = []
     async for stage in context.producer.list_stages(context.job.id, count):
         tasks = context.producer.list_tasks(stage, count)
         counted += [task.result.letters async for task in tasks if task.result is not None]
-    print(f"counted {counted}, in all {sum(counted)}")
+    print(f"counted {counted}, {sum(counted)} in total")
     return Letters(letters=sum(counted))
 
 
 async def main(manager: str) -> None:
-    """Create the job, twice, and work it off."""
+    """Create the job, try to create it again, and process it."""
     async with JobnikClient(manager) as client:
         producer = Producer(client)
         stages = [NewStage(count, [Text(text="seven"), Text(text="is")]), NewStage(total, [Everything()])]

@@ -48,7 +48,7 @@ CREW = (
 )
 """The program and the stage types of each worker: without any one of them the others can do everything."""
 LEASE = timedelta(seconds=1)
-EXPECTED = ("the database failed", "task failed", "circuit breaker opened")
+EXPECTED = ("database failed", "task failed", "circuit breaker opened")
 """How the errors begin that may be logged."""
 LOOK_AGAIN = 0.02
 """Seconds between two looks at what nothing announces."""
@@ -267,8 +267,8 @@ class Site:
         ]
 
     def _new_manager(self, number: int) -> ManagerProcess:
-        # Few connections and little patience: so the pool is soon full.
-        arguments = ("--database-url", self.postgres.url, "--database-connections", "4", "--database-patience", "PT1S")
+        # Few connections and a short timeout, so that the pool is soon full.
+        arguments = ("--database-url", self.postgres.url, "--database-connections", "4", "--database-timeout", "PT1S")
         return ManagerProcess(*arguments, log_file=self.folder / f"manager-{number + 1}.log").__enter__()
 
     def _new_worker(self, program: str, skills: Sequence[str]) -> WorkerProcess:

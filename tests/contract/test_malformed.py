@@ -177,10 +177,10 @@ def test_an_id_has_one_spelling(http: httpx2.Client, spelling: str) -> None:
     assert http.get(f"/v1/jobs/{job['id'].upper()}").json() == job
 
 
-@pytest.mark.parametrize("headers", [{}, {"Expect": "100-continue"}], ids=["short cut", "framework"])
+@pytest.mark.parametrize("headers", [{}, {"Expect": "100-continue"}], ids=["hot path", "framework"])
 @pytest.mark.parametrize("stage_type", ["a/b", "a b", "100%", "ä", "..", "a?b#c", "\n", "%2F"])
 def test_a_stage_type_may_have_any_character(http: httpx2.Client, stage_type: str, headers: dict[str, str]) -> None:
-    """Encoded as URLs have it, each is claimed by its name, on the short cut and off it."""
+    """Encoded as URLs have it, each is claimed by its name, on the hot path and off it."""
     job = http.post("/v1/jobs", json={"name": "a job", "data": {}}).json()
     stage = http.post(f"/v1/jobs/{job['id']}/stage", json={"type": stage_type, "data": {}}).json()
     (task,) = http.post(f"/v1/stages/{stage['id']}/tasks", json=[{"data": {}}]).json()

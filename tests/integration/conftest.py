@@ -10,8 +10,8 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.database import Database
 from reference_manager.store.migrate import migrate
+from reference_manager.store.pool import Database
 
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
@@ -62,7 +62,7 @@ async def database_url(postgres: EmbeddedPostgres, migrated: str) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncGenerator[Database]:
     """The pool of a manager that would run in this process."""
-    async with Database.connect(database_url, connections=10, patience=timedelta(seconds=5)) as opened:
+    async with Database.connect(database_url, connections=10, acquire_timeout=timedelta(seconds=5)) as opened:
         yield opened
 
 

@@ -1,7 +1,7 @@
 """A manager with its database: asked over HTTP, looked into and moved on in time by SQL.
 
-The manager's duties are done here, when time passes in the model and at no other moment: whoever has a duty's lock does
-it, and here all of them are had. So nobody has to wait for a round, and the same requests lead to the same every time.
+The manager's maintenance tasks run here, when time passes in the model and at no other moment: the site holds the locks
+of all of them. No test waits for a round, and the same requests lead to the same result every time.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from typing import Any, NamedTuple, Self, cast
 import aiosql
 import asyncpg
 import httpx2
-from reference_manager.engine.duties.duty import Duty
 from reference_manager.engine.engine import Engine
-from reference_manager.store.database import Connection, Database, sql
+from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
+from reference_manager.store.pool import Connection, Database, sql
 
 from tests.model.entities import Answer
 from tests.support.truths import falsehoods
@@ -31,11 +31,11 @@ class Moment(NamedTuple):
     """Something that comes with time.
 
     Args:
-        duties: The names of those that it brings.
+        maintenance: The names of the maintenance tasks that run then.
         arrive: Brings the moment of some tasks; None: it is of no task.
     """
 
-    duties: Sequence[str]
+    maintenance: Sequence[str]
     arrive: Any = None
 
 
@@ -52,8 +52,8 @@ class Site:
 
     Args:
         runner: Runs what is asynchronous to its end.
-        connection: To the database; it holds the locks of the duties.
-        duties: By their names.
+        connection: To the database; it holds the locks of the maintenance tasks.
+        maintenance: The maintenance tasks by their names.
         clients: Of the manager.
     """
 
@@ -61,18 +61,18 @@ class Site:
         self,
         runner: asyncio.Runner,
         connection: Connection,
-        duties: Mapping[str, Duty],
+        maintenance: Mapping[str, MaintenanceTask],
         clients: Sequence[httpx2.Client],
     ) -> None:
         self._runner = runner
         self._connection = connection
-        self._duties = duties
+        self._maintenance = maintenance
         self._clients = clients
 
     @classmethod
     @contextmanager
     def opened(cls, manager_url: str, database_url: str) -> Generator[Self]:
-        """Begin, with the duties; the manager has them again at the end."""
+        """Begin, and take over the maintenance tasks; the manager has them again at the end."""
         with (
             httpx2.Client(base_url=manager_url, timeout=15) as one,
             httpx2.Client(base_url=manager_url, timeout=15) as other,
@@ -80,8 +80,8 @@ class Site:
         ):
             stack = AsyncExitStack()
             try:
-                connection, duties = runner.run(_take_over(stack, database_url))
-                yield cls(runner, connection, duties, (one, other))
+                connection, maintenance = runner.run(_take_over(stack, database_url))
+                yield cls(runner, connection, maintenance, (one, other))
             finally:
                 runner.run(stack.aclose())
 
@@ -93,15 +93,15 @@ class Site:
         return Answer(response.status_code, content, response.headers.get("Preference-Applied"))
 
     def pass_time(self, moment: str, tasks: Sequence[str]) -> Answer:
-        """A moment comes, and the duties that it brings are done."""
+        """Let a moment come, and run its maintenance tasks."""
         self._runner.run(self._pass_time(MOMENTS[moment], tasks))
         return Answer(204, None)
 
     async def _pass_time(self, moment: Moment, tasks: Sequence[str]) -> None:
         if moment.arrive:
             await moment.arrive(self._connection, tasks=tasks)
-        for duty in moment.duties:
-            await self._duties[duty].round(self._connection)
+        for name in moment.maintenance:
+            await self._maintenance[name].round(self._connection)
 
     def queue(self, name: str) -> Answer:
         """Where every task of the jobs of that name stands; see ``tables.sql``."""
@@ -114,14 +114,14 @@ class Site:
         return self._runner.run(falsehoods(connection))
 
 
-async def _take_over(stack: AsyncExitStack, database_url: str) -> tuple[Connection, Mapping[str, Duty]]:
-    """A connection that has the locks of all duties, and the duties by their names."""
+async def _take_over(stack: AsyncExitStack, database_url: str) -> tuple[Connection, Mapping[str, MaintenanceTask]]:
+    """A connection that holds the locks of all maintenance tasks, and these tasks by their names."""
     database = await stack.enter_async_context(
-        Database.connect(database_url, connections=2, patience=timedelta(seconds=5))
+        Database.connect(database_url, connections=2, acquire_timeout=timedelta(seconds=5))
     )
     connection = await stack.enter_async_context(database.connection())
-    duties = {duty.name: duty for duty in Engine(database, stale_after=timedelta(minutes=30)).duties}
-    for duty in duties.values():
-        while not await sql.duty_begin(connection, key=duty.key):
+    maintenance = {task.name: task for task in Engine(database, stale_after=timedelta(minutes=30)).maintenance}
+    for task in maintenance.values():
+        while not await sql.maintenance_begin(connection, key=task.key):
             pass  # the manager is at it, for a moment
-    return connection, duties
+    return connection, maintenance

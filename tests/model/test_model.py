@@ -11,7 +11,7 @@ from typing import cast
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
-from reference_manager.domain.machines import MACHINES, RESERVED
+from reference_manager.domain.transitions import MACHINES, RESERVED
 
 from tests.model.fake_site import FakeSite
 from tests.model.lifecycle import Move

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from reference_manager.store.database import Record, sql
+from reference_manager.store.pool import Record, sql
 
 
 class InHand(NamedTuple):

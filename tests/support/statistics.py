@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from reference_manager.store.database import Connection
+from reference_manager.store.pool import Connection
 
 ROWS = """
     SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_xact_user_tables

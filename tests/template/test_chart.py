@@ -117,7 +117,7 @@ def test_the_scaler_asks_from_another_namespace(manifests: Template) -> None:
 def test_no_fewer_pods_than_there_may_be(worker_chart: Chart) -> None:
     """The least number of pods is not above the largest."""
     worker_chart.assert_refuses(
-        {"autoscaling": {"minReplicas": 6}}, "minReplicas is larger than autoscaling.maxReplicas"
+        {"autoscaling": {"minReplicas": 6}}, "minReplicas is 6 and autoscaling.maxReplicas is 5"
     )
 
 

@@ -162,7 +162,7 @@ def test_second_interrupt_stops_at_once(start: Callable[[int], Dev], project: Pa
     processes = dev.processes()
 
     dev.interrupt()
-    dev.until("worker drains")
+    dev.until("worker draining")
     dev.interrupt()
     dev.until("Stopped: nothing is left running.")
     dev.wait()

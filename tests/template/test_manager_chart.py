@@ -48,7 +48,7 @@ def test_the_defaults_render(manifests: Template) -> None:
         "JOBNIK_MANAGER_DATABASE_URL": {"secretKeyRef": {"name": "jobnik-database", "key": "url"}},
         "JOBNIK_MANAGER_HOST": "0.0.0.0",  # noqa: S104 the address within its pod
         "JOBNIK_MANAGER_DATABASE_CONNECTIONS": "10",
-        "JOBNIK_MANAGER_SHUTDOWN_PATIENCE": "PT10S",
+        "JOBNIK_MANAGER_SHUTDOWN_TIMEOUT": "PT10S",
         "JOBNIK_MANAGER_TASK_STALE_AFTER": "PT1800S",
         "JOBNIK_MANAGER_BODY_LIMIT": "1MiB",
         "JOBNIK_MANAGER_LOG_LEVEL": "INFO",

@@ -1,5 +1,6 @@
 """What the worker's chart watches by: alerts, a dashboard, a scaler, all of which ask for what is really told."""
 
+import ast
 import json
 import re
 import sys
@@ -96,6 +97,36 @@ def test_every_alert_has_its_heading_in_the_runbook(rules: Sequence[dict[str, An
     assert [rule["annotations"]["runbook_url"] for rule in rules] == [
         f"https://example.com/RUNBOOK.md#{heading.lower()}" for heading in headings
     ]
+
+
+def test_runbook_quotes_events_that_the_sdk_logs(worker_chart: Chart) -> None:
+    """Every log event in the runbook, which has it in lower case and double quotes, is one that the SDK logs."""
+    quoted = set(re.findall(r'"([a-z][^"]*)"', (worker_chart.folder / "RUNBOOK.md").read_text()))
+
+    assert "task failed" in quoted
+    assert quoted - set(_logged_events()) == set()
+
+
+def _logged_events() -> Iterator[str]:
+    """Yield the event of each log call in the SDK: its first argument, as a literal."""
+    for path in (ROOT / "sdk" / "src" / "jobnik_sdk").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Call(
+                    func=ast.Attribute(attr="debug" | "info" | "warning" | "error" | "exception"),
+                    args=[ast.Constant(value=str(event)), *_],
+                ):
+                    yield event
+                case _:
+                    pass
+
+
+def test_runbook_names_panels_that_the_dashboard_has(worker_chart: Chart, dashboard: dict[str, Any]) -> None:
+    """Every panel in the runbook, which has its title in bold, is in the dashboard."""
+    named = set(re.findall(r"panel \*\*(.+?)\*\*", (worker_chart.folder / "RUNBOOK.md").read_text()))
+
+    assert named
+    assert named <= {panel["title"] for panel in dashboard["panels"]}
 
 
 def test_alerts_are_about_the_pods_of_their_own_release(worker_chart: Chart) -> None:

@@ -47,9 +47,9 @@ def test_nothing_in_the_template_needs_trust() -> None:
         ("service_name", "thumbnail_worker", "Use 1 to 40 lower-case letters"),
         ("service_name", "worker\n", "Use 1 to 40 lower-case letters"),
         ("service_name", "w" * 41, "Use 1 to 40 lower-case letters"),
-        ("service_name", "queue", "queue is taken, .* choose another, such as queue-worker"),
-        ("service_name", "jobnik-sdk", "jobnik-sdk is taken"),
-        ("service_name", "con", "con is taken"),
+        ("service_name", "queue", "queue is reserved by .* Choose another name, such as queue-worker"),
+        ("service_name", "jobnik-sdk", "jobnik-sdk is reserved"),
+        ("service_name", "con", "con is reserved"),
         ("description", "", "Use one line of 1 to 100 characters"),
         ("description", "two\nlines", "Use one line of 1 to 100 characters"),
         ("description", 'a "quote"', "Use one line of 1 to 100 characters"),
@@ -79,7 +79,7 @@ def test_a_relative_path_to_the_template_is_refused(
     """Copier records the path as typed, and no update would find a relative one again."""
     monkeypatch.chdir(template.parent)
 
-    with pytest.raises(ValueError, match=f"relative path ./{template.name}"):
+    with pytest.raises(ValueError, match=f"path ./{template.name} is relative"):
         render(source=f"./{template.name}")
 
 
@@ -116,7 +116,7 @@ def test_names_that_a_worker_installs_are_reserved(installed: Path, tool: Callab
 
 @pytest.mark.parametrize("package", ["sdk", "devtools", "reference_manager"])
 def test_the_template_pins_the_version_that_lies_beside_it(package: str) -> None:
-    """The version of SDK and manager, which the template must know while it renders, is theirs."""
+    """The version of SDK, devtools and manager, which the template must know while it renders, is theirs."""
     project = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
 
     assert QUESTIONS["jobnik_version"]["default"] == project["version"]

@@ -72,10 +72,10 @@ def test_its_worker_is_green_and_works(project: Path, installed: Path, tool: Too
             finally:
                 worker.terminate()
     types.result()
-    number = {"four": 4}[PAGE.split("so are ")[1].split()[0]]
+    number = {"four": 4}[PAGE.split("run the ")[1].split()[0]]
     assert f"{number} passed" in tests.result()
     assert worker.returncode == 0
-    shown = PAGE.split("Among their lines are\n\n")[1].split("\n\n")[0]
+    shown = PAGE.split("Look for these lines in the output:\n\n")[1].split("\n\n")[0]
     assert said == dedent(shown).replace("seed    | ", "") + "\n"
     assert (project / ".dev" / "reports" / "this-week.md").read_text().startswith("8 requests")
 
@@ -90,7 +90,7 @@ def test_its_values_deploy_both_stage_types(project: Path, helm: Path, schemas: 
     asked = [trigger["metadata"]["url"].split("/queues/")[1] for trigger in by_kind["ScaledObject"]["spec"]["triggers"]]
     assert asked == ["count-log/depth", "write-report/depth"]
     settings = next(one["data"] for one in rendered if one["kind"] == "ConfigMap" and "LOG_LEVEL" in one["data"])
-    assert (settings["REPORTS_FOLDER"], settings["LOG_PATIENCE"]) == ("/data/reports", "PT10M")
+    assert (settings["REPORTS_FOLDER"], settings["LOG_RETRY_DELAY"]) == ("/data/reports", "PT10M")
     mounts = by_kind["Deployment"]["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]
     assert {"name": "data", "mountPath": "/data"} in mounts
 

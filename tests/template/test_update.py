@@ -5,6 +5,7 @@ tree: only a full clone tests them all, and the tests' names say which it did.
 """
 
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +23,15 @@ from tests.template.owners import (
     replace_the_example,
     take_over,
 )
-from tests.template.versions import Version, commit, find_versions, make_update, render, update
+from tests.template.versions import (
+    WITHOUT_EMPTY_LINES,
+    Version,
+    commit,
+    find_versions,
+    make_update,
+    render,
+    update,
+)
 from tools.snapshot import ROOT
 
 Tool = Callable[..., str]
@@ -169,6 +178,25 @@ def test_the_template_may_change_the_value_beside_the_owners(newer: Path, tmp_pa
     values = (project / "helm" / "values.yaml").read_text()
     assert values.count("  # mine\n") - values.count("  # new\n") in {0, 1}
     assert_kept(project, tool)
+
+
+@pytest.mark.parametrize("name", ["helm/values.yaml", "helm/Chart.yaml"])
+@pytest.mark.parametrize(
+    "version",
+    [pytest.param(version, id=str(version)) for version in VERSIONS if version.revision not in WITHOUT_EMPTY_LINES],
+)
+def test_any_value_that_an_owner_sets_is_merged(history: Path, tmp_path: Path, version: Version, name: str) -> None:
+    """No comment directly above or below a value has changed, so setting the value does not conflict with an update."""
+    old = render(history, tmp_path / "old" / "worker", tag=version.tag) / name
+    new = render(history, tmp_path / "new" / "worker") / name
+    edited, lines, kept = tmp_path / "edited", old.read_text().splitlines(), new.read_text().splitlines()
+
+    for number, line in enumerate(lines):
+        if line in kept and re.match(r" *[^#\s]\S*: *\S", line):
+            edited.write_text("\n".join([*lines[:number], f"{line}  # mine", *lines[number + 1 :], ""]))
+            merge = ["git", "merge-file", "--stdout", edited, old, new]
+            merged = subprocess.run(merge, capture_output=True, text=True, check=False)
+            assert merged.returncode == 0, merged.stdout
 
 
 def test_files_move_and_go_and_questions_come(newer: Path, tmp_path: Path, tool: Tool) -> None:

@@ -19,10 +19,18 @@ IDENTITY = {
     for role in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "tests"), ("EMAIL", "tests@localhost"))
 }
-PACKAGES = ("sdk", "devtools", "reference_manager")
-RENDERED_FROM = (".gitattributes", "copier.yml", "template", *(f"{name}/pyproject.toml" for name in PACKAGES))
-BEFORE_THE_FIRST_RELEASE = ("b835154", "2342d42", "4ce48fb", "4a817ec", "be841e8")
+RENDERED_FROM = (
+    ".gitattributes",
+    "copier.yml",
+    "template",
+    "sdk/pyproject.toml",
+    "devtools/pyproject.toml",
+    "reference_manager/pyproject.toml",
+)
+BEFORE_THE_FIRST_RELEASE = ("b835154", "2342d42", "4ce48fb", "4a817ec", "be841e8", "b6a3bb1")
 """Commits in which the template was as somebody might have rendered it, the first one included."""
+WITHOUT_EMPTY_LINES = BEFORE_THE_FIRST_RELEASE[:5]
+"""Those of them whose chart has values without an empty line between them."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def next_version() -> str:
 def take_thin_snapshot(repository: Path, source: Path = ROOT) -> None:
     """Commit what rendering reads, and nothing else: Copier clones all of a repository for each rendering.
 
-    Of SDK and manager there are the versions that a release changes.
+    Of SDK, devtools and manager there are the versions that a release changes.
     """
     files = repository.with_name("files")
     shutil.rmtree(files, ignore_errors=True)

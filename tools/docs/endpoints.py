@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from reference_manager.api.parts import PART_B
+from reference_manager.api.common.protocol import PART_B
 
 from tools.docs import openapi
 from tools.docs.markdown import document, table

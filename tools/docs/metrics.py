@@ -6,11 +6,11 @@ from types import ModuleType
 from jobnik_sdk.observability import metrics as sdk
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
-from reference_manager.api.metrics import exposition
+from reference_manager.api.service.metrics import exposition
 from reference_manager.domain.states import StageStatus
-from reference_manager.engine import meters
-from reference_manager.engine.census import Census
-from reference_manager.engine.engine import Standing
+from reference_manager.engine import metrics
+from reference_manager.engine.engine import ManagerStatistics
+from reference_manager.engine.statistics import DatabaseStatistics
 
 from tools.docs.markdown import document, table
 
@@ -24,9 +24,9 @@ database is unavailable, the scrape fails. Several managers on one database repo
 not the sum."""
 
 _OF_MANAGER = f"""\
-These metrics describe what one manager has done since it started; their names begin with `{meters.PREFIX}`. With
-several managers, add them up. The first {meters.MOST_STAGE_TYPES} stage types have series of their own; all others
-count as `{meters.OTHER}`. [Observability](../explanation/observability.md#metrics) explains what to use them for.
+These metrics describe what one manager has done since it started; their names begin with `{metrics.PREFIX}`. With
+several managers, add them up. The first {metrics.MOST_STAGE_TYPES} stage types have series of their own; all others
+count as `{metrics.OTHER}`. [Observability](../explanation/observability.md#metrics) explains what to use them for.
 The manager also exports the usual metrics of a Python process."""
 
 _OF_WORKERS = """\
@@ -42,20 +42,20 @@ Row = tuple[str, str, str, str]
 def page() -> str:
     """The whole page."""
     scraped = tuple(_scraped())
-    of_manager = [row for row in scraped if row[0].startswith(f"`{meters.PREFIX}")]
+    of_manager = [row for row in scraped if row[0].startswith(f"`{metrics.PREFIX}")]
     of_database = [row for row in scraped if row not in of_manager]
     return document(
         "Metrics",
         _INTRODUCTION,
         f"## The database's, from any manager\n\n{_OF_DATABASE}\n\n{table(_HEAD, of_database)}",
-        f"## A manager's own\n\n{_OF_MANAGER}\n\n{table(_HEAD, (*of_manager, *_of_module(meters)))}",
+        f"## A manager's own\n\n{_OF_MANAGER}\n\n{table(_HEAD, (*of_manager, *_of_module(metrics)))}",
         f"## A worker's\n\n{_OF_WORKERS}\n\n{table(_HEAD, (*_of_module(sdk), *_collected()))}",
     )
 
 
 def _scraped() -> Iterator[Row]:
     # One of each, so that every family has a sample to read the labels from.
-    census = Census(
+    statistics = DatabaseStatistics(
         jobs={},
         stages={("thumbnails", StageStatus.PENDING): 1},
         tasks={},
@@ -63,7 +63,7 @@ def _scraped() -> Iterator[Row]:
         dead_tuples={"tasks": 0},
         oldest_xmin=0,
     )
-    for family in text_string_to_metric_families(exposition(census, Standing(0, 0, 0, True), ()).decode()):  # noqa: FBT003 - a row
+    for family in text_string_to_metric_families(exposition(statistics, ManagerStatistics(0, 0, 0, True), ()).decode()):  # noqa: FBT003 - a row
         yield _row(family.name, family.type, tuple(family.samples[0].labels), family.documentation)
 
 

@@ -9,7 +9,7 @@ import httpx2
 from reference_manager.api.app import create_app
 from reference_manager.engine.engine import Engine
 from reference_manager.settings import Settings
-from reference_manager.store.database import Database
+from reference_manager.store.pool import Database
 
 
 def page() -> str:

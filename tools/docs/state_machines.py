@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from typing import Any
 
-from reference_manager.domain.machine import Driver, Machine
-from reference_manager.domain.machines import MACHINES, RESERVED
+from reference_manager.domain.state_machine import Driver, Machine
+from reference_manager.domain.transitions import MACHINES, RESERVED
 
 from tools.docs.markdown import document, table
 
 _INTRODUCTION = """\
 The statuses of a job, a stage and a task, and the transitions between them. This page is generated from
-`reference_manager.domain.machines`, which the manager itself uses. Tests compare the types of the database, the SQL
+`reference_manager.domain.transitions`, which the manager itself uses. Tests compare the types of the database, the SQL
 and the API with the same tables.
 
 In the diagrams, clients request the transitions marked "client"; the manager makes all others. The consequences of a

@@ -23,8 +23,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
 {{- end }}
 
-{{/* What every pod has: what the "restricted" security standard asks for, and where it may run. No user id: OpenShift gives
-one, elsewhere the image does. */}}
+{{/* The parts that all pods share: what the "restricted" Pod Security Standard requires, and where the pods may run. There is
+no user id, because OpenShift assigns one; elsewhere the image's user applies. */}}
 {{- define "manager.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
@@ -51,7 +51,7 @@ tolerations:
 {{- end }}
 {{- end }}
 
-{{/* A pod that ends. It keeps no distance from the managers, which may be on every node. */}}
+{{/* A pod that runs to completion. It has no podAntiAffinity, because managers may already run on every node. */}}
 {{- define "manager.endingPod" -}}
 {{ include "manager.pod" . }}
 {{- with .Values.affinity.nodeAffinity }}
@@ -62,7 +62,7 @@ affinity:
 restartPolicy: Never
 {{- end }}
 
-{{/* A container of the manager's image, up to what it runs. */}}
+{{/* A container of the manager's image, without its command. */}}
 {{- define "manager.container" -}}
 image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
@@ -89,8 +89,8 @@ limits:
       key: {{ .Values.database.key | quote }}
 {{- end }}
 
-{{/* Where every pod may ask: DNS, PostgreSQL, and what is added. Policies see the port of a pod, not that of the Service
-before it: 5353 is where OpenShift's DNS listens. */}}
+{{/* The egress rules of all pods: DNS, PostgreSQL, and extraEgress. A policy applies to the port of the pod, not of the
+Service: OpenShift's DNS pods listen on 5353. */}}
 {{- define "manager.egress" -}}
 - ports:
     {{- range list 53 5353 }}

@@ -1,7 +1,8 @@
-"""The command ``jobnik-manager``: puts the parts together."""
+"""The command ``jobnik-manager``."""
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,28 +10,43 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Any
 
+import structlog
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
-from reference_manager.logs import configure_logs
-from reference_manager.serve import StartError, prepare, serve
-from reference_manager.settings import Settings, flag, setting, shown, variable
+from reference_manager.server.logs import configure_logs
+from reference_manager.server.process import StartError, prepare, serve
+from reference_manager.settings import (
+    FORMER_NAMES,
+    Renamed,
+    Settings,
+    flag,
+    replace_former_names,
+    setting,
+    shown,
+    variable,
+)
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; its exit code."""
-    given = vars(_parser().parse_args(arguments))
-    command = given.pop("command")
+    """Run the command and return its exit code."""
+    flags = vars(_parser().parse_args(arguments))
+    command = flags.pop("command")
+    values, renamed = replace_former_names(flags, os.environ)
     try:
-        settings = Settings(**given)
+        settings = Settings(**values)
     except (ValidationError, SettingsError) as error:
-        sys.stderr.write(f"{_explain(error)}\n")
+        sys.stderr.write(f"{_explain(error, renamed)}\n")
         return 2
     configure_logs(settings.log_level)
-    # Until it serves, a signal ends the manager wherever it is, through everything that cleans up.
+    for former, current in renamed:
+        log.warning("deprecated setting", setting=former, use=current, removed_in="1.0")
+    # Until the server runs, a signal exits at once, through every cleanup on the stack.
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _leave)
+        signal.signal(number, _exit)
     try:
         if command == "migrate":
             _migrate(settings)
@@ -45,16 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """The command's grammar: every setting is a flag; one that is not given is left to its variable or default."""
+    """Build the argument parser. Every setting is a flag; a flag that is not given leaves its variable or default."""
     parser = argparse.ArgumentParser("jobnik-manager", description="The Jobnik manager.")
     parser.add_argument("--version", action="version", version=version("jobnik-reference-manager"))
     commands = parser.add_subparsers(required=True, dest="command", metavar="serve | migrate")
-    about = "Serve the API. With no argument it brings its own PostgreSQL and keeps its data in a folder of yours."
+    about = "Serve the API. Without arguments, start an embedded PostgreSQL with its data in your data folder."
     more = f"Each flag is also an environment variable, such as {variable('port')}; the flag wins."
     serving = commands.add_parser("serve", help="serve the API", description=about, epilog=more)
     _add_flags(serving, Settings.model_fields)
-    about = "Bring your PostgreSQL to the schema of this version, and end. Each manager does so at its start, too."
-    migrating = commands.add_parser("migrate", help="bring the database up to date", description=about, epilog=more)
+    about = (
+        "Migrate your PostgreSQL to the schema of this version, then exit. Every manager also does this at its start."
+    )
+    migrating = commands.add_parser("migrate", help="migrate the database", description=about, epilog=more)
     _add_flags(migrating, ("database_url", "log_level"))
     return parser
 
@@ -65,35 +83,40 @@ def _add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
         metavar = name.rpartition("_")[2].upper()
         default = f" Default: {shown(field.default)}." if field.default is not None else ""
         text = f"{field.description}{default}"
-        # One that is off by default needs no value.
+        # A flag that is off by default needs no value.
         value: dict[str, Any] = {"nargs": "?", "const": "true"} if field.default is False else {}
         parser.add_argument(flag(name), dest=name, metavar=metavar, help=text, default=argparse.SUPPRESS, **value)
+    for former, current in FORMER_NAMES.items():
+        if current in names:
+            parser.add_argument(flag(former), dest=former, help=argparse.SUPPRESS, default=argparse.SUPPRESS)
 
 
 def _migrate(settings: Settings) -> None:
     if settings.database_url is None:
-        raise StartError(f"Which database? Say {flag('database_url')} or {variable('database_url')}.")
+        raise StartError(f"No database to migrate. Set {flag('database_url')} or {variable('database_url')}.")
     asyncio.run(prepare(settings.database_url.get_secret_value()))
 
 
 def _serve_embedded(settings: Settings) -> None:
     data_dir = settings.data_dir or default_data_dir()
-    others = 20  # for people with psql, and what PostgreSQL reserves
-    limits = {"max_connections": str(settings.database_connections + others)}
-    with EmbeddedPostgres(data_dir, settings=limits) as server:
+    spare_connections = 20  # for psql sessions, and the connections that PostgreSQL reserves
+    server_settings = {"max_connections": str(settings.database_connections + spare_connections)}
+    with EmbeddedPostgres(data_dir, settings=server_settings) as server:
         serve(settings, server.url, {"data_dir": str(data_dir), "database_log": str(server.log_file)})
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _explain(error: ValidationError | SettingsError) -> str:
-    """One line for each setting that is wrong, with its flag and its variable."""
+def _explain(error: ValidationError | SettingsError, renamed: Sequence[Renamed]) -> str:
+    """Format one line for each invalid setting: its flag, its variable, and what is wrong."""
     if isinstance(error, SettingsError):
         return f"jobnik-manager: {error}"
     lines: list[str] = []
-    for complaint in error.errors():
-        name = setting(str(complaint["loc"][0]))
-        lines.append(f"{flag(name)} or {variable(name)}: {complaint['msg']}")
+    for invalid in error.errors():
+        name = setting(str(invalid["loc"][0]))
+        sources = [former for former, current in renamed if current in (flag(name), variable(name))]
+        given = f" (given as {' and '.join(sources)})" if sources else ""
+        lines.append(f"{flag(name)} or {variable(name)}{given}: {invalid['msg']}")
     return "\n".join(lines)

@@ -1,13 +1,17 @@
 """The manager's settings: flags of ``jobnik-manager serve``, or environment variables, mostly ``JOBNIK_MANAGER_…``."""
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, ByteSize, Field, SecretStr, TypeAdapter
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "JOBNIK_MANAGER_"
+
+FORMER_NAMES = {"database_patience": "database_timeout", "shutdown_patience": "shutdown_timeout"}
+"""Settings that were renamed. Their former flags and variables are accepted until version 1.0."""
 
 
 def _postgres_url(url: SecretStr | None) -> SecretStr | None:
@@ -23,23 +27,23 @@ def _http_url(url: str | None) -> str | None:
 
 
 def flag(name: str) -> str:
-    """The flag of a setting."""
+    """Return the flag of a setting."""
     return f"--{name.replace('_', '-')}"
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     own = Settings.model_fields[name].validation_alias
     return str(own) if own else f"{PREFIX}{name.upper()}"
 
 
 def setting(name: str) -> str:
-    """The name of a setting, from that or from its variable."""
+    """Return the name of a setting, given its name or its variable."""
     return next((known for known in Settings.model_fields if name in (known, variable(known))), name)
 
 
 def shown(default: object) -> str:
-    """A default as somebody would type it; nothing for one that is not set."""
+    """Format a default as a user would type it. An unset default is the empty string."""
     match default:
         case None:
             return ""
@@ -53,62 +57,102 @@ def shown(default: object) -> str:
             return str(default)
 
 
+class Renamed(NamedTuple):
+    """A former flag or variable in use, and the one that replaces it."""
+
+    former: str
+    current: str
+
+
+def replace_former_names(
+    flags: Mapping[str, Any], environment: Mapping[str, str]
+) -> tuple[dict[str, Any], Sequence[Renamed]]:
+    """Translate the former names of renamed settings.
+
+    A flag wins over a variable; of two flags or two variables, the current name wins.
+
+    Args:
+        flags: Values of the flags in use, by setting.
+        environment: The process environment.
+
+    Returns:
+        The values for ``Settings``, and each former name in use.
+    """
+    values = dict(flags)
+    variables = {name.upper(): value for name, value in environment.items()}
+    renamed: list[Renamed] = []
+    for former, current in FORMER_NAMES.items():
+        former_variable, current_variable = f"{PREFIX}{former.upper()}", variable(current)
+        if former in values:
+            values.setdefault(current, values.pop(former))
+            renamed.append(Renamed(flag(former), flag(current)))
+        if former_variable in variables:
+            if current_variable not in variables:
+                values.setdefault(current, variables[former_variable])
+            renamed.append(Renamed(former_variable, current_variable))
+    return values, renamed
+
+
 class Settings(BaseSettings):
-    """Where the manager listens, where its data is, and what it bears."""
+    """Addresses, data location, limits and timeouts of a manager."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_by_name=True)
 
     host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 8080
+    port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 picks a free port.")] = 8080
     database_url: Annotated[
         SecretStr | None,
         AfterValidator(_postgres_url),
-        Field(description="Your PostgreSQL, 15 or later, as postgresql://…; without it the embedded one is used."),
+        Field(description="The URL of your PostgreSQL (15 or later), postgresql://…; by default, an embedded one."),
     ] = None
     data_dir: Annotated[
         Path | None,
-        Field(
-            description="Where the embedded PostgreSQL keeps its data; by default in your folder of application data."
-        ),
+        Field(description="The data folder of the embedded PostgreSQL; by default, in your application data folder."),
     ] = None
     database_connections: Annotated[
-        int, Field(ge=2, le=1000, description="The most connections to PostgreSQL; half are kept for workers.")
+        int,
+        Field(
+            ge=2, le=1000, description="The maximum number of connections to PostgreSQL; half are reserved for workers."
+        ),
     ] = 10
-    database_patience: Annotated[
+    database_timeout: Annotated[
         timedelta,
         Field(
             gt=timedelta(),
-            description="How long a request waits for a connection before it is told to come again, as PT5S.",
+            description="How long a request waits for a database connection before it is answered 503, such as PT5S.",
         ),
     ] = timedelta(seconds=5)
-    body_limit: Annotated[ByteSize, Field(gt=0, description="The largest request body, such as 512KiB.")] = ByteSize(
-        1024 * 1024
+    body_limit: Annotated[ByteSize, Field(gt=0, description="The maximum size of a request body, such as 512KiB.")] = (
+        ByteSize(1024 * 1024)
     )
-    shutdown_patience: Annotated[
+    shutdown_timeout: Annotated[
         timedelta,
-        Field(ge=timedelta(), description="How long requests under way may take once a stop is asked for, as PT10S."),
+        Field(
+            ge=timedelta(),
+            description="How long requests in progress may take once a stop is requested, such as PT10S.",
+        ),
     ] = timedelta(seconds=10)
     task_stale_after: Annotated[
         timedelta,
         Field(
             gt=timedelta(),
-            description="How long a task claimed without a lease may take before the attempt counts as failed.",
+            description="How long a task claimed without a lease may take before its attempt counts as failed.",
         ),
     ] = timedelta(minutes=30)
     part_a_only: Annotated[
         bool,
-        Field(description="Whether to serve part A of the protocol alone, as managers do that know no other."),
+        Field(description="Whether to serve only part A of the protocol, like a manager without part B."),
     ] = False
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The least that is worth a log line.")
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The minimum level of log lines.")
     ] = "INFO"
-    # These two are named by the protocol.
+    # The protocol names these two variables.
     tracing_enabled: Annotated[
         bool | None,
         Field(
             validation_alias="TELEMETRY_TRACING_ENABLED",
-            description="Whether to send traces; by default if there is an endpoint. "
-            "true without one sends them to http://localhost:4318/v1/traces.",
+            description="Whether to send traces; by default, only if an endpoint is set. "
+            "true without an endpoint sends them to http://localhost:4318/v1/traces.",
         ),
     ] = None
     tracing_url: Annotated[
@@ -116,7 +160,7 @@ class Settings(BaseSettings):
         AfterValidator(_http_url),
         Field(
             validation_alias="TELEMETRY_TRACING_URL",
-            description="The endpoint of traces, for OTLP over HTTP, as http://collector:4318/v1/traces; "
-            "by default what the standard OTEL_EXPORTER_OTLP_… variables say.",
+            description="The OTLP over HTTP endpoint for traces, such as http://collector:4318/v1/traces; "
+            "by default, the standard OTEL_EXPORTER_OTLP_… variables.",
         ),
     ] = None

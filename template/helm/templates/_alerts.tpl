@@ -1,6 +1,6 @@
-{{/* What to do about each stands in RUNBOOK.md, under its name. */}}
+{{/* RUNBOOK.md has a section for each alert, under the alert's name. */}}
 {{- define "worker.alerts" -}}
-{{- /* As a Deployment names its pods, so that no other one is meant whose name begins in the same way. */ -}}
+{{- /* A Deployment's pods have two more parts in their names. So this excludes releases whose names begin alike. */ -}}
 {{- $pods := printf "namespace=%q,pod=~%q" .Release.Namespace (printf "%s-[^-]+-[^-]+" (include "worker.name" .)) -}}
 {{- $types := list -}}
 {{- range .Values.stageTypes -}}
@@ -19,23 +19,23 @@
   for: 10m
   labels: {severity: warning}
   annotations:
-    summary: "More than a fifth of the attempts at {{ "{{" }} $labels.stage_type {{ "}}" }} fail"
+    summary: "More than 20% of the attempts at {{ "{{" }} $labels.stage_type {{ "}}" }} tasks fail"
     {{- with $runbook }}
     runbook_url: {{ . }}#jobnikworkertasksfail
     {{- end }}
 - alert: JobnikWorkerBreakerOpen
-  # Every 30 s it lets one call through and is half open (1) meanwhile.
+  # An open breaker (2) is half open (1) for one call every 30 s, so the rule takes the maximum of two minutes.
   expr: |
     max by (namespace, pod, stage_type, breaker) (max_over_time(jobnik_sdk_worker_circuit_breaker_state{ {{- $pods -}} }[2m])) == 2
   for: 5m
   labels: {severity: warning}
   annotations:
-    summary: "{{ "{{" }} $labels.pod {{ "}}" }} takes no {{ "{{" }} $labels.stage_type {{ "}}" }}: its {{ "{{" }} $labels.breaker {{ "}}" }} breaker is open"
+    summary: "{{ "{{" }} $labels.pod {{ "}}" }} claims no {{ "{{" }} $labels.stage_type {{ "}}" }} tasks: its {{ "{{" }} $labels.breaker {{ "}}" }} circuit breaker is open"
     {{- with $runbook }}
     runbook_url: {{ . }}#jobnikworkerbreakeropen
     {{- end }}
 - alert: JobnikWorkerIdleBesideBacklog
-  # The first figure is the manager's, which is there without any pod.
+  # The first metric comes from the manager, so it exists even when there are no pods.
   expr: |
     max by (stage_type) (jobnik_oldest_waiting_age_seconds{ {{- $queues -}} }) > {{ mul 60 $minutes }}
       unless on (stage_type)
@@ -44,7 +44,7 @@
   for: 5m
   labels: {severity: critical, namespace: {{ .Release.Namespace | quote }}}
   annotations:
-    summary: "No {{ "{{" }} $labels.stage_type {{ "}}" }} was completed for {{ $minutes }} minutes, and some wait"
+    summary: "No {{ "{{" }} $labels.stage_type {{ "}}" }} task has completed for {{ $minutes }} minutes, although tasks are waiting"
     {{- with $runbook }}
     runbook_url: {{ . }}#jobnikworkeridlebesidebacklog
     {{- end }}
@@ -55,7 +55,7 @@
   for: 10m
   labels: {severity: warning}
   annotations:
-    summary: "The manager refuses reports about {{ "{{" }} $labels.stage_type {{ "}}" }}: leases are lost"
+    summary: "The manager rejects more than 5% of the reports on {{ "{{" }} $labels.stage_type {{ "}}" }} tasks: leases expire"
     {{- with $runbook }}
     runbook_url: {{ . }}#jobnikworkerreportsrefused
     {{- end }}
@@ -66,7 +66,7 @@
   for: 5m
   labels: {severity: critical}
   annotations:
-    summary: "Half of the requests to the manager get no answer"
+    summary: "More than half of the requests to the manager get no answer"
     {{- with $runbook }}
     runbook_url: {{ . }}#jobnikworkercannotreachmanager
     {{- end }}

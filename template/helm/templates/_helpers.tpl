@@ -1,4 +1,4 @@
-{{/* So short that the names of pods carry it whole, which alerts look for. */}}
+{{/* At most 46 characters, so that pod names contain the whole name. The alerts select pods by it. */}}
 {{- define "worker.name" -}}
 {{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
 {{- $name | trunc 46 | trimSuffix "-" -}}
@@ -40,7 +40,7 @@ OTEL_SERVICE_NAME: {{ $.Chart.Name | quote }}
 {{- end }}
 {{- end }}
 
-{{/* What both containers have: settings, room for files, and whom to trust. Each ends with a list that may go on. */}}
+{{/* The settings, volumes and trusted certificates of both containers. Each template ends with a list to append to. */}}
 {{- define "worker.settings" -}}
 {{- if .Values.ca.secret -}}
 env:
@@ -81,15 +81,15 @@ envFrom:
 {{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
 {{- end }}
 
-{{/* The manager's address for those in other namespaces, where a Service's name alone leads nowhere. */}}
+{{/* The manager's address for callers in other namespaces, where the name of a Service needs its namespace. */}}
 {{- define "worker.managerFromAnywhere" -}}
 {{- $url := urlParse (trimSuffix "/" .Values.env.jobnik.baseUrl) -}}
 {{- $host := regexReplaceAll "^([a-z0-9-]+)(:[0-9]+)?$" $url.host (printf "${1}.%s.svc${2}" .Release.Namespace) -}}
 {{- urlJoin (set $url "host" $host) -}}
 {{- end }}
 
-{{/* What both pods have: what the "restricted" security standard asks for, and where they may run. No user id: OpenShift gives
-one, elsewhere the image does. */}}
+{{/* The parts that both pods share: what the "restricted" Pod Security Standard requires, and where the pods may run. There is
+no user id, because OpenShift assigns one; elsewhere the image's user applies. */}}
 {{- define "worker.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false

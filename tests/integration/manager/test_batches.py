@@ -7,12 +7,12 @@ from uuid import UUID
 
 import asyncpg
 import pytest
-from reference_manager.domain.requests import Report
+from reference_manager.domain.commands import Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority, TaskStatus
-from reference_manager.engine.jobs import Jobs
-from reference_manager.engine.settlements import settle
-from reference_manager.engine.wakeups import Wakeups
-from reference_manager.store.database import Database, sql
+from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.dispatch.reports import settle
+from reference_manager.engine.records.jobs import Jobs
+from reference_manager.store.pool import Database, sql
 
 from tests.support.claims import InHand, claim_of, in_hand
 from tools.backlog import add_backlog
@@ -104,7 +104,7 @@ async def test_a_claim_that_had_to_wait_sees_what_was_paused_meanwhile(
         await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", urgent)
         claiming = asyncio.create_task(claim(database, 4))
         await held_up(other)
-        await Jobs(database, Wakeups()).set_status(paused, JobStatus.PAUSED)
+        await Jobs(database, Notifications()).set_status(paused, JobStatus.PAUSED)
     assert len(await claiming) == 1
 
 
@@ -119,7 +119,7 @@ async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
         await other.execute("SELECT pg_advisory_lock(1)")
         claiming = asyncio.create_task(claim(database))
         await held_up(other)
-        await Jobs(database, Wakeups()).set_status(job, JobStatus.ABORTED)
+        await Jobs(database, Notifications()).set_status(job, JobStatus.ABORTED)
         sweeping = asyncio.create_task(sql.task_sweep(sweeper, most=10))
         await held_up(other, 2)
         await other.execute("SELECT pg_advisory_unlock(1)")

@@ -168,7 +168,7 @@ async def test_an_abort_during_claims_and_reports_leaves_nothing_behind(client: 
 @pytest.mark.timeout(60)  # six hundred connections on a small machine
 async def test_six_hundred_connections_get_answers(start_manager: Start, stage_type: str) -> None:
     """Far more clients than database connections: every request is answered as it should be, and the job ends."""
-    manager = start_manager("--database-connections", "5", "--database-patience", "PT30S")
+    manager = start_manager("--database-connections", "5", "--database-timeout", "PT30S")
     async with many(manager.url) as http:
         client = Client(http)
         job = await client.job()

@@ -10,7 +10,7 @@ from uuid import UUID
 import asyncpg
 import httpx2
 import pytest
-from reference_manager.store.database import Connection, Database
+from reference_manager.store.pool import Connection, Database
 
 from tests.support.claims import claim_of
 from tests.support.protocol import Client

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 import pytest
-from reference_manager.store.database import Connection, Database, sql
+from reference_manager.store.pool import Connection, Database, sql
 
 from tests.support.statistics import touched
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import httpx2
-from reference_manager.engine.wakeups import CHANNEL
+from reference_manager.engine.dispatch.notifications import CHANNEL
 
 from tests.support.protocol import Client, branch
 from tests.support.worker import LeasedWorker, report

@@ -9,8 +9,8 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
-from reference_manager.engine.census import count_all, take_census
-from reference_manager.store.database import Connection, Database, sql
+from reference_manager.engine.statistics import read_statistics, read_statistics_of
+from reference_manager.store.pool import Connection, Database, sql
 
 from tests.support.claims import claim_of, in_hand
 from tests.support.protocol import Client
@@ -22,7 +22,7 @@ from tools.manager import ManagerProcess
 Start = Callable[..., ManagerProcess]
 Figures = dict[tuple[str, tuple[str, ...]], float]
 
-DUTIES = ("aborted tasks", "counter folding", "delayed tasks", "lease sweeper")
+MAINTENANCE_TASKS = ("aborted tasks", "counter folding", "delayed tasks", "lease sweeper")
 HOUR = 3600
 
 
@@ -58,9 +58,9 @@ async def test_all_families_are_there_from_the_start(alone: Client) -> None:
     for statement in ("claim", "complete", "settle"):
         assert found["jobnik_manager_statement_duration_seconds_count", (statement,)] == 0
         assert found["jobnik_manager_statement_tasks_count", (statement,)] == 0
-    for duty in DUTIES:
-        assert found["jobnik_manager_duty_failures_total", (duty,)] == 0
-        assert ("jobnik_manager_duty_rounds_total", (duty,)) in found
+    for task in MAINTENANCE_TASKS:
+        assert found["jobnik_manager_duty_failures_total", (task,)] == 0
+        assert ("jobnik_manager_duty_rounds_total", (task,)) in found
     for table in ("jobs", "stages", "tasks", "waiting_tasks", "leases", "stage_deltas", "stage_totals"):
         assert ("jobnik_database_dead_tuples", (table,)) in found
     assert found["jobnik_manager_leases_lost_total", ()] == 0
@@ -206,8 +206,8 @@ async def test_the_figures_are_those_of_the_rows(alone: Client, database: Databa
     async def agree() -> None:
         for _ in range(2):
             async with database.transaction(snapshot=True) as connection:
-                census, counted = await count_all(connection), await truth(connection)
-            assert (+Counter(census.jobs), +Counter(census.stages), +Counter(census.tasks)) == counted
+                statistics, counted = await read_statistics_of(connection), await truth(connection)
+            assert (+Counter(statistics.jobs), +Counter(statistics.stages), +Counter(statistics.tasks)) == counted
             async with database.connection() as connection:
                 for stage in [row["stage_id"] async for row in sql.deltas_stages(connection)]:
                     await sql.deltas_fold(connection, stage_id=stage)
@@ -275,7 +275,7 @@ async def test_whoever_holds_back_vacuum_shows(database: Database) -> None:
                 "INSERT INTO workers (id, stage_types, draining, running) VALUES (new_id(), '{}', false, 0)"
             )
         await busy.execute("DELETE FROM workers")
-        assert (await take_census(database)).oldest_xmin >= 20
+        assert (await read_statistics(database)).oldest_xmin >= 20
 
 
 @pytest.mark.timeout(60)  # writes twenty thousand stages
@@ -288,7 +288,7 @@ async def test_a_scrape_touches_few_rows_whatever_has_ended(database: Database, 
             await sql.totals_fold(connection)
         async with database.transaction(snapshot=True) as connection:
             before = await connection.fetchval(ROWS)
-            await count_all(connection)
+            await read_statistics_of(connection)
             return await connection.fetchval(ROWS) - before
 
     async with database.connection() as connection:
@@ -315,7 +315,7 @@ async def test_a_scrape_touches_few_rows_whatever_has_ended(database: Database, 
         await add_backlog(database, "guarded", 1000)
         if statistics == "of what is there":
             await connection.execute("ANALYZE")
-        census = await take_census(database)
-        assert census.stages["guarded", StageStatus.COMPLETED] == 20_000
-        assert census.tasks["guarded", Priority.MEDIUM, TaskStatus.COMPLETED] == 100_000
+        counts = await read_statistics(database)
+        assert counts.stages["guarded", StageStatus.COMPLETED] == 20_000
+        assert counts.tasks["guarded", Priority.MEDIUM, TaskStatus.COMPLETED] == 100_000
         assert await scrape() <= alone + 10

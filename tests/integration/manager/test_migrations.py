@@ -7,7 +7,10 @@ import sys
 import asyncpg
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.migrate import UnfitDatabaseError, migrate
+from reference_manager.store.errors import UnfitDatabaseError
+from reference_manager.store.migrate import migrate
+from reference_manager.store.schema import MIGRATIONS
+from reference_manager.store.upgrade import upgrade
 
 SCHEMA = """
     SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
@@ -16,6 +19,7 @@ SCHEMA = """
         UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'jobnik'
         UNION ALL SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'jobnik'::regnamespace
         UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'jobnik'::regnamespace
+        UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
     ) AS lines (line)
 """
 
@@ -34,6 +38,47 @@ async def test_managers_that_start_at_once_migrate_once(postgres: EmbeddedPostgr
         await migrate(url)
         assert await connection.fetchval(SCHEMA) == before
         assert await connection.fetchval("SELECT count(*) FROM jobnik.migrations") == 1
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("revision", sorted(file.name[:4] for file in (MIGRATIONS / "versions").glob("0*.sql"))[:-1])
+async def test_a_migrated_database_equals_a_fresh_one(
+    postgres: EmbeddedPostgres, database_url: str, revision: str
+) -> None:
+    """A database of any earlier revision gets the tables, constraints, triggers and functions of a fresh one."""
+    url = f"{postgres.url.rpartition('/')[0]}/from_{revision}"
+    admin = await asyncpg.connect(postgres.url)
+    await admin.execute(f"CREATE DATABASE from_{revision}")
+    await admin.close()
+    await upgrade(url, revision)
+    older = await schema(url)
+    await migrate(url)
+    migrated = await schema(url)
+    assert older != migrated
+    assert migrated == await schema(database_url)
+
+
+async def test_trigger_functions_are_replaced(database_url: str) -> None:
+    """A function that a migration created is replaced at the next start, like every other routine."""
+    fresh = await schema(database_url)
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    try:
+        await connection.execute("""
+            CREATE OR REPLACE FUNCTION count_job() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'
+        """)
+    finally:
+        await connection.close()
+    assert await schema(database_url) != fresh
+    await migrate(database_url)
+    assert await schema(database_url) == fresh
+
+
+async def schema(url: str) -> str:
+    """Everything in the schema, one definition a line."""
+    connection = await asyncpg.connect(url)
+    try:
+        return await connection.fetchval(SCHEMA)
     finally:
         await connection.close()
 

@@ -64,7 +64,7 @@ async def locked(database_url: str, waiters: int) -> AsyncGenerator[Callable[[],
 
 async def test_every_operation_is_told_to_come_again(start_manager: Start, database_url: str) -> None:
     """While all connections are busy each request waits for as long as is set, then is answered 503, streams too."""
-    manager = start_manager("--database-connections", "2", "--database-patience", "PT0.3S")
+    manager = start_manager("--database-connections", "2", "--database-timeout", "PT0.3S")
     async with httpx2.AsyncClient(base_url=manager.url, limits=httpx2.Limits(max_connections=None), timeout=20) as http:
         async with locked(database_url, waiters=2) as filled:
             crowd = [asyncio.create_task(http.get(path)) for path in ("/v1/jobs", "/v1/stages", "/v1/tasks")]

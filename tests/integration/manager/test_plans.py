@@ -6,9 +6,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from reference_manager.domain.requests import NO_TRACE
+from reference_manager.domain.commands import NO_TRACE
 from reference_manager.domain.states import Priority
-from reference_manager.store.database import Connection, Database, sql
+from reference_manager.store.pool import Connection, Database, sql
 
 from tests.support.claims import claim_of, in_hand
 from tests.support.statistics import ROWS, touched

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from reference_manager.store.database import Database
+from reference_manager.store.pool import Database
 
 from tests.support.protocol import Client, refused
 from tests.support.worker import LeasedWorker, report

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
-from reference_manager.store.database import SESSION
+from reference_manager.store.pool import SESSION
 
 from tests.support.protocol import Client, refused
 from tests.support.truths import falsehoods

@@ -168,7 +168,7 @@ def test_a_taken_port_is_a_clear_error(start_manager: Callable[..., ManagerProce
     port = start_manager().url.rpartition(":")[2]
     with pytest.raises(RuntimeError) as caught, ManagerProcess("--database-url", database_url, "--port", port):
         pass
-    assert "Choose another with --port" in str(caught.value)
+    assert "Choose another port with --port" in str(caught.value)
     assert "Traceback" not in str(caught.value)
 
 

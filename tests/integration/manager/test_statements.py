@@ -12,7 +12,7 @@ import pytest
 from asyncpg.connection import LoggedQuery
 from reference_manager.api.app import create_app
 from reference_manager.engine.engine import Engine
-from reference_manager.store.database import Connection, Database
+from reference_manager.store.pool import Connection, Database
 
 from tests.support.protocol import Client, branch
 from tools.backlog import add_backlog
@@ -70,7 +70,7 @@ class CountedDatabase(Database):
 @pytest.fixture
 async def counted(database_url: str) -> AsyncGenerator[CountedDatabase]:
     """The connections of the manager in this process."""
-    async with CountedDatabase.connect(database_url, connections=10, patience=timedelta(seconds=5)) as database:
+    async with CountedDatabase.connect(database_url, connections=10, acquire_timeout=timedelta(seconds=5)) as database:
         assert isinstance(database, CountedDatabase)
         yield database
 

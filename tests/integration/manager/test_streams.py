@@ -11,7 +11,7 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.database import Database
+from reference_manager.store.pool import Database
 
 from tests.support.protocol import Client, refused
 from tools.backlog import add_backlog

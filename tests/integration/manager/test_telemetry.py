@@ -5,8 +5,8 @@ from collections.abc import AsyncGenerator, Callable, Generator
 
 import httpx2
 import pytest
-from reference_manager.domain.requests import NO_TRACE
-from reference_manager.store.database import Database
+from reference_manager.domain.commands import NO_TRACE
+from reference_manager.store.pool import Database
 
 from tests.support.collector import Collector, Seen
 from tests.support.protocol import Client
@@ -84,7 +84,7 @@ async def test_whatever_is_asked_is_a_span(collector: Collector, traced: Client)
 
 
 async def test_claims_and_reports_are_spans(collector: Collector, traced: Client) -> None:
-    """What would take the short cut is traced like everything else, whichever part of the protocol it is of."""
+    """What would take the hot path is traced like everything else, whichever part of the protocol it is of."""
     await traced.tasks(await traced.stage(await traced.job(), "traced"), 2)
     await traced.settle(await traced.claimed("traced"))
     worker = LeasedWorker(traced.http)
@@ -137,15 +137,15 @@ async def test_a_body_has_the_last_word(collector: Collector, traced: Client) ->
 
 
 async def test_rounds_that_did_something_are_spans(collector: Collector, traced: Client) -> None:
-    """Each duty has its own, with how much was done; rounds that found nothing have none."""
+    """Each maintenance task has its own, with how much was done; rounds that found nothing have none."""
     worker = LeasedWorker(traced.http)
     job = await traced.job()
-    await traced.tasks(await traced.stage(job, "duties"), 2)
-    lost, put_off = await worker.claim("duties", 2, leaseSeconds=1)
+    await traced.tasks(await traced.stage(job, "maintenance"), 2)
+    lost, put_off = await worker.claim("maintenance", 2, leaseSeconds=1)
     await worker.settle(
         {"taskId": put_off["id"], "leaseId": put_off["leaseId"], "outcome": "SNOOZED", "delaySeconds": 0.2}
     )
-    back = [task["id"] for _ in range(2) for task in await worker.claim("duties", waitSeconds=10)]
+    back = [task["id"] for _ in range(2) for task in await worker.claim("maintenance", waitSeconds=10)]
     assert set(back) == {lost["id"], put_off["id"]}
     await traced.move(job, "ABORTED")
     for name, done in (("lease sweeper", 1), ("delayed tasks", 1), ("aborted tasks", 2), ("counter folding", None)):
@@ -165,7 +165,7 @@ async def test_log_lines_name_their_span(collector: Collector, start_manager: St
     span = await collector.named("GET /v1/jobs")
     assert (span.status, span.attributes["error.type"]) == (ERROR, "500")
     manager.stop()
-    lines = [json.loads(line) for line in manager.log.splitlines() if '"the database failed"' in line]
+    lines = [json.loads(line) for line in manager.log.splitlines() if '"database failed"' in line]
     assert [(line["trace_id"], line["span_id"]) for line in lines] == [(span.trace_id, span.span_id)]
     assert all("trace_id" not in line for line in map(json.loads, manager.log.splitlines()) if "ready" in line["event"])
 

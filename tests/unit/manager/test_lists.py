@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from reference_manager.api.cursors import decode_cursor, encode_cursor
-from reference_manager.api.methods import Methods
-from reference_manager.domain.requests import AgePlace, PageRequest, StagePlace
-from reference_manager.engine.pages import Entry, Inside, Listing, Page
+from reference_manager.api.common.cursors import decode_cursor, encode_cursor
+from reference_manager.api.common.methods import Methods
+from reference_manager.domain.commands import AgePlace, PageRequest, StagePlace
+from reference_manager.engine.records.pages import Entry, Inside, Listing, Page
 from starlette.types import Message, Receive, Scope, Send
 
 NUMBERS = st.integers(min_value=0, max_value=2**63 - 1)
@@ -30,7 +30,7 @@ def test_a_cursor_leads_back_to_its_place(place: AgePlace | StagePlace, listing:
 def test_what_was_made_up_is_no_cursor(cursor: str, listing: str) -> None:
     """Any other text is refused, whatever it is."""
     for kind in (AgePlace, StagePlace):
-        with pytest.raises(ValueError, match="is none of this list"):
+        with pytest.raises(ValueError, match="is not a cursor of this list"):
             decode_cursor(cursor, listing, kind)
 
 
@@ -41,7 +41,7 @@ def test_a_changed_cursor_is_none(place: AgePlace | StagePlace, data: st.DataObj
     at = data.draw(st.integers(min_value=0, max_value=len(cursor) - 1))
     letter = data.draw(st.sampled_from("ABCxyz019-_=+/ ").filter(lambda letter: letter != cursor[at]))
     for changed, listing in ((cursor[:at] + letter + cursor[at + 1 :], "a list"), (cursor, "another list")):
-        with pytest.raises(ValueError, match="is none of this list"):
+        with pytest.raises(ValueError, match="is not a cursor of this list"):
             decode_cursor(changed, listing, type(place))
 
 

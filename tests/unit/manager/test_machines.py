@@ -10,11 +10,13 @@ import pytest
 import reference_manager.store
 from hypothesis import given
 from hypothesis import strategies as st
-from reference_manager.api.bodies import JobStatusBody, StageStatusBody, TaskStatusBody
-from reference_manager.domain.machine import Consequence, Driver, Edge, IllegalTransitionError, Machine
-from reference_manager.domain.machines import JOB, MACHINES, RESERVED, STAGE, TASK
+from reference_manager.api.jobs.requests import JobStatusBody
+from reference_manager.api.stages.requests import StageStatusBody
+from reference_manager.api.tasks.requests import TaskStatusBody
 from reference_manager.domain.rules import PreviousStageNotCompletedError, initial_stage_status, release_stage
+from reference_manager.domain.state_machine import Consequence, Driver, Edge, IllegalTransitionError, Machine
 from reference_manager.domain.states import JobStatus, StageStatus, TaskStatus
+from reference_manager.domain.transitions import JOB, MACHINES, RESERVED, STAGE, TASK
 
 STORE = Path(reference_manager.store.__file__).parent
 MIGRATION = (STORE / "migrations/versions/0001_create_jobs_stages_tasks.sql").read_text()

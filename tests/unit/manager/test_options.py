@@ -4,9 +4,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from reference_manager.api.bodies import RetryBody, StageBody, TaskBody, new_tasks
-from reference_manager.api.work_bodies import ReportBody
-from reference_manager.domain.requests import NO_TRACE
+from reference_manager.api.queues.requests import ReportBody
+from reference_manager.api.stages.requests import StageBody
+from reference_manager.api.tasks.requests import RetryBody, TaskBody, new_tasks
+from reference_manager.domain.commands import NO_TRACE
 
 HOUR = 3600
 GROWING = {"strategy": "exponential", "delaySeconds": 1, "factor": 2, "maxDelaySeconds": HOUR, "jitter": 0}

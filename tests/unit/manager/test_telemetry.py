@@ -4,8 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from reference_manager.engine import meters
-from reference_manager.telemetry import wanted
+from reference_manager.engine import metrics
+from reference_manager.server.tracing import is_tracing_enabled
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"}
 
@@ -31,7 +31,7 @@ def test_traces_are_wanted_where_there_is_an_endpoint(
     traced: bool,  # noqa: FBT001 - as above
 ) -> None:
     """An endpoint or the deployment's word turns tracing on; any word against it turns it off."""
-    assert wanted(enabled, url, environment) is traced
+    assert is_tracing_enabled(enabled, url, environment) is traced
 
 
 def test_a_manager_that_does_not_trace_loads_nothing_for_it() -> None:
@@ -46,8 +46,8 @@ def test_a_manager_that_does_not_trace_loads_nothing_for_it() -> None:
 
 def test_only_so_many_stage_types_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients choose their names: what comes late counts with the others, and the number of series stays bounded."""
-    monkeypatch.setattr(meters, "_stage_types", set[str]())
-    names = [f"name-{number}" for number in range(meters.MOST_STAGE_TYPES + 5)]
-    labels = [meters.label(name) for name in names]
-    assert labels == names[: meters.MOST_STAGE_TYPES] + [meters.OTHER] * 5
-    assert [meters.label(name) for name in names] == labels
+    monkeypatch.setattr(metrics, "_stage_types", set[str]())
+    names = [f"name-{number}" for number in range(metrics.MOST_STAGE_TYPES + 5)]
+    labels = [metrics.label(name) for name in names]
+    assert labels == names[: metrics.MOST_STAGE_TYPES] + [metrics.OTHER] * 5
+    assert [metrics.label(name) for name in names] == labels

@@ -210,5 +210,7 @@ async def test_entities_are_read(wire: "Wire", entity: Make, task_json: Make) ->
 async def test_entity_that_does_not_fit_is_named(wire: "Wire", task_json: Make) -> None:
     """An answer that the definition does not describe is an error with the field in it."""
     wire.will_answer(httpx2.Response(200, json=[task_json(data={"source": "a"}), task_json()]))
-    with pytest.raises(UnexpectedAnswerError, match=r"does not fit at \[1\]\.data\.source: Field required"):
+    with pytest.raises(
+        UnexpectedAnswerError, match=r"does not fit the expected model at \[1\]\.data\.source: Field required"
+    ):
         await Producer(wire.client).get_tasks(_STAGE, simple)

@@ -8,9 +8,8 @@ from typing import Final
 from uuid import UUID
 
 from jobnik_sdk.errors import AnswerError, ConfigurationError, JobNotFoundError, UnexpectedAnswerError, UnreachableError
-from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.http.client import Capabilities, JobnikClient, read_one
 from jobnik_sdk.service.settings import WorkerSettings, environment
-from pydantic import BaseModel
 
 from jobnik_devtools.doctor.findings import CannotCheckError, Finding, note, ok, problem
 from jobnik_devtools.doctor.project import Project
@@ -20,11 +19,6 @@ _TIMEOUT: Final = timedelta(seconds=5)
 _NO_JOB: Final = UUID(int=0)
 """An id that no job has."""
 _CORRECT_ADDRESS: Final = "correct JOBNIK_BASE_URL"
-
-
-class _Capabilities(BaseModel):
-    protocol: str
-    version: str
 
 
 def check(_project: Project) -> Iterator[Finding]:
@@ -62,11 +56,14 @@ async def check_manager(client: JobnikClient) -> Finding:
 
 async def _check_capabilities(client: JobnikClient) -> Finding:
     try:
-        answer = read_one(_Capabilities, await client.request("GET", "/v1/capabilities", retry=False))
+        answer = read_one(Capabilities, await client.request("GET", "/v1/capabilities", retry=False))
     except AnswerError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
         return await _check_part_a(client)
+    if not answer.protocol:
+        text = f"{client.base_url} is not a Jobnik manager: it names no version of the protocol"
+        return problem(text, _CORRECT_ADDRESS)
     if answer.protocol != _PROTOCOL:
         text = f"{client.base_url} speaks version {answer.protocol} of the protocol, this worker version {_PROTOCOL}"
         return problem(text, "use the same release of both; make update updates this worker")

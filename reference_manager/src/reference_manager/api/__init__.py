@@ -1,1 +1,1 @@
-"""The protocol over HTTP: what comes in is validated here, what goes out is the engine's JSON as it is."""
+"""The protocol over HTTP. Requests are validated here; responses carry the JSON of the engine unchanged."""

@@ -1,4 +1,4 @@
-"""The manager as an ASGI application."""
+"""The API as an ASGI application."""
 
 from importlib.metadata import version
 from operator import attrgetter
@@ -7,51 +7,57 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
-from reference_manager.api.document import DESCRIPTION, document
-from reference_manager.api.errors import answer_errors
-from reference_manager.api.history import history_router
-from reference_manager.api.jobs import jobs_router
-from reference_manager.api.methods import Methods
-from reference_manager.api.service import capabilities_router, service_router
-from reference_manager.api.stages import stages_router
-from reference_manager.api.tasks import tasks_router
-from reference_manager.api.work import work_router
+from reference_manager.api.common.errors import register_error_handlers
+from reference_manager.api.common.methods import Methods
+from reference_manager.api.common.openapi import DESCRIPTION, openapi_document
+from reference_manager.api.history.routes import history_router
+from reference_manager.api.jobs.routes import jobs_router
+from reference_manager.api.queues.routes import queues_router
+from reference_manager.api.service.routes import capabilities_router, service_router
+from reference_manager.api.stages.routes import stages_router
+from reference_manager.api.tasks.routes import tasks_router
+from reference_manager.api.workers.routes import workers_router
 from reference_manager.engine.engine import Engine
 
 
 def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) -> FastAPI:
-    """The whole API over an engine.
+    """Build the API on an engine.
 
     Args:
-        engine: Does what is asked.
-        body_limit: The largest request body, in bytes; more is answered 413.
-        part_a_only: Whether what only part B of the protocol knows is unknown here; the database's connections say so,
-            too, since the answers come from there.
+        engine: The engine that serves the requests.
+        body_limit: The maximum size of a request body, in bytes; a larger one is answered 413.
+        part_a_only: Whether to serve only part A of the protocol. The engine's database needs the same setting, because
+            the database writes the JSON of entities.
     """
     app = FastAPIOffline(
         title="Jobnik manager",
         description=DESCRIPTION,
         version=version("jobnik-reference-manager"),
         redoc_url=None,
-        redirect_slashes=False,  # a path with one slash too many is another path
+        redirect_slashes=False,  # a path with a trailing slash is a different path
         generate_unique_id_function=attrgetter("name"),
-        # A span for each request, where tracing is on (telemetry.py); nothing beside.
+        # One span for each request if tracing is enabled (server/tracing.py), and no other telemetry.
         telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     app.state.body_limit = body_limit
     app.state.part_a_only = part_a_only
-    of_part_b = (work_router(engine.queue, engine.workers), history_router(engine.history), capabilities_router())
+    part_b_routers = (
+        queues_router(engine.queue),
+        workers_router(engine.workers),
+        history_router(engine.history),
+        capabilities_router(),
+    )
     routers = (
         jobs_router(engine.jobs),
         stages_router(engine.stages),
         tasks_router(engine.tasks, engine.queue),
-        *(() if part_a_only else of_part_b),
+        *(() if part_a_only else part_b_routers),
         service_router(engine),
     )
     for router in routers:
         app.include_router(router)
-    answer_errors(app)
-    app.openapi = lambda: document(app)
+    register_error_handlers(app)
+    app.openapi = lambda: openapi_document(app)
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     app.add_middleware(Methods, routes)
     return app

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from reference_manager.domain.machine import Driver
-from reference_manager.domain.machines import STAGE
+from reference_manager.domain.state_machine import Driver
 from reference_manager.domain.states import StageStatus
+from reference_manager.domain.transitions import STAGE
 
 
 class PreviousStageNotCompletedError(Exception):

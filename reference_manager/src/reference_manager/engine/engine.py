@@ -4,21 +4,22 @@ import asyncio
 from datetime import timedelta
 from typing import NamedTuple
 
-from reference_manager.engine.duties.aborted_tasks import AbortedTasks
-from reference_manager.engine.duties.counter_folding import CounterFolding
-from reference_manager.engine.duties.delayed_tasks import DelayedTasks
-from reference_manager.engine.duties.lease_sweeper import LeaseSweeper
-from reference_manager.engine.history import History
-from reference_manager.engine.jobs import Jobs
-from reference_manager.engine.queue import TaskQueue
-from reference_manager.engine.stages import Stages
-from reference_manager.engine.tasks import Tasks
-from reference_manager.engine.wakeups import Wakeups
+from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
+from reference_manager.engine.maintenance.counter_folding import CounterFolding
+from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
+from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
+from reference_manager.engine.queues import TaskQueue
+from reference_manager.engine.records.history import History
+from reference_manager.engine.records.jobs import Jobs
+from reference_manager.engine.records.stages import Stages
+from reference_manager.engine.records.tasks import Tasks
+from reference_manager.engine.statistics import DatabaseStatistics, read_statistics
 from reference_manager.engine.workers import Workers
-from reference_manager.store.database import Database
+from reference_manager.store.pool import Database, sql
 
 
-class Standing(NamedTuple):
+class ManagerStatistics(NamedTuple):
     """How this manager stands at this moment."""
 
     claims_waiting: int
@@ -38,27 +39,37 @@ class Engine:
 
     def __init__(self, database: Database, *, stale_after: timedelta) -> None:
         self.database = database
-        self.wakeups = Wakeups()
-        self.jobs = Jobs(database, self.wakeups)
-        self.stages = Stages(database, self.wakeups)
-        self.tasks = Tasks(database, self.wakeups)
-        self.queue = TaskQueue(database, self.wakeups, stale_after)
+        self.notifications = Notifications()
+        self.jobs = Jobs(database, self.notifications)
+        self.stages = Stages(database, self.notifications)
+        self.tasks = Tasks(database, self.notifications)
+        self.queue = TaskQueue(database, self.notifications, stale_after)
         self.workers = Workers(database, self.queue)
         self.history = History(database)
-        self.duties = (
-            LeaseSweeper(self.wakeups),
-            DelayedTasks(self.wakeups),
+        self.maintenance = (
+            LeaseSweeper(self.notifications),
+            DelayedTasks(self.notifications),
             CounterFolding(),
             AbortedTasks(),
         )
 
-    def standing(self) -> Standing:
+    async def check_database(self) -> None:
+        """Raise DatabaseError unless the database answers."""
+        # From the workers' half of the pool: requests that wait for one locked job do not make the manager unready.
+        async with self.database.connection(for_workers=True) as connection:
+            await sql.database_ping(connection)
+
+    async def database_statistics(self) -> DatabaseStatistics:
+        """Count everything in the database, at one moment."""
+        return await read_statistics(self.database)
+
+    def manager_statistics(self) -> ManagerStatistics:
         """How this manager stands."""
-        return Standing(self.queue.waiting, *self.database.connections, self.wakeups.arrive)
+        return ManagerStatistics(self.queue.waiting, *self.database.connections, self.notifications.arrive)
 
     async def run(self) -> None:
         """Do what a manager does of its own accord, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.wakeups.run(self.database))
-            for duty in self.duties:
-                group.create_task(duty.run(self.database))
+            group.create_task(self.notifications.run(self.database))
+            for task in self.maintenance:
+                group.create_task(task.run(self.database))

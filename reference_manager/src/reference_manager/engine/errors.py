@@ -1,30 +1,55 @@
-"""Why the engine refuses. Beside these, ``domain`` has its own for moves that no state machine permits.
+"""Errors that the engine raises. Illegal transitions of a state machine are errors of ``domain``.
 
 EngineError
-├── NotFoundError       there is no such job, stage or task
-├── InFiniteStateError  it has ended, and what has ended stays as it is
-├── NotFiniteError      it has not ended yet
-└── OvertakenError      somebody else settled the task at the same moment
+├── NotFoundError           there is no such job, stage, task or worker
+│   └── NoWaitingTaskError  no task of the stage type is waiting
+├── InFiniteStateError      the job or stage has ended, so that nothing can be added to it
+├── NotFiniteError          the job has not ended yet
+└── OvertakenError          another client changed the task at the same time
+
+DatabaseError               the database failed or cannot be reached (from ``store``)
+└── DatabaseBusyError       the database is busy: the same request may succeed shortly
 """
 
 from enum import StrEnum
 from typing import TypeVar
 
+from reference_manager.store.errors import DatabaseBusyError, DatabaseError
+
+__all__ = [
+    "DatabaseBusyError",
+    "DatabaseError",
+    "EngineError",
+    "InFiniteStateError",
+    "NoWaitingTaskError",
+    "NotFiniteError",
+    "NotFoundError",
+    "OvertakenError",
+    "existing",
+]
+
 Found = TypeVar("Found")
 
 
 class EngineError(Exception):
-    """The engine did nothing; ``code`` is the protocol's word for the reason."""
+    """The engine changed nothing; ``code`` is the error code of the protocol."""
 
     code: str
 
 
 class NotFoundError(EngineError):
-    """There is no such job, stage or task."""
+    """There is no such job, stage, task or worker."""
 
     def __init__(self, entity: str, message: str | None = None) -> None:
         self.code = f"{entity.upper()}_NOT_FOUND"
         super().__init__(message or f"There is no such {entity}")
+
+
+class NoWaitingTaskError(NotFoundError):
+    """No task of the stage type is waiting."""
+
+    def __init__(self) -> None:
+        super().__init__("task", "No task of this type is waiting")
 
 
 class InFiniteStateError(EngineError):
@@ -45,7 +70,7 @@ class NotFiniteError(EngineError):
 
 
 class OvertakenError(EngineError):
-    """Somebody else settled the task while this call was under way."""
+    """Another client changed the task during this call."""
 
     def __init__(self) -> None:
         self.code = "TASK_STATUS_UPDATE_FAILED"
@@ -53,7 +78,7 @@ class OvertakenError(EngineError):
 
 
 def existing(found: Found | None, entity: str) -> Found:
-    """What was found, or NotFoundError for this kind of entity."""
+    """Return what was found, or raise NotFoundError for this kind of entity."""
     if found is None:
         raise NotFoundError(entity)
     return found

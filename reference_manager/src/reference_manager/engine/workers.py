@@ -2,12 +2,12 @@
 
 from typing import NamedTuple
 
-from reference_manager.domain.requests import Heartbeat, Report
+from reference_manager.domain.commands import Heartbeat, Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine.encoding import encode_if_given
 from reference_manager.engine.errors import existing
-from reference_manager.engine.queue import TaskQueue
-from reference_manager.store.database import Database, sql
+from reference_manager.engine.queues import TaskQueue
+from reference_manager.store.pool import Database, sql
 
 AT_ONCE = 500
 """How many tasks are handed back together."""

@@ -1,23 +1,9 @@
 """Makes sure of the schema of this version, however many managers start at once."""
 
-from pathlib import Path
-from typing import Final
-
 import asyncpg
 
-HERE: Final = Path(__file__).parent
-ROUTINES: Final = tuple(sorted((HERE / "routines").glob("*.sql")))
-NEWEST: Final = max(file.name.partition("_")[0] for file in (HERE / "migrations" / "versions").glob("[0-9]*.py"))
-"""The newest migration."""
-
-LOCK_KEY: Final = 0x6A6F626E696B
-"""The advisory lock that migrating managers queue at: "jobnik" in ASCII."""
-
-OLDEST_POSTGRES: Final = 15
-
-
-class UnfitDatabaseError(Exception):
-    """The database cannot be used by this manager; the message says what to do."""
+from reference_manager.store.errors import UnfitDatabaseError, translated_errors
+from reference_manager.store.schema import LOCK_KEY, NEWEST_MIGRATION, ROUTINES
 
 
 async def migrate(url: str) -> None:
@@ -28,13 +14,15 @@ async def migrate(url: str) -> None:
 
     Raises:
         UnfitDatabaseError: The schema comes from a newer manager, the server is too old, or it refuses its user.
+        DatabaseError: The database failed or cannot be reached.
     """
-    if await _replace_routines(url):
-        return
-    # Loading Alembic takes half of a manager's start, and most starts find nothing to upgrade.
-    from reference_manager.store.upgrade import upgrade  # noqa: PLC0415
+    with translated_errors():
+        if await _replace_routines(url):
+            return
+        # Loading Alembic takes half of a manager's start, and most starts find nothing to upgrade.
+        from reference_manager.store.upgrade import upgrade  # noqa: PLC0415
 
-    await upgrade(url)
+        await upgrade(url)
 
 
 async def _replace_routines(url: str) -> bool:
@@ -43,8 +31,11 @@ async def _replace_routines(url: str) -> bool:
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK_KEY)
-            known = await connection.fetchval("SELECT to_regclass('jobnik.migrations')")
-            if known is None or await connection.fetchval("SELECT version_num FROM jobnik.migrations") != NEWEST:
+            table = await connection.fetchval("SELECT to_regclass('jobnik.migrations')")
+            if (
+                table is None
+                or await connection.fetchval("SELECT version_num FROM jobnik.migrations") != NEWEST_MIGRATION
+            ):
                 return False
             await connection.execute("SET LOCAL search_path = jobnik")
             for routine in ROUTINES:

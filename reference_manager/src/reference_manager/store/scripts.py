@@ -1,13 +1,29 @@
-"""Runs files of several SQL statements inside a migration, which neither Alembic nor prepared statements can."""
+"""SQL files with several statements, for migrations. Neither Alembic nor a prepared statement can run them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
+from alembic import op
 from sqlalchemy import Connection
 
 
+def sql_migration(module: str) -> tuple[str, str | None, Callable[[], None]]:
+    """Build a migration from the SQL file beside its module, of the same name.
+
+    Args:
+        module: The ``__file__`` of the module. Its name begins with the revision: four digits, without gaps.
+
+    Returns:
+        What Alembic reads from a module: ``revision``, ``down_revision`` and ``upgrade``.
+    """
+    file = Path(module).with_suffix(".sql")
+    number = int(file.name.partition("_")[0])
+    return f"{number:04}", f"{number - 1:04}" if number > 1 else None, lambda: run_script(op.get_bind(), file)
+
+
 def run_script(connection: Connection, file: Path) -> None:
-    """Run an SQL file on this connection, in its transaction, which must be under way."""
+    """Run an SQL file on this connection, in its current transaction."""
     script = file.read_text(encoding="utf-8")
 
     async def execute(driver: asyncpg.Connection) -> None:

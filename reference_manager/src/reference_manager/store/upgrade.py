@@ -1,7 +1,5 @@
 """Brings a database to the schema of this version, whatever it had before."""
 
-from pathlib import Path
-
 import asyncpg
 from alembic import command
 from alembic.config import Config
@@ -10,14 +8,18 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from reference_manager.store.migrate import LOCK_KEY, OLDEST_POSTGRES, ROUTINES, UnfitDatabaseError
+from reference_manager.store.errors import UnfitDatabaseError
+from reference_manager.store.schema import LOCK_KEY, MIGRATIONS, OLDEST_POSTGRES, ROUTINES
 from reference_manager.store.scripts import run_script
 
-HERE = Path(__file__).parent
 
+async def upgrade(url: str, revision: str = "head") -> None:
+    """Create or upgrade the schema ``jobnik``, in one transaction, under an advisory lock; raises as ``migrate``.
 
-async def upgrade(url: str) -> None:
-    """Create or upgrade the schema ``jobnik``, in one transaction, under an advisory lock; raises as ``migrate``."""
+    Args:
+        url: The URL of the database.
+        revision: The newest migration to run. The routines are created only after the last one.
+    """
     # The driver itself connects, so that a URL means the same here and in the pool, sslmode and all.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
     try:
@@ -25,7 +27,7 @@ async def upgrade(url: str) -> None:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
             await connection.execute(text("CREATE SCHEMA IF NOT EXISTS jobnik"))
             await connection.execute(text("SET LOCAL search_path = jobnik"))
-            await connection.run_sync(_upgrade)
+            await connection.run_sync(_upgrade, revision)
     except DBAPIError as error:
         # What the server itself said, without SQLAlchemy's own words around it.
         raise UnfitDatabaseError(str(error.orig.__cause__ if error.orig else error)) from error
@@ -33,20 +35,21 @@ async def upgrade(url: str) -> None:
         await engine.dispose()
 
 
-def _upgrade(connection: Connection) -> None:
+def _upgrade(connection: Connection, revision: str) -> None:
     major = connection.exec_driver_sql("SELECT current_setting('server_version_num')::integer / 10000").scalar_one()
     if major < OLDEST_POSTGRES:
         raise UnfitDatabaseError(f"This is PostgreSQL {major}. The manager needs {OLDEST_POSTGRES} or later.")
     config = Config()
-    config.set_main_option("script_location", str(HERE / "migrations"))
+    config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, revision)
     except CommandError as error:
         if "Can't locate revision" in str(error):
             raise UnfitDatabaseError(
                 "A newer manager migrated this database. Update this one, then start again."
             ) from error
         raise
-    for routine in ROUTINES:
-        run_script(connection, routine)
+    if revision == "head":
+        for routine in ROUTINES:
+            run_script(connection, routine)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Generic, Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
@@ -113,6 +113,10 @@ class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
 
     def __post_init__(self) -> None:
         _check_length("A stage type's name", self.name, shortest=1)
+
+
+AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
+"""A stage type with any models."""
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,18 @@ from jobnik_sdk.model.arguments import check_duration, check_kind
 from jobnik_sdk.model.definitions import (
     EMPTY,
     MAX_DURATION,
+    AnyStageType,
     JobType,
     NewStage,
     NewTask,
     Priority,
     RetryPolicy,
     StageOptions,
-    StageType,
     TaskDefaults,
     TaskOptions,
 )
 from jobnik_sdk.model.payloads import to_document
 
-AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
 Origin: TypeAlias = Mapping[str, str]
 """The fields that carry a trace on."""
 

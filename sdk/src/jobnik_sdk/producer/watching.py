@@ -8,7 +8,7 @@ from uuid import UUID
 
 import structlog
 
-from jobnik_sdk.errors import ManagerFailureError, UnexpectedAnswerError, UnreachableError
+from jobnik_sdk.http.retries import TRANSIENT_ERRORS
 from jobnik_sdk.model.definitions import JobStatus
 from jobnik_sdk.model.entities import Job
 
@@ -19,8 +19,6 @@ SHARE: Final = 0.1
 """Of the time since the watch began, which is waited between two looks: so nothing is known more than a tenth late."""
 FINAL: Final = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
 
-# An unexpected answer is not the manager's: a proxy on the way has its own troubles.
-_PASSING: Final = (UnreachableError, ManagerFailureError, UnexpectedAnswerError)
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 JobT = TypeVar("JobT", bound=Job[Any, Any])
@@ -36,7 +34,7 @@ async def watch(job_id: UUID, read: Callable[[], Awaitable[JobT]]) -> AsyncGener
     while True:
         try:
             job = await read()
-        except _PASSING as error:
+        except TRANSIENT_ERRORS as error:
             if seen is None:
                 raise
             _log.warning("the job cannot be read yet", job_id=str(job_id), reason=str(error))

@@ -4,10 +4,10 @@ SELECT status, job_status, type, added, body FROM add_tasks(
     :stage_id, :usual_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :written
 );
 
--- name: task_claim(type, wanted, starts, workers, lengths, brief)
+-- name: task_claim(type, wanted, starts, workers, lengths, minimal)
 -- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.
 SELECT claimant, leases, tasks, bodies, waits, context
-FROM claim_tasks(:type, :wanted, :starts, :workers, :lengths, :brief);
+FROM claim_tasks(:type, :wanted, :starts, :workers, :lengths, :minimal);
 
 -- name: task_complete(ids, leases, workers, results)
 -- IN_PROGRESS → COMPLETED, where nothing follows from it; see routines/complete_tasks.sql.

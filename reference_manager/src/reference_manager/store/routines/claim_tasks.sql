@@ -113,20 +113,20 @@ BEGIN
             SELECT stage.id, -count(*) FILTER (WHERE attempts = 0), -count(*) FILTER (WHERE attempts > 0), count(*)
             FROM claimed HAVING count(*) > 0
         )
-        SELECT told.claimant, array_agg(told.lease_id ORDER BY seq), array_agg(told.id ORDER BY seq),
+        SELECT answered.claimant, array_agg(answered.lease_id ORDER BY seq), array_agg(answered.id ORDER BY seq),
             string_agg(
-                told.body || CASE
-                    WHEN brief THEN ',"leaseId":' || told.lease_id || ',"waitedSeconds":' || told.wait || '}'
-                    WHEN told.worker_id IS NULL THEN '}'
-                    ELSE ',"leaseId":' || told.lease_id
-                        || ',"leaseExpiresAt":' || wire_time(moment + least(lengths[told.claimant], told.timeout))
+                answered.body || CASE
+                    WHEN brief THEN ',"leaseId":' || answered.lease_id || ',"waitedSeconds":' || answered.wait || '}'
+                    WHEN answered.worker_id IS NULL THEN '}'
+                    ELSE ',"leaseId":' || answered.lease_id
+                        || ',"leaseExpiresAt":' || wire_time(moment + least(lengths[answered.claimant], answered.timeout))
                         || ',' || substr(context, 2)
                 END, ',' ORDER BY seq
             ),
-            array_agg(told.wait ORDER BY seq)
-        FROM (SELECT *, waited[row_number() OVER (ORDER BY seq)] AS wait FROM claimed) AS told
-        GROUP BY told.claimant
-        ORDER BY told.claimant
+            array_agg(answered.wait ORDER BY seq)
+        FROM (SELECT *, waited[row_number() OVER (ORDER BY seq)] AS wait FROM claimed) AS answered
+        GROUP BY answered.claimant
+        ORDER BY answered.claimant
         LOOP
             taken := taken + cardinality(leases);
             RETURN NEXT;

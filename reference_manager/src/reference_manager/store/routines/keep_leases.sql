@@ -34,7 +34,7 @@ BEGIN
             expires_at = least(now() + length, deadline),
             fraction = coalesce((item.progress->>'fraction')::numeric, fraction)
         FROM item WHERE lease.id = ANY (ARRAY(SELECT id FROM locked)) AND lease.id = item.lease_id
-    ), told AS (
+    ), reported AS (
         UPDATE tasks AS task SET
             progress = coalesce(item.progress, task.progress),
             checkpoint = coalesce(item.checkpoint, task.checkpoint),

@@ -7,11 +7,11 @@
 -- rounded, so that 1 is only said of what is done.
 CREATE OR REPLACE FUNCTION wire_progress(fraction numeric, elapsed interval) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT ',"progress":{"fraction":' || trim_scale(told)
-        || CASE WHEN elapsed > interval '0' AND told > 0
-            THEN ',"etaSeconds":' || trim_scale(trunc(extract(epoch FROM elapsed) * (1 - told) / told, 3)) ELSE ''
+    SELECT ',"progress":{"fraction":' || trim_scale(share)
+        || CASE WHEN elapsed > interval '0' AND share > 0
+            THEN ',"etaSeconds":' || trim_scale(trunc(extract(epoch FROM elapsed) * (1 - share) / share, 3)) ELSE ''
         END || '}'
-    FROM (SELECT trunc(fraction, 6) AS told) AS cut
+    FROM (SELECT trunc(fraction, 6) AS share) AS cut
 $$;
 
 -- The completed tasks, and of each in progress the fraction that it told, of all; null: there are no tasks.

@@ -56,7 +56,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 $$;
 
 -- What only part B of the protocol knows, for managers that serve more than part A alone: see the settings of sessions in
--- database.py.
+-- pool.py.
 CREATE OR REPLACE FUNCTION wire_part_b(fields text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN current_setting('jobnik.part_a_only', true) = 'on' THEN '' ELSE fields END
 $$;

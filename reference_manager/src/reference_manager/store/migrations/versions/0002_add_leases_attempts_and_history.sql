@@ -74,7 +74,7 @@ CREATE TABLE history (
 );
 CREATE INDEX history_of_job ON history (job_id, id);
 
--- Every change of status writes its row, whoever makes it. Who and why follow from the edge: domain/machines.py.
+-- Every change of status writes its row, whoever makes it. Who and why follow from the edge: domain/transitions.py.
 CREATE FUNCTION record_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO history (job_id, source, target) VALUES (

@@ -1,14 +1,5 @@
-"""Add retry policies, defaults of tasks' options, weights of stages and the fractions that leases tell."""
+"""Add retry policies, defaults of task options, weights of stages and the progress of leases."""
 
-from pathlib import Path
+from reference_manager.store.scripts import sql_migration
 
-from alembic import op
-from reference_manager.store.scripts import run_script
-
-revision = "0004"
-down_revision = "0003"
-
-
-def upgrade() -> None:
-    """Run the SQL file of the same name."""
-    run_script(op.get_bind(), Path(__file__).with_suffix(".sql"))
+revision, down_revision, upgrade = sql_migration(__file__)

@@ -1,14 +1,5 @@
-"""Add what an attempt leaves for the next one."""
+"""Add checkpoints: what an attempt saves for the next one."""
 
-from pathlib import Path
+from reference_manager.store.scripts import sql_migration
 
-from alembic import op
-from reference_manager.store.scripts import run_script
-
-revision = "0005"
-down_revision = "0004"
-
-
-def upgrade() -> None:
-    """Run the SQL file of the same name."""
-    run_script(op.get_bind(), Path(__file__).with_suffix(".sql"))
+revision, down_revision, upgrade = sql_migration(__file__)

@@ -1,0 +1,159 @@
+"""Error responses: every error as a status, a code and a message, and the handlers that send them."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from reference_manager.domain.rules import PreviousStageNotCompletedError
+from reference_manager.domain.state_machine import IllegalTransitionError
+from reference_manager.domain.states import JobStatus, StageStatus, TaskStatus
+from reference_manager.engine.errors import (
+    DatabaseBusyError,
+    DatabaseError,
+    EngineError,
+    InFiniteStateError,
+    NotFiniteError,
+    NotFoundError,
+    NoWaitingTaskError,
+    OvertakenError,
+)
+
+log = structlog.stdlib.get_logger(__name__)
+
+_RETRY_AFTER = {"Retry-After": "1"}
+"""Seconds."""
+_HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+
+
+class ErrorResponse(NamedTuple):
+    """An HTTP status, an error code of the protocol, and a message for people."""
+
+    status: int
+    code: str
+    message: str
+
+
+DATABASE_FAILED = ErrorResponse(500, "DATABASE_RELATED_ERROR", "The database failed. See the manager's log.")
+UNKNOWN_ERROR = ErrorResponse(500, "UNKNOWN_ERROR", "An unexpected error occurred. See the manager's log.")
+DATABASE_BUSY = ErrorResponse(503, "DATABASE_RELATED_ERROR", "The database is busy. Try again shortly.")
+UNSUPPORTED_MEDIA_TYPE = ErrorResponse(
+    415, "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON in UTF-8, with the header Content-Type: application/json"
+)
+METHOD_NOT_ALLOWED = ErrorResponse(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
+LEASE_LOST = ErrorResponse(409, "LEASE_LOST", "The lease is not, or no longer, the worker's: nothing was changed")
+"""Sent as the result of one report, without its status."""
+
+
+def body_too_large(limit: int) -> ErrorResponse:
+    """The error of a body that is larger than this many bytes."""
+    return ErrorResponse(413, "BODY_TOO_LARGE", f"The body must not be larger than {limit} bytes")
+
+
+def head_too_large(limit: int) -> ErrorResponse:
+    """The error of a request whose line and headers are larger than this many bytes."""
+    message = f"The request line and the headers must not be larger than {limit} bytes"
+    return ErrorResponse(431, "HEAD_TOO_LARGE", message)
+
+
+def describe_error(error: Exception) -> ErrorResponse:  # noqa: PLR0911 - a table of errors, not a decision
+    """Return the response to an error."""
+    match error:
+        case NotFoundError():
+            return ErrorResponse(404, error.code, str(error))
+        case OvertakenError():
+            return ErrorResponse(409, error.code, str(error))
+        case EngineError():
+            return ErrorResponse(400, error.code, str(error))
+        case IllegalTransitionError():
+            return ErrorResponse(400, f"ILLEGAL_{error.machine.upper()}_STATUS_TRANSITION", str(error))
+        case PreviousStageNotCompletedError():
+            return ErrorResponse(400, "ILLEGAL_STAGE_STATUS_TRANSITION", str(error))
+        case RequestValidationError():
+            return ErrorResponse(400, "VALIDATION_ERROR", validation_message(error.errors()[0]))
+        case HTTPException():
+            code = _HTTP_CODES.get(error.status_code, "VALIDATION_ERROR")
+            return ErrorResponse(error.status_code, code, error.detail)
+        case DatabaseBusyError():
+            return DATABASE_BUSY
+        case DatabaseError():
+            return DATABASE_FAILED
+        case _:
+            return UNKNOWN_ERROR
+
+
+# What the OpenAPI document shows. The messages are examples: some of them name the status of an entity or a limit.
+ON_EVERY_ROUTE = (
+    ErrorResponse(400, "VALIDATION_ERROR", "body.name: String should have at least 2 characters"),
+    DATABASE_FAILED,
+    UNKNOWN_ERROR,
+    DATABASE_BUSY,
+)
+WITH_A_BODY = (body_too_large(1024 * 1024), UNSUPPORTED_MEDIA_TYPE)
+"""What a route that takes a body may also answer."""
+
+JOB_NOT_FOUND = describe_error(NotFoundError("job"))
+JOB_NOT_IN_FINITE_STATE = describe_error(NotFiniteError(JobStatus.PENDING))
+JOB_IN_FINITE_STATE = describe_error(InFiniteStateError("job", JobStatus.COMPLETED))
+ILLEGAL_JOB_STATUS_TRANSITION = describe_error(IllegalTransitionError("job", JobStatus.COMPLETED, JobStatus.ABORTED))
+STAGE_NOT_FOUND = describe_error(NotFoundError("stage"))
+STAGE_IN_FINITE_STATE = describe_error(InFiniteStateError("stage", StageStatus.COMPLETED))
+ILLEGAL_STAGE_STATUS_TRANSITION = describe_error(PreviousStageNotCompletedError())
+TASK_NOT_FOUND = describe_error(NotFoundError("task"))
+NO_WAITING_TASK = describe_error(NoWaitingTaskError())
+ILLEGAL_TASK_STATUS_TRANSITION = describe_error(
+    IllegalTransitionError("task", TaskStatus.PENDING, TaskStatus.COMPLETED)
+)
+TASK_STATUS_UPDATE_FAILED = describe_error(OvertakenError())
+WORKER_NOT_FOUND = describe_error(NotFoundError("worker"))
+
+
+def problem(error: ErrorResponse, headers: Mapping[str, str] | None = None) -> Response:
+    """Build the HTTP response of an error."""
+    body = to_json({"message": error.message, "code": error.code})
+    return Response(body, error.status, headers, "application/json")
+
+
+def error_response(error: Exception) -> Response:
+    """Build the HTTP response to an exception. Log it if the response does not say what went wrong."""
+    described = describe_error(error)
+    if described is DATABASE_BUSY:
+        log.warning("database busy", error=str(error))
+        return problem(described, _RETRY_AFTER)
+    if described is DATABASE_FAILED:
+        log.error("database failed", exc_info=error)
+    elif described is UNKNOWN_ERROR:
+        log.error("request failed", exc_info=error)
+    return problem(described, error.headers if isinstance(error, HTTPException) else None)
+
+
+def validation_message(invalid: Mapping[str, Any]) -> str:
+    """Say where a value is invalid and why, such as ``body.name: String should have at least 2 characters``."""
+    if invalid["type"] == "json_invalid":
+        return f"body: not JSON, {invalid['ctx']['error']}"
+    path = ".".join(str(part) for part in invalid["loc"])
+    return f"{path}: {invalid['msg'].removeprefix('Value error, ')}"
+
+
+def register_error_handlers(app: FastAPI) -> None:
+    """Answer every error of the app in the format of the protocol."""
+
+    async def handle(_request: Request, error: Exception) -> Response:
+        return error_response(error)
+
+    handled = (
+        EngineError,
+        IllegalTransitionError,
+        PreviousStageNotCompletedError,
+        RequestValidationError,
+        HTTPException,
+        DatabaseError,
+        Exception,
+    )
+    for kind in handled:
+        app.add_exception_handler(kind, handle)

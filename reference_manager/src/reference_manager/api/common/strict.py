@@ -1,0 +1,112 @@
+"""Routes that reject unknown query parameters, other media types and invalid JSON."""
+
+import json
+import re
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+from urllib.parse import quote, unquote, unquote_to_bytes
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Scope
+
+from reference_manager.api.common.errors import UNSUPPORTED_MEDIA_TYPE, body_too_large
+from reference_manager.api.common.protocol import fields_of_part_b, is_of_part_b, refuse_fields
+
+_CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
+
+
+class StrictRequest(Request):
+    """A request with strict JSON (no NaN, no lone surrogates, at most 200 levels deep) and a limit for its body."""
+
+    async def stream(self) -> AsyncGenerator[bytes]:
+        """Yield the body as it arrives, up to the limit in the application's state."""
+        limit: int = self.app.state.body_limit
+        size = 0
+        async for chunk in super().stream():
+            size += len(chunk)
+            if size > limit:
+                raise HTTPException(413, body_too_large(limit).message)
+            yield chunk
+
+    async def json(self) -> Any:  # noqa: ANN401 - overrides
+        """Return the parsed body."""
+        body = await self.body()
+        try:
+            return from_json(body, allow_inf_nan=False)
+        except ValueError as error:
+            raise json.JSONDecodeError(str(error), "", 0) from error
+
+
+class StrictRoute(APIRoute):
+    """A route that rejects what FastAPI ignores."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Match each segment of the path separately, so that ``%2F`` and ``%0A`` are part of a parameter."""
+        raw: bytes = scope["raw_path"]
+        if b"%" not in raw:
+            return super().matches(scope)
+        path = "/".join(quote(unquote_to_bytes(segment), safe="") for segment in raw.split(b"/"))
+        match, found = super().matches({**scope, "path": path})
+        if match is not Match.NONE:
+            # Invalid UTF-8 becomes a lone surrogate, which every parameter rejects.
+            found["path_params"] = {
+                name: unquote(value, errors="surrogateescape") for name, value in found["path_params"].items()
+            }
+        return match, found
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the usual handler, preceded by the checks."""
+        handle = super().get_route_handler()
+        dependants = (self.dependant, *self.dependant.dependencies)
+        parameters = [field for dependant in dependants for field in dependant.query_params]
+        known = {field.alias for field in parameters}
+        known_in_part_a = {field.alias for field in parameters if not is_of_part_b(field.field_info)}
+        part_b_fields = fields_of_part_b(self.body_field.field_info.annotation if self.body_field else None)
+
+        async def check(request: Request) -> Response:
+            part_a_only: bool = request.app.state.part_a_only
+            _check_query(request, known_in_part_a if part_a_only else known)
+            if self.body_field and not is_json(request.headers.get("content-type", "")):
+                raise HTTPException(415, UNSUPPORTED_MEDIA_TYPE.message)
+            strict = StrictRequest(request.scope, request.receive)
+            if part_a_only and part_b_fields:
+                with suppress(json.JSONDecodeError):  # the handler reports the error
+                    refuse_fields(await strict.json(), part_b_fields)
+            return await handle(strict)
+
+        return check
+
+
+def _check_query(request: Request, known: set[str]) -> None:
+    """Reject unknown and repeated parameters and invalid UTF-8, which FastAPI ignores or repairs."""
+    seen = set[str]()
+    for name, _ in request.query_params.multi_items():
+        if name not in known:
+            raise _invalid_parameter(name, "Unknown parameter")
+        if name in seen:
+            raise _invalid_parameter(name, "Given twice")
+        seen.add(name)
+    try:
+        unquote_to_bytes(request.scope["query_string"]).decode()
+    except UnicodeDecodeError:
+        raise RequestValidationError([{"type": "unicode", "loc": ("query",), "msg": "Not UTF-8"}]) from None
+
+
+def _invalid_parameter(name: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "parameter", "loc": ("query", name), "msg": message}])
+
+
+def is_json(content_type: str) -> bool:
+    """Return whether a Content-Type header means JSON in UTF-8, the only encoding of JSON."""
+    media_type = content_type.partition(";")[0].strip().lower()
+    charset = _CHARSET.search(content_type)
+    if charset and charset[1].lower() not in {"utf-8", "utf8"}:
+        return False
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))

@@ -1,0 +1,1 @@
+"""Attempts at tasks, and the changes of status of jobs, stages and tasks."""

@@ -1,0 +1,89 @@
+"""Request bodies of jobs."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StringConstraints
+
+from reference_manager.api.common.fields import YEAR, Body, Name, Payload, Seconds, Text, Traced
+from reference_manager.api.common.protocol import PART_B
+from reference_manager.api.stages.requests import StageBody
+from reference_manager.api.tasks.requests import TaskBody, new_tasks
+from reference_manager.domain.commands import NewJob, Trace, UniqueKey
+from reference_manager.domain.states import Priority
+
+MOST_STAGES = 100
+"""In one request; a job may have any number of stages."""
+
+
+class TreeStageBody(StageBody):
+    """A stage to create with its job, and its tasks."""
+
+    tasks: Sequence[TaskBody] = ()
+
+
+class JobBody(Traced):
+    """A job to create."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"name": "holiday pictures", "data": {"album": "2026"}}]})
+
+    name: Name
+    data: Payload
+    priority: Priority = Priority.MEDIUM
+    user_metadata: Payload = {}
+    stages: Annotated[
+        Sequence[TreeStageBody],
+        Field(
+            max_length=MOST_STAGES,
+            description="The stages in order, with their tasks. Either everything is created or nothing. The response "
+            "then includes the stages. A stage or task without a trace context gets that of its job or stage.",
+            json_schema_extra=PART_B,
+        ),
+    ] = ()
+    unique_key: Annotated[
+        Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None,
+        Field(
+            description="If a job with this key exists, nothing is created, and the response is 200 with that job. "
+            "The last job created with the key counts, whatever its name.",
+            json_schema_extra=PART_B,
+        ),
+    ] = None
+    unique_for: Annotated[
+        Literal["running"] | Annotated[Seconds, Field(ge=0.001, le=YEAR)],
+        Field(
+            description="Which job counts as existing: `running`, one that has not ended; a number, one created less "
+            "than so many seconds ago.",
+            json_schema_extra=PART_B,
+        ),
+    ] = "running"
+
+    def request(self, of_request: Trace) -> NewJob:
+        """Convert the body to a command of the engine."""
+        trace = self.trace(of_request)
+        stages = [(stage.request(trace), new_tasks(stage.tasks, stage.trace(trace))) for stage in self.stages]
+        return NewJob(
+            self.name,
+            self.data,
+            self.priority,
+            self.user_metadata,
+            trace,
+            stages if "stages" in self.model_fields_set else None,
+            None if self.unique_key is None else UniqueKey(self.unique_key, _span(self.unique_for)),
+        )
+
+
+def _span(unique_for: float | Literal["running"]) -> timedelta | None:
+    return None if isinstance(unique_for, str) else timedelta(seconds=unique_for)
+
+
+class PriorityBody(Body):
+    """The new priority of a job."""
+
+    priority: Priority
+
+
+class JobStatusBody(Body):
+    """The new status of a job: PENDING resumes it."""
+
+    status: Literal["PENDING", "PAUSED", "ABORTED"]

@@ -1,0 +1,107 @@
+"""Routes of jobs."""
+
+from fastapi import APIRouter, Request, Response
+
+from reference_manager.api.common.errors import (
+    ILLEGAL_JOB_STATUS_TRANSITION,
+    JOB_NOT_FOUND,
+    JOB_NOT_IN_FINITE_STATE,
+    WITH_A_BODY,
+)
+from reference_manager.api.common.fields import Id, Metadata, Moment, NameFilter
+from reference_manager.api.common.headers import TRACED, request_trace
+from reference_manager.api.common.pagination import PageQuery, entity_response, list_response, openapi_list_responses
+from reference_manager.api.common.responses import (
+    JOB_DELETED,
+    JOB_MODIFIED,
+    WithProgress,
+    code_response,
+    json_response,
+    openapi_responses,
+)
+from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.jobs.requests import JobBody, JobStatusBody, PriorityBody
+from reference_manager.api.jobs.responses import Job
+from reference_manager.domain.commands import JobFilter
+from reference_manager.domain.states import JobStatus, Priority
+from reference_manager.engine.records.jobs import Jobs
+
+SAME_JOB = {"model": Job, "description": "A job with this unique key exists; nothing was created."}
+SAME_PRIORITY = {
+    "headers": {"Reason": {"description": "Why nothing was changed.", "required": True, "schema": {"type": "string"}}}
+}
+
+
+def jobs_router(jobs: Jobs) -> APIRouter:
+    """Build the routes of jobs."""
+    router = APIRouter(prefix="/v1", tags=["jobs"], route_class=StrictRoute)
+
+    @router.post(
+        "/jobs",
+        status_code=201,
+        responses=openapi_responses({200: SAME_JOB, 201: Job}, *WITH_A_BODY),
+        openapi_extra=TRACED,
+    )
+    async def create_job(body: JobBody, request: Request) -> Response:
+        """Create a job, with its stages and tasks if the body has any. The job is PENDING at once."""
+        job = await jobs.create(body.request(request_trace(request)))
+        return json_response(job.body, 201 if job.is_new else 200)
+
+    @router.get("/jobs", responses=openapi_list_responses(Job))
+    async def list_jobs(  # noqa: PLR0913 - the filters are the protocol's
+        page: PageQuery,
+        job_name: NameFilter | None = None,
+        priority: Priority | None = None,
+        from_date: Moment | None = None,
+        end_date: Moment | None = None,
+        *,
+        should_return_stages: bool = False,
+    ) -> Response:
+        """List the matching jobs, oldest first. The dates refer to the creation and are inclusive."""
+        wanted = JobFilter(job_name, priority, from_date, end_date)
+        return await list_response(page, jobs.list(wanted, with_stages=should_return_stages))
+
+    @router.get("/jobs/{jobId}", responses=openapi_responses({200: Job}, JOB_NOT_FOUND))
+    async def get_job(
+        jobId: Id, *, should_return_stages: bool = False, should_return_progress: WithProgress = False
+    ) -> Response:
+        """Read a job."""
+        job = await jobs.get(jobId, with_stages=should_return_stages, with_progress=should_return_progress)
+        return await entity_response(job)
+
+    @router.delete(
+        "/jobs/{jobId}", responses=openapi_responses({200: JOB_DELETED}, JOB_NOT_FOUND, JOB_NOT_IN_FINITE_STATE)
+    )
+    async def delete_job(jobId: Id) -> Response:
+        """Delete a job that is COMPLETED, FAILED or ABORTED, with its stages and tasks."""
+        await jobs.delete(jobId)
+        return code_response(JOB_DELETED)
+
+    @router.patch(
+        "/jobs/{jobId}/user-metadata", responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, *WITH_A_BODY)
+    )
+    async def set_job_metadata(jobId: Id, body: Metadata) -> Response:
+        """Replace the user metadata of a job."""
+        await jobs.set_metadata(jobId, body)
+        return code_response(JOB_MODIFIED)
+
+    @router.patch(
+        "/jobs/{jobId}/priority",
+        responses=openapi_responses({200: JOB_MODIFIED, 204: SAME_PRIORITY}, JOB_NOT_FOUND, *WITH_A_BODY),
+    )
+    async def set_job_priority(jobId: Id, body: PriorityBody) -> Response:
+        """Change the priority of a job and of its waiting tasks. 204 if the job already has this priority."""
+        if await jobs.set_priority(jobId, body.priority):
+            return code_response(JOB_MODIFIED)
+        return Response(status_code=204, headers={"Reason": "The job has this priority already"})
+
+    @router.put(
+        "/jobs/{jobId}/status",
+        responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, ILLEGAL_JOB_STATUS_TRANSITION, *WITH_A_BODY),
+    )
+    async def set_job_status(jobId: Id, body: JobStatusBody) -> Response:
+        """Pause (PAUSED), resume (PENDING) or abort (ABORTED) a job."""
+        await jobs.set_status(jobId, JobStatus(body.status))
+        return code_response(JOB_MODIFIED)
+
+    return router

@@ -1,0 +1,1 @@
+"""The queues: claims, reports and depth."""

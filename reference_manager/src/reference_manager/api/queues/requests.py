@@ -1,0 +1,116 @@
+"""Request bodies of claims and reports."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SkipValidation,
+    StrictBool,
+    StrictInt,
+    StringConstraints,
+)
+from pydantic.config import JsonDict
+
+from reference_manager.api.common.fields import (
+    WHOLE,
+    YEAR,
+    Body,
+    Checkpoint,
+    Id,
+    LeaseId,
+    Seconds,
+    Text,
+    WorkerId,
+    finite,
+)
+from reference_manager.domain.commands import Claim, Report
+from reference_manager.domain.states import Outcome
+
+MOST_TASKS = 500
+
+_SETTLEMENT: JsonDict = {
+    "workerId": "host-1",
+    "results": [{"taskId": "019a2f5e-7c1b-7d3a-9e4f-5b6c7d8e9f00", "leaseId": 17, "outcome": "COMPLETED"}],
+}
+
+
+class ClaimBody(Body):
+    """A claim of tasks."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"workerId": "host-1", "limit": 10}]})
+
+    worker_id: Annotated[WorkerId, Field(description="The holder of the leases: a new id at every start of a worker.")]
+    limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS, description="The maximum number of tasks."), WHOLE] = 1
+    wait_seconds: Annotated[
+        Seconds, Field(ge=0, le=30, description="How long to wait for the first task if none is waiting.")
+    ] = 0
+    lease_seconds: Annotated[
+        Seconds, Field(ge=1, le=3600, description="How long a lease lasts unless a heartbeat renews it.")
+    ] = 30
+
+    def request(self, *, minimal: bool) -> Claim:
+        """Convert the body to a command of the engine."""
+        lease, wait = timedelta(seconds=self.lease_seconds), timedelta(seconds=self.wait_seconds)
+        return Claim(self.worker_id, self.limit, lease, wait, minimal)
+
+
+class ErrorBody(Body):
+    """The error of a failed attempt."""
+
+    type: Annotated[Text, StringConstraints(max_length=200), Field(description="The class of the error.")]
+    message: Annotated[Text, StringConstraints(max_length=10_000)] = ""
+    stack: Annotated[Text, StringConstraints(max_length=50_000)] = ""
+
+
+class ReportBody(Body):
+    """The outcome of an attempt."""
+
+    task_id: Id
+    lease_id: LeaseId
+    outcome: Annotated[
+        Literal["COMPLETED", "FAILED", "RELEASED", "SNOOZED"],
+        Field(
+            description="RELEASED returns the task to the queue, SNOOZED does so for later; neither uses up an attempt."
+        ),
+    ]
+    result: Annotated[JsonValue, AfterValidator(finite), Field(description="The result of a completed task.")] = None
+    error: Annotated[ErrorBody | None, Field(description="The error of a failed attempt.")] = None
+    retryable: Annotated[StrictBool, Field(description="Whether a failed task may be retried.")] = True
+    delay_seconds: Annotated[
+        Seconds | None,
+        Field(
+            ge=0,
+            le=YEAR,
+            description="How long a task that returns to the queue cannot be claimed. Null: the delay of the retry "
+            "policy after a failed attempt, otherwise no delay.",
+        ),
+    ] = None
+    checkpoint: Checkpoint = None
+
+    def request(self, worker_id: str) -> Report:
+        """Convert the body to a command of the engine."""
+        return Report(
+            self.task_id,
+            self.lease_id,
+            worker_id,
+            Outcome(self.outcome),
+            self.result if self.outcome == "COMPLETED" else None,
+            self.error.model_dump() if self.error and self.outcome == "FAILED" else None,
+            self.retryable,
+            None if self.delay_seconds is None else timedelta(seconds=self.delay_seconds),
+            None if self.outcome == "COMPLETED" else self.checkpoint,
+        )
+
+
+class SettleBody(Body):
+    """Reports of one worker."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_SETTLEMENT]})
+
+    worker_id: WorkerId
+    # Each report is validated on its own, later, so that an invalid one does not affect the others.
+    results: Annotated[list[Annotated[ReportBody, SkipValidation]], Field(min_length=1, max_length=MOST_TASKS)]

@@ -1,0 +1,149 @@
+"""Routes of queues: claims and reports of many tasks at once, under leases, and depth."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, TypeAlias, TypeVar, cast
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from reference_manager.api.common.errors import (
+    LEASE_LOST,
+    TASK_NOT_FOUND,
+    WITH_A_BODY,
+    ErrorResponse,
+    validation_message,
+)
+from reference_manager.api.common.fields import StageTypeName
+from reference_manager.api.common.headers import prefer_parameter, prefers_minimal
+from reference_manager.api.common.responses import (
+    json_response,
+    minimal_response,
+    openapi_responses,
+    preferred_response,
+)
+from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.queues.requests import ClaimBody, ReportBody, SettleBody
+from reference_manager.api.queues.responses import (
+    BriefClaimedTasks,
+    BriefSettledTasks,
+    ClaimedTasks,
+    Depth,
+    SettledTasks,
+)
+from reference_manager.domain.commands import Report
+from reference_manager.engine.dispatch.reports import Verdict
+from reference_manager.engine.queues import TaskQueue
+
+Answer = TypeVar("Answer")
+_Attempt: TypeAlias = tuple[int | None, UUID]
+
+_REPORTS = TypeAdapter[Sequence[ReportBody]](list[ReportBody])
+
+
+def queues_router(queue: TaskQueue) -> APIRouter:
+    """Build the routes of queues."""
+    router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
+
+    @router.post(
+        "/stages/{stageType}/tasks/claim",
+        responses=openapi_responses({200: preferred_response(ClaimedTasks | BriefClaimedTasks)}, *WITH_A_BODY),
+        openapi_extra={
+            "parameters": [
+                prefer_parameter("only the fields of a task that its worker needs, and each stage with its job once")
+            ]
+        },
+    )
+    async def claim_tasks(stageType: StageTypeName, body: ClaimBody, request: Request) -> Response:
+        """Claim tasks of a stage type under leases. If none is waiting, wait for the first."""
+        minimal = prefers_minimal(request)
+        claimed = await _while_connected(request, queue.claim(stageType, body.request(minimal=minimal))) or ()
+        tasks = ",".join(part.bodies for part in claimed)
+        if not minimal:
+            return json_response(f'{{"tasks":[{tasks}]}}')
+        return minimal_response(f'{{"tasks":[{tasks}],"stages":[{",".join(str(part.context) for part in claimed)}]}}')
+
+    @router.post(
+        "/tasks/settle",
+        responses=openapi_responses({200: preferred_response(SettledTasks | BriefSettledTasks)}, *WITH_A_BODY),
+        openapi_extra={"parameters": [prefer_parameter("the number of accepted reports, and the refused ones")]},
+    )
+    async def settle_tasks(body: SettleBody, request: Request) -> Response:
+        """Report outcomes of attempts. Each report is accepted or refused on its own; repeating it is idempotent."""
+        verdicts = await _settle(queue, body.worker_id, body.results)
+        if not prefers_minimal(request):
+            results = [_settled(item, verdict) for item, verdict in zip(body.results, verdicts, strict=True)]
+            return json_response(to_json({"results": results}).decode())
+        refused = [
+            _settled(body.results[index], verdict) | {"index": index}
+            for index, verdict in enumerate(verdicts)
+            if isinstance(verdict, ValidationError) or verdict.target is None
+        ]
+        answer = {"accepted": len(verdicts) - len(refused), "refused": refused}
+        return minimal_response(to_json(answer).decode())
+
+    @router.get("/queues/{stageType}/depth", responses=openapi_responses({200: Depth}))
+    async def get_queue_depth(stageType: StageTypeName) -> Response:
+        """Count the waiting tasks and the tasks in progress of a stage type, for autoscalers."""
+        return json_response(await queue.depth(stageType))
+
+    return router
+
+
+async def _while_connected(request: Request, future: asyncio.Future[Answer]) -> Answer | None:
+    """Return the result of a future. If the client disconnects first, cancel the future and return None."""
+    # The body has been read, so the next message is the disconnect.
+    disconnected = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait((future, disconnected), return_when=asyncio.FIRST_COMPLETED)
+        return future.result() if future.done() else None
+    finally:
+        disconnected.cancel()
+        future.cancel()
+
+
+async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[Verdict | ValidationError]:
+    """Return the verdict on each item. Of several reports of one attempt in one request, the first counts."""
+    reports = [body if isinstance(body, ValidationError) else body.request(worker_id) for body in _validated(items)]
+    distinct: dict[_Attempt, Report] = {}
+    for report in reports:
+        if isinstance(report, Report):
+            distinct.setdefault((report.lease_id, report.task_id), report)
+    verdicts = dict(zip(distinct, await queue.settle(list(distinct.values())) if distinct else (), strict=True))
+    return [verdicts[report.lease_id, report.task_id] if isinstance(report, Report) else report for report in reports]
+
+
+def _validated(items: Sequence[object]) -> Sequence[ReportBody | ValidationError]:
+    """Return each item as a report, or the error if it is invalid."""
+    try:
+        return _REPORTS.validate_python(items)
+    except ValidationError:
+        return [_validated_one(item) for item in items]
+
+
+def _validated_one(item: object) -> ReportBody | ValidationError:
+    try:
+        return ReportBody.model_validate(item)
+    except ValidationError as error:
+        return error
+
+
+def _settled(item: object, verdict: Verdict | ValidationError) -> dict[str, Any]:
+    if isinstance(verdict, ValidationError):
+        return _refused(item, ErrorResponse(400, "VALIDATION_ERROR", validation_message(verdict.errors()[0])))
+    if verdict.target is not None:
+        return {**_ids(item), "accepted": True, "status": verdict.target}
+    if verdict.source is None:
+        return _refused(item, TASK_NOT_FOUND)
+    return _refused(item, LEASE_LOST) | {"status": verdict.source}
+
+
+def _refused(item: object, error: ErrorResponse) -> dict[str, Any]:
+    return {**_ids(item), "accepted": False, "status": None, "code": error.code, "message": error.message}
+
+
+def _ids(item: object) -> dict[str, Any]:
+    named = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+    return {"taskId": named.get("taskId"), "leaseId": named.get("leaseId")}

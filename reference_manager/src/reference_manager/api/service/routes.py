@@ -1,0 +1,85 @@
+"""Routes of the service itself: liveness, readiness, metrics and capabilities."""
+
+from importlib.metadata import version
+
+from fastapi import APIRouter, Response
+from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
+from pydantic_core import to_json
+
+from reference_manager.api.common.responses import code_response, json_response, openapi_responses
+from reference_manager.api.common.schemas import Representation
+from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.service.metrics import exposition
+from reference_manager.engine.engine import Engine
+from reference_manager.engine.metrics import REGISTRY
+
+FEATURES = (
+    "claim",
+    "settle",
+    "leases",
+    "heartbeat",
+    "workers",
+    "attempts",
+    "results",
+    "checkpoints",
+    "history",
+    "progress",
+    "depth",
+    "retry-policy",
+    "task-defaults",
+    "weighted-progress",
+    "job-tree",
+    "unique-jobs",
+    "lists",
+    "minimal-answers",
+)
+"""Features that clients may use if this list has them."""
+ALIVE = "ALIVE"
+READY = "READY"
+EXPOSITION = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+
+
+class Capabilities(Representation):
+    """What this manager supports beyond part A of the protocol."""
+
+    protocol: str
+    version: str
+    features: list[str]
+
+
+def service_router(engine: Engine) -> APIRouter:
+    """Build the routes for operators."""
+    router = APIRouter(tags=["service"], route_class=StrictRoute)
+
+    @router.get("/liveness", responses=openapi_responses({200: ALIVE}))
+    async def liveness() -> Response:
+        """Report that the manager is running. The database is not checked."""
+        return code_response(ALIVE)
+
+    @router.get("/readiness", responses=openapi_responses({200: READY}))
+    async def readiness() -> Response:
+        """Report whether the manager reaches its database."""
+        await engine.check_database()
+        return code_response(READY)
+
+    @router.get("/metrics", response_class=Response, responses=openapi_responses({200: EXPOSITION}))
+    async def metrics() -> Response:
+        """Return the metrics in the Prometheus text format. The request fails if the database does."""
+        process = (REGISTRY, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
+        text = exposition(await engine.database_statistics(), engine.manager_statistics(), process)
+        return Response(text, media_type="text/plain; version=0.0.4")
+
+    return router
+
+
+def capabilities_router() -> APIRouter:
+    """Build the route with which clients discover part B of the protocol."""
+    router = APIRouter(tags=["service"], route_class=StrictRoute)
+
+    @router.get("/v1/capabilities", responses=openapi_responses({200: Capabilities}))
+    async def get_capabilities() -> Response:
+        """What this manager supports beyond part A of the protocol."""
+        answer = {"protocol": "1", "version": version("jobnik-reference-manager"), "features": FEATURES}
+        return json_response(to_json(answer).decode())
+
+    return router

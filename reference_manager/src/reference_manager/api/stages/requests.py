@@ -1,0 +1,49 @@
+"""Request bodies of stages."""
+
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, StrictBool, StrictFloat
+
+from reference_manager.api.common.fields import Body, Payload, StageTypeName, Traced
+from reference_manager.api.common.protocol import PART_B
+from reference_manager.api.tasks.requests import TaskDefaultsBody
+from reference_manager.domain.commands import NewStage, Trace
+
+
+class StageBody(Traced):
+    """A stage to add to a job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"type": "thumbnail", "data": {"width": 320}}]})
+
+    type: StageTypeName
+    data: Payload
+    user_metadata: Payload = {}
+    start_as_waiting: StrictBool = False
+    weight: Annotated[
+        StrictFloat,
+        Field(
+            ge=0.001,
+            le=1000,
+            description="The share of the stage in the progress of its job, relative to the other stages.",
+            json_schema_extra=PART_B,
+        ),
+    ] = 1
+    task_defaults: Annotated[TaskDefaultsBody | None, Field(json_schema_extra=PART_B)] = None
+
+    def request(self, of_request: Trace) -> NewStage:
+        """Convert the body to a command of the engine."""
+        return NewStage(
+            self.type,
+            self.data,
+            self.user_metadata,
+            self.start_as_waiting,
+            self.trace(of_request),
+            self.weight,
+            self.task_defaults and self.task_defaults.options(),
+        )
+
+
+class StageStatusBody(Body):
+    """The new status of a stage: PENDING releases it."""
+
+    status: Literal["PENDING"]

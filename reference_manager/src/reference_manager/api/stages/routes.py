@@ -1,0 +1,95 @@
+"""Routes of stages."""
+
+from fastapi import APIRouter, Request, Response
+
+from reference_manager.api.common.errors import (
+    ILLEGAL_STAGE_STATUS_TRANSITION,
+    JOB_IN_FINITE_STATE,
+    JOB_NOT_FOUND,
+    STAGE_NOT_FOUND,
+    WITH_A_BODY,
+)
+from reference_manager.api.common.fields import Id, Metadata, StageTypeName
+from reference_manager.api.common.headers import TRACED, request_trace
+from reference_manager.api.common.pagination import PageQuery, entity_response, list_response, openapi_list_responses
+from reference_manager.api.common.responses import (
+    STAGE_MODIFIED,
+    WithProgress,
+    code_response,
+    json_response,
+    openapi_responses,
+)
+from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.stages.requests import StageBody, StageStatusBody
+from reference_manager.api.stages.responses import Stage, Summary
+from reference_manager.domain.commands import StageFilter
+from reference_manager.domain.states import StageStatus
+from reference_manager.engine.records.stages import Stages
+
+
+def stages_router(stages: Stages) -> APIRouter:
+    """Build the routes of stages."""
+    router = APIRouter(prefix="/v1", tags=["stages"], route_class=StrictRoute)
+
+    @router.get("/jobs/{jobId}/stages", responses=openapi_list_responses(Stage, JOB_NOT_FOUND))
+    async def list_stages_of_job(jobId: Id, page: PageQuery, *, should_return_tasks: bool = False) -> Response:
+        """List the stages of a job in order."""
+        return await list_response(page, await stages.list_of_job(jobId, with_tasks=should_return_tasks))
+
+    @router.post(
+        "/jobs/{jobId}/stage",
+        status_code=201,
+        responses=openapi_responses({201: Stage}, JOB_NOT_FOUND, JOB_IN_FINITE_STATE, *WITH_A_BODY),
+        openapi_extra=TRACED,
+    )
+    async def add_stage(jobId: Id, body: StageBody, request: Request) -> Response:
+        """Append a stage to a job."""
+        return json_response(await stages.add(jobId, body.request(request_trace(request))), 201)
+
+    @router.get("/stages", responses=openapi_list_responses(Stage))
+    async def list_stages(
+        page: PageQuery,
+        job_id: Id | None = None,
+        stage_type: StageTypeName | None = None,
+        stage_operation_status: StageStatus | None = None,
+        *,
+        should_return_tasks: bool = False,
+    ) -> Response:
+        """List the matching stages, by job and order."""
+        wanted = StageFilter(job_id, stage_type, stage_operation_status)
+        return await list_response(page, stages.list(wanted, with_tasks=should_return_tasks))
+
+    @router.get("/stages/{stageId}", responses=openapi_responses({200: Stage}, STAGE_NOT_FOUND))
+    async def get_stage(
+        stageId: Id, *, should_return_tasks: bool = False, should_return_progress: WithProgress = False
+    ) -> Response:
+        """Read a stage."""
+        stage = await stages.get(stageId, with_tasks=should_return_tasks, with_progress=should_return_progress)
+        return await entity_response(stage)
+
+    @router.get("/stages/{stageId}/summary", responses=openapi_responses({200: Summary}, STAGE_NOT_FOUND))
+    async def get_stage_summary(stageId: Id) -> Response:
+        """Count the tasks of a stage by status."""
+        return json_response(await stages.summary(stageId))
+
+    @router.patch(
+        "/stages/{stageId}/user-metadata",
+        responses=openapi_responses({200: STAGE_MODIFIED}, STAGE_NOT_FOUND, *WITH_A_BODY),
+    )
+    async def set_stage_metadata(stageId: Id, body: Metadata) -> Response:
+        """Replace the user metadata of a stage."""
+        await stages.set_metadata(stageId, body)
+        return code_response(STAGE_MODIFIED)
+
+    @router.put(
+        "/stages/{stageId}/status",
+        responses=openapi_responses(
+            {200: STAGE_MODIFIED}, STAGE_NOT_FOUND, ILLEGAL_STAGE_STATUS_TRANSITION, *WITH_A_BODY
+        ),
+    )
+    async def set_stage_status(stageId: Id, body: StageStatusBody) -> Response:  # noqa: ARG001 - PENDING is all there is
+        """Release a stage that was created with startAsWaiting. The stage before it must be COMPLETED."""
+        await stages.release(stageId)
+        return code_response(STAGE_MODIFIED)
+
+    return router

@@ -1,0 +1,100 @@
+"""Routes of tasks."""
+
+from fastapi import APIRouter, Request, Response
+
+from reference_manager.api.common.errors import (
+    ILLEGAL_TASK_STATUS_TRANSITION,
+    NO_WAITING_TASK,
+    STAGE_IN_FINITE_STATE,
+    STAGE_NOT_FOUND,
+    TASK_NOT_FOUND,
+    TASK_STATUS_UPDATE_FAILED,
+    WITH_A_BODY,
+)
+from reference_manager.api.common.fields import Id, Metadata, Moment, StageTypeName
+from reference_manager.api.common.headers import TRACED, prefer_parameter, prefers_minimal, request_trace
+from reference_manager.api.common.pagination import PageQuery, list_response, openapi_list_responses
+from reference_manager.api.common.responses import (
+    TASK_MODIFIED,
+    code_response,
+    json_response,
+    minimal_response,
+    openapi_responses,
+    preferred_response,
+)
+from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
+from reference_manager.api.tasks.responses import Task, TasksCreated
+from reference_manager.domain.commands import TaskFilter
+from reference_manager.domain.states import TaskStatus
+from reference_manager.engine.queues import TaskQueue, only_entity, only_task
+from reference_manager.engine.records.tasks import Tasks
+
+
+def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
+    """Build the routes of tasks."""
+    router = APIRouter(prefix="/v1", tags=["tasks"], route_class=StrictRoute)
+
+    @router.get("/stages/{stageId}/tasks", responses=openapi_list_responses(Task, STAGE_NOT_FOUND))
+    async def list_tasks_of_stage(stageId: Id, page: PageQuery) -> Response:
+        """List the tasks of a stage, oldest first."""
+        return await list_response(page, await tasks.list_of_stage(stageId))
+
+    @router.post(
+        "/stages/{stageId}/tasks",
+        status_code=201,
+        responses=openapi_responses(
+            {201: preferred_response(list[Task] | TasksCreated)}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *WITH_A_BODY
+        ),
+        openapi_extra={"parameters": [*TRACED["parameters"], prefer_parameter("only the number of created tasks")]},
+    )
+    async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
+        """Add tasks to a stage: all of them or none."""
+        new = new_tasks(body, request_trace(request))
+        if not prefers_minimal(request):
+            return json_response(await tasks.add(stageId, new), 201)
+        return minimal_response(f'{{"created":{await tasks.add_quietly(stageId, new)}}}', 201)
+
+    @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))
+    async def dequeue_task(stageType: StageTypeName) -> Response:
+        """Claim the next task of a stage type: from the most urgent job, oldest first."""
+        return json_response(only_task(await queue.claim(stageType)))
+
+    @router.get("/tasks", responses=openapi_list_responses(Task))
+    async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
+        page: PageQuery,
+        stage_id: Id | None = None,
+        stage_type: StageTypeName | None = None,
+        status: TaskStatus | None = None,
+        from_date: Moment | None = None,
+        end_date: Moment | None = None,
+    ) -> Response:
+        """List the matching tasks, oldest first. The dates refer to the creation and are inclusive."""
+        wanted = TaskFilter(stage_id, stage_type, status, from_date, end_date)
+        return await list_response(page, tasks.list(wanted))
+
+    @router.get("/tasks/{taskId}", responses=openapi_responses({200: Task}, TASK_NOT_FOUND))
+    async def get_task(taskId: Id) -> Response:
+        """Read a task."""
+        return json_response(await tasks.get(taskId))
+
+    @router.patch(
+        "/tasks/{taskId}/user-metadata", responses=openapi_responses({200: TASK_MODIFIED}, TASK_NOT_FOUND, *WITH_A_BODY)
+    )
+    async def set_task_metadata(taskId: Id, body: Metadata) -> Response:
+        """Replace the user metadata of a task."""
+        await tasks.set_metadata(taskId, body)
+        return code_response(TASK_MODIFIED)
+
+    @router.put(
+        "/tasks/{taskId}/status",
+        responses=openapi_responses(
+            {200: Task}, TASK_NOT_FOUND, ILLEGAL_TASK_STATUS_TRANSITION, TASK_STATUS_UPDATE_FAILED, *WITH_A_BODY
+        ),
+    )
+    async def set_task_status(taskId: Id, body: TaskStatusBody) -> Response:
+        """Report a claimed task as COMPLETED or FAILED. A failed task becomes RETRIED while it has attempts left."""
+        outcome = TaskStatus(body.status)
+        return json_response(only_entity(await queue.settle_without_lease(taskId, outcome), outcome))
+
+    return router

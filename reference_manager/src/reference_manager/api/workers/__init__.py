@@ -1,0 +1,1 @@
+"""The resource ``workers``: heartbeats and drain orders."""

@@ -1,0 +1,41 @@
+"""Routes of workers: heartbeats, the list of workers, and drain orders."""
+
+from fastapi import APIRouter, Response
+from pydantic_core import to_json
+
+from reference_manager.api.common.errors import WITH_A_BODY, WORKER_NOT_FOUND
+from reference_manager.api.common.fields import WorkerId
+from reference_manager.api.common.responses import WORKER_DELETED, code_response, json_response, openapi_responses
+from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.workers.requests import DrainBody, HeartbeatBody
+from reference_manager.api.workers.responses import HeartbeatAnswer, Worker
+from reference_manager.engine.workers import Workers
+
+
+def workers_router(workers: Workers) -> APIRouter:
+    """Build the routes of workers."""
+    router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
+
+    @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatAnswer}, *WITH_A_BODY))
+    async def heartbeat(workerId: WorkerId, body: HeartbeatBody) -> Response:
+        """Renew the leases of a worker, store the progress of its tasks, and return its orders."""
+        orders = await workers.keep(body.request(workerId))
+        return json_response(to_json(orders._asdict()).decode())
+
+    @router.get("/workers", responses=openapi_responses({200: list[Worker]}))
+    async def list_workers() -> Response:
+        """List the workers that sent a heartbeat within the last hour, by id."""
+        return json_response(await workers.list())
+
+    @router.put("/workers/{workerId}", responses=openapi_responses({200: Worker}, WORKER_NOT_FOUND, *WITH_A_BODY))
+    async def order_worker(workerId: WorkerId, body: DrainBody) -> Response:
+        """Order a worker to drain. After its next heartbeat, it stops claiming, finishes its tasks and stops."""
+        return json_response(await workers.order_drain(workerId, drain=body.drain))
+
+    @router.delete("/workers/{workerId}", responses=openapi_responses({200: WORKER_DELETED}))
+    async def remove_worker(workerId: WorkerId) -> Response:
+        """Deregister a worker. The tasks that it still holds return to the queue without using up an attempt."""
+        await workers.leave(workerId)
+        return code_response(WORKER_DELETED)
+
+    return router

@@ -1,0 +1,1 @@
+"""Claims and reports, in batches, and notifications of new work."""

@@ -1,0 +1,1 @@
+"""Periodic work of the managers, which take turns at it."""

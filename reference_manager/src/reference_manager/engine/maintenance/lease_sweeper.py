@@ -1,0 +1,51 @@
+"""Ends the attempts whose lease is over: their worker has died, hangs, or never got the answer to its claim."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from reference_manager.domain.commands import Report
+from reference_manager.domain.states import Outcome
+from reference_manager.engine import metrics
+from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.dispatch.reports import settle
+from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
+from reference_manager.store.pool import Connection, sql
+
+BATCH = 200
+
+
+class LeaseSweeper(MaintenanceTask):
+    """A lease that is over is a failed attempt, with the cause as its error; the task is RETRIED while one is left."""
+
+    name = "lease sweeper"
+
+    def __init__(self, notifications: Notifications) -> None:
+        self._notifications = notifications
+
+    async def round(self, connection: Connection) -> int:
+        """End attempts until none is left to end; how many."""
+        done = 0
+        while over := [row async for row in sql.leases_expired(connection, most=BATCH)]:
+            reports = [_report(*lease) for *lease, _ in over]
+            verdicts, woken = await settle(connection, reports)
+            self._notifications.notify(woken)
+            ended = 0
+            for row, report, verdict in zip(over, reports, verdicts, strict=True):
+                if verdict.target:
+                    metrics.LEASES_EXPIRED.labels(metrics.label(row["stage_type"]), report.outcome).inc()
+                    ended += 1
+            done += ended
+            if len(over) < BATCH or not ended:
+                break
+        return done
+
+
+def _report(task_id: UUID, lease_id: int, worker_id: str | None, timed_out: bool, length: timedelta) -> Report:  # noqa: FBT001 - a row
+    if timed_out:
+        outcome, kind, message = Outcome.TIMED_OUT, "TimedOut", "The attempt took longer than its time limit"
+    elif worker_id is None:
+        outcome, kind, message = Outcome.EXPIRED, "Stale", f"Nobody reported the task within {length}"
+    else:
+        outcome, kind = Outcome.EXPIRED, "LeaseExpired"
+        message = f"Worker {worker_id} did not renew its lease within {length}"
+    return Report(task_id, lease_id, worker_id, outcome, error={"type": kind, "message": message})

@@ -1,0 +1,95 @@
+"""What this process measures of its own work; every manager counts for itself, so that sums over managers are right.
+
+Stage types are label values here, and clients choose those: only the first hundred that have tasks are kept apart.
+"""
+
+from time import perf_counter
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
+
+from reference_manager.domain.states import Outcome
+
+PREFIX: Final = "jobnik_manager_"
+"""Of the names of metrics that each manager has for itself."""
+MOST_STAGE_TYPES: Final = 100
+OTHER: Final = "other"
+"""Stands for the stage types beyond."""
+
+disable_created_metrics()  # as many series again, which say what process_start_time_seconds says
+
+REGISTRY: Final = CollectorRegistry()
+
+CLAIM, COMPLETE, SETTLE = STATEMENTS = ("claim", "complete", "settle")
+EXPIRIES = (Outcome.EXPIRED, Outcome.TIMED_OUT)
+
+STATEMENT_DURATION = Histogram(
+    f"{PREFIX}statement_duration_seconds",
+    "The duration of database statements that serve many claims or reports, without the wait for a connection.",
+    ["statement"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+    registry=REGISTRY,
+)
+STATEMENT_TASKS = Histogram(
+    f"{PREFIX}statement_tasks",
+    "The number of tasks in one statement: claimed tasks, or reported ones.",
+    ["statement"],
+    buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200, 500),
+    registry=REGISTRY,
+)
+TASK_WAIT = Histogram(
+    f"{PREFIX}task_wait_seconds",
+    "How long tasks were available before this manager claimed them.",
+    ["stage_type"],
+    buckets=(0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 14_400, 86_400),
+    registry=REGISTRY,
+)
+LEASES_EXPIRED = Counter(
+    f"{PREFIX}leases_expired_total",
+    "Attempts that this manager ended: their lease was not renewed (EXPIRED), or their time limit passed (TIMED_OUT).",
+    ["stage_type", "outcome"],
+    registry=REGISTRY,
+)
+LEASES_LOST = Counter(
+    f"{PREFIX}leases_lost_total",
+    "Reports refused with LEASE_LOST: late ones, or those of a worker without the lease.",
+    registry=REGISTRY,
+)
+MAINTENANCE_ROUNDS = Counter(
+    f"{PREFIX}duty_rounds_total",
+    "Rounds of each maintenance task that this manager completed.",
+    ["duty"],
+    registry=REGISTRY,
+)
+MAINTENANCE_FAILURES = Counter(
+    f"{PREFIX}duty_failures_total",
+    "Rounds of each maintenance task that ended with an error; the next round tries again.",
+    ["duty"],
+    registry=REGISTRY,
+)
+
+_stage_types: set[str] = set()
+
+
+def label(stage_type: str) -> str:
+    """The label value of a stage type; all its series begin here, with zeros."""
+    if stage_type not in _stage_types:
+        if len(_stage_types) == MOST_STAGE_TYPES:
+            stage_type = OTHER
+        else:
+            _stage_types.add(stage_type)
+        TASK_WAIT.labels(stage_type)
+        for outcome in EXPIRIES:
+            LEASES_EXPIRED.labels(stage_type, outcome)
+    return stage_type
+
+
+def observe_statement(statement: str, began: float, tasks: int) -> None:
+    """A statement of this kind, sent at ``began`` by ``perf_counter``, has been answered."""
+    STATEMENT_DURATION.labels(statement).observe(perf_counter() - began)
+    STATEMENT_TASKS.labels(statement).observe(tasks)
+
+
+for _statement in STATEMENTS:
+    STATEMENT_DURATION.labels(_statement)
+    STATEMENT_TASKS.labels(_statement)

@@ -1,0 +1,1 @@
+"""Jobs, stages, tasks and their history."""

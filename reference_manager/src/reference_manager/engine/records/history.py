@@ -1,0 +1,113 @@
+"""What happened: attempts at tasks, and every change of status with who made it and why."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+from uuid import UUID
+
+from pydantic_core import to_json
+
+from reference_manager.domain.state_machine import Driver, Machine
+from reference_manager.domain.states import JobStatus, Outcome, StageStatus, TaskStatus
+from reference_manager.domain.transitions import JOB, STAGE, TASK
+from reference_manager.engine.errors import existing
+from reference_manager.store.pool import Database, sql
+
+Status = TypeVar("Status", JobStatus, StageStatus, TaskStatus)
+
+CREATED = "it was created"
+CLIENT, MANAGER = "client", "manager"
+WHO = {Driver.CLIENT: CLIENT, Driver.MANAGER: MANAGER}
+ENDS = {
+    Outcome.COMPLETED: "its worker reports success",
+    Outcome.FAILED: "its worker reports failure",
+    Outcome.RELEASED: "its worker hands it back",
+    Outcome.SNOOZED: "its worker puts it off",
+    Outcome.EXPIRED: "its lease was not renewed",
+    Outcome.TIMED_OUT: "the attempt took too long",
+}
+
+
+class Change(NamedTuple):
+    """One change of status."""
+
+    source: str | None
+    target: str
+    at: datetime
+    by: str
+    reason: str
+
+
+class History:
+    """Everything that is asked of the past, as JSON, the oldest first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def attempts(self, task_id: UUID) -> str:
+        """The attempts at a task, or NotFoundError."""
+        async with self._database.connection() as connection:
+            return existing(await sql.task_attempts(connection, id=task_id), "task")
+
+    async def of_job(self, job_id: UUID) -> str:
+        """The changes of a job, or NotFoundError."""
+        async with self._database.connection() as connection:
+            rows = [row async for row in sql.history_of_job(connection, job_id=job_id)]
+        return _as_json(_explained(JOB, JobStatus, existing(rows or None, "job")))
+
+    async def of_stage(self, stage_id: UUID) -> str:
+        """The changes of a stage, or NotFoundError."""
+        async with self._database.connection() as connection:
+            rows = [row async for row in sql.history_of_stage(connection, stage_id=stage_id)]
+        return _as_json(_explained(STAGE, StageStatus, existing(rows or None, "stage")))
+
+    async def of_task(self, task_id: UUID) -> str:
+        """The changes of a task, or NotFoundError. They are not written down: they follow from its attempts."""
+        async with self._database.connection() as connection:
+            rows = [row async for row in sql.history_of_task(connection, task_id=task_id)]
+        return _as_json(_of_attempts(existing(rows or None, "task")))
+
+
+def _explained(machine: Machine[Status], status: type[Status], rows: Sequence[Any]) -> Iterator[Change]:
+    """Who made each change and why, by the machine's edges."""
+    for row in rows:
+        source, target = row["source"], status(row["target"])
+        if source is None:
+            yield Change(None, target, row["changed_at"], CLIENT, CREATED)
+        else:
+            edge = machine.edge(status(source), target)
+            yield Change(source, target, row["changed_at"], WHO[edge.driver], edge.cause)
+
+
+def _of_attempts(rows: Sequence[Any]) -> Iterator[Change]:
+    status = TaskStatus.PENDING
+    yield Change(None, status, rows[0]["created_at"], CLIENT, CREATED)
+    for row in rows:
+        if row["lease_id"] is None:
+            continue
+        worker = row["worker_id"] or CLIENT
+        yield Change(row["source"], TaskStatus.IN_PROGRESS, row["start_time"], worker, "claimed")
+        status = TaskStatus.IN_PROGRESS
+        if row["target"] is not None:
+            outcome = Outcome(row["outcome"])
+            by = MANAGER if outcome in (Outcome.EXPIRED, Outcome.TIMED_OUT) else worker
+            reason = ENDS[outcome] + (f": {row['error_type']}" if row["error_type"] else "")
+            status = TaskStatus(row["target"])
+            yield Change(TaskStatus.IN_PROGRESS, status, row["end_time"], by, reason)
+    if (aborted := rows[0]["aborted_at"]) is not None:
+        edge = TASK.edge(status, TaskStatus.ABORTED)
+        yield Change(status, edge.target, aborted, WHO[edge.driver], edge.cause)
+
+
+def _as_json(changes: Iterator[Change]) -> str:
+    listed = [
+        {
+            "from": change.source,
+            "to": change.target,
+            "at": f"{change.at.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{change.at.microsecond // 1000:03}Z",
+            "by": change.by,
+            "reason": change.reason,
+        }
+        for change in changes
+    ]
+    return to_json(listed).decode()

@@ -1,0 +1,146 @@
+"""The manager process: migrate, listen, and serve the API until a signal stops it."""
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+import uvicorn
+import uvloop
+
+from reference_manager.api.app import create_app
+from reference_manager.api.hot_path import HotPath
+from reference_manager.engine.engine import Engine
+from reference_manager.server.http_protocol import CoalescingProtocol, HotPathProtocol
+from reference_manager.server.tracing import is_tracing_enabled, tracing
+from reference_manager.settings import Settings
+from reference_manager.store.errors import DatabaseError
+from reference_manager.store.migrate import migrate
+from reference_manager.store.pool import Database
+
+log = structlog.stdlib.get_logger(__name__)
+
+BACKLOG = 4096
+"""Connections that the kernel queues until the manager accepts them."""
+KEEP_ALIVE = 75
+"""Seconds that an idle connection stays open. Clients close theirs sooner, so they never reuse a closed connection."""
+
+
+class StartError(Exception):
+    """The manager cannot start; the message says what to do."""
+
+
+class _Server(uvicorn.Server):
+    """A uvicorn server with callbacks at start and stop. Signals are handled by the process, which has more to stop."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+        self._on_stop = on_stop
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        yield
+
+
+async def prepare(database_url: str) -> None:
+    """Migrate the database to the schema of this version.
+
+    Raises:
+        StartError: The database cannot be used.
+    """
+    try:
+        await migrate(database_url)
+    except DatabaseError as error:
+        raise StartError(f"Cannot use the database: {error}") from error
+
+
+def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> None:
+    """Migrate, listen, and serve until SIGINT or SIGTERM. A second signal does not wait for requests in progress.
+
+    Args:
+        settings: The settings of this manager.
+        database_url: The database: the embedded one, or that of the settings.
+        paths: Paths to add to the log line "manager is ready", by field.
+
+    Raises:
+        StartError: The port is taken, or the database cannot be used.
+    """
+    traced = is_tracing_enabled(settings.tracing_enabled, settings.tracing_url, os.environ)
+    with (
+        _listen(settings) as listener,
+        tracing(settings.tracing_url) if traced else nullcontext(),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
+        runner.run(_serve(settings, database_url, paths, listener, traced=traced))
+
+
+def _listen(settings: Settings) -> socket.socket:
+    try:
+        return socket.create_server((settings.host, settings.port), backlog=BACKLOG)
+    except OSError as error:
+        address = f"{settings.host}:{settings.port}"
+        raise StartError(
+            f"Cannot listen on {address}: {error.strerror}. Choose another port with --port (0 picks a free one)."
+        ) from error
+
+
+async def _serve(
+    settings: Settings, url: str, paths: Mapping[str, str], listener: socket.socket, *, traced: bool
+) -> None:
+    await prepare(url)
+    async with Database.connect(
+        url,
+        connections=settings.database_connections,
+        acquire_timeout=settings.database_timeout,
+        part_a_only=settings.part_a_only,
+    ) as database:
+        engine = Engine(database, stale_after=settings.task_stale_after)
+        app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
+        # The hot path bypasses the framework, which creates the spans of requests.
+        protocol: Any = CoalescingProtocol if traced else partial(HotPathProtocol, HotPath(engine.queue))
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            http=protocol,
+            proxy_headers=False,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=round(settings.shutdown_timeout.total_seconds()),
+        )
+        base = f"http://{settings.host}:{listener.getsockname()[1]}"
+        ready = partial(
+            log.info,
+            "manager is ready",
+            url=base,
+            api_page=f"{base}/docs",
+            version=version("jobnik-reference-manager"),
+            **paths,
+        )
+        server = _Server(config, on_ready=ready, on_stop=engine.queue.close)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
+        background = asyncio.create_task(engine.run())
+        try:
+            await server.serve([listener])
+        finally:
+            background.cancel()
+            await asyncio.gather(background, return_exceptions=True)
+        log.info("manager has stopped")

@@ -1,0 +1,56 @@
+-- The trigger functions of jobs and stages. Migration 0002 creates their first versions, together with the triggers that
+-- call them; the functions are replaced here at every start, like all routines. A trigger
+-- knows only the name of its function, so that a new version of the function needs no new trigger.
+
+-- A row of history for each change of a job's status, whoever makes it. Its author and its reason follow from the edge of the
+-- state machine: domain/transitions.py.
+CREATE OR REPLACE FUNCTION record_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO history (job_id, source, target) VALUES (
+        NEW.id, CASE WHEN TG_OP = 'UPDATE' THEN OLD.status END, NEW.status
+    );
+    RETURN NULL;
+END
+$$;
+
+-- The same for stages.
+CREATE OR REPLACE FUNCTION record_stage() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO history (job_id, stage_id, source, target) VALUES (
+        NEW.job_id, NEW.id, CASE WHEN TG_OP = 'UPDATE' THEN OLD.status END, NEW.status
+    );
+    RETURN NULL;
+END
+$$;
+
+-- The totals that metrics read: a row for each change, so that no writer waits for another; fold_totals sums the rows up.
+CREATE OR REPLACE FUNCTION count_job() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO job_totals VALUES (OLD.status, -1);
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO job_totals VALUES (NEW.status, 1);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- The same for stages, and for the tasks that their own figures count.
+CREATE OR REPLACE FUNCTION count_stage() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP <> 'INSERT' THEN
+        INSERT INTO stage_totals VALUES (
+            OLD.type, OLD.priority, OLD.status, -1,
+            -OLD.pending, -OLD.in_progress, -OLD.retried, -OLD.completed, -OLD.failed, -OLD.aborted
+        );
+    END IF;
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO stage_totals VALUES (
+            NEW.type, NEW.priority, NEW.status, 1,
+            NEW.pending, NEW.in_progress, NEW.retried, NEW.completed, NEW.failed, NEW.aborted
+        );
+    END IF;
+    RETURN NULL;
+END
+$$;
