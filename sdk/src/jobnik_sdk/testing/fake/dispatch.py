@@ -8,10 +8,10 @@ from pydantic import ValidationError
 
 from jobnik_sdk.model.definitions import StageStatus, TaskStatus
 from jobnik_sdk.testing.fake.bodies import HeartbeatBody, ReportBody, RunningBody, duration
-from jobnik_sdk.testing.fake.machines import FAILURES, REPORTED, STAGE_OPEN
+from jobnik_sdk.testing.fake.lifecycle import Lifecycle
 from jobnik_sdk.testing.fake.requests import validation_message
 from jobnik_sdk.testing.fake.state import Attempt, RefusedRequestError, State, Task, WorkerRecord, retry_delay
-from jobnik_sdk.testing.fake.transitions import Transitions
+from jobnik_sdk.testing.fake.transitions import FAILURES, REPORTED, STAGE_OPEN
 
 STALE_AFTER: Final = timedelta(minutes=30)
 """How long a client of part A, which has no lease, may take for a task."""
@@ -25,7 +25,7 @@ class Dispatcher:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._transitions = Transitions(state)
+        self._lifecycle = Lifecycle(state)
 
     def catch_up(self) -> None:
         """Apply what has happened since the last request: delayed tasks are due, leases have expired."""
@@ -123,7 +123,7 @@ class Dispatcher:
         task.attempts.append(attempt)
         task.progress = None
         self._state.leased[attempt.lease_id] = task
-        self._transitions.move_task(task, TaskStatus.IN_PROGRESS)
+        self._lifecycle.move_task(task, TaskStatus.IN_PROGRESS)
         return task
 
     def _renew(self, task: Task, worker_id: str, running: RunningBody) -> bool:
@@ -173,7 +173,7 @@ class Dispatcher:
             target = TaskStatus.RETRIED if task.failed else TaskStatus.PENDING
         task.error = attempt.error = error
         attempt.outcome, attempt.target, attempt.ended = outcome, target, now
-        self._transitions.move_task(task, target)
+        self._lifecycle.move_task(task, target)
         if target in {TaskStatus.PENDING, TaskStatus.RETRIED}:
             self._state.enqueue(task, None if delay is None else now + delay)
 

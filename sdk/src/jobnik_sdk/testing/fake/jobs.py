@@ -15,9 +15,9 @@ from jobnik_sdk.testing.fake.bodies import (
     TaskBody,
     duration,
 )
-from jobnik_sdk.testing.fake.machines import CLIENT, JOB, JOB_FINAL, STAGE, STAGE_FINAL
+from jobnik_sdk.testing.fake.lifecycle import Lifecycle
 from jobnik_sdk.testing.fake.state import Job, RefusedRequestError, Stage, State, Task, Trace, creation
-from jobnik_sdk.testing.fake.transitions import Transitions
+from jobnik_sdk.testing.fake.transitions import CLIENT, JOB, JOB_FINAL, STAGE, STAGE_FINAL
 
 
 class Jobs:
@@ -25,7 +25,7 @@ class Jobs:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._transitions = Transitions(state)
+        self._lifecycle = Lifecycle(state)
 
     def create(self, body: PlainJobBody, trace: Trace) -> tuple[Job, bool]:
         """Create a job with its stages and tasks, unless another job holds its unique key.
@@ -97,7 +97,7 @@ class Jobs:
         edge = JOB.get((job.status, target))
         if edge is None or edge.by != CLIENT:
             raise RefusedRequestError(400, "ILLEGAL_JOB_STATUS_TRANSITION", _illegal(job.status, target))
-        self._transitions.move_job(job, target)
+        self._lifecycle.move_job(job, target)
 
     def release(self, stage: Stage) -> None:
         """Start a stage that was created with `startAsWaiting`."""
@@ -110,7 +110,7 @@ class Jobs:
         if edge is None or edge.by != CLIENT:
             message = _illegal(stage.status, StageStatus.PENDING)
             raise RefusedRequestError(400, "ILLEGAL_STAGE_STATUS_TRANSITION", message)
-        self._transitions.move_stage(stage, StageStatus.PENDING)
+        self._lifecycle.move_stage(stage, StageStatus.PENDING)
 
     def delete(self, job: Job) -> None:
         """Delete a job that has ended, with its stages and tasks."""

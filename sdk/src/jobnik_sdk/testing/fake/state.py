@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from jobnik_sdk.model.definitions import JobStatus, Priority, StageStatus, TaskStatus
-from jobnik_sdk.testing.fake.machines import CLIENT, JOB_OPEN, STAGE_OPEN
+from jobnik_sdk.testing.fake.transitions import CLIENT, JOB_OPEN, STAGE_OPEN
 
 _URGENCY: Final = {priority: place for place, priority in enumerate(Priority)}
 

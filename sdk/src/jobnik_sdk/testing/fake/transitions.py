@@ -1,113 +1,114 @@
-"""Transitions of jobs, stages and tasks: along the edges of the state machines, with their effects."""
+"""The state machines of the protocol: every transition of jobs, stages and tasks, and what follows from it.
+
+The manager has the same tables. A test compares the two, edge by edge.
+"""
+
+from enum import Enum
+from typing import Final, NamedTuple
 
 from jobnik_sdk.model.definitions import JobStatus, StageStatus, TaskStatus
-from jobnik_sdk.testing.fake.machines import JOB, JOB_FINAL, STAGE, STAGE_FINAL, TASK, TASK_FINAL, Effect
-from jobnik_sdk.testing.fake.state import Change, Job, Stage, State, Task
+
+CLIENT: Final = "client"
+MANAGER: Final = "manager"
 
 
-class Transitions:
-    """Moves what a state contains; a transition without an edge is a `KeyError`, since callers check requests first."""
+class Effect(Enum):
+    """What the manager does in the same transaction as the transition."""
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    START_STAGE = "its stage becomes IN_PROGRESS"
+    START_JOB = "its job becomes IN_PROGRESS"
+    COMPLETE_STAGE = "its stage becomes COMPLETED if this was its last task"
+    FAIL_STAGE = "its stage becomes FAILED"
+    OPEN_NEXT_STAGE = "the next stage, if CREATED, becomes PENDING"
+    COMPLETE_JOB = "its job becomes COMPLETED if this was its last stage"
+    FAIL_JOB = "its job becomes FAILED"
+    ABORT_STAGES = "its unfinished stages become ABORTED"
+    ABORT_TASKS = "its unfinished tasks become ABORTED"
+    CLOSE_QUEUES = "its tasks can no longer be claimed"
+    OPEN_QUEUES = "its tasks can be claimed again"
 
-    def move_job(self, job: Job, target: JobStatus) -> None:
-        """Change the status of a job, with the effects of the edge."""
-        edge, now = JOB[job.status, target], self._state.now
-        job.changes.append(Change(job.status, target, now, edge.by, edge.reason))
-        job.status, job.updated = target, now
-        for effect in edge.effects:
-            self._apply_to_job(effect, job)
 
-    def move_stage(self, stage: Stage, target: StageStatus) -> None:
-        """Change the status of a stage, with the effects of the edge."""
-        edge, now = STAGE[stage.status, target], self._state.now
-        stage.changes.append(Change(stage.status, target, now, edge.by, edge.reason))
-        stage.status, stage.updated = target, now
-        if target is StageStatus.IN_PROGRESS:
-            stage.started = now
-        elif target in STAGE_FINAL:
-            stage.ended = now
-        for effect in edge.effects:
-            self._apply_to_stage(effect, stage)
+class Edge(NamedTuple):
+    """A transition.
 
-    def move_task(self, task: Task, target: TaskStatus) -> None:
-        """Change the status of a task, with the effects of the edge; its attempts are its history."""
-        edge, now = TASK[task.status, target], self._state.now
-        task.stage.counts[task.status] -= 1
-        task.stage.counts[target] += 1
-        task.status, task.updated = target, now
-        if target is TaskStatus.IN_PROGRESS:
-            task.started = now
-        elif target in TASK_FINAL:
-            task.ended = now
-        for effect in edge.effects:
-            self._apply_to_task(effect, task)
+    Args:
+        by: `CLIENT` or `MANAGER`.
+        reason: The reason in the history. The history of a task has its own reason for the end of an attempt: `ENDS`.
+        effects: In the order in which they happen.
+    """
 
-    def _apply_to_job(self, effect: Effect, job: Job) -> None:
-        match effect:
-            case Effect.ABORT_STAGES:
-                for stage in job.stages:
-                    if stage.status not in STAGE_FINAL:
-                        self.move_stage(stage, StageStatus.ABORTED)
-            case Effect.ABORT_TASKS:
-                for stage in job.stages:
-                    self._abort_tasks(stage)
-            case Effect.CLOSE_QUEUES | Effect.OPEN_QUEUES:
-                pass  # `Stage.open` follows from the statuses
-            case _:
-                raise AssertionError(f"{effect} is not an effect of a job's transition")
+    by: str
+    reason: str
+    effects: tuple[Effect, ...] = ()
 
-    def _apply_to_stage(self, effect: Effect, stage: Stage) -> None:
-        job = stage.job
-        match effect:
-            case Effect.START_JOB:
-                self._start_job(job)
-            case Effect.OPEN_NEXT_STAGE:
-                for following in job.stages[stage.order : stage.order + 1]:
-                    if following.status is StageStatus.CREATED:
-                        self.move_stage(following, StageStatus.PENDING)
-            case Effect.COMPLETE_JOB:
-                job.updated = self._state.now
-                if job.status not in JOB_FINAL and all(one.status is StageStatus.COMPLETED for one in job.stages):
-                    self.move_job(job, JobStatus.COMPLETED)
-            case Effect.FAIL_JOB:
-                if job.status not in JOB_FINAL:
-                    self.move_job(job, JobStatus.FAILED)
-            case Effect.ABORT_TASKS:
-                self._abort_tasks(stage)
-            case _:
-                raise AssertionError(f"{effect} is not an effect of a stage's transition")
 
-    def _apply_to_task(self, effect: Effect, task: Task) -> None:
-        stage = task.stage
-        match effect:
-            case Effect.START_STAGE:
-                if stage.status is StageStatus.PENDING:
-                    self.move_stage(stage, StageStatus.IN_PROGRESS)
-            case Effect.START_JOB:
-                self._start_job(stage.job)
-            case Effect.COMPLETE_STAGE:
-                is_last = stage.counts[TaskStatus.COMPLETED] == len(stage.tasks)
-                if is_last and stage.status is StageStatus.IN_PROGRESS:
-                    self.move_stage(stage, StageStatus.COMPLETED)
-            case Effect.FAIL_STAGE:
-                if stage.status is StageStatus.IN_PROGRESS:
-                    self.move_stage(stage, StageStatus.FAILED)
-            case _:
-                raise AssertionError(f"{effect} is not an effect of a task's transition")
+# A paused job can still have tasks in progress. Their reports end it like any other job.
+_UNFINISHED_JOB: Final = (JobStatus.PENDING, JobStatus.IN_PROGRESS, JobStatus.PAUSED)
+_UNFINISHED_STAGE: Final = (StageStatus.CREATED, StageStatus.WAITING, StageStatus.PENDING, StageStatus.IN_PROGRESS)
+_UNFINISHED_TASK: Final = (TaskStatus.CREATED, TaskStatus.PENDING, TaskStatus.RETRIED, TaskStatus.IN_PROGRESS)
 
-    def _start_job(self, job: Job) -> None:
-        if job.status is JobStatus.PENDING:
-            self.move_job(job, JobStatus.IN_PROGRESS)
+JOB_OPEN: Final = frozenset({JobStatus.PENDING, JobStatus.IN_PROGRESS})
+"""The tasks of the job can be claimed."""
+STAGE_OPEN: Final = frozenset({StageStatus.PENDING, StageStatus.IN_PROGRESS})
+"""The tasks of the stage can be claimed if its job is open."""
 
-    def _abort_tasks(self, stage: Stage) -> None:
-        stage.waiting.clear()
-        for task in stage.tasks:
-            if task.status in TASK_FINAL:
-                continue
-            if task.status is TaskStatus.IN_PROGRESS:
-                attempt = task.attempts[-1]
-                attempt.outcome, attempt.ended = "ABORTED", self._state.now
-                self._state.leased.pop(attempt.lease_id, None)
-            self.move_task(task, TaskStatus.ABORTED)
+_FAIL_JOB: Final = Edge(MANAGER, "one of its stages failed", (Effect.CLOSE_QUEUES,))
+_ABORT_JOB: Final = Edge(CLIENT, "abort", (Effect.CLOSE_QUEUES, Effect.ABORT_TASKS, Effect.ABORT_STAGES))
+_CLAIM: Final = Edge(MANAGER, "claimed", (Effect.START_STAGE, Effect.START_JOB))
+
+JOB: Final[dict[tuple[JobStatus, JobStatus], Edge]] = {
+    (JobStatus.CREATED, JobStatus.PENDING): Edge(MANAGER, "it is created"),
+    (JobStatus.PENDING, JobStatus.IN_PROGRESS): Edge(MANAGER, "one of its tasks is claimed"),
+    **{(status, JobStatus.COMPLETED): Edge(MANAGER, "all its stages are completed") for status in _UNFINISHED_JOB},
+    **{(status, JobStatus.FAILED): _FAIL_JOB for status in _UNFINISHED_JOB},
+    **{(status, JobStatus.PAUSED): Edge(CLIENT, "pause", (Effect.CLOSE_QUEUES,)) for status in JOB_OPEN},
+    (JobStatus.PAUSED, JobStatus.PENDING): Edge(CLIENT, "resume", (Effect.OPEN_QUEUES,)),
+    **{(status, JobStatus.ABORTED): _ABORT_JOB for status in (JobStatus.CREATED, *_UNFINISHED_JOB)},
+}
+
+STAGE: Final[dict[tuple[StageStatus, StageStatus], Edge]] = {
+    (StageStatus.CREATED, StageStatus.PENDING): Edge(MANAGER, "it is the first, or the stage before it completed"),
+    (StageStatus.CREATED, StageStatus.WAITING): Edge(MANAGER, "it is created with startAsWaiting"),
+    (StageStatus.WAITING, StageStatus.PENDING): Edge(CLIENT, "release, once the stage before it is completed"),
+    (StageStatus.PENDING, StageStatus.IN_PROGRESS): Edge(MANAGER, "its first task is claimed", (Effect.START_JOB,)),
+    (StageStatus.IN_PROGRESS, StageStatus.COMPLETED): Edge(
+        MANAGER, "all its tasks are completed", (Effect.OPEN_NEXT_STAGE, Effect.COMPLETE_JOB)
+    ),
+    (StageStatus.IN_PROGRESS, StageStatus.FAILED): Edge(MANAGER, "a task failed for good", (Effect.FAIL_JOB,)),
+    **{
+        (status, StageStatus.ABORTED): Edge(MANAGER, "its job is aborted", (Effect.ABORT_TASKS,))
+        for status in _UNFINISHED_STAGE
+    },
+}
+
+TASK: Final[dict[tuple[TaskStatus, TaskStatus], Edge]] = {
+    (TaskStatus.CREATED, TaskStatus.PENDING): Edge(MANAGER, "it is created"),
+    **{(status, TaskStatus.IN_PROGRESS): _CLAIM for status in (TaskStatus.PENDING, TaskStatus.RETRIED)},
+    (TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED): Edge(
+        CLIENT, "its worker reports success", (Effect.COMPLETE_STAGE,)
+    ),
+    (TaskStatus.IN_PROGRESS, TaskStatus.PENDING): Edge(MANAGER, "its worker hands back the first attempt"),
+    (TaskStatus.IN_PROGRESS, TaskStatus.RETRIED): Edge(
+        MANAGER, "its attempt failed and another is left, or is handed back"
+    ),
+    (TaskStatus.IN_PROGRESS, TaskStatus.FAILED): Edge(CLIENT, "its last attempt failed", (Effect.FAIL_STAGE,)),
+    **{(status, TaskStatus.ABORTED): Edge(MANAGER, "its job is aborted") for status in _UNFINISHED_TASK},
+}
+
+JOB_FINAL: Final = frozenset(JobStatus) - {source for source, _ in JOB}
+STAGE_FINAL: Final = frozenset(StageStatus) - {source for source, _ in STAGE}
+TASK_FINAL: Final = frozenset(TaskStatus) - {source for source, _ in TASK}
+
+FAILURES: Final = frozenset({"FAILED", "EXPIRED", "TIMED_OUT"})
+"""Outcomes that use up an attempt."""
+REPORTED: Final = frozenset({"COMPLETED", "FAILED", "RELEASED", "SNOOZED"})
+"""Outcomes that a worker reports. The manager sets the others."""
+ENDS: Final = {
+    "COMPLETED": "its worker reports success",
+    "FAILED": "its worker reports failure",
+    "RELEASED": "its worker hands it back",
+    "SNOOZED": "its worker puts it off",
+    "EXPIRED": "its lease was not renewed",
+    "TIMED_OUT": "the attempt took too long",
+}
+"""The reason in the history of a task when an attempt ends, by its outcome."""

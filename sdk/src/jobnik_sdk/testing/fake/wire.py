@@ -4,8 +4,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from jobnik_sdk.model.definitions import JobStatus, StageStatus, TaskStatus
-from jobnik_sdk.testing.fake.machines import CLIENT, ENDS, MANAGER, TASK
 from jobnik_sdk.testing.fake.state import Attempt, Change, Entity, Job, Stage, Task, Trace, WorkerRecord
+from jobnik_sdk.testing.fake.transitions import CLIENT, ENDS, MANAGER, TASK
 
 Json = dict[str, Any]
 

@@ -6,8 +6,8 @@ from typing import Any, TypeAlias, get_args
 
 import pytest
 from jobnik_sdk import JobStatus, Priority, StageStatus, TaskStatus
-from jobnik_sdk.testing.fake import bodies, machines
-from jobnik_sdk.testing.fake.machines import CLIENT, MANAGER, Edge
+from jobnik_sdk.testing.fake import bodies, transitions
+from jobnik_sdk.testing.fake.transitions import CLIENT, MANAGER, Edge
 from reference_manager.domain import states
 from reference_manager.domain.state_machine import Consequence, Driver, Machine
 from reference_manager.domain.transitions import JOB, RESERVED, STAGE, TASK
@@ -16,9 +16,9 @@ Edges: TypeAlias = Mapping[Any, Edge]
 """By pairs of statuses."""
 
 PAIRS: list[tuple[Edges, Machine[Any], type[StrEnum], frozenset[StrEnum]]] = [
-    (machines.JOB, JOB, JobStatus, machines.JOB_FINAL),
-    (machines.STAGE, STAGE, StageStatus, machines.STAGE_FINAL),
-    (machines.TASK, TASK, TaskStatus, machines.TASK_FINAL),
+    (transitions.JOB, JOB, JobStatus, transitions.JOB_FINAL),
+    (transitions.STAGE, STAGE, StageStatus, transitions.STAGE_FINAL),
+    (transitions.TASK, TASK, TaskStatus, transitions.TASK_FINAL),
 ]
 NAMES = ["job", "stage", "task"]
 DRIVERS = {Driver.CLIENT: CLIENT, Driver.MANAGER: MANAGER}
@@ -65,7 +65,7 @@ def test_statuses_are_equal(statuses: type[StrEnum], final: frozenset[StrEnum], 
 
 def test_effects_are_equal() -> None:
     """Both know the same effects."""
-    assert {effect.name for effect in machines.Effect} == {effect.name for effect in Consequence}
+    assert {effect.name for effect in transitions.Effect} == {effect.name for effect in Consequence}
 
 
 @pytest.mark.parametrize(
@@ -81,13 +81,13 @@ def test_clients_may_set_the_same_statuses(body: type[bodies.Body], machine: Mac
 def test_tasks_can_be_claimed_in_the_same_statuses() -> None:
     """A queue is open in the statuses that no edge enters with CLOSE_QUEUES, and that are not final."""
     closed = {edge.target for edge in JOB.edges if Consequence.CLOSE_QUEUES in edge.follows} | JOB.final
-    assert set(JobStatus) - closed - {JobStatus.CREATED} == machines.JOB_OPEN
-    assert set(StageStatus) - STAGE.final - {StageStatus.CREATED, StageStatus.WAITING} == machines.STAGE_OPEN
+    assert set(JobStatus) - closed - {JobStatus.CREATED} == transitions.JOB_OPEN
+    assert set(StageStatus) - STAGE.final - {StageStatus.CREATED, StageStatus.WAITING} == transitions.STAGE_OPEN
 
 
 def test_outcomes_and_priorities_are_equal() -> None:
     """Both have the same outcomes, and the same priorities in the same order."""
-    assert set(machines.ENDS) == set(states.Outcome)
-    assert set(get_args(bodies.ReportBody.model_fields["outcome"].annotation)) == machines.REPORTED
-    assert set(states.Outcome) - machines.REPORTED == {states.Outcome.EXPIRED, states.Outcome.TIMED_OUT}
+    assert set(transitions.ENDS) == set(states.Outcome)
+    assert set(get_args(bodies.ReportBody.model_fields["outcome"].annotation)) == transitions.REPORTED
+    assert set(states.Outcome) - transitions.REPORTED == {states.Outcome.EXPIRED, states.Outcome.TIMED_OUT}
     assert list(Priority) == list(states.Priority)
