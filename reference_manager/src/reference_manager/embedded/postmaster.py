@@ -35,7 +35,7 @@ def read_pid_file(pgdata: Path) -> PidFile | None:
         return None
 
 
-def end_leftover_server(pgdata: Path) -> None:
+def stop_orphaned_server(pgdata: Path) -> None:
     """Make the cluster free for a new server: end one that outlived its manager, forget one that is dead.
 
     Called by the owner of the data folder's lock alone, so a server found here is nobody's. Its fast shutdown loses

@@ -18,7 +18,7 @@ from reference_manager.embedded.binaries import find_binaries, reachable_binarie
 from reference_manager.embedded.cluster import DATABASE, ROLE, ensure_cluster, read_password
 from reference_manager.embedded.errors import EmbeddedPostgresError
 from reference_manager.embedded.folder import DataFolder
-from reference_manager.embedded.postmaster import end_leftover_server, read_pid_file
+from reference_manager.embedded.postmaster import stop_orphaned_server, read_pid_file
 from reference_manager.embedded.process import start_server
 
 _log = logging.getLogger(__name__)
@@ -135,7 +135,7 @@ class EmbeddedPostgres:
             folder.check_open_to(account)
         binaries = reachable_binaries(find_binaries(self._binaries), account)
         ensure_cluster(folder, binaries, account, durable=self._durable)
-        end_leftover_server(folder.pgdata)
+        stop_orphaned_server(folder.pgdata)
         password = read_password(folder)
 
         deadline = time.monotonic() + _START_LIMIT.total_seconds()

@@ -8,6 +8,6 @@ def encode(payload: object) -> str:
     return to_json(payload).decode()
 
 
-def encode_if_given(payload: object) -> str | None:
+def encode_optional(payload: object) -> str | None:
     """A payload as JSON text; None where nothing is said."""
     return None if payload is None else encode(payload)

@@ -5,7 +5,7 @@ EngineError
 │   └── NoWaitingTaskError  no task of the stage type is waiting
 ├── InFiniteStateError      the job or stage has ended, so that nothing can be added to it
 ├── NotFiniteError          the job has not ended yet
-└── OvertakenError          another client changed the task at the same time
+└── ConcurrentChangeError          another client changed the task at the same time
 
 DatabaseError               the database failed or cannot be reached (from ``store``)
 └── DatabaseBusyError       the database is busy: the same request may succeed shortly
@@ -24,8 +24,8 @@ __all__ = [
     "NoWaitingTaskError",
     "NotFiniteError",
     "NotFoundError",
-    "OvertakenError",
-    "existing",
+    "ConcurrentChangeError",
+    "require",
 ]
 
 Found = TypeVar("Found")
@@ -69,7 +69,7 @@ class NotFiniteError(EngineError):
         super().__init__(f"The job is {status}: abort it first, or wait until it has ended")
 
 
-class OvertakenError(EngineError):
+class ConcurrentChangeError(EngineError):
     """Another client changed the task during this call."""
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class OvertakenError(EngineError):
         super().__init__("Somebody else changed the task at the same moment")
 
 
-def existing(found: Found | None, entity: str) -> Found:
+def require(found: Found | None, entity: str) -> Found:
     """Return what was found, or raise NotFoundError for this kind of entity."""
     if found is None:
         raise NotFoundError(entity)

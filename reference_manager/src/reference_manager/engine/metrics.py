@@ -12,7 +12,7 @@ from reference_manager.domain.states import Outcome
 
 PREFIX: Final = "jobnik_manager_"
 """Of the names of metrics that each manager has for itself."""
-MOST_STAGE_TYPES: Final = 100
+MAX_STAGE_TYPES: Final = 100
 OTHER: Final = "other"
 """Stands for the stage types beyond."""
 
@@ -74,7 +74,7 @@ _stage_types: set[str] = set()
 def label(stage_type: str) -> str:
     """The label value of a stage type; all its series begin here, with zeros."""
     if stage_type not in _stage_types:
-        if len(_stage_types) == MOST_STAGE_TYPES:
+        if len(_stage_types) == MAX_STAGE_TYPES:
             stage_type = OTHER
         else:
             _stage_types.add(stage_type)

@@ -13,7 +13,7 @@ from reference_manager.domain.transitions import TASK
 from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import Settlements, Verdict
-from reference_manager.engine.errors import NotFoundError, NoWaitingTaskError, OvertakenError
+from reference_manager.engine.errors import NotFoundError, NoWaitingTaskError, ConcurrentChangeError
 from reference_manager.store.pool import Database, sql
 
 
@@ -50,7 +50,7 @@ class TaskQueue:
         return self._settlements.submit(reports)
 
     def settle_without_lease(self, task_id: UUID, outcome: TaskStatus) -> asyncio.Future[Sequence[Verdict]]:
-        """Report a task that was claimed without a lease COMPLETED or FAILED; `only_entity` is what becomes of it."""
+        """Report a task that was claimed without a lease COMPLETED or FAILED; `reported_task` is what becomes of it."""
         return self._settlements.submit((Report(task_id, None, None, Outcome(outcome)),))
 
     async def depth(self, stage_type: str) -> str:
@@ -77,7 +77,7 @@ class TaskQueue:
             batcher.wake()
 
 
-def only_task(claimed: Sequence[Claimed]) -> str:
+def claimed_task(claimed: Sequence[Claimed]) -> str:
     """The task that was claimed, as JSON.
 
     Raises:
@@ -88,13 +88,13 @@ def only_task(claimed: Sequence[Claimed]) -> str:
     return claimed[0].bodies
 
 
-def only_entity(verdicts: Sequence[Verdict], outcome: TaskStatus) -> str:
+def reported_task(verdicts: Sequence[Verdict], outcome: TaskStatus) -> str:
     """The task that was reported without a lease, as JSON.
 
     Raises:
         NotFoundError: There is no such task.
         IllegalTransitionError: It is not IN_PROGRESS.
-        OvertakenError: It is, but in other hands than the client's.
+        ConcurrentChangeError: It is, but in other hands than the client's.
     """
     (verdict,) = verdicts
     if verdict.body is not None:
@@ -102,4 +102,4 @@ def only_entity(verdicts: Sequence[Verdict], outcome: TaskStatus) -> str:
     if verdict.source is None:
         raise NotFoundError("task")
     TASK.move(verdict.source, outcome, Driver.CLIENT)
-    raise OvertakenError
+    raise ConcurrentChangeError

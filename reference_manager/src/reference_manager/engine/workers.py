@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from reference_manager.domain.commands import Heartbeat, Report
 from reference_manager.domain.states import Outcome
-from reference_manager.engine.encoding import encode_if_given
-from reference_manager.engine.errors import existing
+from reference_manager.engine.encoding import encode_optional
+from reference_manager.engine.errors import require
 from reference_manager.engine.queues import TaskQueue
 from reference_manager.store.pool import Database, sql
 
@@ -53,8 +53,8 @@ class Workers:
                 heartbeat.worker_id,
                 [task.task_id for task in heartbeat.running],
                 [task.lease_id for task in heartbeat.running],
-                [encode_if_given(task.progress) for task in heartbeat.running],
-                [encode_if_given(task.checkpoint) for task in heartbeat.running],
+                [encode_optional(task.progress) for task in heartbeat.running],
+                [encode_optional(task.checkpoint) for task in heartbeat.running],
             )
         return Orders(
             lost=[row["lease_id"] for row in rows if row["verdict"] == "LOST"],
@@ -82,4 +82,4 @@ class Workers:
             NotFoundError: No such worker has sent a heartbeat.
         """
         async with self._database.connection() as connection:
-            return existing(await sql.worker_order(connection, id=worker_id, drain=drain), "worker")
+            return require(await sql.worker_order(connection, id=worker_id, drain=drain), "worker")

@@ -2,7 +2,7 @@
 
 DatabaseError
 ├── DatabaseBusyError   the database is busy: the same request may succeed shortly
-└── UnfitDatabaseError  this version cannot use the database; the message says what to do
+└── UnsupportedDatabaseError  this version cannot use the database; the message says what to do
 """
 
 from collections.abc import Generator
@@ -19,7 +19,7 @@ class DatabaseBusyError(DatabaseError):
     """The database has no free connection, or a lock was not granted in time."""
 
 
-class UnfitDatabaseError(DatabaseError):
+class UnsupportedDatabaseError(DatabaseError):
     """The server or the schema is too old or too new, or the server refuses its user."""
 
 

@@ -2,8 +2,8 @@
 
 import asyncpg
 
-from reference_manager.store.errors import UnfitDatabaseError, translated_errors
-from reference_manager.store.schema import LOCK_KEY, NEWEST_MIGRATION, ROUTINES
+from reference_manager.store.errors import UnsupportedDatabaseError, translated_errors
+from reference_manager.store.schema import LOCK_KEY, LATEST_MIGRATION, ROUTINES
 
 
 async def migrate(url: str) -> None:
@@ -13,7 +13,7 @@ async def migrate(url: str) -> None:
     of the manager that started last.
 
     Raises:
-        UnfitDatabaseError: The schema comes from a newer manager, the server is too old, or it refuses its user.
+        UnsupportedDatabaseError: The schema comes from a newer manager, the server is too old, or it refuses its user.
         DatabaseError: The database failed or cannot be reached.
     """
     with translated_errors():
@@ -34,14 +34,14 @@ async def _replace_routines(url: str) -> bool:
             table = await connection.fetchval("SELECT to_regclass('jobnik.migrations')")
             if (
                 table is None
-                or await connection.fetchval("SELECT version_num FROM jobnik.migrations") != NEWEST_MIGRATION
+                or await connection.fetchval("SELECT version_num FROM jobnik.migrations") != LATEST_MIGRATION
             ):
                 return False
             await connection.execute("SET LOCAL search_path = jobnik")
             for routine in ROUTINES:
                 await connection.execute(routine.read_text(encoding="utf-8"))
     except asyncpg.PostgresError as error:
-        raise UnfitDatabaseError(str(error)) from error
+        raise UnsupportedDatabaseError(str(error)) from error
     finally:
         await connection.close()
     return True

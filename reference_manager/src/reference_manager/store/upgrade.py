@@ -8,8 +8,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from reference_manager.store.errors import UnfitDatabaseError
-from reference_manager.store.schema import LOCK_KEY, MIGRATIONS, OLDEST_POSTGRES, ROUTINES
+from reference_manager.store.errors import UnsupportedDatabaseError
+from reference_manager.store.schema import LOCK_KEY, MIGRATIONS, MIN_POSTGRES_VERSION, ROUTINES
 from reference_manager.store.scripts import run_script
 
 
@@ -30,15 +30,15 @@ async def upgrade(url: str, revision: str = "head") -> None:
             await connection.run_sync(_upgrade, revision)
     except DBAPIError as error:
         # What the server itself said, without SQLAlchemy's own words around it.
-        raise UnfitDatabaseError(str(error.orig.__cause__ if error.orig else error)) from error
+        raise UnsupportedDatabaseError(str(error.orig.__cause__ if error.orig else error)) from error
     finally:
         await engine.dispose()
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
     major = connection.exec_driver_sql("SELECT current_setting('server_version_num')::integer / 10000").scalar_one()
-    if major < OLDEST_POSTGRES:
-        raise UnfitDatabaseError(f"This is PostgreSQL {major}. The manager needs {OLDEST_POSTGRES} or later.")
+    if major < MIN_POSTGRES_VERSION:
+        raise UnsupportedDatabaseError(f"This is PostgreSQL {major}. The manager needs {MIN_POSTGRES_VERSION} or later.")
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
@@ -46,7 +46,7 @@ def _upgrade(connection: Connection, revision: str) -> None:
         command.upgrade(config, revision)
     except CommandError as error:
         if "Can't locate revision" in str(error):
-            raise UnfitDatabaseError(
+            raise UnsupportedDatabaseError(
                 "A newer manager migrated this database. Update this one, then start again."
             ) from error
         raise

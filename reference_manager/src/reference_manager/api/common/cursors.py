@@ -10,7 +10,7 @@ from hashlib import blake2b
 from struct import Struct
 from uuid import UUID
 
-from reference_manager.domain.commands import AgePlace, PlaceT, StagePlace
+from reference_manager.domain.commands import AgeKey, KeyT, StageKey
 
 _CHECKSUM_BYTES = 8
 _AGE = Struct(">qq")
@@ -19,7 +19,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def encode_cursor(place: AgePlace | StagePlace, listing: str) -> str:
+def encode_cursor(place: AgeKey | StageKey, listing: str) -> str:
     """Encode a position.
 
     Args:
@@ -31,7 +31,7 @@ def encode_cursor(place: AgePlace | StagePlace, listing: str) -> str:
     return urlsafe_b64encode(checksum + packed).rstrip(b"=").decode()
 
 
-def decode_cursor(cursor: str, listing: str, kind: type[PlaceT]) -> PlaceT:
+def decode_cursor(cursor: str, listing: str, kind: type[KeyT]) -> KeyT:
     """Decode a cursor.
 
     Args:
@@ -51,19 +51,19 @@ def decode_cursor(cursor: str, listing: str, kind: type[PlaceT]) -> PlaceT:
     return place
 
 
-def _packed(place: AgePlace | StagePlace) -> bytes:
+def _packed(place: AgeKey | StageKey) -> bytes:
     match place:
-        case AgePlace(created_at, seq):
+        case AgeKey(created_at, seq):
             return _AGE.pack((created_at - _EPOCH) // _MICROSECOND, seq)
-        case StagePlace(job_id, position):
+        case StageKey(job_id, position):
             return _STAGE.pack(job_id.bytes, position)
 
 
-def _unpacked(packed: bytes) -> AgePlace | StagePlace | None:
+def _unpacked(packed: bytes) -> AgeKey | StageKey | None:
     if len(packed) == _AGE.size:
         microseconds, seq = _AGE.unpack(packed)
-        return AgePlace(_EPOCH + timedelta(microseconds=microseconds), seq)
+        return AgeKey(_EPOCH + timedelta(microseconds=microseconds), seq)
     if len(packed) == _STAGE.size:
         job_id, position = _STAGE.unpack(packed)
-        return StagePlace(UUID(bytes=job_id), position)
+        return StageKey(UUID(bytes=job_id), position)
     return None

@@ -15,19 +15,19 @@ from reference_manager.api.common.cursors import decode_cursor, encode_cursor
 from reference_manager.api.common.errors import ErrorResponse
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.common.responses import openapi_responses
-from reference_manager.domain.commands import PageRequest, PlaceT
-from reference_manager.engine.records.pages import LARGEST_PAGE, Entry, Listing
+from reference_manager.domain.commands import PageRequest, KeyT
+from reference_manager.engine.records.pages import MAX_PAGE_SIZE, Entry, Listing
 
 
 def _digits(value: str) -> str:
     """Reject the other forms of a number that FastAPI accepts, such as ``1_0`` and ``5.0``."""
     if not (value.isascii() and value.isdigit()):
-        raise ValueError(f"must be a whole number from 1 to {LARGEST_PAGE}")
+        raise ValueError(f"must be a whole number from 1 to {MAX_PAGE_SIZE}")
     return value
 
 
 Limit: TypeAlias = Annotated[
-    Annotated[int, Field(ge=1, le=LARGEST_PAGE), BeforeValidator(_digits)] | None,
+    Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), BeforeValidator(_digits)] | None,
     Query(
         description="The maximum number of entities in the response. Without it, the response has all of them.",
         json_schema_extra=PART_B,
@@ -69,11 +69,11 @@ def openapi_list_responses(entity: type[Any], *errors: ErrorResponse) -> dict[in
     return responses
 
 
-async def list_response(query: ListQuery, listing: Listing[PlaceT]) -> Response:
+async def list_response(query: ListQuery, listing: Listing[KeyT]) -> Response:
     """Send a page or the whole list. An error after the first page closes the connection before the end of the body."""
     identity = _identity(query.request)
     after = None if query.cursor is None else _position(query.cursor, identity, listing.place)
-    page = await listing.read(PageRequest(query.limit or LARGEST_PAGE, after))
+    page = await listing.read(PageRequest(query.limit or MAX_PAGE_SIZE, after))
     headers: dict[str, str] = {}
     if query.limit is not None and page.next is not None:
         headers["Link"] = _link(query.request, encode_cursor(page.next, identity))
@@ -100,7 +100,7 @@ def _identity(request: Request) -> str:
     return f"{request.url.path}?{urlencode(filters)}"
 
 
-def _position(cursor: str, identity: str, kind: type[PlaceT]) -> PlaceT:
+def _position(cursor: str, identity: str, kind: type[KeyT]) -> KeyT:
     try:
         return decode_cursor(cursor, identity, kind)
     except ValueError as error:

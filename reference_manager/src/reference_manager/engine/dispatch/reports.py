@@ -15,7 +15,7 @@ from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.batching import Batcher
 from reference_manager.engine.dispatch.notifications import Notifications
-from reference_manager.engine.encoding import encode_if_given
+from reference_manager.engine.encoding import encode_optional
 from reference_manager.store.pool import Connection, Database, Record, sql
 
 BATCH = 128
@@ -65,7 +65,7 @@ class Settlements:
                 [report.task_id for report in completed],
                 [report.lease_id for report in completed],
                 [report.worker_id for report in completed],
-                [encode_if_given(report.result) for report in completed],
+                [encode_optional(report.result) for report in completed],
             )
         metrics.observe_statement(metrics.COMPLETE, began, len(completed))
         for place, body in rows:
@@ -127,11 +127,11 @@ async def _ask(connection: Connection, statement: str, reports: Sequence[Report]
         [report.lease_id for report in reports],
         [report.worker_id for report in reports],
         [report.outcome for report in reports],
-        [encode_if_given(report.result) for report in reports],
-        [encode_if_given(report.error) for report in reports],
+        [encode_optional(report.result) for report in reports],
+        [encode_optional(report.error) for report in reports],
         [report.retryable for report in reports],
         [report.delay for report in reports],
-        [encode_if_given(report.checkpoint) for report in reports],
+        [encode_optional(report.checkpoint) for report in reports],
     )
     metrics.observe_statement(metrics.SETTLE, began, len(reports))
     return rows

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from reference_manager.domain.state_machine import Driver, Machine
 from reference_manager.domain.states import JobStatus, Outcome, StageStatus, TaskStatus
 from reference_manager.domain.transitions import JOB, STAGE, TASK
-from reference_manager.engine.errors import existing
+from reference_manager.engine.errors import require
 from reference_manager.store.pool import Database, sql
 
 Status = TypeVar("Status", JobStatus, StageStatus, TaskStatus)
@@ -47,25 +47,25 @@ class History:
     async def attempts(self, task_id: UUID) -> str:
         """The attempts at a task, or NotFoundError."""
         async with self._database.connection() as connection:
-            return existing(await sql.task_attempts(connection, id=task_id), "task")
+            return require(await sql.task_attempts(connection, id=task_id), "task")
 
     async def of_job(self, job_id: UUID) -> str:
         """The changes of a job, or NotFoundError."""
         async with self._database.connection() as connection:
             rows = [row async for row in sql.history_of_job(connection, job_id=job_id)]
-        return _as_json(_explained(JOB, JobStatus, existing(rows or None, "job")))
+        return _as_json(_explained(JOB, JobStatus, require(rows or None, "job")))
 
     async def of_stage(self, stage_id: UUID) -> str:
         """The changes of a stage, or NotFoundError."""
         async with self._database.connection() as connection:
             rows = [row async for row in sql.history_of_stage(connection, stage_id=stage_id)]
-        return _as_json(_explained(STAGE, StageStatus, existing(rows or None, "stage")))
+        return _as_json(_explained(STAGE, StageStatus, require(rows or None, "stage")))
 
     async def of_task(self, task_id: UUID) -> str:
         """The changes of a task, or NotFoundError. They are not written down: they follow from its attempts."""
         async with self._database.connection() as connection:
             rows = [row async for row in sql.history_of_task(connection, task_id=task_id)]
-        return _as_json(_of_attempts(existing(rows or None, "task")))
+        return _as_json(_of_attempts(require(rows or None, "task")))
 
 
 def _explained(machine: Machine[Status], status: type[Status], rows: Sequence[Any]) -> Iterator[Change]:

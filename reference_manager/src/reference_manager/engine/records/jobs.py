@@ -7,7 +7,7 @@ from uuid import UUID
 
 from reference_manager.domain.commands import (
     DEFAULT_MAX_ATTEMPTS,
-    AgePlace,
+    AgeKey,
     JobFilter,
     JsonObject,
     NewJob,
@@ -21,9 +21,9 @@ from reference_manager.domain.state_machine import Consequence, Driver
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.notifications import Notifications
-from reference_manager.engine.encoding import encode, encode_if_given
-from reference_manager.engine.errors import NotFiniteError, existing
-from reference_manager.engine.records.pages import Entry, Inside, Listing, Page, entry_of, read_page
+from reference_manager.engine.encoding import encode, encode_optional
+from reference_manager.engine.errors import NotFiniteError, require
+from reference_manager.engine.records.pages import Entry, NestedList, Listing, Page, to_entry, read_page
 from reference_manager.engine.records.stages import Stages
 from reference_manager.store.pool import Connection, Database, sql
 
@@ -79,13 +79,13 @@ class Jobs:
         """One job, or NotFoundError."""
         async with self._database.connection() as connection:
             row = await sql.job_get(connection, id=job_id, with_stages=with_stages, with_progress=with_progress)
-        return entry_of(existing(row, "job"), self._stages_of)
+        return to_entry(require(row, "job"), self._stages_of)
 
-    def list(self, wanted: JobFilter, *, with_stages: bool) -> Listing[AgePlace]:
+    def list(self, wanted: JobFilter, *, with_stages: bool) -> Listing[AgeKey]:
         """The jobs that match, oldest first."""
-        return Listing(AgePlace, partial(self._read, wanted, with_stages=with_stages))
+        return Listing(AgeKey, partial(self._read, wanted, with_stages=with_stages))
 
-    async def _read(self, wanted: JobFilter, part: PageRequest[AgePlace], *, with_stages: bool) -> Page[AgePlace]:
+    async def _read(self, wanted: JobFilter, part: PageRequest[AgeKey], *, with_stages: bool) -> Page[AgeKey]:
         async with self._database.connection() as connection:
             rows = sql.job_list(
                 connection,
@@ -99,20 +99,20 @@ class Jobs:
                 after_seq=part.after.seq if part.after else None,
                 wanted=part.limit,
             )
-            return await read_page(rows, AgePlace, self._stages_of)
+            return await read_page(rows, AgeKey, self._stages_of)
 
-    def _stages_of(self, job_id: UUID) -> Inside:
-        return Inside("stages", self._stages.list(StageFilter(job_id=job_id), with_tasks=False))
+    def _stages_of(self, job_id: UUID) -> NestedList:
+        return NestedList("stages", self._stages.list(StageFilter(job_id=job_id), with_tasks=False))
 
     async def set_metadata(self, job_id: UUID, metadata: JsonObject) -> None:
         """Replace the user's metadata, or NotFoundError."""
         async with self._database.connection() as connection:
-            existing(await sql.job_set_metadata(connection, id=job_id, user_metadata=encode(metadata)), "job")
+            require(await sql.job_set_metadata(connection, id=job_id, user_metadata=encode(metadata)), "job")
 
     async def set_priority(self, job_id: UUID, priority: Priority) -> bool:
         """Change the priority of the job and its waiting tasks; whether it was another before. Or NotFoundError."""
         async with self._database.transaction() as connection:
-            job = existing(await sql.job_lock(connection, id=job_id), "job")
+            job = require(await sql.job_lock(connection, id=job_id), "job")
             if job["priority"] == priority:
                 return False
             await sql.job_set_priority(connection, id=job_id, priority=priority)
@@ -127,7 +127,7 @@ class Jobs:
             IllegalTransitionError: A client may not move the job there from where it stands.
         """
         async with self._database.transaction() as connection:
-            job = existing(await sql.job_lock(connection, id=job_id), "job")
+            job = require(await sql.job_lock(connection, id=job_id), "job")
             edge = JOB.move(JobStatus(job["status"]), target, Driver.CLIENT)
             await sql.job_set_status(connection, id=job_id, status=edge.target)
             for consequence in edge.follows:
@@ -143,7 +143,7 @@ class Jobs:
             NotFiniteError: It has not ended.
         """
         async with self._database.transaction() as connection:
-            job = existing(await sql.job_lock(connection, id=job_id), "job")
+            job = require(await sql.job_lock(connection, id=job_id), "job")
             status = JobStatus(job["status"])
             if status not in JOB.final:
                 raise NotFiniteError(status)
@@ -160,11 +160,11 @@ def _tree(tree: Sequence[tuple[NewStage, NewTasks]] | None) -> Mapping[str, obje
         "datas": [encode(stage.data) for stage in stages],
         "metadatas": [encode(stage.user_metadata) for stage in stages],
         "weights": [stage.weight for stage in stages],
-        "defaults": [encode_if_given(stage.task_defaults) for stage in stages],
+        "defaults": [encode_optional(stage.task_defaults) for stage in stages],
         "traceparents": [stage.trace.traceparent for stage in stages],
         "tracestates": [stage.trace.tracestate for stage in stages],
         "usual_attempts": DEFAULT_MAX_ATTEMPTS,
         "task_datas": [encode(one.data) for one in tasks],
-        "task_metadatas": [encode_if_given(one.user_metadata) for one in tasks],
-        "task_options": [encode_if_given(one.options) for one in tasks],
+        "task_metadatas": [encode_optional(one.user_metadata) for one in tasks],
+        "task_options": [encode_optional(one.options) for one in tasks],
     }

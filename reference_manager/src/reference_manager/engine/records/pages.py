@@ -9,21 +9,21 @@ from datetime import datetime
 from typing import Any, Generic
 from uuid import UUID
 
-from reference_manager.domain.commands import PageRequest, PlaceT
+from reference_manager.domain.commands import PageRequest, KeyT
 
-LARGEST_PAGE = 500
+MAX_PAGE_SIZE = 500
 """The most entities in a page. It ends earlier after 8 MiB of them, or 20,000 rows looked at: list_pages.sql."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Generic[PlaceT]):
+class Listing(Generic[KeyT]):
     """A list that has yet to be read."""
 
-    place: type[PlaceT]
+    place: type[KeyT]
     """What a place in its order is made of."""
-    read: "Callable[[PageRequest[PlaceT]], Awaitable[Page[PlaceT]]]"
+    read: "Callable[[PageRequest[KeyT]], Awaitable[Page[KeyT]]]"
 
-    async def write(self, page: "Page[PlaceT]", *, whole: bool) -> AsyncGenerator[str]:
+    async def write(self, page: "Page[KeyT]", *, whole: bool) -> AsyncGenerator[str]:
         """The list as JSON, in pieces.
 
         Args:
@@ -49,12 +49,12 @@ class Listing(Generic[PlaceT]):
             yield "".join(pieces)
             if page.next is None or not whole:
                 break
-            page = await self.read(PageRequest(LARGEST_PAGE, page.next, until))
+            page = await self.read(PageRequest(MAX_PAGE_SIZE, page.next, until))
         yield "]"
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
+class NestedList:
     """A list that belongs into an entity's JSON."""
 
     member: str
@@ -66,7 +66,7 @@ class Entry:
     """An entity as JSON, and what is too long to be in it already."""
 
     body: str
-    inside: Inside | None = None
+    inside: NestedList | None = None
 
     async def write(self) -> AsyncGenerator[str]:
         """The whole entity as JSON, in pieces."""
@@ -75,25 +75,25 @@ class Entry:
             return
         yield f'{self.body[:-1]},"{self.inside.member}":'
         listing = self.inside.listing
-        async for piece in listing.write(await listing.read(PageRequest(LARGEST_PAGE)), whole=True):
+        async for piece in listing.write(await listing.read(PageRequest(MAX_PAGE_SIZE)), whole=True):
             yield piece
         yield "}"
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[PlaceT]):
+class Page(Generic[KeyT]):
     """Some entities of a list, in their order."""
 
     entries: list[Entry]
-    next: PlaceT | None = None
+    next: KeyT | None = None
     """The place behind which the next page begins; None: the list is at its end."""
     moment: datetime | None = None
     """When this page was read, by the database's clock; None where there is no next."""
 
 
 async def read_page(
-    rows: AsyncIterable[Any], place: Callable[[Any, int], PlaceT], inside: Callable[[UUID], Inside] | None = None
-) -> Page[PlaceT]:
+    rows: AsyncIterable[Any], place: Callable[[Any, int], KeyT], inside: Callable[[UUID], NestedList] | None = None
+) -> Page[KeyT]:
     """The page that a query of list_pages.sql answered.
 
     Args:
@@ -105,11 +105,11 @@ async def read_page(
     async for row in rows:
         if row["body"] is None:
             return Page(entries, place(row["major"], row["minor"]), row["moment"])
-        entries.append(entry_of(row, inside))
+        entries.append(to_entry(row, inside))
     return Page(entries)
 
 
-def entry_of(row: Any, inside: Callable[[UUID], Inside] | None) -> Entry:  # noqa: ANN401 - a row has no type of its own
+def to_entry(row: Any, inside: Callable[[UUID], NestedList] | None) -> Entry:  # noqa: ANN401 - a row has no type of its own
     """The entity of a row with ``body`` and ``parent``."""
     if inside is None or row["parent"] is None:
         return Entry(row["body"])

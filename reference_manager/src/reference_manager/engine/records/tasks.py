@@ -5,7 +5,7 @@ from uuid import UUID
 
 from reference_manager.domain.commands import (
     DEFAULT_MAX_ATTEMPTS,
-    AgePlace,
+    AgeKey,
     JsonObject,
     NewTasks,
     PageRequest,
@@ -14,8 +14,8 @@ from reference_manager.domain.commands import (
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.notifications import Notifications
-from reference_manager.engine.encoding import encode, encode_if_given
-from reference_manager.engine.errors import InFiniteStateError, existing
+from reference_manager.engine.encoding import encode, encode_optional
+from reference_manager.engine.errors import InFiniteStateError, require
 from reference_manager.engine.records.pages import Listing, Page, read_page
 from reference_manager.store.pool import Database, Record, sql
 
@@ -38,20 +38,20 @@ class Tasks:
         """
         return (await self._add(stage_id, tasks, written=True))["body"]
 
-    async def add_quietly(self, stage_id: UUID, tasks: NewTasks) -> int:
+    async def add_minimal(self, stage_id: UUID, tasks: NewTasks) -> int:
         """The same, but only their number comes back, which costs less."""
         return (await self._add(stage_id, tasks, written=False))["added"]
 
     async def _add(self, stage_id: UUID, tasks: NewTasks, *, written: bool) -> Record:
         async with self._database.connection() as connection:
-            row = existing(
+            row = require(
                 await sql.task_add(
                     connection,
                     stage_id=stage_id,
                     usual_attempts=DEFAULT_MAX_ATTEMPTS,
                     data=encode(tasks.data),
-                    user_metadata=encode_if_given(tasks.user_metadata),
-                    options=encode_if_given(tasks.options),
+                    user_metadata=encode_optional(tasks.user_metadata),
+                    options=encode_optional(tasks.options),
                     traceparent=tasks.trace.traceparent,
                     tracestate=tasks.trace.tracestate,
                     written=written,
@@ -68,19 +68,19 @@ class Tasks:
     async def get(self, task_id: UUID) -> str:
         """One task, or NotFoundError."""
         async with self._database.connection() as connection:
-            return existing(await sql.task_get(connection, id=task_id), "task")
+            return require(await sql.task_get(connection, id=task_id), "task")
 
-    def list(self, wanted: TaskFilter) -> Listing[AgePlace]:
+    def list(self, wanted: TaskFilter) -> Listing[AgeKey]:
         """The tasks that match, oldest first; those of one stage as they were added."""
-        return Listing(AgePlace, partial(self._read, wanted))
+        return Listing(AgeKey, partial(self._read, wanted))
 
-    async def list_of_stage(self, stage_id: UUID) -> Listing[AgePlace]:
+    async def list_of_stage(self, stage_id: UUID) -> Listing[AgeKey]:
         """The stage's tasks as they were added, or NotFoundError if there is no such stage."""
         async with self._database.connection() as connection:
-            existing(await sql.stage_exists(connection, id=stage_id), "stage")
+            require(await sql.stage_exists(connection, id=stage_id), "stage")
         return self.list(TaskFilter(stage_id=stage_id))
 
-    async def _read(self, wanted: TaskFilter, part: PageRequest[AgePlace]) -> Page[AgePlace]:
+    async def _read(self, wanted: TaskFilter, part: PageRequest[AgeKey]) -> Page[AgeKey]:
         async with self._database.connection() as connection:
             rows = sql.task_list(
                 connection,
@@ -94,9 +94,9 @@ class Tasks:
                 after_seq=part.after.seq if part.after else None,
                 wanted=part.limit,
             )
-            return await read_page(rows, AgePlace)
+            return await read_page(rows, AgeKey)
 
     async def set_metadata(self, task_id: UUID, metadata: JsonObject) -> None:
         """Replace the user's metadata, or NotFoundError."""
         async with self._database.connection() as connection:
-            existing(await sql.task_set_metadata(connection, id=task_id, user_metadata=encode(metadata)), "task")
+            require(await sql.task_set_metadata(connection, id=task_id, user_metadata=encode(metadata)), "task")
