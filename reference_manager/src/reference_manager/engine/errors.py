@@ -5,7 +5,7 @@ EngineError
 │   └── NoWaitingTaskError  no task of the stage type is waiting
 ├── InFiniteStateError      the job or stage has ended, so that nothing can be added to it
 ├── NotFiniteError          the job has not ended yet
-└── ConcurrentChangeError          another client changed the task at the same time
+└── ConcurrentChangeError   another client changed the task at the same time
 
 DatabaseError               the database failed or cannot be reached (from ``store``)
 └── DatabaseBusyError       the database is busy: the same request may succeed shortly
@@ -28,7 +28,7 @@ __all__ = [
     "require",
 ]
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 class EngineError(Exception):
@@ -77,8 +77,8 @@ class ConcurrentChangeError(EngineError):
         super().__init__("Somebody else changed the task at the same moment")
 
 
-def require(found: Found | None, entity: str) -> Found:
-    """Return what was found, or raise NotFoundError for this kind of entity."""
-    if found is None:
+def require(value: T | None, entity: str) -> T:
+    """Return a value that was looked up. Raise NotFoundError for this kind of entity if it is None."""
+    if value is None:
         raise NotFoundError(entity)
-    return found
+    return value
