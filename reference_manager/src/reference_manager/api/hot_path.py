@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from reference_manager.api.common.fields import Id, StageTypeName
 from reference_manager.api.tasks.requests import TaskStatusBody
 from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.queues import TaskQueue, reported_task, claimed_task
+from reference_manager.engine.queues import TaskQueue, claimed_task, reported_task
 
 STAGE_TYPE = TypeAdapter[str](StageTypeName)
 ID = TypeAdapter[UUID](Id)

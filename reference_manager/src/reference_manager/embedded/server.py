@@ -18,7 +18,7 @@ from reference_manager.embedded.binaries import find_binaries, reachable_binarie
 from reference_manager.embedded.cluster import DATABASE, ROLE, ensure_cluster, read_password
 from reference_manager.embedded.errors import EmbeddedPostgresError
 from reference_manager.embedded.folder import DataFolder
-from reference_manager.embedded.postmaster import stop_orphaned_server, read_pid_file
+from reference_manager.embedded.postmaster import read_pid_file, stop_orphaned_server
 from reference_manager.embedded.process import start_server
 
 _log = logging.getLogger(__name__)

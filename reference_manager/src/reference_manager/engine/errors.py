@@ -17,6 +17,7 @@ from typing import TypeVar
 from reference_manager.store.errors import DatabaseBusyError, DatabaseError
 
 __all__ = [
+    "ConcurrentChangeError",
     "DatabaseBusyError",
     "DatabaseError",
     "EngineError",
@@ -24,7 +25,6 @@ __all__ = [
     "NoWaitingTaskError",
     "NotFiniteError",
     "NotFoundError",
-    "ConcurrentChangeError",
     "require",
 ]
 

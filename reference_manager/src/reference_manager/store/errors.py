@@ -1,7 +1,7 @@
-"""Errors of the database. Every error of the driver becomes one of these, here.
+"""Errors of the database. ``translated_errors`` converts every error of the driver to one of these.
 
 DatabaseError
-├── DatabaseBusyError   the database is busy: the same request may succeed shortly
+├── DatabaseBusyError         the database is busy: the same request may succeed shortly
 └── UnsupportedDatabaseError  this version cannot use the database; the message says what to do
 """
 
@@ -20,7 +20,7 @@ class DatabaseBusyError(DatabaseError):
 
 
 class UnsupportedDatabaseError(DatabaseError):
-    """The server or the schema is too old or too new, or the server refuses its user."""
+    """The server is too old, the schema is too new, or the server rejects the user or a statement."""
 
 
 _BUSY = (

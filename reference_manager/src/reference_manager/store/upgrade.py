@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version, whatever it had before."""
+"""Upgrades a database from any earlier schema to that of this version."""
 
 import asyncpg
 from alembic import command
@@ -14,13 +14,13 @@ from reference_manager.store.scripts import run_script
 
 
 async def upgrade(url: str, revision: str = "head") -> None:
-    """Create or upgrade the schema ``jobnik``, in one transaction, under an advisory lock; raises as ``migrate``.
+    """Create or upgrade the schema ``jobnik``, as described for ``migrate``.
 
     Args:
         url: The URL of the database.
-        revision: The newest migration to run. The routines are created only after the last one.
+        revision: The last migration to run. The routines are created only after the latest migration, "head".
     """
-    # The driver itself connects, so that a URL means the same here and in the pool, sslmode and all.
+    # The driver itself connects, so that a URL, with options such as sslmode, means the same here as in the pool.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
     try:
         async with engine.begin() as connection:
@@ -29,7 +29,7 @@ async def upgrade(url: str, revision: str = "head") -> None:
             await connection.execute(text("SET LOCAL search_path = jobnik"))
             await connection.run_sync(_upgrade, revision)
     except DBAPIError as error:
-        # What the server itself said, without SQLAlchemy's own words around it.
+        # The server's own message, without the text that SQLAlchemy adds.
         raise UnsupportedDatabaseError(str(error.orig.__cause__ if error.orig else error)) from error
     finally:
         await engine.dispose()
@@ -38,7 +38,9 @@ async def upgrade(url: str, revision: str = "head") -> None:
 def _upgrade(connection: Connection, revision: str) -> None:
     major = connection.exec_driver_sql("SELECT current_setting('server_version_num')::integer / 10000").scalar_one()
     if major < MIN_POSTGRES_VERSION:
-        raise UnsupportedDatabaseError(f"This is PostgreSQL {major}. The manager needs {MIN_POSTGRES_VERSION} or later.")
+        raise UnsupportedDatabaseError(
+            f"This is PostgreSQL {major}. The manager needs {MIN_POSTGRES_VERSION} or later."
+        )
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection

@@ -1,4 +1,4 @@
-"""Cursors: a position in one list, as text that fits into a URL.
+"""Cursors: a sort key of one list, as text that fits into a URL.
 
 A cursor is not signed, because it grants nothing beyond its list. A checksum detects invented cursors and cursors of
 another list. Every manager on the same database accepts the cursors of the others.
@@ -19,40 +19,40 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def encode_cursor(place: AgeKey | StageKey, listing: str) -> str:
-    """Encode a position.
+def encode_cursor(key: AgeKey | StageKey, listing: str) -> str:
+    """Encode a sort key.
 
     Args:
-        place: The position after which the next page begins.
+        key: The sort key after which the next page begins.
         listing: What identifies the list: its path and its filters.
     """
-    packed = _packed(place)
+    packed = _packed(key)
     checksum = blake2b(listing.encode() + packed, digest_size=_CHECKSUM_BYTES).digest()
     return urlsafe_b64encode(checksum + packed).rstrip(b"=").decode()
 
 
-def decode_cursor(cursor: str, listing: str, kind: type[KeyT]) -> KeyT:
+def decode_cursor(cursor: str, listing: str, key_type: type[KeyT]) -> KeyT:
     """Decode a cursor.
 
     Args:
         cursor: The text from the client.
         listing: What identifies the list, as for ``encode_cursor``.
-        kind: The type of positions in this list.
+        key_type: The type of the sort keys of this list.
 
     Raises:
         ValueError: This is not a cursor of this list.
     """
     try:
-        place = _unpacked(urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))[_CHECKSUM_BYTES:])
+        key = _unpacked(urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))[_CHECKSUM_BYTES:])
     except (ValueError, OverflowError):
-        place = None
-    if not isinstance(place, kind) or encode_cursor(place, listing) != cursor:
+        key = None
+    if not isinstance(key, key_type) or encode_cursor(key, listing) != cursor:
         raise ValueError("is not a cursor of this list: use the Link header unchanged, or start again without a cursor")
-    return place
+    return key
 
 
-def _packed(place: AgeKey | StageKey) -> bytes:
-    match place:
+def _packed(key: AgeKey | StageKey) -> bytes:
+    match key:
         case AgeKey(created_at, seq):
             return _AGE.pack((created_at - _EPOCH) // _MICROSECOND, seq)
         case StageKey(job_id, position):

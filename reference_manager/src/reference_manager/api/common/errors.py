@@ -14,6 +14,7 @@ from reference_manager.domain.rules import PreviousStageNotCompletedError
 from reference_manager.domain.state_machine import IllegalTransitionError
 from reference_manager.domain.states import JobStatus, StageStatus, TaskStatus
 from reference_manager.engine.errors import (
+    ConcurrentChangeError,
     DatabaseBusyError,
     DatabaseError,
     EngineError,
@@ -21,7 +22,6 @@ from reference_manager.engine.errors import (
     NotFiniteError,
     NotFoundError,
     NoWaitingTaskError,
-    ConcurrentChangeError,
 )
 
 log = structlog.stdlib.get_logger(__name__)

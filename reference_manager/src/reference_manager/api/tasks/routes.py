@@ -27,7 +27,7 @@ from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_t
 from reference_manager.api.tasks.responses import Task, TasksCreated
 from reference_manager.domain.commands import TaskFilter
 from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.queues import TaskQueue, reported_task, claimed_task
+from reference_manager.engine.queues import TaskQueue, claimed_task, reported_task
 from reference_manager.engine.records.tasks import Tasks
 
 

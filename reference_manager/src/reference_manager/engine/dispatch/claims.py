@@ -22,7 +22,7 @@ from reference_manager.store.pool import Database, sql
 log = structlog.stdlib.get_logger(__name__)
 
 BATCH_SIZE = 128
-"""The maximum number of tasks in one statement for several claimants. The reasons are those of the batches of reports."""
+"""The maximum number of tasks in one statement for several claimants, for the same reasons as that of reports."""
 
 POLL_INTERVAL = timedelta(seconds=1)
 """How often waiting claims look for tasks without a notification, because notifications may get lost."""

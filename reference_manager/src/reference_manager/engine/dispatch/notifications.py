@@ -37,7 +37,7 @@ class Notifications:
         """Whether this manager receives notifications of other managers."""
 
     def listen(self, listener: Callable[[str | None], None]) -> None:
-        """Add a listener. It is called with each stage type that has new work; with None if some may have been missed."""
+        """Add a listener, called with each stage type that has new work, or with None if some may have been missed."""
         self._listeners.append(listener)
 
     def notify(self, stage_types: Iterable[str]) -> None:

@@ -19,8 +19,8 @@ from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.store.pool import Connection, Database, Record, encode_optional, sql
 
 BATCH_SIZE = 128
-"""The maximum number of reports of several callers in one statement. Larger statements gain nothing, and while one runs,
-the manager can write the responses to another."""
+"""The maximum number of reports of several callers in one statement. Larger statements gain nothing, and
+while one runs, the manager can write the responses to another."""
 
 
 class Verdict(NamedTuple):
