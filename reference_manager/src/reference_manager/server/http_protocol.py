@@ -122,14 +122,14 @@ class HotPathProtocol(CoalescingProtocol):
 
     def _may_take_hot_path(self) -> bool:
         parser: Any = self.parser
-        before: Any = self.cycle
+        previous: Any = self.cycle
         return (
             self._hot_path.may_serve(parser.get_method(), self.url)
             and parser.get_http_version() == "1.1"
             and not self.expect_100_continue
             and not parser.should_upgrade()
             # One request at a time: pipelined requests wait in uvicorn's queue.
-            and (before is None or before.response_complete)
+            and (previous is None or previous.response_complete)
             and not self.flow.write_paused
         )
 
