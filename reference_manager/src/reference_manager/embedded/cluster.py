@@ -115,8 +115,8 @@ def _check_version(pgdata: Path, binaries: Path) -> None:
     version = major_version(binaries)
     if cluster_version != version:
         raise EmbeddedPostgresError(
-            f"{pgdata} was made by PostgreSQL {cluster_version}, and {binaries} is PostgreSQL {version}. Use binaries of "
-            f"{cluster_version}, move the data with pg_dump or pg_upgrade, or choose another data folder."
+            f"{pgdata} was made by PostgreSQL {cluster_version}, and {binaries} is PostgreSQL {version}. Use the "
+            f"binaries of {cluster_version}, move the data with pg_dump or pg_upgrade, or choose another data folder."
         )
 
 
@@ -126,7 +126,7 @@ def _remove_incomplete(folder: DataFolder) -> None:
 
 
 def _discard(staging: Path) -> None:
-    """Remove the folder of an interrupted attempt, once initdb and its child have ended: they outlive a killed manager."""
+    """Remove the folder of an interrupted attempt, once initdb and its child have ended: both outlive the manager."""
     with suppress(OSError), _locked(staging):
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -39,7 +39,7 @@ def _upgrade(connection: Connection, revision: str) -> None:
     major = connection.exec_driver_sql("SELECT current_setting('server_version_num')::integer / 10000").scalar_one()
     if major < MIN_POSTGRES_VERSION:
         raise UnsupportedDatabaseError(
-            f"This is PostgreSQL {major}. The manager needs {MIN_POSTGRES_VERSION} or later."
+            f"The database is PostgreSQL {major}. The manager needs {MIN_POSTGRES_VERSION} or later."
         )
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
