@@ -7,7 +7,7 @@ import pytest
 from reference_manager.embedded import EmbeddedPostgresError, default_data_dir, find_binaries
 from reference_manager.embedded import binaries as binaries_module
 from reference_manager.embedded.account import Account
-from reference_manager.embedded.postmaster import PidFile, stop_orphaned_server, read_pid_file
+from reference_manager.embedded.postmaster import PidFile, read_pid_file, stop_orphaned_server
 
 
 def _installation(folder: Path) -> Path:

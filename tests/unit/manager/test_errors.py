@@ -7,7 +7,7 @@ import pytest
 from reference_manager.api.common.errors import error_response
 from reference_manager.domain.state_machine import IllegalTransitionError
 from reference_manager.domain.states import StageStatus
-from reference_manager.engine.errors import DatabaseBusyError, DatabaseError, ConcurrentChangeError
+from reference_manager.engine.errors import ConcurrentChangeError, DatabaseBusyError, DatabaseError
 from reference_manager.store.errors import translated_errors
 
 

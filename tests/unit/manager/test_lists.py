@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from reference_manager.api.common.cursors import decode_cursor, encode_cursor
 from reference_manager.api.common.methods import Methods
 from reference_manager.domain.commands import AgeKey, PageRequest, StageKey
-from reference_manager.engine.records.pages import Entry, NestedList, Listing, Page
+from reference_manager.engine.records.pages import Entry, Listing, NestedList, Page
 from starlette.types import Message, Receive, Scope, Send
 
 NUMBERS = st.integers(min_value=0, max_value=2**63 - 1)

@@ -19,7 +19,9 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 # Any, because aiosql creates the methods from the files: await sql.job_get(connection, id=…, with_stages=…).
 sql: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
-    Path(__file__).parent / "queries", "asyncpg"
+    Path(__file__).parent / "queries",
+    "asyncpg",
+    mandatory_parameters=False,  # lists of parameters that do not fit into one line are left out
 )
 
 SESSION = {

@@ -7,7 +7,7 @@ DROP FUNCTION IF EXISTS add_tasks(
 -- The last job that was created with each key.
 CREATE TABLE job_keys (
     key text PRIMARY KEY,
-    -- Checked at the end of the transaction: a session takes the key before it creates the job, so that sessions with the
-    -- same key wait for nothing else.
+    -- Checked at the end of the transaction: a session takes the key before it creates the job, so that sessions with
+    -- the same key wait for nothing else.
     job_id uuid NOT NULL UNIQUE REFERENCES jobs ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED
 );
