@@ -51,7 +51,7 @@ class Outcome(StrEnum):
 
 
 class Priority(StrEnum):
-    """The priority of a job. The queue serves priorities in the order of these members, the most urgent first."""
+    """The priority of a job, from the most to the least urgent. The queue has the same order."""
 
     VERY_HIGH = "VERY_HIGH"
     HIGH = "HIGH"
