@@ -25,7 +25,7 @@ not the sum."""
 
 _OF_MANAGER = f"""\
 These metrics describe what one manager has done since it started; their names begin with `{metrics.PREFIX}`. With
-several managers, add them up. The first {metrics.MOST_STAGE_TYPES} stage types have series of their own; all others
+several managers, add them up. The first {metrics.MAX_STAGE_TYPES} stage types have series of their own; all others
 count as `{metrics.OTHER}`. [Observability](../explanation/observability.md#metrics) explains what to use them for.
 The manager also exports the usual metrics of a Python process."""
 

@@ -8,7 +8,7 @@ import pytest
 from reference_manager.embedded import EmbeddedPostgresError, default_data_dir, find_binaries
 from reference_manager.embedded import binaries as binaries_module
 from reference_manager.embedded.account import Account
-from reference_manager.embedded.postmaster import PidFile, end_leftover_server, read_pid_file
+from reference_manager.embedded.postmaster import PidFile, read_pid_file, stop_orphaned_server
 
 
 def _installation(folder: Path) -> Path:
@@ -115,7 +115,7 @@ def test_a_pid_file_is_read_however_far_it_was_written(tmp_path: Path, text: str
 def test_a_pid_of_ours_that_is_no_server_is_forgotten(tmp_path: Path) -> None:
     """This very process has the number, and survives."""
     (tmp_path / "postmaster.pid").write_text(f"{os.getpid()}\n")
-    end_leftover_server(tmp_path)
+    stop_orphaned_server(tmp_path)
     assert not (tmp_path / "postmaster.pid").exists()
 
 
