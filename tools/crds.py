@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
-from tools.brought import TOOLS, keep, uv
+from tools.external import TOOLS, keep, uv
 
 FOLDER: Final = TOOLS / "crds"
 
@@ -34,15 +34,15 @@ def find_schemas() -> Mapping[str, Schema]:
     """Return the JSON schema of each kind, strict: it refuses a field that it does not know.
 
     Raises:
-        RuntimeError: they are not there yet, and there is no uv to bring them; says what to install.
+        MissingProgramError: the schemas were not fetched yet, and uv is not installed.
     """
     kept = FOLDER / f"{'-'.join(carrier.rpartition('==')[2] for carrier in CARRIERS)}.json"
     if not kept.exists():
-        _bring(kept)
+        _fetch(kept)
     return json.loads(kept.read_text(), object_hook=_closed)
 
 
-def _bring(target: Path) -> None:
+def _fetch(target: Path) -> None:
     wanted = [option for package in (REQUIRED, *CARRIERS) for option in ("--with", package)]
     command = [uv(), "run", "--quiet", "--no-project", "--isolated", "--python", sys.executable, *wanted]
     with NamedTemporaryFile() as written:

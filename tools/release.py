@@ -7,7 +7,6 @@ way leaves this tree, its branch and its tags as they were. Nothing is pushed: i
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tools.external import MissingProgramError, uv
 from tools.snapshot import ROOT
 
 PLACES = {
@@ -48,6 +48,7 @@ def release(version: str) -> str:
 
     Raises:
         ReleaseError: It cannot be made, or a step of it failed.
+        MissingProgramError: uv is not installed.
     """
     tag = f"v{version}"
     _check(version, tag)
@@ -55,8 +56,8 @@ def release(version: str) -> str:
         for name, pattern in PLACES.items():
             _set_version(tree / name, pattern, version)
         _date_changelog(tree / CHANGELOG, version)
-        _run(_uv(), "lock", "--quiet", cwd=tree)
-        _run(_uv(), "run", "--quiet", "--frozen", "python", "-m", "tools.docs", cwd=tree)
+        _run(uv(), "lock", "--quiet", cwd=tree)
+        _run(uv(), "run", "--quiet", "--frozen", "python", "-m", "tools.docs", cwd=tree)
         _run("git", "commit", "--quiet", "--all", "--message", f"Release {version}", cwd=tree)
         commit = _run("git", "rev-parse", "HEAD", cwd=tree)
     _run("git", "tag", "--annotate", "--message", f"Jobnik {version}", tag, commit)
@@ -132,14 +133,6 @@ def _worktree() -> Generator[Path]:
             _run("git", "worktree", "remove", "--force", str(tree))
 
 
-def _uv() -> str:
-    # `uv run` names itself in UV.
-    found = os.environ.get("UV") or shutil.which("uv")
-    if found is None:
-        raise ReleaseError("uv is missing: `make release VERSION=…` brings it.")
-    return found
-
-
 def _run(*command: str, cwd: Path = ROOT) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in _OURS}
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
@@ -156,7 +149,7 @@ def main() -> int:
     version: str = parser.parse_args().version
     try:
         tag = release(version)
-    except ReleaseError as error:
+    except (ReleaseError, MissingProgramError) as error:
         print(error, file=sys.stderr)
         return 1
     print(

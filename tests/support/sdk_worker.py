@@ -38,8 +38,8 @@ class Settings(WorkerSettings):
     slots: dict[HandlerStyle, int] = Field(default=...)
     """The number of slots of each style; a style without an entry has no handler."""
     lease_seconds: float = 30
-    timeout_seconds: float = 30
-    """How long the worker waits for a response."""
+    client_timeout_seconds: float = 30
+    """How long the worker waits for a response of the manager."""
 
 
 class Order(BaseModel):
@@ -105,7 +105,7 @@ class Container:
         """Return the worker."""
         settings = self._settings
         return Worker(
-            JobnikClient(settings.jobnik_base_url, timeout=timedelta(seconds=settings.timeout_seconds)),
+            JobnikClient(settings.jobnik_base_url, timeout=timedelta(seconds=settings.client_timeout_seconds)),
             [self._handler(style, slots) for style, slots in settings.slots.items()],
             lease=timedelta(seconds=settings.lease_seconds),
             drain_timeout=settings.drain_timeout,

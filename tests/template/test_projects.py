@@ -25,13 +25,13 @@ def test_a_rendered_project_is_green_at_once(installed: Path, tool: Tool) -> Non
 
 
 @pytest.mark.timeout(INSTALLATION)
-def test_the_doctor_finds_nothing_there(installed: Path, tool: Tool, jobnik_manager: str) -> None:
-    """A project as it was rendered, with a manager that answers, is well."""
-    said = tool("make", "doctor", cwd=installed, JOBNIK_BASE_URL=jobnik_manager)
+def test_doctor_finds_no_problems(installed: Path, tool: Tool, jobnik_manager: str) -> None:
+    """In a project as it was rendered, with a manager that answers."""
+    output = tool("make", "doctor", cwd=installed, JOBNIK_BASE_URL=jobnik_manager)
 
-    assert "✓ template   as the template renders it at" in said
-    assert said.endswith("\n\nAll is well.\n")
-    assert not {"!", "?", "✗"} & {line.strip()[:1] for line in said.splitlines()}
+    assert "✓ template   the project matches the template at" in output
+    assert output.endswith("\n\nNo problems found.\n")
+    assert not {"!", "?", "✗"} & {line.strip()[:1] for line in output.splitlines()}
 
 
 @pytest.mark.timeout(INSTALLATION)

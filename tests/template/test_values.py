@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
-from jobnik_devtools.doctor.chart_values import over
+from jobnik_devtools.doctor.chart_values import merged
 from pydantic import JsonValue
 
 from tests.template.charts import FETCHING, Chart, Values
@@ -139,7 +139,7 @@ def test_no_value_may_be_null(schema: dict[str, Any], defaults: Values) -> None:
     validator = jsonschema_rs.validator_for(schema)
 
     for place in _places(defaults):
-        nulled = over(defaults, _nested(place, None))
+        nulled = merged(defaults, _nested(place, None))
         assert any(
             f'"{place[-1]}" is a required property' in error.message for error in validator.iter_errors(nulled)
         ), place
@@ -151,10 +151,10 @@ def test_what_kubernetes_defines_is_held_as_well(schema: dict[str, Any], default
 
     for place, value in FITTING:
         first, *_ = path = place.split(".")
-        assert first not in defaults or validator.is_valid(over(defaults, _nested(path, value))), (place, value)
+        assert first not in defaults or validator.is_valid(merged(defaults, _nested(path, value))), (place, value)
     for place, value in MISFITS:
         first, *_ = path = place.split(".")
-        errors = validator.iter_errors(over(defaults, _nested(path, value)))
+        errors = validator.iter_errors(merged(defaults, _nested(path, value)))
         assert first not in defaults or any(error.instance_path[0] == first for error in errors), (place, value)
 
 

@@ -58,7 +58,7 @@ def test_a_folder_with_other_content_is_refused(data_dir: Path) -> None:
     """A folder named postgres that is not a cluster is never overwritten."""
     (data_dir / "postgres").mkdir(parents=True)
     (data_dir / "postgres" / "notes.txt").write_text("mine")
-    with pytest.raises(EmbeddedPostgresError, match="is no PostgreSQL data folder"):
+    with pytest.raises(EmbeddedPostgresError, match="is not a PostgreSQL data folder"):
         EmbeddedPostgres(data_dir).start()
     assert (data_dir / "postgres" / "notes.txt").read_text() == "mine"
 
@@ -72,5 +72,5 @@ def test_a_start_outside_the_main_thread_is_refused(data_dir: Path) -> None:
 def test_a_data_folder_that_cannot_be_created_is_refused(data_dir: Path) -> None:
     """The message says that the folder cannot be made, for example because a file has its name."""
     data_dir.touch()
-    with pytest.raises(EmbeddedPostgresError, match="cannot be made"):
+    with pytest.raises(EmbeddedPostgresError, match="cannot be created"):
         EmbeddedPostgres(data_dir).start()

@@ -1,13 +1,14 @@
 """Binary lookup, folder permissions and the reading of postmaster.pid, without a server."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from reference_manager.embedded import EmbeddedPostgresError, default_data_dir, find_binaries
 from reference_manager.embedded import binaries as binaries_module
 from reference_manager.embedded.account import Account
-from reference_manager.embedded.postmaster import PidFile, end_leftover_server, read_pid_file
+from reference_manager.embedded.postmaster import PidFile, read_pid_file, stop_orphaned_server
 
 
 def _installation(folder: Path) -> Path:
@@ -88,9 +89,9 @@ def test_the_permission_bits_of_the_account_decide_whether_a_folder_is_closed(
     """The owner bits apply to the owner, the group bits to the group, and the other bits to everybody else."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    tmp_path.chmod(0o755)
+    top = Path(tempfile.gettempdir())
+    for between in (tmp_path, *(parent for parent in tmp_path.parents if top in parent.parents)):
+        between.chmod(0o755)
     folder.chmod(mode)
     assert account.closed_folder(folder) == (folder if is_closed else None)
     folder.chmod(0o700)
@@ -114,7 +115,7 @@ def test_a_partly_written_pid_file_is_read(tmp_path: Path, text: str, expected: 
 def test_a_pid_file_with_the_pid_of_another_program_is_removed(tmp_path: Path) -> None:
     """The pid belongs to this test process, which is not a server and is not killed."""
     (tmp_path / "postmaster.pid").write_text(f"{os.getpid()}\n")
-    end_leftover_server(tmp_path)
+    stop_orphaned_server(tmp_path)
     assert not (tmp_path / "postmaster.pid").exists()
 
 

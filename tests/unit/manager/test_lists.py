@@ -7,21 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_manager.api.common.cursors import decode_cursor, encode_cursor
 from reference_manager.api.common.methods import Methods
-from reference_manager.domain.commands import AgePlace, PageRequest, StagePlace
-from reference_manager.engine.records.pages import Entry, Inside, Listing, Page
+from reference_manager.domain.commands import AgeKey, PageRequest, StageKey
+from reference_manager.engine.records.pages import Entry, Listing, NestedList, Page
 from starlette.types import Message, Receive, Scope, Send
 
 NUMBERS = st.integers(min_value=0, max_value=2**63 - 1)
-AGES = st.builds(AgePlace, st.datetimes(timezones=st.just(UTC)), NUMBERS)
-STAGES = st.builds(StagePlace, st.uuids(), NUMBERS)
+AGES = st.builds(AgeKey, st.datetimes(timezones=st.just(UTC)), NUMBERS)
+STAGES = st.builds(StageKey, st.uuids(), NUMBERS)
 TIMESTAMP = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-@given(place=AGES | STAGES, listing=st.text())
-def test_a_cursor_encodes_its_position(place: AgePlace | StagePlace, listing: str) -> None:
+@given(key=AGES | STAGES, listing=st.text())
+def test_a_cursor_encodes_its_position(key: AgeKey | StageKey, listing: str) -> None:
     """Encoding and decoding preserves the position to the microsecond, in characters that need no escaping in a URL."""
-    cursor = encode_cursor(place, listing)
-    assert decode_cursor(cursor, listing, type(place)) == place
+    cursor = encode_cursor(key, listing)
+    assert decode_cursor(cursor, listing, type(key)) == key
     assert cursor.isascii()
     assert cursor.replace("-", "").replace("_", "").isalnum()
 
@@ -29,20 +29,20 @@ def test_a_cursor_encodes_its_position(place: AgePlace | StagePlace, listing: st
 @given(cursor=st.text(), listing=st.text())
 def test_an_invented_cursor_is_refused(cursor: str, listing: str) -> None:
     """Any text that is not a cursor of the list is refused."""
-    for kind in (AgePlace, StagePlace):
+    for kind in (AgeKey, StageKey):
         with pytest.raises(ValueError, match="is not a cursor of this list"):
             decode_cursor(cursor, listing, kind)
 
 
-@given(place=AGES | STAGES, data=st.data())
-def test_a_changed_cursor_is_refused(place: AgePlace | StagePlace, data: st.DataObject) -> None:
+@given(key=AGES | STAGES, data=st.data())
+def test_a_changed_cursor_is_refused(key: AgeKey | StageKey, data: st.DataObject) -> None:
     """A cursor is refused if one letter changes or if it is used for another list."""
-    cursor = encode_cursor(place, "a list")
+    cursor = encode_cursor(key, "a list")
     at = data.draw(st.integers(min_value=0, max_value=len(cursor) - 1))
     letter = data.draw(st.sampled_from("ABCxyz019-_=+/ ").filter(lambda letter: letter != cursor[at]))
     for changed, listing in ((cursor[:at] + letter + cursor[at + 1 :], "a list"), (cursor, "another list")):
         with pytest.raises(ValueError, match="is not a cursor of this list"):
-            decode_cursor(changed, listing, type(place))
+            decode_cursor(changed, listing, type(key))
 
 
 class NumberList:
@@ -50,15 +50,15 @@ class NumberList:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self.requested: list[PageRequest[AgePlace]] = []
-        self.listing = Listing(AgePlace, self._read)
+        self.requested: list[PageRequest[AgeKey]] = []
+        self.listing = Listing(AgeKey, self._read)
 
-    async def _read(self, request: PageRequest[AgePlace]) -> Page[AgePlace]:
+    async def _read(self, request: PageRequest[AgeKey]) -> Page[AgeKey]:
         self.requested.append(request)
         start = request.after.seq if request.after else 0
         end = min(start + 3, self._count)
         entries = [Entry(str(number)) for number in range(start, end)]
-        return Page(entries, AgePlace(TIMESTAMP, end), TIMESTAMP) if end < self._count else Page(entries)
+        return Page(entries, AgeKey(TIMESTAMP, end), TIMESTAMP) if end < self._count else Page(entries)
 
 
 async def test_a_page_is_read_after_the_previous_one_is_written() -> None:
@@ -84,8 +84,8 @@ async def test_a_single_page_is_written_as_a_list(count: int, written: str) -> N
 
 async def test_a_nested_list_is_written_inside_its_entity() -> None:
     """The nested list is the last member of its entity and is written in full, over several pages."""
-    inner = Inside("parts", NumberList(5).listing)
-    page: Page[AgePlace] = Page([Entry('{"id":1}', inner), Entry('{"id":2,"parts":[]}'), Entry('{"id":3}', inner)])
+    inner = NestedList("parts", NumberList(5).listing)
+    page: Page[AgeKey] = Page([Entry('{"id":1}', inner), Entry('{"id":2,"parts":[]}'), Entry('{"id":3}', inner)])
     pieces = NumberList(0).listing.write(page, whole=True)
     full = '"parts":[0,1,2,3,4]'
     assert "".join([piece async for piece in pieces]) == f'[{{"id":1,{full}}},{{"id":2,"parts":[]}},{{"id":3,{full}}}]'

@@ -47,7 +47,7 @@ def test_a_manager_without_tracing_does_not_import_opentelemetry() -> None:
 def test_the_number_of_stage_types_in_metrics_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients choose the names, so late stage types share one label and the number of series stays bounded."""
     monkeypatch.setattr(metrics, "_stage_types", set[str]())
-    names = [f"name-{number}" for number in range(metrics.MOST_STAGE_TYPES + 5)]
+    names = [f"name-{number}" for number in range(metrics.MAX_STAGE_TYPES + 5)]
     labels = [metrics.label(name) for name in names]
-    assert labels == names[: metrics.MOST_STAGE_TYPES] + [metrics.OTHER] * 5
+    assert labels == names[: metrics.MAX_STAGE_TYPES] + [metrics.OTHER] * 5
     assert [metrics.label(name) for name in names] == labels
