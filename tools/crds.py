@@ -1,7 +1,8 @@
-"""Find the schemas of the custom resources that the charts make. `python -m tools.crds` prints where they are kept.
+"""Find the schemas of the custom resources in the charts. `python -m tools.crds` prints the folder that holds them.
 
-They are the CRDs' own: cloudcoil generates pydantic models from those, and pydantic makes JSON schemas of the models.
-These versions are the newest for every Python that we support, and so old that operators accept what they accept.
+cloudcoil generates pydantic models from the CRDs, and pydantic generates JSON schemas from the models. The pinned
+versions are the newest that support every Python that we support. They are old enough that current operators accept
+everything that they accept.
 """
 
 import json
@@ -12,11 +13,11 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
-from tools.brought import TOOLS, keep, uv
+from tools.downloads import TOOLS, store, uv
 
 FOLDER: Final = TOOLS / "crds"
 
-CARRIERS: Final = ("cloudcoil-models-keda==2.16.1.0", "cloudcoil-models-prometheus-operator==0.80.1.0")
+PACKAGES: Final = ("cloudcoil-models-keda==2.16.1.0", "cloudcoil-models-prometheus-operator==0.80.1.0")
 REQUIRED: Final = "cloudcoil==0.6.0"
 
 WRITE: Final = """
@@ -31,27 +32,27 @@ Schema = dict[str, Any]
 
 
 def find_schemas() -> Mapping[str, Schema]:
-    """Return the JSON schema of each kind, strict: it refuses a field that it does not know.
+    """Return a strict JSON schema for each kind, which rejects unknown fields.
 
     Raises:
-        RuntimeError: they are not there yet, and there is no uv to bring them; says what to install.
+        RuntimeError: The schemas must be downloaded and uv was not found; the message says what to install.
     """
-    kept = FOLDER / f"{'-'.join(carrier.rpartition('==')[2] for carrier in CARRIERS)}.json"
-    if not kept.exists():
-        _bring(kept)
-    return json.loads(kept.read_text(), object_hook=_closed)
+    file = FOLDER / f"{'-'.join(package.rpartition('==')[2] for package in PACKAGES)}.json"
+    if not file.exists():
+        _download(file)
+    return json.loads(file.read_text(), object_hook=_closed)
 
 
-def _bring(target: Path) -> None:
-    wanted = [option for package in (REQUIRED, *CARRIERS) for option in ("--with", package)]
+def _download(target: Path) -> None:
+    wanted = [option for package in (REQUIRED, *PACKAGES) for option in ("--with", package)]
     command = [uv(), "run", "--quiet", "--no-project", "--isolated", "--python", sys.executable, *wanted]
     with NamedTemporaryFile() as written:
         subprocess.run([*command, "python", "-c", WRITE], check=True, stdout=written)
-        keep(Path(written.name), target)
+        store(Path(written.name), target)
 
 
 def _closed(schema: Schema) -> Schema:
-    """Have an object refuse fields that it does not name; one that names none is a map."""
+    """Make an object reject fields that it does not name. An object that names no fields is a map and stays open."""
     return schema | {"additionalProperties": False} if "properties" in schema else schema
 
 

@@ -10,7 +10,7 @@ import copier
 import pytest
 
 from tests.template.versions import IDENTITY, commit, edit
-from tools.brought import uv
+from tools.downloads import uv
 
 Tool = Callable[..., str]
 

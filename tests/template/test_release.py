@@ -53,13 +53,13 @@ def test_a_release_sets_the_version_wherever_it_stands(released: Path, tool: Too
     assert tool("git", "cat-file", "-t", tag, cwd=released).strip() == "tag"
     assert tool("git", "status", "--porcelain", cwd=released) == ""
     assert tool("git", "worktree", "list", cwd=released).count("\n") == 1
-    assert "is released: what was released stays" in refuse(released, version)
+    assert "is already released: give a newer version" in refuse(released, version)
 
 
 @pytest.mark.parametrize("version", ["0.2", "1.0.0rc1", "v1.0.0", "1.0.0+local", "01.0.0", ""])
 def test_what_is_no_version_is_refused(released: Path, version: str) -> None:
     """A release has three numbers, which PEP 440, charts and SemVer read alike."""
-    assert "is no version: give three numbers, such as VERSION=0.2.0" in refuse(released, version)
+    assert "is not a version: give three numbers, such as VERSION=0.2.0" in refuse(released, version)
 
 
 def test_each_reason_not_to_release_says_what_to_do(template: Path, tmp_path: Path, tool: Tool) -> None:
@@ -67,15 +67,15 @@ def test_each_reason_not_to_release_says_what_to_do(template: Path, tmp_path: Pa
     clone = clone_to_release(template, tmp_path / "clone", tool)
     tool("git", "tag", "v3.2.1", cwd=clone)
     before = tool("git", "rev-parse", "main", cwd=clone)
-    assert "v3.2.1 is released" in refuse(clone, "3.2.1")
+    assert "v3.2.1 is already released" in refuse(clone, "3.2.1")
     assert "3.2.0 is not newer than 3.2.1" in refuse(clone, "3.2.0")
 
     tool("git", "switch", "--quiet", "--create", "feature", cwd=clone)
-    assert "This is feature: releases are made on main, so `git switch main` first" in refuse(clone, "4.0.0")
+    assert "Releases are made on main, but the branch is feature: run `git switch main` first" in refuse(clone, "4.0.0")
     tool("git", "switch", "--quiet", "main", cwd=clone)
 
     (clone / "new.txt").write_text("New.\n")
-    assert "not committed, then try again:\n?? new.txt" in refuse(clone, "4.0.0")
+    assert "uncommitted files, then try again:\n?? new.txt" in refuse(clone, "4.0.0")
     (clone / "new.txt").unlink()
 
     assert "`false lock --quiet` failed, and nothing has changed" in refuse(clone, "4.0.0", UV="false")
@@ -85,7 +85,7 @@ def test_each_reason_not_to_release_says_what_to_do(template: Path, tmp_path: Pa
 
     edit(clone / "CHANGELOG.md", "- Something new.\n", "")
     commit(clone, tool)
-    assert "CHANGELOG.md says nothing new" in refuse(clone, "4.0.0")
+    assert "CHANGELOG.md has no unreleased entries" in refuse(clone, "4.0.0")
 
 
 def test_places_are_all_there_are(released: Path, tool: Tool) -> None:

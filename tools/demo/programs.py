@@ -1,4 +1,4 @@
-"""Where the programs are that the demo runs."""
+"""Find the programs that the demo runs."""
 
 import os
 import shutil
@@ -9,29 +9,29 @@ from tools.demo.processes import DemoError
 
 
 def beside_python(name: str) -> str:
-    """Return a program of the environment that the demo runs in, such as copier."""
+    """Return the path of a program in the demo's own environment, such as copier."""
     return str(Path(sys.executable).with_name(name))
 
 
 def uv() -> str:
-    """Return uv, also where it is not on PATH because make brought it.
+    """Return the path of uv, which may be missing from PATH if make installed it.
 
     Raises:
-        DemoError: There is none.
+        DemoError: uv was not found.
     """
-    # `uv run` names itself in UV.
+    # `uv run` sets UV to its own path.
     found = os.environ.get("UV") or shutil.which("uv")
     if found is None:
-        raise DemoError("uv is missing: start the demo with `make demo`, which brings it.")
+        raise DemoError("uv was not found. Start the demo with `make demo`, which installs uv.")
     return found
 
 
 def check_programs() -> None:
-    """Make sure that what the demo does not bring itself is there.
+    """Check that the programs that the demo does not install are available.
 
     Raises:
-        DemoError: Something is missing.
+        DemoError: A program is missing.
     """
     uv()
     if shutil.which("git") is None:
-        raise DemoError("git is missing: install it, then try again.")
+        raise DemoError("git was not found. Install it, then try again.")

@@ -19,7 +19,7 @@ manager never makes are only in the tables."""
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     return document("State machines", _INTRODUCTION, *(_section(machine) for machine in MACHINES))
 
 
@@ -30,7 +30,7 @@ def _section(machine: Machine[Any]) -> str:
 
 
 def _rows(machine: Machine[Any]) -> Iterator[tuple[str, ...]]:
-    """One row for all edges that differ in nothing but where they begin."""
+    """Yield one row for all edges that differ only in their source."""
     sources: dict[tuple[str, ...], list[str]] = {}
     for edge in machine.edges:
         who = "client" if edge.driver is Driver.CLIENT else "manager"

@@ -20,7 +20,7 @@ Tracing is also configured by the standard variables of OpenTelemetry, `OTEL_…
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     rows = (_row(name, field) for name, field in WorkerSettings.model_fields.items())
     settings = table(("variable", "default", "meaning"), rows)
     return document("A worker's settings", _INTRODUCTION, settings, _OF_OPENTELEMETRY)

@@ -1,4 +1,4 @@
-"""What tests need and PyPI does not install as it is: fetched once, kept in .tools."""
+"""Programs and schemas that tests need and that PyPI does not install directly: downloaded once, stored in .tools."""
 
 import os
 import shutil
@@ -12,7 +12,7 @@ def uv() -> str:
     """Return the path of uv.
 
     Raises:
-        RuntimeError: there is none; says what to install.
+        RuntimeError: uv was not found; the message says what to install.
     """
     found = os.environ.get("UV") or shutil.which("uv")
     if found is None:
@@ -20,8 +20,8 @@ def uv() -> str:
     return found
 
 
-def keep(fetched: Path, target: Path) -> None:
-    """Put a file where it is kept; renamed into place at the end, so that nobody ever uses a half-written one."""
+def store(fetched: Path, target: Path) -> None:
+    """Copy a file to `target` by an atomic rename, so that no other process sees a half-written file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(f".{os.getpid()}")
     shutil.copy2(fetched, partial)
