@@ -33,7 +33,7 @@ class Screen:
         start = time.monotonic()
         with self._console.status(escape(doing)):
             yield
-        self._console.print(f"[green]✓[/] {escape(done)} [dim]{time.monotonic() - start:.1f} s[/]")
+        self._console.print(f"[green]✓[/] {escape(done)} [dim]({time.monotonic() - start:.1f} s)[/]")
 
     @contextmanager
     def stage_bars(self) -> Generator["StageBars"]:
