@@ -1,4 +1,4 @@
-"""`make dev` of a rendered project: one command, and everything runs, follows what is edited, and ends together."""
+"""`make dev` of a rendered project runs everything, restarts after edits, and stops everything."""
 
 import os
 import shutil
@@ -17,24 +17,24 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.template.environments import INSTALLATION, of_a_newcomer
+from tests.template.environments import INSTALL_TIMEOUT, clean_environment
 from tests.template.versions import edit
 from tools.ports import two_free_ports
 
-pytestmark = pytest.mark.timeout(INSTALLATION)
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT)
 
 HANDLERS = "src/thumbnail_worker/handlers.py"
 
 
 class Dev:
-    """`make dev` in a project, as a shell starts it: in a process group of its own."""
+    """`make dev` in a project, in its own process group, as a shell starts it."""
 
     def __init__(self, project: Path, data: Path, port: int) -> None:
-        self.said: list[str] = []
+        self.output: list[str] = []
         self._make = subprocess.Popen(
             ["make", "dev", f"PORT={port}"],
             cwd=project,
-            env=of_a_newcomer() | {"JOBNIK_MANAGER_DATA_DIR": str(data)},
+            env=clean_environment() | {"JOBNIK_MANAGER_DATA_DIR": str(data)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -45,39 +45,39 @@ class Dev:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End what a failed test has left."""
+        """Stop `make dev` if a failed test has left it running."""
         if self._make.poll() is None:
             self.interrupt()
             self.interrupt()
             self._make.communicate()
 
     def until(self, *texts: str) -> None:
-        """Read on until each of these texts has been in a line, one after the other."""
+        """Read the output until these texts have appeared in this order."""
         assert self._make.stdout is not None
         for text in texts:
             line = ""
             while text not in line:
                 line = self._make.stdout.readline()
-                assert line, f"It ended before it said {text!r}:\n{''.join(self.said)}"
-                self.said.append(line)
+                assert line, f"`make dev` ended before it printed {text!r}:\n{''.join(self.output)}"
+                self.output.append(line)
 
-    def family(self) -> list[psutil.Process]:
-        """List every process that runs because of it."""
+    def processes(self) -> list[psutil.Process]:
+        """Return all processes that `make dev` has started."""
         return psutil.Process(self._make.pid).children(recursive=True)
 
     def interrupt(self) -> None:
-        """Press Ctrl-C."""
+        """Send SIGINT, as Ctrl-C does."""
         os.killpg(self._make.pid, signal.SIGINT)
 
     def ended(self) -> int:
-        """Wait until it has ended, and return its exit code."""
-        self.said.append(self._make.communicate()[0])
+        """Wait until `make dev` has ended, and return its exit code."""
+        self.output.append(self._make.communicate()[0])
         return self._make.returncode
 
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
-    """Give a folder for the manager's data that PostgreSQL can reach, as it cannot what lies below pytest's own."""
+    """Return a folder for the manager's data. Unlike pytest's folders, PostgreSQL's user can access it."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         yield Path(folder) / "data"
@@ -85,19 +85,19 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture
 def project(installed: Path, tmp_path: Path) -> Path:
-    """Give a project to edit, with the versions that are installed already."""
+    """Return a project to edit, with the same locked versions as the installed one."""
     return shutil.copytree(installed, tmp_path / "project", ignore=shutil.ignore_patterns(".venv", ".*_cache"))
 
 
 @pytest.fixture
 def start(project: Path, data: Path) -> Iterator[Callable[[int], Dev]]:
-    """Give a function that runs `make dev` on a port and the next, until the test ends at the latest."""
+    """Return a function that runs `make dev` on a port and the next one, until the end of the test."""
     with ExitStack() as running:
         yield lambda port: running.enter_context(Dev(project, data, port))
 
 
 def hang(project: Path) -> None:
-    """Let its handler never end."""
+    """Make the handler run forever."""
     edit(
         project / HANDLERS,
         "    width, height = await asyncio.to_thread(_write_thumbnail, task, quality)\n",
@@ -108,26 +108,26 @@ def hang(project: Path) -> None:
     )
 
 
-def gone(family: list[psutil.Process]) -> bool:
-    """Tell whether all of these processes end."""
-    return not psutil.wait_procs(family, timeout=60)[1]
+def gone(processes: list[psutil.Process]) -> bool:
+    """Return whether all of these processes end."""
+    return not psutil.wait_procs(processes, timeout=60)[1]
 
 
 def get(url: str) -> int:
-    """Ask for a page, and return the status of the answer."""
-    with urlopen(url) as answer:  # noqa: S310 - our own
+    """Request a page, and return the status of the response."""
+    with urlopen(url) as answer:  # noqa: S310 - a local URL
         return answer.status
 
 
-def test_one_command_runs_all_and_follows_what_is_edited(start: Callable[[int], Dev], project: Path) -> None:
-    """The seed is completed, its links lead somewhere, edits and mistakes are followed, and Ctrl-C leaves nothing."""
+def test_make_dev_runs_everything_and_follows_edits(start: Callable[[int], Dev], project: Path) -> None:
+    """The seed job completes, the links work, edits and errors restart the worker, and Ctrl-C stops everything."""
     port = two_free_ports()
     dev = start(port)
     dev.until("| The job", "| It is COMPLETED")
 
     manager, worker = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}"
     for link in (f"{manager}/docs", f"{worker}/readyz", f"{worker}/metrics"):
-        assert any(f" {link}\n" in line for line in dev.said)
+        assert any(f" {link}\n" in line for line in dev.output)
         assert get(link) == 200
     for thumbnail in ("dawn", "noon", "dusk"):
         with Image.open(project / ".dev" / "thumbnails" / f"{thumbnail}.jpg") as picture:
@@ -146,51 +146,51 @@ def test_one_command_runs_all_and_follows_what_is_edited(start: Callable[[int], 
     (project / ".env").unlink()
     dev.until("worker started")
 
-    family = dev.family()
+    processes = dev.processes()
     dev.interrupt()
     dev.until("Stopping", "worker stopped", "manager has stopped", "Stopped: nothing is left running.")
-    # make itself dies of Ctrl-C, as the shell that called it wants to know.
+    # make itself may end by SIGINT, which tells the calling shell about the Ctrl-C.
     assert dev.ended() in {0, -signal.SIGINT}
-    assert gone(family)
+    assert gone(processes)
 
 
-def test_the_second_interrupt_is_quicker(start: Callable[[int], Dev], project: Path) -> None:
-    """A task that would hold up the end for long is left behind, and so is nothing else."""
+def test_a_second_interrupt_stops_at_once(start: Callable[[int], Dev], project: Path) -> None:
+    """A second Ctrl-C abandons a task that delays the end, and no process is left."""
     hang(project)
     dev = start(two_free_ports())
     dev.until("it hangs")
-    family = dev.family()
+    processes = dev.processes()
 
     dev.interrupt()
     dev.until("worker drains")
     dev.interrupt()
     dev.until("Stopped: nothing is left running.")
     dev.ended()
-    assert gone(family)
+    assert gone(processes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a killed process")
 @pytest.mark.parametrize("killed", ["uv", "python"])
-def test_a_kill_leaves_nothing_running(start: Callable[[int], Dev], killed: str) -> None:
-    """Whichever process between make and the programs is killed, all of them end."""
+def test_killing_a_process_stops_everything(start: Callable[[int], Dev], killed: str) -> None:
+    """If a process between make and the programs is killed, all of them end."""
     dev = start(two_free_ports())
     dev.until("| It is COMPLETED")
-    family = dev.family()
+    processes = dev.processes()
 
-    next(process for process in family if process.name().startswith(killed)).kill()
+    next(process for process in processes if process.name().startswith(killed)).kill()
 
     dev.ended()
-    assert gone(family)
+    assert gone(processes)
 
 
 @pytest.mark.parametrize("beyond", [0, 1])
-def test_a_taken_port_is_told(start: Callable[[int], Dev], beyond: int) -> None:
-    """It names the port, what it is for and what to type instead, and starts nothing."""
+def test_a_port_in_use_is_reported(start: Callable[[int], Dev], beyond: int) -> None:
+    """The message names the port, its purpose and a command with another port, and nothing is started."""
     port = two_free_ports()
     with socket.create_server(("127.0.0.1", port + beyond)):
         dev = start(port)
         assert dev.ended() == 2
 
-    assert f"Port {port + beyond}, for " in dev.said[-1]
-    assert f"make dev PORT={port + 10}" in dev.said[-1]
-    assert "manager |" not in dev.said[-1]
+    assert f"Port {port + beyond}, for " in dev.output[-1]
+    assert f"make dev PORT={port + 10}" in dev.output[-1]
+    assert "manager |" not in dev.output[-1]

@@ -1,4 +1,4 @@
-"""`make doctor` and `make update` on real rendered projects."""
+"""`make doctor` and `make update` in rendered projects."""
 
 import os
 import subprocess
@@ -15,14 +15,14 @@ from tests.template.versions import commit, edit
 
 Tool = Callable[..., str]
 
-RENDERING = 60
-"""Seconds: Copier renders several times, and uv may have to fetch it first."""
-pytestmark = pytest.mark.timeout(RENDERING)
+RENDER_TIMEOUT = 60
+"""Seconds. Copier renders several times, and uv may have to download it first."""
+pytestmark = pytest.mark.timeout(RENDER_TIMEOUT)
 
 
 @pytest.fixture
 def template(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
-    """Give a clone of the template, to move on or to lose."""
+    """Return a clone of the template that a test may change or move."""
     tool("git", "clone", "--quiet", thin_template, tmp_path / "template", cwd=tmp_path)
     tool("git", "tag", "v0.1.0", cwd=tmp_path / "template")
     return tmp_path / "template"
@@ -30,7 +30,7 @@ def template(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
 
 @pytest.fixture
 def project(render: Callable[..., Path], template: Path, tool: Tool) -> Path:
-    """Give a project under git."""
+    """Return a committed project."""
     project = render(template)
     tool("git", "init", "--quiet", cwd=project)
     commit(project, tool)
@@ -38,7 +38,7 @@ def project(render: Callable[..., Path], template: Path, tool: Tool) -> Path:
 
 
 def doctor(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run the doctor of this working tree on a project, as `make doctor` does with the one that is installed there."""
+    """Run this working tree's doctor on a project, as `make doctor` runs the installed one."""
     return subprocess.run(
         [sys.executable, "-m", "jobnik_devtools.doctor", "thumbnail_worker", *arguments],
         cwd=project,
@@ -50,7 +50,7 @@ def doctor(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
 
 
 def findings(printed: str) -> dict[str, list[str]]:
-    """Read what was found by the names of the checks: the sign, the text and, after an arrow, what to do."""
+    """Parse the output: findings by check, each with its sign, its text and, after an arrow, the remedy."""
     found: dict[str, list[str]] = {}
     name = ""
     for line in printed.partition("\n\n")[0].splitlines():
@@ -64,15 +64,15 @@ def findings(printed: str) -> dict[str, list[str]]:
 
 
 def release(template: Path, tool: Tool) -> None:
-    """Make a newer version of the template."""
+    """Create a newer version of the template."""
     edit(template / "template" / "Dockerfile.jinja", "# Probes and metrics.", "# Probes and metrics, on one port.")
     (template / "template" / "NEW.md").write_text("New in this version.\n")
     commit(template, tool)
     tool("git", "tag", "v0.2.0", cwd=template)
 
 
-def test_each_trouble_is_named_with_its_remedy(project: Path, template: Path, tool: Tool) -> None:
-    """Drift, a newer template, a lock file, settings, a manager and values that are wrong, all in one go."""
+def test_each_problem_is_reported_with_its_remedy(project: Path, template: Path, tool: Tool) -> None:
+    """One run reports drift, a newer template, a bad lock file, bad settings, a missing manager and bad values."""
     (project / "renovate.json").unlink()
     (project / "seed.py").unlink()
     edit(project / "AGENTS.md", "# Working on", "# At work on")
@@ -121,8 +121,8 @@ def test_each_trouble_is_named_with_its_remedy(project: Path, template: Path, to
     assert result.stdout.endswith("\n\n6 wrong, 3 to know.\n")
 
 
-def test_a_check_that_cannot_be_made_says_why(project: Path, template: Path) -> None:
-    """Where the template is gone and no manager is named, the other checks go on."""
+def test_a_check_that_cannot_run_explains_why(project: Path, template: Path) -> None:
+    """If the template is missing and no manager is configured, the other checks still run."""
     template.rename(template.with_name("elsewhere"))
 
     result = doctor(project)
@@ -140,8 +140,8 @@ def test_a_check_that_cannot_be_made_says_why(project: Path, template: Path) -> 
     assert found["chart"] == ["✓ values.yaml fits"]
 
 
-def test_helm_has_a_say_where_it_is(project: Path, helm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Values that fit the schema are rendered, and what a template says of them is told."""
+def test_values_are_rendered_if_helm_is_installed(project: Path, helm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With helm, values that match the schema are also rendered, and errors of the templates are reported."""
     monkeypatch.setenv("PATH", str(helm.parent), prepend=os.pathsep)
     assert [found.level for found in chart.check(Project(project, "thumbnail_worker"))] == [Level.WELL]
     (project / "helm" / "templates" / "limits.yaml").write_text(
@@ -158,8 +158,8 @@ def test_helm_has_a_say_where_it_is(project: Path, helm: Path, monkeypatch: pyte
     assert found.text.endswith(": many")
 
 
-def test_a_file_is_put_back_and_follows_the_template_again(project: Path, template: Path, tool: Tool) -> None:
-    """HEAL brings the template's file at the version that the project follows, and `make update` moves it again."""
+def test_a_restored_file_follows_the_template_again(project: Path, template: Path, tool: Tool) -> None:
+    """HEAL restores the file of the version that the project follows, and `make update` updates it again."""
     dockerfile = project / "Dockerfile"
     rendered = dockerfile.read_text()
     dockerfile.write_text("FROM scratch\n")
@@ -179,8 +179,8 @@ def test_a_file_is_put_back_and_follows_the_template_again(project: Path, templa
     assert (project / "NEW.md").exists()
 
 
-def test_what_is_the_owners_in_a_file_stays_when_the_rest_is_put_back(project: Path, tool: Tool) -> None:
-    """Of container.py the worker's lines come back and the handlers stay; of .env.example what stands below "Yours"."""
+def test_restoring_a_file_keeps_the_owners_lines(project: Path, tool: Tool) -> None:
+    """HEAL restores the template's lines of container.py and .env.example and keeps the owner's lines."""
     container, example = project / "src" / "thumbnail_worker" / "container.py", project / ".env.example"
     edit(container, "quality=", "mine=")
     edit(example, "THUMBNAIL_QUALITY=85", "BUCKET=pictures")
@@ -210,8 +210,8 @@ def test_what_is_the_owners_in_a_file_stays_when_the_rest_is_put_back(project: P
         (".gitignore", ".gitignore is no plain file here: move it away first"),
     ],
 )
-def test_nothing_is_lost_by_putting_back(project: Path, file: str, why: str) -> None:
-    """What git does not have stays as it is, and so does what is not the template's."""
+def test_restoring_a_file_loses_nothing(project: Path, file: str, why: str) -> None:
+    """HEAL refuses files with uncommitted changes and files that are not the template's."""
     (project / "Makefile").write_text("mine:\n")
     (project / "src" / "thumbnail_worker" / "mine.py").write_text('"""Mine."""\n')
     (project / ".gitignore").unlink()
@@ -226,8 +226,8 @@ def test_nothing_is_lost_by_putting_back(project: Path, file: str, why: str) -> 
     assert {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()} == before
 
 
-def test_an_update_wants_everything_committed(project: Path) -> None:
-    """What is not is named, and nothing is changed."""
+def test_an_update_requires_a_clean_working_tree(project: Path) -> None:
+    """`make update` lists uncommitted files and changes nothing."""
     (project / "mine.txt").write_text("Mine.\n")
 
     result = doctor(project, "--update")
