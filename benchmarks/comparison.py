@@ -25,7 +25,7 @@ from benchmarks.stores import Stores
 from benchmarks.worker_process import WorkerProcess
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
-from tools.proxy import Mischief, Proxy
+from tools.proxy import Proxy, RequestFault
 
 ROUNDS = 3
 PICKUPS = 200
@@ -120,7 +120,7 @@ class Comparison:
             figures.memory, after = worker.usage
             figures.idle_seconds = after - before
 
-    def _count_request(self, _request: str) -> Mischief | None:
+    def _count_request(self, _request: str) -> RequestFault | None:
         self.requests += 1
         return None
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 
-class Mischief(StrEnum):
+class RequestFault(StrEnum):
     """A fault in one request."""
 
     REFUSED = "connection closed before the manager receives the request"
@@ -44,9 +44,9 @@ class Proxy:
     def __init__(self, target: str, delay: float = 1.0) -> None:
         self.target = target
         self.url = ""
-        self.choose: Callable[[str], Mischief | None] = lambda _request: None
+        self.choose: Callable[[str], RequestFault | None] = lambda _request: None
         """Chooses the fault for a request line, such as "POST /v1/jobs HTTP/1.1". It may change at any time."""
-        self.done: Counter[Mischief] = Counter()
+        self.fault_counts: Counter[RequestFault] = Counter()
         """Number of requests per fault."""
         self._delay = delay
         self._cut: Cut | None = None
@@ -160,21 +160,21 @@ class Proxy:
         writer: asyncio.StreamWriter,
     ) -> bytes:
         """Forward a request to the manager and return the response, or b"" if the connection ends."""
-        mischief = self.choose(request.partition(b"\r\n")[0].decode())
-        if mischief is not None:
-            self.done[mischief] += 1
-        if mischief is Mischief.REFUSED:
+        fault = self.choose(request.partition(b"\r\n")[0].decode())
+        if fault is not None:
+            self.fault_counts[fault] += 1
+        if fault is RequestFault.REFUSED:
             return b""
         writer.write(request)
         await writer.drain()
-        if mischief is Mischief.CUT:
+        if fault is RequestFault.CUT:
             return b""
         answer = asyncio.create_task(_message(reader))
         try:
             await asyncio.wait((answer, end), return_when=asyncio.FIRST_COMPLETED)
-            if mischief is Mischief.DELAYED:
+            if fault is RequestFault.DELAYED:
                 await asyncio.sleep(self._delay)
-            return answer.result() if answer.done() and mischief is not Mischief.SWALLOWED else b""
+            return answer.result() if answer.done() and fault is not RequestFault.SWALLOWED else b""
         finally:
             answer.cancel()
 

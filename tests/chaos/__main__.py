@@ -89,8 +89,8 @@ def _table(cluster: Cluster, checks: Checks, findings: Findings) -> Table:
     table.columns[1].justify = "right"
     for fault in FAULTS:
         table.add_row(describe(fault), f"{cluster.fault_counts[fault]:,}")
-    for mischief in sorted({kind for proxy in cluster.proxies for kind in proxy.done}):
-        table.add_row(f"Request fault: {mischief}", f"{sum(proxy.done[mischief] for proxy in cluster.proxies):,}")
+    for kind in sorted({key for proxy in cluster.proxies for key in proxy.fault_counts}):
+        table.add_row(f"Request fault: {kind}", f"{sum(proxy.fault_counts[kind] for proxy in cluster.proxies):,}")
     table.add_section()
     for status, count in sorted(checks.statuses.items()):
         table.add_row(f"Tasks {status}", f"{count:,}")

@@ -22,7 +22,7 @@ from tests.chaos.cluster import (
     eventually,
     sql,
 )
-from tools.proxy import Cut, Mischief
+from tools.proxy import Cut, RequestFault
 
 Repair: TypeAlias = Callable[[], Awaitable[None]]
 Fault: TypeAlias = Callable[[Cluster], Awaitable[Repair | None]]
@@ -161,16 +161,18 @@ async def cut_network_for_long(cluster: Cluster) -> Repair:
 
 async def drop_answers(cluster: Cluster) -> Repair:
     """Inject every request fault on every proxy."""
-    before = {proxy: proxy.done.copy() for proxy in cluster.proxies}
+    before = {proxy: proxy.fault_counts.copy() for proxy in cluster.proxies}
     for proxy in cluster.proxies:
         random = Random(cluster.random.random())  # noqa: S311 - each proxy runs in its own thread
         proxy.choose = lambda _request, random=random: (
-            random.choice(list(Mischief)) if random.random() < FAULT_RATE else None
+            random.choice(list(RequestFault)) if random.random() < FAULT_RATE else None
         )
 
     async def repair() -> None:
         async def enough() -> bool:
-            return all(proxy.done[kind] > before[proxy][kind] for proxy in cluster.proxies for kind in Mischief)
+            return all(
+                proxy.fault_counts[kind] > before[proxy][kind] for proxy in cluster.proxies for kind in RequestFault
+            )
 
         await eventually("every request fault happens", enough)
         for proxy in cluster.proxies:

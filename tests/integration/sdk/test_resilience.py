@@ -11,7 +11,7 @@ import pytest
 from tests.integration.sdk.resilience_site import STYLES, Site, eventually, is_alive
 from tests.support.sdk_worker import Event
 from tools.manager import ManagerProcess
-from tools.proxy import Cut, Mischief, Proxy
+from tools.proxy import Cut, Proxy, RequestFault
 
 ALL = len(STYLES)
 LONG = {"LEASE_SECONDS": "30", "PATIENCE_SECONDS": "2"}
@@ -182,12 +182,12 @@ async def test_an_answer_that_is_lost_does_no_harm(site: Site, proxy: Proxy, pat
     """The manager has acted, and its worker does not know: a claim comes back by its lease, all else is said again."""
     lost = 0
 
-    def choose(request: str) -> Mischief | None:
+    def choose(request: str) -> RequestFault | None:
         nonlocal lost
         if path not in request or lost == ALL:
             return None
         lost += 1
-        return Mischief.SWALLOWED
+        return RequestFault.SWALLOWED
 
     proxy.choose = choose
     await site.fill("go")
