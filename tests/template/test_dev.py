@@ -108,7 +108,7 @@ def hang(project: Path) -> None:
     )
 
 
-def gone(processes: list[psutil.Process]) -> bool:
+def all_ended(processes: list[psutil.Process]) -> bool:
     """Return whether all of these processes end."""
     return not psutil.wait_procs(processes, timeout=60)[1]
 
@@ -151,7 +151,7 @@ def test_make_dev_runs_everything_and_follows_edits(start: Callable[[int], Dev],
     dev.until("Stopping", "worker stopped", "manager has stopped", "Stopped: nothing is left running.")
     # make itself may end by SIGINT, which tells the calling shell about the Ctrl-C.
     assert dev.ended() in {0, -signal.SIGINT}
-    assert gone(processes)
+    assert all_ended(processes)
 
 
 def test_a_second_interrupt_stops_at_once(start: Callable[[int], Dev], project: Path) -> None:
@@ -166,7 +166,7 @@ def test_a_second_interrupt_stops_at_once(start: Callable[[int], Dev], project: 
     dev.interrupt()
     dev.until("Stopped: nothing is left running.")
     dev.ended()
-    assert gone(processes)
+    assert all_ended(processes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a killed process")
@@ -180,7 +180,7 @@ def test_killing_a_process_stops_everything(start: Callable[[int], Dev], killed:
     next(process for process in processes if process.name().startswith(killed)).kill()
 
     dev.ended()
-    assert gone(processes)
+    assert all_ended(processes)
 
 
 @pytest.mark.parametrize("beyond", [0, 1])

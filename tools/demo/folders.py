@@ -12,7 +12,7 @@ from tools.demo.processes import DemoError
 OWN_PICTURES = Path(__file__).parent / "pictures"
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-# Kept between runs: installing takes the most time, and uv brings both up to date.
+# Kept between runs: installing takes the most time, and uv updates both.
 _KEPT_OF_WORKER = {".venv", "uv.lock"}
 
 
