@@ -1,1 +1,1 @@
-"""What the hot paths cost, side by side in one run: `make bench`."""
+"""Benchmarks of the hot paths, which `make bench` compares within one run."""

@@ -1,10 +1,10 @@
-"""``python -m benchmarks [engine|worker|template]``: one part, or all of them."""
+"""``python -m benchmarks [engine|worker|template]``: run the given parts, or all of them."""
 
 import sys
 
-from benchmarks import beside_others, hot_paths, template
+from benchmarks import comparison, hot_paths, template
 
-PARTS = {"engine": hot_paths.main, "worker": beside_others.main, "template": template.main}
+PARTS = {"engine": hot_paths.main, "worker": comparison.main, "template": template.main}
 
 if __name__ == "__main__":
     for part in sys.argv[1:] or PARTS:

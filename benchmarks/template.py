@@ -1,7 +1,7 @@
-"""A worker from nothing: how long ``copier copy`` takes, and how long it is from there to the first COMPLETED task.
+"""Measure ``copier copy``, and the time from ``copier copy`` to the first COMPLETED task.
 
-Run by ``make bench``. As a newcomer does it who has done it before: by commands, each time into a new folder, with uv's
-cache warm. Noise only slows, so the best counts, and the spread says how noisy it was.
+Run by ``make bench``. Each round renders into a new folder and uses uv's warm cache. The best round counts, because
+noise can only slow a round down; the spread shows the noise.
 """
 
 import os
@@ -23,13 +23,13 @@ from tools.snapshot import take_snapshot
 
 COPIES, STARTS = 10, 5
 COMPLETED = "It is COMPLETED"
-"""What the project's first job says at its end."""
+"""The line that the first job of a project prints at its end."""
 
 console = Console()
 
 
 def copy(template: Path, project: Path) -> float:
-    """Seconds of ``copier copy`` with every default."""
+    """Return the seconds that ``copier copy`` takes with all defaults."""
     answers = ["--defaults", "--quiet", "--data", "service_name=worker"]
     start = time.perf_counter()
     command = [Path(sys.executable).with_name("copier"), "copy", *answers, template, project]
@@ -38,33 +38,35 @@ def copy(template: Path, project: Path) -> float:
 
 
 def complete(project: Path, data: Path) -> float:
-    """Seconds of ``make dev`` in a fresh project until its first job is COMPLETED: install, manager, worker, tasks."""
-    # What is set for this environment would act on the project's.
-    theirs = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "MAKE", "VIRTUAL_ENV"))}
+    """Return the seconds from ``make dev`` to the first COMPLETED job, including installation."""
+    # These variables of this environment would affect the project's.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("UV_", "MAKE", "VIRTUAL_ENV"))
+    }
     start = time.perf_counter()
     with subprocess.Popen(
         ["make", "dev", f"PORT={two_free_ports()}"],
         cwd=project,
-        env=theirs | {"JOBNIK_MANAGER_DATA_DIR": str(data)},
+        env=environment | {"JOBNIK_MANAGER_DATA_DIR": str(data)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     ) as dev:
-        assert dev.stdout  # noqa: S101 - it was asked for
-        said: list[str] = []
+        assert dev.stdout  # noqa: S101 - requested above
+        output: list[str] = []
         for line in dev.stdout:
-            said.append(line)
+            output.append(line)
             if COMPLETED in line:
                 elapsed = time.perf_counter() - start
                 os.killpg(dev.pid, signal.SIGINT)
                 dev.communicate()
                 return elapsed
-    raise RuntimeError(f"`make dev` ended before the job was completed:\n{''.join(said)}")
+    raise RuntimeError(f"`make dev` ended before the job was completed:\n{''.join(output)}")
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the measurements and print a table."""
     copies: list[float] = []
     starts: list[float] = []
     with tempfile.TemporaryDirectory(prefix="jobnik-") as folder:
@@ -72,16 +74,16 @@ def main() -> None:
         take_snapshot(template)
         with console.status("copier copy"):
             copies.extend(copy(template, Path(folder) / f"copy-{number}") for number in range(COPIES))
-        # The first one fills uv's cache with this commit's SDK and manager.
+        # The first round fills uv's cache with the SDK and manager of this commit.
         for number in range(STARTS + 1):
-            with console.status("to the first COMPLETED task"), temporary_data_folder() as data:
+            with console.status("copier copy to the first COMPLETED task"), temporary_data_folder() as data:
                 project = Path(folder) / f"start-{number}"
                 starts.append(copy(template, project) + complete(project, data))
-    table = Table("what", "best", "median", "worst", title="A worker from nothing, in seconds")
-    for what, seconds in (("copier copy", copies), ("copier copy to the first COMPLETED task", starts[1:])):
-        table.add_row(what, *_spread(seconds))
+    table = Table("measurement", "best", "median", "worst", title="A new worker, in seconds")
+    for measurement, seconds in (("copier copy", copies), ("copier copy to the first COMPLETED task", starts[1:])):
+        table.add_row(measurement, *_spread(seconds))
     console.print(table)
-    console.print(f"With SDK and manager still to be built from the commit: {starts[0]:.1f}")
+    console.print(f"First run, which also builds the SDK and the manager: {starts[0]:.1f} s")
 
 
 def _spread(seconds: Sequence[float]) -> tuple[str, str, str]:

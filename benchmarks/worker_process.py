@@ -1,4 +1,4 @@
-"""A contender's worker as a process, watched from here."""
+"""A process that runs the worker of a contender."""
 
 import asyncio
 import signal
@@ -11,23 +11,23 @@ from typing import Self
 import psutil
 from reference_manager.embedded.process import end_with_parent
 
-PATIENCE = 300.0
+TIMEOUT = 300.0
 STOP_LIMIT = 30.0
 """Seconds."""
 
 
 class WorkerProcess:
-    """A worker at work until the end of the ``async with`` block.
+    """A worker that runs until the end of the ``async with`` block.
 
     Args:
-        name: Which contender's.
-        address: Of its store.
-        every: After how many tasks it says so; it tells of the first in any case.
+        name: Key of the contender.
+        address: Address of its store.
+        every: The worker reports the start of its first task and of every `every`-th task.
     """
 
     def __init__(self, name: str, address: str, every: int) -> None:
         self._command = [sys.executable, "-m", "benchmarks.contenders", name, address, str(every)]
-        self._said: deque[bytes] = deque(maxlen=50)
+        self._output: deque[bytes] = deque(maxlen=50)
 
     async def __aenter__(self) -> Self:
         self.started = time.monotonic()
@@ -40,33 +40,33 @@ class WorkerProcess:
         if self._process.returncode is None:
             self._process.terminate()
         try:
-            # Read on, since a full pipe would stop it.
+            # Keep reading, because a full pipe would block the process.
             await asyncio.wait_for(self._process.communicate(), STOP_LIMIT)
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
 
     async def handled(self) -> float:
-        """When the next task began that it tells of.
+        """Return the start time of the next reported task, on the monotonic clock in seconds.
 
         Raises:
-            RuntimeError: It ended, or told nothing for minutes; the message quotes what it said.
+            RuntimeError: The process ended or reported nothing for 300 s; the message quotes its output.
         """
-        output = self._process.stdout
-        assert output  # noqa: S101 - it was asked for
+        stdout = self._process.stdout
+        assert stdout  # noqa: S101 - requested above
         try:
-            async with asyncio.timeout(PATIENCE):
-                async for line in output:
+            async with asyncio.timeout(TIMEOUT):
+                async for line in stdout:
                     if line.startswith(b"handled "):
                         return float(line.split()[2])
-                    self._said.append(line)
+                    self._output.append(line)
         except TimeoutError:
             pass
-        raise RuntimeError(f"{' '.join(self._command)} handled nothing:\n{b''.join(self._said).decode()}")
+        raise RuntimeError(f"{' '.join(self._command)} reported no task:\n{b''.join(self._output).decode()}")
 
     @property
     def usage(self) -> tuple[float, float]:
-        """Megabytes (10^6 bytes) in memory, and seconds of processor time so far."""
+        """Resident memory in megabytes (10^6 bytes), and CPU time so far in seconds."""
         process = psutil.Process(self._process.pid)
         times = process.cpu_times()
         return process.memory_info().rss / 1e6, times.user + times.system

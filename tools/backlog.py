@@ -1,4 +1,4 @@
-"""Tasks that wait, for benchmarks and tests that look at what surrounds a claim."""
+"""Waiting and finished tasks, for benchmarks and tests of claims on a queue of realistic size."""
 
 import json
 from uuid import UUID
@@ -12,14 +12,14 @@ from reference_manager.engine.records.tasks import Tasks
 from reference_manager.store.pool import Database
 
 CHUNK = 10_000
-"""The most tasks in one statement."""
+"""Maximum number of tasks per statement."""
 
 PICTURE = {"source": "/pictures/0123456789.jpg", "target": "/thumbnails/0123456789.jpg", "size": 256}
-"""Task data of the usual size."""
+"""Task data of typical size."""
 
 
 async def add_backlog(database: Database, stage_type: str, count: int, priority: Priority = Priority.MEDIUM) -> UUID:
-    """Add a job with one stage of this many waiting tasks; the stage's id."""
+    """Create a job with one stage of `count` waiting tasks, and return the id of the stage."""
     notifications = Notifications()
     job = json.loads((await Jobs(database, notifications).create(NewJob("backlog", {}, priority, {}, NO_TRACE))).body)
     new = NewStage(stage_type, {}, {}, start_as_waiting=False, trace=NO_TRACE)
@@ -30,7 +30,7 @@ async def add_backlog(database: Database, stage_type: str, count: int, priority:
 
 
 async def add_finished(database: Database, stage_id: UUID, count: int) -> None:
-    """Add completed tasks to a stage, as if workers had been there before."""
+    """Add completed tasks to a stage, as if workers had already processed them."""
     async with database.connection() as connection:
         await connection.execute(
             """

@@ -1,7 +1,8 @@
-"""Find the schemas of the custom resources that the charts make. `python -m tools.crds` prints where they are kept.
+"""Find the schemas of the custom resources in the charts. `python -m tools.crds` prints the folder that holds them.
 
-They are the CRDs' own: cloudcoil generates pydantic models from those, and pydantic makes JSON schemas of the models.
-These versions are the newest for every Python that we support, and so old that operators accept what they accept.
+cloudcoil generates pydantic models from the CRDs, and pydantic generates JSON schemas from the models. The pinned
+versions are the newest that support every Python that we support. They are old enough that current operators accept
+everything that they accept.
 """
 
 import json
@@ -16,7 +17,7 @@ from tools.external import TOOLS, keep, uv
 
 FOLDER: Final = TOOLS / "crds"
 
-CARRIERS: Final = ("cloudcoil-models-keda==2.16.1.0", "cloudcoil-models-prometheus-operator==0.80.1.0")
+PACKAGES: Final = ("cloudcoil-models-keda==2.16.1.0", "cloudcoil-models-prometheus-operator==0.80.1.0")
 REQUIRED: Final = "cloudcoil==0.6.0"
 
 WRITE: Final = """
@@ -31,19 +32,19 @@ Schema = dict[str, Any]
 
 
 def find_schemas() -> Mapping[str, Schema]:
-    """Return the JSON schema of each kind, strict: it refuses a field that it does not know.
+    """Return a strict JSON schema for each kind, which rejects unknown fields.
 
     Raises:
         MissingProgramError: the schemas were not fetched yet, and uv is not installed.
     """
-    kept = FOLDER / f"{'-'.join(carrier.rpartition('==')[2] for carrier in CARRIERS)}.json"
+    kept = FOLDER / f"{'-'.join(carrier.rpartition('==')[2] for carrier in PACKAGES)}.json"
     if not kept.exists():
         _fetch(kept)
     return json.loads(kept.read_text(), object_hook=_closed)
 
 
 def _fetch(target: Path) -> None:
-    wanted = [option for package in (REQUIRED, *CARRIERS) for option in ("--with", package)]
+    wanted = [option for package in (REQUIRED, *PACKAGES) for option in ("--with", package)]
     command = [uv(), "run", "--quiet", "--no-project", "--isolated", "--python", sys.executable, *wanted]
     with NamedTemporaryFile() as written:
         subprocess.run([*command, "python", "-c", WRITE], check=True, stdout=written)
@@ -51,7 +52,7 @@ def _fetch(target: Path) -> None:
 
 
 def _closed(schema: Schema) -> Schema:
-    """Have an object refuse fields that it does not name; one that names none is a map."""
+    """Make an object reject fields that it does not name. An object that names no fields is a map and stays open."""
     return schema | {"additionalProperties": False} if "properties" in schema else schema
 
 

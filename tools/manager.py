@@ -1,4 +1,4 @@
-"""A manager as its own process, for tests and benchmarks."""
+"""A manager in its own process, for tests and benchmarks."""
 
 import json
 import os
@@ -19,20 +19,20 @@ STOP_LIMIT = 30.0
 
 
 class ManagerProcess:
-    """``jobnik-manager serve`` on a free port, from the moment it is ready until the end of the ``with`` block.
+    """``jobnik-manager serve`` on a free port. Ready when the ``with`` block begins, stopped when it ends.
 
     Args:
-        arguments: More of them, such as ``--database-url``.
-        log_file: What it says is appended to this file, too.
+        arguments: Further arguments, such as ``--database-url``.
+        log_file: The manager's output is also appended to this file.
 
     Raises:
-        RuntimeError: It ended before it was ready; the message quotes what it said.
+        RuntimeError: The manager ended before it was ready; the message quotes its output.
     """
 
     def __init__(self, *arguments: str | Path, log_file: Path | None = None) -> None:
         self._arguments = [str(argument) for argument in arguments]
         self._log_file = log_file or Path(os.devnull)
-        self._said: deque[str] = deque(maxlen=200)
+        self._lines: deque[str] = deque(maxlen=200)
         self._ready = threading.Event()
         self.url = ""
 
@@ -42,10 +42,10 @@ class ManagerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - a test run that is killed leaves no manager behind
+            preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - the manager ends when the test run is killed
         )
-        assert self.process.stdout  # noqa: S101 - it was asked for
-        # A reader for the whole life of the process: a full pipe would stop it.
+        assert self.process.stdout  # noqa: S101 - requested above
+        # Read until the process ends: a full pipe would block it.
         self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._reader.start()
         if not self._ready.wait(START_LIMIT) or not self.url:
@@ -60,11 +60,11 @@ class ManagerProcess:
 
     @property
     def log(self) -> str:
-        """The last of what it said."""
-        return "".join(self._said)
+        """The last lines of the manager's output."""
+        return "".join(self._lines)
 
     def stop(self) -> int:
-        """Ask it to stop and wait; its exit code. Nothing happens if it has ended."""
+        """Stop the manager and return its exit code. Idempotent."""
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -78,7 +78,7 @@ class ManagerProcess:
     def _read(self, stream: IO[str]) -> None:
         with stream, self._log_file.open("a", buffering=1) as log_file:
             for line in stream:
-                self._said.append(line)
+                self._lines.append(line)
                 log_file.write(line)
                 if not self.url and '"manager is ready"' in line:
                     self.url = json.loads(line)["url"]

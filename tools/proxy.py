@@ -1,4 +1,4 @@
-"""A proxy before a manager, which does to requests and answers what networks do."""
+"""A proxy in front of a manager that simulates network failures."""
 
 import asyncio
 import re
@@ -15,39 +15,39 @@ from urllib.parse import urlsplit
 LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
 
-class Mischief(StrEnum):
-    """What may happen to a request."""
+class RequestFault(StrEnum):
+    """A fault in one request."""
 
-    REFUSED = "cut off before the manager has the request"
-    CUT = "cut off as soon as the manager has the request"
-    SWALLOWED = "the manager's answer does not arrive"
-    DELAYED = "the manager's answer arrives late"
+    REFUSED = "connection closed before the manager receives the request"
+    CUT = "connection closed after the manager receives the request"
+    SWALLOWED = "response lost"
+    DELAYED = "response delayed"
 
 
 class Cut(StrEnum):
-    """How a network is away."""
+    """A network outage."""
 
-    REFUSING = "connections break, and new ones are refused"
-    SILENT = "nothing arrives any more, and nobody is told"
+    REFUSING = "connections are closed, new ones are refused"
+    SILENT = "data is lost, connections stay open"
 
 
 class Proxy:
-    """Listens on one address for as long as the ``with`` block lasts, whoever answers behind it.
+    """Listens on one address until the end of the ``with`` block and forwards to `target`.
 
-    It runs in a thread of its own, so that it goes on while the one who started it waits for something else.
+    The proxy runs in its own thread, so that it keeps running while the caller blocks.
 
     Args:
-        target: The manager, as http://host:port; may be changed at any time.
-        delay: Seconds that a late answer is held back.
+        target: The manager's address, as http://host:port. It may change at any time.
+        delay: How long a delayed response is held back, in seconds.
     """
 
     def __init__(self, target: str, delay: float = 1.0) -> None:
         self.target = target
         self.url = ""
-        self.choose: Callable[[str], Mischief | None] = lambda _request: None
-        """What happens to a request, such as "POST /v1/jobs HTTP/1.1"; may be changed at any time."""
-        self.done: Counter[Mischief] = Counter()
-        """How often what has happened."""
+        self.choose: Callable[[str], RequestFault | None] = lambda _request: None
+        """Chooses the fault for a request line, such as "POST /v1/jobs HTTP/1.1". It may change at any time."""
+        self.fault_counts: Counter[RequestFault] = Counter()
+        """Number of requests per fault."""
         self._delay = delay
         self._cut: Cut | None = None
         self._server: asyncio.Server | None = None
@@ -69,11 +69,11 @@ class Proxy:
         self._thread.join()
 
     def cut(self, how: Cut) -> None:
-        """Let the network be away, from the time that this returns until `mend`."""
+        """Start an outage, which lasts until `mend`."""
         self._do(self._go_away(how))
 
     def mend(self) -> None:
-        """Let new connections through; those that were there when it was cut stay dead."""
+        """End the outage for new connections. Connections from before the outage stay dead."""
         self._do(self._come_back())
 
     def _do(self, work: Coroutine[None, None, None]) -> None:
@@ -86,7 +86,7 @@ class Proxy:
     async def _serve(self) -> None:
         self._stop = asyncio.Event()
         with socket.socket() as place:
-            # Held without listening, so that nobody takes the port while connections are refused.
+            # Bound without listening, so that no other process takes the port while connections are refused.
             place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             place.bind(("127.0.0.1", 0))
             self._port = place.getsockname()[1]
@@ -110,7 +110,7 @@ class Proxy:
     def _hang_up(self, connection: asyncio.Task[None]) -> None:
         writers = self._connections.pop(connection)
         if self._cut is Cut.SILENT:
-            self._dead += writers  # neither side is told
+            self._dead += writers  # left open, so that neither side notices
         else:
             for writer in writers:
                 writer.transport.abort()
@@ -131,7 +131,7 @@ class Proxy:
             await self._listen()
 
     async def _connect(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
-        """One connection of a caller, with one of its own to the manager, which it adds to `writers`."""
+        """Serve one client connection, and add the connection to the manager to `writers`."""
         address = urlsplit(self.target)
         coming = asyncio.create_task(_message(reader))
         try:
@@ -140,7 +140,7 @@ class Proxy:
             manager_reader, manager_writer = await asyncio.open_connection(address.hostname, address.port)
             writers.append(manager_writer)
             while request := await coming:
-                # While the manager works, the next that comes can only be the caller's end: he waits for his answer.
+                # The client waits for the response, so until then the only thing it can send is the end of the stream.
                 coming = asyncio.create_task(_message(reader))
                 answer = await self._pass_on(request, coming, manager_reader, manager_writer)
                 if not answer:
@@ -148,7 +148,7 @@ class Proxy:
                 writers[0].write(answer)
                 await writers[0].drain()
         except OSError:
-            pass  # either side may hang up, or not be there: that is what this is for
+            pass  # either side may close the connection or be absent, which is what this proxy simulates
         finally:
             coming.cancel()
 
@@ -159,28 +159,28 @@ class Proxy:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bytes:
-        """Pass a request on to the manager; its answer, or nothing where the connection ends."""
-        mischief = self.choose(request.partition(b"\r\n")[0].decode())
-        if mischief is not None:
-            self.done[mischief] += 1
-        if mischief is Mischief.REFUSED:
+        """Forward a request to the manager and return the response, or b"" if the connection ends."""
+        fault = self.choose(request.partition(b"\r\n")[0].decode())
+        if fault is not None:
+            self.fault_counts[fault] += 1
+        if fault is RequestFault.REFUSED:
             return b""
         writer.write(request)
         await writer.drain()
-        if mischief is Mischief.CUT:
+        if fault is RequestFault.CUT:
             return b""
         answer = asyncio.create_task(_message(reader))
         try:
             await asyncio.wait((answer, end), return_when=asyncio.FIRST_COMPLETED)
-            if mischief is Mischief.DELAYED:
+            if fault is RequestFault.DELAYED:
                 await asyncio.sleep(self._delay)
-            return answer.result() if answer.done() and mischief is not Mischief.SWALLOWED else b""
+            return answer.result() if answer.done() and fault is not RequestFault.SWALLOWED else b""
         finally:
             answer.cancel()
 
 
 async def _message(reader: asyncio.StreamReader) -> bytes:
-    """A request or an answer with its body; empty where the other side has hung up."""
+    """Read a request or response with its body; return b"" if the other side has closed the connection."""
     with suppress(asyncio.IncompleteReadError, OSError):
         head = await reader.readuntil(b"\r\n\r\n")
         length = LENGTH.search(head)

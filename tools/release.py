@@ -1,7 +1,7 @@
-"""`make release VERSION=0.2.0`: one version everywhere, a dated changelog, a commit and its tag.
+"""`make release VERSION=0.2.0`: set the version everywhere, date the changelog, commit, and tag.
 
-All of it happens in a worktree beside this one. Only when it is whole does main move to it, so whatever fails on the
-way leaves this tree, its branch and its tags as they were. Nothing is pushed: it prints the command that does.
+The release is prepared in a separate worktree. main moves to it only when every step has succeeded, so a failure leaves
+this tree, its branch and its tags unchanged. Nothing is pushed; the program prints the command for that.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from tools.external import MissingProgramError, uv
 from tools.snapshot import ROOT
 
-PLACES = {
+VERSION_PATTERNS = {
     "sdk/pyproject.toml": r'^version = "(.+)"$',
     "devtools/pyproject.toml": r'^version = "(.+)"$',
     "reference_manager/pyproject.toml": r'^version = "(.+)"$',
@@ -27,24 +27,24 @@ PLACES = {
     "docs/how-to/build-an-image.md": r"jobnik-manager:(\d+\.\d+\.\d+)",
     "docs/how-to/run-the-manager.md": r"jobnik-manager:(\d+\.\d+\.\d+)",
 }
-"""Where the version stands: each file, and what surrounds it there. uv.lock and the generated references follow."""
+"""The files that contain the version, with a pattern that finds it. uv.lock and the generated references follow."""
 
 CHANGELOG = "CHANGELOG.md"
 UNRELEASED = "## Unreleased"
 
-# They would make uv act on this environment instead of on the worktree's.
+# These variables would make uv use this environment instead of the worktree's.
 _OURS = {"VIRTUAL_ENV", "UV_FROZEN", "UV_PROJECT_ENVIRONMENT"}
 
 
 class ReleaseError(Exception):
-    """There is no release; the message says why and what to do. Nothing has changed."""
+    """The release failed and nothing has changed. The message says why and what to do."""
 
 
 def release(version: str) -> str:
-    """Make the release of a version.
+    """Release a version.
 
     Returns:
-        The name of its tag.
+        The name of the tag.
 
     Raises:
         ReleaseError: It cannot be made, or a step of it failed.
@@ -53,7 +53,7 @@ def release(version: str) -> str:
     tag = f"v{version}"
     _check(version, tag)
     with _worktree() as tree:
-        for name, pattern in PLACES.items():
+        for name, pattern in VERSION_PATTERNS.items():
             _set_version(tree / name, pattern, version)
         _date_changelog(tree / CHANGELOG, version)
         _run(uv(), "lock", "--quiet", cwd=tree)
@@ -70,39 +70,40 @@ def release(version: str) -> str:
 
 
 def _check(version: str, tag: str) -> None:
-    """Refuse what could not become a release, before anything is done."""
+    """Check that the release is possible before changing anything."""
     if not re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*)){2}", version):
-        raise ReleaseError(f"{version or 'Nothing'} is no version: give three numbers, such as VERSION=0.2.0.")
+        raise ReleaseError(f"{version or 'Nothing'} is not a version: give three numbers, such as VERSION=0.2.0.")
     branch = _run("git", "branch", "--show-current")
     if branch != "main":
-        raise ReleaseError(f"This is {branch or 'no branch'}: releases are made on main, so `git switch main` first.")
+        current = f"the branch is {branch}" if branch else "no branch is checked out"
+        raise ReleaseError(f"Releases are made on main, but {current}: run `git switch main` first.")
     if changed := _run("git", "status", "--porcelain"):
-        raise ReleaseError(f"Commit, remove or ignore what is not committed, then try again:\n{changed}")
+        raise ReleaseError(f"Commit, remove or ignore these uncommitted files, then try again:\n{changed}")
     released = [name.removeprefix("v") for name in _run("git", "tag", "--list", "v*.*.*").split()]
     if version in released:
-        raise ReleaseError(f"{tag} is released: what was released stays as it is, so give a newer version.")
+        raise ReleaseError(f"{tag} is already released: give a newer version.")
     newest = max(released, key=_order, default=_current_version())
     if _order(version) < _order(newest):
         raise ReleaseError(f"{version} is not newer than {newest}: give a newer version.")
     if not _unreleased((ROOT / CHANGELOG).read_text()):
         raise ReleaseError(
-            f"{CHANGELOG} says nothing new: write what changes for users as entries below `{UNRELEASED}`, commit it, "
-            "then try again."
+            f"{CHANGELOG} has no unreleased entries: describe the changes for users below `{UNRELEASED}`, commit, then "
+            "try again."
         )
 
 
 def _order(version: str) -> tuple[int, ...]:
-    """Turn a version into what it is compared by; what is none comes before all."""
+    """Return the sort key of a version. An invalid version comes first."""
     return tuple(int(part) for part in version.split(".")) if re.fullmatch(r"[\d.]*\d", version) else ()
 
 
 def _current_version() -> str:
     name = "sdk/pyproject.toml"
-    return re.findall(PLACES[name], (ROOT / name).read_text(), re.MULTILINE)[0]
+    return re.findall(VERSION_PATTERNS[name], (ROOT / name).read_text(), re.MULTILINE)[0]
 
 
 def _unreleased(changelog: str) -> list[str]:
-    """Find the entries that no release has yet."""
+    """Return the unreleased entries of the changelog."""
     section = changelog.partition(f"\n{UNRELEASED}\n")[2].partition("\n## ")[0]
     return re.findall(r"^- .+", section, re.MULTILINE)
 
@@ -110,7 +111,7 @@ def _unreleased(changelog: str) -> list[str]:
 def _set_version(path: Path, pattern: str, version: str) -> None:
     text = path.read_text()
     if not re.search(pattern, text, re.MULTILINE):
-        raise ReleaseError(f"{path.name} has no version where it is looked for: correct PLACES in tools/release.py.")
+        raise ReleaseError(f"No version found in {path.name}: correct VERSION_PATTERNS in tools/release.py.")
     path.write_text(
         re.sub(pattern, lambda found: found[0].replace(found[1], version), text, flags=re.MULTILINE), newline="\n"
     )
@@ -123,7 +124,7 @@ def _date_changelog(path: Path, version: str) -> None:
 
 @contextmanager
 def _worktree() -> Generator[Path]:
-    """A checkout of the newest commit, for a while."""
+    """Check out the newest commit in a temporary worktree."""
     with tempfile.TemporaryDirectory(prefix="jobnik-release-") as folder:
         tree = Path(folder).resolve() / "tree"
         _run("git", "worktree", "add", "--quiet", "--detach", str(tree))
@@ -137,13 +138,13 @@ def _run(*command: str, cwd: Path = ROOT) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in _OURS}
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
     if result.returncode != 0:
-        said = (result.stdout + result.stderr).strip()
-        raise ReleaseError(f"`{' '.join(command)}` failed, and nothing has changed:\n{said}")
+        output = (result.stdout + result.stderr).strip()
+        raise ReleaseError(f"`{' '.join(command)}` failed, and nothing has changed:\n{output}")
     return result.stdout.strip()
 
 
 def main() -> int:
-    """Release what the command line asks for, and return the exit code."""
+    """Release the version given on the command line, and return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tools.release", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("version", metavar="VERSION", help="three numbers, such as 0.2.0")
     version: str = parser.parse_args().version
@@ -153,9 +154,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     print(
-        f"{tag} is committed and tagged, and nobody has it yet. Look at it with `git show {tag}`, then\n\n"
+        f"{tag} is committed and tagged, but not pushed. Review it with `git show {tag}`, then run\n\n"
         f"  git push --atomic origin main {tag}\n\n"
-        f"or take it back with `git tag --delete {tag} && git reset --hard HEAD~1`."
+        f"To undo it, run `git tag --delete {tag} && git reset --hard HEAD~1`."
     )
     return 0
 

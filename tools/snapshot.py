@@ -1,8 +1,8 @@
-"""Take this working tree, uncommitted changes included, as a commit of a git repository of its own.
+"""Commit this working tree, including uncommitted changes, to a separate git repository.
 
-Copier and uv read templates and packages from commits. Whoever wants to render exactly what lies here, committed or
-not (the tests, the demo), renders from a snapshot. The same content always gives the same commit, so caches keyed by it
-hold. `python -m tools.snapshot DEST` prints the commit.
+Copier and uv read templates and packages from commits. The tests and the demo render from a snapshot, so that they use
+exactly the files of this tree, committed or not. The same content always gives the same commit, so that caches keyed by
+the commit stay valid. `python -m tools.snapshot DEST` prints the commit.
 """
 
 import argparse
@@ -14,15 +14,15 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def take_snapshot(destination: Path, source: Path = ROOT) -> str:
-    """Commit what lies in `source`, except what its .gitignore names, to the repository at `destination`.
+    """Commit the files of `source`, except ignored ones, to the repository at `destination`.
 
-    A `destination` that does not exist is made; one that holds an earlier snapshot gains a commit if anything changed.
+    Creates `destination` if it does not exist. If it holds an earlier snapshot, adds a commit unless nothing changed.
 
     Returns:
-        The full hash of the commit, which is also checked out there.
+        The full hash of the commit, which is also checked out in `destination`.
 
     Raises:
-        FileExistsError: `destination` holds something else than a snapshot.
+        FileExistsError: `destination` contains something other than a snapshot.
     """
     if not (destination / ".git").is_dir():
         if destination.exists() and any(destination.iterdir()):
@@ -38,7 +38,7 @@ def take_snapshot(destination: Path, source: Path = ROOT) -> str:
 
 
 def _is_current(repository: list[str]) -> bool:
-    """Tell whether the newest commit already holds what was added; without any commit it does not."""
+    """Return whether the newest commit equals the index. False if there is no commit."""
     try:
         return not _git(*repository, "diff", "--cached", "--name-only", "HEAD")
     except subprocess.CalledProcessError:
@@ -46,8 +46,8 @@ def _is_current(repository: list[str]) -> bool:
 
 
 def _git(*arguments: str) -> str:
-    # A git hook exports GIT_DIR and friends, which would lead these commands back into the repository itself; a fixed
-    # author and date make the commit's hash a function of its content.
+    # A git hook exports GIT_DIR and similar variables, which would point these commands at the original repository.
+    # With a fixed author and date, the hash of the commit depends on its content alone.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     for role in ("AUTHOR", "COMMITTER"):
         environment |= {
@@ -60,9 +60,9 @@ def _git(*arguments: str) -> str:
 
 
 def main() -> None:
-    """Take the snapshot that the command line asks for, and print its commit."""
+    """Take a snapshot at the given destination and print the commit."""
     parser = argparse.ArgumentParser(prog="python -m tools.snapshot", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("destination", metavar="DEST", type=Path, help="a folder that is new, empty or a snapshot")
+    parser.add_argument("destination", metavar="DEST", type=Path, help="a new or empty folder, or an earlier snapshot")
     print(take_snapshot(parser.parse_args().destination.resolve()))
 
 

@@ -1,4 +1,4 @@
-"""The queues that are measured side by side: each in a module of its own, used as its documentation says."""
+"""The queues in the comparison. Each has its own module, which follows the documentation of the queue."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ from typing import Protocol, Self
 
 
 class Contender(Protocol):
-    """A queue of tasks that do nothing: its producer here, its worker in a process of its own."""
+    """A queue of empty tasks. Its producer runs in this process, its worker in a separate one."""
 
     async def __aenter__(self) -> Self:
-        """Connect as a producer, and set up what the queue needs in its store."""
+        """Connect as a producer and prepare the store."""
         ...
 
     async def __aexit__(self, *error: object) -> None:
@@ -20,7 +20,7 @@ class Contender(Protocol):
         ...
 
     async def fill(self, count: int) -> None:
-        """Create so many tasks, in the fastest way that the documentation shows."""
+        """Create `count` tasks in the fastest documented way."""
         ...
 
     async def put(self) -> None:
@@ -28,12 +28,12 @@ class Contender(Protocol):
         ...
 
     def work(self, note: Callable[[], None]) -> None:
-        """Work as this process's only purpose until SIGTERM: a task's handler calls `note`, and that is all."""
+        """Run the worker in this process until SIGTERM. The handler of a task only calls `note`."""
         ...
 
 
 class Store(Enum):
-    """Where the tasks are."""
+    """The store that holds the tasks."""
 
     MANAGER = "manager"
     POSTGRES = "PostgreSQL"
@@ -42,30 +42,30 @@ class Store(Enum):
 
 @dataclass(frozen=True)
 class Entry:
-    """How a contender takes part."""
+    """The configuration of a contender."""
 
     package: str
-    """What is installed; its version is said in the results."""
+    """Name of the distribution, whose version the results show."""
     module: str
     store: Store
     tasks: int
-    """How many are worked off in one round: some seconds' worth."""
-    how: str
-    """What one worker process does at a time, as its documentation recommends."""
+    """Number of tasks per round, enough for a few seconds."""
+    concurrency: str
+    """How many tasks one worker process handles at a time, as its documentation recommends."""
     options: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
     def title(self) -> str:
-        """Package and version."""
+        """The name and version of the distribution."""
         return f"{self.package} {version(self.package)}"
 
     def contender(self, address: str) -> Contender:
-        """The contender itself, which alone imports the package."""
+        """Import and return the contender. Only its module imports the package."""
         return import_module(f"{__name__}.{self.module}").Contender(address, **self.options)
 
 
 BASE = "pgqueuer-100"
-"""The one that the others are compared with."""
+"""The contender that the ratios refer to."""
 OURS = "jobnik"
 
 ENTRIES: Mapping[str, Entry] = {

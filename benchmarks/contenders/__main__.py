@@ -1,6 +1,7 @@
 """A worker process: ``python -m benchmarks.contenders NAME ADDRESS EVERY``.
 
-It says when its first task and each EVERY-th began: ``handled NUMBER SECONDS``, by the clock that all processes share.
+It prints ``handled NUMBER SECONDS`` when its first task and every EVERY-th task start, with the time of the monotonic
+clock, which all processes share.
 """
 
 import itertools
@@ -15,14 +16,14 @@ from benchmarks.contenders import ENTRIES
 STDOUT = 1
 
 
-def notes(every: int) -> Callable[[], None]:
-    """What handlers call, from any thread."""
+def task_counter(every: int) -> Callable[[], None]:
+    """Return the function that handlers call; it is thread-safe."""
     numbers = itertools.count(1)
 
     def note() -> None:
         number = next(numbers)
         if number == 1 or number % every == 0:
-            # Not print: some redirect sys.stdout into their logs.
+            # Not print: some queues redirect sys.stdout to their logs.
             os.write(STDOUT, b"handled %d %.6f\n" % (number, time.monotonic()))
 
     return note
@@ -31,4 +32,4 @@ def notes(every: int) -> Callable[[], None]:
 if __name__ == "__main__":
     _, name, address, every = sys.argv
     logging.basicConfig(level=logging.WARNING)
-    ENTRIES[name].contender(address).work(notes(int(every)))
+    ENTRIES[name].contender(address).work(task_counter(int(every)))

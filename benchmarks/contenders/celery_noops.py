@@ -1,6 +1,6 @@
 # pyright: basic, reportMissingImports=false
-# Its package is in the group bench alone, which the gate does not install.
-"""Celery on Redis: its pool of one process, and the prefetching that its guide recommends for short tasks."""
+# Its package is only in the dependency group `bench`, which `make check` does not install.
+"""Celery on Redis, with the solo pool and the prefetch multiplier that its guide recommends for short tasks."""
 
 from collections.abc import Callable
 from typing import Self
@@ -33,16 +33,16 @@ class Contender:
         self._app.close()
 
     async def fill(self, count: int) -> None:
-        """Create them one by one, on one connection: it has no batches."""
+        """Create the tasks one by one on one connection, because Celery has no batch API."""
         with self._app.producer_pool.acquire(block=True) as producer:
             for _ in range(count):
                 self._noop.apply_async(producer=producer)
 
     async def put(self) -> None:
-        """Create one."""
+        """Create one task."""
         self._noop.delay()
 
     def work(self, note: Callable[[], None]) -> None:
-        """Run in this process alone."""
+        """Run the worker in this process."""
         self._note = note
         self._app.worker_main(["--quiet", "worker", "--pool=solo", "--loglevel=WARNING"])

@@ -1,6 +1,6 @@
 # pyright: basic, reportMissingImports=false
-# Its package is in the group bench alone, which the gate does not install.
-"""Dramatiq on Redis, with the threads of its command's default."""
+# Its package is only in the dependency group `bench`, which `make check` does not install.
+"""Dramatiq on Redis, with the default number of threads of its command."""
 
 import threading
 from collections.abc import Callable
@@ -34,16 +34,16 @@ class Contender:
         self._broker.close()
 
     async def fill(self, count: int) -> None:
-        """Create them one by one: it has no batches."""
+        """Create the tasks one by one, because Dramatiq has no batch API."""
         for _ in range(count):
             self._noop.send()
 
     async def put(self) -> None:
-        """Create one."""
+        """Create one task."""
         self._noop.send()
 
     def work(self, note: Callable[[], None]) -> None:
-        """Run as one of the processes that its command starts."""
+        """Run the worker as one process of its command does."""
         self._note = note
         dramatiq.Worker(self._broker, worker_threads=THREADS).start()
         threading.Event().wait()

@@ -1,4 +1,4 @@
-"""Jobnik: the worker of its SDK, against a manager."""
+"""Jobnik: the SDK's worker with a manager."""
 
 from collections.abc import Callable
 from itertools import repeat
@@ -23,13 +23,13 @@ CONCURRENCY = 500
 
 
 class Contender:
-    """Tasks in the one stage of a job."""
+    """Tasks in one stage of one job."""
 
     def __init__(self, address: str) -> None:
         self._address = address
 
     async def __aenter__(self) -> Self:
-        """Create a job whose stage stays open, since one task of it is not due for long."""
+        """Create a job whose stage stays open, because one of its tasks is due in a day."""
         self._client = JobnikClient(self._address)
         self._producer = Producer(self._client)
         self._job = await self._producer.create_job(NOOPS)
@@ -39,29 +39,29 @@ class Contender:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        """Abort what is left."""
+        """Abort the job and disconnect."""
         await self._producer.abort_job(self._job)
         await self._client.aclose()
 
     async def fill(self, count: int) -> None:
-        """Create them in a stream."""
+        """Create the tasks with a stream."""
         await self._producer.stream_tasks(self._stage, NOOP, repeat(Empty(), count))
 
     async def put(self) -> None:
-        """Create one."""
+        """Create one task."""
         await self._producer.create_tasks(self._stage, NOOP, [Empty()])
 
     def work(self, note: Callable[[], None]) -> None:
-        """Run as a generated worker does, with probes and metrics served."""
+        """Run the worker as a rendered project does, with probes and metrics."""
 
         async def noop(_task: Empty, _context: TaskContext) -> None:
             note()
 
         worker = Worker(JobnikClient(self._address), [Handler(NOOP, noop, concurrency=CONCURRENCY)])
-        run(_Parts(self._address, worker))
+        run(_Container(self._address, worker))
 
 
-class _Parts:
+class _Container:
     def __init__(self, address: str, worker: Worker) -> None:
         self._address = address
         self._worker = worker

@@ -1,6 +1,6 @@
 # pyright: basic, reportMissingImports=false
-# Its package is in the group bench alone, which the gate does not install.
-"""PgQueuer, as its guide to performance says: a pool for producers, one connection for the worker, durable tables."""
+# Its package is only in the dependency group `bench`, which `make check` does not install.
+"""PgQueuer as in its performance guide: a pool for producers, one connection for the worker, durable tables."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import uvloop
 from pgqueuer import AsyncpgPoolDriver, Job, PgQueuer, Queries
 
 BATCH = 1_000
-AT_ONCE = 4
+PARALLEL = 4
 
 
 class Contender:
@@ -22,8 +22,8 @@ class Contender:
         self._batch = batch
 
     async def __aenter__(self) -> Self:
-        """Install the tables with the settings that the guide recommends."""
-        self._pool = await asyncpg.create_pool(self._address, min_size=AT_ONCE, max_size=AT_ONCE)
+        """Create the tables with the settings that the guide recommends."""
+        self._pool = await asyncpg.create_pool(self._address, min_size=PARALLEL, max_size=PARALLEL)
         self._queries = Queries(AsyncpgPoolDriver(self._pool))
         await self._queries.install()
         await self._queries.optimize_autovacuum()
@@ -34,17 +34,17 @@ class Contender:
         await self._pool.close()
 
     async def fill(self, count: int) -> None:
-        """Create them in batches, some at a time."""
+        """Create the tasks in parallel batches."""
         batches = iter([min(BATCH, count - start) for start in range(0, count, BATCH)])
 
         async def create() -> None:
             for size in batches:
                 await self._queries.enqueue(["noop"] * size, [None] * size, [0] * size)
 
-        await asyncio.gather(*(create() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(create() for _ in range(PARALLEL)))
 
     async def put(self) -> None:
-        """Create one."""
+        """Create one task."""
         await self._queries.enqueue("noop", None)
 
     def work(self, note: Callable[[], None]) -> None:

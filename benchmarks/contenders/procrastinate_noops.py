@@ -1,6 +1,6 @@
 # pyright: basic, reportMissingImports=false
-# Its package is in the group bench alone, which the gate does not install.
-"""Procrastinate, with the concurrency of its guide to asynchronous workers."""
+# Its package is only in the dependency group `bench`, which `make check` does not install.
+"""Procrastinate, with the concurrency from its guide to asynchronous workers."""
 
 import asyncio
 from collections.abc import Callable
@@ -26,7 +26,7 @@ class Contender:
         self._noop = noop
 
     async def __aenter__(self) -> Self:
-        """Install the tables."""
+        """Create the tables."""
         await self._app.open_async()
         await self._app.schema_manager.apply_schema_async()
         return self
@@ -36,16 +36,16 @@ class Contender:
         await self._app.close_async()
 
     async def fill(self, count: int) -> None:
-        """Create them in batches."""
+        """Create the tasks in batches."""
         for start in range(0, count, BATCH):
             await self._noop.batch_defer_async(*[{}] * min(BATCH, count - start))
 
     async def put(self) -> None:
-        """Create one."""
+        """Create one task."""
         await self._noop.defer_async()
 
     def work(self, note: Callable[[], None]) -> None:
-        """Run on asyncio's own loop, as its command does."""
+        """Run on asyncio's default loop, as its command does."""
         self._note = note
         asyncio.run(self._work())
 

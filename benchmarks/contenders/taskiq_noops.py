@@ -1,6 +1,6 @@
 # pyright: basic, reportMissingImports=false
-# Its packages are in the group bench alone, which the gate does not install.
-"""Taskiq, with the broker of its README: a Redis stream, whose messages are acknowledged."""
+# Its packages are only in the dependency group `bench`, which `make check` does not install.
+"""Taskiq, with the broker from its README: a Redis stream with acknowledgements."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from taskiq.api import run_receiver_task
 from taskiq_redis import RedisStreamBroker
 
 CONCURRENCY = 100
-AT_ONCE = 20
+PARALLEL = 20
 
 
 class Contender:
@@ -28,7 +28,7 @@ class Contender:
         self._noop = noop
 
     async def __aenter__(self) -> Self:
-        """Declare the group of consumers, which gets what comes from then on."""
+        """Declare the consumer group, which receives messages from then on."""
         await self._broker.startup()
         return self
 
@@ -37,20 +37,20 @@ class Contender:
         await self._broker.shutdown()
 
     async def fill(self, count: int) -> None:
-        """Create them one by one, some at a time: it has no batches."""
+        """Create the tasks one by one, in parallel, because Taskiq has no batch API."""
         left = iter(range(count))
 
         async def create() -> None:
             for _ in left:
                 await self._noop.kiq()
 
-        await asyncio.gather(*(create() for _ in range(AT_ONCE)))
+        await asyncio.gather(*(create() for _ in range(PARALLEL)))
 
     async def put(self) -> None:
-        """Create one."""
+        """Create one task."""
         await self._noop.kiq()
 
     def work(self, note: Callable[[], None]) -> None:
-        """Run on uvloop, as its command does where that is installed."""
+        """Run on uvloop, as its command does if uvloop is installed."""
         self._note = note
         uvloop.run(run_receiver_task(self._broker, max_async_tasks=CONCURRENCY, run_startup=True))

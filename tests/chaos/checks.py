@@ -1,4 +1,4 @@
-"""Whether what the managers recorded is what happened."""
+"""Check that the managers' records match what happened."""
 
 import asyncio
 from collections import Counter
@@ -10,13 +10,13 @@ from uuid import UUID
 
 import httpx2
 
-from tests.chaos.attempts import Entity, Record, contradictions
+from tests.chaos.attempts import Entity, TaskRecord, contradictions
+from tests.chaos.cluster import Cluster
 from tests.chaos.load import Outcome
-from tests.chaos.site import Site
 from tests.support.invariants import violations
 
 PARALLEL = 8
-"""Requests to the managers at a time."""
+"""Maximum number of parallel requests to the managers."""
 SUMMARY = {
     "PENDING": "pending",
     "IN_PROGRESS": "inProgress",
@@ -25,51 +25,55 @@ SUMMARY = {
     "RETRIED": "retried",
     "ABORTED": "aborted",
 }
-"""The figures of a stage's summary, by status of a task."""
+"""The fields of a stage summary, by task status."""
 
 
 class Checks:
-    """What is checked once everything has settled; each check gives one sentence for each thing that is wrong.
+    """Checks of a settled cluster. Each check returns one sentence per problem.
 
     Args:
-        site: Settled, with managers that answer.
+        cluster: A settled cluster whose managers are available.
     """
 
-    def __init__(self, site: Site) -> None:
-        self._site = site
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
         self.outcomes: Counter[str] = Counter()
-        """How many attempts with each outcome were checked."""
+        """Number of checked attempts, by outcome."""
         self.statuses: Counter[str] = Counter()
-        """How many tasks with each status were checked."""
+        """Number of checked tasks, by status."""
         self._task_of: dict[int, str] = {}
-        """By lease."""
+        """Task ids, by lease."""
         self._final: dict[UUID, Sequence[Entity]] = {}
-        """The stages with their tasks of each job, when it was checked."""
+        """The stages and tasks of each job when it was checked."""
 
     async def database(self) -> Sequence[str]:
-        """What is true of the tables at any moment."""
-        return [f"the database has {false}" for false in await self._site.ask(violations)]
+        """Check the invariants of the database, which hold at any time."""
+        return [f"the database has {false}" for false in await self._cluster.ask(violations)]
 
-    def answers(self) -> Sequence[str]:
-        """What workers were answered, and managers had to log, that should never be."""
-        self._site.journal.read()
-        strange = [*self._site.journal.strange, *self._site.complaints(), *self._site.missing()]
-        self._site.journal.strange.clear()
-        return [f"never to be seen: {one}" for one in strange]
+    def responses_and_logs(self) -> Sequence[str]:
+        """Check for unexpected responses, log entries and process exits."""
+        self._cluster.journal.read()
+        unexpected = [
+            *self._cluster.journal.unexpected,
+            *self._cluster.unexpected_logs(),
+            *self._cluster.missing_workers(),
+        ]
+        self._cluster.journal.unexpected.clear()
+        return [f"unexpected: {one}" for one in unexpected]
 
-    async def jobs(self, endings: Mapping[UUID, Outcome]) -> Sequence[str]:
-        """Jobs that have ended, with all that belongs to them."""
+    async def jobs(self, expected_outcomes: Mapping[UUID, Outcome]) -> Sequence[str]:
+        """Check finished jobs with their stages, tasks and attempts."""
         found: list[str] = []
         async with self._reader() as reader:
-            for job, ending in endings.items():
-                found += await self._job(reader, job, ending)
+            for job, expected in expected_outcomes.items():
+                found += await self._job(reader, job, expected)
         return found
 
     async def nothing_has_changed(self) -> Sequence[str]:
-        """What was final when it was checked is as it was."""
+        """Check that jobs have not changed since they were checked as final."""
         async with self._reader() as reader:
             return [
-                f"job {job} has changed since it ended"
+                f"job {job} changed after it ended"
                 for job, stages in self._final.items()
                 if stages != await reader.get(f"/v1/jobs/{job}/stages?should_return_tasks=true")
             ]
@@ -77,9 +81,9 @@ class Checks:
     @asynccontextmanager
     async def _reader(self) -> AsyncGenerator["_Reader"]:
         async with httpx2.AsyncClient(timeout=30) as http:
-            yield _Reader(http, [manager.url for manager in self._site.managers])
+            yield _Reader(http, [manager.url for manager in self._cluster.managers])
 
-    async def _job(self, reader: "_Reader", job_id: UUID, ending: Outcome) -> Sequence[str]:
+    async def _job(self, reader: "_Reader", job_id: UUID, expected: Outcome) -> Sequence[str]:
         job, history, stages = await asyncio.gather(
             reader.get(f"/v1/jobs/{job_id}"),
             reader.get(f"/v1/jobs/{job_id}/history"),
@@ -87,8 +91,8 @@ class Checks:
         )
         self._final[job_id] = stages
         found = list(_chain(history, job["status"]))
-        if job["status"] != ending and not (job["status"] == "ABORTED" and job_id in self._site.aborted):
-            found.append(f"it is {job['status']}, and should be {ending}")
+        if job["status"] != expected and not (job["status"] == "ABORTED" and job_id in self._cluster.aborted):
+            found.append(f"it is {job['status']}, but should be {expected}")
         for stage in stages:
             found += [f"stage {stage['id']}: {wrong}" for wrong in await self._stage(reader, stage)]
         return [f"job {job_id}: {wrong}" for wrong in found]
@@ -99,32 +103,32 @@ class Checks:
         self.statuses += statuses
         figures = {name: statuses[status] for status, name in SUMMARY.items()}
         if stage["summary"] != figures | {"created": 0, "total": statuses.total()}:
-            found.append(f"its summary is {stage['summary']}, its tasks are {dict(statuses)}")
-        # In a stage that has failed others may wait for ever: they are not handed out.
+            found.append(f"its summary is {stage['summary']}, but its tasks are {dict(statuses)}")
+        # In a failed stage, waiting tasks are never handed out.
         allowed = {"COMPLETED", "FAILED", "PENDING", "RETRIED"} if stage["status"] == "FAILED" else {stage["status"]}
         if stage["status"] == "ABORTED":
             allowed.add("COMPLETED")
         if not allowed.issuperset(statuses):
-            found.append(f"it is {stage['status']}, its tasks are {dict(statuses)}")
+            found.append(f"it is {stage['status']}, but its tasks are {dict(statuses)}")
         for record in await asyncio.gather(*(_record(reader, task) for task in stage["tasks"])):
             found += [f"task {record.task['id']}: {wrong}" for wrong in self._task(record)]
         return found
 
-    def _task(self, record: Record) -> Iterator[str]:
+    def _task(self, record: TaskRecord) -> Iterator[str]:
         task, attempts, _ = record
         self.outcomes.update(attempt["outcome"] for attempt in attempts)
         for attempt in attempts:
             owner = self._task_of.setdefault(attempt["leaseId"], task["id"])
             if owner != task["id"]:
-                yield f"lease {attempt['leaseId']} is that of task {owner}, too"
-        missing = self._site.journal.leases[task["id"]] - {attempt["leaseId"] for attempt in attempts}
+                yield f"lease {attempt['leaseId']} also belongs to task {owner}"
+        missing = self._cluster.journal.leases[task["id"]] - {attempt["leaseId"] for attempt in attempts}
         if missing:
-            yield f"leases {missing} were handed out and are not recorded"
-        yield from contradictions(record, self._site.journal.stories, self._site.drained)
+            yield f"leases {missing} were granted, but are not recorded"
+        yield from contradictions(record, self._cluster.journal.worker_records, self._cluster.drained)
 
 
 class _Reader:
-    """Asks the managers in turn, a few requests at a time."""
+    """Sends requests to the managers in turn, a few in parallel."""
 
     def __init__(self, http: httpx2.AsyncClient, managers: Sequence[str]) -> None:
         self._http = http
@@ -138,16 +142,16 @@ class _Reader:
         return response.json()
 
 
-async def _record(reader: _Reader, task: Entity) -> Record:
+async def _record(reader: _Reader, task: Entity) -> TaskRecord:
     path = f"/v1/tasks/{task['id']}"
     attempts, history = await asyncio.gather(reader.get(f"{path}/attempts"), reader.get(f"{path}/history"))
-    return Record(task, attempts, history)
+    return TaskRecord(task, attempts, history)
 
 
 def _chain(history: Sequence[Entity], status: str) -> Iterator[str]:
-    """Every change begins where the one before ended, and the last is the status."""
+    """Check that each change continues the previous one and that the last one matches the status."""
     starts = [None, *(change["to"] for change in history)]
     if [change["from"] for change in history] + [status] != starts:
-        yield f"it is {status}, its history is {history}"
+        yield f"it is {status}, but its history is {history}"
     if any(after["at"] < before["at"] for before, after in pairwise(history)):
-        yield f"its history goes back in time: {history}"
+        yield f"its history is not in chronological order: {history}"

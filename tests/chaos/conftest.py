@@ -1,4 +1,4 @@
-"""The site that the tests of this folder share: they strike it one after the other."""
+"""The cluster that the tests in this folder share."""
 
 import shutil
 import tempfile
@@ -8,24 +8,24 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.checks import Checks
-from tests.chaos.site import Site
+from tests.chaos.cluster import Cluster
 
 SEED = 7
 
 
 @pytest.fixture(scope="session")
-def site(request: pytest.FixtureRequest) -> Generator[Site]:
-    """Everything that chaos happens to; its data and logs are kept if a test fails."""
+def cluster(request: pytest.FixtureRequest) -> Generator[Cluster]:
+    """Start the cluster. Its data and logs are kept if a test fails."""
     folder = Path(tempfile.mkdtemp(prefix="jobnik-chaos-"))
     folder.chmod(0o755)
     failed_before = request.session.testsfailed
-    with Site(folder, SEED) as site:
-        yield site
+    with Cluster(folder, SEED) as cluster:
+        yield cluster
     if request.session.testsfailed == failed_before:
         shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def checks(site: Site) -> Checks:
-    """What has been checked so far."""
-    return Checks(site)
+def checks(cluster: Cluster) -> Checks:
+    """Return the checks, which remember the finished jobs of earlier tests."""
+    return Checks(cluster)

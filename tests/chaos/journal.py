@@ -1,4 +1,4 @@
-"""What the workers say that they did: a file for each, one line an event, written before anything else happens."""
+"""The workers' journals: one file per worker with one line per event, written before the event takes effect."""
 
 import json
 from collections import Counter, defaultdict
@@ -12,118 +12,124 @@ from tests.support.journal import NewLines
 
 
 class Event(StrEnum):
-    """What happened to a task in its worker's hands."""
+    """An event in a worker."""
 
-    HIRED = "hired"
-    """The worker is there: the first line of its journal."""
+    WORKER_STARTED = "worker started"
+    """The first line of a journal."""
     CLAIMED = "claimed"
-    BEGUN = "begun"
-    DONE = "done"
-    """What the handler did, as the outcome that follows from it."""
-    INTERRUPTED = "interrupted"
+    HANDLER_STARTED = "handler started"
+    HANDLER_ENDED = "handler ended"
+    """The handler ended; the entry contains the outcome that follows."""
+    HANDLER_CANCELLED = "handler cancelled"
     """The handler was cancelled."""
-    SETTLING = "settling"
-    """It is about to be reported, and may be from now on."""
-    ANSWERED = "answered"
-    """The manager's verdict."""
-    REPEATED = "repeated"
-    """The manager's verdict on the same report, said again."""
-    LOST = "lost"
-    """A heartbeat was answered that the lease is gone."""
-    CANCELLED = "cancelled"
-    """A heartbeat was answered that the job was aborted."""
-    STRANGE = "strange"
-    """An answer that no worker should ever get."""
+    REPORTING = "reporting"
+    """The worker is about to send the report, so the manager may receive it from now on."""
+    VERDICT = "verdict"
+    """The manager's response to a report."""
+    REPEATED_VERDICT = "repeated verdict"
+    """The manager's response to the same report, sent again."""
+    LEASE_LOST = "lease lost"
+    """The response to a heartbeat lists the lease as lost."""
+    JOB_ABORTED = "job aborted"
+    """The response to a heartbeat cancels the task, because its job was aborted."""
+    UNEXPECTED_RESPONSE = "unexpected response"
+    """A response that a manager must never send."""
 
 
 class Entry(NamedTuple):
-    """One line."""
+    """One line of a journal."""
 
     event: Event
     worker: str
     task: str
     lease: int
     more: dict[str, Any]
-    """What belongs to the kind of event."""
+    """Further fields, which depend on the event."""
 
 
-class Pen:
+class JournalWriter:
     """Writes the journal of one worker.
 
     Args:
-        file: To be appended to.
-        worker: Whose journal it is, as managers know it; handlers need not know.
+        file: The file to append to.
+        worker: The id of the worker. Handlers may leave it empty.
     """
 
     def __init__(self, file: Path, worker: str = "") -> None:
-        self._pen = journal.JournalWriter(file)
+        self._writer = journal.JournalWriter(file)
         self.worker = worker
 
     def write(self, event: Event, task: str = "", lease: int = 0, **more: object) -> None:
-        """Add a line."""
-        self._pen.write(**Entry(event, self.worker, task, lease, more)._asdict())
+        """Append a line."""
+        self._writer.write(**Entry(event, self.worker, task, lease, more)._asdict())
 
 
 @dataclass
-class Story:
-    """What a worker says of one lease."""
+class WorkerRecord:
+    """A worker's record of one lease."""
 
     worker: str
     task: str
-    done: str | None = None
-    """The outcome of what the handler did."""
-    settling: str | None = None
-    """The outcome that it was about to report."""
+    handler_outcome: str | None = None
+    """The outcome that follows from how the handler ended."""
+    reported_outcome: str | None = None
+    """The outcome that the worker was about to report."""
     verdicts: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    """What the manager said: to the report, and to the same report said again."""
+    """The manager's responses: to the report, and to the repeated report."""
 
 
 class Journal:
-    """Reads the journals of all workers, as far as they are written.
+    """Reads the journals of all workers.
 
     Args:
-        folder: Of their files.
+        folder: The folder that contains the journals.
     """
 
     def __init__(self, folder: Path) -> None:
         self._lines = NewLines(folder, "*.journal")
         self.events: Counter[Event] = Counter()
-        """How many there are of each kind."""
-        self.stories: dict[int, Story] = {}
-        """By lease."""
+        """Number of entries, by event."""
+        self.worker_records: dict[int, WorkerRecord] = {}
+        """The workers' records, by lease."""
         self.leases: defaultdict[str, set[int]] = defaultdict(set)
-        """Leases that were claimed, by task."""
+        """Claimed leases, by task."""
         self.unanswered: defaultdict[str, set[int]] = defaultdict(set)
-        """Leases that were claimed and have no verdict yet, by worker."""
+        """Claimed leases without a verdict, by worker."""
         self.refused = 0
-        """Reports that were answered LEASE_LOST."""
-        self.strange: list[dict[str, Any]] = []
-        """Answers that no worker should ever get."""
+        """Number of reports that the manager refused with LEASE_LOST."""
+        self.unexpected: list[dict[str, Any]] = []
+        """Responses that a manager must never send."""
 
     def read(self) -> None:
-        """Read what is new."""
+        """Read the new lines."""
         for line in self._lines.read():
-            said = json.loads(line)
-            self._add(Entry(**said | {"event": Event(said["event"])}))
+            fields = json.loads(line)
+            self._add(Entry(**fields | {"event": Event(fields["event"])}))
 
     def _add(self, entry: Entry) -> None:
         self.events[entry.event] += 1
         match entry.event:
             case Event.CLAIMED:
-                if entry.lease in self.stories:
-                    self.strange.append({"claimed twice": entry})
-                self.stories[entry.lease] = Story(entry.worker, entry.task)
+                if entry.lease in self.worker_records:
+                    self.unexpected.append({"claimed twice": entry})
+                self.worker_records[entry.lease] = WorkerRecord(entry.worker, entry.task)
                 self.leases[entry.task].add(entry.lease)
                 self.unanswered[entry.worker].add(entry.lease)
-            case Event.DONE:
-                self.stories[entry.lease].done = entry.more["outcome"]
-            case Event.SETTLING:
-                self.stories[entry.lease].settling = entry.more["outcome"]
-            case Event.ANSWERED | Event.REPEATED:
-                self.stories[entry.lease].verdicts.append(entry.more)
-                self.refused += entry.event is Event.ANSWERED and not entry.more["accepted"]
+            case Event.HANDLER_ENDED:
+                self.worker_records[entry.lease].handler_outcome = entry.more["outcome"]
+            case Event.REPORTING:
+                self.worker_records[entry.lease].reported_outcome = entry.more["outcome"]
+            case Event.VERDICT | Event.REPEATED_VERDICT:
+                self.worker_records[entry.lease].verdicts.append(entry.more)
+                self.refused += entry.event is Event.VERDICT and not entry.more["accepted"]
                 self.unanswered[entry.worker].discard(entry.lease)
-            case Event.STRANGE:
-                self.strange.append(entry.more)
-            case Event.HIRED | Event.BEGUN | Event.INTERRUPTED | Event.LOST | Event.CANCELLED:
+            case Event.UNEXPECTED_RESPONSE:
+                self.unexpected.append(entry.more)
+            case (
+                Event.WORKER_STARTED
+                | Event.HANDLER_STARTED
+                | Event.HANDLER_CANCELLED
+                | Event.LEASE_LOST
+                | Event.JOB_ABORTED
+            ):
                 pass

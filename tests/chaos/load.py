@@ -1,4 +1,4 @@
-"""Jobs for the workers: several stages of several types, with tasks that end in every way."""
+"""Jobs for the workers, with several stages of several types and tasks with every outcome."""
 
 from enum import StrEnum
 from itertools import cycle, islice
@@ -8,24 +8,24 @@ from uuid import UUID
 
 import httpx2
 
+from tests.chaos.cluster import STAGE_TYPES, Cluster
 from tests.chaos.plan import Kind
-from tests.chaos.site import STAGE_TYPES, Site
 from tests.support.protocol import Client
 
-PLENTY = 200
-"""Attempts: however often their workers are killed, tasks that are to complete do."""
-FEW = 3
+MANY_ATTEMPTS = 200
+"""Enough attempts to complete a task however often its workers are killed."""
+FEW_ATTEMPTS = 3
 
 
 class Outcome(StrEnum):
-    """How a job ends unless somebody aborts it."""
+    """The expected status of a job that is not aborted."""
 
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
 
 
 class Stage(NamedTuple):
-    """A stage's tasks by kind."""
+    """The number of tasks in a stage, by kind."""
 
     steady: int
     doomed: int = 0
@@ -38,12 +38,12 @@ GIVING_UP = [Stage(3), Stage(0, stubborn=1)]
 JOBS = [STEADY] * 3 + [FAILING] + [GIVING_UP]
 
 
-async def create(site: Site, times: int) -> dict[UUID, Outcome]:
-    """Create so many times five jobs; their ids, and how they are to end."""
-    url = site.random.choice(site.managers).url
+async def create(cluster: Cluster, times: int) -> dict[UUID, Outcome]:
+    """Create `times` sets of five jobs; return their ids and expected outcomes."""
+    url = cluster.random.choice(cluster.managers).url
     async with httpx2.AsyncClient(base_url=url, timeout=15) as http:
         client = Client(http)
-        jobs = [(await _create_job(client, stages, site.random), stages) for stages in JOBS * times]
+        jobs = [(await _create_job(client, stages, cluster.random), stages) for stages in JOBS * times]
     return {job: Outcome.COMPLETED if stages is STEADY else Outcome.FAILED for job, stages in jobs}
 
 
@@ -51,7 +51,7 @@ async def _create_job(client: Client, stages: list[Stage], random: Random) -> UU
     job = await client.job(priority=random.choice(["HIGH", "MEDIUM", "LOW"]))
     types = islice(cycle(STAGE_TYPES), random.randrange(len(STAGE_TYPES)), None)
     added = [(await client.stage(job, stage_type), stage) for stage_type, stage in zip(types, stages, strict=False)]
-    for entity, stage in reversed(added):  # the first one last: work begins when everything is there
+    for entity, stage in reversed(added):  # the first stage last, so that work starts when all tasks exist
         tasks = [_task(Kind.STEADY, random) for _ in range(stage.steady)]
         tasks += [_task(Kind.DOOMED, random) for _ in range(stage.doomed)]
         tasks += [_task(Kind.STUBBORN, random) for _ in range(stage.stubborn)]
@@ -62,5 +62,5 @@ async def _create_job(client: Client, stages: list[Stage], random: Random) -> UU
 
 
 def _task(kind: Kind, random: Random) -> dict[str, Any]:
-    attempts = FEW if kind is Kind.STUBBORN else PLENTY
+    attempts = FEW_ATTEMPTS if kind is Kind.STUBBORN else MANY_ATTEMPTS
     return {"data": {"kind": kind, "dice": random.randrange(2**31)}, "maxAttempts": attempts}

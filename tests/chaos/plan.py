@@ -1,4 +1,4 @@
-"""What a worker does with a task: decided by the task's data and the lease, so that everybody can say it afterwards."""
+"""The plan of an attempt. It depends only on the task data and the lease, so workers and checks can both compute it."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,26 +7,26 @@ from typing import Any, NamedTuple
 
 
 class Kind(StrEnum):
-    """What sort of task it is."""
+    """How a task behaves."""
 
     STEADY = "steady"
-    """Completes sooner or later."""
+    """Completes eventually."""
     DOOMED = "doomed"
-    """Fails for good as soon as it is tried."""
+    """Fails finally at the first attempt."""
     STUBBORN = "stubborn"
-    """Fails until no attempt is left."""
+    """Fails until its attempts are used up."""
 
 
 class Step(NamedTuple):
-    """One attempt."""
+    """The planned end of an attempt."""
 
     outcome: str
     retryable: bool = True
     delay: float = 0.0
-    """Seconds before a task that goes back may be claimed again."""
+    """Seconds before the task may be claimed again."""
 
 
-# Of 16 attempts at a steady task.
+# The distribution of 16 attempts at a steady task.
 _STEADY = (
     [Step("COMPLETED")] * 9
     + [Step("FAILED")] * 2
@@ -36,35 +36,35 @@ _STEADY = (
 )
 _ENDS = {Kind.DOOMED: Step("FAILED", retryable=False), Kind.STUBBORN: Step("FAILED")}
 
-# Seconds, of 16 attempts: most are short, the longest ones need their lease renewed.
+# Seconds, as a distribution of 16 attempts: most are short, the longest ones need a lease renewal.
 _SECONDS = [0.02] * 4 + [0.05] * 4 + [0.1] * 4 + [0.3] * 2 + [0.6, 1.5]
 
 
 def step(data: Mapping[str, Any], lease: int) -> Step:
-    """How an attempt at a task with this data ends."""
+    """Return how the attempt ends."""
     kind = Kind(data["kind"])
-    return _STEADY[_dice(data, lease)[0] % len(_STEADY)] if kind is Kind.STEADY else _ENDS[kind]
+    return _STEADY[_digest(data, lease)[0] % len(_STEADY)] if kind is Kind.STEADY else _ENDS[kind]
 
 
 def seconds(data: Mapping[str, Any], lease: int) -> float:
-    """How long the attempt takes."""
-    return _SECONDS[_dice(data, lease)[1] % len(_SECONDS)]
+    """Return how long the handler runs, in seconds."""
+    return _SECONDS[_digest(data, lease)[1] % len(_SECONDS)]
 
 
-def is_said_twice(lease: int) -> bool:
-    """Whether the worker reports the attempt twice."""
+def is_reported_twice(lease: int) -> bool:
+    """Return whether the worker reports the attempt twice."""
     return lease % 8 == 0
 
 
 def result(lease: int) -> Mapping[str, Any]:
-    """What a completed attempt gives."""
+    """Return the result of a completed attempt."""
     return {"lease": lease}
 
 
 def error(lease: int) -> Mapping[str, Any]:
-    """Why a failed attempt failed."""
+    """Return the error of a failed attempt."""
     return {"type": "Planned", "message": f"lease {lease}", "stack": ""}
 
 
-def _dice(data: Mapping[str, Any], lease: int) -> bytes:
+def _digest(data: Mapping[str, Any], lease: int) -> bytes:
     return sha256(f"{data['dice']} {lease}".encode()).digest()

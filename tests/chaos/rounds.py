@@ -1,44 +1,46 @@
-"""A round of chaos: work, troubles in the middle of it, everything mended and settled, everything checked."""
+"""A round of chaos: start jobs, inject faults, repair them, wait until everything settles, and check the results."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from tests.chaos.checks import Checks
+from tests.chaos.cluster import Cluster, UnsettledError
+from tests.chaos.faults import FAULTS, Fault, Repair
 from tests.chaos.load import create
-from tests.chaos.site import Site, UnsettledError
-from tests.chaos.troubles import TROUBLES, Mend, Trouble
 
 
 class Findings(NamedTuple):
-    """What should not be, one sentence each."""
+    """The problems of a round, one sentence each."""
 
     lost: Sequence[str] = ()
-    """What never came to an end."""
+    """Work that did not finish."""
     wrong: Sequence[str] = ()
-    """What ended otherwise than it should."""
+    """Results and records that are wrong."""
 
     def __str__(self) -> str:
         return "\n".join((*(f"lost: {one}" for one in self.lost), *(f"wrong: {one}" for one in self.wrong)))
 
 
-async def play(site: Site, checks: Checks, troubles: Sequence[Trouble], times: int = 1) -> Findings:
-    """Let troubles strike one after the other while so many times five jobs are worked on."""
-    await site.whole()
-    endings = await create(site, times)
-    mends: list[tuple[int, Mend]] = []
+async def play_round(cluster: Cluster, checks: Checks, faults: Sequence[Fault], times: int = 1) -> Findings:
+    """Inject faults one after the other while workers process `times` sets of five jobs."""
+    await cluster.wait_until_available()
+    expected_outcomes = await create(cluster, times)
+    repairs: list[tuple[int, Repair]] = []
     wrong: list[str] = []
     try:
-        for trouble in troubles:
-            await site.under_way()
-            mend = await trouble(site)
-            site.struck[trouble] += 1
-            if mend is not None:
-                mends.append((TROUBLES.index(trouble), mend))
+        for fault in faults:
+            await cluster.wait_for_progress()
+            repair = await fault(cluster)
+            cluster.fault_counts[fault] += 1
+            if repair is not None:
+                repairs.append((FAULTS.index(fault), repair))
             wrong += await checks.database()
-        for _, mend in sorted(mends, key=lambda entry: entry[0]):
-            await mend()
-        await site.whole()
-        await site.settled(list(endings))
+        for _, repair in sorted(repairs, key=lambda entry: entry[0]):
+            await repair()
+        await cluster.wait_until_available()
+        await cluster.wait_until_settled(list(expected_outcomes))
     except UnsettledError as error:
-        return Findings([str(error), *await site.hanging()], wrong)
-    return Findings(wrong=[*wrong, *await checks.database(), *await checks.jobs(endings), *checks.answers()])
+        return Findings([str(error), *await cluster.unfinished_work()], wrong)
+    return Findings(
+        wrong=[*wrong, *await checks.database(), *await checks.jobs(expected_outcomes), *checks.responses_and_logs()]
+    )

@@ -1,9 +1,9 @@
-"""A worker of the SDK, with handlers of all styles, to be stopped and killed at any moment.
+"""A worker of the SDK with handlers of all styles, which chaos stops and kills at any time.
 
-Its handlers write down what they do. What goes over the wire is written down by its transport, which also tells each
-handler its lease, in the task's data: with it the plan says what the handler does.
+The handlers and the transport write to the journal. The transport also adds the lease to the data of each task, because
+the plan of an attempt depends on it.
 
-Usage: python -m tests.chaos.sdk_worker NAME JOURNAL LEASE_SECONDS STAGE_TYPES URLS, the last two with commas.
+Usage: python -m tests.chaos.sdk_worker NAME JOURNAL LEASE_SECONDS STAGE_TYPES URLS, the last two separated by commas.
 """
 
 import asyncio
@@ -40,22 +40,22 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from tests.chaos import plan
-from tests.chaos.journal import Event, Pen
+from tests.chaos.journal import Event, JournalWriter
 from tests.chaos.worker import BUSY
 from tests.support import jumping_clock
 
 SLOTS = 3
-"""Of each style."""
-PATIENCE = 4.0
-"""Seconds for an answer: two for a claim to wait at the manager."""
+"""Concurrency of each handler."""
+TIMEOUT = 4.0
+"""Seconds to wait for a response, including the two seconds for which the manager holds a claim."""
 RETRY_DELAY_MS = 1_000
 DRAIN_SECONDS = 5.0
 JOURNAL = "JOURNAL"
-"""The variable that tells handlers, wherever they run, where to write."""
+"""The environment variable with the path of the journal, for handlers in all threads and processes."""
 
 
 class Order(BaseModel):
-    """A task, with what the transport adds."""
+    """The data of a task, with the lease that the transport adds."""
 
     kind: plan.Kind
     dice: int
@@ -63,41 +63,41 @@ class Order(BaseModel):
 
     @property
     def step(self) -> plan.Step:
-        """How the attempt is to end."""
+        """The planned end of the attempt."""
         return plan.step(self.model_dump(), self.lease)
 
     @property
     def seconds(self) -> float:
-        """How long it takes."""
+        """The planned duration of the handler."""
         return plan.seconds(self.model_dump(), self.lease)
 
 
 class Done(BaseModel):
-    """The result."""
+    """The result of a task."""
 
     lease: int
 
 
 class Planned(Exception):  # noqa: N818 - the type that the plan names
-    """An attempt fails as planned."""
+    """A planned failure."""
 
 
 @contextmanager
 def _handling(order: Order, context: TaskContext) -> Generator[None]:
-    """Write down what becomes of an attempt."""
-    pen, about = Pen(Path(os.environ[JOURNAL])), (str(context.task_id), order.lease)
-    pen.write(Event.BEGUN, *about)
+    """Write the events of a handler to the journal."""
+    writer, about = JournalWriter(Path(os.environ[JOURNAL])), (str(context.task_id), order.lease)
+    writer.write(Event.HANDLER_STARTED, *about)
     context.progress(0.5, str(order.lease))
     try:
         yield
     except BaseException:
-        pen.write(Event.INTERRUPTED, *about, reason=context.cancellation.reason)
+        writer.write(Event.HANDLER_CANCELLED, *about, reason=context.cancellation.reason)
         raise
-    pen.write(Event.DONE, *about, outcome=order.step.outcome)
+    writer.write(Event.HANDLER_ENDED, *about, outcome=order.step.outcome)
 
 
 def _end(order: Order) -> Done:
-    """End as planned; that it is handed back is for `hand_back` to say."""
+    """End as planned, except for a release, which `release_if_planned` handles."""
     step = order.step
     match step:
         case plan.Step("FAILED", retryable=False):
@@ -112,31 +112,31 @@ def _end(order: Order) -> Done:
             return Done(lease=order.lease)
 
 
-async def attend(order: Order, context: TaskContext) -> Done:
-    """Take as long as planned, and end as planned."""
+async def handle_async(order: Order, context: TaskContext) -> Done:
+    """Run as long as planned and end as planned."""
     with _handling(order, context):
         await asyncio.sleep(order.seconds)
     return _end(order)
 
 
-def attend_plainly(order: Order, context: TaskContext) -> Done:
-    """Take as long as planned, and end as planned."""
+def handle_sync(order: Order, context: TaskContext) -> Done:
+    """Run as long as planned and end as planned."""
     with _handling(order, context):
         time.sleep(order.seconds)
     return _end(order)
 
 
-async def hand_back(order: Order, _context: TaskContext[Any], call: CallNext) -> Outcome:
-    """Hand a task back where that is planned, which a handler cannot say itself."""
-    ending = await call()
-    return Released("planned") if order.step.outcome == "RELEASED" else ending
+async def release_if_planned(order: Order, _context: TaskContext[Any], call: CallNext) -> Outcome:
+    """Release the task if that is planned, which a handler cannot do itself."""
+    outcome = await call()
+    return Released("planned") if order.step.outcome == "RELEASED" else outcome
 
 
 class Transport(httpx2.AsyncBaseTransport):
-    """Writes down claims, reports and verdicts as they pass."""
+    """Writes claims, reports and verdicts to the journal."""
 
-    def __init__(self, pen: Pen) -> None:
-        self._pen = pen
+    def __init__(self, writer: JournalWriter) -> None:
+        self._writer = writer
         self._network = httpx2.AsyncHTTPTransport()
 
     @override
@@ -144,22 +144,24 @@ class Transport(httpx2.AsyncBaseTransport):
         settling = request.url.path.endswith("/tasks/settle")
         reports: list[dict[str, Any]] = json.loads(request.content)["results"] if settling else []
         for report in reports:
-            self._pen.write(Event.SETTLING, report["taskId"], report["leaseId"], outcome=report["outcome"])
+            self._writer.write(Event.REPORTING, report["taskId"], report["leaseId"], outcome=report["outcome"])
         answer = await self._network.handle_async_request(request)
         content = await answer.aread()
         if not answer.is_success:
             if answer.status_code not in BUSY or b"UNKNOWN_ERROR" in content:
-                self._pen.write(Event.STRANGE, path=request.url.path, status=answer.status_code, body=content.decode())
+                self._writer.write(
+                    Event.UNEXPECTED_RESPONSE, path=request.url.path, status=answer.status_code, body=content.decode()
+                )
         elif settling:
             refused: dict[int, dict[str, Any]] = {one["index"]: one for one in json.loads(content)["refused"]}
             for index, report in enumerate(reports):
-                verdict = refused.get(index, {"accepted": True})  # as what, the answer does not say
-                told = {name: verdict.get(name) for name in ("accepted", "status", "code")}
-                self._pen.write(Event.ANSWERED, report["taskId"], report["leaseId"], **told)
+                verdict = refused.get(index, {"accepted": True})  # the response does not contain the status
+                fields = {name: verdict.get(name) for name in ("accepted", "status", "code")}
+                self._writer.write(Event.VERDICT, report["taskId"], report["leaseId"], **fields)
         elif request.url.path.endswith("/tasks/claim"):
             claim = json.loads(content)
             for task in claim["tasks"]:
-                self._pen.write(Event.CLAIMED, task["id"], task["leaseId"], attempts=task["attempts"])
+                self._writer.write(Event.CLAIMED, task["id"], task["leaseId"], attempts=task["attempts"])
                 task["data"]["lease"] = task["leaseId"]
             content = json.dumps(claim).encode()
         headers = {"Content-Type": "application/json", "Retry-After": answer.headers.get("Retry-After", "")}
@@ -171,7 +173,7 @@ class Transport(httpx2.AsyncBaseTransport):
 
 
 class Container:
-    """The parts of the process."""
+    """The settings and the worker of the process."""
 
     def __init__(self, journal: Path, lease: float, stage_types: list[str], manager: str) -> None:
         self._journal = journal
@@ -188,15 +190,15 @@ class Container:
         )
 
     def settings(self) -> WorkerSettings:
-        """The settings."""
+        """Return the settings."""
         return self._settings
 
     def worker(self) -> Worker:
-        """The worker, which begins its journal."""
-        # The transport's pen has no name yet: a worker has its id when it is made.
-        pen = Pen(self._journal)
+        """Create the worker and start its journal."""
+        # The transport gets its writer before the worker exists; the worker's id follows below.
+        writer = JournalWriter(self._journal)
         client = JobnikClient(
-            self._settings.jobnik_base_url, timeout=timedelta(seconds=PATIENCE), transport=Transport(pen)
+            self._settings.jobnik_base_url, timeout=timedelta(seconds=TIMEOUT), transport=Transport(writer)
         )
         worker = Worker(
             client,
@@ -204,14 +206,14 @@ class Container:
                 _handler(stage_type, style)
                 for stage_type, style in zip(self._stage_types, cycle(HandlerStyle), strict=False)
             ],
-            middleware=[hand_back],
+            middleware=[release_if_planned],
             lease=self._lease,
             drain_timeout=self._settings.drain_timeout,
             poll_initial_delay=self._settings.poll_initial_delay,
             poll_max_delay=self._settings.poll_max_delay,
         )
-        pen.worker = worker.id
-        pen.write(Event.HIRED)
+        writer.worker = worker.id
+        writer.write(Event.WORKER_STARTED)
         return worker
 
 
@@ -219,21 +221,21 @@ def _handler(name: str, style: HandlerStyle) -> AnyHandler:
     stage_type = StageType(name, task=Order, result=Done)
     match style:
         case HandlerStyle.ASYNC:
-            return Handler(stage_type, attend, concurrency=SLOTS)
+            return Handler(stage_type, handle_async, concurrency=SLOTS)
         case HandlerStyle.THREAD:
-            return Handler(stage_type, attend_plainly, style=style, concurrency=SLOTS)
+            return Handler(stage_type, handle_sync, style=style, concurrency=SLOTS)
         case HandlerStyle.PROCESS:
-            return Handler(stage_type, attend_plainly, style=style, concurrency=SLOTS)
+            return Handler(stage_type, handle_sync, style=style, concurrency=SLOTS)
 
 
 def main() -> int:
-    """Work until killed, or told to stop."""
+    """Run until the process is stopped or killed."""
     _name, journal, lease, stage_types, managers = sys.argv[1:]
     os.environ[JOURNAL] = journal
     return run(Container(Path(journal), float(lease), stage_types.split(","), managers.split(",")[0]))
 
 
-jumping_clock.jump_if_requested()  # in the handlers' processes, too, which import this
+jumping_clock.jump_if_requested()  # also in the processes of handlers, which import this module
 
 if __name__ == "__main__":
     sys.exit(main())

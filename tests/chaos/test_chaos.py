@@ -1,31 +1,33 @@
-"""Each trouble once, in the middle of the work: nothing is lost, nothing wrong. ``make chaos`` goes on for longer."""
+"""Inject each fault once while work is in progress. ``make chaos`` runs longer."""
 
 from collections.abc import Sequence
 
 import pytest
 
-from tests.chaos import troubles
+from tests.chaos import faults
 from tests.chaos.checks import Checks
-from tests.chaos.rounds import play
-from tests.chaos.site import Site
-from tests.chaos.troubles import Trouble
+from tests.chaos.cluster import Cluster
+from tests.chaos.faults import Fault
+from tests.chaos.rounds import play_round
 
 ROUNDS = {
-    "workers": [troubles.kill_worker, troubles.stop_worker, troubles.drain_worker],
-    "managers": [troubles.kill_manager, troubles.stop_manager],
-    "PostgreSQL": [troubles.end_backend, troubles.kill_backend, troubles.kill_postgres],
-    "the network": [troubles.drop_answers, troubles.abort_job, troubles.pause_job, troubles.cut_network],
-    "the pool": [troubles.hold_lock, troubles.fill_pool],
+    "workers": [faults.kill_worker, faults.stop_worker, faults.drain_worker],
+    "managers": [faults.kill_manager, faults.stop_manager],
+    "PostgreSQL": [faults.end_backend, faults.kill_backend, faults.kill_postgres],
+    "the network": [faults.drop_answers, faults.abort_job, faults.pause_job, faults.cut_network],
+    "the pool": [faults.hold_lock, faults.fill_pool],
 }
 
 
-@pytest.mark.timeout(90)  # on a busy machine it takes its time until two managers, four workers and a database are up
-@pytest.mark.parametrize("struck", ROUNDS.values(), ids=ROUNDS)
-async def test_whatever_is_struck_nothing_is_lost(site: Site, checks: Checks, struck: Sequence[Trouble]) -> None:
-    """Every task, attempt, figure and history is what the workers' journals say, and what has ended stays so."""
-    findings = await play(site, checks, struck)
-    assert not any(findings), f"{findings}\n{site.folder}"
-    assert not await checks.nothing_has_changed(), site.folder
-    if troubles.stop_worker in struck:
-        assert site.fenced
-        assert site.journal.refused
+@pytest.mark.timeout(90)  # a busy machine starts two managers, four workers and a database slowly
+@pytest.mark.parametrize("faults_to_inject", ROUNDS.values(), ids=ROUNDS)
+async def test_no_task_is_lost_under_faults(
+    cluster: Cluster, checks: Checks, faults_to_inject: Sequence[Fault]
+) -> None:
+    """All tasks, attempts, summaries and histories match the workers' journals, and finished jobs stay unchanged."""
+    findings = await play_round(cluster, checks, faults_to_inject)
+    assert not any(findings), f"{findings}\n{cluster.folder}"
+    assert not await checks.nothing_has_changed(), cluster.folder
+    if faults.stop_worker in faults_to_inject:
+        assert cluster.fenced
+        assert cluster.journal.refused

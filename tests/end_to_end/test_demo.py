@@ -1,4 +1,4 @@
-"""`make demo`, as a newcomer runs it: all of it is real, and one run after the other in the same folder."""
+"""`make demo` as a new user runs it, with several runs in the same folder."""
 
 import os
 import shutil
@@ -15,9 +15,9 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "tools" / "demo" / "pictures"
-CRITICAL_POINT = "The manager and its PostgreSQL are up"
+MANAGER_STARTED = "Started the manager and its PostgreSQL"
 
-# Each run renders, installs and starts everything, and the first one may have to download it.
+# Each run renders, installs and starts everything; the first run may also download it.
 pytestmark = pytest.mark.timeout(180)
 
 Start = Callable[..., subprocess.Popen[str]]
@@ -25,13 +25,13 @@ Start = Callable[..., subprocess.Popen[str]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all runs of this file take place, so that later ones find what earlier ones left."""
-    return tmp_path_factory.mktemp("newcomer")
+    """Return the folder that all runs in this file share, so that later runs find the files of earlier ones."""
+    return tmp_path_factory.mktemp("demo")
 
 
 @pytest.fixture
 def temporary() -> Iterator[Path]:
-    """Where the demo puts what it removes again; PostgreSQL can get there, as it cannot below pytest's own folders."""
+    """Return a folder for the demo's temporary files. Unlike pytest's folders, PostgreSQL's user can access it."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
@@ -39,7 +39,7 @@ def temporary() -> Iterator[Path]:
 
 @pytest.fixture
 def start_demo(folder: Path, temporary: Path) -> Iterator[Start]:
-    """Start the demo in a process group of its own, as a shell does."""
+    """Return a function that starts the demo in its own process group, as a shell does."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str) -> subprocess.Popen[str]:
@@ -62,13 +62,13 @@ def start_demo(folder: Path, temporary: Path) -> Iterator[Start]:
             process.communicate()
 
 
-def test_the_demos_own_pictures_become_a_contact_sheet(start_demo: Start, folder: Path, temporary: Path) -> None:
-    """Every picture has a thumbnail, the sheet opens, and the table tells how fast it was; the database is removed."""
+def test_demo_makes_a_contact_sheet_of_its_own_pictures(start_demo: Start, folder: Path, temporary: Path) -> None:
+    """Every picture gets a thumbnail, the sheet opens, the table shows the rate, and the database is removed."""
     process = start_demo()
-    said, _ = process.communicate()
-    assert process.returncode == 0, said
-    assert "Tasks/s" in said
-    assert str(folder / "demo" / "contact-sheet.jpg") in said
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "Tasks/s" in output
+    assert str(folder / "demo" / "contact-sheet.jpg") in output
 
     thumbnails = list((folder / "demo" / "thumbnails").iterdir())
     assert len(thumbnails) == len(list(PICTURES.iterdir()))
@@ -81,8 +81,8 @@ def test_the_demos_own_pictures_become_a_contact_sheet(start_demo: Start, folder
     assert list(temporary.glob("jobnik-demo-*")) == []
 
 
-def test_a_broken_picture_is_named_with_its_reason(start_demo: Start, folder: Path, tmp_path: Path) -> None:
-    """One truncated file among good ones: tried three times and named, exit code 1, no sheet."""
+def test_demo_names_a_broken_picture_and_the_reason(start_demo: Start, folder: Path, tmp_path: Path) -> None:
+    """A truncated file is tried three times and named; the exit code is 1, and there is no contact sheet."""
     for name in ("sea.jpg", "dunes.jpg"):
         shutil.copy(PICTURES / name, tmp_path)
     whole = (PICTURES / "night-forest.jpg").read_bytes()
@@ -91,21 +91,21 @@ def test_a_broken_picture_is_named_with_its_reason(start_demo: Start, folder: Pa
     (tmp_path / "notes.txt").write_text("no picture")
 
     process = start_demo("--images", str(tmp_path))
-    said, _ = process.communicate()
-    assert process.returncode == 1, said
-    assert f"✗ {broken}" in said
-    assert "tried 3 times" in said
-    assert "image file is truncated" in said
+    output, _ = process.communicate()
+    assert process.returncode == 1, output
+    assert f"✗ {broken}" in output
+    assert "failed after 3 attempts" in output
+    assert "image file is truncated" in output
     assert not (folder / "demo" / "contact-sheet.jpg").exists()
 
 
-def test_a_folder_without_pictures_is_refused_at_once(start_demo: Start, tmp_path: Path) -> None:
-    """Nothing is started for it; the message says what counts as a picture."""
+def test_demo_rejects_a_folder_without_pictures(start_demo: Start, tmp_path: Path) -> None:
+    """The demo starts nothing, and the message lists the supported file types."""
     process = start_demo("--images", str(tmp_path))
-    said, _ = process.communicate()
+    output, _ = process.communicate()
     assert process.returncode == 1
-    assert f"There is no picture in {tmp_path}" in said
-    assert ".png" in said
+    assert f"{tmp_path} contains no pictures" in output
+    assert ".png" in output
 
 
 @pytest.mark.parametrize(
@@ -124,28 +124,28 @@ def test_a_folder_without_pictures_is_refused_at_once(start_demo: Start, tmp_pat
         ),
     ],
 )
-def test_stopping_the_demo_leaves_nothing_running(
+def test_stopping_the_demo_stops_all_its_processes(
     start_demo: Start,
     tmp_path: Path,
     send: Callable[[int, signal.Signals], None],
     number: signal.Signals,
     exit_code: int,
 ) -> None:
-    """In the middle of a job: manager, PostgreSQL and worker are gone soon after, whoever asked in whatever way."""
+    """When the demo is interrupted, terminated or killed during a job, the manager, PostgreSQL and the worker end."""
     for copy in range(400):
         (tmp_path / f"{copy}.jpg").symlink_to(PICTURES / "night-forest.jpg")
     process = start_demo("--images", str(tmp_path))
     assert process.stdout is not None
-    said = ""
-    while CRITICAL_POINT not in said:
+    output = ""
+    while MANAGER_STARTED not in output:
         line = process.stdout.readline()
-        assert line, said
-        said += line
-    family = psutil.Process(process.pid).children(recursive=True)
-    assert any(member.name().startswith("postgres") for member in family)
+        assert line, output
+        output += line
+    processes = psutil.Process(process.pid).children(recursive=True)
+    assert any(one.name().startswith("postgres") for one in processes)
 
     send(process.pid, number)
     rest, _ = process.communicate()
-    assert process.returncode == exit_code, said + rest
-    _, alive = psutil.wait_procs(family, timeout=20)
+    assert process.returncode == exit_code, output + rest
+    _, alive = psutil.wait_procs(processes, timeout=20)
     assert alive == []

@@ -1,6 +1,6 @@
-"""Stand-ins for the images of Python that ours begin with, made of nothing but Debian's packages.
+"""Stand-ins for the Python base images, built from Debian packages without a registry.
 
-They are what the real ones are, Debian 13 with Python 3.13, pip and, in the full one, git, and no registry is asked.
+Like the real images, they contain Debian 13 with Python 3.13 and pip; the full image also contains git.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ _AS_IN_THE_REAL_ONE = 'ln -s python3 "$1/usr/bin/python"; rm "$1"/usr/lib/python
 
 
 def make_bases(buildah: Buildah, folder: Path) -> None:
-    """Make both, unless they are there; `folder` is for what comes in between."""
+    """Build the base images that are missing, with `folder` for temporary files."""
     if not buildah.has(SLIM):
         buildah.make(SLIM, _install_debian)
     if not buildah.has(FULL):

@@ -1,4 +1,4 @@
-"""Both images, really built, and what they are run with."""
+"""The images, built from their Dockerfiles, and fixtures to run them."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ NEEDED = ("buildah", "mmdebstrap")
 STORAGE = ROOT / ".tools" / "images"
 
 HANDLER = '''\
-"""What the worker does with a task."""
+"""The handler of the worker."""
 
 from pathlib import Path
 
@@ -34,38 +34,38 @@ from private_worker.definitions import WorkResult, WorkTask
 
 
 def handle(task: WorkTask, _context: TaskContext) -> WorkResult:
-    """Read a file, which may take as long as its writer takes."""
+    """Read a file, which blocks until its writer has closed it."""
     return WorkResult(text=Path(task.text).read_text())
 '''
 
 
 def pytest_sessionstart() -> None:
-    """Say at once what is missing."""
+    """Stop the run if a requirement is missing."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if os.name != "posix" or os.getuid() != 0 or missing:
-        pytest.exit(f"make images wants to be root on Linux, with {' and '.join(NEEDED)}: apt-get install them.", 1)
+        pytest.exit(f"make images needs root on Linux, and {' and '.join(NEEDED)}: install them with apt-get.", 1)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say of each image how large it is, how soon it starts, and how many tests it passed."""
-    told: dict[str, dict[str, Any]] = defaultdict(dict)
+    """Print the size, the start time and the number of passed tests of each image."""
+    results: dict[str, dict[str, Any]] = defaultdict(dict)
     passed: dict[str, int] = defaultdict(int)
     for report in terminalreporter.stats.get("passed", []):
         properties = dict(report.user_properties)
         if name := properties.pop("image", None):
-            told[name] |= properties
+            results[name] |= properties
             passed[name] += 1
-    if told:
+    if results:
         terminalreporter.section("images")
-        terminalreporter.line(f"{'image':<16}{'MB':>8}{'ours':>8}{'ready in':>10}{'passed':>8}")
-    for name, figures in told.items():
+        terminalreporter.line(f"{'image':<16}{'MB':>8}{'/app MB':>8}{'ready in':>10}{'passed':>8}")
+    for name, figures in results.items():
         cells = (figures.get("size", ""), figures.get("ours", ""), figures.get("ready", ""), passed[name])
         terminalreporter.line(f"{name:<16}{cells[0]:>8}{cells[1]:>8}{cells[2]:>10}{cells[3]:>8}")
 
 
 @pytest.fixture(scope="session")
 def buildah(tmp_path_factory: pytest.TempPathFactory) -> Generator[Buildah]:
-    """Buildah, with what our images begin with."""
+    """Return a Buildah that has the base images."""
     with Buildah(STORAGE, tmp_path_factory.mktemp("state")) as buildah:
         make_bases(buildah, tmp_path_factory.mktemp("bases"))
         yield buildah
@@ -73,7 +73,7 @@ def buildah(tmp_path_factory: pytest.TempPathFactory) -> Generator[Buildah]:
 
 @pytest.fixture(scope="session")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """What a build has to know to reach an index from this machine: its certificates, its index."""
+    """Return the build secrets that this machine needs to reach a package index: its certificates and its index."""
     known: dict[str, Path] = {}
     if certificates := os.environ.get("SSL_CERT_FILE"):
         known["ca"] = Path(certificates)
@@ -85,14 +85,14 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def base(buildah: Buildah) -> set[Path]:
-    """What is in the image that ours begin with, by its path."""
+    """Return the paths of all files in the base image."""
     root = buildah.mount(SLIM)
     return {path.relative_to(root) for path in root.rglob("*")}
 
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose newest commit is this working tree."""
+    """Return a repository whose newest commit is this working tree."""
     destination = tmp_path_factory.mktemp("template")
     take_snapshot(destination)
     return destination
@@ -100,14 +100,14 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def manager_image(buildah: Buildah, secrets: dict[str, Path]) -> Image:
-    """The manager."""
+    """Build the manager's image."""
     buildah.build("manager", ROOT, f"--file={ROOT / 'reference_manager' / 'Dockerfile'}", secrets=secrets)
     return buildah.open("manager")
 
 
 @pytest.fixture(scope="session")
 def project(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A worker from default answers: with the example, and the SDK from the template's repository."""
+    """Return a worker with default answers: with the example, and the SDK from the template's repository."""
     project = tmp_path_factory.mktemp("worker") / "project"
     _render(template, project, service_name="thumbnail-worker")
     _run("uv", "lock", "--quiet", cwd=project)
@@ -116,10 +116,10 @@ def project(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def build_worker(buildah: Buildah, template: Path, project: Path, secrets: dict[str, Path]) -> Callable[[str], Image]:
-    """Give a function that builds that worker, as it is then, under a name."""
+    """Return a function that builds the current state of that worker under a name."""
 
     def build(name: str) -> Image:
-        # Elsewhere a build reaches the repository by its URL; this one is a folder.
+        # Normally a build reaches the repository by URL; here it is a folder.
         buildah.build(name, project, f"--volume={template}:{template}:ro", secrets=secrets)
         return buildah.open(name)
 
@@ -128,7 +128,7 @@ def build_worker(buildah: Buildah, template: Path, project: Path, secrets: dict[
 
 @pytest.fixture(scope="session")
 def worker_image(build_worker: Callable[[str], Image]) -> Image:
-    """That worker's image."""
+    """Return the image of that worker."""
     return build_worker("worker")
 
 
@@ -136,7 +136,7 @@ def worker_image(build_worker: Callable[[str], Image]) -> Image:
 def private_worker_image(
     buildah: Buildah, template: Path, secrets: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Image:
-    """A worker of somebody who has a package index of their own, with a handler of their own in a process."""
+    """Return the image of a worker that installs from a private package index and runs its handler in a process."""
     folder = tmp_path_factory.mktemp("private")
     project, wheels = folder / "project", folder / "packages" / "jobnik-sdk"
     _render(
@@ -159,7 +159,7 @@ def private_worker_image(
 
 @pytest.fixture
 def image(request: pytest.FixtureRequest, record_property: Callable[[str, object], None]) -> Image:
-    """The image that a test is about, by the name of its fixture; the summary counts it."""
+    """Return the image with the fixture name of the parameter, and record the test for the summary."""
     image: Image = request.getfixturevalue(request.param)
     record_property("image", image.name)
     return image
@@ -167,14 +167,14 @@ def image(request: pytest.FixtureRequest, record_property: Callable[[str, object
 
 @pytest.fixture(scope="session")
 def database_url() -> Generator[str]:
-    """A PostgreSQL that is nobody's part."""
+    """Start a PostgreSQL outside the images, and return its URL."""
     with temporary_data_folder() as folder, EmbeddedPostgres(folder, durable=False) as server:
         yield server.url
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Generator[Callable[..., Container]]:
-    """Give a function that runs an image until the test is over; all of a test's have one /tmp, the test's own."""
+    """Return a function that runs an image until the end of the test. All containers of a test share one /tmp."""
     with ExitStack() as stack:
 
         def start(image: Image, *arguments: str, **options: str) -> Container:

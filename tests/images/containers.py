@@ -1,4 +1,4 @@
-"""Programs that run out of an image as a cluster runs them."""
+"""Programs of an image that run as in a cluster."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from tests.images.buildah import Image
 
 OWN_USER = "10001:0"
 ANY_USER = "1000660000:0"
-"""As OpenShift gives one: a number that no image knows, and the group 0."""
+"""A user as OpenShift assigns it: an id that no image knows, and the group 0."""
 
 LIMIT = 30.0
-"""Seconds for a start, a line or an end."""
+"""Time limit in seconds for a start, a log line or an exit."""
 
-# Mounts and processes of its own, which are gone when its PID 1 is: the program that ENTRYPOINT names. Nothing but /tmp
-# can be written, and no right is left that root has. It ends with us, even if we are killed.
+# The program of ENTRYPOINT runs as PID 1 in its own mount and PID namespaces, which end with it. Only /tmp is writable,
+# and the program has no capabilities. It ends with the test process, even if that is killed.
 _UNSHARE = ("unshare", "--mount", "--pid", "--fork", "sh", "-ec")
 _SCRIPT = """
 root=$1 tmp=$2 uid=$3 gid=$4; shift 4
@@ -39,23 +39,23 @@ exec chroot "$root" setpriv --reuid "$uid" --regid "$gid" --clear-groups --bound
 
 
 class Container:
-    """What an image's ENTRYPOINT starts, with these arguments instead of CMD, until the end of the `with` block.
+    """The ENTRYPOINT of an image with these arguments instead of CMD, running until the end of the `with` block.
 
     Args:
-        image: Whose files it sees and whose settings it gets.
-        arguments: What follows on ENTRYPOINT.
-        tmp: A folder that is its /tmp, writable for everybody.
-        user: Its user and group, as numbers.
-        environment: More of it than the image's own.
+        image: The image with the files and the configuration.
+        arguments: The arguments of ENTRYPOINT.
+        tmp: The folder to mount at /tmp, which is made writable for all users.
+        user: The numeric user and group.
+        environment: Environment variables in addition to the image's.
     """
 
     def __init__(self, image: Image, *arguments: str, tmp: Path, user: str = OWN_USER, **environment: str) -> None:
         tmp.chmod(0o1777)
         variables = [*image.config.env, *(f"{name}={value}" for name, value in environment.items())]
         program = [*image.config.entrypoint, *arguments]
-        places = [str(image.root), str(tmp), *user.split(":")]
-        self._command: Sequence[str] = [*_UNSHARE, _SCRIPT, "sh", *places, *variables, *program]
-        self._said: deque[str] = deque()
+        parameters = [str(image.root), str(tmp), *user.split(":")]
+        self._command: Sequence[str] = [*_UNSHARE, _SCRIPT, "sh", *parameters, *variables, *program]
+        self._lines: deque[str] = deque()
         self._more = threading.Condition()
 
     def __enter__(self) -> Self:
@@ -65,7 +65,7 @@ class Container:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - tests that are killed leave nothing behind
+            preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - the container ends when the tests are killed
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -77,55 +77,55 @@ class Container:
         self._reader.join()
 
     def line(self, event: str) -> dict[str, Any]:
-        """Wait for the line of its log that says this."""
+        """Wait for an event in the log, and return its fields."""
         with self._more:
             found = self._more.wait_for(lambda: self._find(event), LIMIT)
-        assert found, f"no line says {event!r}:\n{self.log}"
+        assert found, f"no event {event!r} in the log:\n{self.log}"
         return found
 
     @property
     def log(self) -> str:
-        """All that it has said so far."""
-        return "".join(self._said)
+        """The output so far."""
+        return "".join(self._lines)
 
-    def is_answered(self, url: str, status: int) -> float:
-        """Wait until this status is answered there, asking as often as it takes; the seconds since the start."""
-        answered: object = None
+    def wait_for_status(self, url: str, status: int) -> float:
+        """Poll a URL until it returns this status, and return the seconds since the start."""
+        response: object = None
         while time.monotonic() < self.started + LIMIT:
-            answered = self._ask(url)
-            if answered == status:
+            response = self._request(url)
+            if response == status:
                 return time.monotonic() - self.started
             time.sleep(0.005)
-        raise AssertionError(f"{url} answers {answered}:\n{self.log}")
+        raise AssertionError(f"{url} returns {response}:\n{self.log}")
 
     def terminate(self) -> None:
-        """Send SIGTERM to its PID 1, and to nobody else."""
+        """Send SIGTERM to PID 1 of the container alone."""
         pid = self._process.pid
         (first,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         os.kill(int(first), signal.SIGTERM)
 
     def end(self) -> int:
-        """Wait for its end; its exit code."""
+        """Wait until the program ends, and return its exit code."""
         code = self._process.wait(LIMIT)
         self._reader.join()
         return code
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as said:
-            for line in said:
+        with self._process.stdout as output:
+            for line in output:
                 with self._more:
-                    self._said.append(line)
+                    self._lines.append(line)
                     self._more.notify_all()
 
     def _find(self, event: str) -> dict[str, Any]:
-        for line in self._said:
+        for line in self._lines:
             if line.startswith("{") and (fields := json.loads(line))["event"] == event:
                 return fields
         return {}
 
     @staticmethod
-    def _ask(url: str) -> object:
+    def _request(url: str) -> object:
         try:
             return httpx2.get(url).status_code
         except httpx2.TransportError as error:

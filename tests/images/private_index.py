@@ -1,4 +1,4 @@
-"""A package index as a company has one: behind a password, with packages of its own and a way to all others."""
+"""A private package index: it requires a password, serves its own packages, and redirects to another index."""
 
 import base64
 import threading
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 USER = "builder"
-PASSWORD = "only-for-the-build"  # noqa: S105 - the index is gone when the tests are over
+PASSWORD = "only-for-the-build"  # noqa: S105 - the index exists only during the tests
 
 
 class _Index(SimpleHTTPRequestHandler):
-    """Lists the folder of a package that is here, and leads to the index behind for any other."""
+    """Serves the folders of its own packages, and redirects all other requests to the index `behind`."""
 
-    def __init__(self, *arguments: Any, behind: str, **options: Any) -> None:  # noqa: ANN401 - whatever the server passes
+    def __init__(self, *arguments: Any, behind: str, **options: Any) -> None:  # noqa: ANN401 - passed on to the base class
         self._behind = behind
         super().__init__(*arguments, **options)
 
@@ -32,15 +32,17 @@ class _Index(SimpleHTTPRequestHandler):
             self.send_header("Location", self._behind + self.path)
             self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as its base calls it
-        """Say nothing."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
+        """Log nothing."""
 
 
 @contextmanager
 def private_index(packages: Path, behind: str) -> Generator[str]:
-    """Serve `packages`, which has a folder for each package; give the address of the index.
+    """Serve an index and yield its URL.
 
-    `behind` is the address of another index, which has all others.
+    Args:
+        packages: Folder with a subfolder for each package.
+        behind: URL of the index that has all other packages.
     """
     handler = partial(_Index, directory=packages, behind=behind)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -1,4 +1,4 @@
-"""What is in an image, and what it says about itself."""
+"""The files and the configuration of each image."""
 
 import struct
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ import pytest
 from tests.images.buildah import Image
 from tests.images.private_index import PASSWORD
 
-# Whichever test comes first waits for an image to be built.
+# The first test waits until the image is built.
 pytestmark = pytest.mark.timeout(600)
 
 OTHERS = {"manager": "jobnik_sdk", "worker": "reference_manager", "private-worker": "reference_manager"}
@@ -27,8 +27,8 @@ def _megabytes(folder: Path) -> int:
 
 
 @each
-def test_it_says_how_it_is_run(image: Image) -> None:
-    """It runs as a numbered user, without a shell, serves on one port, and has labels."""
+def test_image_declares_its_user_port_and_labels(image: Image) -> None:
+    """An image runs as a numeric user without a shell, exposes one port, and has labels."""
     config = image.config
 
     assert config.user == "10001:0"
@@ -37,14 +37,14 @@ def test_it_says_how_it_is_run(image: Image) -> None:
     assert {"org.opencontainers.image.title", "org.opencontainers.image.description"} <= set(config.labels)
     environment = dict(variable.split("=", 1) for variable in config.env)
     assert environment.pop("PATH").startswith("/app/bin:")
-    assert environment == {"HOME": "/tmp"}  # noqa: S108 - the one place that it may write to
+    assert environment == {"HOME": "/tmp"}  # noqa: S108 - the only writable folder
 
 
 @each
-def test_it_adds_nothing_but_the_program(
+def test_image_adds_only_the_program(
     image: Image, base: set[Path], record_property: Callable[[str, object], None]
 ) -> None:
-    """All that it adds lies in /app: no cache, no source tree, no test, no tool of the build, nobody else's package."""
+    """An image adds only /app, without caches, sources, tests, build tools or unneeded packages."""
     added = {path.relative_to(image.root) for path in image.root.rglob("*")} - base
 
     assert {path.parts[0] for path in added} == {"app"}
@@ -57,8 +57,8 @@ def test_it_adds_nothing_but_the_program(
 
 
 @each
-def test_whoever_runs_it_can_read_it(image: Image) -> None:
-    """Every file is readable, and every folder open, to any user and to the group 0."""
+def test_image_is_readable_for_every_user(image: Image) -> None:
+    """Every user and the group 0 can read all files and open all folders."""
     for path in (image.root / "app").rglob("*"):
         if not path.is_symlink():
             needed = 0o055 if path.is_dir() else 0o044
@@ -66,8 +66,8 @@ def test_whoever_runs_it_can_read_it(image: Image) -> None:
 
 
 @each
-def test_it_is_compiled(image: Image) -> None:
-    """Every module of its own has bytecode that is of its time, so that no start compiles it again."""
+def test_image_contains_bytecode(image: Image) -> None:
+    """Every module of the program has up-to-date bytecode, so that it is not compiled at each start."""
     (packages,) = image.root.glob("app/lib/python3*/site-packages")
     modules = [
         path for name in ("jobnik_sdk", "*_worker", "reference_manager") for path in packages.glob(f"{name}/**/*.py")
@@ -81,17 +81,19 @@ def test_it_is_compiled(image: Image) -> None:
 
 
 @each
-def test_it_knows_no_secret(image: Image) -> None:
-    """Neither its files nor its history hold what the build was told in secret."""
-    assert PASSWORD not in image.said
+def test_image_contains_no_secret(image: Image) -> None:
+    """Neither the files nor the history of an image contain the build secrets."""
+    assert PASSWORD not in image.inspection
     for path in _files(image.root / "app"):
         if not path.is_symlink():
             assert PASSWORD.encode() not in path.read_bytes(), path
 
 
 @pytest.mark.parametrize("image", ["worker_image"], indirect=True)
-def test_new_code_is_one_small_layer(image: Image, project: Path, build_worker: Callable[[str], Image]) -> None:
-    """Whoever changes a handler builds, pushes and pulls the last layer alone: what it depends on stays as it was."""
+def test_changed_code_changes_only_the_last_layer(
+    image: Image, project: Path, build_worker: Callable[[str], Image]
+) -> None:
+    """After a change of a handler, only the last layer of the image differs; the dependencies stay unchanged."""
     handlers = project / "src" / "thumbnail_worker" / "handlers.py"
     handlers.write_text(f"{handlers.read_text()}\n# changed\n")
 

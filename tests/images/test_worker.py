@@ -1,4 +1,4 @@
-"""A worker's image at work, for a manager that runs from its own image."""
+"""A worker's image, running with a manager from its image."""
 
 import os
 from collections.abc import Callable, Generator
@@ -14,21 +14,21 @@ from pydantic import BaseModel
 from tests.images.buildah import Image
 from tests.images.containers import ANY_USER, OWN_USER, Container
 
-# Whichever test comes first waits for the images to be built.
+# The first test waits until the images are built.
 pytestmark = pytest.mark.timeout(600)
 
 Run = Callable[..., Container]
 
 
 class Thumbnail(BaseModel):
-    """What the example's worker is given."""
+    """A task of the worker with the example."""
 
     source: str
     target: str
 
 
 class Work(BaseModel):
-    """What the worker without the example is given."""
+    """A task of the worker without the example."""
 
     text: str
 
@@ -40,7 +40,7 @@ job_type = JobType("image")
 
 @pytest.fixture(scope="module")
 def manager(manager_image: Image, database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """Give the address of a manager that runs from its image."""
+    """Run the manager's image and return its URL."""
     serve = ("serve", "--host", "127.0.0.1", "--port", "0")
     tmp = tmp_path_factory.mktemp("manager")
     with Container(manager_image, *serve, tmp=tmp, JOBNIK_MANAGER_DATABASE_URL=database_url) as manager:
@@ -49,7 +49,7 @@ def manager(manager_image: Image, database_url: str, tmp_path_factory: pytest.Te
 
 @pytest.fixture
 def start(manager: str, image: Image, run: Run) -> Callable[..., tuple[Container, str]]:
-    """Give a function that starts the worker, and returns the address of its probes too."""
+    """Return a function that starts the worker and returns it with the URL of its probes."""
 
     def start_worker(**options: str) -> tuple[Container, str]:
         worker = run(image, JOBNIK_BASE_URL=manager, PROBE_HOST="127.0.0.1", PROBE_PORT="0", **options)
@@ -63,20 +63,20 @@ Start = Callable[..., tuple[Container, str]]
 
 @pytest.mark.parametrize("image", ["worker_image"], indirect=True)
 @pytest.mark.parametrize("user", [OWN_USER, ANY_USER])
-async def test_it_does_a_job(
+async def test_worker_completes_a_job(
     manager: str, start: Start, user: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """As its own user or any other it becomes ready, answers its probes, completes a job, and ends when asked to."""
+    """As its own or any other user, the worker becomes ready, serves its probes, completes a job, and stops."""
     Picture.new("RGB", (640, 480)).save(tmp_path / "picture.png")
     worker, probes = start(user=user)
 
-    seconds = worker.is_answered(f"{probes}/readyz", HTTPStatus.OK)
+    seconds = worker.wait_for_status(f"{probes}/readyz", HTTPStatus.OK)
 
     paths = ("/livez", "/startupz", "/metrics")
     assert [httpx2.get(probes + path).status_code for path in paths] == [HTTPStatus.OK] * 3
     async with JobnikClient(manager) as client:
         producer = Producer(client)
-        task = Thumbnail(source="/tmp/picture.png", target="/tmp/thumbnail.png")  # noqa: S108 - the worker's own
+        task = Thumbnail(source="/tmp/picture.png", target="/tmp/thumbnail.png")  # noqa: S108 - the worker's /tmp
         job = await producer.create_job(job_type, stages=[NewStage(thumbnails, [task])])
         assert (await producer.wait_for_job(job, job_type)).status is JobStatus.COMPLETED
     with Picture.open(tmp_path / "thumbnail.png") as thumbnail:
@@ -90,23 +90,23 @@ async def test_it_does_a_job(
 
 
 @pytest.mark.parametrize("image", ["private_worker_image"], indirect=True)
-async def test_it_finishes_its_task_first(
+async def test_worker_finishes_its_task_before_it_stops(
     manager: str, start: Start, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    """Asked to end while a handler's process is at work, it claims no more, waits for it, reports, and ends with 0."""
+    """After SIGTERM the worker claims no more tasks, waits for its handler's process, reports, and exits with 0."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     pipe.chmod(0o644)
     worker, probes = start()
-    seconds = worker.is_answered(f"{probes}/readyz", HTTPStatus.OK)
+    seconds = worker.wait_for_status(f"{probes}/readyz", HTTPStatus.OK)
     async with JobnikClient(manager) as client:
         producer = Producer(client)
         job = await producer.create_job(job_type, stages=[NewStage(work, [Work(text="/tmp/pipe")])])  # noqa: S108
 
-        with pipe.open("w") as writer:  # which is open as soon as the handler reads
+        with pipe.open("w") as writer:  # blocks until the handler reads
             worker.terminate()
             worker.line("worker draining")
-            worker.is_answered(f"{probes}/readyz", HTTPStatus.SERVICE_UNAVAILABLE)
+            worker.wait_for_status(f"{probes}/readyz", HTTPStatus.SERVICE_UNAVAILABLE)
             writer.write("read to the end")
 
         assert worker.end() == 0

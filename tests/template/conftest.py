@@ -1,4 +1,4 @@
-"""The template as it lies here, uncommitted changes included, and projects that were rendered from it."""
+"""The template of this working tree, including uncommitted changes, and projects rendered from it."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import copier
 import pytest
 
 from tests.template.charts import Chart
-from tests.template.environments import of_a_newcomer
+from tests.template.environments import clean_environment
 from tests.template.versions import IDENTITY, build_history, clone_to_release, next_version, take_thin_snapshot
 from tools.crds import Schema, find_schemas
 from tools.helm import find_helm
@@ -18,7 +18,7 @@ from tools.snapshot import ROOT, take_snapshot
 
 @pytest.fixture(scope="session")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a repository whose newest commit is this working tree."""
+    """Return a repository whose newest commit is this working tree."""
     destination = tmp_path_factory.mktemp("template")
     take_snapshot(destination)
     return destination
@@ -26,7 +26,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def thin_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the same with no more in it than rendering reads."""
+    """Return the same repository with only the files that rendering reads."""
     repository = tmp_path_factory.mktemp("thin") / "template"
     take_thin_snapshot(repository)
     return repository
@@ -34,7 +34,7 @@ def thin_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def released(template: Path, tmp_path_factory: pytest.TempPathFactory, tool: Callable[..., str]) -> Path:
-    """Give a clone of the template that `tools.release` has made the next release in."""
+    """Return a clone of the template in which `tools.release` has made the next release."""
     clone = clone_to_release(template, tmp_path_factory.mktemp("released") / "clone", tool)
     tool(sys.executable, "-m", "tools.release", next_version(), cwd=clone, **IDENTITY)
     return clone
@@ -42,14 +42,14 @@ def released(template: Path, tmp_path_factory: pytest.TempPathFactory, tool: Cal
 
 @pytest.fixture(scope="session")
 def history(released: Path, tmp_path_factory: pytest.TempPathFactory, tool: Callable[..., str]) -> Path:
-    """Give a thin repository of all versions, that release as the newest of them."""
+    """Return a thin repository of all versions, the newest of which is the next release."""
     return build_history(tmp_path_factory.mktemp("history"), released, tool)
 
 
 @pytest.fixture
 def render(thin_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Give a function that renders a project from answers, `service_name` unless they say otherwise."""
-    # Copier keeps a mirror of every URL, and these templates are gone tomorrow.
+    """Return a function that renders a project from answers, with a default `service_name`."""
+    # Copier keeps a mirror of every URL, and these templates are temporary.
     monkeypatch.setenv("COPIER_CACHE_DIR", str(tmp_path / "mirrors"))
 
     def render_project(source: str | Path = thin_template, **answers: object) -> Path:
@@ -63,7 +63,7 @@ def render(thin_template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture(scope="session")
 def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a project with every default, for tests that do not touch what was rendered."""
+    """Return a project with all defaults, for tests that do not change it."""
     project = tmp_path_factory.mktemp("rendered") / "project"
     copier.run_copy(str(template), project, data={"service_name": "thumbnail-worker"}, defaults=True, quiet=True)
     return project
@@ -71,50 +71,50 @@ def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def installed(rendered: Path, tool: Callable[..., str]) -> Path:
-    """Give a project with the example, its environment installed from the template's own repository."""
+    """Return a project with the example, installed from the template's repository."""
     tool("uv", "sync", "--quiet", cwd=rendered)
     return rendered
 
 
 @pytest.fixture(scope="session")
 def helm() -> Path:
-    """Give a helm that runs."""
+    """Return the path of helm."""
     return find_helm()
 
 
 @pytest.fixture(scope="session")
 def schemas() -> Mapping[str, Schema]:
-    """Give the schemas of custom resources, by kind."""
+    """Return the schemas of custom resources, by kind."""
     return find_schemas()
 
 
 @pytest.fixture(scope="session")
 def worker_chart(rendered: Path, helm: Path, schemas: Mapping[str, Schema]) -> Chart:
-    """Give the chart of a rendered project."""
+    """Return the chart of a rendered project."""
     return Chart(rendered / "helm", helm, schemas)
 
 
 @pytest.fixture(scope="session")
 def manager_chart(helm: Path, schemas: Mapping[str, Schema]) -> Chart:
-    """Give the manager's chart."""
+    """Return the manager's chart."""
     return Chart(ROOT / "reference_manager" / "helm", helm, schemas)
 
 
 @pytest.fixture(scope="session", params=["worker", "manager"])
 def chart(request: pytest.FixtureRequest) -> Chart:
-    """Give each chart in turn."""
+    """Return each chart in turn."""
     return request.getfixturevalue(f"{request.param}_chart")
 
 
 @pytest.fixture(scope="session")
 def tool() -> Callable[..., str]:
-    """Give a function that runs a program in a folder and returns what it printed; an error of its is the test's."""
+    """Return a function that runs a program in a folder and returns its output; it fails if the program fails."""
 
     def run(*command: str | Path, cwd: Path, **environment: str) -> str:
         result = subprocess.run(
             [str(part) for part in command],
             cwd=cwd,
-            env=of_a_newcomer() | environment,
+            env=clean_environment() | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -127,6 +127,6 @@ def tool() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
-def own() -> Path:
-    """Give the folder of the commands that this environment brings: ruff, hadolint and so on."""
+def bin_dir() -> Path:
+    """Return the folder of this environment's commands, such as ruff and hadolint."""
     return Path(sys.executable).parent

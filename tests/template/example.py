@@ -1,4 +1,4 @@
-"""What of a rendered project belongs to the example: docs/how-to/remove-the-example.md says it to people."""
+"""The files of the example in a rendered project, as listed in docs/how-to/remove-the-example.md."""
 
 from typing import Final
 
@@ -9,7 +9,7 @@ DELETED: Final = (
     "tests/integration/test_worker.py",
     "tests/unit/test_handlers.py",
 )
-"""The example's own files."""
+"""Files that belong to the example alone."""
 
 EDITED: Final = (
     ".env.example",
@@ -17,4 +17,4 @@ EDITED: Final = (
     "src/thumbnail_worker/container.py",
     "src/thumbnail_worker/settings.py",
 )
-"""Files that name something of it."""
+"""Files that refer to the example."""

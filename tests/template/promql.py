@@ -1,4 +1,4 @@
-"""PromQL as far as tests look into it, read by a parser that follows Prometheus' own."""
+"""Analysis of PromQL expressions, on top of a port of Prometheus' own parser."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,32 +10,32 @@ from promql_parser import AggregateExpr, BinaryExpr, Call, Expr, MatchOp, Matrix
 
 @dataclass(frozen=True)
 class Selection:
-    """Which samples of a metric an expression takes."""
+    """The samples of a metric that an expression selects."""
 
     name: str
     wanted: Mapping[str, re.Pattern[str]]
-    """Labels that it asks for, and what their values have to match."""
+    """The patterns that labels must match."""
     needed: frozenset[str]
-    """Labels that the expressions around it group or match by."""
+    """The labels by which the enclosing expressions group or match."""
 
     def takes(self, labels: Mapping[str, str]) -> bool:
-        """Say whether a sample with these labels is one of them."""
+        """Return whether the selection includes a sample with these labels."""
         return self.needed <= labels.keys() and all(
             name in labels and pattern.fullmatch(labels[name]) for name, pattern in self.wanted.items()
         )
 
 
 def selections(expression: str) -> list[Selection]:
-    """Return what an expression takes.
+    """Return the selections of an expression.
 
     Raises:
-        ValueError: it is no PromQL.
+        ValueError: The expression is not valid PromQL.
     """
     return list(_selections(promql_parser.parse(expression), frozenset()))
 
 
 def labels_left(expression: str) -> frozenset[str] | None:
-    """Return the labels of what comes out: of all that is grouped; None, which is all of them, where nothing is."""
+    """Return the labels of the result if the expression groups, or None if it keeps all labels."""
     return _labels_left(promql_parser.parse(expression))
 
 
@@ -60,7 +60,7 @@ def _selections(expression: Expr, needed: frozenset[str]) -> Iterator[Selection]
             }
             yield Selection(expression.name, wanted, needed)
         case _:
-            assert isinstance(expression, NumberLiteral), f"what is {expression}?"
+            assert isinstance(expression, NumberLiteral), f"unsupported expression: {expression}"
 
 
 def _labels_left(expression: Expr) -> frozenset[str] | None:

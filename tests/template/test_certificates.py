@@ -1,4 +1,4 @@
-"""A manager whose certificate an authority of one's own has signed: what the chart sets is all that it takes."""
+"""A manager with a certificate from a private authority: the chart's settings are enough to trust it."""
 
 import ssl
 import subprocess
@@ -15,23 +15,23 @@ import pytest
 import trustme
 from jobnik_sdk import JobnikClient, UnreachableError
 
-from tests.template.charts import FETCHING, Chart, pods_in
+from tests.template.charts import DOWNLOAD_TIMEOUT, Chart, pods_in
 
-pytestmark = pytest.mark.timeout(FETCHING)
+pytestmark = pytest.mark.timeout(DOWNLOAD_TIMEOUT)
 
 
 @dataclass(frozen=True)
 class Site:
-    """What answers by https."""
+    """An HTTPS server."""
 
     url: str
     certificates: Path
-    """Of its authority."""
+    """The certificate file of its authority."""
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    """Give a site that answers, at /liveness as a manager does."""
+    """Start an HTTPS server that serves /liveness, as a manager does."""
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)  # pyright: ignore[reportUnknownMemberType] PyOpenSSL may miss
@@ -47,13 +47,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def pods(worker_chart: Chart) -> dict[str, Any]:
-    """Give the containers of a worker that was told of its authority, by their name."""
+    """Return the pods of a release with a private authority, by the name of their container."""
     rendered = worker_chart.render({"ca": {"secret": "authority", "key": "root.pem"}})
     return {pod["containers"][0]["name"]: pod for pod in pods_in(rendered)}
 
 
-def test_every_pod_has_the_certificates(pods: dict[str, Any]) -> None:
-    """The worker and the pod of helm's test find the secret's certificates where their setting points."""
+def test_every_pod_mounts_the_certificates(pods: dict[str, Any]) -> None:
+    """SSL_CERT_FILE points to the secret's certificates in the worker and in the pod of `helm test`."""
     assert set(pods) == {"worker", "manager"}
     for pod in pods.values():
         (container,) = pod["containers"]
@@ -65,8 +65,8 @@ def test_every_pod_has_the_certificates(pods: dict[str, Any]) -> None:
         assert setting == {"name": "SSL_CERT_FILE", "value": str(mounted[volume["name"]] / item["path"])}
 
 
-async def test_the_worker_trusts_them(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By that setting the SDK reaches a manager that it would not trust without it."""
+async def test_the_sdk_trusts_the_certificates(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With SSL_CERT_FILE the SDK reaches a manager that it does not trust otherwise."""
     async with JobnikClient(site.url) as client:
         with pytest.raises(UnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
             await client.request("GET", "/liveness", retry=False)
@@ -76,8 +76,8 @@ async def test_the_worker_trusts_them(site: Site, monkeypatch: pytest.MonkeyPatc
         assert (await client.request("GET", "/liveness")).is_success
 
 
-def test_the_test_of_helm_trusts_them(site: Site, pods: dict[str, Any]) -> None:
-    """So does what the pod of helm's test runs."""
+def test_helm_test_trusts_the_certificates(site: Site, pods: dict[str, Any]) -> None:
+    """With SSL_CERT_FILE the program of `helm test` reaches a manager that it does not trust otherwise."""
     (container,) = pods["manager"]["containers"]
     command = [sys.executable, *container["command"][1:], *container["args"]]
     run = partial(subprocess.run, command, capture_output=True, text=True, check=False)

@@ -1,13 +1,13 @@
-"""The chart: it renders with its defaults and with every option on, and says no to what it does not know."""
+"""The worker's chart renders with its defaults and with every option, and refuses unknown values."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from tests.template.charts import FETCHING, Chart, Manifest, everything
+from tests.template.charts import DOWNLOAD_TIMEOUT, Chart, Manifest, everything
 
-pytestmark = pytest.mark.timeout(FETCHING)
+pytestmark = pytest.mark.timeout(DOWNLOAD_TIMEOUT)
 
 EVERYTHING = everything("worker")
 
@@ -17,7 +17,7 @@ Template = Callable[[dict[str, Any]], Manifests]
 
 @pytest.fixture
 def manifests(worker_chart: Chart) -> Template:
-    """Give a function from values to manifests by kind; the dashboard's ConfigMap counts as a kind of its own."""
+    """Return a function that renders values to manifests by kind. The dashboard's ConfigMap has the kind Dashboard."""
 
     def rendered(values: dict[str, Any]) -> Manifests:
         return {
@@ -29,7 +29,7 @@ def manifests(worker_chart: Chart) -> Template:
 
 
 def test_the_defaults_render(manifests: Template) -> None:
-    """Nothing has to be set for a chart that Kubernetes accepts."""
+    """The defaults render valid manifests, so no value is required."""
     rendered = manifests({})
 
     assert set(rendered) == {"ConfigMap", "Deployment", "Pod", "PodDisruptionBudget", "ServiceAccount"}
@@ -45,18 +45,18 @@ def test_the_defaults_render(manifests: Template) -> None:
 
 
 @pytest.mark.parametrize(("name", "values"), [("worker-defaults", {}), ("worker-everything", EVERYTHING)])
-def test_all_that_is_rendered_has_been_read(worker_chart: Chart, name: str, values: dict[str, Any]) -> None:
-    """What the chart renders is what is kept, line by line."""
+def test_all_that_is_rendered_matches_the_golden_file(worker_chart: Chart, name: str, values: dict[str, Any]) -> None:
+    """The chart renders exactly the golden file."""
     worker_chart.assert_golden(name, values)
 
 
-def test_a_kubernetes_that_is_too_old_is_told(worker_chart: Chart) -> None:
-    """A cluster that does not know all of it gets none of it."""
+def test_a_kubernetes_that_is_too_old_is_refused(worker_chart: Chart) -> None:
+    """Helm refuses to render for a Kubernetes below the supported version."""
     worker_chart.assert_refuses({}, "kubeVersion: >=1.27.0-0", "--kube-version", "1.26.0")
 
 
 def test_every_option_renders(manifests: Template) -> None:
-    """All options work together, and each reaches its place."""
+    """All options work together, and each value reaches its manifest."""
     rendered = manifests(EVERYTHING)
     pod = rendered["Deployment"]["spec"]["template"]["spec"]
 
@@ -77,8 +77,8 @@ def test_every_option_renders(manifests: Template) -> None:
 
 
 @pytest.mark.parametrize(("by", "scaler"), [("queue", "ScaledObject"), ("cpu", "HorizontalPodAutoscaler")])
-def test_an_autoscaler_decides_on_the_replicas_alone(manifests: Template, by: str, scaler: str) -> None:
-    """With autoscaling on, a new release leaves the number of pods as it is, and there is one scaler."""
+def test_only_the_autoscaler_sets_the_replicas(manifests: Template, by: str, scaler: str) -> None:
+    """With autoscaling, the Deployment sets no replicas and exactly one scaler exists."""
     rendered = manifests({"autoscaling": {"by": by, "minReplicas": 0}})
 
     assert "replicas" not in rendered["Deployment"]["spec"]
@@ -86,9 +86,9 @@ def test_an_autoscaler_decides_on_the_replicas_alone(manifests: Template, by: st
 
 
 def test_pods_follow_the_queue(manifests: Template) -> None:
-    """The manager is asked how much there is for each stage type; a pod takes as much as its slots times the aim.
+    """KEDA reads the queue depth of each stage type; the target per pod is its slots times the configured factor.
 
-    Where who asks has to say who it is, each question does.
+    With credentials, each trigger authenticates.
     """
     rendered = manifests(EVERYTHING)["ScaledObject"]["spec"]
 
@@ -105,8 +105,8 @@ def test_pods_follow_the_queue(manifests: Template) -> None:
     assert [trigger["authenticationRef"] for trigger in rendered["triggers"]] == 2 * [{"name": "manager"}]
 
 
-def test_the_scaler_asks_from_another_namespace(manifests: Template) -> None:
-    """KEDA, which runs in a namespace of its own, gets the address of a manager beside the worker in full."""
+def test_the_scaler_uses_the_full_address_of_the_manager(manifests: Template) -> None:
+    """KEDA runs in another namespace, so its URL contains the namespace of the manager."""
     scaled = manifests({"autoscaling": {"by": "queue"}})["ScaledObject"]["spec"]
 
     (trigger,) = scaled["triggers"]
@@ -114,30 +114,30 @@ def test_the_scaler_asks_from_another_namespace(manifests: Template) -> None:
     assert not {"authMode", "authenticationRef"} & (set(trigger) | set(trigger["metadata"]))
 
 
-def test_no_fewer_pods_than_there_may_be(worker_chart: Chart) -> None:
-    """The least number of pods is not above the largest."""
+def test_a_minimum_above_the_maximum_is_refused(worker_chart: Chart) -> None:
+    """Helm refuses minReplicas above maxReplicas."""
     worker_chart.assert_refuses(
         {"autoscaling": {"minReplicas": 6}}, "minReplicas is 6 and autoscaling.maxReplicas is 5"
     )
 
 
 def test_the_grace_period_follows_the_drain_time(manifests: Template) -> None:
-    """The worker takes as long as it was told, and is ended 15 s after that."""
+    """The termination grace period is 15 s longer than the drain time."""
     rendered = manifests({"drainSeconds": 100})
 
     assert rendered["Deployment"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 115
     assert rendered["ConfigMap"]["data"]["WORKER_DRAIN_SECONDS"] == "100"
 
 
-def test_a_service_name_of_ones_own_is_kept(manifests: Template) -> None:
-    """The traces' name stands in the settings once, whoever says it."""
+def test_a_custom_service_name_takes_precedence(manifests: Template) -> None:
+    """OTEL_SERVICE_NAME in the extra settings replaces the default."""
     own = {"telemetry": {"tracingUrl": "http://collector:4318/v1/traces"}, "extra": {"OTEL_SERVICE_NAME": "painter"}}
 
     assert manifests({"env": own})["ConfigMap"]["data"]["OTEL_SERVICE_NAME"] == "painter"
 
 
-def test_a_setting_with_a_value_of_its_own_is_set_by_that_alone(worker_chart: Chart, manifests: Template) -> None:
-    """Settings of one's own cannot overwrite what the chart writes, or move the port that its probes ask."""
+def test_extra_settings_cannot_replace_settings_of_the_chart(worker_chart: Chart, manifests: Template) -> None:
+    """Extra settings cannot set a variable that the chart sets, or change the host or port of the probes."""
     written = set(manifests(EVERYTHING)["ConfigMap"]["data"]) - set(EVERYTHING["env"]["extra"]) - {"OTEL_SERVICE_NAME"}
 
     assert "WORKER_DRAIN_SECONDS" in written
@@ -145,8 +145,8 @@ def test_a_setting_with_a_value_of_its_own_is_set_by_that_alone(worker_chart: Ch
         worker_chart.assert_refuses({"env": {"extra": {name: "1"}}}, f"invalid propertyName '{name}'")
 
 
-def test_another_setting_makes_other_pods(manifests: Template) -> None:
-    """The settings' checksum is in the pods, which a changed ConfigMap alone would not restart."""
+def test_a_changed_setting_restarts_the_pods(manifests: Template) -> None:
+    """The pods contain a checksum of the settings, because a changed ConfigMap alone does not restart them."""
     checksums = {
         manifests(values)["Deployment"]["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
         for values in ({}, {"env": {"extra": {"NAME": "value"}}})
@@ -171,5 +171,5 @@ def test_another_setting_makes_other_pods(manifests: Template) -> None:
     ],
 )
 def test_a_wrong_value_is_refused(worker_chart: Chart, values: dict[str, Any], complaint: str) -> None:
-    """A misspelt name or a value of the wrong kind is named, and nothing is rendered."""
+    """Helm names a misspelt or invalid value and renders nothing."""
     worker_chart.assert_refuses(values, complaint)

@@ -1,4 +1,4 @@
-"""The files that other programs run: continuous integration, and the bot that follows the template."""
+"""The CI configuration, and the configuration of the bot that follows the template."""
 
 import json
 import re
@@ -12,24 +12,24 @@ Tool = Callable[..., str]
 
 
 @pytest.mark.parametrize("deploy", ["helm", "none"])
-def test_each_is_what_its_program_reads(render: Callable[..., Path], tool: Tool, own: Path, deploy: str) -> None:
-    """The programs' own schemas accept each file, with a chart and without."""
+def test_each_file_matches_its_schema(render: Callable[..., Path], tool: Tool, bin_dir: Path, deploy: str) -> None:
+    """The published schemas accept each file, with and without a chart."""
     project = render(ci="github", deploy=deploy)
-    tool(own / "check-jsonschema", "--builtin-schema", "vendor.renovate", "renovate.json", cwd=project)
+    tool(bin_dir / "check-jsonschema", "--builtin-schema", "vendor.renovate", "renovate.json", cwd=project)
     workflow = ".github/workflows/ci.yml"
-    tool(own / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow, cwd=project)
+    tool(bin_dir / "check-jsonschema", "--builtin-schema", "vendor.github-workflows", workflow, cwd=project)
 
     project = render(ci="gitlab", deploy=deploy)
-    tool(own / "check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", ".gitlab-ci.yml", cwd=project)
+    tool(bin_dir / "check-jsonschema", "--builtin-schema", "vendor.gitlab-ci", ".gitlab-ci.yml", cwd=project)
 
 
-def test_the_workflow_has_no_findings(render: Callable[..., Path], tool: Tool, own: Path) -> None:
-    """An audit of GitHub's workflows finds nothing: pinned actions, no credentials left behind, few permissions."""
-    tool(own / "zizmor", "--offline", "--pedantic", "--no-progress", ".github/workflows/ci.yml", cwd=render())
+def test_the_workflow_has_no_findings(render: Callable[..., Path], tool: Tool, bin_dir: Path) -> None:
+    """Zizmor finds no problem: actions are pinned, no credentials persist, permissions are minimal."""
+    tool(bin_dir / "zizmor", "--offline", "--pedantic", "--no-progress", ".github/workflows/ci.yml", cwd=render())
 
 
-def test_the_bot_leaves_alone_what_the_template_pins(render: Callable[..., Path], tmp_path: Path) -> None:
-    """Whatever a line of the template pins moves with the template, or each update would conflict with the bot's."""
+def test_the_bot_ignores_versions_that_the_template_pins(render: Callable[..., Path], tmp_path: Path) -> None:
+    """The bot updates no version that the template pins, because updates of the template would conflict with it."""
     pinned = set[str]()
     for ci in ("github", "gitlab"):
         project = render(ci=ci)

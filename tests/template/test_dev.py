@@ -17,11 +17,11 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.template.environments import INSTALLATION, of_a_newcomer
+from tests.template.environments import INSTALL_TIMEOUT, clean_environment
 from tests.template.versions import edit
 from tools.ports import two_free_ports
 
-pytestmark = pytest.mark.timeout(INSTALLATION)
+pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT)
 
 HANDLERS = "src/thumbnail_worker/handlers.py"
 
@@ -34,7 +34,7 @@ class Dev:
         self._make = subprocess.Popen(
             ["make", "dev", f"PORT={port}"],
             cwd=project,
-            env=of_a_newcomer() | {"JOBNIK_MANAGER_DATA_DIR": str(data)},
+            env=clean_environment() | {"JOBNIK_MANAGER_DATA_DIR": str(data)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -66,7 +66,7 @@ class Dev:
         return psutil.Process(self._make.pid).children(recursive=True)
 
     def interrupt(self) -> None:
-        """Press Ctrl-C."""
+        """Send SIGINT, as Ctrl-C does."""
         os.killpg(self._make.pid, signal.SIGINT)
 
     def wait(self) -> int:

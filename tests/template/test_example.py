@@ -1,4 +1,4 @@
-"""How to be rid of the example, as docs/how-to/remove-the-example.md says it."""
+"""Removing the example as docs/how-to/remove-the-example.md describes."""
 
 import re
 import shlex
@@ -19,7 +19,7 @@ ANSWERS = ".copier-answers.yml"
 
 @pytest.fixture
 def project(render: Callable[..., Path], tool: Tool) -> Path:
-    """Give a project with the example, committed."""
+    """Return a committed project with the example."""
     project = render()
     tool("git", "init", "--quiet", cwd=project)
     commit(project, tool)
@@ -27,19 +27,19 @@ def project(render: Callable[..., Path], tool: Tool) -> Path:
 
 
 @pytest.fixture
-def without(thin_template: Path, tmp_path: Path, project: Path) -> Path:  # noqa: ARG001 - after it: the same mirrors
-    """Give the same project, rendered without the example."""
+def without(thin_template: Path, tmp_path: Path, project: Path) -> Path:  # noqa: ARG001 - shares its mirrors
+    """Return the same project, rendered without the example."""
     data = {"service_name": "thumbnail-worker", "example": False}
     copier.run_copy(str(thin_template), tmp_path / "without", data=data, defaults=True, quiet=True)
     return tmp_path / "without"
 
 
-def answer(project: Path, *let_in: str) -> None:
-    """Answer that the example is not wanted, by the same version of the template, and let it in to what is yours."""
+def answer(project: Path, *paths: str) -> None:
+    """Change the answer `example` to false with the same version of the template, excluding `paths` from the update."""
     copier.run_update(
         project,
         data={"example": False},
-        exclude=let_in,
+        exclude=paths,
         vcs_ref=copier.VcsRef.CURRENT,
         defaults=True,
         overwrite=True,
@@ -48,13 +48,13 @@ def answer(project: Path, *let_in: str) -> None:
 
 
 def contents(project: Path) -> dict[str, str]:
-    """Read all files of a project, by their path within it."""
+    """Return the text of all files of a project, by relative path."""
     found = (path for path in project.rglob("*") if path.is_file() and ".git" not in path.parts)
     return {str(path.relative_to(project)): path.read_text() for path in found}
 
 
-def test_the_page_names_what_is_the_examples(project: Path, without: Path) -> None:
-    """Its tables have every file that the answer changes, and no other."""
+def test_the_page_lists_the_files_of_the_example(project: Path, without: Path) -> None:
+    """The tables of the page list exactly the files that the answer changes."""
     with_it, without_it = contents(project), contents(without)
     changed = {name for name in with_it.keys() | without_it.keys() if with_it.get(name) != without_it.get(name)}
 
@@ -65,15 +65,15 @@ def test_the_page_names_what_is_the_examples(project: Path, without: Path) -> No
         assert sorted(named) == sorted(name.removeprefix("src/thumbnail_worker/") for name in names)
 
 
-def test_the_answer_removes_it_afterwards(project: Path, without: Path) -> None:
-    """A project whose answer is changed is the one that would have been rendered without the example."""
+def test_the_answer_removes_the_example(project: Path, without: Path) -> None:
+    """After the answer is changed, the project equals one that was rendered without the example."""
     answer(project, *re.findall(r"--exclude '(\S+)'", PAGE))
 
     assert contents(project) == contents(without)
 
 
-def test_the_answer_alone_can_be_told(project: Path, tool: Tool) -> None:
-    """What was written in the example's place, and what was deleted, stays so, and only the answer changes."""
+def test_the_answer_can_be_recorded_alone(project: Path, tool: Tool) -> None:
+    """If the example is already replaced or deleted, the steps of the page change only the answer."""
     for name in DELETED:
         (project / name).unlink()
     (project / DELETED[2]).write_text('"""Mine."""\n')

@@ -1,4 +1,4 @@
-"""The manager's own chart, and its Dockerfile."""
+"""The manager's chart and Dockerfile."""
 
 import tomllib
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.template.charts import FETCHING, Chart, Manifest, everything
+from tests.template.charts import DOWNLOAD_TIMEOUT, Chart, Manifest, everything
 
-pytestmark = pytest.mark.timeout(FETCHING)
+pytestmark = pytest.mark.timeout(DOWNLOAD_TIMEOUT)
 
 MANAGER = Path(__file__).parents[2] / "reference_manager"
 EVERYTHING = everything("manager")
@@ -20,7 +20,7 @@ Template = Callable[[dict[str, Any]], Manifests]
 
 @pytest.fixture
 def manifests(manager_chart: Chart) -> Template:
-    """Give a function from values to manifests by kind; the migration's policy counts as a kind of its own."""
+    """Return a function that renders manifests by kind. The migration's policy has the kind MigrationPolicy."""
 
     def rendered(values: dict[str, Any]) -> Manifests:
         return {
@@ -38,7 +38,7 @@ def _environment(container: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_defaults_render(manifests: Template) -> None:
-    """Two managers on a PostgreSQL that a secret names; nothing else has to be set."""
+    """The defaults run two managers on a PostgreSQL whose URL is in a secret; no value is required."""
     rendered = manifests({})
     (container,) = rendered["Deployment"]["spec"]["template"]["spec"]["containers"]
 
@@ -46,7 +46,7 @@ def test_the_defaults_render(manifests: Template) -> None:
     assert rendered["Deployment"]["spec"]["replicas"] == 2
     assert _environment(container) == {
         "JOBNIK_MANAGER_DATABASE_URL": {"secretKeyRef": {"name": "jobnik-database", "key": "url"}},
-        "JOBNIK_MANAGER_HOST": "0.0.0.0",  # noqa: S104 the address within its pod
+        "JOBNIK_MANAGER_HOST": "0.0.0.0",  # noqa: S104 - the address inside the pod
         "JOBNIK_MANAGER_DATABASE_CONNECTIONS": "10",
         "JOBNIK_MANAGER_SHUTDOWN_TIMEOUT": "PT10S",
         "JOBNIK_MANAGER_TASK_STALE_AFTER": "PT1800S",
@@ -56,13 +56,13 @@ def test_the_defaults_render(manifests: Template) -> None:
 
 
 @pytest.mark.parametrize(("name", "values"), [("manager-defaults", {}), ("manager-everything", EVERYTHING)])
-def test_all_that_is_rendered_has_been_read(manager_chart: Chart, name: str, values: dict[str, Any]) -> None:
-    """What the chart renders is what is kept, line by line."""
+def test_all_that_is_rendered_matches_the_golden_file(manager_chart: Chart, name: str, values: dict[str, Any]) -> None:
+    """The chart renders exactly the golden file."""
     manager_chart.assert_golden(name, values)
 
 
 def test_every_option_renders(manifests: Template) -> None:
-    """All options work together, and each reaches its place."""
+    """All options work together, and each value reaches its manifest."""
     rendered = manifests(EVERYTHING)
     pod = rendered["Deployment"]["spec"]["template"]["spec"]
     environment = _environment(pod["containers"][0])
@@ -82,13 +82,13 @@ def test_every_option_renders(manifests: Template) -> None:
     ]
 
 
-def test_every_pod_is_let_out_to_what_it_asks(manifests: Template) -> None:
-    """Where nothing is let out by default, a policy lets each pod out: the migration before all else is there."""
+def test_network_policies_allow_the_egress_of_every_pod(manifests: Template) -> None:
+    """If egress is denied by default, a policy allows it for each pod, and for the migration before it starts."""
     rendered = manifests(EVERYTHING)
     own, migration = rendered["NetworkPolicy"]["spec"], rendered["MigrationPolicy"]["spec"]
     labels = {kind: rendered[kind]["spec"]["template"]["metadata"]["labels"] for kind in ("Deployment", "Job")}
     hook = rendered["MigrationPolicy"]["metadata"]["annotations"]
-    let_in = [peer["podSelector"]["matchLabels"] for peer in own["ingress"][0]["from"] if "podSelector" in peer]
+    allowed = [peer["podSelector"]["matchLabels"] for peer in own["ingress"][0]["from"] if "podSelector" in peer]
 
     assert _selects(own, labels["Deployment"])
     assert _selects(own, rendered["Pod"]["metadata"]["labels"])
@@ -97,15 +97,15 @@ def test_every_pod_is_let_out_to_what_it_asks(manifests: Template) -> None:
     assert migration["egress"] == own["egress"][:3]
     assert hook["helm.sh/hook"] == rendered["Job"]["metadata"]["annotations"]["helm.sh/hook"]
     assert int(hook["helm.sh/hook-weight"]) < 0
-    assert any(wanted.items() <= rendered["Pod"]["metadata"]["labels"].items() for wanted in let_in)
+    assert any(wanted.items() <= rendered["Pod"]["metadata"]["labels"].items() for wanted in allowed)
 
 
 def _selects(policy: dict[str, Any], labels: dict[str, str]) -> bool:
     return policy["podSelector"]["matchLabels"].items() <= labels.items()
 
 
-def test_workers_get_through_to_managers_behind_another_port(worker_chart: Chart, manifests: Template) -> None:
-    """With both policies on, a worker reaches the port of the managers' pods, whichever their Service has."""
+def test_network_policies_allow_workers_to_reach_managers(worker_chart: Chart, manifests: Template) -> None:
+    """With both policies, a worker can reach the port of the managers' pods, whatever the port of the Service."""
     policies = {"networkPolicy": {"enabled": True}}
     worker = worker_chart.render(policies | {"env": {"jobnik": {"baseUrl": "http://jobnik-manager"}}})
     manager = manifests(policies | {"service": {"port": 80}})
@@ -117,8 +117,8 @@ def test_workers_get_through_to_managers_behind_another_port(worker_chart: Chart
     assert {"podSelector": {}} in manager["NetworkPolicy"]["spec"]["ingress"][0]["from"]
 
 
-def test_the_database_is_migrated_before_any_pod_changes(manifests: Template) -> None:
-    """A hook runs the new version's migration first, on the same database."""
+def test_the_migration_runs_before_pods_are_replaced(manifests: Template) -> None:
+    """A hook runs the migration of the new version on the same database before install and upgrade."""
     job = manifests(EVERYTHING)["Job"]
     (container,) = job["spec"]["template"]["spec"]["containers"]
 
@@ -142,18 +142,18 @@ def test_the_database_is_migrated_before_any_pod_changes(manifests: Template) ->
     ],
 )
 def test_a_wrong_value_is_refused(manager_chart: Chart, values: dict[str, Any], complaint: str) -> None:
-    """A misspelt name or a value of the wrong kind is named, and nothing is rendered."""
+    """Helm names a misspelt or invalid value and renders nothing."""
     manager_chart.assert_refuses(values, complaint)
 
 
-def test_the_chart_is_of_the_managers_version(manager_chart: Chart) -> None:
-    """Chart, image and package share one version."""
-    chart = manager_chart.about
+def test_the_chart_has_the_version_of_the_manager(manager_chart: Chart) -> None:
+    """The chart, the image and the package have the same version."""
+    chart = manager_chart.metadata
     version = tomllib.loads((MANAGER / "pyproject.toml").read_text())["project"]["version"]
 
     assert (chart["version"], chart["appVersion"]) == (version, version)
 
 
-def test_the_dockerfile_has_no_findings(own: Path, tool: Callable[..., str]) -> None:
-    """Hadolint finds nothing to say."""
-    tool(own / "hadolint", "Dockerfile", cwd=MANAGER)
+def test_the_dockerfile_has_no_findings(bin_dir: Path, tool: Callable[..., str]) -> None:
+    """Hadolint finds no problem."""
+    tool(bin_dir / "hadolint", "Dockerfile", cwd=MANAGER)

@@ -1,4 +1,4 @@
-"""The loop of docs/how-to/run-many-workers.md over repositories."""
+"""The loop over repositories in docs/how-to/run-many-workers.md."""
 
 import os
 import subprocess
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import copier
 import pytest
+from tools.external import uv
 
 from tests.template.versions import IDENTITY, commit, edit
-from tools.external import uv
 
 Tool = Callable[..., str]
 
@@ -19,12 +19,12 @@ COPIER = Path(sys.executable).parent / "copier"
 UPDATE = f'[ "$1" != update ] || exec "{sys.executable}" -m jobnik_devtools.doctor any_worker --update'
 UV = f'[ "$1" = lock ] || exec "{uv()}" "$@"'
 STUBS = {"uvx": f'shift\nexec "{COPIER}" "$@"', "uv": UV, "make": UPDATE}
-"""What the loop calls beside git, Copier and the doctor takes long, and other tests run it."""
+"""Stubs for slow commands of the loop that other tests run."""
 
 
-@pytest.mark.timeout(60)  # seconds: six times Copier, which is slow to start
-def test_who_can_be_updated_is_and_the_others_are_named(thin_template: Path, tmp_path: Path, tool: Tool) -> None:
-    """A worker gets a branch with the newest version; one whose change conflicts with that is named, and left alone."""
+@pytest.mark.timeout(60)  # runs Copier six times, which starts slowly
+def test_the_loop_updates_workers_and_reports_conflicts(thin_template: Path, tmp_path: Path, tool: Tool) -> None:
+    """Each worker gets a branch with the newest version; a worker with conflicts is reported and stays unchanged."""
     template, project, scripts = tmp_path / "template", tmp_path / "project", tmp_path / "bin"
     tool("git", "clone", "--quiet", thin_template, template, cwd=tmp_path)
     tool("git", "tag", "v0.1.0", cwd=template)
@@ -49,7 +49,7 @@ def test_who_can_be_updated_is_and_the_others_are_named(thin_template: Path, tmp
         ["bash", "-c", loop], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
 
-    (said,) = result.stdout.splitlines()
-    assert said.startswith(f"{tmp_path / 'edited'} needs a hand: Makefile:")
+    (output,) = result.stdout.splitlines()
+    assert output.startswith(f"{tmp_path / 'edited'} needs a hand: Makefile:")
     assert tool("git", "branch", "--list", "template", cwd=tmp_path / "edited") == ""
     assert "_commit: v0.1.1" in tool("git", "show", "template:.copier-answers.yml", cwd=tmp_path / "plain")

@@ -1,4 +1,4 @@
-"""Projects of many answers and many versions: each passes its own lint, types and tests, and its worker works."""
+"""Projects with many answers and from many versions pass their lint, types and tests, and their workers run."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import combinations
@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.template.owners import Deed, edit_what_is_theirs, leave_alone, replace_the_example, take_over
-from tests.template.proofs import prove_checks, prove_work
+from tests.template.owner_changes import (
+    OwnerChange,
+    change_nothing,
+    commit_owner_change,
+    edit_owned_files,
+    replace_the_example,
+)
+from tests.template.project_checks import check_projects, run_workers
 from tests.template.test_rendering import CHOICES, COMBINATIONS
 from tests.template.versions import Version, find_versions, make_update, render
 
 Tool = Callable[..., str]
-Proof = Callable[[Path], Awaitable[None]]
+ProjectCheck = Callable[[Path], Awaitable[None]]
 Answers = dict[str, str | bool]
 
 PAIRWISE: list[Answers] = [
@@ -30,73 +36,77 @@ PAIRWISE: list[Answers] = [
     )
 ]
 VERSIONS = find_versions()
-BEFORE_THE_API = {"b835154", "2342d42"}
-"""Whose handlers and tests called an SDK of other names: whoever has edited them has to go on. Before the first release
-nothing was promised."""
+BEFORE_CURRENT_API = {"b835154", "2342d42"}
+"""Versions before the first release whose handlers and tests use incompatible names of the SDK. Their owners must
+migrate edited files themselves."""
 
 
 @pytest.fixture
-def prove(installed: Path, jobnik_manager: str, tool: Tool) -> Proof:
-    """Give a function that proves all projects of a folder."""
+def check(installed: Path, jobnik_manager: str, tool: Tool) -> ProjectCheck:
+    """Return a function that checks all projects in a folder."""
 
-    async def prove_all(folder: Path) -> None:
-        prove_checks(folder, installed, jobnik_manager, tool)
-        await prove_work(folder, installed, jobnik_manager)
+    async def check_all(folder: Path) -> None:
+        check_projects(folder, installed, jobnik_manager, tool)
+        await run_workers(folder, installed, jobnik_manager)
 
-    return prove_all
+    return check_all
 
 
 def test_every_pair_of_answers_is_covered() -> None:
-    """Whichever two questions and answers are taken, one of the nine rows has both."""
+    """For any two questions, the nine rows contain every pair of answers."""
     for one, other in combinations(CHOICES, 2):
         pairs = {(row[one], row[other]) for row in PAIRWISE}
         assert len(pairs) == len(CHOICES[one]) * len(CHOICES[other])
 
 
 @pytest.mark.timeout(240)
-async def test_projects_are_whole(thin_template: Path, history: Path, tmp_path: Path, tool: Tool, prove: Proof) -> None:
-    """Every pair of answers, what was left alone or written anew in the oldest version, and edits of the latest one."""
+async def test_projects_pass_their_checks(
+    thin_template: Path, history: Path, tmp_path: Path, tool: Tool, check: ProjectCheck
+) -> None:
+    """Projects with every pair of answers, and updated projects of the oldest and the latest version, pass."""
     render_all(thin_template, PAIRWISE, tmp_path)
     oldest, latest = VERSIONS[0], VERSIONS[-1]
-    cases = [(oldest, leave_alone), (oldest, replace_the_example), (latest, edit_what_is_theirs)]
+    cases = [(oldest, change_nothing), (oldest, replace_the_example), (latest, edit_owned_files)]
     update_all(history, cases, tmp_path, tool)
 
-    await prove(tmp_path)
+    await check(tmp_path)
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(600)
-async def test_every_combination_is_whole(thin_template: Path, tmp_path: Path, prove: Proof) -> None:
-    """All answers in all combinations."""
+async def test_every_combination_passes_its_checks(thin_template: Path, tmp_path: Path, check: ProjectCheck) -> None:
+    """Projects with every combination of answers pass."""
     render_all(thin_template, COMBINATIONS, tmp_path)
 
-    await prove(tmp_path)
+    await check(tmp_path)
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(600)
-async def test_every_updated_project_is_whole(history: Path, tmp_path: Path, tool: Tool, prove: Proof) -> None:
-    """All versions, whatever their owners did; from before the API of today, what they left alone or wrote anew."""
+async def test_every_updated_project_passes_its_checks(
+    history: Path, tmp_path: Path, tool: Tool, check: ProjectCheck
+) -> None:
+    """Updated projects of all versions and with all owner changes pass, except edits of incompatible versions."""
     cases = [
-        (version, deed)
+        (version, change)
         for version in VERSIONS
-        for deed in (leave_alone, edit_what_is_theirs, replace_the_example)
-        if deed is not edit_what_is_theirs or version.revision not in BEFORE_THE_API
+        for change in (change_nothing, edit_owned_files, replace_the_example)
+        if change is not edit_owned_files or version.revision not in BEFORE_CURRENT_API
     ]
     update_all(history, cases, tmp_path, tool)
 
-    await prove(tmp_path)
+    await check(tmp_path)
 
 
 def render_all(template: Path, rows: Iterable[Answers], folder: Path) -> None:
-    """Render a project for each row of answers, each with a name of its own."""
+    """Render a project for each row of answers, with different names."""
     for number, answers in enumerate(rows):
         render(template, folder / f"worker-{number}", tag=None, **answers)
 
 
-def update_all(history: Path, cases: Iterable[tuple[Version, Deed]], folder: Path, tool: Tool) -> None:
-    """Render projects of these versions, let their owners do something, and update them."""
-    for number, (version, deed) in enumerate(cases):
+def update_all(history: Path, cases: Iterable[tuple[Version, OwnerChange]], folder: Path, tool: Tool) -> None:
+    """Render projects of these versions, apply the owner's change, and update them."""
+    for number, (version, change) in enumerate(cases):
         project = render(history, folder / f"updated-{number}", tag=version.tag)
-        take_over(project, deed, tool)
+        commit_owner_change(project, change, tool)
         make_update(project, tool)

@@ -1,4 +1,4 @@
-"""What the worker's chart watches by: alerts, a dashboard, a scaler, all of which ask for what is really told."""
+"""The alerts, dashboard and scaler of the worker's chart use metrics that are really exported."""
 
 import ast
 import json
@@ -15,27 +15,27 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import JsonValue
 
-from tests.template.charts import FETCHING, Chart, Manifest, everything
+from tests.template.charts import DOWNLOAD_TIMEOUT, Chart, Manifest, everything
 from tests.template.promql import labels_left, selections
 from tools.snapshot import ROOT
 
-pytestmark = pytest.mark.timeout(FETCHING)
+pytestmark = pytest.mark.timeout(DOWNLOAD_TIMEOUT)
 
 STAGE_TYPE = "thumbnails"
 
 TARGET = {"namespace": "jobs", "pod": "thumbnail-worker-7c9d8b6f5-x2x4z"}
-"""The labels that Prometheus adds to what a pod tells."""
+"""The labels that Prometheus adds to the metrics of a pod."""
 
 VARIABLES = {"namespace": "jobs", "pod": TARGET["pod"], "stage_type": STAGE_TYPE, "manager_namespace": "jobs"}
-"""What is chosen in the dashboard."""
+"""The selected values of the dashboard's variables."""
 
 Samples = Mapping[str, Sequence[Mapping[str, str]]]
-"""The labels of what is told, by the metric's name."""
+"""The labels of each sample, by the name of the metric."""
 
 
 @pytest.fixture(scope="module")
 def manifests(worker_chart: Chart) -> Mapping[str, Manifest]:
-    """Give all that there is, by kind; the dashboard's ConfigMap comes last of its kind."""
+    """Return all manifests by kind. The dashboard's ConfigMap is rendered last, so it is the one in the mapping."""
     values = everything("worker")
     values["alerts"]["managerNamespace"] = "jobs"
     return {manifest["kind"]: manifest for manifest in worker_chart.render(values)}
@@ -43,22 +43,22 @@ def manifests(worker_chart: Chart) -> Mapping[str, Manifest]:
 
 @pytest.fixture(scope="module")
 def rules(manifests: Mapping[str, Manifest]) -> Sequence[dict[str, Any]]:
-    """Give the alerts."""
+    """Return the alerts."""
     (group,) = manifests["PrometheusRule"]["spec"]["groups"]
     return group["rules"]
 
 
 @pytest.fixture(scope="module")
 def dashboard(manifests: Mapping[str, Manifest]) -> dict[str, Any]:
-    """Give the dashboard."""
+    """Return the dashboard."""
     return json.loads(manifests["ConfigMap"]["data"]["jobs_thumbnail-worker.json"])
 
 
 @pytest.fixture(scope="module")
-def told(tool: Callable[..., str], jobnik_manager: str, tmp_path_factory: pytest.TempPathFactory) -> Samples:
-    """Give what a worker and its manager tell Prometheus once they have worked."""
-    file = tmp_path_factory.mktemp("told") / "metrics"
-    tool(sys.executable, "-m", "tests.template.watched_worker", jobnik_manager, STAGE_TYPE, file, cwd=ROOT)
+def samples(tool: Callable[..., str], jobnik_manager: str, tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    """Return the samples that a worker and its manager export after they have processed tasks."""
+    file = tmp_path_factory.mktemp("metrics") / "metrics"
+    tool(sys.executable, "-m", "tests.template.metrics_worker", jobnik_manager, STAGE_TYPE, file, cwd=ROOT)
     samples: dict[str, list[Mapping[str, str]]] = {}
     for text in (file.read_text(), httpx2.get(f"{jobnik_manager}/metrics").text):
         for family in text_string_to_metric_families(text):
@@ -67,21 +67,21 @@ def told(tool: Callable[..., str], jobnik_manager: str, tmp_path_factory: pytest
     return samples
 
 
-def _assert_told(expression: str, told: Samples) -> None:
+def _assert_exported(expression: str, samples: Samples) -> None:
     for selection in selections(expression):
-        # prometheus_client reads these from /proc, which macOS has not.
+        # prometheus_client reads these metrics from /proc, which macOS does not have.
         if not (selection.name.startswith("process_") and sys.platform == "darwin"):
-            assert any(map(selection.takes, told[selection.name])), f"{selection} in {expression}"
+            assert any(map(selection.takes, samples[selection.name])), f"{selection} in {expression}"
 
 
-def test_every_alert_asks_for_what_is_told(rules: Sequence[dict[str, Any]], told: Samples) -> None:
-    """Each metric of an alert is there in a running worker or manager, with the labels and values that it asks for."""
+def test_alerts_use_exported_metrics(rules: Sequence[dict[str, Any]], samples: Samples) -> None:
+    """A running worker or manager exports each metric of an alert, with matching labels."""
     for rule in rules:
-        _assert_told(rule["expr"], told)
+        _assert_exported(rule["expr"], samples)
 
 
-def test_every_alert_says_what_it_is_about(rules: Sequence[dict[str, Any]]) -> None:
-    """What its summary and its receivers read from its labels is there."""
+def test_alerts_have_the_labels_that_they_use(rules: Sequence[dict[str, Any]]) -> None:
+    """Each alert has the labels that its summary and its receivers use."""
     for rule in rules:
         labels = labels_left(rule["expr"])
         assert labels is not None
@@ -89,8 +89,8 @@ def test_every_alert_says_what_it_is_about(rules: Sequence[dict[str, Any]]) -> N
         assert {"severity", "namespace"} <= labels | rule["labels"].keys()
 
 
-def test_every_alert_has_its_heading_in_the_runbook(rules: Sequence[dict[str, Any]], worker_chart: Chart) -> None:
-    """The runbook tells what to do about each alert and about nothing else, and each alert leads there."""
+def test_the_runbook_has_a_heading_for_each_alert(rules: Sequence[dict[str, Any]], worker_chart: Chart) -> None:
+    """The runbook has one heading for each alert and no other, and each alert links to its heading."""
     headings = re.findall(r"^## (\w+)$", (worker_chart.folder / "RUNBOOK.md").read_text(), re.MULTILINE)
 
     assert [rule["alert"] for rule in rules] == headings
@@ -99,8 +99,8 @@ def test_every_alert_has_its_heading_in_the_runbook(rules: Sequence[dict[str, An
     ]
 
 
-def test_runbook_quotes_events_that_the_sdk_logs(worker_chart: Chart) -> None:
-    """Every log event in the runbook, which has it in lower case and double quotes, is one that the SDK logs."""
+def test_the_runbook_quotes_events_that_the_sdk_logs(worker_chart: Chart) -> None:
+    """The SDK logs every event that the runbook quotes in lower case and double quotes."""
     quoted = set(re.findall(r'"([a-z][^"]*)"', (worker_chart.folder / "RUNBOOK.md").read_text()))
 
     assert "task failed" in quoted
@@ -108,7 +108,7 @@ def test_runbook_quotes_events_that_the_sdk_logs(worker_chart: Chart) -> None:
 
 
 def _logged_events() -> Iterator[str]:
-    """Yield the event of each log call in the SDK: its first argument, as a literal."""
+    """Yield the event of each log call in the SDK, which is its first argument as a literal."""
     for path in (ROOT / "sdk" / "src" / "jobnik_sdk").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
@@ -121,43 +121,43 @@ def _logged_events() -> Iterator[str]:
                     pass
 
 
-def test_runbook_names_panels_that_the_dashboard_has(worker_chart: Chart, dashboard: dict[str, Any]) -> None:
-    """Every panel in the runbook, which has its title in bold, is in the dashboard."""
+def test_the_runbook_names_panels_of_the_dashboard(worker_chart: Chart, dashboard: dict[str, Any]) -> None:
+    """The dashboard has every panel whose title the runbook prints in bold."""
     named = set(re.findall(r"panel \*\*(.+?)\*\*", (worker_chart.folder / "RUNBOOK.md").read_text()))
 
     assert named
     assert named <= {panel["title"] for panel in dashboard["panels"]}
 
 
-def test_alerts_are_about_the_pods_of_their_own_release(worker_chart: Chart) -> None:
-    """However long its name, a release's alerts look at its pods, as Kubernetes names them, and at no one else's."""
+def test_alerts_select_the_pods_of_their_release(worker_chart: Chart) -> None:
+    """The alerts of a release select its pods and no others, also if its name is long."""
     values = {"alerts": {"enabled": True}}
     for release in ("thumbnail-worker", "thumbnails-of-a-department-with-quite-a-name"):
         rendered = {manifest["kind"]: manifest for manifest in worker_chart.render(values, release=release)}
         name = rendered["Deployment"]["metadata"]["name"]
         for selection in selections(rendered["PrometheusRule"]["spec"]["groups"][0]["rules"][0]["expr"]):
-            # The hash of a ReplicaSet has up to ten characters, and 58 are left before those of the pod itself.
+            # The hash of a ReplicaSet has up to ten characters; the name is cut to 58 before the suffix of the pod.
             assert selection.wanted["pod"].fullmatch(f"{f'{name}-7c9d8b6f5a-'[:58]}x2x4z")
             assert not selection.wanted["pod"].fullmatch(f"{name}-large-7c9d8b6f5a-x2x4z")
 
 
-def test_every_panel_asks_for_what_is_told(dashboard: dict[str, Any], told: Samples) -> None:
-    """Each metric of a panel or variable is there in a running worker or manager, with its labels and their values."""
+def test_panels_use_exported_metrics(dashboard: dict[str, Any], samples: Samples) -> None:
+    """A running worker or manager exports each metric of a panel or variable, with matching labels."""
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
             expression = _chosen(target["expr"])
-            _assert_told(expression, told)
+            _assert_exported(expression, samples)
             labels = labels_left(expression)
             assert labels is None or set(re.findall(r"{{(\w+)}}", target["legendFormat"])) <= labels
     for variable in dashboard["templating"]["list"][1:]:
         found = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"])
         assert found is not None
-        _assert_told(_chosen(found[1]), told)
-        assert all(found[2] in labels for labels in told[selections(_chosen(found[1]))[0].name])
+        _assert_exported(_chosen(found[1]), samples)
+        assert all(found[2] in labels for labels in samples[selections(_chosen(found[1]))[0].name])
 
 
 def _chosen(expression: str) -> str:
-    """Put in what is chosen, as Grafana does."""
+    """Replace the variables in an expression, as Grafana does."""
     chosen = expression.replace("$__rate_interval", "2m")
     for name, value in VARIABLES.items():
         chosen = chosen.replace(f'"${name}"', json.dumps(value))
@@ -170,8 +170,8 @@ def _as_grafana_reads(dashboard: dict[str, Any]) -> JsonValue:
     return json.loads(json.dumps(Dashboard.from_json(dashboard), cls=JSONEncoder))
 
 
-def test_the_dashboard_is_one_to_grafana(dashboard: dict[str, Any]) -> None:
-    """Grafana's own types know each field of it, and none that is misspelt."""
+def test_grafana_accepts_the_dashboard(dashboard: dict[str, Any]) -> None:
+    """Grafana's own types know every field of the dashboard, and a misspelt field is found."""
     misspelt = {**dashboard, "panles": ""}
 
     assert list(_differences(dashboard, _as_grafana_reads(dashboard))) == []
@@ -179,7 +179,7 @@ def test_the_dashboard_is_one_to_grafana(dashboard: dict[str, Any]) -> None:
 
 
 def _differences(given: JsonValue, read: JsonValue, place: str = "") -> Iterator[str]:
-    """Yield where what was given is missing, or something else, in what was read; defaults may come along."""
+    """Yield the paths where `read` lacks a given value or has another one. `read` may contain further defaults."""
     if isinstance(given, dict) and isinstance(read, dict):
         for key, value in given.items():
             yield from _differences(value, read.get(key), f"{place}/{key}")
@@ -191,7 +191,7 @@ def _differences(given: JsonValue, read: JsonValue, place: str = "") -> Iterator
 
 
 def test_every_panel_is_complete(dashboard: dict[str, Any]) -> None:
-    """Each says what it shows, in which unit, of which data source, beside the others and not on top of them."""
+    """Each panel has a title, a description, a unit and a data source, and panels do not overlap."""
     places = set[tuple[int, int]]()
     for number, panel in enumerate(dashboard["panels"], start=1):
         assert panel["id"] == number
@@ -214,8 +214,8 @@ def test_every_panel_is_complete(dashboard: dict[str, Any]) -> None:
         places |= covered
 
 
-def test_a_dashboard_is_of_its_release(dashboard: dict[str, Any], worker_chart: Chart) -> None:
-    """It has an id, a title and a file of its own beside those of other releases, and begins with its own worker."""
+def test_each_release_has_its_own_dashboard(dashboard: dict[str, Any], worker_chart: Chart) -> None:
+    """The id, title and file of a dashboard differ between releases, and it initially shows its own worker."""
     variables = dashboard["templating"]["list"]
     chosen = {variable["name"]: variable["current"]["value"] for variable in variables if "current" in variable}
     values = {"dashboard": {"enabled": True}}
@@ -230,8 +230,8 @@ def test_a_dashboard_is_of_its_release(dashboard: dict[str, Any], worker_chart: 
     assert (chosen["namespace"], chosen["stage_type"]) == ("jobs", ["thumbnails", "contact sheets"])
 
 
-def test_the_scaler_is_answered(worker_chart: Chart, jobnik_manager: str) -> None:
-    """A manager answers each address that KEDA asks, with a number where KEDA looks for it."""
+def test_the_manager_answers_the_scaler(worker_chart: Chart, jobnik_manager: str) -> None:
+    """A manager responds to each URL of KEDA with a number at the location that KEDA reads."""
     values = {
         "autoscaling": {"by": "queue"},
         "stageTypes": [STAGE_TYPE, "contact sheets"],

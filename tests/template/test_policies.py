@@ -1,4 +1,4 @@
-"""What others say about the rendered manifests: the schemas of operators, and checkov's policies for Kubernetes."""
+"""The rendered manifests meet the schemas of operators and checkov's policies for Kubernetes."""
 
 import copy
 import json
@@ -10,45 +10,45 @@ from typing import Any, NamedTuple
 import pytest
 from jsonschema_rs import ValidationError
 
-from tests.template.charts import FETCHING, GOLDEN, Chart, Manifest, assert_restricted, parts, pods_in
+from tests.template.charts import DOWNLOAD_TIMEOUT, GOLDEN, Chart, Manifest, assert_restricted, mappings_in, pods_in
 from tests.template.versions import edit
 
-pytestmark = pytest.mark.timeout(FETCHING)
+pytestmark = pytest.mark.timeout(DOWNLOAD_TIMEOUT)
 
 CHECKOV = "checkov==3.3.30"
-"""In an environment of its own: it brings a hundred packages in versions of its own."""
+"""Runs in its own environment, because it pins a hundred dependencies."""
 
 PODS = {"Deployment", "Job", "Pod"}
 ENDING = {"Job", "Pod"}
-"""What runs to its end: the only pods that nothing owns are helm's tests."""
+"""Kinds of pods that run to completion. The only bare Pods are those of `helm test`."""
 
 FIXED = {"runAsUser", "runAsGroup", "fsGroup", "supplementalGroups", "hostPath", "hostPort", "hostNetwork", "hostPID"}
-"""What OpenShift's constraint `restricted-v2` leaves to nobody but itself."""
+"""Fields that OpenShift's constraint `restricted-v2` forbids."""
 
 ACCEPTED = {
-    "CKV_K8S_8": (ENDING, "what runs to its end has no liveness to probe; every Deployment has"),
-    "CKV_K8S_9": (ENDING, "what runs to its end serves nobody; every Deployment has its probe"),
+    "CKV_K8S_8": (ENDING, "a pod that runs to completion needs no liveness probe; every Deployment has one"),
+    "CKV_K8S_9": (ENDING, "a pod that runs to completion serves no requests; every Deployment has a readiness probe"),
     "CKV_K8S_11": (PODS, "a CPU limit throttles a pod while its node idles"),
-    "CKV_K8S_15": (PODS, "tags are not moved, and a pod starts without the registry where its node has the image"),
-    "CKV_K8S_21": (None, "the namespace is helm's --namespace, which stands in no manifest"),
-    "CKV_K8S_35": (PODS, "settings are environment variables, those in secrets too"),
-    "CKV_K8S_40": (PODS, "no user id is fixed, since OpenShift gives one; the images' own is 10001"),
-    "CKV_K8S_43": (PODS, "image.tag takes a digest, too (1.2.3@sha256:…), but there is none by default"),
+    "CKV_K8S_15": (PODS, "tags are immutable, and a pod can start without the registry if its node has the image"),
+    "CKV_K8S_21": (None, "the namespace is helm's --namespace, which is not part of the manifests"),
+    "CKV_K8S_35": (PODS, "all settings are environment variables, including secrets"),
+    "CKV_K8S_40": (PODS, "no user id is fixed, because OpenShift assigns one; the images default to 10001"),
+    "CKV_K8S_43": (PODS, "image.tag accepts a digest (1.2.3@sha256:…), but the default has none"),
 }
-"""What checkov complains of, about what (None: anything), and why that stays."""
+"""Accepted findings: the check, the kinds that it may concern (None: any), and the reason."""
 
 
 class Finding(NamedTuple):
-    """What checkov complains of."""
+    """A finding of checkov."""
 
     check: str
     kind: str
-    """Of the manifest."""
-    said: str
+    """The kind of the manifest."""
+    text: str
 
 
-def test_checkov_finds_nothing_else(tool: Callable[..., str]) -> None:
-    """What either chart renders, by default or with all there is, breaks no other policies than are named here."""
+def test_checkov_finds_only_accepted_findings(tool: Callable[..., str]) -> None:
+    """Both charts, with defaults and with every option, break exactly the policies that are accepted here."""
     options = ["--framework", "kubernetes", "--skip-download", "--quiet", "--soft-fail", "--output", "json"]
     kept = [file.name for file in GOLDEN.glob("*.yaml") if not file.name.endswith(".values.yaml")]
     files = [part for name in kept for part in ("--file", name)]
@@ -70,12 +70,12 @@ def _is_accepted(finding: Finding) -> bool:
 
 
 def test_every_pod_is_restricted(chart: Chart) -> None:
-    """Each pod passes the "restricted" security standard, has a read-only root, no token and no fixed user."""
+    """Each pod meets the "restricted" standard, with a read-only root, no token and no fixed user."""
     assert_restricted(chart.render(chart.everything))
 
 
-def test_every_pod_goes_to_the_same_nodes(chart: Chart) -> None:
-    """Nodes that are kept for something are so for each pod; one that ends soon keeps no distance from others."""
+def test_every_pod_is_scheduled_on_the_same_nodes(chart: Chart) -> None:
+    """All pods have the same node selection and tolerations; a pod that runs to completion has no pod affinity."""
     values = chart.everything
     pods = pods_in(chart.render(values))
 
@@ -88,34 +88,34 @@ def test_every_pod_goes_to_the_same_nodes(chart: Chart) -> None:
         assert pod["affinity"] == ({"nodeAffinity": values["affinity"]["nodeAffinity"]} if ends else values["affinity"])
 
 
-def test_openshift_minds_nothing(chart: Chart) -> None:
-    """What OpenShift gives to a pod itself is nowhere asked for, and nothing of the node's is."""
-    fields = {name for part in parts(*chart.render(chart.everything)) for name in part}
+def test_openshift_accepts_every_pod(chart: Chart) -> None:
+    """No pod sets a field that OpenShift assigns, and no pod uses resources of its node."""
+    fields = {name for part in mappings_in(*chart.render(chart.everything)) for name in part}
 
     assert "runAsNonRoot" in fields
     assert not fields & FIXED
 
 
-def test_a_release_may_be_called_by_a_number(chart: Chart) -> None:
-    """Whatever looks like a number is text where Kubernetes wants text."""
+def test_a_release_name_may_be_a_number(chart: Chart) -> None:
+    """A numeric name is rendered as a string wherever Kubernetes requires a string."""
     chart.render(chart.everything, release="2024")
 
 
 @pytest.mark.parametrize("name", ["null", "on", "y"])
-def test_a_worker_may_be_called_by_a_word_of_yaml(worker_chart: Chart, tmp_path: Path, name: str) -> None:
-    """A name that YAML would read as something else is a name, in each label, setting and reference."""
+def test_a_worker_name_may_be_a_yaml_keyword(worker_chart: Chart, tmp_path: Path, name: str) -> None:
+    """A name such as `null` is rendered as a string in each label, setting and reference."""
     folder = shutil.copytree(worker_chart.folder, tmp_path / "chart")
     edit(folder / "Chart.yaml", 'name: "thumbnail-worker"', f'name: "{name}"')
 
     rendered = Chart(folder, worker_chart.helm, worker_chart.schemas).render(worker_chart.everything)
 
-    named = {part["app.kubernetes.io/name"] for part in parts(*rendered) if "app.kubernetes.io/name" in part}
+    named = {part["app.kubernetes.io/name"] for part in mappings_in(*rendered) if "app.kubernetes.io/name" in part}
     assert named == {name}
 
 
 @pytest.fixture
 def resources(worker_chart: Chart, manager_chart: Chart) -> Mapping[str, Manifest]:
-    """Give a custom resource of each kind."""
+    """Return a custom resource of each kind."""
     rendered = [*manager_chart.render(manager_chart.everything), *worker_chart.render(worker_chart.everything)]
     return {manifest["kind"]: manifest for manifest in rendered if manifest["kind"] in worker_chart.schemas}
 
@@ -134,7 +134,7 @@ def resources(worker_chart: Chart, manager_chart: Chart) -> Mapping[str, Manifes
 def test_a_misspelt_field_of_a_custom_resource_is_found(
     worker_chart: Chart, resources: Mapping[str, Manifest], kind: str, place: list[str | int], name: str
 ) -> None:
-    """The schemas of operators are strict."""
+    """The schemas of operators reject unknown fields."""
     wrong: Any = copy.deepcopy(resources[kind])
     part = wrong
     for step in place:
@@ -145,10 +145,10 @@ def test_a_misspelt_field_of_a_custom_resource_is_found(
         worker_chart.assert_valid(wrong)
 
 
-def test_a_duration_that_the_operator_does_not_read_is_found(
+def test_an_invalid_duration_in_a_custom_resource_is_found(
     worker_chart: Chart, resources: Mapping[str, Manifest]
 ) -> None:
-    """The schemas hold values, too."""
+    """The schemas of operators also check values."""
     wrong = copy.deepcopy(resources["PodMonitor"])
     wrong["spec"]["podMetricsEndpoints"][0]["interval"] = "half a minute"
 

@@ -1,4 +1,4 @@
-"""Rendered projects that are really installed and run: their own tests, with a real manager, their lint and types."""
+"""Rendered projects, installed and run: their tests with a real manager, their lint and types."""
 
 import os
 import re
@@ -10,46 +10,46 @@ from textwrap import indent
 
 import pytest
 
-from tests.template.environments import INSTALLATION
+from tests.template.environments import INSTALL_TIMEOUT
 
 Tool = Callable[..., str]
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "docs" / "quickstart.md"
 
 
-@pytest.mark.timeout(INSTALLATION)
-def test_a_rendered_project_is_green_at_once(installed: Path, tool: Tool) -> None:
-    """The words of its Makefile pass: tests with a real manager, style, format and strict types."""
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_a_new_project_passes_lint_and_tests(installed: Path, tool: Tool) -> None:
+    """`make lint` and `make test` pass, with a real manager and strict types."""
     tool("make", "lint", cwd=installed)
     assert " passed" in tool("make", "test", cwd=installed)
 
 
-@pytest.mark.timeout(INSTALLATION)
-def test_doctor_finds_no_problems(installed: Path, tool: Tool, jobnik_manager: str) -> None:
-    """In a project as it was rendered, with a manager that answers."""
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_the_doctor_finds_no_problem_in_a_new_project(installed: Path, tool: Tool, jobnik_manager: str) -> None:
+    """`make doctor` reports that all is well in an unchanged project with a running manager."""
     output = tool("make", "doctor", cwd=installed, JOBNIK_BASE_URL=jobnik_manager)
 
-    assert "✓ template   the project matches the template at" in output
-    assert output.endswith("\n\nNo problems found.\n")
+    assert "✓ template   as the template renders it at" in output
+    assert output.endswith("\n\nAll is well.\n")
     assert not {"!", "?", "✗"} & {line.strip()[:1] for line in output.splitlines()}
 
 
-@pytest.mark.timeout(INSTALLATION)
-def test_an_image_is_built_of_locked_dependencies(installed: Path, tool: Tool) -> None:
-    """`make image` locks where nobody has yet, builds with whatever builds images, and needs no uv where one has."""
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_make_image_uses_locked_dependencies(installed: Path, tool: Tool) -> None:
+    """`make image` creates a missing lock file, builds with any image builder, and needs no uv if the lock exists."""
     lock = installed / "uv.lock"
     locked = lock.read_text()
     lock.unlink()
 
-    said = tool("make", "image", "DOCKER=echo", "IMAGE_OPTIONS=--pull", cwd=installed)
+    output = tool("make", "image", "DOCKER=echo", "IMAGE_OPTIONS=--pull", cwd=installed)
 
-    assert said.endswith("build --tag thumbnail-worker:dev --pull .\n")
+    assert output.endswith("build --tag thumbnail-worker:dev --pull .\n")
     assert lock.read_text() == locked
     tool("make", "image", "DOCKER=echo", "UV=false", cwd=installed)
 
 
-def test_a_chart_is_checked_with_all_its_values(render: Callable[..., Path], tool: Tool, helm: Path) -> None:
-    """`make chart` reads the values of each place where the worker runs, and fails for one that does not fit."""
+def test_make_chart_checks_all_values_files(render: Callable[..., Path], tool: Tool, helm: Path) -> None:
+    """`make chart` checks each values file and fails if one is invalid."""
     project, path = render(), f"{helm.parent}{os.pathsep}{os.environ['PATH']}"
     production = project / "helm" / "values-production.yaml"
     production.write_text("replicas: 3\n")
@@ -60,11 +60,13 @@ def test_a_chart_is_checked_with_all_its_values(render: Callable[..., Path], too
         tool("make", "chart", cwd=project, PATH=path)
 
 
-@pytest.mark.timeout(INSTALLATION)
-def test_the_quickstart_is_true(render: Callable[..., Path], installed: Path, tool: Tool, jobnik_manager: str) -> None:
-    """Its worker passes types and tests with what it changes, and its first job prints what it says."""
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_the_quickstart_works_as_written(
+    render: Callable[..., Path], installed: Path, tool: Tool, jobnik_manager: str
+) -> None:
+    """The worker of the quickstart passes its types and tests, and its first job prints the documented lines."""
     page = QUICKSTART.read_text()
-    result, handler, test, heart = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    result, handler, test, seed_code = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     project = render(service_name="word-counter", example=False)
     for file, begin, end, new in (
         ("src/word_counter/definitions.py", "class WorkResult", "\n\n\n", result),
@@ -82,18 +84,20 @@ def test_the_quickstart_is_true(render: Callable[..., Path], installed: Path, to
     environment = found | {"JOBNIK_BASE_URL": jobnik_manager, "PROBE_PORT": "0"}
     with subprocess.Popen([python, "-m", "word_counter"], cwd=project, env=os.environ | environment) as worker:
         try:
-            said = tool(python, "seed.py", cwd=project, **environment)
+            output = tool(python, "seed.py", cwd=project, **environment)
         finally:
             worker.terminate()
     assert worker.returncode == 0
-    promised = re.findall(r"^    seed    \| (.*\n)", page, re.MULTILINE)
-    assert said.endswith("".join(promised))
-    assert indent(heart, "    ") in (project / "seed.py").read_text()
+    expected = re.findall(r"^    seed    \| (.*\n)", page, re.MULTILINE)
+    assert output.endswith("".join(expected))
+    assert indent(seed_code, "    ") in (project / "seed.py").read_text()
 
 
-@pytest.mark.timeout(INSTALLATION)
-def test_an_index_serves_as_well(render: Callable[..., Path], template: Path, tmp_path: Path, tool: Tool) -> None:
-    """With sdk_source=index the worker installs as its image does: locked, from wheels, with the SDK alone."""
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_a_worker_installs_from_an_index(
+    render: Callable[..., Path], template: Path, tmp_path: Path, tool: Tool
+) -> None:
+    """With sdk_source=index the worker installs as in its image: locked, from wheels, with the SDK alone."""
     wheels = tmp_path / "wheels"
     tool("uv", "build", "--quiet", "--all-packages", "--wheel", "--out-dir", wheels, cwd=template)
     project = render(sdk_source="index", example=False)

@@ -1,4 +1,4 @@
-"""The questions: what they refuse, and what follows from the answers."""
+"""The questions of the template: their validation and defaults."""
 
 import keyword
 import re
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.template.environments import INSTALLATION
+from tests.template.environments import INSTALL_TIMEOUT
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text())
@@ -20,7 +20,7 @@ ASKED = ["service_name", "description", "stage_type", "handler_style", "deploy",
 
 
 def test_seven_questions_are_asked_and_one_is_required() -> None:
-    """Everything but the name has a default; everything asked is explained."""
+    """All questions have a help text, and all except the name have a default."""
     asked = {
         name: question
         for name, question in QUESTIONS.items()
@@ -32,8 +32,8 @@ def test_seven_questions_are_asked_and_one_is_required() -> None:
     assert all(question["help"] for question in asked.values())
 
 
-def test_nothing_in_the_template_needs_trust() -> None:
-    """Update bots cannot give trust, so there are no tasks, migrations or extensions."""
+def test_the_template_needs_no_trust() -> None:
+    """The template has no tasks, migrations or extensions, because update bots cannot grant trust."""
     assert not {"_tasks", "_migrations", "_jinja_extensions"} & QUESTIONS.keys()
 
 
@@ -67,8 +67,8 @@ def test_nothing_in_the_template_needs_trust() -> None:
         ("sdk_source", "conda", "Invalid choice"),
     ],
 )
-def test_a_bad_answer_is_refused(render: Callable[..., Path], question: str, answer: str, message: str) -> None:
-    """Each bad answer is refused with a message that says what to give instead, and nothing is written."""
+def test_an_invalid_answer_is_refused(render: Callable[..., Path], question: str, answer: str, message: str) -> None:
+    """An invalid answer is refused with a message that describes valid answers."""
     with pytest.raises((ValueError, TypeError), match=message):
         render(**{question: answer})
 
@@ -76,7 +76,7 @@ def test_a_bad_answer_is_refused(render: Callable[..., Path], question: str, ans
 def test_a_relative_path_to_the_template_is_refused(
     render: Callable[..., Path], template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Copier records the path as typed, and no update would find a relative one again."""
+    """A relative path is refused, because Copier records it as typed and updates would not find it."""
     monkeypatch.chdir(template.parent)
 
     with pytest.raises(ValueError, match=f"path ./{template.name} is relative"):
@@ -86,7 +86,7 @@ def test_a_relative_path_to_the_template_is_refused(
 def test_a_template_without_history_is_refused(
     render: Callable[..., Path], template: Path, tmp_path: Path, tool: Callable[..., str]
 ) -> None:
-    """Where the template is no repository there is no commit to take the SDK from."""
+    """A template outside a git repository is refused, because the SDK is installed from a commit."""
     tool("git", "worktree", "add", "--detach", tmp_path / "export", cwd=template)
     (tmp_path / "export" / ".git").unlink()
 
@@ -94,16 +94,16 @@ def test_a_template_without_history_is_refused(
         render(source=tmp_path / "export")
 
 
-def test_names_that_python_has_taken_are_reserved() -> None:
-    """Every keyword and every module of the standard library that would pass as a name is in the list."""
+def test_names_of_python_are_reserved() -> None:
+    """The list contains every keyword and standard library module that would be a valid name."""
     taken = {name for name in {*sys.stdlib_module_names, *keyword.kwlist, *keyword.softkwlist} if name.isalnum()}
 
     assert {name for name in taken if name == name.lower()} <= RESERVED
 
 
-@pytest.mark.timeout(INSTALLATION)
-def test_names_that_a_worker_installs_are_reserved(installed: Path, tool: Callable[..., str]) -> None:
-    """No worker is called like a distribution or a module in its own environment."""
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_names_of_installed_packages_are_reserved(installed: Path, tool: Callable[..., str]) -> None:
+    """A worker cannot have the name of a distribution or module in its own environment."""
     listing = """if True:
         from importlib.metadata import distributions, packages_distributions
         print(*(distribution.name for distribution in distributions()), *packages_distributions())
@@ -115,8 +115,8 @@ def test_names_that_a_worker_installs_are_reserved(installed: Path, tool: Callab
 
 
 @pytest.mark.parametrize("package", ["sdk", "devtools", "reference_manager"])
-def test_the_template_pins_the_version_that_lies_beside_it(package: str) -> None:
-    """The version of SDK, devtools and manager, which the template must know while it renders, is theirs."""
+def test_the_template_pins_the_version_of_this_repository(package: str) -> None:
+    """`jobnik_version` in copier.yml is the version of the SDK, the development tools and the manager."""
     project = tomllib.loads((ROOT / package / "pyproject.toml").read_text())["project"]
 
     assert QUESTIONS["jobnik_version"]["default"] == project["version"]

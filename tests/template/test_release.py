@@ -1,4 +1,4 @@
-"""`make release`: one version everywhere, a dated changelog, a commit and a tag, or nothing at all."""
+"""`make release` sets the version everywhere, dates the changelog, commits and tags, or changes nothing."""
 
 import os
 import subprocess
@@ -17,7 +17,7 @@ Tool = Callable[..., str]
 
 
 def refuse(clone: Path, version: str, **environment: str) -> str:
-    """Ask for a release that is refused, and return what was said."""
+    """Request a release that is refused, and return the error message."""
     result = subprocess.run(
         [sys.executable, "-m", "tools.release", version],
         cwd=clone,
@@ -31,8 +31,8 @@ def refuse(clone: Path, version: str, **environment: str) -> str:
 
 
 @pytest.mark.timeout(60)
-def test_a_release_sets_the_version_wherever_it_stands(released: Path, tool: Tool) -> None:
-    """Packages, template, chart, lock file, references and changelog of the tag's commit say the new version."""
+def test_a_release_sets_the_version_everywhere(released: Path, tool: Tool) -> None:
+    """In the tagged commit, packages, template, chart, lock file, references and changelog have the new version."""
     tag = tool("git", "describe", "--exact-match", "main", cwd=released).strip()
     version = tag.removeprefix("v")
     packages = ("sdk", "devtools", "reference_manager")
@@ -53,29 +53,29 @@ def test_a_release_sets_the_version_wherever_it_stands(released: Path, tool: Too
     assert tool("git", "cat-file", "-t", tag, cwd=released).strip() == "tag"
     assert tool("git", "status", "--porcelain", cwd=released) == ""
     assert tool("git", "worktree", "list", cwd=released).count("\n") == 1
-    assert "is released: what was released stays" in refuse(released, version)
+    assert "is already released: give a newer version" in refuse(released, version)
 
 
 @pytest.mark.parametrize("version", ["0.2", "1.0.0rc1", "v1.0.0", "1.0.0+local", "01.0.0", ""])
-def test_what_is_no_version_is_refused(released: Path, version: str) -> None:
-    """A release has three numbers, which PEP 440, charts and SemVer read alike."""
-    assert "is no version: give three numbers, such as VERSION=0.2.0" in refuse(released, version)
+def test_an_invalid_version_is_refused(released: Path, version: str) -> None:
+    """A version must have three numbers, which PEP 440, Helm and SemVer all accept."""
+    assert "is not a version: give three numbers, such as VERSION=0.2.0" in refuse(released, version)
 
 
-def test_each_reason_not_to_release_says_what_to_do(template: Path, tmp_path: Path, tool: Tool) -> None:
-    """An older version, another branch, a tree that is not clean, nothing to tell, a failing step: nothing changes."""
+def test_a_refused_release_changes_nothing(template: Path, tmp_path: Path, tool: Tool) -> None:
+    """An old version, another branch, uncommitted files, an empty changelog or a failing step is refused."""
     clone = clone_to_release(template, tmp_path / "clone", tool)
     tool("git", "tag", "v3.2.1", cwd=clone)
     before = tool("git", "rev-parse", "main", cwd=clone)
-    assert "v3.2.1 is released" in refuse(clone, "3.2.1")
+    assert "v3.2.1 is already released" in refuse(clone, "3.2.1")
     assert "3.2.0 is not newer than 3.2.1" in refuse(clone, "3.2.0")
 
     tool("git", "switch", "--quiet", "--create", "feature", cwd=clone)
-    assert "This is feature: releases are made on main, so `git switch main` first" in refuse(clone, "4.0.0")
+    assert "Releases are made on main, but the branch is feature: run `git switch main` first" in refuse(clone, "4.0.0")
     tool("git", "switch", "--quiet", "main", cwd=clone)
 
     (clone / "new.txt").write_text("New.\n")
-    assert "not committed, then try again:\n?? new.txt" in refuse(clone, "4.0.0")
+    assert "uncommitted files, then try again:\n?? new.txt" in refuse(clone, "4.0.0")
     (clone / "new.txt").unlink()
 
     assert "`false lock --quiet` failed, and nothing has changed" in refuse(clone, "4.0.0", UV="false")
@@ -85,11 +85,11 @@ def test_each_reason_not_to_release_says_what_to_do(template: Path, tmp_path: Pa
 
     edit(clone / "CHANGELOG.md", "- Something new.\n", "")
     commit(clone, tool)
-    assert "CHANGELOG.md says nothing new" in refuse(clone, "4.0.0")
+    assert "CHANGELOG.md has no unreleased entries" in refuse(clone, "4.0.0")
 
 
-def test_places_are_all_there_are(released: Path, tool: Tool) -> None:
-    """No file of a release but tests says another version of the SDK, the manager or their charts than its own."""
+def test_no_file_contains_another_version(released: Path, tool: Tool) -> None:
+    """Outside the tests, no file of a release names another version of the SDK, the manager or their charts."""
     version = tool("git", "describe", "--exact-match", "main", cwd=released).strip().removeprefix("v")
 
     found = tool(

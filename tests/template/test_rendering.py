@@ -1,4 +1,4 @@
-"""What every combination of answers renders: clean files, already formatted, that their tools accept."""
+"""Every combination of answers renders clean, formatted files that their tools accept."""
 
 import json
 import re
@@ -23,17 +23,17 @@ CHOICES: dict[str, tuple[str | bool, ...]] = {
 COMBINATIONS = [dict(zip(CHOICES, answers, strict=True)) for answers in product(*CHOICES.values())]
 MOST_FILES = 39
 
-# Braces that others are to render: Grafana the labels in legends, GitHub what it knows of a run.
+# Braces that Grafana and GitHub interpret: labels in legends, and expressions in workflows.
 FOREIGN_BRACES = {"helm/dashboard.json": r"\{\{\w+\}\}", ".github/workflows/ci.yml": r"\$\{\{ github\.[^{}]+ \}\}"}
 
-# As long as answers may be, so that no line of a rendered file gets too long for its formatter.
+# The longest valid answers, to check that no rendered line is too long for the formatter.
 LONGEST = {
     "service_name": "w" * 40,
     "description": "It's #1: naïve & <fast>, 100 %! ".ljust(100, "d"),
     "stage_type": "s" * 50,
 }
 
-# The answers that the code depends on, with names of usual and of the greatest length.
+# All answers that the code depends on, each with short and with the longest names.
 CODE = [
     {"handler_style": style, "example": example, **lengths}
     for style, example, lengths in product(CHOICES["handler_style"], CHOICES["example"], ({}, LONGEST))
@@ -41,12 +41,12 @@ CODE = [
 
 
 def files_of(project: Path) -> dict[str, str]:
-    """Read all files of a project, by their path within it."""
+    """Return the text of all files of a project, by relative path."""
     return {str(path.relative_to(project)): path.read_text() for path in project.rglob("*") if path.is_file()}
 
 
 def check(project: Path) -> None:
-    """Check the project's files as text and as data."""
+    """Check that the files of a project have clean text and valid syntax."""
     files = files_of(project)
     assert len(files) <= MOST_FILES
     for name, text in files.items():
@@ -59,7 +59,7 @@ def check(project: Path) -> None:
 
 
 def check_syntax(name: str, text: str) -> None:
-    """Parse a file that is data."""
+    """Parse a data file."""
     match Path(name).suffix:
         case ".toml":
             tomllib.loads(text)
@@ -73,7 +73,7 @@ def check_syntax(name: str, text: str) -> None:
 
 @pytest.mark.parametrize("answers", COMBINATIONS, ids=lambda answers: "-".join(map(str, answers.values())))
 def test_every_combination_is_clean(render: Callable[..., Path], answers: dict[str, str | bool]) -> None:
-    """Whatever is answered, the files hold what was asked for and nothing else."""
+    """The rendered files are clean and contain exactly the requested features."""
     project = render(**answers)
 
     check(project)
@@ -81,33 +81,33 @@ def test_every_combination_is_clean(render: Callable[..., Path], answers: dict[s
     assert ("helm" in (project / "Makefile").read_text()) == (answers["deploy"] == "helm")
     assert (project / ".github").exists() == (answers["ci"] == "github")
     assert (project / ".gitlab-ci.yml").exists() == (answers["ci"] == "gitlab")
-    words = "".join(files_of(project).values()).lower()
-    assert ("thumbnail_quality" in words) == ("pillow" in words) == answers["example"]
+    text = "".join(files_of(project).values()).lower()
+    assert ("thumbnail_quality" in text) == ("pillow" in text) == answers["example"]
 
 
 @pytest.mark.parametrize("answers", CODE, ids=lambda answers: "-".join(map(str, answers.values()))[:20])
-def test_the_code_needs_no_touch(
-    render: Callable[..., Path], tool: Callable[..., str], own: Path, answers: dict[str, str | bool]
+def test_the_code_passes_ruff(
+    render: Callable[..., Path], tool: Callable[..., str], bin_dir: Path, answers: dict[str, str | bool]
 ) -> None:
-    """The answers that the code depends on leave it formatted and without findings, be they short or the longest."""
+    """The code is formatted and passes the linter for all answers, with short and with the longest names."""
     project = render(**answers)
 
     check(project)
-    tool(own / "ruff", "check", "--no-cache", ".", cwd=project)
-    tool(own / "ruff", "format", "--no-cache", "--diff", ".", cwd=project)
+    tool(bin_dir / "ruff", "check", "--no-cache", ".", cwd=project)
+    tool(bin_dir / "ruff", "format", "--no-cache", "--diff", ".", cwd=project)
 
 
-def test_every_setting_is_in_the_example(render: Callable[..., Path]) -> None:
-    """`.env.example` has each setting of the SDK with its default, and the one that has none."""
-    said = dict(
+def test_env_example_lists_every_setting(render: Callable[..., Path]) -> None:
+    """`.env.example` contains each setting of the SDK with its default, and JOBNIK_BASE_URL, which has none."""
+    listed = dict(
         line.split("=", 1)
         for line in (render() / ".env.example").read_text().splitlines()
         if line and not line.startswith("#")
     )
 
     settings = {name.upper(): field for name, field in WorkerSettings.model_fields.items()}
-    assert set(said) - set(settings) == {"OTEL_SERVICE_NAME", "THUMBNAIL_QUALITY"}
-    assert {name: said[name] for name in settings if name != "JOBNIK_BASE_URL"} == {
+    assert set(listed) - set(settings) == {"OTEL_SERVICE_NAME", "THUMBNAIL_QUALITY"}
+    assert {name: listed[name] for name in settings if name != "JOBNIK_BASE_URL"} == {
         name: "" if field.default is None else str(field.default)
         for name, field in settings.items()
         if name != "JOBNIK_BASE_URL"
@@ -116,38 +116,40 @@ def test_every_setting_is_in_the_example(render: Callable[..., Path]) -> None:
 
 @pytest.mark.parametrize("sdk_source", ["git", "index"])
 def test_the_dockerfile_has_no_findings(
-    render: Callable[..., Path], tool: Callable[..., str], own: Path, sdk_source: str
+    render: Callable[..., Path], tool: Callable[..., str], bin_dir: Path, sdk_source: str
 ) -> None:
-    """Hadolint accepts the Dockerfile as it is, with nothing ignored."""
+    """Hadolint finds no problem in the Dockerfile, without ignored rules."""
     project = render(sdk_source=sdk_source)
 
     assert "hadolint" not in (project / "Dockerfile").read_text()
-    tool(own / "hadolint", "Dockerfile", cwd=project)
+    tool(bin_dir / "hadolint", "Dockerfile", cwd=project)
 
 
-def test_what_comes_next_can_be_pasted(thin_template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The message after a copy leads into the project, whatever its folder is called."""
+def test_the_commands_after_a_copy_can_be_pasted(
+    thin_template: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message after a copy contains valid commands, also if the folder needs quoting."""
     project = tmp_path / 'it\'s "a" $folder'
     copier.run_copy(str(thin_template), project, data={"service_name": "thumbnail-worker"}, defaults=True)
 
     commands = [line.strip() for line in capsys.readouterr().err.splitlines()]
     first = next(command for command in commands if command.startswith("cd "))
     assert shlex.split(first) == ["cd", str(project)]
-    words = {command.split()[1] for command in commands if command.startswith("make ")}
-    assert words <= set(re.findall(r"^([a-z]+):", (project / "Makefile").read_text(), re.MULTILINE))
+    targets = {command.split()[1] for command in commands if command.startswith("make ")}
+    assert targets <= set(re.findall(r"^([a-z]+):", (project / "Makefile").read_text(), re.MULTILINE))
 
 
-def test_make_alone_lists_the_words(render: Callable[..., Path], tool: Callable[..., str]) -> None:
-    """A newcomer who types `make` sees every word, and `chart` only where there is a chart."""
-    words = ["help", "dev", "test", "lint", "image", "chart", "doctor", "update"]
+def test_make_lists_the_targets(render: Callable[..., Path], tool: Callable[..., str]) -> None:
+    """`make` without a target lists every target."""
+    targets = ["help", "dev", "test", "lint", "image", "chart", "doctor", "update"]
 
     listed = tool("make", cwd=render())
 
-    assert [line.split()[1] for line in listed.splitlines()] == words
+    assert [line.split()[1] for line in listed.splitlines()] == targets
 
 
-def test_what_uv_adds_goes_below_the_mark(render: Callable[..., Path], tool: Callable[..., str]) -> None:
-    """Dependencies of the owner never come to stand among those that the template moves."""
+def test_uv_adds_dependencies_below_the_mark(render: Callable[..., Path], tool: Callable[..., str]) -> None:
+    """`uv add` keeps the owner's dependencies apart from the dependencies that the template manages."""
     project = render()
     tool("uv", "add", "--quiet", "--frozen", "aaa", cwd=project)
     tool("uv", "add", "--quiet", "--frozen", "--dev", "nnn", cwd=project)
@@ -158,10 +160,10 @@ def test_what_uv_adds_goes_below_the_mark(render: Callable[..., Path], tool: Cal
     assert '"nnn"' in below[2]
 
 
-def test_file_names_fit_for_windows(render: Callable[..., Path]) -> None:
-    """No name has a character that Windows forbids, nor a dot or a space at its end, nor is a device's, nor too long.
+def test_file_names_are_valid_on_windows(render: Callable[..., Path]) -> None:
+    """No name has a forbidden character, ends in a dot or space, is a device name, or is too long.
 
-    Below a folder of temporary files, where Copier works, 260 characters leave about 160.
+    Windows allows 260 characters, of which about 160 remain below the temporary folder that Copier uses.
     """
     for root in (ROOT / "template", render(**LONGEST)):
         for path in root.rglob("*"):

@@ -1,4 +1,4 @@
-"""A snapshot: this working tree as a commit."""
+"""A snapshot commits a working tree to a separate repository."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +10,7 @@ from tools.snapshot import take_snapshot
 
 @pytest.fixture
 def tree(tmp_path: Path, tool: Callable[..., str]) -> Path:
-    """Give a repository with a committed, a changed, a new and an ignored file."""
+    """Return a repository with a committed, a changed, a new and an ignored file."""
     tree = tmp_path / "tree"
     tree.mkdir()
     (tree / ".gitignore").write_text("ignored\n")
@@ -23,8 +23,8 @@ def tree(tmp_path: Path, tool: Callable[..., str]) -> Path:
     return tree
 
 
-def test_a_snapshot_holds_what_lies_there(tree: Path, tmp_path: Path, tool: Callable[..., str]) -> None:
-    """Changed and new files are in it, ignored ones are not, and the tree's own repository notices nothing."""
+def test_a_snapshot_contains_uncommitted_changes(tree: Path, tmp_path: Path, tool: Callable[..., str]) -> None:
+    """A snapshot contains changed and new files but not ignored ones, and the original repository stays unchanged."""
     before = tool("git", "status", "--porcelain", cwd=tree)
 
     commit = take_snapshot(tmp_path / "snapshot", tree)
@@ -38,8 +38,8 @@ def test_a_snapshot_holds_what_lies_there(tree: Path, tmp_path: Path, tool: Call
     assert tool("git", "status", "--porcelain", cwd=tree) == before
 
 
-def test_the_same_content_is_the_same_commit(tree: Path, tmp_path: Path) -> None:
-    """Elsewhere or again, an unchanged tree gives the commit that it gave before; a changed one gives another."""
+def test_the_same_content_gives_the_same_commit(tree: Path, tmp_path: Path) -> None:
+    """An unchanged tree gives the same commit at any destination, and a changed tree gives another one."""
     first = take_snapshot(tmp_path / "one", tree)
 
     assert take_snapshot(tmp_path / "one", tree) == first
@@ -50,8 +50,8 @@ def test_the_same_content_is_the_same_commit(tree: Path, tmp_path: Path) -> None
     assert not (tmp_path / "one" / "new").exists()
 
 
-def test_a_folder_with_something_else_is_left_alone(tree: Path, tmp_path: Path) -> None:
-    """A destination that is no snapshot is refused."""
+def test_a_folder_that_is_not_a_snapshot_is_refused(tree: Path, tmp_path: Path) -> None:
+    """A destination with other files is refused."""
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
 

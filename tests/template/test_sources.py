@@ -1,4 +1,4 @@
-"""Where a rendered project takes SDK and manager from."""
+"""The sources of the SDK, the development tools and the manager in a rendered project."""
 
 import os
 import sys
@@ -14,17 +14,17 @@ import jinja2
 import pytest
 import yaml
 
-from tests.template.environments import INSTALLATION
-from tests.template.owners import leave_alone, take_over
+from tests.template.environments import INSTALL_TIMEOUT
+from tests.template.owner_changes import change_nothing, commit_owner_change
 from tests.template.versions import commit, next_version, render, update
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS: dict[str, Any] = yaml.safe_load((ROOT / "copier.yml").read_text())
 
 
-def worked_out(name: str, **recorded: str) -> str:
-    """Work a hidden value out as Copier does, from what it recorded."""
-    # Copier renders plain text, and the extension is the one that it loads by itself.
+def hidden_value(name: str, **recorded: str) -> str:
+    """Compute a hidden value from recorded answers, as Copier does."""
+    # Copier renders plain text and loads this extension by default.
     environment = jinja2.Environment(  # noqa: S701
         extensions=["jinja2_ansible_filters.AnsibleCoreFiltersExtension"]
     )
@@ -47,18 +47,18 @@ def worked_out(name: str, **recorded: str) -> str:
         ("git+ssh://git@example.com/jobnik", "ssh://git@example.com/jobnik"),
     ],
 )
-def test_the_templates_address_becomes_a_url(given: str, url: str) -> None:
-    """Copier takes paths and shortcuts, uv takes URLs."""
-    assert worked_out("jobnik_repository", _src_path=given) == url
+def test_the_address_of_the_template_becomes_a_url(given: str, url: str) -> None:
+    """Paths and shortcuts of Copier are converted to URLs for uv."""
+    assert hidden_value("jobnik_repository", _src_path=given) == url
 
 
 @pytest.mark.parametrize(
     ("recorded", "revision"),
     [("0a1b2c3", "0a1b2c3"), ("v1.2.0", "v1.2.0"), ("v1.2.0-3-g0a1b2c3", "0a1b2c3"), ("v1.0-rc-1", "v1.0-rc-1")],
 )
-def test_the_templates_version_becomes_a_revision(recorded: str, revision: str) -> None:
-    """A tag stays a tag; of a commit past a tag the hash is taken."""
-    assert worked_out("jobnik_revision", _commit=recorded) == revision
+def test_the_version_of_the_template_becomes_a_revision(recorded: str, revision: str) -> None:
+    """A tag is kept; a commit after a tag becomes its hash."""
+    assert hidden_value("jobnik_revision", _commit=recorded) == revision
 
 
 @pytest.mark.parametrize("prefix", ["", "git+file://"])
@@ -76,8 +76,8 @@ def test_packages_come_from_the_commit_of_the_template(
     }
 
 
-def test_both_come_from_an_index_where_asked_for(render: Callable[..., Path]) -> None:
-    """With sdk_source=index the versions alone are pinned, and the answer is recorded for updates."""
+def test_packages_come_from_an_index_if_requested(render: Callable[..., Path]) -> None:
+    """With sdk_source=index only versions are pinned, and the answer is recorded for updates."""
     project = render(sdk_source="index")
 
     assert "sources" not in tomllib.loads((project / "pyproject.toml").read_text())["tool"]["uv"]
@@ -86,7 +86,7 @@ def test_both_come_from_an_index_where_asked_for(render: Callable[..., Path]) ->
 
 @pytest.fixture
 def server(released: Path, tmp_path: Path, tool: Callable[..., str]) -> Generator[str]:
-    """Give the URL of a repository with a release, as a server for files alone gives it out."""
+    """Serve a repository with a release over plain HTTP, and return its URL."""
     tool("git", "clone", "--quiet", "--bare", released, "jobnik.git", cwd=tmp_path)
     tool("git", "update-server-info", cwd=tmp_path / "jobnik.git")
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=tmp_path)) as server:
@@ -95,11 +95,11 @@ def server(released: Path, tmp_path: Path, tool: Callable[..., str]) -> Generato
         server.shutdown()
 
 
-@pytest.mark.timeout(INSTALLATION)
-def test_a_server_gives_out_template_and_sdk_alike(
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_a_project_updates_its_sdk_over_http(
     server: str, released: Path, tmp_path: Path, tool: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A project that is rendered, installed and updated over HTTP has the SDK of the version that it follows."""
+    """A project that is rendered, installed and updated over HTTP has the SDK of the version it follows."""
     monkeypatch.setenv("COPIER_CACHE_DIR", str(tmp_path / "mirrors"))
     before = tool("git", "rev-parse", "HEAD~1", cwd=released).strip()
 
@@ -109,7 +109,7 @@ def test_a_server_gives_out_template_and_sdk_alike(
         return tool(project / ".venv" / "bin" / "python", "-c", version, cwd=project).strip()
 
     project = render(server, tmp_path / "worker", tag=before, example=False)
-    take_over(project, leave_alone, tool)
+    commit_owner_change(project, change_nothing, tool)
     assert installed(project) == QUESTIONS["jobnik_version"]["default"]
     assert server in (project / "uv.lock").read_text()
 
@@ -120,8 +120,8 @@ def test_a_server_gives_out_template_and_sdk_alike(
 
 @pytest.mark.matrix
 @pytest.mark.timeout(600)
-def test_a_machine_without_uv_is_enough(template: Path, tmp_path: Path, tool: Callable[..., str]) -> None:
-    """Copier from pip renders a project whose Makefile brings uv itself, and all the rest with it."""
+def test_a_project_works_without_uv(template: Path, tmp_path: Path, tool: Callable[..., str]) -> None:
+    """A project rendered by Copier from pip has a Makefile that installs uv and everything else."""
     folders = os.environ["PATH"].split(os.pathsep)
     path = os.pathsep.join(folder for folder in folders if not (Path(folder) / "uv").exists())
     tool(sys.executable, "-m", "venv", "plain", cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""docs/tutorial.md, followed to the letter as far as no cluster is needed."""
+"""The steps of docs/tutorial.md that need no cluster."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tests.template.charts import Chart
-from tests.template.environments import INSTALLATION
+from tests.template.environments import INSTALL_TIMEOUT
 from tests.template.versions import commit, edit
 from tools.crds import Schema
 
@@ -24,7 +24,7 @@ FILES = re.findall(r"^\*\*`([^`]+)`\*\*([^\n]*)\n\n```\w+\n(.*?)^```$", PAGE, re
 
 
 def write(project: Path) -> None:
-    """Write each file of the page: the whole of it, or at its end, or in place of the line that begins as it does."""
+    """Write each file of the page: the whole file, an addition at its end, or a replacement of one line."""
     for name, how, text in FILES:
         path = project / name
         if "at its end" in how:
@@ -38,14 +38,14 @@ def write(project: Path) -> None:
 
 @pytest.fixture
 def history(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
-    """Give a clone of the template that a test may change."""
+    """Return a clone of the template that a test may change."""
     tool("git", "clone", "--quiet", thin_template, tmp_path / "history", cwd=tmp_path)
     return tmp_path / "history"
 
 
 @pytest.fixture
 def project(render: Callable[..., Path], history: Path) -> Path:
-    """Give what the page has one render and write."""
+    """Return the project of the page, rendered and written as described."""
     command = PAGE.split("uvx copier copy ")[1].partition('"$PWD')[0]
     answers = dict(re.findall(r"--data (\w+)=(\S+)", command))
     project = render(history, **{name: yaml.safe_load(answer) for name, answer in answers.items()})
@@ -53,10 +53,12 @@ def project(render: Callable[..., Path], history: Path) -> Path:
     return project
 
 
-@pytest.mark.timeout(INSTALLATION)
-def test_its_worker_is_green_and_works(project: Path, installed: Path, tool: Tool, jobnik_manager: str) -> None:
-    """Lint, types and tests pass as the page says, and its seed prints what it shows."""
-    # The dependencies are the installed project's: the worker's code is found first.
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_the_tutorials_worker_passes_its_checks_and_runs(
+    project: Path, installed: Path, tool: Tool, jobnik_manager: str
+) -> None:
+    """Lint, types and tests pass as documented, and the seed prints the documented output."""
+    # Use the dependencies of the installed project; PYTHONPATH puts the worker's code first.
     python = installed / ".venv" / "bin" / "python"
     found = {"PYTHONPATH": str(project / "src"), "JOBNIK_BASE_URL": jobnik_manager}
 
@@ -68,7 +70,7 @@ def test_its_worker_is_green_and_works(project: Path, installed: Path, tool: Too
         command = [python, "-m", "traffic_worker"]
         with subprocess.Popen(command, cwd=project, env=os.environ | found | {"PROBE_PORT": "0"}) as worker:
             try:
-                said = tool(python, "seed.py", cwd=project, **found)
+                output = tool(python, "seed.py", cwd=project, **found)
             finally:
                 worker.terminate()
     types.result()
@@ -76,12 +78,12 @@ def test_its_worker_is_green_and_works(project: Path, installed: Path, tool: Too
     assert f"{number} passed" in tests.result()
     assert worker.returncode == 0
     shown = PAGE.split("Look for these lines in the output:\n\n")[1].split("\n\n")[0]
-    assert said == dedent(shown).replace("seed    | ", "") + "\n"
+    assert output == dedent(shown).replace("seed    | ", "") + "\n"
     assert (project / ".dev" / "reports" / "this-week.md").read_text().startswith("8 requests")
 
 
-def test_its_values_deploy_both_stage_types(project: Path, helm: Path, schemas: Mapping[str, Schema]) -> None:
-    """Helm and Kubernetes take its values, KEDA follows both queues, and the settings reach the worker."""
+def test_the_tutorials_values_deploy_both_stage_types(project: Path, helm: Path, schemas: Mapping[str, Schema]) -> None:
+    """Helm and Kubernetes accept the values, KEDA scales by both queues, and the settings reach the worker."""
     values = yaml.safe_load((project / "helm" / "values-production.yaml").read_text())
     rendered = Chart(project / "helm", helm, schemas).render(values)
 
@@ -95,8 +97,8 @@ def test_its_values_deploy_both_stage_types(project: Path, helm: Path, schemas: 
     assert {"name": "data", "mountPath": "/data"} in mounts
 
 
-def test_an_update_leaves_what_was_written(project: Path, history: Path, tool: Tool) -> None:
-    """What is new in the template arrives beside the page's files, which stay as they are."""
+def test_an_update_keeps_the_tutorials_files(project: Path, history: Path, tool: Tool) -> None:
+    """An update of the template adds its changes and keeps the files of the page."""
     tool("git", "init", "--quiet", cwd=project)
     commit(project, tool)
     written = {name: (project / name).read_text() for name, *_ in FILES}

@@ -1,7 +1,7 @@
-"""`copier update`: what is new in the template arrives, and what was changed in the project stays.
+"""`copier update` applies the changes of the template and keeps the changes of the project.
 
-From every version that this repository holds. A shallow clone or an export without history holds but one, this working
-tree: only a full clone tests them all, and the tests' names say which it did.
+The tests update from every version in this repository. A shallow clone or an export without history contains only the
+version of this working tree, so only a full clone tests all versions. The ids of the tests contain the versions.
 """
 
 import re
@@ -13,15 +13,15 @@ import pytest
 import yaml
 from jobnik_devtools.doctor.ownership import WRITTEN_ONCE, is_written_once
 
-from tests.template.owners import (
-    BELOW_THE_MARK,
+from tests.template.owner_changes import (
+    ADDITIONS,
     MARK,
-    Deed,
+    OwnerChange,
     assert_kept,
-    edit_what_is_theirs,
-    leave_alone,
+    change_nothing,
+    commit_owner_change,
+    edit_owned_files,
     replace_the_example,
-    take_over,
 )
 from tests.template.versions import (
     WITHOUT_EMPTY_LINES,
@@ -39,33 +39,33 @@ Tool = Callable[..., str]
 pytestmark = pytest.mark.timeout(60)
 
 VERSIONS = find_versions()
-DEEDS = (leave_alone, edit_what_is_theirs, replace_the_example)
+OWNER_CHANGES = (change_nothing, edit_owned_files, replace_the_example)
 
 
 def cases() -> list[object]:
-    """Pair every version with every deed; of those between the first and the last, most are for the long run."""
+    """Pair every version with every change. Most pairs of the versions in the middle run only in `make matrix`."""
     return [
         pytest.param(
             version,
-            deed,
-            id=f"{version}-{deed.__name__}",
-            marks=[] if version in {VERSIONS[0], VERSIONS[-1]} or deed is edit_what_is_theirs else pytest.mark.matrix,
+            change,
+            id=f"{version}-{change.__name__}",
+            marks=[] if version in {VERSIONS[0], VERSIONS[-1]} or change is edit_owned_files else pytest.mark.matrix,
         )
         for version in VERSIONS
-        for deed in DEEDS
+        for change in OWNER_CHANGES
     ]
 
 
 @pytest.fixture
 def newer(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
-    """Give a clone of the template to make a newer one of."""
+    """Return a clone of the template in which a test can create a newer version."""
     clone = tmp_path / "newer"
     tool("git", "clone", "--quiet", thin_template, clone, cwd=tmp_path)
     return clone
 
 
 def files(project: Path, *, owned: bool | None = None) -> dict[str, str]:
-    """Read what is the owner's alone, or what is shared with the template, or both."""
+    """Return the files of a project: the owner's if `owned` is true, the template's if it is false, or all."""
     read = {
         str(path.relative_to(project)): path.read_text()
         for path in project.rglob("*")
@@ -74,36 +74,36 @@ def files(project: Path, *, owned: bool | None = None) -> dict[str, str]:
     return {name: text for name, text in read.items() if owned is None or is_written_once(name) == owned}
 
 
-@pytest.mark.parametrize(("version", "deed"), cases())
-def test_every_version_becomes_the_newest(
-    history: Path, tmp_path: Path, tool: Tool, version: Version, deed: Deed
+@pytest.mark.parametrize(("version", "change"), cases())
+def test_every_version_updates_to_the_newest(
+    history: Path, tmp_path: Path, tool: Tool, version: Version, change: OwnerChange
 ) -> None:
-    """Nothing conflicts, what the owner did holds, and what nobody touched is as in a project of the newest version."""
+    """An update has no conflicts, keeps the owner's change, and brings unchanged files to the newest version."""
     project = render(history, tmp_path / "worker", tag=version.tag)
-    take_over(project, deed, tool)
+    commit_owner_change(project, change, tool)
     before = files(project, owned=True)
 
     update(project)
 
     assert_kept(project, tool)
     assert files(project, owned=True) == before
-    if deed is leave_alone:
+    if change is change_nothing:
         fresh = render(history, tmp_path / "fresh" / "worker")
         assert files(project, owned=False) == files(fresh, owned=False)
 
 
 @pytest.mark.parametrize("bot", [False, True], ids=["make-update", "after-a-bot"])
 @pytest.mark.parametrize("version", [pytest.param(version, id=str(version)) for version in (VERSIONS[0], VERSIONS[-1])])
-def test_an_untouched_project_becomes_a_fresh_one(
+def test_an_unchanged_project_becomes_a_new_one(
     history: Path,
     tmp_path: Path,
     tool: Tool,
     version: Version,
     bot: bool,  # noqa: FBT001 - pytest passes it by name
 ) -> None:
-    """By `make update` an example that nobody has changed follows the template, even if a bot had left it behind."""
+    """`make update` also updates an unchanged example, even if an earlier update by a bot did not."""
     project = render(history, tmp_path / "worker", tag=version.tag)
-    take_over(project, leave_alone, tool)
+    commit_owner_change(project, change_nothing, tool)
     if bot:
         update(project)
         commit(project, tool)
@@ -114,10 +114,10 @@ def test_an_untouched_project_becomes_a_fresh_one(
     assert files(project) == files(fresh)
 
 
-def test_an_example_that_was_begun_to_change_is_left_whole(newer: Path, tmp_path: Path, tool: Tool) -> None:
-    """By `make update`, whoever has changed one of the example's files keeps all of them."""
+def test_a_changed_example_is_not_updated(newer: Path, tmp_path: Path, tool: Tool) -> None:
+    """If one file of the example has changed, `make update` keeps all its files."""
     project = render(newer, tmp_path / "worker")
-    take_over(project, lambda project: (project / "tests" / "unit" / "test_handlers.py").unlink(), tool)
+    commit_owner_change(project, lambda project: (project / "tests" / "unit" / "test_handlers.py").unlink(), tool)
     before = files(project, owned=True)
     for path in (newer / "template" / "src").rglob("*handlers.py*"):
         path.write_text('"""Written anew."""\n')
@@ -128,18 +128,18 @@ def test_an_example_that_was_begun_to_change_is_left_whole(newer: Path, tmp_path
     assert files(project, owned=True) == before
 
 
-def test_the_doctor_and_the_template_agree_on_what_is_written_once() -> None:
-    """What the template excludes from updates is what the doctor calls its owner's."""
+def test_the_doctor_and_the_template_agree_on_ownership() -> None:
+    """The files that the template excludes from updates are those that the doctor assigns to the owner."""
     excluded = yaml.safe_load((ROOT / "copier.yml").read_text())["_exclude"]
     found = [re.search(r"_copier_operation == 'update' %}/(.+?){%", pattern) for pattern in excluded]
 
     assert {match[1] for match in found if match} == {pattern.removesuffix("/*") for pattern in WRITTEN_ONCE}
 
 
-def test_the_template_may_change_beside_what_is_the_owners(newer: Path, tmp_path: Path, tool: Tool) -> None:
-    """New lines above every mark, and examples written anew, conflict with nothing that an owner did."""
+def test_template_changes_do_not_conflict_with_owner_changes(newer: Path, tmp_path: Path, tool: Tool) -> None:
+    """New lines above every mark and a rewritten example do not conflict with any change of the owner."""
     project = render(newer, tmp_path / "worker")
-    take_over(project, edit_what_is_theirs, tool)
+    commit_owner_change(project, edit_owned_files, tool)
     marked = 0
     for path in sorted((newer / "template").rglob("*")):
         if path.is_file() and MARK.search(text := path.read_text()):
@@ -153,23 +153,21 @@ def test_the_template_may_change_beside_what_is_the_owners(newer: Path, tmp_path
 
     assert_kept(project, tool)
     new = [name for name, text in files(project, owned=False).items() if "# New in this version.\n" in text]
-    assert (
-        len(new) == len(BELOW_THE_MARK) == marked - 1
-    )  # of the two files for continuous integration a project has one
+    assert len(new) == len(ADDITIONS) == marked - 1  # a project has one of the two CI files
 
 
-def test_the_template_may_change_the_value_beside_the_owners(newer: Path, tmp_path: Path, tool: Tool) -> None:
-    """Of all lines in values.yaml the owner sets every second and the template the others, and both are kept."""
+def test_adjacent_values_of_owner_and_template_are_merged(newer: Path, tmp_path: Path, tool: Tool) -> None:
+    """If the owner and the template change alternating lines of values.yaml, both changes are kept."""
 
-    def set_values(values: Path, every_second_from: int, said: str) -> None:
+    def set_values(values: Path, every_second_from: int, comment: str) -> None:
         lines = values.read_text().splitlines()
         found = [number for number, line in enumerate(lines) if re.match(r" *[^#\s]\S*: ", line)]
         for number in found[every_second_from::2]:
-            lines[number] += f"  # {said}"
+            lines[number] += f"  # {comment}"
         values.write_text("\n".join([*lines, ""]))
 
     project = render(newer, tmp_path / "worker")
-    take_over(project, lambda project: set_values(project / "helm" / "values.yaml", 0, "mine"), tool)
+    commit_owner_change(project, lambda project: set_values(project / "helm" / "values.yaml", 0, "mine"), tool)
     set_values(newer / "template" / "helm" / "values.yaml.jinja", 1, "new")
     commit(newer, tool)
 
@@ -186,7 +184,7 @@ def test_the_template_may_change_the_value_beside_the_owners(newer: Path, tmp_pa
     [pytest.param(version, id=str(version)) for version in VERSIONS if version.revision not in WITHOUT_EMPTY_LINES],
 )
 def test_any_value_that_an_owner_sets_is_merged(history: Path, tmp_path: Path, version: Version, name: str) -> None:
-    """No comment directly above or below a value has changed, so setting the value does not conflict with an update."""
+    """Setting any single value does not conflict with an update, because the adjacent comments have not changed."""
     old = render(history, tmp_path / "old" / "worker", tag=version.tag) / name
     new = render(history, tmp_path / "new" / "worker") / name
     edited, lines, kept = tmp_path / "edited", old.read_text().splitlines(), new.read_text().splitlines()
@@ -199,10 +197,10 @@ def test_any_value_that_an_owner_sets_is_merged(history: Path, tmp_path: Path, v
             assert merged.returncode == 0, merged.stdout
 
 
-def test_files_move_and_go_and_questions_come(newer: Path, tmp_path: Path, tool: Tool) -> None:
-    """A file has its new name, another is gone, and a new question has the answer that changes nothing."""
+def test_an_update_moves_and_removes_files_and_adds_questions(newer: Path, tmp_path: Path, tool: Tool) -> None:
+    """A file is renamed, another is removed, and a new question gets its default answer."""
     project = render(newer, tmp_path / "worker")
-    take_over(project, leave_alone, tool)
+    commit_owner_change(project, change_nothing, tool)
     template = newer / "template"
     (template / "helm" / "RUNBOOK.md").rename(template / "helm" / "ALERTS.md")
     (template / "AGENTS.md.jinja").unlink()
@@ -230,11 +228,11 @@ def test_an_update_follows_commits_and_tags(
     sdk_source: str,
     tagged: bool,  # noqa: FBT001 - pytest passes it by name
 ) -> None:
-    """Without tags the newest commit is the newest version; with them, and an index, the newest tag."""
+    """Without tags an update takes the newest commit; with tags it takes the newest tag."""
     if tagged:
         tool("git", "tag", "v7.0.0", cwd=newer)
     project = render(newer, tmp_path / "worker", sdk_source=sdk_source)
-    take_over(project, leave_alone, tool)
+    commit_owner_change(project, change_nothing, tool)
     (newer / "template" / "NEW.md").write_text("New in this version.\n")
     commit(newer, tool)
     if tagged:
@@ -252,10 +250,10 @@ def test_an_update_follows_commits_and_tags(
 def test_a_checkout_with_windows_line_endings_is_updated(
     newer: Path, tmp_path: Path, tool: Tool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where git writes CRLF a project keeps LF, since to Copier, which asks no settings, all of it would be changed."""
+    """A project keeps LF even if git is configured for CRLF, which Copier would treat as a change of every line."""
     (tmp_path / "gitconfig").write_text("[core]\nautocrlf = true\nsafecrlf = false\n")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(tmp_path / "gitconfig"))
-    take_over(render(newer, tmp_path / "worker"), leave_alone, tool)
+    commit_owner_change(render(newer, tmp_path / "worker"), change_nothing, tool)
     (newer / "template" / "NEW.md").write_text("New in this version.\n")
     commit(newer, tool)
     tool("git", "clone", "--quiet", "worker", "checkout", cwd=tmp_path)

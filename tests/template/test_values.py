@@ -1,4 +1,4 @@
-"""The values of both charts: their schema knows each that is there, and no other."""
+"""The schemas of both charts know exactly the values of values.yaml."""
 
 import copy
 import json
@@ -11,24 +11,24 @@ import yaml
 from jobnik_devtools.doctor.chart_values import merged
 from pydantic import JsonValue
 
-from tests.template.charts import FETCHING, Chart, Values
+from tests.template.charts import DOWNLOAD_TIMEOUT, Chart, Values
 
-pytestmark = pytest.mark.timeout(FETCHING)
+pytestmark = pytest.mark.timeout(DOWNLOAD_TIMEOUT)
 
-FREE = {
-    "affinity": "Kubernetes' own",
-    "extra": "settings of the user's own",
+FREE_FORM = {
+    "affinity": "fields of Kubernetes",
+    "extra": "the user's settings",
     "kedaNamespace": "labels of a namespace",
-    "labels": "labels of the user's own",
+    "labels": "the user's labels",
     "monitoringNamespace": "labels of a namespace",
     "nodeSelector": "labels of nodes",
 }
-"""Values in which any name goes, and what those names are."""
+"""Values that accept any name, and the meaning of the names."""
 
-OF_A_CLUSTER = {("image", "repository"), ("networkPolicy", "monitoringNamespace"), ("networkPolicy", "kedaNamespace")}
-"""What cannot be switched on or off."""
+WITHOUT_SWITCH = {("image", "repository"), ("networkPolicy", "monitoringNamespace"), ("networkPolicy", "kedaNamespace")}
+"""Values that depend on the cluster and are not enabled or disabled."""
 
-FITTING: list[tuple[str, JsonValue]] = [
+VALID: list[tuple[str, JsonValue]] = [
     ("resources.cpu", "1500m"),
     ("resources.cpu", 0.5),
     ("resources.cpu", "0.25"),
@@ -42,9 +42,9 @@ FITTING: list[tuple[str, JsonValue]] = [
     ("volumes", [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]),
     ("volumeMounts", [{"name": "data", "mountPath": "/data", "subPath": "a", "readOnly": True}]),
 ]
-"""Where what may be said."""
+"""Paths with a valid value."""
 
-MISFITS: list[tuple[str, JsonValue]] = [
+INVALID: list[tuple[str, JsonValue]] = [
     ("resources.cpu", "1 core"),
     ("resources.cpu", "1.5m"),
     ("resources.cpu", 0),
@@ -78,54 +78,54 @@ MISFITS: list[tuple[str, JsonValue]] = [
     ("volumeMounts", [{"name": "data", "mountPath": "data"}]),
     ("volumeMounts", [{"name": "data", "path": "/data"}]),
 ]
-"""Where what may not be said: Kubernetes does not know it, or it means something else than it seems to."""
+"""Paths with an invalid value, which Kubernetes rejects or which does not mean what it seems to mean."""
 
-Place = tuple[str, ...]
+ValuePath = tuple[str, ...]
 
 
 @pytest.fixture
 def schema(chart: Chart) -> dict[str, Any]:
-    """Give the schema of its values."""
+    """Return the schema of the chart's values."""
     return json.loads((chart.folder / "values.schema.json").read_text())
 
 
 @pytest.fixture
 def defaults(chart: Chart) -> Values:
-    """Give its values."""
+    """Return the default values of the chart."""
     return yaml.safe_load((chart.folder / "values.yaml").read_text())
 
 
-def _places(values: JsonValue, place: Place = ()) -> Iterator[Place]:
-    """Yield where each name stands that may not be another."""
+def _paths(values: JsonValue, path: ValuePath = ()) -> Iterator[ValuePath]:
+    """Yield the path of each fixed name in the values."""
     if isinstance(values, dict):
         for name, value in values.items():
-            yield (*place, name)
-            if name not in FREE:
-                yield from _places(value, (*place, name))
+            yield (*path, name)
+            if name not in FREE_FORM:
+                yield from _paths(value, (*path, name))
 
 
-def _known(schema: dict[str, Any], part: dict[str, Any], place: Place = ()) -> Iterator[Place]:
-    """Yield where each name stands that this part of the schema knows."""
+def _known(schema: dict[str, Any], part: dict[str, Any], path: ValuePath = ()) -> Iterator[ValuePath]:
+    """Yield the path of each name in this part of the schema."""
     definition = schema["$defs"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
     for name, inner in definition.get("properties", {}).items():
-        yield (*place, name)
-        if name not in FREE:
-            yield from _known(schema, inner, (*place, name))
+        yield (*path, name)
+        if name not in FREE_FORM:
+            yield from _known(schema, inner, (*path, name))
 
 
-def _nested(place: Sequence[str], value: JsonValue) -> JsonValue:
-    """Return values that say this at that place, and nothing else."""
-    for name in reversed(place):
+def _nested(path: Sequence[str], value: JsonValue) -> JsonValue:
+    """Return values that contain only this value, at this path."""
+    for name in reversed(path):
         value = {name: value}
     return value
 
 
 def test_a_misspelt_value_is_refused_at_every_level(schema: dict[str, Any], defaults: Values) -> None:
-    """Whichever name is misspelt, the schema names it."""
+    """The schema reports every misspelt name."""
     validator = jsonschema_rs.validator_for(schema)
     validator.validate(defaults)
 
-    for *path, name in _places(defaults):
+    for *path, name in _paths(defaults):
         wrong = copy.deepcopy(defaults)
         inner = wrong
         for part in path:
@@ -135,43 +135,43 @@ def test_a_misspelt_value_is_refused_at_every_level(schema: dict[str, Any], defa
 
 
 def test_no_value_may_be_null(schema: dict[str, Any], defaults: Values) -> None:
-    """Helm takes what is null for not there, and the schema misses whatever is not there."""
+    """Helm removes null values, and the schema requires every value."""
     validator = jsonschema_rs.validator_for(schema)
 
-    for place in _places(defaults):
-        nulled = merged(defaults, _nested(place, None))
+    for path in _paths(defaults):
+        nulled = merged(defaults, _nested(path, None))
         assert any(
-            f'"{place[-1]}" is a required property' in error.message for error in validator.iter_errors(nulled)
-        ), place
+            f'"{path[-1]}" is a required property' in error.message for error in validator.iter_errors(nulled)
+        ), path
 
 
-def test_what_kubernetes_defines_is_held_as_well(schema: dict[str, Any], defaults: Values) -> None:
-    """Names and quantities within values are those of Kubernetes, as far as the chart has those values."""
+def test_values_that_kubernetes_defines_are_checked(schema: dict[str, Any], defaults: Values) -> None:
+    """The schema checks Kubernetes' own names and quantities, for the values that the chart has."""
     validator = jsonschema_rs.validator_for(schema)
 
-    for place, value in FITTING:
-        first, *_ = path = place.split(".")
-        assert first not in defaults or validator.is_valid(merged(defaults, _nested(path, value))), (place, value)
-    for place, value in MISFITS:
-        first, *_ = path = place.split(".")
+    for dotted, value in VALID:
+        first, *_ = path = dotted.split(".")
+        assert first not in defaults or validator.is_valid(merged(defaults, _nested(path, value))), (dotted, value)
+    for dotted, value in INVALID:
+        first, *_ = path = dotted.split(".")
         errors = validator.iter_errors(merged(defaults, _nested(path, value)))
-        assert first not in defaults or any(error.instance_path[0] == first for error in errors), (place, value)
+        assert first not in defaults or any(error.instance_path[0] == first for error in errors), (dotted, value)
 
 
-def test_helm_reads_the_schema_in_the_same_way(chart: Chart) -> None:
-    """What the schema refuses, helm refuses."""
+def test_helm_enforces_the_schema(chart: Chart) -> None:
+    """Helm refuses values that the schema rejects."""
     chart.assert_refuses({"podDisruptionBudget": {"enabledx": True}}, "'enabledx' not allowed")
     chart.assert_refuses({"podDisruptionBudget": {"enabled": None}}, "missing property 'enabled'")
 
 
-def test_the_schema_knows_no_more_than_there_is(schema: dict[str, Any], defaults: Values) -> None:
-    """Each name in the schema has its default in values.yaml, where it is explained."""
-    assert set(_known(schema, schema)) - {("global",)} == set(_places(defaults))
+def test_the_schema_contains_only_values_with_a_default(schema: dict[str, Any], defaults: Values) -> None:
+    """Each name in the schema has a default in values.yaml."""
+    assert set(_known(schema, schema)) - {("global",)} == set(_paths(defaults))
 
 
-def test_everything_is_everything(chart: Chart, defaults: Values) -> None:
-    """The values that switch on all there is leave nothing out, but there are no replicas beside a scaler."""
+def test_the_everything_values_enable_every_option(chart: Chart, defaults: Values) -> None:
+    """The values that enable every option set every value, except replicas if a scaler sets them."""
     values = chart.everything
 
-    missing = set(_places(defaults)) - set(_places(values)) - OF_A_CLUSTER
+    missing = set(_paths(defaults)) - set(_paths(values)) - WITHOUT_SWITCH
     assert missing == ({("replicas",)} if "autoscaling" in values else set())

@@ -1,4 +1,4 @@
-"""The versions of the template: releases, and what there was before the first of them. Projects that follow them."""
+"""The versions of the template, including those before the first release, and projects that follow them."""
 
 import re
 import shutil
@@ -28,14 +28,14 @@ RENDERED_FROM = (
     "reference_manager/pyproject.toml",
 )
 BEFORE_THE_FIRST_RELEASE = ("b835154", "2342d42", "4ce48fb", "4a817ec", "be841e8", "b6a3bb1")
-"""Commits in which the template was as somebody might have rendered it, the first one included."""
+"""Commits before the first release from which a project may have been rendered."""
 WITHOUT_EMPTY_LINES = BEFORE_THE_FIRST_RELEASE[:5]
-"""Those of them whose chart has values without an empty line between them."""
+"""The commits among these whose chart has values without empty lines between them."""
 
 
 @dataclass(frozen=True)
 class Version:
-    """A state of the template: its tag in a history for tests, and its revision here, or None: this working tree."""
+    """A version of the template: its tag in the test history, and its revision, or None for this working tree."""
 
     tag: str
     revision: str | None
@@ -45,9 +45,9 @@ class Version:
 
 
 def find_versions() -> list[Version]:
-    """List all versions that this repository holds, oldest first; a shallow clone or an export has but the last.
+    """Return all versions in this repository, oldest first. A shallow clone or an export contains only the last one.
 
-    The last is this working tree, as the version just before the next release.
+    The last version is this working tree, as the version just before the next release.
     """
     early = [Version(f"v0.0.{number}", commit) for number, commit in enumerate(BEFORE_THE_FIRST_RELEASE, 1)]
     tags = (_git("tag", "--list", "--sort=version:refname", "v[0-9]*") or "").split()
@@ -56,16 +56,16 @@ def find_versions() -> list[Version]:
 
 
 def next_version() -> str:
-    """Name the version after the one that stands here."""
+    """Return the version after the current one."""
     found = re.search(r'^version = "(\d+)\.(\d+)\.\d+"$', (ROOT / "sdk" / "pyproject.toml").read_text(), re.MULTILINE)
     assert found
     return f"{found[1]}.{int(found[2]) + 1}.0"
 
 
 def take_thin_snapshot(repository: Path, source: Path = ROOT) -> None:
-    """Commit what rendering reads, and nothing else: Copier clones all of a repository for each rendering.
+    """Commit only the files that rendering reads, because Copier clones the repository for each rendering.
 
-    Of SDK, devtools and manager there are the versions that a release changes.
+    The files of the SDK, the development tools and the manager are those whose version a release changes.
     """
     files = repository.with_name("files")
     shutil.rmtree(files, ignore_errors=True)
@@ -77,7 +77,7 @@ def take_thin_snapshot(repository: Path, source: Path = ROOT) -> None:
 
 
 def build_history(folder: Path, released: Path, tool: Tool) -> Path:
-    """Make a thin repository of all versions, and of the next release as the newest."""
+    """Create a thin repository of all versions, with the next release as the newest."""
     history, export = folder / "history", folder / "export"
     for version in find_versions():
         if version.revision:
@@ -93,20 +93,20 @@ def build_history(folder: Path, released: Path, tool: Tool) -> Path:
 
 
 def render(template: str | Path, project: Path, *, tag: str | None = None, **answers: object) -> Path:
-    """Render a project that is called as its folder is, of the newest version unless told otherwise."""
+    """Render a project that is named after its folder, from the newest version or from `tag`."""
     data = {"service_name": project.name, **answers}
     copier.run_copy(str(template), project, data=data, vcs_ref=tag, defaults=True, quiet=True)
     return project
 
 
 def update(project: Path, **answers: object) -> None:
-    """Run `copier update` as a bot does: no questions, no trust. Check that it left no conflicts."""
+    """Run `copier update` as a bot does, without questions or trust, and check that there are no conflicts."""
     copier.run_update(project, data=answers, defaults=True, overwrite=True, quiet=True, unsafe=False)
     _assert_no_conflicts(project)
 
 
 def make_update(project: Path, tool: Tool) -> None:
-    """Run what `make update` of this working tree's template does. Check that it left no conflicts."""
+    """Run `make update` of this working tree's template, and check that there are no conflicts."""
     tool(sys.executable, "-m", "jobnik_devtools.doctor", project.name, "--update", cwd=project)
     _assert_no_conflicts(project)
 
@@ -119,20 +119,20 @@ def _assert_no_conflicts(project: Path) -> None:
 
 
 def edit(path: Path, old: str, new: str) -> None:
-    """Replace the one place where `old` stands."""
+    """Replace the only occurrence of `old`."""
     text = path.read_text()
-    assert text.count(old) == 1, f"{old!r} stands {text.count(old)} times in {path}"
+    assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {path}"
     path.write_text(text.replace(old, new))
 
 
 def commit(repository: Path, tool: Tool) -> None:
-    """Commit everything that lies in a repository."""
+    """Commit all changes in a repository."""
     tool("git", "add", "--all", cwd=repository)
     tool("git", "commit", "--quiet", "--allow-empty", "--message", "A change", cwd=repository, **IDENTITY)
 
 
 def clone_to_release(template: Path, clone: Path, tool: Tool) -> Path:
-    """Clone this working tree, with one entry in its changelog that no release has yet."""
+    """Clone this working tree and add an unreleased entry to the changelog."""
     tool("git", "clone", "--quiet", template, clone, cwd=template)
     changelog = clone / "CHANGELOG.md"
     head = re.split(r"^## ", changelog.read_text(), maxsplit=1, flags=re.MULTILINE)[0]
@@ -142,6 +142,6 @@ def clone_to_release(template: Path, clone: Path, tool: Tool) -> Path:
 
 
 def _git(*arguments: str) -> str | None:
-    """Ask this repository something; None, if it does not know, or is none."""
+    """Return the output of a git command in this repository, or None if it fails."""
     result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     return result.stdout if result.returncode == 0 else None

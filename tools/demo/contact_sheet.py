@@ -1,4 +1,4 @@
-"""A worker in a few lines: a stage type, a plain function that does the work, and the SDK."""
+"""A small worker: a stage type, a plain function as its handler, and the SDK."""
 
 import math
 from datetime import timedelta
@@ -14,14 +14,14 @@ _PAPER = "#f7f5f0"
 
 
 class ContactSheetTask(BaseModel):
-    """All pictures of one folder, to be arranged in one picture."""
+    """Arrange all pictures of one folder in one picture."""
 
     thumbnails: Path
     target: Path
 
 
 class ContactSheetResult(BaseModel):
-    """How many pictures are on the sheet."""
+    """The number of pictures on the sheet."""
 
     pictures: int
 
@@ -30,7 +30,7 @@ contact_sheets = StageType("contact-sheet", task=ContactSheetTask, result=Contac
 
 
 def make_contact_sheet(task: ContactSheetTask, context: TaskContext) -> ContactSheetResult:
-    """Arrange the thumbnails in rows, as many as there are columns."""
+    """Arrange the thumbnails in a grid with about as many rows as columns."""
     files = sorted(task.thumbnails.glob("[!.]*"))
     columns = math.ceil(math.sqrt(len(files)))
     rows = math.ceil(len(files) / columns)
@@ -47,7 +47,7 @@ def make_contact_sheet(task: ContactSheetTask, context: TaskContext) -> ContactS
 
 
 def contact_sheet_worker(client: JobnikClient) -> Worker:
-    """Make the worker; the caller runs it."""
+    """Return the worker; the caller runs it."""
     return Worker(
         client,
         [Handler(contact_sheets, make_contact_sheet, style=HandlerStyle.THREAD)],

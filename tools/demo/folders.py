@@ -1,4 +1,4 @@
-"""What the demo leaves in ./demo, and what it starts with."""
+"""The files and folders of the demo."""
 
 import shutil
 import tempfile
@@ -12,42 +12,42 @@ from tools.demo.processes import DemoError
 OWN_PICTURES = Path(__file__).parent / "pictures"
 
 _SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-# An installed environment and its lock stay from one run to the next: they cost the most time, and uv keeps them right.
+# Kept between runs: installing takes the most time, and uv updates both.
 _KEPT_OF_WORKER = {".venv", "uv.lock"}
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where everything lies, below one folder."""
+    """The paths of everything that the demo writes, in one folder."""
 
     root: Path
 
     @property
     def source(self) -> Path:
-        """This repository as it is now, uncommitted changes included, as a commit that Copier and uv can read."""
+        """A snapshot of this repository, including uncommitted changes, as a commit that Copier and uv can read."""
         return self.root / "source"
 
     @property
     def worker(self) -> Path:
-        """The rendered worker, with its own environment."""
+        """The rendered worker and its environment."""
         return self.root / "worker"
 
     @property
     def thumbnails(self) -> Path:
-        """What the rendered worker makes."""
+        """The thumbnails that the rendered worker makes."""
         return self.root / "thumbnails"
 
     @property
     def contact_sheet(self) -> Path:
-        """What the demo's own worker makes of the thumbnails."""
+        """The contact sheet that the demo's own worker makes of the thumbnails."""
         return self.root / "contact-sheet.jpg"
 
     def log(self, name: str) -> Path:
-        """The log of one of the programs."""
+        """The log file of a program."""
         return self.root / f"{name}.log"
 
     def prepare(self) -> None:
-        """Remove what an earlier run left, except its caches."""
+        """Remove the results of an earlier run, except its caches."""
         self.root.mkdir(parents=True, exist_ok=True)
         for log in self.root.glob("*.log"):
             log.unlink()
@@ -66,10 +66,10 @@ class Folders:
 
 @contextmanager
 def database_folder() -> Generator[Path]:
-    """A folder for the manager's data, gone with the demo.
+    """Yield a folder for the manager's data, and remove it at the end.
 
-    It lies outside ./demo, so that the demo runs as root in a clone below /root too: PostgreSQL refuses to run as root,
-    and nobody else may pass /root.
+    The folder is outside ./demo, so that root can run the demo in a clone under /root: PostgreSQL refuses to run as
+    root, and other users cannot access /root.
     """
     with tempfile.TemporaryDirectory(prefix="jobnik-demo-", ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
@@ -77,14 +77,14 @@ def database_folder() -> Generator[Path]:
 
 
 def find_pictures(folder: Path) -> list[Path]:
-    """The pictures that lie in a folder itself, by name.
+    """Return the pictures in a folder, without subfolders, sorted by name.
 
     Raises:
-        DemoError: There is no such folder, or no picture in it.
+        DemoError: The folder does not exist or contains no pictures.
     """
     if not folder.is_dir():
         raise DemoError(f"{folder} is not a folder.")
     found = sorted(file for file in folder.resolve().iterdir() if file.suffix.lower() in _SUFFIXES and file.is_file())
     if not found:
-        raise DemoError(f"There is no picture in {folder}: none of its files ends in {', '.join(sorted(_SUFFIXES))}.")
+        raise DemoError(f"{folder} contains no pictures. Supported file types: {', '.join(sorted(_SUFFIXES))}.")
     return found

@@ -1,4 +1,4 @@
-"""The job: a thumbnail of each picture, then one contact sheet of them all. Created and followed by way of the SDK."""
+"""The job: a thumbnail of each picture, then a contact sheet of all thumbnails. The SDK creates and follows it."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,18 +16,18 @@ from tools.demo.rendered_worker import STAGE_TYPE
 ATTEMPTS = 3
 _FINAL = {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED}
 _POLL_INTERVAL = timedelta(milliseconds=100)
-# Keeps a request well below the manager's limit of 1 MiB, however many pictures there are.
+# Keeps each request well below the manager's limit of 1 MiB.
 _TASKS_PER_REQUEST = 500
 
 
 class GalleryData(BaseModel):
-    """What the job as a whole is about."""
+    """Data of the job."""
 
     pictures: int
 
 
 class ThumbnailTask(BaseModel):
-    """One picture to make a thumbnail of, as the rendered worker understands it."""
+    """A picture to make a thumbnail of, in the format that the rendered worker expects."""
 
     source: Path
     target: Path
@@ -40,7 +40,7 @@ thumbnails = StageType(STAGE_TYPE, task=ThumbnailTask)
 
 @dataclass(frozen=True)
 class Gallery:
-    """The job and its stages, as the manager told last."""
+    """The job and its stages, as last read from the manager."""
 
     job: Job[GalleryData, Empty]
     stages: tuple[Stage[Empty, Empty], Stage[Empty, Empty]]
@@ -48,7 +48,7 @@ class Gallery:
 
 @dataclass(frozen=True)
 class FailedTask:
-    """A task that failed for good, and the file that it was about."""
+    """A task that failed finally, with the file that it processed."""
 
     id: str
     file: Path
@@ -56,13 +56,13 @@ class FailedTask:
 
 
 async def create(producer: Producer, pictures: Sequence[Path], folders: Folders) -> Gallery:
-    """Create the job with both stages and all tasks, then let it start."""
+    """Create the job with both stages and all tasks, then start it."""
     job = await producer.create_job(galleries, GalleryData(pictures=len(pictures)))
-    # Waiting, so that the stage cannot be finished before its last tasks are in.
+    # The stage waits, so that it cannot complete before its last tasks are created.
     first = await producer.create_stage(job, thumbnails, waiting=True)
     tasks = [
         NewTask(
-            # With the whole name in its own, no thumbnail takes another's place; a PNG keeps what is transparent.
+            # The full name of the picture keeps the names of thumbnails unique; PNG keeps transparency.
             ThumbnailTask(source=picture, target=folders.thumbnails / f"{picture.name}.png"),
             max_attempts=ATTEMPTS,
         )
@@ -78,7 +78,7 @@ async def create(producer: Producer, pictures: Sequence[Path], folders: Folders)
 
 
 async def follow(producer: Producer, gallery: Gallery, observe: Callable[[Gallery], None]) -> Gallery:
-    """Show the gallery to `observe` again and again until its job is finished; `observe` may raise to end this."""
+    """Pass the gallery to `observe` repeatedly until its job is final. `observe` may raise to stop earlier."""
     while True:
         gallery = await _read(producer, gallery)
         observe(gallery)
@@ -88,7 +88,7 @@ async def follow(producer: Producer, gallery: Gallery, observe: Callable[[Galler
 
 
 async def failed_tasks(producer: Producer, gallery: Gallery) -> list[FailedTask]:
-    """Read which tasks failed for good."""
+    """Return the tasks that failed finally."""
     first, second = gallery.stages
     pictures = await producer.get_tasks(first, thumbnails)
     sheets = await producer.get_tasks(second, contact_sheets)
@@ -97,7 +97,7 @@ async def failed_tasks(producer: Producer, gallery: Gallery) -> list[FailedTask]
 
 
 async def _read(producer: Producer, gallery: Gallery) -> Gallery:
-    # The job first: once it is finished, the stages read after it are finished as well.
+    # Read the job first: if it is final, the stages that are read after it are final too.
     job = await producer.get_job(gallery.job, galleries)
     first, second = gallery.stages
     return Gallery(job, (await producer.get_stage(first, thumbnails), await producer.get_stage(second, contact_sheets)))

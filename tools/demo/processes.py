@@ -1,4 +1,4 @@
-"""The programs that the demo runs: tools to their end, servers in the background, none of them longer than itself."""
+"""Run programs for the demo: tools until they exit, servers in the background. None of them outlives the demo."""
 
 import asyncio
 import os
@@ -18,12 +18,12 @@ _STOP_LIMIT = timedelta(seconds=20)
 _TAIL_LINES = 15
 _LINE: Final = TypeAdapter(dict[str, Any])
 
-# They point at the environment that the demo itself runs in.
+# These variables refer to the environment that the demo itself runs in.
 _OURS_ALONE = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH"}
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the message tells the person who started it why."""
+    """The demo failed; the message tells the user why."""
 
 
 @dataclass(frozen=True)
@@ -35,16 +35,18 @@ class Background:
     process: asyncio.subprocess.Process
 
     def check_alive(self) -> None:
-        """Make sure that it has not ended.
+        """Check that the program is running.
 
         Raises:
-            DemoError: It has; the message quotes the end of its log.
+            DemoError: The program has ended; the message quotes the end of its log.
         """
         if self.process.returncode is not None:
-            raise DemoError(f"The {self.name} ended (exit code {self.process.returncode}).\n{_tail(self.log)}")
+            raise DemoError(
+                f"The {self.name} exited unexpectedly with code {self.process.returncode}.\n{_tail(self.log)}"
+            )
 
     async def event(self, name: str) -> dict[str, Any]:
-        """Wait for the line of its log that announces an event."""
+        """Wait for an event in the program's log, and return its fields."""
         while True:
             for line in log_events(self.log, name):
                 return line
@@ -54,7 +56,7 @@ class Background:
 
 @asynccontextmanager
 async def background(name: str, command: Sequence[str], log: Path, **environment: str) -> AsyncGenerator[Background]:
-    """Run a program beside the demo, with these environment variables; at the end ask it to stop, and wait for it."""
+    """Run a program in the background with these environment variables; stop it at the end and wait until it exits."""
     process = await _start(command, log, environment)
     try:
         yield Background(name, log, process)
@@ -69,25 +71,25 @@ async def background(name: str, command: Sequence[str], log: Path, **environment
 
 
 async def run_tool(command: Sequence[str], log: Path) -> None:
-    """Run a program to its end.
+    """Run a program until it exits.
 
     Raises:
-        DemoError: It failed; the message quotes the end of what it said.
+        DemoError: The program failed; the message quotes the end of its output.
     """
     process = await _start(command, log, {})
     try:
         await process.wait()
     finally:
         if process.returncode is None:
-            # Its helpers too, such as the git that uv runs.
+            # The group includes its subprocesses, such as the git that uv runs.
             os.killpg(process.pid, signal.SIGTERM)
             await process.wait()
     if process.returncode != 0:
-        raise DemoError(f"{' '.join(command)} failed (exit code {process.returncode}).\n{_tail(log)}")
+        raise DemoError(f"`{' '.join(command)}` failed with exit code {process.returncode}.\n{_tail(log)}")
 
 
 def log_events(log: Path, name: str) -> Iterator[dict[str, Any]]:
-    """Read the lines of a JSON log that announce this event."""
+    """Yield the fields of each line with this event in a JSON log."""
     for line in log.read_text(errors="replace").splitlines():
         try:
             fields = _LINE.validate_json(line)
@@ -106,7 +108,7 @@ async def _start(command: Sequence[str], log: Path, environment: Mapping[str, st
             stdout=output,
             stderr=output,
             env={**inherited, **environment},
-            # Ctrl-C is for the demo, which then stops its programs in order.
+            # Ctrl-C must reach the demo alone, which then stops its programs in order.
             start_new_session=True,
             preexec_fn=end_with_parent(signal.SIGTERM),
         )
@@ -114,4 +116,4 @@ async def _start(command: Sequence[str], log: Path, environment: Mapping[str, st
 
 def _tail(log: Path) -> str:
     lines = log.read_text(errors="replace").splitlines()[-_TAIL_LINES:]
-    return "\n".join([*lines, f"All of it is in {log}."])
+    return "\n".join([*lines, f"The full log is in {log}."])

@@ -1,4 +1,4 @@
-"""The worker that Copier renders: copied, installed, started, as a newcomer would do it."""
+"""Render, install and start the worker, as a new user would."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ STAGE_TYPE = "thumbnails"
 
 
 async def render(folders: Folders) -> None:
-    """Copy the template as it lies in this repository, uncommitted changes included."""
+    """Render the worker from this repository's template, including uncommitted changes."""
     await asyncio.to_thread(take_snapshot, folders.source)
     answers = ["--data", f"service_name={SERVICE_NAME}", "--data", f"stage_type={STAGE_TYPE}"]
     command = [beside_python("copier"), "copy", "--defaults", *answers, str(folders.source), str(folders.worker)]
@@ -24,13 +24,13 @@ async def render(folders: Folders) -> None:
 
 
 async def install(folders: Folders) -> None:
-    """Give the worker an environment of its own, with the SDK from this repository."""
+    """Install the worker in its own environment, with the SDK from this repository."""
     command = [uv(), "sync", "--no-dev", "--project", str(folders.worker), "--python", sys.executable]
     await run_tool(command, folders.log("setup"))
 
 
 def start(folders: Folders, manager_url: str) -> AbstractAsyncContextManager[Background]:
-    """Run the worker as a process, set up by environment variables as in a deployment."""
+    """Run the worker as a process, configured by environment variables as in a deployment."""
     return background(
         "rendered worker",
         [str(folders.worker / ".venv" / "bin" / SERVICE_NAME)],

@@ -1,4 +1,4 @@
-"""What the person who started the demo sees."""
+"""The output of the demo."""
 
 import time
 from collections.abc import Generator, Iterator, Sequence
@@ -17,23 +17,23 @@ from tools.demo.gallery import FailedTask, Gallery
 
 
 class Screen:
-    """Steps as they are taken, a progress bar for each stage, and how it ended."""
+    """Prints each step, a progress bar for each stage, and the result."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
         self._start = time.monotonic()
 
     def headline(self, text: str) -> None:
-        """Say what is about to happen."""
+        """Print the first line."""
         self._console.print(f"\n[bold]{escape(text)}[/]\n")
 
     @contextmanager
     def step(self, doing: str, done: str) -> Generator[None]:
-        """Say that something is being done, and then that it is, and how long it took."""
+        """Print `doing` while a step runs, then `done` and the time that the step took."""
         start = time.monotonic()
         with self._console.status(escape(doing)):
             yield
-        self._console.print(f"[green]✓[/] {escape(done)} [dim]{time.monotonic() - start:.1f} s[/]")
+        self._console.print(f"[green]✓[/] {escape(done)} [dim]({time.monotonic() - start:.1f} s)[/]")
 
     @contextmanager
     def stage_bars(self) -> Generator["StageBars"]:
@@ -48,8 +48,8 @@ class Screen:
             yield StageBars(progress)
 
     def success(self, gallery: Gallery, folders: Folders) -> None:
-        """Show what was done how fast, and where it lies."""
-        table = Table(title="Done", title_style="bold green", title_justify="left")
+        """Print the throughput of each stage and the paths of the results."""
+        table = Table(title="Job completed", title_style="bold green", title_justify="left")
         table.add_column("Stage")
         for name in ("Tasks", "Time", "Tasks/s"):
             table.add_column(name, justify="right")
@@ -58,42 +58,42 @@ class Screen:
         self._console.print(Padding(table, (1, 0)))
         self._console.print(f"Contact sheet  {escape(str(folders.contact_sheet))}", soft_wrap=True)
         self._console.print(f"Thumbnails     {escape(str(folders.thumbnails))}", soft_wrap=True)
-        self._console.print(f"The worker     {escape(str(folders.worker))} [dim]is yours to look at[/]", soft_wrap=True)
-        self._console.print(f"[dim]In all {time.monotonic() - self._start:.1f} s[/]\n")
+        self._console.print(f"Worker project {escape(str(folders.worker))}", soft_wrap=True)
+        self._console.print(f"[dim]Total time     {time.monotonic() - self._start:.1f} s[/]\n")
 
     def failed_job(self, failures: Sequence[tuple[FailedTask, str]], log: Path) -> None:
-        """Show which files made the job fail, and why."""
+        """Print the files that made the job fail, with the reasons."""
         self._console.print("\n[bold red]The job failed.[/]")
         for task, reason in failures:
             self._console.print(f"\n[red]✗[/] [bold]{escape(str(task.file))}[/]", soft_wrap=True)
-            self._console.print(f"  tried {task.attempts} times: {escape(reason)}", soft_wrap=True)
-        self._console.print(f"\n[dim]Each attempt is in {escape(str(log))}[/]\n", soft_wrap=True)
+            self._console.print(f"  failed after {task.attempts} attempts: {escape(reason)}", soft_wrap=True)
+        self._console.print(f"\n[dim]All attempts are logged in {escape(str(log))}[/]\n", soft_wrap=True)
 
     def error(self, message: str) -> None:
-        """Show why the demo itself could not go on."""
-        self._console.print(f"\n[bold red]The demo could not go on.[/] {escape(message)}\n", soft_wrap=True)
+        """Print why the demo itself failed."""
+        self._console.print(f"\n[bold red]The demo failed.[/] {escape(message)}\n", soft_wrap=True)
 
     def stopped(self) -> None:
-        """Say that everything was stopped because somebody asked for it."""
-        self._console.print("\nStopped; nothing is left running.\n")
+        """Print that the demo was interrupted."""
+        self._console.print("\nDemo stopped. All its processes have ended.\n")
 
 
 class StageBars:
-    """The progress bars, one a stage."""
+    """The progress bars, one per stage."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._bars: dict[str, TaskID] = {}
 
     def show(self, gallery: Gallery) -> None:
-        """Move the bars to where the stages are."""
+        """Update the bars."""
         for stage in gallery.stages:
             summary = stage.summary
             if stage.type not in self._bars:
                 self._bars[stage.type] = self._progress.add_task(stage.type, note="")
             bar = self._bars[stage.type]
-            troubles = {"failed": summary.failed, "to be tried again": summary.retried}
-            note = ", ".join(f"{count} {trouble}" for trouble, count in troubles.items() if count)
+            counts = {"failed": summary.failed, "waiting for a retry": summary.retried}
+            note = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
             self._progress.update(bar, total=summary.total, completed=summary.completed, note=note)
 
 

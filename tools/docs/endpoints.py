@@ -1,4 +1,4 @@
-"""docs/reference/part-b.md: every endpoint that goes beyond part A of the protocol, from the OpenAPI document."""
+"""docs/reference/part-b.md: every endpoint beyond part A of the protocol, from the OpenAPI document."""
 
 import json
 import re
@@ -28,21 +28,21 @@ fields.
 Every request may also be answered with the errors of part A: 400 `VALIDATION_ERROR`, 413, 415, 500, 503."""
 
 _TAGS = {"work", "history"}
-_OTHERS = {"get_capabilities", "add_stage", "add_tasks", "create_job", "get_job", "get_stage"}
+_OTHER_OPERATIONS = {"get_capabilities", "add_stage", "add_tasks", "create_job", "get_job", "get_stage"}
 _HEAD = ("field", "type", "default", "meaning")
 
 Schema = Mapping[str, Any]
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     whole = json.loads(openapi.page())
     schemas: Mapping[str, Schema] = whole["components"]["schemas"]
     parts: list[str] = []
     shown: dict[str, None] = {}
     for path, methods in whole["paths"].items():
         for method, operation in methods.items():
-            if _TAGS & set(operation["tags"]) or operation["operationId"] in _OTHERS:
+            if _TAGS & set(operation["tags"]) or operation["operationId"] in _OTHER_OPERATIONS:
                 parts.append(f"## {method.upper()} {path}\n\n{operation['description']}")
                 parts += _parameters(operation)
                 for name, role in _roles(operation):
@@ -55,7 +55,7 @@ def page() -> str:
 
 
 def _parameters(operation: Schema) -> Iterator[str]:
-    """The parameters that are more than part A has."""
+    """Describe the parameters that part A does not have."""
     for parameter in operation.get("parameters", ()):
         if parameter["schema"].items() >= PART_B.items():
             where = parameter["in"].capitalize()
@@ -63,7 +63,7 @@ def _parameters(operation: Schema) -> Iterator[str]:
 
 
 def _roles(operation: Schema) -> Iterator[tuple[str, str]]:
-    """The schemas of an operation, and what they are to it."""
+    """Yield each schema of an operation with its role."""
     if body := operation.get("requestBody"):
         for name in _references(body):
             yield name, "Body"
@@ -74,7 +74,7 @@ def _roles(operation: Schema) -> Iterator[tuple[str, str]]:
 
 
 def _answers(schema: Schema) -> Iterator[tuple[str, bool]]:
-    """What an answer may be, and whether it is a list of that."""
+    """Yield each possible schema of a response, and whether the response is a list of it."""
     for alternative in schema.get("anyOf", (schema,)):
         for name in _references(alternative):
             yield name, alternative.get("type") == "array"
@@ -85,7 +85,7 @@ def _schema(answer: Schema) -> Schema:
 
 
 def _references(node: object) -> Iterator[str]:
-    """The schemas that are referred to anywhere in a piece of the document, in their order."""
+    """Yield the schemas that part of the document refers to, in order of appearance."""
     if isinstance(node, Mapping):
         if isinstance(reference := node.get("$ref"), str):  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
             yield reference.rpartition("/")[2]
@@ -97,7 +97,7 @@ def _references(node: object) -> Iterator[str]:
 
 
 def _with_inner(names: Mapping[str, None], schemas: Mapping[str, Schema]) -> list[str]:
-    """These schemas and those inside them that have fields."""
+    """Return these schemas and the ones nested in them, if they have fields."""
     found: dict[str, None] = {}
     waiting = list(names)
     while waiting:
@@ -117,7 +117,7 @@ def _rows(schema: Schema, schemas: Mapping[str, Schema]) -> Iterator[tuple[str, 
 
 
 def _type(field: Schema, schemas: Mapping[str, Schema]) -> str:
-    """A field's type in words: ``string of 1 to 200 characters``."""
+    """Describe the type of a field, such as ``string of 1 to 200 characters``."""
     if "anyOf" in field:
         return " or ".join(_type(choice, schemas) for choice in field["anyOf"])
     name: str = field.get("$ref", "").rpartition("/")[2] or field.get("title", "")

@@ -18,7 +18,7 @@ of a program."""
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     rows = (_row(name, field) for name, field in Settings.model_fields.items())
     return document("The manager's settings", _INTRODUCTION, table(("flag", "variable", "default", "meaning"), rows))
 

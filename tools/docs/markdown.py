@@ -1,4 +1,4 @@
-"""The little Markdown that generated pages are made of."""
+"""Markdown for the generated pages."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,11 +6,11 @@ GENERATED = "<!-- Written by `make docs`. Change the code that it is generated f
 
 
 def document(title: str, *parts: str) -> str:
-    """A page: its title, then its parts with a blank line between."""
+    """Return a page: the title, then the parts, separated by blank lines."""
     return "\n\n".join((f"# {title}", GENERATED, *parts)) + "\n"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, one line per row."""
+    """Return a table with one line per row."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -40,7 +40,7 @@ Row = tuple[str, str, str, str]
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     scraped = tuple(_scraped())
     of_manager = [row for row in scraped if row[0].startswith(f"`{metrics.PREFIX}")]
     of_database = [row for row in scraped if row not in of_manager]
@@ -54,7 +54,7 @@ def page() -> str:
 
 
 def _scraped() -> Iterator[Row]:
-    # One of each, so that every family has a sample to read the labels from.
+    # One value of each kind, so that every family has a sample with labels.
     statistics = DatabaseStatistics(
         jobs={},
         stages={("thumbnails", StageStatus.PENDING): 1},
@@ -71,12 +71,12 @@ def _of_module(module: ModuleType) -> Iterator[Row]:
     for metric in vars(module).values():
         if isinstance(metric, MetricWrapperBase):
             (family,) = metric.describe()
-            labels: tuple[str, ...] = vars(metric)["_labelnames"]  # told nowhere else while there are no samples
+            labels: tuple[str, ...] = vars(metric)["_labelnames"]  # the only source of label names without samples
             yield _row(family.name, family.type, labels, family.documentation)
 
 
 def _collected() -> Iterator[Row]:
-    sdk.stage_metrics("thumbnails")  # so that there are samples to read the labels from
+    sdk.stage_metrics("thumbnails")  # creates samples with labels
     for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.ALIASES):
         for family in collector.collect():
             labels = tuple(label for label in family.samples[0].labels if label != "le")

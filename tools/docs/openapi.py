@@ -13,7 +13,7 @@ from reference_manager.store.pool import Database
 
 
 def page() -> str:
-    """The document as a manager answers it, one line a path and one a schema: short, and a change shows where it is."""
+    """Return the document with one line per path and one per schema, which keeps the file short and diffs readable."""
     document = asyncio.run(_document())
     paths, schemas = document.pop("paths"), document.pop("components")["schemas"]
     head = json.dumps(document, ensure_ascii=False).removesuffix("}")
@@ -26,8 +26,8 @@ def _lines(members: dict[str, Any]) -> str:
 
 
 async def _document() -> dict[str, Any]:
-    nowhere = Database("", cast("Any", None), timedelta())  # nothing is read: the document is about the code alone
+    unused = Database("", cast("Any", None), timedelta())  # the document depends on the code alone
     body_limit = Settings.model_fields["body_limit"].default
-    transport = httpx2.ASGITransport(create_app(Engine(nowhere, stale_after=timedelta()), body_limit=body_limit))
+    transport = httpx2.ASGITransport(create_app(Engine(unused, stale_after=timedelta()), body_limit=body_limit))
     async with httpx2.AsyncClient(transport=transport, base_url="http://manager") as client:
         return (await client.get("/openapi.json")).raise_for_status().json()

@@ -16,15 +16,15 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     REFERENCE / "sdk.md": sdk_api.page,
     REFERENCE / "openapi.json": openapi.page,
 }
-"""What each file holds when it is up to date."""
+"""The function that returns the current text of each file."""
 
 
 def outdated() -> list[Path]:
-    """The files that are missing, or differ from what the code says."""
+    """Return the files that are missing or out of date."""
     return [file for file, page in PAGES.items() if not file.exists() or file.read_text(encoding="utf-8") != page()]
 
 
 def write() -> None:
-    """Bring every file up to date."""
+    """Write every file."""
     for file, page in PAGES.items():
         file.write_text(page(), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""Take docs/pictures anew: what the demo prints, as a drawing, and the contact sheet that it makes.
+"""Renew the pictures in docs/pictures: the output of the demo as SVG, and the contact sheet that it makes.
 
     python -m tools.docs.pictures FOLDER
 
-runs the demo in FOLDER, whose path the drawing shows. Look at both pictures before you commit them.
+This runs the demo in FOLDER. The SVG shows the path of FOLDER. Look at both pictures before you commit them.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _SHEET_WIDTH = 880
 
 
 def main() -> None:
-    """Run the demo and write both pictures."""
+    """Run the demo and write the pictures."""
     parser = argparse.ArgumentParser(prog="python -m tools.docs.pictures")
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
@@ -36,10 +36,10 @@ def main() -> None:
 
 
 def _run_demo(folder: Path) -> str:
-    # In colours as on a terminal, but each bar only once, as it ended.
-    as_shown = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "0", "COLORTERM": "truecolor", "COLUMNS": str(_COLUMNS)}
+    # With colours as on a terminal, but with each progress bar only once, in its final state.
+    terminal = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "0", "COLORTERM": "truecolor", "COLUMNS": str(_COLUMNS)}
     command = [sys.executable, "-m", "tools.demo"]
-    environment = os.environ | as_shown | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | terminal | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 

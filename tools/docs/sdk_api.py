@@ -10,7 +10,7 @@ from tools.docs.markdown import document
 
 _SOURCES: Final = Path(__file__).parents[2] / "sdk" / "src"
 _MODULES: Final = ("", "errors", "testing")
-"""The public ones; "" is the package itself."""
+"""The public modules; "" is the package itself."""
 
 _INTRODUCTION: Final = """\
 The names that an application may import, by module. All other names may change without notice. Durations are
@@ -28,12 +28,12 @@ AnyObject = griffe.Object | griffe.Alias
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     package = griffe.load(
         "jobnik_sdk",
         search_paths=[_SOURCES],
         docstring_parser="google",
-        # A signature that unpacks a TypedDict does not name what the docstring describes.
+        # A signature that unpacks a TypedDict does not name the parameters that the docstring describes.
         docstring_options={"warn_unknown_params": False, "warn_missing_types": False},
         allow_inspection=False,
     )
@@ -44,7 +44,7 @@ def _of_module(package: AnyObject, name: str) -> Iterator[str]:
     module = package[name] if name else package
     yield f"## {module.path}"
     yield _text(module)
-    # The package exports the errors too; they are described once, under the tree in jobnik_sdk.errors.
+    # The package also exports the errors; the page describes them once, under the tree in jobnik_sdk.errors.
     elsewhere = () if name else {*map(str, package["errors"].exports or ())}
     for member in sorted({*map(str, module.exports or ())}.difference(elsewhere)):
         found = module[member]
@@ -81,7 +81,7 @@ def _of_class(kind: AnyObject) -> Iterator[str]:
 
 
 def _members_of(kind: AnyObject) -> dict[str, AnyObject]:
-    """What a class has that is public; an entity has also what all entities have, and those before it."""
+    """Return the public members of a class; for an entity, its inherited members come first."""
     found = [name for name, member in kind.members.items() if not (name.startswith("_") or member.is_alias)]
     members: dict[str, AnyObject] = {name: kind.members[name] for name in found}
     if kind.module.name in _MODULES_OF_ENTITIES:
@@ -92,24 +92,24 @@ def _members_of(kind: AnyObject) -> dict[str, AnyObject]:
 
 def _call(function: AnyObject, name: str = "") -> str:
     parameters = [parameter for parameter in getattr(function, "parameters", ()) if parameter.name != "self"]
-    said: list[str] = []
+    arguments: list[str] = []
     starred = False
     for parameter in parameters:
         if parameter.kind is griffe.ParameterKind.keyword_only and not starred:
-            said.append("*")
+            arguments.append("*")
             starred = True
         prefix = _STARS.get(parameter.kind, "")
         starred = starred or prefix == "*"
         annotation = f": {parameter.annotation}" if parameter.annotation is not None else ""
         default = f" = {parameter.default}" if parameter.default is not None and not prefix else ""
-        said.append(f"{prefix}{parameter.name}{annotation}{default}")
+        arguments.append(f"{prefix}{parameter.name}{annotation}{default}")
     returns = getattr(function, "returns", None)
     prefix = "async " if "async" in function.labels else ""
     result = f" -> {returns}" if returns is not None and not name else ""
-    line = f"{prefix}{name or function.name}({', '.join(said)}){result}"
+    line = f"{prefix}{name or function.name}({', '.join(arguments)}){result}"
     if len(line) <= _WIDTH:
         return line
-    return f"{prefix}{name or function.name}(\n" + "".join(f"    {part},\n" for part in said) + f"){result}"
+    return f"{prefix}{name or function.name}(\n" + "".join(f"    {part},\n" for part in arguments) + f"){result}"
 
 
 def _assignment(attribute: AnyObject) -> str:
@@ -144,7 +144,7 @@ def _section(section: griffe.DocstringSection) -> str:
 
 
 def _examples_fenced(text: str) -> str:
-    """Put examples and drawings into code blocks, as Markdown wants them."""
+    """Put examples and diagrams into Markdown code blocks."""
     blocks: list[str] = []
     for block in text.split("\n\n"):
         drawn = block.startswith((">>>", "|")) or "├──" in block
@@ -157,4 +157,4 @@ def _line(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    return f"```text\n{text}\n```"  # not as Python, whose formatter would want it otherwise
+    return f"```text\n{text}\n```"  # not as Python, because the formatter would change it

@@ -19,25 +19,25 @@ manager never makes are only in the tables."""
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the text of the page."""
     return document("State machines", _INTRODUCTION, *(_section(machine) for machine in MACHINES))
 
 
 def _section(machine: Machine[Any]) -> str:
     diagram = "\n".join(("```mermaid", "stateDiagram-v2", *_arrows(machine), "```"))
-    edges = table(("from", "to", "who", "when", "what follows"), _rows(machine))
+    edges = table(("from", "to", "requested by", "cause", "consequences"), _rows(machine))
     return f"## {machine.name.capitalize()}\n\n{diagram}\n\n{edges}"
 
 
 def _rows(machine: Machine[Any]) -> Iterator[tuple[str, ...]]:
-    """One row for all edges that differ in nothing but where they begin."""
+    """Yield one row for all edges that differ only in their source."""
     sources: dict[tuple[str, ...], list[str]] = {}
     for edge in machine.edges:
-        who = "client" if edge.driver is Driver.CLIENT else "manager"
+        driver = "client" if edge.driver is Driver.CLIENT else "manager"
         follows = "; ".join(consequence.value for consequence in edge.follows)
-        sources.setdefault((str(edge.target), who, edge.cause, follows), []).append(str(edge.source))
-    for (target, who, cause, follows), among in sources.items():
-        yield ", ".join(among), target, who, cause, follows
+        sources.setdefault((str(edge.target), driver, edge.cause, follows), []).append(str(edge.source))
+    for (target, driver, cause, follows), origins in sources.items():
+        yield ", ".join(origins), target, driver, cause, follows
 
 
 def _arrows(machine: Machine[Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ import pytest
 from tests.integration.sdk.resilience_site import STYLES, Site, eventually, is_alive
 from tests.support.sdk_worker import Event
 from tools.manager import ManagerProcess
-from tools.proxy import Cut, Mischief, Proxy
+from tools.proxy import Cut, Proxy, RequestFault
 
 ALL = len(STYLES)
 LONG_LEASE = {"LEASE_SECONDS": "30", "CLIENT_TIMEOUT_SECONDS": "2"}
@@ -185,12 +185,12 @@ async def test_a_lost_response_does_no_harm(site: Site, proxy: Proxy, path: str)
     """The manager has processed the request: claimed tasks return by their leases, other requests are repeated."""
     lost = 0
 
-    def choose(request: str) -> Mischief | None:
+    def choose(request: str) -> RequestFault | None:
         nonlocal lost
         if path not in request or lost == ALL:
             return None
         lost += 1
-        return Mischief.SWALLOWED
+        return RequestFault.SWALLOWED
 
     proxy.choose = choose
     await site.create_tasks("go")

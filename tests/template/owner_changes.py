@@ -1,6 +1,6 @@
-"""What owners do with a project: leave it alone, edit what is theirs, put their own work in the example's place.
+"""Changes that owners make to a project: none, edits of their own files, or a replacement of the example.
 
-Whatever it is, it stays within what AGENTS.md calls theirs, and within what their version of it had.
+All changes stay within the files that AGENTS.md assigns to the owner and that exist in the project's version.
 """
 
 import re
@@ -11,11 +11,11 @@ from pathlib import Path
 from tests.template.versions import commit, edit
 
 Tool = Callable[..., str]
-Deed = Callable[[Path], None]
+OwnerChange = Callable[[Path], None]
 
 MARK = re.compile(r"^ *# Yours, below this line.*\n", re.MULTILINE)
 
-BELOW_THE_MARK = {
+ADDITIONS = {
     ".dockerignore": ["!models\n"],
     ".env.example": ["# Where pictures are kept.\nBUCKET=pictures\n"],
     ".github/workflows/ci.yml": [
@@ -26,9 +26,9 @@ BELOW_THE_MARK = {
     "Makefile": ["mine:  ## do what is mine\n\t@echo mine\n"],
     "pyproject.toml": ['  "tifffile>=2025",\n', '  "types-boto3",\n', "[tool.mine]\nsetting = 1\n"],
 }
-"""By file, what its owner writes below each mark in it."""
+"""The lines that the owner adds below each mark, by file."""
 
-HANDLERS = '''"""What is mine."""
+HANDLERS = '''"""The owner's handler."""
 
 from jobnik_sdk import TaskContext
 
@@ -41,7 +41,7 @@ async def make_thumbnail(task: Page, context: TaskContext, *, quality: int) -> W
     return Words(count=len(task.text.split()))
 '''
 
-DEFINITIONS = '''"""What is mine."""
+DEFINITIONS = '''"""The owner's types."""
 
 from jobnik_sdk import StageType
 from pydantic import BaseModel
@@ -54,7 +54,7 @@ class Page(BaseModel):
 
 
 class Words(BaseModel):
-    """How many there are."""
+    """The number of words."""
 
     count: int
 
@@ -62,18 +62,18 @@ class Words(BaseModel):
 thumbnails = StageType("{stage}", task=Page, result=Words)
 '''
 
-SETTINGS = '''"""What is mine."""
+SETTINGS = '''"""The owner's settings."""
 
 from jobnik_sdk import WorkerSettings
 
 
 class Settings(WorkerSettings):
-    """My settings."""
+    """The owner's settings."""
 
     thumbnail_quality: int = 1
 '''
 
-TEST = '''"""My test."""
+TEST = '''"""The owner's test."""
 
 import pytest
 from jobnik_sdk import JobStatus, JobType, NewStage, Producer
@@ -84,7 +84,7 @@ from {package}.definitions import Page, thumbnails
 
 
 async def test_pages_are_read(jobnik_manager: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """My worker does my work."""
+    """The worker completes a job."""
     monkeypatch.setenv("JOBNIK_BASE_URL", jobnik_manager)
     container = Container()
     worker = container.worker()
@@ -95,13 +95,13 @@ async def test_pages_are_read(jobnik_manager: str, monkeypatch: pytest.MonkeyPat
 '''
 
 
-def leave_alone(project: Path) -> None:
+def change_nothing(project: Path) -> None:
     """Change nothing."""
     assert project.is_dir()
 
 
-def edit_what_is_theirs(project: Path) -> None:
-    """Edit the example, and every place that is their owner's."""
+def edit_owned_files(project: Path) -> None:
+    """Edit the example and everything else that belongs to the owner."""
     source = _source(project)
     edit(source / "handlers.py", '"thumbnail made"', '"my thumbnail made"')
     edit(source / "handlers.py", "    # Renamed into place", "    # Mine: it is renamed into place")
@@ -111,7 +111,7 @@ def edit_what_is_theirs(project: Path) -> None:
     container = source / "container.py"
     if "    function = " in container.read_text():
         edit(container, "    function = ", "    bucket = settings.provided.bucket\n    function = ")
-    for name, additions in BELOW_THE_MARK.items():
+    for name, additions in ADDITIONS.items():
         _write_below_marks(project / name, additions)
     for old, new in (
         ("replicas: 1", "replicas: 3"),
@@ -124,7 +124,7 @@ def edit_what_is_theirs(project: Path) -> None:
 
 
 def replace_the_example(project: Path) -> None:
-    """Delete the example by plain rm, and do something else under its names."""
+    """Delete the files of the example and write other code under the same names."""
     source = _source(project)
     shutil.rmtree(project / "tests")
     (project / "seed.py").unlink(missing_ok=True)
@@ -141,24 +141,24 @@ def replace_the_example(project: Path) -> None:
     edit(pyproject, '  "pillow>=13.0",\n', "")
 
 
-def take_over(project: Path, deed: Deed, tool: Tool) -> None:
-    """Put a fresh project under git and do what its owner does, each as a commit."""
+def commit_owner_change(project: Path, change: OwnerChange, tool: Tool) -> None:
+    """Commit a new project, then commit the owner's change."""
     tool("git", "init", "--quiet", cwd=project)
     commit(project, tool)
-    deed(project)
+    change(project)
     commit(project, tool)
 
 
 def assert_kept(project: Path, tool: Tool) -> None:
-    """Check that the owner's commit, the last one, still holds: what it wrote is there, what it deleted is not."""
+    """Check that the last commit, the owner's, is still in effect: its lines exist and deleted files are absent."""
     git = ("git", "diff", "--no-renames", "--unified=0", "HEAD~1", "HEAD")
     for name in tool(*git, "--diff-filter=D", "--name-only", cwd=project).splitlines():
-        assert not (project / name).exists(), f"{name} is back"
+        assert not (project / name).exists(), f"{name} was deleted by its owner and has come back"
     for name in tool(*git, "--diff-filter=d", "--name-only", cwd=project).splitlines():
         lines = (project / name).read_text().splitlines()
         _, _, change = tool(*git, "--", name, cwd=project).partition("\n@@")
         written = [line[1:] for line in change.splitlines() if line.startswith("+")]
-        assert [line for line in written if line not in lines] == [], f"{name} has lost what its owner wrote"
+        assert [line for line in written if line not in lines] == [], f"{name} has lost lines of its owner"
 
 
 def _source(project: Path) -> Path:
@@ -171,12 +171,12 @@ def _append(path: Path, text: str) -> None:
 
 
 def _write_below_marks(path: Path, additions: list[str]) -> None:
-    """Write one addition below each mark; in older versions some files have none."""
+    """Write one addition below each mark. In older versions some files have no mark."""
     left = iter(additions)
     path.write_text(MARK.sub(lambda mark: mark[0] + next(left), path.read_text()))
 
 
 def _set_value(values: Path, old: str, new: str) -> None:
-    """Set a value, if empty lines keep it apart from the ones beside it; in older versions not all are."""
+    """Set a value if an empty line follows it, which is not the case for all values in older versions."""
     if re.search(rf"\n *(#.*)?\n *{re.escape(old)}\n\n", values.read_text()):
         edit(values, old, new)

@@ -1,8 +1,8 @@
-"""A worker end to end, beside what people would pick instead: Jobnik and other queues, one worker process each.
+"""Compare Jobnik with other queues end to end, with one worker process each.
 
-Run by ``make bench``. Each contender creates tasks that do nothing, works them off, picks up single ones and idles, all
-on this machine, with durable settings, with log lines from WARNING on. What counts are the ratios of one run. Each rate
-is the best of some rounds: noise only slows.
+Run by ``make bench``. Each contender creates empty tasks, processes them, picks up single tasks and idles. All of it
+runs on this machine with durable settings and the log level WARNING. Compare only ratios within one run. Each rate is
+the best of several rounds, because noise can only slow a round down.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from benchmarks.stores import Stores
 from benchmarks.worker_process import WorkerProcess
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
-from tools.proxy import Mischief, Proxy
+from tools.proxy import Proxy, RequestFault
 
 ROUNDS = 3
 PICKUPS = 200
 IDLE_BETWEEN = 0.02
-"""Seconds before each pickup: the worker has reported the task before, and waits."""
+"""Seconds before each pickup, so that the worker has reported the previous task and waits."""
 SETTLING, MINUTE = 5.0, 60.0
 """Seconds."""
 ENGINE_TASKS, ENGINE_CONNECTIONS = 30_000, 4
@@ -40,35 +40,35 @@ console = Console()
 
 @dataclass
 class Figures:
-    """What was measured of one contender."""
+    """The measurements of one contender."""
 
     rate: float = 0.0
-    """Tasks/s, from the first task's start to the last one's."""
+    """Tasks/s, from the start of the first task to the start of the last."""
     creation_rate: float = 0.0
     """Tasks/s."""
     start: float = float("inf")
-    """Seconds from the start of the process to that of its first task."""
+    """Seconds from the start of the process to the start of its first task."""
     pickups: Sequence[float] = ()
-    """Seconds from before the creation to the handler's start, sorted."""
+    """Seconds from just before the creation request to the start of the handler, sorted."""
     memory: float = 0.0
-    """Megabytes of an idle worker."""
+    """Memory of an idle worker, in megabytes."""
     idle_seconds: float = 0.0
-    """Processor time of an idle worker in a minute."""
+    """CPU time of an idle worker per minute, in seconds."""
 
 
 @dataclass
 class Comparison:
-    """All contenders, measured one after the other."""
+    """The measurements of all contenders, taken one after the other."""
 
     stores: Stores
     figures: dict[str, Figures] = field(default_factory=lambda: {name: Figures() for name in ENTRIES})
     engine_rate: float = 0.0
     """Tasks/s of claims and reports alone."""
     requests: int = 0
-    """Of an idle worker of ours in a minute."""
+    """Requests per minute of an idle Jobnik worker."""
 
     async def drain(self, name: str) -> None:
-        """Create tasks and have them worked off, once."""
+        """Create tasks, then measure how fast the worker processes them."""
         entry, figures = ENTRIES[name], self.figures[name]
         async with self.stores.opened(entry.store, name) as address, entry.contender(address) as contender:
             begin = time.perf_counter()
@@ -83,7 +83,7 @@ class Comparison:
         figures.start = min(figures.start, first - worker.started)
 
     async def pick_up(self, name: str) -> None:
-        """Create tasks one after another for a worker that waits."""
+        """Measure how fast a waiting worker picks up single tasks."""
         entry = ENTRIES[name]
         seconds: list[float] = []
         async with (
@@ -101,7 +101,7 @@ class Comparison:
         self.figures[name].pickups = sorted(seconds)
 
     async def idle(self, name: str) -> None:
-        """Let a worker wait that has worked once; of ours, count what it asks the manager."""
+        """Measure an idle worker that has processed one task; for Jobnik's, count its requests to the manager."""
         entry, figures = ENTRIES[name], self.figures[name]
         async with AsyncExitStack() as stack:
             address = await stack.enter_async_context(self.stores.opened(entry.store, name))
@@ -120,25 +120,27 @@ class Comparison:
             figures.memory, after = worker.usage
             figures.idle_seconds = after - before
 
-    def _count_request(self, _request: str) -> Mischief | None:
+    def _count_request(self, _request: str) -> RequestFault | None:
         self.requests += 1
         return None
 
     async def engine(self) -> None:
-        """What the engine does by the hundred, without a worker that runs anything."""
+        """Measure the engine in batches of 100, without running handlers."""
         async with Database.connect(
             self.stores.postgres_url, connections=2, acquire_timeout=timedelta(seconds=5)
         ) as database:
             bench = Bench(database, [self.stores.manager_url])
             await bench.fill("engine", ROUNDS * ENGINE_TASKS)
-            rates = [await bench.by_the_hundred("engine", ENGINE_TASKS, ENGINE_CONNECTIONS) for _ in range(ROUNDS)]
+            rates = [await bench.in_batches("engine", ENGINE_TASKS, ENGINE_CONNECTIONS) for _ in range(ROUNDS)]
         self.engine_rate = max(rates)
 
     def show(self) -> None:
-        """The table, with each rate as a multiple of the base's."""
-        table = Table(title="One worker process, beside other queues", box=SIMPLE_HEAD, show_edge=False, padding=0)
-        table.add_column("queue,\nwhat a worker does", no_wrap=True)
-        for heading in ("\ntasks/s", "\ntimes", "created\n/s", "\ntimes", "pickup\np50 ms", "\np99 ms"):
+        """Print the table, with each rate as a multiple of the base's."""
+        table = Table(
+            title="One worker process, compared with other queues", box=SIMPLE_HEAD, show_edge=False, padding=0
+        )
+        table.add_column("queue,\nconcurrency", no_wrap=True)
+        for heading in ("\ntasks/s", "\nvs base", "created\n/s", "\nvs base", "pickup\np50 ms", "\np99 ms"):
             table.add_column(heading, justify="right")
         for heading in ("start\ns", "idle\nMB", "CPU\nms/min"):
             table.add_column(heading, justify="right")
@@ -146,7 +148,7 @@ class Comparison:
         for name, figures in self.figures.items():
             median, slow = figures.pickups[len(figures.pickups) // 2], figures.pickups[len(figures.pickups) * 99 // 100]
             table.add_row(
-                f"{ENTRIES[name].title}\n{ENTRIES[name].how}",
+                f"{ENTRIES[name].title}\n{ENTRIES[name].concurrency}",
                 f"{figures.rate:,.0f}",
                 f"{figures.rate / base.rate:.2f}",
                 f"{figures.creation_rate:,.0f}",
@@ -159,22 +161,24 @@ class Comparison:
             )
         console.print(table)
         console.print(
-            f"The engine by the hundred: {self.engine_rate:,.0f} tasks/s; "
-            f"Jobnik's worker does {self.figures[OURS].rate / self.engine_rate:.2f} of that. "
-            f"Idle, it sends {self.requests} requests a minute."
+            f"The engine in batches of 100: {self.engine_rate:,.0f} tasks/s. "
+            f"Jobnik's worker reaches {self.figures[OURS].rate / self.engine_rate:.2f} of that. "
+            f"When idle, it sends {self.requests} requests per minute."
         )
 
 
 async def compare(stores: Stores) -> None:
-    """Measure everything, and show it."""
+    """Measure everything and print the results."""
     comparison = Comparison(stores)
-    with console.status("the engine by the hundred"):
+    with console.status("the engine in batches of 100"):
         await comparison.engine()
     for name, entry in ENTRIES.items():
         for number in range(ROUNDS):
-            with console.status(f"{entry.title}, {entry.how}: {entry.tasks:,} tasks, round {number + 1} of {ROUNDS}"):
+            with console.status(
+                f"{entry.title}, {entry.concurrency}: {entry.tasks:,} tasks, round {number + 1} of {ROUNDS}"
+            ):
                 await comparison.drain(name)
-        with console.status(f"{entry.title}, {entry.how}: {PICKUPS} pickups"):
+        with console.status(f"{entry.title}, {entry.concurrency}: {PICKUPS} pickups"):
             await comparison.pick_up(name)
     with console.status("all workers idle"):
         await asyncio.gather(*(comparison.idle(name) for name in ENTRIES))
@@ -182,7 +186,7 @@ async def compare(stores: Stores) -> None:
 
 
 def main() -> None:
-    """Measure and print."""
+    """Run the comparison on a temporary PostgreSQL and manager."""
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_data_folder())
         server = stack.enter_context(EmbeddedPostgres(folder))

@@ -1,4 +1,4 @@
-"""The demo from its first step to its last."""
+"""The steps of the demo."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Sequence
@@ -22,13 +22,13 @@ _LOGS_OF_WORKERS = ("worker", "contact-sheet")
 _STOP_LIMIT = timedelta(seconds=10)
 
 
-async def tell(pictures: Sequence[Path], folders: Folders, screen: Screen) -> bool:
-    """Take every step, and stop whatever was started; True: the job was completed.
+async def run_demo(pictures: Sequence[Path], folders: Folders, screen: Screen) -> bool:
+    """Run every step, then stop all processes. Return whether the job was completed.
 
     Raises:
-        DemoError: Something other than a picture is in the way.
+        DemoError: The demo failed for a reason other than a bad picture.
     """
-    screen.headline(f"{len(pictures)} pictures, a manager, and a worker fresh from the template")
+    screen.headline(f"Making thumbnails of {len(pictures)} pictures with a newly rendered worker")
     check_programs()
     folders.prepare()
     with database_folder() as data_dir:
@@ -44,18 +44,18 @@ async def tell(pictures: Sequence[Path], folders: Folders, screen: Screen) -> bo
 async def _steps(
     pictures: Sequence[Path], folders: Folders, screen: Screen, data_dir: Path
 ) -> tuple[Gallery, list[FailedTask]]:
-    # The manager takes its time to start, so the worker is made meanwhile.
+    # The manager takes a while to start, so the worker is rendered and installed meanwhile.
     async with _manager(data_dir, folders) as manager:
-        with screen.step("Copier renders a worker …", f"Copier has rendered a worker into {folders.worker}"):
+        with screen.step("Rendering the worker with Copier …", "Rendered the worker with Copier"):
             await rendered_worker.render(folders)
-        with screen.step("uv installs the worker …", "uv has given it an environment of its own"):
+        with screen.step("Installing the worker with uv …", "Installed the worker with uv in its own environment"):
             await rendered_worker.install(folders)
-        with screen.step("The manager and its PostgreSQL start …", "The manager and its PostgreSQL are up"):
+        with screen.step("Starting the manager and its PostgreSQL …", "Started the manager and its PostgreSQL"):
             url = str((await manager.event("manager is ready"))["url"])
         try:
             return await _work(pictures, folders, screen, url)
         except JobnikError:
-            # If the manager is gone, its log says more than the client that does not reach it.
+            # If the manager has ended, its log explains more than the client's error.
             manager.check_alive()
             raise
 
@@ -68,7 +68,7 @@ def _manager(data_dir: Path, folders: Folders) -> AbstractAsyncContextManager[Ba
 async def _work(
     pictures: Sequence[Path], folders: Folders, screen: Screen, manager_url: str
 ) -> tuple[Gallery, list[FailedTask]]:
-    """Run both workers until the job is finished, however it ends."""
+    """Run both workers until the job is final."""
     async with (
         JobnikClient(manager_url) as client,
         rendered_worker.start(folders, manager_url) as worker,
@@ -88,7 +88,7 @@ async def _work(
 
 @asynccontextmanager
 async def _contact_sheets(client: JobnikClient, folders: Folders) -> AsyncGenerator[None]:
-    """Run the demo's own worker, which logs into a file: the screen belongs to the progress bars."""
+    """Run the demo's own worker. It logs to a file, because the progress bars use the screen."""
     with _logging_into(folders.log("contact-sheet")):
         worker = contact_sheet_worker(client)
         running = asyncio.create_task(worker.run())
@@ -96,7 +96,7 @@ async def _contact_sheets(client: JobnikClient, folders: Folders) -> AsyncGenera
             yield
         finally:
             worker.stop()
-            # It would go on trying to report to a manager that is gone.
+            # If the manager has ended, the worker would keep trying to report to it.
             with suppress(TimeoutError):
                 await asyncio.wait_for(running, _STOP_LIMIT.total_seconds())
 
@@ -121,8 +121,8 @@ def _logging_into(log: Path) -> Generator[None]:
 
 
 def _reason(task: FailedTask, folders: Folders) -> str:
-    """Find what the last attempt of a task failed of, in the log of the worker that made it."""
-    reason = "no worker logged why"
+    """Return why the last attempt of a task failed, from the log of its worker."""
+    reason = "the reason is not in the workers' logs"
     for log in _LOGS_OF_WORKERS:
         for event in log_events(folders.log(log), "task failed"):
             if event.get("task_id") == task.id:

@@ -1,6 +1,6 @@
-"""A worker that does some of everything which metrics tell of, then writes down what its probe server tells Prometheus.
+"""A worker that exercises all its metrics and then writes the response of its /metrics endpoint to a file.
 
-Usage: python -m tests.template.watched_worker MANAGER STAGE_TYPE FILE
+Usage: python -m tests.template.metrics_worker MANAGER STAGE_TYPE FILE
 """
 
 import asyncio
@@ -37,13 +37,13 @@ class End(StrEnum):
 
 
 class Order(BaseModel):
-    """What is to become of a task."""
+    """The data of a task."""
 
     end: End
 
 
-async def watch(manager: str, stage_type: str) -> str:
-    """Return what it tells once a task was completed, one failed, one was reported too late, and nobody answered."""
+async def collect_metrics(manager: str, stage_type: str) -> str:
+    """Return the metrics after a completed task, a failed task, a refused report and a request without a response."""
     stage = StageType(stage_type, task=Order)
     client = JobnikClient(manager)
     producer = Producer(client)
@@ -58,20 +58,20 @@ async def watch(manager: str, stage_type: str) -> str:
         tasks = [NewTask(Order(end=end), max_attempts=1)]
         job = await producer.create_job(JobType("watched"), stages=[NewStage(stage, tasks)])
         await work_off(Worker(client, [Handler(stage, handle)]), job)
-    await _ask_nobody()
+    await _send_request_without_response()
     with ProbeServer(Health(), host="127.0.0.1", port=0) as probes:
         async with httpx2.AsyncClient() as prometheus:
             return (await prometheus.get(f"http://127.0.0.1:{probes.port}/metrics")).text
 
 
-async def _ask_nobody() -> None:
-    with socket.socket() as deaf:
-        deaf.bind(("127.0.0.1", 0))
-        async with JobnikClient(f"http://127.0.0.1:{deaf.getsockname()[1]}") as nobody:
+async def _send_request_without_response() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        async with JobnikClient(f"http://127.0.0.1:{closed.getsockname()[1]}") as client:
             with suppress(UnreachableError):
-                await nobody.request("GET", "/v1/capabilities")
+                await client.request("GET", "/v1/capabilities")
 
 
 if __name__ == "__main__":
     address, name, file = sys.argv[1:]
-    Path(file).write_text(asyncio.run(watch(address, name)))
+    Path(file).write_text(asyncio.run(collect_metrics(address, name)))

@@ -1,7 +1,7 @@
-"""Proofs that rendered projects are whole: their own lint, types and tests, and work done by processes of theirs.
+"""Checks of rendered projects: their lint, types and tests, and their workers as processes.
 
-Starting a tool takes longer than what it does, so each proof takes all projects of a folder at once. They share the
-environment of a project that was installed, since what they differ in is their own code, and a manager.
+Starting a tool takes longer than running it, so each check takes all projects in a folder at once. The projects differ
+only in their own code, so they share the environment of one installed project. They also share a manager.
 """
 
 import asyncio
@@ -23,27 +23,27 @@ Tool = Callable[..., str]
 
 
 class AnyTask(BaseModel):
-    """What all of these workers want, each of them a part of it."""
+    """The fields of all tasks of these workers; each worker uses some of them."""
 
     text: str
     source: Path
     target: Path
 
 
-MANAGER = '''"""The manager that all projects share."""
+MANAGER = '''"""The shared manager."""
 
 import pytest
 
 
 @pytest.fixture(scope="session")
 def jobnik_manager() -> str:
-    """Give its address."""
+    """Return the manager's address."""
     return "{url}"
 '''
 
 
-def prove_checks(folder: Path, installed: Path, manager_url: str, tool: Tool) -> None:
-    """Run ruff, pyright and pytest, as `make lint` and `make test` of each project in the folder would."""
+def check_projects(folder: Path, installed: Path, manager_url: str, tool: Tool) -> None:
+    """Run ruff, pyright and pytest for each project in the folder, as `make lint` and `make test` do."""
     projects = _projects(folder)
     programs = installed / ".venv" / "bin"
     tool(programs / "ruff", "check", "--no-cache", *projects, cwd=folder)
@@ -66,8 +66,8 @@ def prove_checks(folder: Path, installed: Path, manager_url: str, tool: Tool) ->
         list(pool.map(test, projects))
 
 
-async def prove_work(folder: Path, installed: Path, manager_url: str) -> None:
-    """Start each project's worker as a process of its own, and give it a task, which it completes."""
+async def run_workers(folder: Path, installed: Path, manager_url: str) -> None:
+    """Start the worker of each project as a process and check that it completes a task."""
     projects = _projects(folder)
     with _started(projects, installed, manager_url):
         async with JobnikClient(manager_url) as client, asyncio.timeout(90):
@@ -79,10 +79,10 @@ async def _complete_a_task(producer: Producer, project: Path) -> None:
     answers = yaml.safe_load((project / ".copier-answers.yml").read_text())
     task = AnyTask(text="a text", source=project / "picture.png", target=project / "thumbnail.png")
     Image.new("RGB", (8, 8)).save(task.source)
-    kind = JobType("proof")
+    job_type = JobType("proof")
     stages = [NewStage(StageType(answers["stage_type"], task=AnyTask), [task])]
-    job = await producer.create_job(kind, stages=stages)
-    assert (await producer.wait_for_job(job, kind)).status is JobStatus.COMPLETED, project
+    job = await producer.create_job(job_type, stages=stages)
+    assert (await producer.wait_for_job(job, job_type)).status is JobStatus.COMPLETED, project
 
 
 @contextmanager

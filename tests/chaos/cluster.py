@@ -1,7 +1,7 @@
-"""What chaos happens to: one PostgreSQL, two managers behind proxies, four workers; all of them processes.
+"""The system under test: one PostgreSQL, two managers behind proxies, and four workers, each in its own process.
 
-Two workers are the SDK's, with handlers of all styles. The other two know the protocol alone, and report what they have
-lost all the same: see the programs.
+Two workers use the SDK, with handlers of all styles. The other two implement the protocol themselves and also report
+tasks whose lease they have lost; see `tests.chaos.worker`.
 """
 
 import asyncio
@@ -38,64 +38,64 @@ Answer = TypeVar("Answer")
 
 MANAGERS = 2
 STAGE_TYPES = ("resize", "encode", "index")
-WIRE, SDK = "tests.chaos.worker", "tests.chaos.sdk_worker"
-CREW = (
-    (WIRE, ("resize", "encode")),
-    (WIRE, ("encode", "index")),
-    (SDK, ("index", "resize")),
-    (SDK, STAGE_TYPES),
+PROTOCOL_WORKER, SDK_WORKER = "tests.chaos.worker", "tests.chaos.sdk_worker"
+WORKERS = (
+    (PROTOCOL_WORKER, ("resize", "encode")),
+    (PROTOCOL_WORKER, ("encode", "index")),
+    (SDK_WORKER, ("index", "resize")),
+    (SDK_WORKER, STAGE_TYPES),
 )
-"""The program and the stage types of each worker: without any one of them the others can do everything."""
+"""The program and the stage types of each worker. Any three of them cover all stage types."""
 LEASE = timedelta(seconds=1)
 EXPECTED = ("database failed", "task failed", "circuit breaker opened")
-"""How the errors begin that may be logged."""
-LOOK_AGAIN = 0.02
-"""Seconds between two looks at what nothing announces."""
-SOME = 15
-"""Attempts that begin between two troubles."""
-LIMIT = 60.0
-"""Seconds in which everything must have settled once all is well again."""
+"""The prefixes of log events at error level that are expected."""
+POLL_INTERVAL = 0.02
+"""Seconds between two checks of a condition."""
+ATTEMPTS_BETWEEN_FAULTS = 15
+"""Number of attempts that start between two faults."""
+SETTLE_TIMEOUT = 60.0
+"""Seconds within which everything must settle after all faults are repaired."""
 ROOT = Path(__file__).parents[2]
 
 sql: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
-    Path(__file__).with_name("site.sql"), "asyncpg"
+    Path(__file__).with_name("cluster.sql"), "asyncpg"
 )
 
 DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What becomes of a question when PostgreSQL is killed."""
+"""Errors of a query when PostgreSQL is killed."""
 
 
 class UnsettledError(Exception):
-    """Something that had to happen did not."""
+    """A condition was not met within its time limit."""
 
 
 class WorkerProcess:
-    """One run of a worker's program.
+    """The process of a worker.
 
     Args:
-        program: Of the two.
-        name: Of its files.
-        folder: For them.
-        skills: The stage types that it works on.
-        managers: Their addresses. The SDK's worker has one, the first.
-        clock_jumps: Whether its wall clock does.
+        program: The module to run.
+        name: Name of the worker's files.
+        folder: Folder for the files.
+        stage_types: The stage types to claim.
+        managers: The addresses of the managers. The SDK's worker uses only the first.
+        clock_jumps: Whether the worker's wall clock jumps.
     """
 
-    def __init__(  # noqa: PLR0913 - all that makes a worker
+    def __init__(  # noqa: PLR0913 - the full configuration of a worker
         self,
         program: str,
         name: str,
         folder: Path,
-        skills: Sequence[str],
+        stage_types: Sequence[str],
         managers: Iterable[str],
         *,
         clock_jumps: bool,
     ) -> None:
         self.program = program
-        self.skills = skills
+        self.stage_types = stage_types
         self._name = name
         self._journal = folder / f"{name}.journal"
-        arguments = (name, self._journal, LEASE.total_seconds(), ",".join(skills), ",".join(managers))
+        arguments = (name, self._journal, LEASE.total_seconds(), ",".join(stage_types), ",".join(managers))
         with (folder / "workers.log").open("a") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", program, *map(str, arguments)],
@@ -103,12 +103,12 @@ class WorkerProcess:
                 env=os.environ | ({jumping_clock.VARIABLE: "yes"} if clock_jumps else {}),
                 stdout=log,
                 stderr=log,
-                preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - a run that is killed leaves no worker behind
+                preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - the worker ends when the run is killed
             )
 
     @property
     def name(self) -> str:
-        """What managers know it by, with which its journal begins."""
+        """The worker's id, from the first line of its journal."""
         with suppress(FileNotFoundError):
             first, newline, _ = self._journal.read_bytes().partition(b"\n")
             if newline:
@@ -117,45 +117,45 @@ class WorkerProcess:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it runs, or will when it is continued."""
+        """Whether the process exists, running or stopped."""
         return self.process.poll() is None
 
     def kill(self) -> None:
-        """End it with kill -9."""
+        """Kill the process with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
 
-class Site:
-    """All of it, from the moment it works until the end of the ``with`` block.
+class Cluster:
+    """All processes, from the start until the end of the ``with`` block.
 
     Args:
-        folder: For data, logs and journals. It must be there, and open to every user.
-        seed: Of whatever is chosen at random.
+        folder: Existing folder for data, logs and journals, accessible to every user.
+        seed: Seed of all random choices.
     """
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
-        self.random = Random(seed)  # noqa: S311 - a run is repeated by its seed
+        self.random = Random(seed)  # noqa: S311 - the seed makes a run repeatable
         self.journal = Journal(folder)
         self.postgres = EmbeddedPostgres(folder / "data", settings={"port": str(_steady_port())})
         self.managers: list[ManagerProcess] = []
         self.proxies: list[Proxy] = []
         self.workers: list[WorkerProcess] = []
-        self.struck: Counter[object] = Counter()
-        """How often each trouble has."""
+        self.fault_counts: Counter[object] = Counter()
+        """Number of injections, by fault."""
         self.killed: set[str] = set()
-        """The workers that were killed."""
+        """The ids of killed workers."""
         self.drained: set[str] = set()
-        """The workers that were to stop."""
+        """The ids of workers that were told to stop."""
         self.fenced: set[int] = set()
-        """Leases that ran out while their workers stood still."""
+        """Leases that expired while their worker was stopped."""
         self.aborted: set[UUID] = set()
-        """Jobs whose abort was asked for."""
+        """Jobs for which an abort was requested."""
         self._logs = [NewLines(folder, "manager-*.log"), NewLines(folder, "workers.log")]
         self._stack = ExitStack()
-        self._begun = 0
-        self._hired = 0
+        self._handlers_started = 0
+        self._workers_started = 0
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -163,7 +163,7 @@ class Site:
             stack.callback(self._end_processes)
             self.managers = [self._new_manager(number) for number in range(MANAGERS)]
             self.proxies = [stack.enter_context(Proxy(manager.url)) for manager in self.managers]
-            self.workers = [self._new_worker(*one) for one in CREW]
+            self.workers = [self._new_worker(*one) for one in WORKERS]
             self._stack = stack.pop_all()
         return self
 
@@ -173,22 +173,22 @@ class Site:
         self._stack.close()
 
     def restart_postgres(self) -> None:
-        """Start it again, on the same data and the same port."""
+        """Restart PostgreSQL with the same data and port."""
         self.postgres.stop()
         self.postgres.start()
 
     def restart_manager(self, number: int) -> None:
-        """Start a new one in the place of one that was killed."""
+        """Replace a killed manager with a new one."""
         self.managers[number].stop()
         self.managers[number] = self._new_manager(number)
         self.proxies[number].target = self.managers[number].url
 
     def replace_worker(self, number: int) -> None:
-        """Start a new one in the place of one that has ended."""
-        self.workers[number] = self._new_worker(self.workers[number].program, self.workers[number].skills)
+        """Replace an ended worker with a new one."""
+        self.workers[number] = self._new_worker(self.workers[number].program, self.workers[number].stage_types)
 
     async def ask(self, query: Callable[..., Awaitable[Any]], **arguments: object) -> Any:  # noqa: ANN401 - any value
-        """Ask the database something that may be asked again, until it answers."""
+        """Run an idempotent query, and repeat it until the database responds."""
 
         async def try_it() -> tuple[Any] | None:
             try:
@@ -198,26 +198,26 @@ class Site:
                 finally:
                     await connection.close()
             except asyncpg.SyntaxOrAccessError:
-                raise  # the question is wrong, and will be
+                raise  # the query itself is wrong
             except DATABASE_ERRORS:
                 return None
 
-        (answer,) = await eventually("the database answers", try_it)
+        (answer,) = await eventually("the database responds", try_it)
         return answer
 
-    async def under_way(self) -> None:
-        """Wait until some attempts more have begun; or give up: what struck before may have brought all to a halt."""
+    async def wait_for_progress(self) -> None:
+        """Wait until more attempts have started. Give up after 3 s, because earlier faults may block all work."""
 
         async def enough() -> bool:
             self.journal.read()
-            return self.journal.events[Event.BEGUN] >= self._begun + SOME
+            return self.journal.events[Event.HANDLER_STARTED] >= self._handlers_started + ATTEMPTS_BETWEEN_FAULTS
 
         with suppress(UnsettledError):
-            await eventually("work goes on", enough, limit=3)
-        self._begun = self.journal.events[Event.BEGUN]
+            await eventually("more attempts start", enough, limit=3)
+        self._handlers_started = self.journal.events[Event.HANDLER_STARTED]
 
-    async def whole(self) -> None:
-        """Wait until every manager answers and reaches its database."""
+    async def wait_until_available(self) -> None:
+        """Wait until every manager responds and can reach its database."""
         async with httpx2.AsyncClient(timeout=5) as http:
             for manager in self.managers:
 
@@ -227,55 +227,57 @@ class Site:
                     except httpx2.TransportError:
                         return False
 
-                await eventually("every manager answers", answers)
+                await eventually("every manager responds", answers)
 
-    async def settled(self, jobs: Sequence[UUID]) -> None:
-        """Wait until these jobs have ended, nothing is left, no worker waits for a verdict, and all are heard of."""
+    async def wait_until_settled(self, jobs: Sequence[UUID]) -> None:
+        """Wait until the jobs have ended, all leases and reports are processed, and all workers send heartbeats."""
 
-        async def nothing_is_left() -> bool:
+        async def is_settled() -> bool:
             workers = [worker.name for worker in self.workers if worker.is_alive]
             return (
-                await self.ask(sql.heard_of, workers=workers) == len(workers)
+                await self.ask(sql.recently_seen, workers=workers) == len(workers)
                 and not await self.ask(sql.unfinished, jobs=jobs)
                 and not await self.ask(invariants.queries.leftovers)
                 and not self.unanswered()
             )
 
-        await eventually("everything settles", nothing_is_left)
+        await eventually("everything settles", is_settled)
 
     def unanswered(self) -> set[int]:
-        """Leases whose workers live and have no verdict yet."""
+        """Return the leases of living workers without a verdict."""
         self.journal.read()
         return set[int]().union(*(self.journal.unanswered[worker.name] for worker in self.workers if worker.is_alive))
 
-    async def hanging(self) -> Sequence[str]:
-        """What has not come to an end, one sentence each."""
-        return await self.ask(sql.hanging) + [
-            f"lease {lease} was never answered" for lease in sorted(self.unanswered())
+    async def unfinished_work(self) -> Sequence[str]:
+        """Describe the work that has not ended, one sentence each."""
+        return await self.ask(sql.unfinished_work) + [
+            f"the report of lease {lease} has no verdict" for lease in sorted(self.unanswered())
         ]
 
-    def complaints(self) -> Sequence[str]:
-        """What managers and workers have logged since the last time and never should."""
+    def unexpected_logs(self) -> Sequence[str]:
+        """Return unexpected log lines of managers and workers since the last call."""
         return [line.decode() for logs in self._logs for line in logs.read() if not _is_expected(line)]
 
-    def missing(self) -> Sequence[str]:
-        """The workers that have ended, though nobody had them killed or told them to stop."""
+    def missing_workers(self) -> Sequence[str]:
+        """Describe the workers that ended without being killed or told to stop."""
         gone = {worker.name: worker.process.returncode for worker in self.workers if not worker.is_alive}
         return [
-            f"{name} has ended, with {code}" for name, code in gone.items() if name not in self.killed | self.drained
+            f"{name} ended with exit code {code}"
+            for name, code in gone.items()
+            if name not in self.killed | self.drained
         ]
 
     def _new_manager(self, number: int) -> ManagerProcess:
-        # Few connections and a short timeout, so that the pool is soon full.
+        # Few connections and a short timeout, so that the pool fills quickly.
         arguments = ("--database-url", self.postgres.url, "--database-connections", "4", "--database-timeout", "PT1S")
         return ManagerProcess(*arguments, log_file=self.folder / f"manager-{number + 1}.log").__enter__()
 
-    def _new_worker(self, program: str, skills: Sequence[str]) -> WorkerProcess:
-        self._hired += 1
-        name = f"worker-{self._hired}"
-        proxies = self.proxies if self._hired % 2 else self.proxies[::-1]
+    def _new_worker(self, program: str, stage_types: Sequence[str]) -> WorkerProcess:
+        self._workers_started += 1
+        name = f"worker-{self._workers_started}"
+        proxies = self.proxies if self._workers_started % 2 else self.proxies[::-1]
         urls = [proxy.url for proxy in proxies]
-        return WorkerProcess(program, name, self.folder, skills, urls, clock_jumps=bool(self._hired % 2))
+        return WorkerProcess(program, name, self.folder, stage_types, urls, clock_jumps=bool(self._workers_started % 2))
 
     def _end_processes(self) -> None:
         for worker in self.workers:
@@ -285,22 +287,24 @@ class Site:
             manager.stop()
 
 
-async def eventually(what: str, check: Callable[[], Awaitable[Answer | None]], limit: float = LIMIT) -> Answer:
-    """What a check gives, once it gives something that is true; for what nothing announces.
+async def eventually(
+    condition: str, check: Callable[[], Awaitable[Answer | None]], limit: float = SETTLE_TIMEOUT
+) -> Answer:
+    """Poll `check` until it returns a true value, and return that value.
 
     Raises:
-        UnsettledError: It did not happen.
+        UnsettledError: The time limit was exceeded.
     """
     deadline = time.monotonic() + limit
     while not (answer := await check()):
         if time.monotonic() > deadline:
-            raise UnsettledError(f"{what}: not within {limit:.0f} s")
-        await asyncio.sleep(LOOK_AGAIN)
+            raise UnsettledError(f"{condition}: not within {limit:.0f} s")
+        await asyncio.sleep(POLL_INTERVAL)
     return answer
 
 
 def _is_expected(line: bytes) -> bool:
-    """Whether this may be logged while all is struck and tasks fail as planned."""
+    """Return whether this log line is expected when faults are injected and tasks fail as planned."""
     try:
         entry = json.loads(line)
     except ValueError:
@@ -309,9 +313,9 @@ def _is_expected(line: bytes) -> bool:
 
 
 def _steady_port() -> int:
-    """A free port below those that the kernel gives to connections: nobody takes it while the server is down."""
+    """Return a free port below the ephemeral range, so that no connection takes it while the server is down."""
     for port in range(20_000, 32_000):
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise RuntimeError("Every port from 20000 to 32000 is taken")
+    raise RuntimeError("No free port from 20000 to 31999")
