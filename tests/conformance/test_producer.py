@@ -298,7 +298,7 @@ async def test_failed_and_aborted_jobs_end_a_wait(producer: Producer, consumer: 
     assert failed.value.job.id == failing.id
     assert failed.value.task is not None
     assert (failed.value.task.id, failed.value.task.data["source"]) == (task.id, "a")
-    assert f"has failed by task {task.id}" in str(failed.value)
+    assert f"has failed: task {task.id} failed" in str(failed.value)
     aborted = await producer.create_job(gallery, Gallery(title="b"), metadata=Owner())
     async with aclosing(producer.watch_job(aborted, gallery)) as changes:
         assert (await anext(changes)).status is JobStatus.PENDING

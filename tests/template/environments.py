@@ -9,7 +9,7 @@ INSTALLATION: Final = 180
 
 # They would make uv act on this environment instead of on the rendered project's, and its make talk as part of the one
 # that runs these tests.
-_OURS: Final = {"VIRTUAL_ENV", "UV_FROZEN", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+_OURS: Final = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_FROZEN", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
 
 
 def of_a_newcomer() -> dict[str, str]:

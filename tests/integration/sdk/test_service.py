@@ -256,7 +256,7 @@ async def test_a_signal_counts_while_the_worker_is_created(start: Start, tmp_pat
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as probes:
         answers = [await probes.get(path) for path in ("/livez", "/readyz", "/startupz")]
     assert [answer.status_code for answer in answers] == [200, 503, 503]
-    assert answers[1].text == "the worker is not made yet\n"
+    assert answers[1].text == "worker not created yet\n"
     worker.process.terminate()
     may_be_made.touch()
     assert await worker.wait_for_exit() == 0

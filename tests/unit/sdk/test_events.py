@@ -115,6 +115,7 @@ async def test_failing_attempts_open_the_breaker_of_the_handler(manager: Scripte
     assert manager.reported == ['{"status":"FAILED"}'] * 10
 
 
+@pytest.mark.usefixtures("pauses")  # the client would wait between its attempts at each claim
 async def test_failing_claims_open_the_breaker_of_claims(manager: ScriptedManager) -> None:
     """After ten failed claims, the worker sends no more for a while."""
 

@@ -240,5 +240,5 @@ def test_plain_handler_waits_in_a_plain_test(fake_manager: FakeManager) -> None:
 async def test_context_without_a_manager_cannot_wait() -> None:
     """The error says where to get a context with a manager, and no coroutine is left unawaited."""
     context = context_for(words)
-    with pytest.raises(ConfigurationError, match=r"take one from `FakeManager\.claim`"):
+    with pytest.raises(ConfigurationError, match=r"use a context from `FakeManager\.claim`"):
         context.wait(context.set_job_metadata({}))

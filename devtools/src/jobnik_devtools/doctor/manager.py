@@ -62,8 +62,7 @@ async def _check_capabilities(client: JobnikClient) -> Finding:
             raise
         return await _check_part_a(client)
     if not answer.protocol:
-        text = f"{client.base_url} is not a Jobnik manager: it names no version of the protocol"
-        return problem(text, _CORRECT_ADDRESS)
+        return problem(f"{client.base_url} is not a Jobnik manager: it states no protocol version", _CORRECT_ADDRESS)
     if answer.protocol != _PROTOCOL:
         text = f"{client.base_url} speaks version {answer.protocol} of the protocol, this worker version {_PROTOCOL}"
         return problem(text, "use the same release of both; make update updates this worker")

@@ -22,7 +22,7 @@ from jobnik_sdk.errors import (
     answer_error,
 )
 from jobnik_sdk.http import retries
-from jobnik_sdk.model.payloads import first_fault
+from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, trace_context
 
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
@@ -149,7 +149,7 @@ class JobnikClient:
             UnreachableError: no response arrived; `LostAnswerError` if the manager may have processed the request.
             AnswerError: the manager refused the request; the subclass tells why.
         """
-        headers = trace_context.carried(traceparent or trace_context.current_traceparent() or trace_context.generate())
+        headers = trace_context.fields(traceparent or trace_context.current_traceparent() or trace_context.generate())
         if prefer is not None:
             headers["Prefer"] = prefer
         if isinstance(json, bytes):
@@ -252,7 +252,7 @@ def _list_adapter(model: type[ModelT]) -> TypeAdapter[list[ModelT]]:
 
 
 def _unexpected_answer(response: httpx2.Response, error: ValidationError) -> UnexpectedAnswerError:
-    field, reason = first_fault(error)
+    field, reason = first_validation_error(error)
     request = response.request
     place = field or "the top level"
     message = f"The response to {request.method} {request.url} does not fit the expected model at {place}: {reason}"

@@ -13,11 +13,11 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import from_json
 from typing_extensions import override
 
-from jobnik_sdk.execution.access import Access, awaited, not_here
+from jobnik_sdk.execution.access import Access, as_coroutine, rejected_wait
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.context import JobInfo, StageDataT, StageInfo, StageMetadataT, TaskContext
 from jobnik_sdk.execution.outcomes import TIMEOUT
-from jobnik_sdk.execution.progress import AttemptState, Progress
+from jobnik_sdk.execution.progress import AttemptState, ProgressUpdate
 from jobnik_sdk.http.client import JobnikClient
 from jobnik_sdk.model.definitions import EMPTY, Priority, StageType, TaskMetadataT
 from jobnik_sdk.observability import trace_context
@@ -34,10 +34,10 @@ class RecordingState(AttemptState):
 
     def __init__(self) -> None:
         super().__init__()
-        self.all_progress: list[Progress] = []
+        self.all_progress: list[ProgressUpdate] = []
 
     @override
-    def record_progress(self, progress: Progress) -> None:
+    def record_progress(self, progress: ProgressUpdate) -> None:
         super().record_progress(progress)
         self.all_progress.append(progress)
 
@@ -69,11 +69,11 @@ class MemoryAccess(Access):
     @override
     def wait(self, awaitable: Awaitable[T], cancellation: Cancellation) -> T:
         if self._test_loop is not None and threading.get_ident() == self._thread:
-            raise not_here(awaitable, "wait is for plain functions: call them with run_handler in an async test.")
+            raise rejected_wait(awaitable, "wait is for plain functions: call them with run_handler in an async test.")
         if self._test_loop is not None:
             return super().wait(awaitable, cancellation)
         with asyncio.Runner() as loop:
-            return loop.run(awaited(awaitable))
+            return loop.run(as_coroutine(awaitable))
 
 
 def _no_access() -> None:
@@ -106,17 +106,17 @@ class RecordingContext(TaskContext[TaskMetadataT, StageDataT, StageMetadataT]):
     """The context of a task, with what the handler recorded; from `context_for` or `FakeManager.claim`."""
 
     cancellation: ClockedCancellation = field(default_factory=ClockedCancellation, repr=False)
-    notes: RecordingState = field(default_factory=RecordingState, repr=False)
+    state: RecordingState = field(default_factory=RecordingState, repr=False)
 
     @property
-    def recorded_progress(self) -> Sequence[Progress]:
+    def recorded_progress(self) -> Sequence[ProgressUpdate]:
         """All progress that the handler reported, oldest first."""
-        return tuple(self.notes.all_progress)
+        return tuple(self.state.all_progress)
 
     @property
     def saved_checkpoint(self) -> JsonValue:
         """The latest checkpoint that the handler saved; None if it saved none."""
-        saved = self.notes.checkpoint
+        saved = self.state.checkpoint
         return None if saved is None else from_json(saved.document)
 
     def cancel(self, reason: str = "job aborted") -> None:

@@ -13,8 +13,8 @@ from jobnik_sdk.execution.outcomes import Completed, Outcome
 from jobnik_sdk.execution.runners import runner_for
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import JobStatus, JobType, ResultT, TaskT
-from jobnik_sdk.model.entities import Job, created_job_of
-from jobnik_sdk.model.payloads import to_document
+from jobnik_sdk.model.entities import Job, created_job_model
+from jobnik_sdk.model.payloads import encode_payload
 from jobnik_sdk.producer import Producer
 from jobnik_sdk.testing.contexts import RecordingContext, context_for
 from jobnik_sdk.worker.worker import Worker
@@ -60,11 +60,11 @@ async def run_handler(
     Raises:
         InvalidPayloadError: `task` does not fit the stage type.
     """
-    to_document(task, handler.stage_type.task, "task")
+    encode_payload(task, handler.stage_type.task, "task")
     attempt = context if context is not None else context_for(handler.stage_type)
     runner = runner_for(handler)
     try:
-        outcome = await runner.run(task, replace(attempt, timeout=handler.limit(attempt.timeout)))
+        outcome = await runner.run(task, replace(attempt, timeout=handler.attempt_timeout(attempt.timeout)))
     finally:
         await runner.close()
     result: Any = None
@@ -106,7 +106,7 @@ async def work_off(worker: Worker, job: Job[Any, Any] | UUID, timeout: timedelta
 
 async def _stages(client: JobnikClient, job: Job[Any, Any]) -> str:
     answer = await client.request("GET", f"/v1/jobs/{job.id}?should_return_stages=true")
-    stages = read_one(created_job_of(_ANY_JOB), answer).stages
+    stages = read_one(created_job_model(_ANY_JOB), answer).stages
     lines = [
         f"{stage.type} is {stage.status} with {stage.summary.completed} of {stage.summary.total} tasks completed"
         for stage in stages

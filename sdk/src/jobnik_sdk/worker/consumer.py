@@ -11,8 +11,8 @@ from jobnik_sdk.errors import TaskNotFoundError, UnreadableTaskError
 from jobnik_sdk.http import retries
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import Empty, StageType, TaskMetadataT, TaskStatus, TaskT
-from jobnik_sdk.model.entities import ClaimedTask, claimed_task_of
-from jobnik_sdk.model.payloads import first_fault
+from jobnik_sdk.model.entities import ClaimedTask, claimed_task_model
+from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.worker.reports import report_status
 
@@ -62,8 +62,8 @@ def _read_claimed_task(
     stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any], response: Response
 ) -> ClaimedTask[TaskT, TaskMetadataT]:
     try:
-        task = claimed_task_of(stage_type).model_validate_json(response.content)
+        task = claimed_task_model(stage_type).model_validate_json(response.content)
     except ValidationError as error:
         unreadable = read_one(ClaimedTask[Empty, Empty], response).model_copy(update={"stage_type": stage_type.name})
-        raise UnreadableTaskError(*first_fault(error), unreadable) from None
+        raise UnreadableTaskError(*first_validation_error(error), unreadable) from None
     return task.model_copy(update={"stage_type": stage_type.name})

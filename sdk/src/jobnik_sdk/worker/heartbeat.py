@@ -20,8 +20,8 @@ import httpx2
 import structlog
 from pydantic import BaseModel, ConfigDict
 
-from jobnik_sdk.execution.calls import stack_of
-from jobnik_sdk.execution.progress import MAX_CHECKPOINT_SIZE, Checkpoint, Progress
+from jobnik_sdk.execution.calls import format_stack
+from jobnik_sdk.execution.progress import MAX_CHECKPOINT_SIZE, Checkpoint, ProgressUpdate
 from jobnik_sdk.worker.task_source import TaskInProgress
 
 HEARTBEATS_PER_LEASE: Final = 3
@@ -72,7 +72,7 @@ class WorkerView:
 class _Acknowledged(NamedTuple):
     """The progress and checkpoint of an attempt that the manager already has."""
 
-    progress: Progress | None = None
+    progress: ProgressUpdate | None = None
     checkpoint: Checkpoint | None = None
 
 
@@ -157,7 +157,7 @@ class Heartbeat:
         a later heartbeat, because renewing the leases comes first.
         """
         entry: dict[str, Any] = {"taskId": str(running.task.id), "leaseId": running.task.lease_id}
-        progress, checkpoint = running.context.notes.progress, running.context.notes.checkpoint
+        progress, checkpoint = running.context.state.progress, running.context.state.checkpoint
         before = self._acknowledged.get(running.task.lease_id, _Acknowledged())
         if progress is not None and progress is not before.progress:
             eta = progress.eta and progress.eta.total_seconds()
@@ -177,6 +177,6 @@ class Heartbeat:
         _log.warning(
             "event loop blocked",
             seconds=round(seconds, 1),
-            stack=stack_of(self._event_loop_thread),
+            stack=format_stack(self._event_loop_thread),
             advice="move blocking work to a handler of style THREAD or PROCESS",
         )

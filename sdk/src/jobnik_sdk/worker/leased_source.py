@@ -18,7 +18,7 @@ from jobnik_sdk.errors import JobnikError, UnexpectedAnswerError
 from jobnik_sdk.execution.outcomes import Completed, Failed, Outcome, Released, Snoozed
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import AnyStageType, Empty, TaskMetadataT, TaskT
-from jobnik_sdk.model.payloads import first_fault
+from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import spans
 from jobnik_sdk.worker.report_queue import ReportQueue
 from jobnik_sdk.worker.reports import record_reports
@@ -80,7 +80,7 @@ class LeasedTaskSource:
     async def _send_reports(self, reports: Sequence[TaskReport]) -> Sequence[ReportResult]:
         started = time.perf_counter()
         body = b'{"workerId":%s,"results":[%s]}' % (to_json(self._worker_id), b",".join(map(_encode, reports)))
-        with spans.settling((report.stage_type for report in reports), (report.task for report in reports)):
+        with spans.start_settle((report.stage_type for report in reports), (report.task for report in reports)):
             response = await self._client.request(
                 "POST", "/v1/tasks/settle", json=body, prefer="return=minimal", retry=False
             )
@@ -183,7 +183,7 @@ def _read_assignment(
     try:
         return adapter.validate_json(document)
     except ValidationError as error:
-        field, reason = first_fault(error)
+        field, reason = first_validation_error(error)
     task = read_one(Assignment[Empty, Empty], response, document)
     task.validation_error = f"{field}: {reason}"
     return task

@@ -65,9 +65,9 @@ class MiddlewareChain:
         self, invocation: "_Invocation", on_outcome: Callable[[Outcome], None], on_finished: Callable[[], None]
     ) -> None:
         try:
-            outcome = outcomes.checked(await invocation.chain(self._middleware)())
+            outcome = outcomes.validated(await invocation.chain(self._middleware)())
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 middleware may raise anything
-            outcome = outcomes.of_error(error, invocation.context)
+            outcome = outcomes.for_exception(error, invocation.context)
         invocation.has_outcome = True
         on_outcome(outcome)
         await invocation.handler_finished.wait()

@@ -22,7 +22,7 @@ from jobnik_sdk.execution.runners import runner_for
 from jobnik_sdk.http.circuit_breaker import OPEN_SECONDS, BreakerState, CircuitBreaker
 from jobnik_sdk.http.retries import backoff
 from jobnik_sdk.observability import metrics
-from jobnik_sdk.observability.logging import bind_task, writes
+from jobnik_sdk.observability.logging import bind_task, is_enabled
 from jobnik_sdk.observability.spans import StageSpans
 from jobnik_sdk.worker import events
 from jobnik_sdk.worker.middleware import Middleware, MiddlewareChain
@@ -90,7 +90,7 @@ class Poller:
         self._in_progress: dict[TaskInProgress, None] = {}
         self._empty_claims = 0
         # Building a log line costs more than everything else about a small task.
-        self._logs_completions = writes(_log, logging.INFO)
+        self._logs_completions = is_enabled(_log, logging.INFO)
 
     @property
     def tasks_in_progress(self) -> list[TaskInProgress]:
@@ -217,15 +217,15 @@ class Poller:
             self._claims.discard(claim)
             self._requested -= limit
             self._last_claim_at = time.monotonic()
-            self._metrics.polled(status, time.perf_counter() - started, self._empty_claims)
+            self._metrics.record_poll(status, time.perf_counter() - started, self._empty_claims)
         self._claim_breaker.record(success=True)
         self._dependencies.on_contact()
         return claimed
 
     async def _send_claim(self, limit: int) -> Sequence[Assignment[Any, Any]]:
-        with self._spans.receiving() as request:
+        with self._spans.start_receive() as request:
             claimed = await self._source.claim(self._handler.stage_type, limit)
-            request.note(claimed)
+            request.set_tasks(claimed)
             return claimed
 
     def _count_empty_claims(self, *, empty: bool) -> None:
@@ -236,11 +236,11 @@ class Poller:
     def _start(self, task: Assignment[Any, Any]) -> None:
         self._free_slots -= 1
         self._metrics.active += 1
-        self._metrics.waited(task.waited)
-        span = self._spans.processing(task, task.job_id)
+        self._metrics.record_wait(task.waited)
+        span = self._spans.start_process(task, task.job_id)
         context, validation_error = self._contexts.create(task, span.traceparent)
         running = TaskInProgress(task, context, span)
-        variables = span.around(self._variables)
+        variables = span.context_with_span(self._variables)
         variables.run(bind_task, context)
         self._in_progress[running] = None
         if self._emit is not None:
@@ -260,25 +260,25 @@ class Poller:
         kind = type(outcome)
         self._metrics.active -= 1
         if kind is Completed:
-            self._metrics.ended("completed", seconds)
+            self._metrics.record_attempt("completed", seconds)
             running.span.end("completed")
             self._handler_breaker.record(success=True)
         elif isinstance(outcome, Failed):
-            self._metrics.ended("failed", seconds, outcome.error_type)
+            self._metrics.record_attempt("failed", seconds, outcome.error_type)
             running.span.end("failed", outcome.error_type, outcome.message, outcome.stack)
             # A failure that must not be retried is due to the task and says nothing about the next one.
             if outcome.retryable:
                 self._handler_breaker.record(success=False)
         else:
             status = "snoozed" if kind is Snoozed else "cancelled"
-            self._metrics.ended(status, seconds)
+            self._metrics.record_attempt(status, seconds)
             running.span.end(status)
         if kind is not Completed or self._logs_completions:
             _log_outcome(running.context, outcome, seconds)
         if self._emit is not None:
             self._emit(_event_of(running.context, outcome, seconds))
         if not self._closing:
-            report = TaskReport(running.task, self._stage_type, outcome, running.context.notes.checkpoint)
+            report = TaskReport(running.task, self._stage_type, outcome, running.context.state.checkpoint)
             self._source.submit(report, partial(self._on_report_result, running))
 
     def _on_finished(self) -> None:

@@ -12,7 +12,7 @@ from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import Empty, TaskStatus
 from jobnik_sdk.model.entities import Task
 from jobnik_sdk.observability import metrics, spans, trace_context
-from jobnik_sdk.observability.spans import AnyTask
+from jobnik_sdk.observability.spans import TracedTask
 
 PartAStatus = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
 
@@ -20,7 +20,7 @@ _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 async def report_status(
-    client: JobnikClient, task: AnyTask, stage_type: str, status: PartAStatus, delays: Iterator[float]
+    client: JobnikClient, task: TracedTask, stage_type: str, status: PartAStatus, delays: Iterator[float]
 ) -> None:
     """Report `status` until the manager has accepted or refused it, or `delays` (seconds between tries) is exhausted.
 
@@ -35,7 +35,7 @@ async def report_status(
     started = time.perf_counter()
     accepted = False
     try:
-        with spans.settling([stage_type], [task]):
+        with spans.start_settle([stage_type], [task]):
             await _report_until_decided(client, task, status, delays)
         accepted = True
     finally:
@@ -49,7 +49,7 @@ def record_reports(stage_type: str, status: str, seconds: float, *, accepted: bo
 
 
 async def _report_until_decided(
-    client: JobnikClient, task: AnyTask, status: PartAStatus, delays: Iterator[float]
+    client: JobnikClient, task: TracedTask, status: PartAStatus, delays: Iterator[float]
 ) -> None:
     may_be_recorded = False
     while True:
@@ -67,7 +67,7 @@ async def _report_until_decided(
             return
 
 
-async def _put_status(client: JobnikClient, task: AnyTask, status: PartAStatus) -> None:
+async def _put_status(client: JobnikClient, task: TracedTask, status: PartAStatus) -> None:
     path, traceparent = f"/v1/tasks/{task.id}/status", _traceparent(task)
     try:
         await client.request("PUT", path, json={"status": status}, traceparent=traceparent, retry=False)
@@ -76,7 +76,7 @@ async def _put_status(client: JobnikClient, task: AnyTask, status: PartAStatus) 
             raise
 
 
-async def _is_recorded(client: JobnikClient, task: AnyTask, status: PartAStatus) -> bool:
+async def _is_recorded(client: JobnikClient, task: TracedTask, status: PartAStatus) -> bool:
     """Return whether the manager has recorded this outcome of the attempt."""
     response = await client.request("GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False)
     current = read_one(Task[Empty, Empty], response)
@@ -85,5 +85,5 @@ async def _is_recorded(client: JobnikClient, task: AnyTask, status: PartAStatus)
     return current.attempts > task.attempts
 
 
-def _traceparent(task: AnyTask) -> str:
+def _traceparent(task: TracedTask) -> str:
     return trace_context.current_traceparent() or trace_context.child_of(task.traceparent)

@@ -10,7 +10,7 @@ from jobnik_sdk.execution.context import JobInfo, StageInfo, TaskContext
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.model.definitions import EMPTY, Priority
 from jobnik_sdk.model.entities import JobOfTask, StageOfTask
-from jobnik_sdk.model.payloads import first_fault
+from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.worker.lru_cache import LruCache
 from jobnik_sdk.worker.task_source import CACHED_STAGES, Assignment
 
@@ -51,7 +51,7 @@ class TaskContexts:
             max_attempts=task.max_attempts,
             metadata=task.metadata,
             traceparent=traceparent,
-            timeout=self._handler.limit(task.timeout),
+            timeout=self._handler.attempt_timeout(task.timeout),
             checkpoint=task.checkpoint,
             access=self._access,
         )
@@ -79,7 +79,7 @@ class TaskContexts:
             data = self._stage_type.data.model_validate(stage.data)
             metadata = self._stage_type.metadata.model_validate(stage.metadata)
         except ValidationError as error:
-            field, reason = first_fault(error)
+            field, reason = first_validation_error(error)
             return StageInfo(stage.id, stage.type, stage.order, EMPTY, EMPTY), f"stage.{field}: {reason}"
         return StageInfo(stage.id, stage.type, stage.order, data, metadata), ""
 

@@ -14,7 +14,7 @@ from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.outcomes import Outcome
 from jobnik_sdk.execution.progress import Checkpoint
 from jobnik_sdk.model.definitions import AnyStageType, TaskMetadataT, TaskT
-from jobnik_sdk.observability.spans import Processing
+from jobnik_sdk.observability.spans import AttemptSpan
 from jobnik_sdk.observability.trace_context import NO_TRACE
 
 CACHED_STAGES: Final = 100
@@ -58,7 +58,7 @@ class TaskInProgress:
 
     __slots__ = ("context", "span", "started", "task")
 
-    def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], span: Processing) -> None:
+    def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], span: AttemptSpan) -> None:
         self.task = task
         self.context = context
         self.span = span

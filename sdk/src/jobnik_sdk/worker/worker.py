@@ -18,7 +18,7 @@ from jobnik_sdk.execution.access import WorkerAccess
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.http.client import JobnikClient
 from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
-from jobnik_sdk.model.arguments import check_duration, check_kind
+from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.worker.events import Event, Listener
 from jobnik_sdk.worker.heartbeat import HEARTBEATS_PER_LEASE, Heartbeat, Instructions, WorkerView
@@ -98,7 +98,7 @@ class Worker:
         for listener in listeners:
             if inspect.iscoroutinefunction(listener):
                 raise ConfigurationError(f"A listener is a plain function (def), but {listener!r} is a coroutine one.")
-        check_kind("A worker's client", client, JobnikClient)
+        check_instance("A worker's client", client, JobnikClient)
         for name, duration in (("lease", lease), ("drain_timeout", drain_timeout)):
             check_duration(name, duration)
         self.client = client

@@ -19,7 +19,7 @@ from jobnik_sdk.model.definitions import (
     TaskMetadataT,
     TaskT,
 )
-from jobnik_sdk.model.entities import Job, Task, job_of
+from jobnik_sdk.model.entities import Job, Task, job_model
 from jobnik_sdk.observability import trace_context
 from jobnik_sdk.testing.contexts import ClockedCancellation, MemoryAccess, RecordingContext
 from jobnik_sdk.testing.fake import wire
@@ -113,7 +113,7 @@ class FakeManager:
 
     def jobs(self, job_type: JobType[DataT, MetadataT]) -> Sequence[Job[DataT, MetadataT]]:
         """Return the jobs of a type, oldest first."""
-        model = job_of(job_type)
+        model = job_model(job_type)
         with self.transport.locked() as state:
             found = [to_json(wire.job_json(job)) for job in state.jobs.values() if job.name == job_type.name]
         return [model.model_validate_json(job) for job in found]
