@@ -1,4 +1,4 @@
-"""What is known of the values that the manager chose, and the comparison that learns and uses it."""
+"""The values that the manager chose, such as ids, and the comparison that learns them."""
 
 import re
 from collections.abc import Iterator
@@ -23,13 +23,13 @@ NAME = re.compile(r"(?<=/)(job|stage|task)-\d+")
 ID = re.compile(r"[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}")
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 NOBODY = "00000000-0000-7000-8000-000000000000"
-"""An id that nothing has."""
+"""An id that no entity has."""
 NO_LEASE = 2**53 - 1
-"""The number of a lease that nobody gets."""
+"""The number of a lease that does not exist."""
 
 
 class Bindings:
-    """The value behind each name of the model, from where it was first seen."""
+    """The value of each name of the model, learnt from the first answer that contains it."""
 
     def __init__(self) -> None:
         self._ids: dict[Id, str] = {}
@@ -38,11 +38,11 @@ class Bindings:
         self._leases: dict[Lease, int] = {}
 
     def path(self, path: str) -> str:
-        """A path with ids in place of their names; for a name that was never seen, an id that nothing has."""
+        """A path with ids instead of names. A name without a value becomes an id that no entity has."""
         return NAME.sub(lambda name: self._id(Id(name[0])), path)
 
     def value(self, named: Json) -> Json:
-        """A body with ids and leases in place of their names; what was never seen is something that nothing has."""
+        """A body with ids and leases instead of names. A name without a value becomes one that does not exist."""
         match named:
             case Id():
                 return self._id(named)
@@ -59,13 +59,13 @@ class Bindings:
         return self._ids.get(name, NOBODY)
 
     def differences(self, due: Answer, given: Answer) -> list[str]:
-        """Where an answer is not what is due, such as ``body.summary.total: 3 is due, 2 is given``."""
+        """The differences between two answers, such as ``body.summary.total: 3 is due, 2 is given``."""
         self._passing = {}
         parts = zip(Answer._fields, due, given, strict=True)
         return [difference for part, wanted, found in parts for difference in self._compare(wanted, found, part)]
 
     def _compare(self, due: Json, given: Json, place: str) -> Iterator[str]:
-        """The differences in and below one place."""
+        """The differences at and below one location."""
         if isinstance(due, dict) and isinstance(given, dict):
             wanted, found = cast("dict[str, Json]", due), cast("dict[str, Json]", given)
             for key in sorted(wanted.keys() ^ found.keys()):
@@ -82,7 +82,7 @@ class Bindings:
             yield f"{place}: {due!r} is due, {given!r} is given"
 
     def _is(self, due: object, given: Json) -> bool:
-        """Whether a value is the one that is due, which it may be from now on if it has been open so far."""
+        """Whether a value is the one that is due. A name without a value gets this one, if it fits."""
         match due:
             case Id():
                 if due not in self._ids and _has_form(ID, given) and given not in (NOBODY, *self._ids.values()):
@@ -99,12 +99,12 @@ class Bindings:
                     times[due] = given
                 return due in times and times[due] == given
             case OneOf() | AnyOrder() | Wording() | Amount() | Near():
-                return self._would_do(due, given)
+                return self._is_allowed(due, given)
             case _:  # in JSON 1 is neither 1.0 nor true
                 return (type(due), due) == (type(given), given)
 
-    def _would_do(self, due: OneOf | AnyOrder | Wording | Amount | Near, given: Json) -> bool:
-        """Whether a value is one of several that would do."""
+    def _is_allowed(self, due: OneOf | AnyOrder | Wording | Amount | Near, given: Json) -> bool:
+        """Whether a value is one of those that are allowed."""
         match due:
             case OneOf(choices):
                 return given in choices

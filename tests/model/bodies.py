@@ -1,4 +1,4 @@
-"""What is said of new jobs, stages and tasks, and what it means."""
+"""Bodies of new jobs, stages and tasks: whether they are valid, and how their fields are answered."""
 
 from tests.model.entities import Body, Entity
 
@@ -7,7 +7,7 @@ USUAL_RETRY = {"strategy": "exponential", "delaySeconds": 1, "factor": 2, "maxDe
 
 
 def is_job(body: Body) -> bool:
-    """Whether it says what a job has to say, as far as it is ever said wrongly here."""
+    """Whether it is a valid job. Only the mistakes that the requests of this model make are considered."""
     key, span = body.get("uniqueKey"), body.get("uniqueFor", "running")
     return (
         (key is None or 1 <= len(key) <= 200)
@@ -17,33 +17,33 @@ def is_job(body: Body) -> bool:
 
 
 def is_task(body: Body) -> bool:
-    """The same of a task."""
+    """Whether it is a valid task."""
     return body.get("maxAttempts", 3) > 0 and None in (body.get("delaySeconds"), body.get("availableAt"))
 
 
 def stages_of(body: Body) -> list[Body]:
-    """Those that a job comes with."""
+    """The stages in the body of a job."""
     return body.get("stages", [])
 
 
 def policy(retry: Body) -> Body:
-    """A retry policy as it is shown: with all that counts for its strategy."""
+    """A retry policy as it is answered: with all fields of its strategy."""
     whole = USUAL_RETRY | {name: value if name == "strategy" else float(value) for name, value in retry.items()}
     fixed = ("strategy", "delaySeconds", "jitter")
     return whole if whole["strategy"] == "exponential" else {name: whole[name] for name in fixed}
 
 
-def defaults(said: Body) -> Body:
-    """The options for a stage's tasks as they are shown."""
+def defaults(given: Body) -> Body:
+    """The task defaults of a stage as they are answered."""
     shown = {"maxAttempts": int, "timeoutSeconds": float, "retry": policy}
-    return {name: show(said[name]) for name, show in shown.items() if name in said}
+    return {name: show(given[name]) for name, show in shown.items() if name in given}
 
 
 def under(parent: Entity, body: Body) -> Body:
-    """What comes within an entity, and belongs to its trace if it does not name its own."""
+    """The body of an entity within another one, with the other one's trace unless it has its own."""
     return body if trace_of(body) else body | parent.trace
 
 
 def trace_of(body: Body) -> Body:
-    """The trace context that is said of a new entity; none without a ``traceparent``."""
+    """The trace context in the body of a new entity; empty without a ``traceparent``."""
     return {name: body[name] for name in ("traceparent", "tracestate") if name in body and "traceparent" in body}

@@ -1,4 +1,4 @@
-"""The manager of the integration tests, and how long a long run is."""
+"""The fixtures of the integration tests' manager, and the settings of a long run."""
 
 from hypothesis import settings
 

@@ -1,6 +1,6 @@
-"""What clients say of the jobs, stages and tasks that they want to have created.
+"""Strategies for the bodies of new jobs, stages and tasks.
 
-A step should need few choices of Hypothesis, since an example may have only so many.
+A step should need few choices of Hypothesis, because their number in one example is limited.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ from tests.model.entities import PRIORITIES, Body, Json
 from tests.model.model import AN_INSTANT, FAR, Model
 
 LETTERS = "ab"
-"""How stage types end: few of them, so that stages compete for claims."""
+"""The ends of the stage types: only two, so that stages compete for claims."""
 FIXED: Body = {"strategy": "fixed", "delaySeconds": 3600}
 GROWING: Body = {"delaySeconds": 1800, "factor": 3}
 NOTHING: Body = {}
@@ -37,16 +37,16 @@ COMMON: SearchStrategy[Body] = st.sampled_from(
 
 
 def _new(**fields: SearchStrategy[Any]) -> SearchStrategy[Json]:
-    """What is said of a new entity; a field that is None is not said."""
-    return _all_of(COMMON, st.fixed_dictionaries(fields).map(_said))
+    """The body of a new entity; a field that is None is left out."""
+    return _all_of(COMMON, st.fixed_dictionaries(fields).map(_given))
 
 
-def _said(fields: Body) -> Body:
+def _given(fields: Body) -> Body:
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def _all_of(*bodies: SearchStrategy[Body]) -> SearchStrategy[Json]:
-    """What several say together; the last has the last word."""
+    """Several bodies merged; the last one takes precedence."""
     return st.tuples(*bodies).map(lambda parts: {name: value for part in parts for name, value in part.items()})
 
 
@@ -111,7 +111,7 @@ SPANS: SearchStrategy[Body] = st.sampled_from(
 
 
 def _unique(key: SearchStrategy[str]) -> SearchStrategy[Json]:
-    """A job of which only one is wanted."""
+    """A job with a unique key."""
     return _all_of(st.one_of(JOB, TREE), st.fixed_dictionaries({"uniqueKey": key}), SPANS)
 
 
@@ -119,7 +119,7 @@ UNIQUE_JOB = _unique(KEY)
 
 
 def once_more(model: Model, name: str) -> SearchStrategy[Json]:
-    """A job with the key of that one, if it is the last one with a key."""
+    """A job with the unique key of the named job, if that is the last one with its key."""
     keys = [key for key, job in model.keyed.items() if job.id == name]
     return _unique(st.just(keys[0]) if keys else KEY)
 

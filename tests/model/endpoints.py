@@ -96,7 +96,7 @@ def _due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR0
             return model.end_leases(body, timed_out=True)
         case "LATER", ["delays"]:
             return model.wake(body)
-        case "LATER", ["duties"]:
+        case "LATER", ["maintenance"]:
             return NOTHING
         case _:
             raise ValueError(f"The model does not know {request.method} {request.path}")

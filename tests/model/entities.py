@@ -1,7 +1,7 @@
-"""Jobs, stages and tasks as the model keeps them, and the answers that they are seen in.
+"""Jobs, stages and tasks as the model stores them, and their JSON in answers.
 
-The manager chooses ids and times. The model has names for them instead, such as ``task-3``; whoever compares learns the
-value behind a name where it is first seen.
+The manager chooses ids and times. The model has names for them instead, such as ``task-3``, and `bindings` learns the
+value of a name from the first answer that contains it.
 """
 
 from collections.abc import Iterable
@@ -13,55 +13,55 @@ Json: TypeAlias = Any
 Body: TypeAlias = dict[str, Json]
 
 SMALLEST = 1e-6
-"""Of a job or a stage: what is less is not seen."""
+"""The smallest difference between two fractions of progress that an answer shows."""
 PRIORITIES = ("VERY_HIGH", "HIGH", "MEDIUM", "LOW", "VERY_LOW")
 MINIMAL = "return=minimal"
-"""The preference of who wants to be told no more than is needed."""
+"""The preference for a minimal answer."""
 FINAL = ("COMPLETED", "FAILED", "ABORTED")
 
 
 class Id(str):
-    """The name of an id: what has it and a number, such as ``task-3``."""
+    """The name of an id: the kind of its entity and a number, such as ``task-3``."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Time:
-    """The name of a moment: the same name is the same moment, in every answer."""
+    """The name of a time: the same name is the same time in every answer."""
 
     name: str
     unlike: "Time | None" = field(default=None, compare=False)
-    """An earlier moment, which this one is not."""
+    """An earlier time, from which this one must differ."""
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
 
 class Passing(Time):
-    """The name of a moment that may be another one in the next answer."""
+    """The name of a time that may differ in the next answer."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The name of a lease's number, which is higher than that of any earlier claim."""
+    """The name of a lease number, which is higher than those of all earlier claims."""
 
     claim: int
     place: int
-    """Among the tasks of the claim, whose numbers come in any order."""
+    """The position among the tasks of the claim, whose numbers can have any order."""
 
 
 class Wording:
-    """A text for people, which may be any."""
+    """Any text for people."""
 
     def __repr__(self) -> str:
         return "<a message>"
 
 
 class Amount:
-    """A number of seconds, which may be any."""
+    """Any number of seconds."""
 
     def __repr__(self) -> str:
         return "<an amount>"
@@ -69,31 +69,31 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """A number between 0 and 1 that is cut off after so many digits."""
+    """A number between 0 and 1, within `SMALLEST`."""
 
     number: float
 
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Any of these: it depends on what comes first of things that happen at once."""
+    """Any of these: it depends on the order of events that happen at once."""
 
     choices: tuple[Json, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AnyOrder:
-    """A list whose order says nothing."""
+    """A list in any order."""
 
     items: tuple[Json, ...]
 
 
 Chosen: TypeAlias = Id | Time | Lease | Wording | Amount | Near | OneOf | AnyOrder
-"""What the manager chooses, as the model has it."""
+"""The values that the manager chooses, as the model has them."""
 
 
 class Answer(NamedTuple):
-    """An HTTP answer: its status, its JSON, which is None where there is no body, and which preference was applied."""
+    """An HTTP answer: its status, its JSON (None without a body), and the preference that was applied."""
 
     status: int
     body: Json
@@ -102,7 +102,7 @@ class Answer(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Entity:
-    """What jobs, stages and tasks have in common."""
+    """The fields that jobs, stages and tasks share."""
 
     id: Id
     status: str = "CREATED"
@@ -119,11 +119,11 @@ class Entity:
         return self.status in FINAL
 
     def context(self) -> Body:
-        """What a worker is told of it, beside one of its tasks."""
+        """The fields that a worker receives with a claimed task."""
         return {"id": self.id, "data": self.data, "userMetadata": self.user_metadata} | self.trace
 
     def json(self) -> Body:
-        """The fields that all three have, the times in both spellings."""
+        """The fields in answers that all three share, with both names of the times."""
         created, updated = Time(f"creation of {self.id}"), Passing(f"update of {self.id}")
         return {
             "id": self.id,
@@ -147,22 +147,22 @@ class Job(Entity):
 
     @property
     def open(self) -> bool:
-        """Whether its tasks may be handed out."""
+        """Whether its tasks can be claimed."""
         return self.status in ("PENDING", "IN_PROGRESS")
 
     @property
     def fraction(self) -> float | None:
-        """How far it is, 1 at its end: the mean of its stages by their weights; None: it has none."""
+        """Its progress from 0 to 1, the weighted mean of its stages; None without stages."""
         weights = sum(stage.weight for stage in self.stages)
         return sum(stage.weight * (stage.fraction or 0) for stage in self.stages) / weights if weights else None
 
     @property
     def advances(self) -> bool:
-        """Whether it is at work, so that its end can be estimated."""
+        """Whether it makes progress, so that the rest can be estimated."""
         return self.status == "IN_PROGRESS"
 
     def context(self) -> Body:
-        """What a worker is told of it."""
+        """The fields that a worker receives with a claimed task."""
         return Entity.context(self) | {"name": self.name, "priority": self.priority}
 
     def json(self, *, with_stages: bool = False) -> Body:
@@ -184,12 +184,12 @@ class Stage(Entity):
     order: int
     weight: float
     task_defaults: Body
-    """What its tasks do not say themselves; empty: as usual."""
+    """The defaults for its tasks; may be empty."""
     tasks: list["Task"] = field(default_factory=list["Task"])
     start_time: Time | None = None
     end_time: Time | None = None
     place: "Task | None" = None
-    """Its place in the queue: that of the oldest task that waited since it joined; None if it is not in there."""
+    """Its place in the queue: the oldest task that has waited since it joined the queue; None if it is not there."""
 
     @property
     def previous(self) -> "Stage | None":
@@ -208,31 +208,31 @@ class Stage(Entity):
 
     @property
     def open(self) -> bool:
-        """Whether its tasks may be handed out."""
+        """Whether its tasks can be claimed."""
         return self.status in ("PENDING", "IN_PROGRESS") and self.job.open
 
     @property
     def fraction(self) -> float | None:
-        """How far it is, 1 at its end, with what is told of tasks in progress; None: it has no tasks."""
+        """Its progress from 0 to 1, including the reported progress of tasks; None without tasks."""
         done = sum(task.status == "COMPLETED" for task in self.tasks)
-        told = sum(task.progress["fraction"] for task in self.tasks if task.at_work and task.progress)
-        return (done + told) / len(self.tasks) if self.tasks else None
+        reported = sum(task.progress["fraction"] for task in self.tasks if task.at_work and task.progress)
+        return (done + reported) / len(self.tasks) if self.tasks else None
 
     @property
     def advances(self) -> bool:
-        """Whether it is at work, so that its end can be estimated."""
+        """Whether it makes progress, so that the rest can be estimated."""
         return self.status == "IN_PROGRESS" and self.job.open
 
     def context(self) -> Body:
-        """What a worker is told of it."""
+        """The fields that a worker receives with a claimed task."""
         return Entity.context(self) | {"type": self.type, "order": self.order}
 
     def context_json(self) -> Body:
-        """The same beside that of its job."""
+        """The stage and its job as a worker receives them with a claimed task."""
         return {"stage": self.context(), "job": self.job.context()}
 
     def summary(self) -> Body:
-        """How many of its tasks have each status."""
+        """The number of its tasks by their status."""
         statuses = [task.status for task in self.tasks]
         return {
             "created": 0,
@@ -286,7 +286,7 @@ class Attempt:
     outcome: str | None = None
     error: Body | None = None
     settled: str | None = None
-    """What the task has become by its worker's own report; None: there was none, or it did not count."""
+    """The status of the task after the report of its worker; None without an accepted report."""
 
     def json(self, number: int) -> Body:
         """The attempt as it is answered."""
@@ -310,15 +310,15 @@ class Task(Entity):
     """Higher than that of any task that was there before."""
     max_attempts: int
     attempts: int = 0
-    """How many have failed."""
+    """The number of failed attempts."""
     tries: list[Attempt] = field(default_factory=list[Attempt])
-    """All of them, the oldest first."""
+    """All attempts, oldest first."""
     delay: Json = None
-    """For how many seconds, or until when, it is not handed out although it waits; None: for none."""
+    """For how many seconds, or until when, it cannot be claimed; None without a delay."""
     timeout: int | None
     """Seconds."""
     retry: Body | None
-    """What counts after a failed attempt."""
+    """Its retry policy."""
     result: Json = None
     error: Body | None = None
     progress: Body | None = None
@@ -326,22 +326,22 @@ class Task(Entity):
 
     @property
     def queued(self) -> bool:
-        """Whether it is to be claimed, sooner or later, once its stage is open."""
+        """Whether it can be claimed sooner or later, once its stage is open."""
         return self.status in ("PENDING", "RETRIED")
 
     @property
     def waiting(self) -> bool:
-        """Whether it is to be claimed, once its stage is open."""
+        """Whether it can be claimed once its stage is open."""
         return self.queued and self.delay is None
 
     @property
     def delayed(self) -> bool:
-        """Whether its moment is still to come."""
+        """Whether it is not yet due."""
         return self.queued and self.delay is not None
 
     @property
     def pause(self) -> int:
-        """For how many seconds it is not handed out after the attempt that has just failed."""
+        """For how many seconds it cannot be claimed after the attempt that has just failed."""
         if self.retry is None:
             return 0
         growth = self.retry["factor"] ** (self.attempts - 1) if self.retry["strategy"] == "exponential" else 1
@@ -349,12 +349,12 @@ class Task(Entity):
 
     @property
     def at_work(self) -> Attempt | None:
-        """The attempt that is being made."""
+        """The attempt in progress."""
         return self.tries[-1] if self.status == "IN_PROGRESS" else None
 
     def json(self) -> Body:
         """The task as it is answered."""
-        told = {
+        optional = {
             "timeoutSeconds": self.timeout,
             "retry": self.retry,
             "result": self.result,
@@ -370,11 +370,11 @@ class Task(Entity):
                 "startTime": self.tries[-1].start_time if self.tries else None,
                 "endTime": self.end_time,
             }
-            | {name: value for name, value in told.items() if value is not None}
+            | {name: value for name, value in optional.items() if value is not None}
         )
 
     def claimed_json(self, attempt: Attempt) -> Body:
-        """The task as it is answered to who claims it under a lease."""
+        """The task in the answer to a claim."""
         return (
             self.json()
             | {
@@ -384,8 +384,8 @@ class Task(Entity):
             | self.stage.context_json()
         )
 
-    def brief_json(self, attempt: Attempt) -> Body:
-        """The same to who wants to be told no more than is needed; the stage and the job are told beside it."""
+    def minimal_json(self, attempt: Attempt) -> Body:
+        """The task in the minimal answer to a claim, which has the stage and the job separately."""
         timeout = {"timeoutSeconds": self.timeout} if self.timeout else {}
         return (
             Entity.context(self)
@@ -404,7 +404,7 @@ class Task(Entity):
         return [attempt.json(number) for number, attempt in enumerate(self.tries, 1)]
 
     def queue_json(self) -> Body:
-        """Where it stands in the queue, as ``tables.sql`` reads it."""
+        """Its place in the queue, in the form of ``tables.sql``."""
         attempt = self.at_work
         held = attempt and {
             "leaseId": attempt.lease,
@@ -427,7 +427,7 @@ class Task(Entity):
 
 
 def progress(entity: Job | Stage) -> Body:
-    """How far it is, as a field of it; nothing before it has any parts."""
+    """The field ``progress`` of a job or stage; none without stages or tasks."""
     if entity.fraction is None:
         return {}
     left = {"etaSeconds": Amount()} if entity.advances and entity.fraction >= SMALLEST else {}
@@ -435,6 +435,6 @@ def progress(entity: Job | Stage) -> Body:
 
 
 def share(parts: Iterable[Entity]) -> int:
-    """The percentage of them that is completed, rounded down; 0 if there are none."""
+    """The percentage that is completed, rounded down; 0 if there are none."""
     completed = [part.status == "COMPLETED" for part in parts]
     return 100 * sum(completed) // max(len(completed), 1)

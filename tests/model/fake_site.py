@@ -44,7 +44,7 @@ _MOMENTS: Mapping[str, Callable[[State, Collection[UUID]], None]] = {
     "leases": _end_leases,
     "deadlines": _end_deadlines,
     "delays": _end_delays,
-    "duties": lambda _state, _tasks: None,
+    "maintenance": lambda _state, _tasks: None,
 }
 """What each moment changes. `FakeManager.advance` would bring the moment of all tasks at once."""
 
@@ -83,7 +83,7 @@ class FakeSite:
         return Answer(204, None)
 
     def queue(self, name: str) -> Answer:
-        """Where every task of the jobs of that name stands, in the form of the query in ``tables.sql``."""
+        """The place in the queue of every task of the jobs of that name, in the form of ``tables.sql``."""
         with self._manager.transport.locked() as state:
             due = {task.id: due for due, _, task in state.delayed}
             jobs = sorted((job for job in state.jobs.values() if job.name == name), key=lambda job: job.number)

@@ -1,4 +1,4 @@
-"""How jobs, stages and tasks move, and what follows from each move: the rules that all clients share."""
+"""The transitions of jobs, stages and tasks and their effects: the rules that all requests share."""
 
 from typing import Any, NamedTuple
 
@@ -10,18 +10,18 @@ CLIENT, MANAGER = "client", "manager"
 REASON = Wording()
 
 Move = tuple[str, str, str]
-"""What moved, from which status, to which."""
+"""The kind of entity, its status before and its status after."""
 
 
 class End(NamedTuple):
     """How an attempt ends.
 
     Args:
-        outcome: As its history has it.
-        by: Who says so.
-        retryable: Whether a failed task may be tried again.
-        delay: For how many seconds a task that goes back to the queue is not handed out; None: after a failed attempt
-            as its retry policy says, else not at all.
+        outcome: The outcome as the list of attempts has it.
+        by: Who ends it, as the history has it.
+        retryable: Whether a failed task may have another attempt.
+        delay: For how many seconds a task that returns to the queue cannot be claimed; None: after a failed attempt
+            as its retry policy says, otherwise not at all.
     """
 
     outcome: str
@@ -33,20 +33,20 @@ class End(NamedTuple):
 
 
 class Lifecycle(Stored):
-    """A manager without its clients."""
+    """Everything that a manager does with jobs, stages and tasks, apart from its requests."""
 
     def __init__(self) -> None:
         super().__init__()
         self.names: list[Id] = []
-        """Of all that there is or was, oldest first."""
+        """Of all entities, also of those that were deleted, oldest first."""
         self.moves: set[Move] = set()
-        """Every edge that was taken."""
+        """All transitions so far."""
         self._claims = 0
 
-    # What begins
+    # Creation and claims
 
     def _new(self, entity: str, body: Body) -> dict[str, Any]:
-        """What every new entity gets, and what its creator says of it whatever it is."""
+        """The fields that all new entities share."""
         self.names.append(Id(f"{entity}-{len(self.names) + 1}"))
         return {
             "id": self.names[-1],
@@ -56,12 +56,12 @@ class Lifecycle(Stored):
         }
 
     def _queue(self, task: Task) -> None:
-        """A task waits, and its stage is in the queue: at its own place, unless this task is older."""
+        """Let a task wait in the queue. Its stage keeps its place there, unless this task is older."""
         place = task.stage.place
         task.stage.place = task if place is None or task.number < place.number else place
 
     def _claim(self, stage_type: str, limit: int, worker: str | None, seconds: int) -> list[Task]:
-        """The next tasks of a type begin, and their stages and jobs with them."""
+        """Claim the next tasks of a type, and start their stages and jobs."""
         self._claims += 1
         claimed = self._next(stage_type, limit)
         for place, task in enumerate(claimed):
@@ -87,9 +87,9 @@ class Lifecycle(Stored):
         return claimed
 
     def _next(self, stage_type: str, limit: int) -> list[Task]:
-        """The tasks to claim: of the most urgent job, of the stage that has waited longest, the oldest ones.
+        """The tasks to claim: by the priority of the job, then the longest wait of the stage, then the age of the task.
 
-        A stage leaves the queue when a claim does not find enough in it, and will have a new place when it comes back.
+        A stage leaves the queue when a claim does not find enough tasks in it, and gets a new place when it returns.
         """
         queue = [
             (PRIORITIES.index(stage.job.priority), stage.place.number, stage)
@@ -104,10 +104,10 @@ class Lifecycle(Stored):
             stage.place = None
         return found
 
-    # What ends
+    # Ends
 
     def _settle(self, task: Task, attempt: Attempt, end: End) -> None:
-        """An attempt ends, and its task is completed, fails for good, or goes back to the queue."""
+        """End an attempt: its task is completed, has failed, or returns to the queue."""
         failed = end.outcome in ("FAILED", "EXPIRED", "TIMED_OUT")
         attempt.outcome, attempt.error = end.outcome, end.error
         attempt.end_time = Time(f"end of {task.id} by claim {attempt.lease.claim}")
@@ -136,7 +136,7 @@ class Lifecycle(Stored):
             self._move(task.stage.job, "FAILED", MANAGER)
 
     def _complete(self, stage: Stage) -> None:
-        """When all its tasks are completed a stage is, and the next one opens; with the last stage the job is."""
+        """Complete a stage with its last task. Then open the next stage, or complete the job with its last stage."""
         if stage.ended or any(task.status != "COMPLETED" for task in stage.tasks):
             return
         self._end_stage(stage, "COMPLETED")
@@ -146,7 +146,7 @@ class Lifecycle(Stored):
             self._move(stage.job, "COMPLETED", MANAGER)
 
     def _abort(self, job: Job) -> None:
-        """What is unfinished in it ends with it."""
+        """Abort a job with its unfinished stages and tasks."""
         self._move(job, "ABORTED", CLIENT)
         for stage in job.stages:
             if not stage.ended:
@@ -163,17 +163,17 @@ class Lifecycle(Stored):
         self._move(stage, status, MANAGER)
         stage.end_time = Time(f"end of {stage.id}")
 
-    # Both
+    # Transitions
 
     def _move(self, entity: Entity, status: str, by: str, at: Time | None = None) -> None:
-        """A change of status is in the history; what has the status already does not change."""
+        """Change the status, with a row in the history; an entity that already has the status does not change."""
         if entity.status != status:
             self.moves.add((entity.id.partition("-")[0], entity.status, status))
             self._note(entity, entity.status, status, by, at)
             entity.status = status
 
     def _create(self, entity: Entity, status: str, at: Time | None = None) -> None:
-        """Its history begins with the status that it was created with."""
+        """Begin the history of a new entity with its first status."""
         if status != "CREATED":
             self.moves.add((entity.id.partition("-")[0], "CREATED", status))
         self._note(entity, None, status, CLIENT, at)

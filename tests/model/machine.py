@@ -63,7 +63,7 @@ class Site(Protocol):
         ...
 
     def queue(self, name: str) -> Answer:
-        """Return where every task of the jobs of that name stands; see ``tables.sql``."""
+        """Return the place in the queue of every task of the jobs of that name; see ``tables.sql``."""
         ...
 
 
@@ -74,7 +74,8 @@ class ManagersClients(Clients):
         site: The manager with its clients. It may have others: the names of the jobs, the workers and the stage types
             belong to this example alone.
         moves: Collects every move.
-        falsehoods: Returns what the manager stores and cannot be true.
+        falsehoods: Returns contradictions in what the manager stores. Only a database can have them: tables that repeat
+            each other. The fake manager stores everything once, and `Site.queue` and the answers cover it.
         part_a_only: Whether the manager serves part A of the protocol alone.
     """
 
@@ -94,14 +95,14 @@ class ManagersClients(Clients):
             f"/v1/jobs?job_name={self.name}&should_return_stages=true",
             *(f"/v1/tasks?stage_type={self.name}-{letter}" for letter in LETTERS),
         )
-        looks = (partial(self._ask, 0, Request("GET", path)) for path in lists)
-        self._looks = cycle((*looks, self._check_progress, self._check_truths))
+        views = (partial(self._ask, 0, Request("GET", path)) for path in lists)
+        self._views = cycle((*views, self._check_progress, self._check_truths))
 
     @invariant()
     def stored(self) -> None:
-        """The manager stores what the model does: the place of every task, and one further view in turn."""
-        self._compare("Where the tasks stand", self.model.get_queue(), self._site.queue(self.name))
-        next(self._looks)()
+        """The manager stores what the model does: the queue after each step, and one further view in turn."""
+        self._compare("The queue", self.model.get_queue(), self._site.queue(self.name))
+        next(self._views)()
 
     def teardown(self) -> None:
         """Delete all jobs: a manager with the jobs of a long run would be slow."""

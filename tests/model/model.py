@@ -1,7 +1,7 @@
-"""A manager as a plain object: the protocol's rules once more, each in the words of the protocol.
+"""A manager as a plain object: the rules of the protocol, written a second time.
 
-A method is what a request means: it does what follows and returns the answer that is due. Nothing here does I/O or is
-fast. Nothing is shared with the manager either, so that a mistake in one of the two shows as a difference.
+Each method is a request: it changes the model and returns the answer that is due. Nothing here does I/O or is fast.
+The model shares no code with the managers, so that a mistake in one of them shows as a difference.
 """
 
 from tests.model.bodies import defaults, is_job, is_task, policy, stages_of, under
@@ -11,11 +11,11 @@ from tests.model.lifecycle import CLIENT, End
 from tests.model.stored import NO_JOB, NO_STAGE, NO_TASK, refused
 
 STALE_SECONDS = 30 * 60
-"""How long clients without leases may take for a task."""
+"""How long a client without a lease may take for a task."""
 FAR = "2100-01-01T00:00:00.000Z"
-"""A moment that does not come."""
+"""A time that does not come."""
 AN_INSTANT = 0.001
-"""Seconds: less than from one request to the next."""
+"""Seconds: less than the time between two requests."""
 
 
 def done(code: str) -> Answer:
@@ -24,24 +24,24 @@ def done(code: str) -> Answer:
 
 
 def illegal(entity: str, source: str, target: str) -> Answer:
-    """The refusal of a move that the state machine does not have."""
+    """The refusal of a transition that the state machine does not have."""
     return refused(400, f"ILLEGAL_{entity}_STATUS_TRANSITION", f"Illegal status transition from {source} to {target}")
 
 
 class Model(Leases):
-    """A manager with its database: what clients of part A ask for, beside the workers of part B."""
+    """A manager with its database: the requests of part A, in addition to those of part B."""
 
     def __init__(self, *, part_a_only: bool = False) -> None:
         super().__init__()
         self.part_a_only = part_a_only
         """Whether its clients know part A of the protocol alone; see `part_a`."""
         self.keyed: dict[str, Job] = {}
-        """The last job that was created with each key, whether it is still there or not."""
+        """The last job with each unique key, also if it was deleted."""
 
     # Jobs
 
     def create_job(self, body: Body) -> Answer:
-        """It is PENDING at once, with all that it comes with; nothing is created while another one holds its key."""
+        """Create a job with its stages and tasks, unless another job holds its unique key."""
         if not is_job(body):
             return INVALID
         key = body.get("uniqueKey")
@@ -60,7 +60,7 @@ class Model(Leases):
         return Answer(201, job.json(with_stages="stages" in body))
 
     def _holds(self, key: str, span: str | float) -> bool:
-        """Whether the last job with this key is one that goes on, or that was created less than so long ago."""
+        """Whether the last job with this key prevents another: it has not ended, or was created recently enough."""
         last = self.keyed.get(key)
         if last is None or last.id not in self.jobs:
             return False
@@ -87,7 +87,7 @@ class Model(Leases):
         return done("JOB_MODIFIED_SUCCESSFULLY")
 
     def set_priority(self, job_id: str, priority: str) -> Answer:
-        """It counts for the job's waiting tasks at once."""
+        """Change the priority, which applies to waiting tasks at once."""
         if priority not in PRIORITIES:
             return INVALID
         job = self.jobs.get(job_id)
@@ -99,7 +99,7 @@ class Model(Leases):
         return done("JOB_MODIFIED_SUCCESSFULLY")
 
     def delete_job(self, job_id: str) -> Answer:
-        """Only what has ended goes, with all that belongs to it."""
+        """Delete a job that has ended, with its stages and tasks."""
         job = self.jobs.get(job_id)
         if job is None:
             return NO_JOB
@@ -115,7 +115,7 @@ class Model(Leases):
     # Stages
 
     def add_stage(self, job_id: str, body: Body) -> Answer:
-        """Behind the job's last one; it opens at once if it is its turn."""
+        """Add a stage after the last one. It opens at once if it is its turn."""
         job = self.jobs.get(job_id)
         if job is None:
             return NO_JOB
@@ -141,7 +141,7 @@ class Model(Leases):
         return stage
 
     def release_stage(self, stage_id: str, status: str) -> Answer:
-        """What was created as waiting opens, in its turn; what is open already stays so."""
+        """Open a stage that was created as waiting, if it is its turn; an open stage stays open."""
         if status != "PENDING":
             return INVALID
         stage = self.stages.get(stage_id)
@@ -157,7 +157,7 @@ class Model(Leases):
     # Tasks
 
     def add_tasks(self, stage_id: str, bodies: list[Body], *, minimal: bool) -> Answer:
-        """All or none; the answer may be just how many."""
+        """Add all tasks or none; a minimal answer has only their number."""
         if not all(map(is_task, bodies)):
             return INVALID
         stage = self.stages.get(stage_id)
@@ -169,13 +169,13 @@ class Model(Leases):
         return Answer(201, {"created": len(tasks)}, MINIMAL) if minimal else Answer(201, tasks)
 
     def _add_task(self, stage: Stage, body: Body) -> Task:
-        said = stage.task_defaults | {name: value for name, value in body.items() if value is not None}
+        options = stage.task_defaults | {name: value for name, value in body.items() if value is not None}
         task = Task(
             **self._new("task", body),
             stage=stage,
             number=len(self.names),
-            max_attempts=said.get("maxAttempts", 3),
-            timeout=int(said["timeoutSeconds"]) if "timeoutSeconds" in said else None,
+            max_attempts=options.get("maxAttempts", 3),
+            timeout=int(options["timeoutSeconds"]) if "timeoutSeconds" in options else None,
             retry=policy(body["retry"]) if body.get("retry") else stage.task_defaults.get("retry"),
         )
         self._create(task, "PENDING", Time(f"creation of {task.id}"))
@@ -188,12 +188,12 @@ class Model(Leases):
         return task
 
     def dequeue(self, stage_type: str) -> Answer:
-        """Claim the next task of a type, without a lease that its client would know of."""
+        """Claim the next task of a type without a lease."""
         claimed = self._claim(stage_type, 1, None, STALE_SECONDS)
         return Answer(200, claimed[0].json()) if claimed else NO_TASK
 
     def settle_task(self, task_id: str, status: str) -> Answer:
-        """Who claimed it reports, also while its job is paused, and after the job has failed."""
+        """Report a task without a lease, even if its job is paused or has failed."""
         if status not in ("COMPLETED", "FAILED"):
             return INVALID
         task = self.tasks.get(task_id)
@@ -210,7 +210,7 @@ class Model(Leases):
     # All three
 
     def set_metadata(self, kind: str, entity_id: str, body: Body) -> Answer:
-        """The whole of it; a body whose only key is ``userMetadata`` may wrap it."""
+        """Replace the metadata; a body whose only key is ``userMetadata`` may wrap it."""
         word = kind.removesuffix("s").upper()
         entity = dict(self.entities()).get(entity_id)
         if entity is None:

@@ -1,4 +1,4 @@
-"""What workers that hold leases say of tasks: reports, heartbeats; and which moments come together."""
+"""Strategies for the bodies of workers' requests: reports and heartbeats; and for moments that come together."""
 
 from collections.abc import Callable
 from itertools import pairwise
@@ -11,7 +11,7 @@ from tests.model.entities import Attempt, Body, Id, Json, Lease, Task
 from tests.model.model import Model
 
 MOST_OTHERS = 2
-"""Tasks that a request is about beside its first one: a step should need few choices of Hypothesis."""
+"""The most further tasks in one request: a step should need few choices of Hypothesis."""
 
 WORKER: SearchStrategy[str] = st.builds(
     "{}-worker-{}".format, st.runner().map(lambda clients: clients.name), st.sampled_from("12")
@@ -20,7 +20,7 @@ ERROR = {"type": "ValueError", "message": "no ü", "stack": "line 1"}
 DONE: tuple[Body, ...] = (
     {"outcome": "COMPLETED"},
     {"outcome": "COMPLETED", "result": {"pages": [1, 2.5]}},
-    # What belongs to other outcomes does not count.
+    # Fields that belong to other outcomes are ignored.
     {"outcome": "COMPLETED", "result": 0, "error": ERROR, "retryable": False, "delaySeconds": 3600},
 )
 FAILED: tuple[Body, ...] = (
@@ -51,33 +51,33 @@ Bodies = Callable[[Model, str], SearchStrategy[Json]]
 
 
 def worker_of(model: Model, name: str) -> str | None:
-    """Who has the task's last attempt, or had it."""
+    """The worker of the last attempt at a task."""
     task = model.tasks.get(name)
     return task.tries[-1].worker if task and task.tries else None
 
 
 def settlements(outcome: SearchStrategy[Body], worker: SearchStrategy[str] | None = None) -> Bodies:
-    """The last attempt of a task ends, beside others of the same worker or not, or what nobody has.
+    """Reports of the last attempt at a task, and of other attempts of the same worker, of others, or of none.
 
     Args:
-        outcome: Of the first report.
-        worker: Who says so, if it is not the worker whose attempt it is.
+        outcome: The outcome in the first report.
+        worker: The worker that reports; None for the worker of the attempt.
     """
 
     @st.composite
     def bodies(draw: st.DrawFn, model: Model, name: str) -> Json:
-        said_by = draw(worker) if worker is not None else worker_of(model, name) or draw(WORKER)
-        others = draw(st.lists(_others(model, said_by), max_size=MOST_OTHERS))
+        reporter = draw(worker) if worker is not None else worker_of(model, name) or draw(WORKER)
+        others = draw(st.lists(_others(model, reporter), max_size=MOST_OTHERS))
         reports: list[Json] = [_names(Id(name), _last(model, name)) | draw(outcome)]
         reports += [_names(task, lease) | draw(ANY_OUTCOME) for task, lease in others]
-        return {"workerId": said_by, "results": reports}
+        return {"workerId": reporter, "results": reports}
 
     return bodies
 
 
 @st.composite
 def heartbeats(draw: st.DrawFn, model: Model, name: str) -> Json:
-    """A worker says that it works on a task, beside others that are its own or not."""
+    """A heartbeat of a worker that runs a task, and others that may not be its own."""
     others = draw(st.lists(_others(model, worker_of(model, name)), max_size=MOST_OTHERS))
     running = {Id(name): _last(model, name)} | dict(others)
     return {
@@ -87,7 +87,7 @@ def heartbeats(draw: st.DrawFn, model: Model, name: str) -> Json:
 
 
 def moments(comes: Callable[[Task], object]) -> Bodies:
-    """The moment of a task comes, and that of some others for which it may."""
+    """The moment of a task comes, and of some others for which it can."""
 
     def bodies(model: Model, name: str) -> SearchStrategy[Json]:
         others = [task.id for task in model.tasks.values() if comes(task) and task.id != name]
@@ -99,7 +99,7 @@ def moments(comes: Callable[[Task], object]) -> Bodies:
 
 
 def _others(model: Model, worker: str | None) -> SearchStrategy[tuple[Id, Lease]]:
-    """Attempts to speak of: mostly those that the worker makes, else all that there were, and some that never were."""
+    """Further attempts: mostly those of the worker in progress, otherwise any attempt, and some that never existed."""
     tries = [(task, attempt) for task in model.tasks.values() for attempt in task.tries]
     own = [(task.id, attempt.lease) for task, attempt in tries if attempt is task.at_work and attempt.worker == worker]
     mistaken = [(task, lease) for (task, _), (_, lease) in pairwise(own)]

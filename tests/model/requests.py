@@ -1,4 +1,4 @@
-"""What clients ask for: a table of requests, each with what it is mostly about."""
+"""The table of requests, each with the entities that it is mostly sent for."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ from tests.model.reports import (
 
 STATUSES = ("CREATED", "WAITING", "PENDING", "RETRIED", "IN_PROGRESS", "PAUSED", "COMPLETED", "FAILED", "ABORTED")
 CROWD = 3
-"""Unfinished jobs at a time: with more of them none would come to its end."""
+"""The number of unfinished jobs from which no more are created: with more, none would end."""
 
 # Bodies
 
@@ -61,10 +61,10 @@ CLAIM = st.fixed_dictionaries(
 NO_REPORTS: SearchStrategy[Json] = st.just({"workerId": "w", "results": []})
 NO_TASKS: SearchStrategy[Json] = st.just([])
 
-# What they are about
+# Entities
 
 Among = Callable[[Model], list[str]]
-"""The names of what a request is mostly about."""
+"""Returns the names of the entities that a request is mostly sent for."""
 
 
 def _jobs(fits: Callable[[Job], bool]) -> Among:
@@ -80,7 +80,7 @@ def _tasks(fits: Callable[[Task], bool]) -> Among:
 
 
 def _keyed(fits: Callable[[Model, Job], bool]) -> Among:
-    """Of the last jobs with their keys, those that fit, whether they are still there or not."""
+    """The last jobs with each unique key that fit, also if they were deleted."""
     return lambda model: [job.id for job in model.keyed.values() if fits(model, job)]
 
 
@@ -103,13 +103,13 @@ def _in_hands(task: Task, *, leased: bool, job: str | None = None) -> bool:
 
 
 def _ends_a_pause(task: Task, *, leased: bool) -> bool:
-    """Whether its report ends a job that is paused, or has gone no further since it was resumed."""
+    """Whether its report ends a job that is paused, or was resumed and not claimed from since."""
     job = task.stage.job
     return _in_hands(task, leased=leased) and job.status in ("PENDING", "PAUSED") and _ends_with_next_report(job)
 
 
 def _is_passed_by(task: Task) -> bool:
-    """Whether a younger one of its stage waits and one is at work."""
+    """Whether a younger task of its stage is waiting while another is in progress."""
     others = task.stage.tasks
     return any(other.waiting and other.number > task.number for other in others) and any(map(_at_work, others))
 
@@ -127,7 +127,7 @@ def _is_crowded(model: Model) -> bool:
 
 
 def _no_crowd(model: Model) -> list[str]:
-    """A job that is not there yet, while few are."""
+    """The name of a new job, unless there are many unfinished jobs."""
     return [] if _is_crowded(model) else ["job-0"]
 
 
@@ -174,11 +174,11 @@ class Kind(NamedTuple):
     """A kind of request.
 
     Args:
-        weight: How often it is asked, compared with others.
-        among: What it is mostly about; where there is none of these, it is not asked.
-        line: Method and path, with the ``{id}`` of what it is about, the ``{type}`` of that stage, the ``{worker}``
-            who has that task, or ``{anybody}``.
-        body: The body, or what makes one of the model and the name of what it is about.
+        weight: How often it is sent, compared with others.
+        among: The entities that it is mostly sent for; if there are none, it is not sent.
+        line: Method and path, with the ``{id}`` of the entity, the ``{type}`` of that stage, the ``{worker}`` of that
+            task, or ``{anybody}``.
+        body: A strategy for the body, or a function that makes one from the model and the name of the entity.
         prefer: The header ``Prefer``.
     """
 
@@ -189,9 +189,9 @@ class Kind(NamedTuple):
     prefer: str | None = None
 
 
-SETTLE, BEAT = "POST /v1/tasks/settle", "POST /v1/workers/{worker}/heartbeat"
+SETTLE, HEARTBEAT = "POST /v1/tasks/settle", "POST /v1/workers/{worker}/heartbeat"
 
-# What brings jobs forward stands first: Hypothesis likes the first best, and jobs should come to their ends.
+# Requests that make progress come first: Hypothesis prefers the first ones, and jobs should reach their ends.
 KINDS = (
     Kind(96, LAST_HELD_OF_PAUSE, "PUT /v1/tasks/{id}/status", _to("COMPLETED")),
     Kind(96, LAST_LEASED_OF_PAUSE, SETTLE, settlements(st.sampled_from(DONE))),
@@ -217,8 +217,8 @@ KINDS = (
     Kind(32, DELAYED, "LATER /v1/delays", moments(lambda task: task.delayed)),
     Kind(12, TASK_AT_WORK, "LATER /v1/leases", moments(_at_work)),
     Kind(12, TASK_WITH_DEADLINE, "LATER /v1/deadlines", moments(_has_deadline)),
-    Kind(32, DELAYED_BEFORE_OTHERS, "LATER /v1/duties", NO_TASKS),
-    Kind(4, ANY_TASK, "LATER /v1/duties", NO_TASKS),
+    Kind(32, DELAYED_BEFORE_OTHERS, "LATER /v1/maintenance", NO_TASKS),
+    Kind(4, ANY_TASK, "LATER /v1/maintenance", NO_TASKS),
     Kind(40, PAUSED_JOB, "PUT /v1/jobs/{id}/status", _to("PENDING")),
     Kind(128, PAUSED_AT_ITS_LAST_TASK, "PUT /v1/jobs/{id}/status", _to("PENDING")),
     Kind(8, WAITING_STAGE, "PUT /v1/stages/{id}/status", _to("PENDING")),
@@ -230,19 +230,19 @@ KINDS = (
     Kind(4, JOB_WITH_WAITING_STAGE, "PUT /v1/jobs/{id}/status", _to("ABORTED")),
     Kind(4, UNFINISHED_JOB, "PATCH /v1/jobs/{id}/priority", st.fixed_dictionaries({"priority": PRIORITY})),
     Kind(4, ENDED_JOB, "DELETE /v1/jobs/{id}"),
-    # What is wanted once.
+    # Unique keys.
     Kind(6, KEY_OF_UNFINISHED, "POST /v1/jobs", once_more),
     Kind(12, KEY_OF_PAUSED, "POST /v1/jobs", once_more),
     Kind(32, KEY_OF_ENDED, "POST /v1/jobs", once_more),
     Kind(128, KEY_OF_COMPLETED, "POST /v1/jobs", once_more),
     Kind(32, KEY_OF_DELETED, "POST /v1/jobs", once_more),
     Kind(12, ENDED_WITH_KEY, "DELETE /v1/jobs/{id}"),
-    # What leases are kept by.
-    Kind(12, LEASED, BEAT, heartbeats),
+    # Heartbeats and orders.
+    Kind(12, LEASED, HEARTBEAT, heartbeats),
     Kind(8, LEASED, "POST /v1/workers/{anybody}/heartbeat", heartbeats),
     Kind(2, ANY_TASK, "POST /v1/workers/{anybody}/heartbeat", heartbeats),
     Kind(2, ANY_TASK, "PUT /v1/workers/{anybody}", st.fixed_dictionaries({"drain": st.booleans()})),
-    # What must be refused, or may be: refusals must change nothing.
+    # Requests that are refused, or may be: a refusal must change nothing.
     Kind(8, STAGE_NOT_TO_CLAIM, "PATCH /v1/stages/{type}/tasks/dequeue"),
     Kind(8, STAGE_NOT_TO_CLAIM, "POST /v1/stages/{type}/tasks/claim", CLAIM),
     Kind(8, TRIED, SETTLE, settlements(ANY_OUTCOME)),
@@ -262,7 +262,7 @@ KINDS = (
     Kind(2, ANY_JOB, "PUT /v1/jobs/{id}/status", _to(*STATUSES)),
     Kind(2, ANY_STAGE, "PUT /v1/stages/{id}/status", _to(*STATUSES)),
     Kind(2, ANY_TASK, "PUT /v1/tasks/{id}/status", _to(*STATUSES)),
-    # What changes no status.
+    # Requests that change no status.
     Kind(1, ANY_JOB, "PATCH /v1/jobs/{id}/user-metadata", METADATA),
     Kind(1, ANY_STAGE, "PATCH /v1/stages/{id}/user-metadata", METADATA),
     Kind(1, ANY_TASK, "PATCH /v1/tasks/{id}/user-metadata", METADATA),
@@ -289,7 +289,7 @@ RARELY = st.sampled_from(15 * (False,) + (True,))
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
-    """A request, mostly about what it is meant for; else about anything that there is or was, or that never was."""
+    """A request, mostly for an entity that it is meant for, otherwise for any entity, or for one that never existed."""
     clients: Any = draw(st.runner())  # the state machine that Hypothesis is running
     model: Model = clients.model
     # To a manager of part A alone, requests of part B are sent rarely: it refuses them all alike.

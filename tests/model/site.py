@@ -28,11 +28,11 @@ tables: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - ai
 
 
 class Moment(NamedTuple):
-    """Something that comes with time.
+    """An event without a request.
 
     Args:
         maintenance: The names of the maintenance tasks that run then.
-        arrive: Brings the moment of some tasks; None: it is of no task.
+        arrive: Lets the moment of some tasks come; None if it concerns no task.
     """
 
     maintenance: Sequence[str]
@@ -43,15 +43,15 @@ MOMENTS = {
     "leases": Moment(["lease sweeper"], tables.end_leases),
     "deadlines": Moment(["lease sweeper"], tables.end_deadlines),
     "delays": Moment(["delayed tasks"], tables.end_delays),
-    "duties": Moment(["counter folding", "aborted tasks", "lease sweeper", "delayed tasks"]),
+    "maintenance": Moment(["counter folding", "aborted tasks", "lease sweeper", "delayed tasks"]),
 }
 
 
 class Site:
-    """Two clients of one manager, and its tables.
+    """Two clients of one manager, and its database.
 
     Args:
-        runner: Runs what is asynchronous to its end.
+        runner: Runs coroutines.
         connection: To the database; it holds the locks of the maintenance tasks.
         maintenance: The maintenance tasks by their names.
         clients: Of the manager.
@@ -104,11 +104,11 @@ class Site:
             await self._maintenance[name].round(self._connection)
 
     def queue(self, name: str) -> Answer:
-        """Where every task of the jobs of that name stands; see ``tables.sql``."""
+        """The place in the queue of every task of the jobs of that name; see ``tables.sql``."""
         return Answer(200, json.loads(self._runner.run(tables.queue(self._connection, name=name))))
 
     def falsehoods(self) -> Sequence[str]:
-        """What the tables say that cannot be true."""
+        """Contradictions in the tables, such as "2 false summaries"."""
         # The pool's connection has all that a connection has, and says so to no type checker.
         connection = cast("asyncpg.Connection[asyncpg.Record]", self._connection)
         return self._runner.run(violations(connection))

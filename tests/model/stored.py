@@ -1,4 +1,4 @@
-"""What a manager stores, and how it is read."""
+"""The entities that a manager stores, and the requests that read them."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ ANY_MESSAGE = Wording()
 
 
 def refused(status: int, code: str, message: str | Wording = ANY_MESSAGE) -> Answer:
-    """A refusal; nothing has changed."""
+    """A refusal, which changes nothing."""
     return Answer(status, {"message": message, "code": code})
 
 
@@ -18,7 +18,7 @@ NO_TASK = refused(404, "TASK_NOT_FOUND")
 
 
 class Stored:
-    """Jobs, stages and tasks by their ids, oldest first. Parameters are called as in a query, and are text as there."""
+    """Jobs, stages and tasks by their ids, oldest first. Parameters have the names and the text of a query."""
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
@@ -26,7 +26,7 @@ class Stored:
         self.tasks: dict[str, Task] = {}
 
     def entities(self) -> Iterator[tuple[str, Entity]]:
-        """All of them."""
+        """All entities with their names."""
         for entities in (self.jobs, self.stages, self.tasks):
             yield from entities.items()
 
@@ -75,7 +75,7 @@ class Stored:
         return Answer(200, stage.json(with_tasks=should_return_tasks == "true") | more)
 
     def get_summary(self, stage_id: str) -> Answer:
-        """How many tasks of a stage have each status."""
+        """The number of tasks of a stage by their status."""
         stage = self.stages.get(stage_id)
         return Answer(200, stage.summary()) if stage else NO_STAGE
 
@@ -107,7 +107,7 @@ class Stored:
         return Answer(200, entity.changes) if entity else refused(404, f"{kind.removesuffix('s').upper()}_NOT_FOUND")
 
     def get_depth(self, stage_type: str) -> Answer:
-        """How many tasks may be claimed, and how many are in progress in stages that go on."""
+        """How many tasks can be claimed, and how many are in progress in stages that have not ended."""
         stages = [stage for stage in self.stages.values() if stage.type == stage_type]
         waiting = [task for stage in stages if stage.open for task in stage.tasks if task.waiting]
         running = [task for stage in stages if not stage.ended for task in stage.tasks if task.at_work]
@@ -115,6 +115,6 @@ class Stored:
         return Answer(200, {"waiting": len(waiting), "inProgress": len(running), "total": total})
 
     def get_queue(self) -> Answer:
-        """Where every task stands that was not aborted, by job, stage and age; see ``tables.sql``."""
+        """The place in the queue of each task of a stage that is not aborted; see ``tables.sql``."""
         stages = [stage for job in self.jobs.values() for stage in job.stages if stage.status != "ABORTED"]
         return Answer(200, [task.queue_json() for stage in stages for task in stage.tasks])

@@ -1,10 +1,10 @@
--- What a manager's tables hold and its answers do not tell at once.
+-- What a manager stores that its answers do not contain, and the passing of time.
 
 -- name: queue(name)$
--- Where every task stands that belongs to the jobs of that name and was not aborted, by job, stage and age, as JSON: whether
--- it waits where claims look; the task whose place its stage has in the queue, while the stage goes on, and how urgent it is
--- there; for how many seconds, or until which midnight, it is not handed out; its lease (how long it lasts and until when
--- only where its worker knows of it); what it gave or why it failed; its attempts.
+-- The place in the queue of every task of the jobs of that name that was not aborted, by job, stage and age, as JSON: whether
+-- claims find it; the task whose place its stage has in the queue until the stage ends, and the priority there; for how many
+-- seconds, or until which midnight, it is delayed; its lease (the length and the end only for a worker with leases); its
+-- result or error; its attempts.
 SELECT coalesce(json_agg(json_build_object(
     'id', task.id,
     'waits', EXISTS (
@@ -41,14 +41,14 @@ JOIN tasks AS task ON task.stage_id = stage.id
 WHERE job.name = :name AND stage.status <> 'ABORTED';
 
 -- name: end_leases(tasks)!
--- The leases of these tasks are over.
+-- Let the leases of these tasks expire.
 UPDATE leases SET expires_at = now() - interval '1 second' WHERE task_id = ANY (:tasks::uuid[]);
 
 -- name: end_deadlines(tasks)!
--- The time limits of these tasks have passed, and their leases with them.
+-- Let the time limits of these tasks pass, and their leases expire.
 UPDATE leases SET expires_at = now() - interval '1 second', deadline = now() - interval '1 second'
 WHERE task_id = ANY (:tasks::uuid[]);
 
 -- name: end_delays(tasks)!
--- The moment of these tasks has come.
+-- Let these delayed tasks be due.
 UPDATE delayed_tasks SET due = now() - interval '1 second' WHERE task_id = ANY (:tasks::uuid[]);

@@ -1,8 +1,11 @@
-"""A manager and the model of it are asked the same, at random, and must answer and store the same.
+"""Random requests are sent to a manager and to a model of it, which must answer and store the same.
 
-``uv run pytest tests/model`` is short, and the same each time. ``uv run pytest tests/model --hypothesis-profile=long``
-goes on for minutes, differently each time, and begins with what it found before. What fails is shortened to the few
-requests that show it.
+Four managers are tested: the reference manager and the fake manager of `jobnik_sdk.testing`, each with part B of the
+protocol and without.
+
+``uv run pytest tests/model`` is short, and sends the same requests each time. ``uv run pytest tests/model
+--hypothesis-profile=long`` runs for minutes, sends different requests each time, and starts with those that failed
+before. Hypothesis reduces a failure to the few requests that cause it.
 """
 
 from collections.abc import Callable
@@ -19,7 +22,7 @@ from tests.model.machine import Clients, ManagersClients
 from tests.model.site import Site
 from tools.manager import ManagerProcess
 
-# Short, so that all of it stays well below the limit of one test.
+# Few, so that a test takes less than a minute.
 SHORT = settings(derandomize=True, deadline=None, stateful_step_count=100, max_examples=14)
 SHORT_PART_A = settings(SHORT, max_examples=7)
 SHORT_ALONE = settings(SHORT, max_examples=30)
@@ -31,9 +34,9 @@ EDGES = {
     if edge.cause != RESERVED
 }
 INSIDE_A_STATEMENT = {("job", "CREATED", "ABORTED"), ("task", "CREATED", "ABORTED")}
-"""Jobs and tasks are CREATED only within the statement that creates them."""
+"""Jobs and tasks have the status CREATED only within the statement that creates them."""
 SELDOM = {("job", source, target) for source in ("PENDING", "PAUSED") for target in ("COMPLETED", "FAILED")}
-"""Ends of a job that has just been paused, which a short run may miss."""
+"""Ends of a job that was just paused or resumed, which a short run may miss."""
 
 
 def _is_long() -> bool:
@@ -41,38 +44,38 @@ def _is_long() -> bool:
 
 
 def _run(clients: Callable[[], Clients], short: settings) -> None:
-    # It takes any function that makes one, but its annotation says a class.
+    # Hypothesis accepts any function that creates one, but its annotation requires a class.
     machine = cast("type[Clients]", clients)
     run_state_machine_as_test(machine, settings=settings.get_profile("long") if _is_long() else short)
 
 
-@pytest.mark.timeout(0)  # each request has its own limit, and what fails takes minutes to be shortened
+@pytest.mark.timeout(0)  # each request has its own limit, and Hypothesis needs minutes to reduce a failure
 @pytest.mark.parametrize("part_a_only", [False, True], ids=["parts A and B", "part A"])
 def test_the_manager_answers_and_stores_what_the_model_does(
     start_manager: Callable[..., ManagerProcess],
     database_url: str,
     part_a_only: bool,  # noqa: FBT001 - pytest passes it by name
 ) -> None:
-    """After every step of two clients and of the clock, every answer and every row is what the model says."""
+    """After every step of two clients and of the clock, all answers and all rows are those of the model."""
     manager = start_manager(*["--part-a-only"] * part_a_only)
     with Site.opened(manager.url, database_url) as site:
         _run(
             lambda: ManagersClients(site, set(), site.falsehoods, part_a_only=part_a_only),
-            SHORT if not part_a_only else SHORT_PART_A,
+            SHORT_PART_A if part_a_only else SHORT,
         )
 
 
 @pytest.mark.timeout(0)  # as above
 @pytest.mark.parametrize("part_a_only", [False, True], ids=["parts A and B", "part A"])
 def test_the_fake_manager_answers_and_stores_what_the_model_does(part_a_only: bool) -> None:  # noqa: FBT001 - as above
-    """The manager in memory is held to the same model by the same requests."""
+    """The same requests to the manager in memory. Its state is read in the form that SQL reads from the database."""
     with FakeSite.opened(part_a_only=part_a_only) as site:
         _run(lambda: ManagersClients(site, set(), part_a_only=part_a_only), SHORT)
 
 
 @pytest.mark.timeout(0)  # as above
 def test_the_model_moves_along_the_edges() -> None:
-    """The requests lead the model along all edges of the state machines, and along no others."""
+    """The requests take the model along all edges of the state machines, and along no others."""
     moves: set[Move] = set()
     _run(lambda: Clients(moves), SHORT_ALONE)
     assert moves <= EDGES

@@ -1,4 +1,7 @@
-"""The manager in memory: what it has beside the protocol. That it keeps to that is seen in tests/conformance."""
+"""The fake manager: its clock, its waiting claims and its typed views.
+
+Tests of the protocol are in tests/conformance and tests/model.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -26,13 +29,13 @@ plain = JobType("plain")
 
 @pytest.fixture
 def manager() -> FakeManager:
-    """A manager of this test's own."""
+    """A new manager."""
     return FakeManager()
 
 
 @pytest.fixture
 async def client(manager: FakeManager) -> AsyncIterator[JobnikClient]:
-    """A client of it."""
+    """A client of the manager."""
     async with manager.client() as client:
         yield client
 
@@ -45,17 +48,17 @@ async def _fill(client: JobnikClient, *tasks: dict[str, Any]) -> None:
 
 
 async def _claim(client: JobnikClient, **fields: object) -> list[Any]:
-    wish = {"workerId": "me", "limit": 10} | fields
-    return (await client.request("POST", "/v1/stages/numbers/tasks/claim", json=wish)).json()["tasks"]
+    claim = {"workerId": "me", "limit": 10} | fields
+    return (await client.request("POST", "/v1/stages/numbers/tasks/claim", json=claim)).json()["tasks"]
 
 
 async def _until_one_waits(manager: FakeManager) -> None:
-    while manager.waiting_claims != 1:  # noqa: ASYNC110 another thread makes it so
+    while manager.waiting_claims != 1:  # noqa: ASYNC110 another thread makes it true
         await asyncio.sleep(0)
 
 
-async def test_a_lease_ends_when_the_clock_says_so(manager: FakeManager, client: JobnikClient) -> None:
-    """No test has to sleep for a worker that died."""
+async def test_lease_expires_by_the_clock(manager: FakeManager, client: JobnikClient) -> None:
+    """A test need not sleep to see the tasks of a dead worker retried."""
     await _fill(client, {}, {"timeoutSeconds": 5})
     await _claim(client, leaseSeconds=30)
     assert [task.status for task in manager.tasks(numbers)] == [TaskStatus.IN_PROGRESS] * 2
@@ -67,8 +70,8 @@ async def test_a_lease_ends_when_the_clock_says_so(manager: FakeManager, client:
     assert [task.error.type for task in tasks if task.error] == ["LeaseExpired", "TimedOut"]
 
 
-async def test_delayed_tasks_are_due_when_the_clock_says_so(manager: FakeManager, client: JobnikClient) -> None:
-    """A retry policy, a delay and a snooze are as short as the test wants."""
+async def test_delayed_task_is_due_by_the_clock(manager: FakeManager, client: JobnikClient) -> None:
+    """A delay or a retry policy does not slow a test down."""
     await _fill(client, {"delaySeconds": 50}, {"retry": {"delaySeconds": 10}})
     for place, found in enumerate([[1], [1], [0, 1]]):
         tasks = sorted(await _claim(client), key=lambda task: task["data"]["value"])
@@ -79,8 +82,8 @@ async def test_delayed_tasks_are_due_when_the_clock_says_so(manager: FakeManager
         manager.advance(timedelta(seconds=[10, 40, 0][place]))
 
 
-async def test_a_waiting_claim_wakes_up(manager: FakeManager, client: JobnikClient) -> None:
-    """New tasks, the clock and another thread end its wait, and its own time does."""
+async def test_waiting_claim_is_answered(manager: FakeManager, client: JobnikClient) -> None:
+    """By new tasks, by the clock, from another thread, or at the end of its wait."""
     waiting = asyncio.create_task(_claim(client, waitSeconds=30, leaseSeconds=3600))
     await _fill(client, {}, {"delaySeconds": 3600})
     assert [task["data"]["value"] for task in await waiting] == [0]
@@ -95,12 +98,12 @@ async def test_a_waiting_claim_wakes_up(manager: FakeManager, client: JobnikClie
     assert await _claim(client, waitSeconds=0.01) == []
 
 
-async def test_a_blocking_connection_waits_as_well(manager: FakeManager, client: JobnikClient) -> None:
-    """The wire serves other threads, which have no event loop."""
+async def test_blocking_connection_waits(manager: FakeManager, client: JobnikClient) -> None:
+    """The transport serves threads without an event loop."""
     blocking = client.blocking(MINUTE)
-    wish = {"workerId": "me", "waitSeconds": 30}
+    claim = {"workerId": "me", "waitSeconds": 30}
     path = "/v1/stages/numbers/tasks/claim"
-    waiting = asyncio.create_task(asyncio.to_thread(blocking.post, path, json=wish))
+    waiting = asyncio.create_task(asyncio.to_thread(blocking.post, path, json=claim))
     await _until_one_waits(manager)
     await _fill(client, {})
     assert len((await waiting).json()["tasks"]) == 1
@@ -108,8 +111,8 @@ async def test_a_blocking_connection_waits_as_well(manager: FakeManager, client:
     assert manager.tasks(numbers)[0].status is TaskStatus.IN_PROGRESS
 
 
-async def test_a_claim_that_is_given_up_takes_nothing(manager: FakeManager, client: JobnikClient) -> None:
-    """A worker that stops leaves no task behind in nobody's hands."""
+async def test_cancelled_claim_takes_no_task(manager: FakeManager, client: JobnikClient) -> None:
+    """A worker that stops while it waits does not get a task."""
     waiting = asyncio.create_task(_claim(client, waitSeconds=30))
     await _until_one_waits(manager)
     waiting.cancel()
@@ -119,8 +122,8 @@ async def test_a_claim_that_is_given_up_takes_nothing(manager: FakeManager, clie
     assert manager.tasks(numbers)[0].status is TaskStatus.PENDING
 
 
-async def test_what_it_keeps_is_seen_typed(manager: FakeManager, client: JobnikClient) -> None:
-    """Jobs and tasks come as their types' models, with what their attempts left."""
+async def test_jobs_and_tasks_are_typed(manager: FakeManager, client: JobnikClient) -> None:
+    """They are models of their types, with the results of their attempts."""
     producer = Producer(client)
     job = await producer.create_job(plain)
     stage = await producer.create_stage(job, numbers)
@@ -128,14 +131,14 @@ async def test_what_it_keeps_is_seen_typed(manager: FakeManager, client: JobnikC
     (task,) = await _claim(client)
     report = {"taskId": task["id"], "leaseId": task["leaseId"], "outcome": "COMPLETED", "result": {"value": 16}}
     await client.request("POST", "/v1/tasks/settle", json={"workerId": "me", "results": [report]})
-    (told,) = manager.tasks(numbers)
-    assert (told.data, told.result, told.error, told.checkpoint) == (Number(value=4), Number(value=16), None, None)
+    (found,) = manager.tasks(numbers)
+    assert (found.data, found.result, found.error, found.checkpoint) == (Number(value=4), Number(value=16), None, None)
     assert [(one.id, one.percentage) for one in manager.jobs(plain)] == [(job.id, 100)]
     assert manager.jobs(JobType("other")) == manager.tasks(StageType("other", task=Number)) == []
 
 
-async def test_a_whole_tree_is_one_request(manager: FakeManager, client: JobnikClient) -> None:
-    """Stages and tasks come with their job, all of them or none."""
+async def test_whole_job_is_one_request(manager: FakeManager, client: JobnikClient) -> None:
+    """A job is created with its stages and tasks."""
     stages: list[dict[str, Any]] = [
         {"type": "numbers", "data": {}, "tasks": [{"data": {"value": 1}}]},
         {"type": "last", "data": {}},
@@ -149,8 +152,8 @@ async def test_a_whole_tree_is_one_request(manager: FakeManager, client: JobnikC
     assert len(manager.tasks(numbers)) == 1
 
 
-async def test_a_unique_key_is_held(manager: FakeManager, client: JobnikClient) -> None:
-    """A second job with it is the first one, for as long as that runs, or for a time."""
+async def test_unique_key_prevents_a_second_job(manager: FakeManager, client: JobnikClient) -> None:
+    """While the first job runs, or for a time that the clock measures."""
 
     async def create(**fields: object) -> tuple[int, str]:
         answer = await client.request("POST", "/v1/jobs", json={"name": "plain", "data": dict[str, str](), **fields})
@@ -166,18 +169,18 @@ async def test_a_unique_key_is_held(manager: FakeManager, client: JobnikClient) 
     assert (await create(uniqueKey="a", uniqueFor=60))[0] == 201
 
 
-async def test_minimal_answers(manager: FakeManager, client: JobnikClient) -> None:
-    """Who creates many tasks may have no more than their number back."""
+async def test_minimal_answer(manager: FakeManager, client: JobnikClient) -> None:
+    """The answer to new tasks has only their number."""
     producer = Producer(client)
     stage = await producer.create_stage(await producer.create_job(plain), numbers)
     async with httpx2.AsyncClient(transport=manager.transport, base_url=client.base_url) as http:
         bodies = [{"data": {"value": 1}}]
         answer = await http.post(f"/v1/stages/{stage.id}/tasks", json=bodies, headers={"Prefer": "return=minimal"})
-    told = (answer.status_code, answer.json(), answer.headers["Preference-Applied"])
-    assert told == (201, {"created": 1}, "return=minimal")
+    given = (answer.status_code, answer.json(), answer.headers["Preference-Applied"])
+    assert given == (201, {"created": 1}, "return=minimal")
 
 
-async def test_ten_thousand_tasks_are_no_trouble(client: JobnikClient) -> None:
-    """They are created, and claimed by the hundred."""
+async def test_ten_thousand_tasks(client: JobnikClient) -> None:
+    """They are created, and 500 of them claimed, within the time limit of a test."""
     await _fill(client, *(dict[str, Any]() for _ in range(10_000)))
     assert len(await _claim(client, limit=500)) == 500

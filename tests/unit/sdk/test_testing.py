@@ -1,4 +1,4 @@
-"""What tests of users are written with."""
+"""The tools for the tests of users."""
 
 import asyncio
 import threading
@@ -48,18 +48,18 @@ async def shout(task: Word, context: TaskContext) -> Word:
 
 
 def patient(_task: Word, context: TaskContext) -> Word:
-    """Wait for a minute."""
+    """Wait a minute."""
     context.progress(0.5)
     if context.cancellation.wait(MINUTE):
         context.cancellation.raise_if_requested()
     return Word(text="waited")
 
 
-async def test_a_context_records_what_a_handler_notes() -> None:
-    """All progress, and the newest checkpoint."""
+async def test_context_records_progress_and_checkpoint() -> None:
+    """All progress, and the latest checkpoint."""
     context = context_for(words, attempt=2, checkpoint=1)
     assert (await shout(Word(text="ab"), context)).text == "AB"
-    assert [(noted.fraction, noted.message) for noted in context.recorded_progress] == [
+    assert [(progress.fraction, progress.message) for progress in context.recorded_progress] == [
         (0.5, "letter 1"),
         (1.0, "letter 2"),
     ]
@@ -67,8 +67,8 @@ async def test_a_context_records_what_a_handler_notes() -> None:
 
 
 @pytest.mark.parametrize("style", [HandlerStyle.THREAD, HandlerStyle.PROCESS])
-async def test_a_plain_handler_is_run_in_its_style(style: HandlerStyle) -> None:
-    """Its result is read back, and what it notes is recorded."""
+async def test_plain_handler_runs_in_its_style(style: HandlerStyle) -> None:
+    """Its result is read back, and its progress is recorded."""
     context = context_for(words)
     handler = Handler(words, plain_shout, style=style)  # pyright: ignore[reportArgumentType, reportCallIssue] either style
     outcome = await run_handler(handler, Word(text="ab"), context)
@@ -82,13 +82,13 @@ def plain_shout(task: Word, context: TaskContext) -> Word:
     return Word(text=task.text.upper())
 
 
-async def test_an_outcome_says_how_a_handler_ended() -> None:
-    """Whatever it raises is an ending, and there is no result then."""
+async def test_exception_of_a_handler_becomes_the_outcome() -> None:
+    """There is no result then."""
 
     async def fail(_task: Word, _context: TaskContext) -> Word:
         raise ValueError("no")
 
-    async def put_off(_task: Word, _context: TaskContext) -> Word:
+    async def snooze(_task: Word, _context: TaskContext) -> Word:
         raise Snooze(MINUTE)
 
     failed = await run_handler(Handler(words, fail), Word(text=""))
@@ -96,33 +96,33 @@ async def test_an_outcome_says_how_a_handler_ended() -> None:
     assert failed.outcome.error_type == "ValueError"
     with pytest.raises(AssertionError, match="did not complete: Failed"):
         _ = failed.result
-    assert (await run_handler(Handler(words, put_off), Word(text=""))).outcome == Snoozed(MINUTE)
+    assert (await run_handler(Handler(words, snooze), Word(text=""))).outcome == Snoozed(MINUTE)
 
 
-async def test_a_task_that_does_not_fit_is_refused() -> None:
-    """As a producer would refuse it."""
+async def test_invalid_task_is_refused() -> None:
+    """As a producer refuses it."""
     wrong = Word.model_construct(text=1)  # pyright: ignore[reportArgumentType] on purpose
     with pytest.raises(InvalidPayloadError, match=r"task\.text"):
         await run_handler(Handler(words, shout), wrong)
 
 
-async def test_a_wait_takes_no_time() -> None:
-    """Nobody sleeps for a minute, and the context tells how long it would have been."""
+async def test_wait_takes_no_time() -> None:
+    """The context has the time that the handler would have waited."""
     context = context_for(words)
     assert patient(Word(text=""), context) == Word(text="waited")
     assert context.waited == MINUTE
 
 
-async def test_a_wait_ends_with_the_time_limit() -> None:
-    """The handler is asked to end in the middle of it."""
+async def test_wait_ends_at_the_timeout() -> None:
+    """The handler is cancelled during the wait."""
     context = context_for(words, timeout=timedelta(seconds=30))
-    ending = (await run_handler(Handler(words, patient, style=HandlerStyle.THREAD), Word(text=""), context)).outcome
-    assert isinstance(ending, Failed)
-    assert (ending.error_type, context.waited) == ("TimeoutError", timedelta(seconds=30))
+    outcome = (await run_handler(Handler(words, patient, style=HandlerStyle.THREAD), Word(text=""), context)).outcome
+    assert isinstance(outcome, Failed)
+    assert (outcome.error_type, context.waited) == ("TimeoutError", timedelta(seconds=30))
 
 
-async def test_a_test_cancels_a_handler() -> None:
-    """From any thread, with the reason that the manager would give."""
+async def test_handler_is_cancelled_by_the_test() -> None:
+    """From another thread, with a reason."""
 
     def stuck(_task: Word, context: TaskContext) -> Word:
         context.cancellation.wait()
@@ -135,8 +135,8 @@ async def test_a_test_cancels_a_handler() -> None:
     assert outcome.outcome == Released("drain")
 
 
-async def test_a_job_is_worked_off(fake_manager: FakeManager) -> None:
-    """The worker runs until the job has ended, and no longer."""
+async def test_work_off_runs_a_job(fake_manager: FakeManager) -> None:
+    """The worker runs until the job has ended."""
     async with fake_manager.client() as client:
         job = await Producer(client).create_job(essay, stages=[NewStage(words, [Word(text="a"), Word(text="b")])])
         worker = Worker(client, [Handler(words, shout, concurrency=2)])
@@ -144,8 +144,8 @@ async def test_a_job_is_worked_off(fake_manager: FakeManager) -> None:
     assert [task.result for task in fake_manager.tasks(words)] == [Word(text="A"), Word(text="B")]
 
 
-async def test_a_job_that_does_not_end_is_not_waited_for(fake_manager: FakeManager) -> None:
-    """The error says how far it is, and the worker has drained."""
+async def test_work_off_has_a_timeout(fake_manager: FakeManager) -> None:
+    """The error has the status of each stage, and the worker has drained."""
     async with fake_manager.client() as client:
         job = await Producer(client).create_job(essay, stages=[NewStage(words)])
         worker = Worker(client, [Handler(words, shout)])
@@ -154,8 +154,8 @@ async def test_a_job_that_does_not_end_is_not_waited_for(fake_manager: FakeManag
         assert not worker.ready
 
 
-async def test_workers_work_within_a_block(fake_manager: FakeManager) -> None:
-    """They have drained when it is left."""
+async def test_workers_run_within_a_block(fake_manager: FakeManager) -> None:
+    """They have drained at its end."""
     async with fake_manager.client() as client:
         producer = Producer(client)
         worker = Worker(client, [Handler(words, shout)])
@@ -182,7 +182,7 @@ noted_essay = JobType("noted essay", metadata=Note)
 
 
 async def split(task: Word, context: TaskContext[Note, Language, Note]) -> None:
-    """Give each word of a sentence a task, in a stage after this one, and note it everywhere."""
+    """Create a task for each word of a sentence, in a stage after this one, and set all metadata."""
     stage = await context.producer.create_stage(context.job.id, words)
     await context.producer.create_tasks(stage, words, [Word(text=text) for text in task.text.split()])
     await context.set_task_metadata(Note(note=context.stage.data.code))
@@ -203,42 +203,42 @@ async def _create_sentence(manager: FakeManager) -> None:
         await Producer(client).create_job(noted_essay, metadata=Note(), stages=[stage])
 
 
-def _check_what_split_left(manager: FakeManager) -> None:
+def _check_split(manager: FakeManager) -> None:
     assert [task.data.text for task in manager.tasks(words)] == ["to", "be"]
     assert [task.metadata.note for task in manager.tasks(sentences)] == ["en"]
     assert [job.metadata.note for job in manager.jobs(noted_essay)] == ["of words"]
 
 
-async def test_a_claimed_task_comes_with_its_context(fake_manager: FakeManager) -> None:
-    """What its handler creates and changes is found in the manager; another cannot be claimed."""
+async def test_claim_returns_a_task_and_its_context(fake_manager: FakeManager) -> None:
+    """The manager contains what the handler creates and changes; no other task can be claimed."""
     await _create_sentence(fake_manager)
     task, context = fake_manager.claim(sentences)
     assert (task.text, context.attempt, context.job.name, context.stage.order) == ("to be", 1, "noted essay", 1)
     await split(task, context)
-    _check_what_split_left(fake_manager)
+    _check_split(fake_manager)
     with pytest.raises(LookupError, match="No task of a stage of type 'sentences'"):
         fake_manager.claim(sentences)
 
 
-async def test_a_plain_handler_waits_in_its_thread(fake_manager: FakeManager) -> None:
-    """An async test calls it by run_handler; called directly, it is told so."""
+async def test_plain_handler_waits_in_its_thread(fake_manager: FakeManager) -> None:
+    """An async test calls it with run_handler; a direct call is an error that says so."""
     await _create_sentence(fake_manager)
     task, context = fake_manager.claim(sentences)
     with pytest.raises(ConfigurationError, match="call them with run_handler in an async test"):
         split_plainly(task, context)
     await run_handler(Handler(sentences, split_plainly, style=HandlerStyle.THREAD), task, context)
-    _check_what_split_left(fake_manager)
+    _check_split(fake_manager)
 
 
-def test_a_plain_handler_waits_in_a_plain_test(fake_manager: FakeManager) -> None:
-    """There is no event loop then but the one that is made for it."""
+def test_plain_handler_waits_in_a_plain_test(fake_manager: FakeManager) -> None:
+    """Without an event loop, each wait creates one."""
     asyncio.run(_create_sentence(fake_manager))
     split_plainly(*fake_manager.claim(sentences))
-    _check_what_split_left(fake_manager)
+    _check_split(fake_manager)
 
 
-async def test_a_context_of_no_manager_says_where_there_is_one() -> None:
-    """What was to be waited for is not left behind."""
+async def test_context_without_a_manager_cannot_wait() -> None:
+    """The error says where to get a context with a manager, and no coroutine is left unawaited."""
     context = context_for(words)
     with pytest.raises(ConfigurationError, match=r"use a context from `FakeManager\.claim`"):
         context.wait(context.set_job_metadata({}))

@@ -46,7 +46,9 @@ UNSUPPORTED_MEDIA_TYPE = ErrorResponse(
     415, "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON in UTF-8, with the header Content-Type: application/json"
 )
 METHOD_NOT_ALLOWED = ErrorResponse(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
-LEASE_LOST = ErrorResponse(409, "LEASE_LOST", "The lease is not, or no longer, the worker's: nothing was changed")
+LEASE_LOST = ErrorResponse(
+    409, "LEASE_LOST", "The worker does not hold this lease, or no longer holds it: nothing was changed"
+)
 """Sent as the result of one report, without its status."""
 
 

@@ -17,7 +17,7 @@ STALE_AFTER: Final = timedelta(minutes=30)
 """How long a client of part A, which has no lease, may take for a task."""
 FORGOTTEN_AFTER: Final = timedelta(hours=1)
 """How long a worker without heartbeats is listed."""
-_LEASE_LOST: Final = "The lease is not, or no longer, the worker's: nothing was changed"
+_LEASE_LOST: Final = "The worker does not hold this lease, or no longer holds it: nothing was changed"
 
 
 class Dispatcher:
@@ -65,7 +65,7 @@ class Dispatcher:
             message = f"Illegal status transition from {task.status} to {outcome}"
             raise RefusedRequestError(400, "ILLEGAL_TASK_STATUS_TRANSITION", message)
         if task.attempts[-1].worker_id is not None:
-            message = "Somebody else changed the task at the same moment"
+            message = "Another client changed the task at the same time"
             raise RefusedRequestError(409, "TASK_STATUS_UPDATE_FAILED", message)
         self._end(task, outcome)
 
