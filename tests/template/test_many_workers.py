@@ -8,9 +8,9 @@ from pathlib import Path
 
 import copier
 import pytest
-from tools.external import uv
 
 from tests.template.versions import IDENTITY, commit, edit
+from tools.external import uv
 
 Tool = Callable[..., str]
 
