@@ -1,63 +1,102 @@
-# Every word a developer says here. `make` alone lists them.
+# The commands that developers and CI run. `make` alone lists them.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-# uv brings everything else. Where there is none, a private one is put into .tools.
+# uv installs everything else. If uv is not on PATH, a private copy goes into .tools.
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/uv/bin/uv)
 RUN := $(UV) run --frozen
 export PATH := $(CURDIR)/.tools/uv/bin:$(PATH)
 
-# Where this is set, every program compiles all its modules anew at each start, which takes longer than most of our tests.
+# With this variable set, every program compiles all its modules again at each start, which takes longer than most tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos images check bench docs golden manager release matrix
+# PYTHON=3.13 runs a command on that Python, which uv finds or downloads, in an environment of its own.
+ifeq ($(origin PYTHON),command line)
+export UV_PYTHON := $(PYTHON)
+export UV_PROJECT_ENVIRONMENT := .tools/python-$(PYTHON)
+endif
 
-help:  ## list these words
+# A whole run takes two workers; tests/conftest.py says how they share the work. One folder is quicker without them.
+SUITE := $(if $(LAYER),tests/$(LAYER),-n 2 --max-worker-restart=0)
+
+# What `make check` runs, as many at once as the machine has cores. Each prints its output when it ends.
+CHECKS := check-types check-sdk-types check-docs check-style check-format check-layers check-workflows check-lock
+SIDE_BY_SIDE := --no-print-directory --keep-going --jobs=$(shell getconf _NPROCESSORS_ONLN) \
+	$(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
+.PHONY: help setup demo test unit chaos images matrix check $(CHECKS) docs golden bench manager release
+
+help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .tools/uv/bin/uv:
 	python3 -m venv .tools/uv
 	.tools/uv/bin/pip install --quiet --disable-pip-version-check uv
 
-demo: $(UV)  ## render a worker and watch it turn pictures into thumbnails (IMAGES=folder for yours)
+setup: $(UV)  ## install the tools and packages that the other commands need; each of them also does so itself
+	@$(UV) sync --frozen --quiet
+
+demo: $(UV)  ## render a worker and run it on sample pictures, or on yours (IMAGES=folder)
 	@$(RUN) python -m tools.demo $(if $(IMAGES),--images "$(IMAGES)")
 
-test: $(UV)  ## run every test: unit, integration, template, end to end
-	@$(RUN) pytest
+test: $(UV)  ## run every test, or one folder (LAYER=integration/sdk), on the default Python or another (PYTHON=3.13)
+	@$(RUN) pytest $(SUITE)
 
-chaos: $(UV)  ## kill everything while work goes on, ask for anything, and lose nothing (SEED=1 repeats a run, KILLS=100)
+unit: $(UV)  ## run the unit tests, in seconds
+	@$(RUN) pytest --quiet tests/unit
+
+chaos: $(UV)  ## kill processes under load and check that nothing is lost, then fuzz for long (KILLS=100, SEED=1 repeats a run)
 	@$(RUN) python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(KILLS),--kills $(KILLS))
 	@$(RUN) pytest tests/model tests/contract --hypothesis-profile=long --timeout=1800
 
 images: $(UV)  ## build both images and run them as a cluster would (root on Linux, with buildah and mmdebstrap)
 	@$(RUN) pytest tests/images
 
-matrix: $(UV)  ## render every combination of answers, update from every version, and run what comes of it
+matrix: $(UV)  ## render every combination of answers, update from every version, and run the results
 	@$(RUN) pytest tests/template -m matrix
 
-check: $(UV)  ## lint, format, types, layers, generated files
-	$(RUN) ruff check
-	$(RUN) ruff format --check
+check: setup  ## check style, format, types, layers, the lock file and generated files
+	@$(MAKE) $(SIDE_BY_SIDE) $(CHECKS)
+
+check-types:
 	$(RUN) pyright
+
+check-sdk-types:
 	$(RUN) mypy --strict sdk/src
-	$(RUN) lint-imports
-	$(UV) lock --check
+
+check-docs:
 	$(RUN) python -m tools.docs --check
 
-docs: $(UV)  ## write the references that are drawn from code, in docs/reference
+check-style:
+	$(RUN) ruff check
+
+check-format:
+	$(RUN) ruff format --check
+
+check-layers:
+	$(RUN) lint-imports
+
+check-workflows:
+	$(RUN) check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(RUN) zizmor --quiet --no-progress --offline --pedantic .github
+
+check-lock:
+	$(UV) lock --check
+
+docs: $(UV)  ## write the reference pages that are generated from code, in docs/reference
 	@$(RUN) python -m tools.docs
 
-golden: $(UV)  ## write what the charts render, in tests/template/golden: to be read before it is committed
+golden: $(UV)  ## write the manifests that the charts render, in tests/template/golden, for review before you commit them
 	@GOLDEN=write $(RUN) pytest --quiet tests/template -k all_that_is_rendered
 	@git diff --stat -- tests/template/golden
 
-# The other queues that it installs stay out of .venv: some of them bring plugins for pytest.
+# The other queues stay out of .venv, because some of them install plugins for pytest.
 bench: export UV_PROJECT_ENVIRONMENT := .tools/bench
-bench: $(UV)  ## measure the engine, a worker beside other queues, and the template (PART=engine, worker or template: one of them)
+bench: $(UV)  ## measure the engine, a worker beside other queues, and the template (PART=engine, worker or template for one)
 	@$(RUN) --group bench python -m benchmarks $(PART)
 
 manager: $(UV)  ## start the manager with its embedded PostgreSQL on 127.0.0.1:8080
 	@$(RUN) jobnik-manager serve
 
-release: $(UV)  ## set VERSION=0.2.0 everywhere, commit and tag it; it pushes nothing
+release: $(UV)  ## set VERSION=0.2.0 everywhere, commit and tag it, without pushing
 	@$(RUN) python -m tools.release "$(VERSION)"

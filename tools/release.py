@@ -7,7 +7,6 @@ this tree, its branch and its tags unchanged. Nothing is pushed; the program pri
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tools.external import MissingProgramError, uv
 from tools.snapshot import ROOT
 
 VERSION_PATTERNS = {
@@ -48,6 +48,7 @@ def release(version: str) -> str:
 
     Raises:
         ReleaseError: The release is not possible, or a step failed.
+        MissingProgramError: uv is not installed.
     """
     tag = f"v{version}"
     _check(version, tag)
@@ -55,8 +56,8 @@ def release(version: str) -> str:
         for name, pattern in VERSION_PATTERNS.items():
             _set_version(tree / name, pattern, version)
         _date_changelog(tree / CHANGELOG, version)
-        _run(_uv(), "lock", "--quiet", cwd=tree)
-        _run(_uv(), "run", "--quiet", "--frozen", "python", "-m", "tools.docs", cwd=tree)
+        _run(uv(), "lock", "--quiet", cwd=tree)
+        _run(uv(), "run", "--quiet", "--frozen", "python", "-m", "tools.docs", cwd=tree)
         _run("git", "commit", "--quiet", "--all", "--message", f"Release {version}", cwd=tree)
         commit = _run("git", "rev-parse", "HEAD", cwd=tree)
     _run("git", "tag", "--annotate", "--message", f"Jobnik {version}", tag, commit)
@@ -133,14 +134,6 @@ def _worktree() -> Generator[Path]:
             _run("git", "worktree", "remove", "--force", str(tree))
 
 
-def _uv() -> str:
-    # `uv run` sets UV to its own path.
-    found = os.environ.get("UV") or shutil.which("uv")
-    if found is None:
-        raise ReleaseError("uv was not found: run `make release VERSION=…`, which installs it.")
-    return found
-
-
 def _run(*command: str, cwd: Path = ROOT) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in _OURS}
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
@@ -157,7 +150,7 @@ def main() -> int:
     version: str = parser.parse_args().version
     try:
         tag = release(version)
-    except ReleaseError as error:
+    except (ReleaseError, MissingProgramError) as error:
         print(error, file=sys.stderr)
         return 1
     print(

@@ -1,4 +1,4 @@
-"""The managers that all have to behave alike, each test with names of its own."""
+"""The managers that must all behave alike. Each test uses job and stage names of its own."""
 
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
@@ -9,7 +9,7 @@ from jobnik_sdk.testing.fake.manager import ADDRESS, FakeManager
 from reference_manager.embedded import EmbeddedPostgres
 
 from tests.conformance.managers import Manager
-from tests.conformance.site import Site
+from tests.conformance.workload import Workload
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
 
@@ -18,7 +18,7 @@ KINDS = ("reference", "reference, part A", "fake", "fake, part A")
 
 @pytest.fixture(scope="session")
 def database_url() -> Iterator[str]:
-    """A database for the session, without the guarantees that only a power cut needs."""
+    """A database for the session, without the durability that only a power cut needs."""
     with temporary_data_folder() as folder, EmbeddedPostgres(folder, durable=False) as server:
         yield server.url
 
@@ -83,6 +83,6 @@ def own_name() -> str:
 
 
 @pytest.fixture
-def site(client: JobnikClient, own_name: str) -> Site:
-    """A place to work at."""
-    return Site(client, own_name)
+def workload(client: JobnikClient, own_name: str) -> Workload:
+    """A job of numbers on the manager."""
+    return Workload(client, own_name)

@@ -1,4 +1,4 @@
-"""What tests know of the manager that they run against."""
+"""The manager that a test runs against."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,13 @@ import httpx2
 
 @dataclass(frozen=True)
 class Manager:
-    """A manager: where it is, how it is reached (None: by the network), and whether it has part B of the protocol."""
+    """A manager.
+
+    Args:
+        url: Its address.
+        transport: The transport to it; None for the network.
+        part_b: Whether it has part B of the protocol.
+    """
 
     url: str
     transport: httpx2.AsyncBaseTransport | None

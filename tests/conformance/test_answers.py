@@ -1,4 +1,4 @@
-"""The fake answers as the reference manager does: the same conversation, compared answer by answer."""
+"""The fake manager answers as the reference manager does: the same requests, compared answer by answer."""
 
 import itertools
 import re
@@ -19,7 +19,7 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 class Conversation:
-    """Asks a manager, and keeps its answers with all that differs by chance replaced by its place."""
+    """Sends requests to a manager and records its answers, with ids, times and lease numbers replaced by names."""
 
     def __init__(self, http: httpx2.Client) -> None:
         self._http = http
@@ -28,24 +28,24 @@ class Conversation:
         self._numbers = itertools.count(1)
         self.type = f"type-{uuid4().hex}"
         self.worker = f"worker-{uuid4().hex}"
-        self.known(self.type, "TYPE")
-        self.known(self.worker, "WORKER")
+        self.rename(self.type, "TYPE")
+        self.rename(self.worker, "WORKER")
 
     def ask(self, method: str, path: str, body: Json = None, **options: Any) -> Json:  # noqa: ANN401 passed on
-        """Ask, and return the answer as it is."""
+        """Send a request, and return the JSON of the answer."""
         if body is not None:
             options["json"] = body
         answer = self._http.request(method, path.replace("TYPE", self.type).replace("WORKER", self.worker), **options)
-        said = answer.json() if answer.content else None
+        content = answer.json() if answer.content else None
         headers = {name: answer.headers[name] for name in ("Reason", "Preference-Applied") if name in answer.headers}
-        told: Json = {"body": said, "headers": headers, "more": "Link" in answer.headers}
+        recorded: Json = {"body": content, "headers": headers, "more": "Link" in answer.headers}
         asked = self._plain(f"{method} {_CURSOR.sub('cursor=…', path)}")
-        self.answers.append((asked, answer.status_code, self._plain(told)))
+        self.answers.append((asked, answer.status_code, self._plain(recorded)))
         self.link = re.sub(r"<(.*)>.*", r"\1", answer.headers.get("Link", ""))
-        return said
+        return content
 
-    def known(self, text: str, name: str) -> str:
-        """What stands for a text that differs from manager to manager."""
+    def rename(self, text: str, name: str) -> str:
+        """Record `name` instead of a text that differs between managers."""
         return self._names.setdefault(text, name)
 
     def _plain(self, value: Json) -> Json:
@@ -60,14 +60,14 @@ class Conversation:
             text = _TIME.sub("TIME", value)
             for known, name in self._names.items():
                 text = text.replace(known, name)
-            return _UUID.sub(lambda found: self.known(found[0], f"id {next(self._numbers)}"), text)
+            return _UUID.sub(lambda found: self.rename(found[0], f"id {next(self._numbers)}"), text)
         return value
 
     def _plain_member(self, name: str, value: Json) -> Json:
         if name in {"lost", "cancel"} and isinstance(value, list):
             return sorted(self._plain_member("leaseId", lease) for lease in cast("list[int]", value))
         if name == "leaseId" and isinstance(value, int):
-            return self.known(f"lease {value}", f"lease {next(self._numbers)}")
+            return self.rename(f"lease {value}", f"lease {next(self._numbers)}")
         if name in {"etaSeconds", "waitedSeconds"} and isinstance(value, float):
             return "SECONDS"
         return self._plain(value)
@@ -79,14 +79,14 @@ Compare: TypeAlias = Callable[[Talk], None]
 
 @pytest.fixture
 def compare(reference_url: str) -> Iterator[Compare]:
-    """Give a function that leads a conversation with both managers, and compares what they say."""
+    """Give a function that has the same conversation with both managers and compares their answers."""
     with _comparing(reference_url, FakeManager()) as lead:
         yield lead
 
 
 @pytest.fixture(params=[False, True], ids=["parts A and B", "part A"])
 def compare_either(request: pytest.FixtureRequest) -> Iterator[Compare]:
-    """The same, with part B of the protocol and without."""
+    """Give the same function, for managers with and without part B of the protocol."""
     url: str = request.getfixturevalue("reference_part_a_url" if request.param else "reference_url")
     with _comparing(url, FakeManager(part_a_only=request.param)) as lead:
         yield lead
@@ -103,8 +103,8 @@ def _comparing(reference_url: str, fake_manager: FakeManager) -> Generator[Compa
             theirs, ours = Conversation(real), Conversation(fake)
             talk(theirs)
             talk(ours)
-            for said, wanted in zip(ours.answers, theirs.answers, strict=True):
-                assert said == wanted
+            for given, wanted in zip(ours.answers, theirs.answers, strict=True):
+                assert given == wanted
 
         yield lead
 
@@ -114,12 +114,12 @@ def _report(task: Json, outcome: str, **fields: Json) -> Json:
 
 
 def test_jobs(compare_either: Compare) -> None:
-    """Jobs are created, read, steered and deleted alike, and refused alike."""
+    """Jobs are created, read, changed and deleted, and requests are refused."""
 
     def talk(manager: Conversation) -> None:
         ask, name = manager.ask, f"job {uuid4().hex}"
-        manager.known(name.replace(" ", "+"), "NAME")
-        manager.known(name, "NAME")
+        manager.rename(name.replace(" ", "+"), "NAME")
+        manager.rename(name, "NAME")
         job = ask("POST", "/v1/jobs", {"name": name, "data": {"a": 1}, "traceparent": TRACEPARENT, "tracestate": "a=b"})
         path = f"/v1/jobs/{job['id']}"
         ask("POST", "/v1/jobs", {"name": name, "data": {}, "priority": "LOW"}, headers={"traceparent": TRACEPARENT})
@@ -148,7 +148,7 @@ def test_jobs(compare_either: Compare) -> None:
 
 
 def test_stages_and_tasks(compare: Compare) -> None:
-    """Stages and tasks are created, read and released alike, and refused alike."""
+    """Stages and tasks are created, read and released, and requests are refused."""
 
     def talk(manager: Conversation) -> None:
         ask = manager.ask
@@ -194,7 +194,7 @@ def test_stages_and_tasks(compare: Compare) -> None:
 
 
 def test_work_without_leases(compare_either: Compare) -> None:
-    """Tasks are dequeued and reported one by one alike, with all that follows."""
+    """Tasks are dequeued and reported one by one, with all effects."""
 
     def talk(manager: Conversation) -> None:
         ask, dequeue = manager.ask, f"/v1/stages/{manager.type}/tasks/dequeue"
@@ -218,21 +218,21 @@ def test_work_without_leases(compare_either: Compare) -> None:
 
 
 def test_work_under_leases(compare: Compare) -> None:
-    """Tasks are claimed, kept and settled alike, what is said twice too."""
+    """Tasks are claimed, renewed and settled, and reports are repeated."""
 
     def talk(manager: Conversation) -> None:
         ask = manager.ask
         job = ask("POST", "/v1/jobs", {"name": "a job", "data": {"j": 1}})
-        body = {"type": manager.type, "data": {"s": 1}, "userMetadata": {"u": 1}}
-        stage = ask("POST", f"/v1/jobs/{job['id']}/stage", body)
+        new_stage = {"type": manager.type, "data": {"s": 1}, "userMetadata": {"u": 1}}
+        stage = ask("POST", f"/v1/jobs/{job['id']}/stage", new_stage)
         ask("POST", f"/v1/stages/{stage['id']}/tasks", [{"data": {"n": n}} for n in range(8)])
         claim = {"workerId": manager.worker, "limit": 7}
         tasks = ask("POST", f"/v1/stages/{manager.type}/tasks/claim", claim)["tasks"]
         running = [{"taskId": task["id"], "leaseId": task["leaseId"]} for task in tasks]
         running[0] |= {"progress": {"fraction": 0.5, "message": "half"}, "checkpoint": [1]}
-        beat = f"/v1/workers/{manager.worker}/heartbeat"
-        said = {"stageTypes": [manager.type], "host": "here", "version": "1", "running": running}
-        ask("POST", beat, said)
+        path = f"/v1/workers/{manager.worker}/heartbeat"
+        heartbeat = {"stageTypes": [manager.type], "host": "here", "version": "1", "running": running}
+        ask("POST", path, heartbeat)
         ask("GET", f"/v1/stages/{stage['id']}?should_return_progress=true")
         ask("GET", f"/v1/jobs/{job['id']}?should_return_progress=true")
         ask("PUT", f"/v1/tasks/{tasks[0]['id']}/status", {"status": "COMPLETED"})
@@ -248,15 +248,15 @@ def test_work_under_leases(compare: Compare) -> None:
             _report(tasks[5], "NEVER"),
             "nothing",
         ]
-        manager.known(reports[6]["taskId"], "NOBODY")
+        manager.rename(reports[6]["taskId"], "NOBODY")
         for _ in range(2):
             ask("POST", "/v1/tasks/settle", {"workerId": manager.worker, "results": reports})
-        brief = {"Prefer": "return=minimal"}
-        ask("POST", "/v1/tasks/settle", {"workerId": manager.worker, "results": reports}, headers=brief)
+        minimal = {"Prefer": "return=minimal"}
+        ask("POST", "/v1/tasks/settle", {"workerId": manager.worker, "results": reports}, headers=minimal)
         ask("GET", f"/v1/stages/{stage['id']}?should_return_tasks=true")
-        ask("POST", beat, said)
+        ask("POST", path, heartbeat)
         ask("PUT", f"/v1/workers/{manager.worker}", {"drain": True})
-        ask("POST", beat, said | {"draining": True, "running": running[5:]})
+        ask("POST", path, heartbeat | {"draining": True, "running": running[5:]})
         ask("GET", f"/v1/queues/{manager.type}/depth")
         ask("POST", f"/v1/stages/{manager.type}/tasks/claim", claim | {"workerId": "another", "limit": 1})
         ask("DELETE", f"/v1/workers/{manager.worker}")
@@ -266,10 +266,10 @@ def test_work_under_leases(compare: Compare) -> None:
             ask("GET", f"/v1/tasks/{task['id']}/attempts")
             ask("GET", f"/v1/tasks/{task['id']}/history")
         for limit in (3, 500):
-            wish = claim | {"workerId": "brief", "limit": limit}
-            ask("POST", f"/v1/stages/{manager.type}/tasks/claim", wish, headers=brief)
+            body = claim | {"workerId": "minimal", "limit": limit}
+            ask("POST", f"/v1/stages/{manager.type}/tasks/claim", body, headers=minimal)
         ask("PUT", f"/v1/jobs/{job['id']}/status", {"status": "ABORTED"})
-        ask("POST", beat, said)
+        ask("POST", path, heartbeat)
         ask("POST", "/v1/tasks/settle", {"workerId": manager.worker, "results": reports})
         ask("GET", f"/v1/stages/{stage['id']}?should_return_tasks=true")
         ask("GET", f"/v1/tasks/{tasks[1]['id']}/attempts")
@@ -277,8 +277,8 @@ def test_work_under_leases(compare: Compare) -> None:
     compare(talk)
 
 
-def test_a_task_that_must_not_be_tried_again(compare: Compare) -> None:
-    """It fails its stage and its job; tasks that others have may still be reported."""
+def test_failure_without_retry(compare: Compare) -> None:
+    """The failure ends the stage and the job; other tasks in progress can still be reported."""
 
     def talk(manager: Conversation) -> None:
         ask = manager.ask
@@ -301,7 +301,7 @@ def test_a_task_that_must_not_be_tried_again(compare: Compare) -> None:
 
 
 def test_whole_jobs(compare: Compare) -> None:
-    """A job is created with all that it has, and only once with a unique key."""
+    """A job is created with its stages and tasks, and only once with a unique key."""
 
     def talk(manager: Conversation) -> None:
         ask = manager.ask
@@ -338,6 +338,37 @@ def test_whole_jobs(compare: Compare) -> None:
         ask("POST", f"/v1/stages/{job['id']}/tasks", [{"data": {}, "maxAttempts": None}])
 
     compare(talk)
+
+
+@pytest.mark.parametrize(
+    "prefer",
+    [
+        "return=minimal",
+        'Return = "minimal"; a=1',
+        "wait=1, return=minimal",
+        "return=minimal, return=representation",
+        "return=representation, return=minimal",
+        "return=Minimal",
+        "minimal",
+    ],
+)
+def test_preferences(compare_either: Compare, prefer: str) -> None:
+    """The header Prefer in all its forms; without part B it is ignored."""
+
+    def talk(manager: Conversation) -> None:
+        job = manager.ask("POST", "/v1/jobs", {"name": "a job", "data": {}})
+        stage = manager.ask("POST", f"/v1/jobs/{job['id']}/stage", {"type": manager.type, "data": {}})
+        manager.ask("POST", f"/v1/stages/{stage['id']}/tasks", [{"data": {}}], headers={"Prefer": prefer})
+
+    compare_either(talk)
+
+
+@pytest.mark.parametrize("traceparent", [TRACEPARENT, f"00-{'0' * 32}-{'0' * 16}-00", TRACEPARENT.upper(), "00-1-2-3"])
+@pytest.mark.parametrize("tracestate", ["a=1", "a" * 512, "a" * 513, "ü=1"])
+def test_trace_headers(compare_either: Compare, traceparent: str, tracestate: str) -> None:
+    """A new job takes the trace context of the request, unless it is malformed."""
+    headers = {"traceparent": traceparent.encode(), "tracestate": tracestate.encode()}
+    compare_either(lambda manager: manager.ask("POST", "/v1/jobs", {"name": "a job", "data": {}}, headers=headers))
 
 
 REFUSED: list[tuple[str, str, Json]] = [
@@ -378,13 +409,13 @@ REFUSED: list[tuple[str, str, Json]] = [
 
 
 @pytest.mark.parametrize(("method", "path", "body"), REFUSED, ids=[f"{method} {path}" for method, path, _ in REFUSED])
-def test_what_is_wrong(compare_either: Compare, method: str, path: str, body: Json) -> None:
-    """It is refused alike."""
+def test_refusals(compare_either: Compare, method: str, path: str, body: Json) -> None:
+    """Invalid requests, and requests for something that does not exist."""
     compare_either(lambda manager: manager.ask(method, path, body))
 
 
 def test_other_bodies(compare_either: Compare) -> None:
-    """What is no JSON, or does not say that it is, is refused alike."""
+    """Bodies that are not JSON, or whose Content-Type is not JSON."""
 
     def talk(manager: Conversation) -> None:
         manager.ask("POST", "/v1/jobs", content=b"{", headers={"Content-Type": "application/json"})

@@ -1,11 +1,11 @@
-"""Consumers: tasks are claimed and reported one by one, also over a line that loses answers."""
+"""Consumers: tasks are claimed and reported one by one, even if answers are lost."""
 
 import pytest
 from jobnik_sdk import Consumer, JobnikClient, JobStatus, JobType, Priority, Producer, StageType, TaskStatus, errors
 from pydantic import BaseModel
 
 from tests.conformance.managers import Manager
-from tests.conformance.wires import LossyWire
+from tests.conformance.transports import LossyTransport
 
 
 class Picture(BaseModel):
@@ -24,7 +24,7 @@ async def _stage_of(producer: Producer, stage_type: StageType[Picture], *sources
 
 
 async def test_tasks_are_claimed_once_and_in_order(producer: Producer, consumer: Consumer, own_name: str) -> None:
-    """Higher priority first, then oldest first, then nothing."""
+    """Higher priorities first, then the oldest task, then None."""
     stage_type = StageType(own_name, task=Picture)
     await _stage_of(producer, stage_type, "a", "b")
     urgent = await producer.create_job(plain, priority=Priority.HIGH)
@@ -37,7 +37,7 @@ async def test_tasks_are_claimed_once_and_in_order(producer: Producer, consumer:
 async def test_failed_attempt_is_tried_again_until_none_is_left(
     producer: Producer, consumer: Consumer, own_name: str
 ) -> None:
-    """Three failures make a failed task, stage and job."""
+    """After three failures, the task, its stage and its job have failed."""
     stage_type = StageType(own_name, task=Picture)
     job = await producer.create_job(plain)
     stage = await producer.create_stage(job, stage_type)
@@ -51,8 +51,8 @@ async def test_failed_attempt_is_tried_again_until_none_is_left(
     assert (await producer.get_job(job, plain)).status is JobStatus.FAILED
 
 
-async def test_twice_is_as_once(producer: Producer, consumer: Consumer, own_name: str) -> None:
-    """The same report again is success; another one is refused."""
+async def test_reports_are_idempotent(producer: Producer, consumer: Consumer, own_name: str) -> None:
+    """The same report again succeeds; a different one is refused."""
     stage_type = StageType(own_name, task=Picture)
     await _stage_of(producer, stage_type, "a", "b")
     completed, failed = await consumer.claim(stage_type), await consumer.claim(stage_type)
@@ -69,25 +69,25 @@ async def test_twice_is_as_once(producer: Producer, consumer: Consumer, own_name
     assert again.attempt == 2
 
 
-async def test_lost_answers_to_reports_do_no_harm(
+async def test_report_whose_answer_is_lost_counts_once(
     manager: Manager, producer: Producer, consumer: Consumer, own_name: str
 ) -> None:
-    """A report that arrived although its answer was lost counts once."""
+    """The consumer repeats the report, and the manager accepts it once."""
     stage_type = StageType(own_name, task=Picture)
     await _stage_of(producer, stage_type, "a")
-    for attempt, say in ((1, Consumer.fail), (2, Consumer.complete)):
-        wire = LossyWire(manager.transport, "PUT", "/status")
-        async with JobnikClient(manager.url, transport=wire) as client:
+    for attempt, report in ((1, Consumer.fail), (2, Consumer.complete)):
+        transport = LossyTransport(manager.transport, "PUT", "/status")
+        async with JobnikClient(manager.url, transport=transport) as client:
             task = await consumer.claim(stage_type)
             assert task is not None
             assert task.attempt == attempt
-            await say(Consumer(client), task)
-        assert wire.lost == 1
+            await report(Consumer(client), task)
+        assert transport.lost == 1
     assert await consumer.claim(stage_type) is None
 
 
 async def test_task_that_does_not_fit_can_be_failed(producer: Producer, consumer: Consumer, own_name: str) -> None:
-    """Producer and worker that disagree about a field do not strand the task."""
+    """A task whose data does not match the model can still be reported as failed."""
 
     class Older(BaseModel):
         name: str

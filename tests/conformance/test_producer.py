@@ -1,4 +1,4 @@
-"""Producers: jobs, stages and tasks are created, read and steered."""
+"""Producers: jobs, stages and tasks are created, read and changed."""
 
 import asyncio
 from contextlib import aclosing
@@ -61,7 +61,7 @@ pictures = StageType("pictures", task=Picture, task_metadata=Owner, data=Gallery
 
 
 async def test_job_with_stages_and_tasks_comes_back_typed(producer: Producer) -> None:
-    """What was created is read back as it was said, with what the manager adds."""
+    """Created entities are read back as they were given, with the fields that the manager adds."""
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(owner="me"), priority=Priority.HIGH)
     stage = await producer.create_stage(job, pictures, Gallery(title="first"))
     new = NewTask(Picture(source="b"), metadata=Owner(owner="me"), max_attempts=5)
@@ -83,8 +83,8 @@ async def test_job_with_stages_and_tasks_comes_back_typed(producer: Producer) ->
     assert {task.id for task in await producer.get_tasks(stage, pictures)} == {task.id for task in tasks}
 
 
-async def test_trace_goes_along(producer: Producer) -> None:
-    """A job's trace is its stages' and its tasks' trace."""
+async def test_trace_is_inherited(producer: Producer) -> None:
+    """Stages and tasks belong to the trace of their job."""
     traceparent = trace_context.generate()
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(), traceparent=traceparent)
     stage = await producer.create_stage(job, pictures, Gallery(title="first"))
@@ -92,8 +92,8 @@ async def test_trace_goes_along(producer: Producer) -> None:
     assert [job.traceparent, stage.traceparent, task.traceparent] == [traceparent] * 3
 
 
-async def test_jobs_are_steered(producer: Producer) -> None:
-    """A job is paused, resumed, made urgent, aborted and deleted; a waiting stage is started."""
+async def test_jobs_are_changed(producer: Producer) -> None:
+    """A job is paused, resumed, given another priority, aborted and deleted; a waiting stage is started."""
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
     stage = await producer.create_stage(job, pictures, Gallery(title="first"), waiting=True)
     assert stage.status is StageStatus.WAITING
@@ -113,8 +113,8 @@ async def test_jobs_are_steered(producer: Producer) -> None:
         await producer.get_job(job, gallery)
 
 
-async def test_refusals_have_their_errors(producer: Producer) -> None:
-    """What the manager refuses is raised as what it is."""
+async def test_refusals_are_raised_as_errors(producer: Producer) -> None:
+    """Each refusal of the manager has an error class."""
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
     stage = await producer.create_stage(job, pictures, Gallery(title="first"))
     with pytest.raises(errors.IllegalTransitionError, match="PENDING"):
@@ -131,7 +131,7 @@ async def test_refusals_have_their_errors(producer: Producer) -> None:
 
 
 async def test_empty_list_of_tasks_creates_none(producer: Producer) -> None:
-    """No tasks are a list too."""
+    """An empty list is accepted."""
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
     stage = await producer.create_stage(job, pictures, Gallery(title="first"))
     assert await producer.create_tasks(stage, pictures, []) == []
@@ -140,7 +140,7 @@ async def test_empty_list_of_tasks_creates_none(producer: Producer) -> None:
 
 
 async def test_whole_job_is_created_at_once(producer: Producer, consumer: Consumer, own_name: str) -> None:
-    """Stages and tasks are there when the call returns, the stages in their order, and work can begin."""
+    """Stages and tasks exist when the call returns, the stages in their order, and tasks can be claimed."""
     later = StageType(f"{own_name}-2", task=Picture, data=Gallery)
     first = StageType(own_name, task=Picture)
     job = await producer.create_job(
@@ -167,8 +167,8 @@ async def test_whole_job_is_created_at_once(producer: Producer, consumer: Consum
     assert claimed.data.source == "a"
 
 
-async def test_whole_job_may_wait(producer: Producer, consumer: Consumer, own_name: str) -> None:
-    """A first stage that was asked to wait does."""
+async def test_whole_job_with_a_waiting_stage(producer: Producer, consumer: Consumer, own_name: str) -> None:
+    """Its tasks can be claimed once the stage is started."""
     stage_type = StageType(own_name, task=Picture)
     tree = [NewStage(stage_type, [Picture(source="a")], waiting=True)]
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(), stages=tree)
@@ -179,7 +179,7 @@ async def test_whole_job_may_wait(producer: Producer, consumer: Consumer, own_na
 
 
 async def test_thousands_of_tasks_are_streamed_and_listed(producer: Producer, own_name: str) -> None:
-    """All tasks of a stream exist once, whatever overtakes what, and a list of several pages has each of them once."""
+    """Each task of a stream is created once, in any order, and appears once in a list of several pages."""
     stage_type = StageType(own_name, task=Picture)
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
     stage = await producer.create_stage(job, stage_type, waiting=True)
@@ -193,7 +193,7 @@ async def test_thousands_of_tasks_are_streamed_and_listed(producer: Producer, ow
 
 
 async def test_stream_with_one_batch_in_flight_keeps_its_order(producer: Producer, own_name: str) -> None:
-    """So the tasks are claimed in the order of their source."""
+    """The tasks are listed in the order of their source."""
     stage_type = StageType(own_name, task=Picture)
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
     stage = await producer.create_stage(job, stage_type, waiting=True)
@@ -203,8 +203,8 @@ async def test_stream_with_one_batch_in_flight_keeps_its_order(producer: Produce
     assert listed == list(range(50))
 
 
-async def test_stream_into_a_stage_that_has_ended_says_so(producer: Producer, own_name: str) -> None:
-    """What the manager refuses ends the stream, and nothing of it exists."""
+async def test_stream_into_an_ended_stage_is_refused(producer: Producer, own_name: str) -> None:
+    """The refusal ends the stream, and no task is created."""
     stage_type = StageType(own_name, task=Picture)
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
     stage = await producer.create_stage(job, stage_type)
@@ -215,8 +215,10 @@ async def test_stream_into_a_stage_that_has_ended_says_so(producer: Producer, ow
     assert (caught.value.created, caught.value.refused, caught.value.unsent) == (0, (range(1),), 1)
 
 
-async def test_options_of_tasks_and_stages_are_taken(client: JobnikClient, producer: Producer, own_name: str) -> None:
-    """Limits, delays and retry policies are accepted as the SDK says them; or it says that the manager cannot."""
+async def test_options_of_tasks_and_stages_are_accepted(
+    client: JobnikClient, producer: Producer, own_name: str
+) -> None:
+    """Limits, delays and retry policies are accepted, or the SDK raises an error if the manager lacks them."""
     stage_type = StageType(own_name, task=Picture)
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
     second = timedelta(seconds=1)
@@ -236,7 +238,7 @@ async def test_options_of_tasks_and_stages_are_taken(client: JobnikClient, produ
 
 
 async def test_unique_job_is_created_once(client: JobnikClient, producer: Producer, own_name: str) -> None:
-    """However many create a job with the same key at the same moment, there is one; or the manager cannot."""
+    """Of several concurrent calls with the same key, one creates the job; an error if the manager lacks this."""
 
     async def create() -> tuple[UUID, bool]:
         job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(), unique_key=own_name)
@@ -253,10 +255,8 @@ async def test_unique_job_is_created_once(client: JobnikClient, producer: Produc
     assert (await create())[1]
 
 
-async def test_job_is_waited_for_and_its_results_are_read(
-    client: JobnikClient, producer: Producer, own_name: str
-) -> None:
-    """A job is seen to go on until it is completed; then the next reader finds the results, typed."""
+async def test_wait_for_a_job_and_read_its_results(client: JobnikClient, producer: Producer, own_name: str) -> None:
+    """The wait reports progress until the job is completed; then the typed results can be read."""
     stage_type = StageType(own_name, task=Picture, result=Size)
     tree = [NewStage(stage_type, [Picture(source="a" * length) for length in (1, 2, 3)])]
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(), stages=tree)
@@ -284,7 +284,7 @@ async def test_job_is_waited_for_and_its_results_are_read(
 
 
 async def test_failed_and_aborted_jobs_end_a_wait(producer: Producer, consumer: Consumer, own_name: str) -> None:
-    """Either is an error that carries the job; a wait may end before the job does."""
+    """Each is an error that has the job; a wait can time out before the job ends."""
     stage_type = StageType(own_name, task=Picture)
     tree = [NewStage(stage_type, [NewTask(Picture(source="a"), max_attempts=1)])]
     failing = await producer.create_job(gallery, Gallery(title="a"), metadata=Owner(), stages=tree)
@@ -298,7 +298,7 @@ async def test_failed_and_aborted_jobs_end_a_wait(producer: Producer, consumer: 
     assert failed.value.job.id == failing.id
     assert failed.value.task is not None
     assert (failed.value.task.id, failed.value.task.data["source"]) == (task.id, "a")
-    assert f"has failed by task {task.id}" in str(failed.value)
+    assert f"has failed: task {task.id} failed" in str(failed.value)
     aborted = await producer.create_job(gallery, Gallery(title="b"), metadata=Owner())
     async with aclosing(producer.watch_job(aborted, gallery)) as changes:
         assert (await anext(changes)).status is JobStatus.PENDING
@@ -309,7 +309,7 @@ async def test_failed_and_aborted_jobs_end_a_wait(producer: Producer, consumer: 
 
 
 async def test_jobs_of_a_type_are_listed(producer: Producer) -> None:
-    """Jobs come typed, oldest first."""
+    """Typed, oldest first."""
     mine = JobType(f"sdk-{uuid4()}", data=Gallery)
     created = [await producer.create_job(mine, Gallery(title=title)) for title in "ab"]
     assert [job.id async for job in producer.list_jobs(mine)] == [job.id for job in created]

@@ -1,4 +1,4 @@
-"""Workers: every task is worked on once, in its order, until its job has ended."""
+"""Workers: every task runs once, in order, until its job has ended."""
 
 import asyncio
 from collections import Counter
@@ -19,13 +19,13 @@ from jobnik_sdk import (
 )
 from pydantic import BaseModel
 
-from tests.conformance.site import Number, Site, new_worker
+from tests.conformance.workload import Number, Workload, new_worker
 
 plain = JobType("plain")
 
 
 async def test_two_workers_finish_a_job_of_two_stages(client: JobnikClient, producer: Producer, own_name: str) -> None:
-    """The second stage begins when the first is done, each task is run once, and the job is completed."""
+    """The second stage starts when the first is completed, each task runs once, and the job is completed."""
     first = StageType(f"{own_name}-1", task=Number, result=Number)
     second = StageType(f"{own_name}-2", task=Number)
     order: list[str] = []
@@ -52,9 +52,9 @@ async def test_two_workers_finish_a_job_of_two_stages(client: JobnikClient, prod
     assert (done.status, done.percentage) == (JobStatus.COMPLETED, 100)
 
 
-async def test_threads_share_the_work(site: Site) -> None:
-    """Plain functions in threads complete every task once."""
-    await site.fill(*range(30))
+async def test_threads_run_tasks_concurrently(workload: Workload) -> None:
+    """Plain functions in threads complete each task once."""
+    await workload.fill(*range(30))
     done: list[int] = []
 
     def handler(task: Number, _context: TaskContext[Any, Number]) -> Number:
@@ -63,14 +63,14 @@ async def test_threads_share_the_work(site: Site) -> None:
             worker.stop()
         return task
 
-    worker = new_worker(site.client, site.handler(handler, concurrency=4, style=HandlerStyle.THREAD))
+    worker = new_worker(workload.client, workload.handler(handler, concurrency=4, style=HandlerStyle.THREAD))
     await worker.run()
     assert sorted(done) == list(range(30))
-    assert await site.job_status() == "COMPLETED"
+    assert await workload.job_status() == "COMPLETED"
 
 
-async def test_urgent_jobs_come_first(site: Site) -> None:
-    """Then the older tasks, whatever the order in which jobs were created."""
+async def test_higher_priorities_run_first(workload: Workload) -> None:
+    """Then older tasks, regardless of the order in which the jobs were created."""
     done: list[int] = []
 
     async def handler(task: Number, _context: TaskContext[Any, Number]) -> Number:
@@ -79,16 +79,16 @@ async def test_urgent_jobs_come_first(site: Site) -> None:
             worker.stop()
         return task
 
-    await site.fill(5, priority=Priority.VERY_LOW)
-    await site.fill(3, 4, priority=Priority.MEDIUM)
-    await site.fill(1, 2, priority=Priority.VERY_HIGH)
-    worker = site.worker(handler)
+    await workload.fill(5, priority=Priority.VERY_LOW)
+    await workload.fill(3, 4, priority=Priority.MEDIUM)
+    await workload.fill(1, 2, priority=Priority.VERY_HIGH)
+    worker = workload.worker(handler)
     await worker.run()
     assert done == [1, 2, 3, 4, 5]
 
 
-async def test_a_waiting_worker_takes_what_comes(site: Site) -> None:
-    """Tasks that are created while the queue is empty are worked on, without a restart."""
+async def test_idle_worker_claims_new_tasks(workload: Workload) -> None:
+    """Tasks that are created while the queue is empty are run."""
     begun = asyncio.Event()
     done: list[int] = []
 
@@ -97,11 +97,11 @@ async def test_a_waiting_worker_takes_what_comes(site: Site) -> None:
         begun.set()
         return task
 
-    worker = site.worker(handler)
+    worker = workload.worker(handler)
     working = asyncio.create_task(worker.run())
     for value in range(3):
         begun.clear()
-        await site.fill(value)
+        await workload.fill(value)
         await begun.wait()
     worker.stop()
     await working
@@ -109,7 +109,7 @@ async def test_a_waiting_worker_takes_what_comes(site: Site) -> None:
 
 
 async def test_each_stage_type_has_a_concurrency_of_its_own(client: JobnikClient, own_name: str) -> None:
-    """Handlers in one worker, of different styles, fill their slots and no more."""
+    """Handlers of different styles in one worker use all of their slots, and no more."""
     producer = Producer(client)
     job = await producer.create_job(plain)
     running, most, done = Counter[str](), Counter[str](), Counter[str]()
@@ -148,9 +148,9 @@ async def test_each_stage_type_has_a_concurrency_of_its_own(client: JobnikClient
     assert (await producer.get_job(job, plain)).status is JobStatus.PENDING
 
 
-async def test_a_task_that_always_fails_fails_its_job(site: Site) -> None:
-    """As many attempts as it has, then the job has failed; the worker is still there."""
-    await site.fill(1, max_attempts=4)
+async def test_task_that_always_fails_ends_its_job(workload: Workload) -> None:
+    """After the last attempt the job has failed, and the worker is still running."""
+    await workload.fill(1, max_attempts=4)
     attempts: list[int] = []
 
     async def handler(_task: Number, context: TaskContext[Any, Number]) -> Number:
@@ -159,54 +159,54 @@ async def test_a_task_that_always_fails_fails_its_job(site: Site) -> None:
             worker.stop()
         raise ValueError("never")
 
-    worker = site.worker(handler)
+    worker = workload.worker(handler)
     await worker.run()
     assert attempts == [1, 2, 3, 4]
-    assert (await site.statuses(), await site.job_status()) == ({1: ("FAILED", 4)}, "FAILED")
+    assert (await workload.statuses(), await workload.job_status()) == ({1: ("FAILED", 4)}, "FAILED")
 
 
-async def test_a_paused_job_waits(site: Site) -> None:
-    """Its tasks are not handed out, what is at work may be finished, and it goes on when it is resumed."""
+async def test_paused_job_is_not_claimed_from(workload: Workload) -> None:
+    """Its tasks are not claimed, a task in progress can be finished, and the job continues when it is resumed."""
     done: list[int] = []
 
     async def handler(task: Number, _context: TaskContext[Any, Number]) -> Number:
         done.append(task.value)
         if task.value == 1:
-            await site.producer.pause_job(paused)
+            await workload.producer.pause_job(paused)
         if task.value == 9:
-            await site.producer.resume_job(paused)
+            await workload.producer.resume_job(paused)
         if len(done) == 4:
             worker.stop()
         return task
 
-    await site.fill(1, 2, 3)
-    paused = site.job
-    await site.fill(9)
-    worker = site.worker(handler)
+    await workload.fill(1, 2, 3)
+    paused = workload.job
+    await workload.fill(9)
+    worker = workload.worker(handler)
     await worker.run()
     assert done == [1, 9, 2, 3]
 
 
-async def test_what_is_at_work_ends_a_paused_job(site: Site) -> None:
-    """The last report counts with all that follows from it."""
-    await site.fill(1)
+async def test_report_ends_a_paused_job(workload: Workload) -> None:
+    """The last report completes the job although it is paused."""
+    await workload.fill(1)
 
     async def handler(task: Number, _context: TaskContext[Any, Number]) -> Number:
-        await site.producer.pause_job(site.job)
+        await workload.producer.pause_job(workload.job)
         worker.stop()
         return task
 
-    worker = site.worker(handler)
+    worker = workload.worker(handler)
     await worker.run()
-    assert await site.job_status() == "COMPLETED"
+    assert await workload.job_status() == "COMPLETED"
 
 
-async def test_a_waiting_stage_starts_by_hand(site: Site) -> None:
-    """Its tasks are not handed out before, and it cannot start before its turn."""
+async def test_waiting_stage_is_started_by_a_client(workload: Workload) -> None:
+    """Its tasks are not claimed before that."""
     order: list[str] = []
-    await site.fill(1)
-    producer, job, first = site.producer, site.job, site.stage
-    last = StageType(f"{site.stage_type.name[:45]}-last", task=Number)
+    await workload.fill(1)
+    producer, job, first = workload.producer, workload.job, workload.stage
+    last = StageType(f"{workload.stage_type.name[:45]}-last", task=Number)
     stage = await producer.create_stage(job, last, waiting=True)
     await producer.create_tasks(stage, last, [Number(value=2)])
 
@@ -218,40 +218,40 @@ async def test_a_waiting_stage_starts_by_hand(site: Site) -> None:
         order.append("last")
         worker.stop()
 
-    worker = new_worker(site.client, site.handler(handler), Handler(last, at_last))
+    worker = new_worker(workload.client, workload.handler(handler), Handler(last, at_last))
     working = asyncio.create_task(worker.run())
-    while (await producer.get_stage(first, site.stage_type)).status is not StageStatus.COMPLETED:  # noqa: ASYNC110 others make it so
+    while (await producer.get_stage(first, workload.stage_type)).status is not StageStatus.COMPLETED:  # noqa: ASYNC110 the worker makes it so
         await asyncio.sleep(0.01)
     order.append(str((await producer.get_stage(stage, last)).status))
     await producer.start_stage(stage)
     await working
     assert order == ["first", "WAITING", "last"]
-    assert await site.job_status() == "COMPLETED"
+    assert await workload.job_status() == "COMPLETED"
 
 
-async def test_a_task_that_cannot_be_read_fails_alone(site: Site, part_b: bool) -> None:  # noqa: FBT001 pytest passes it by name
-    """Its attempts fail without the handler, and those beside it are worked on."""
+async def test_unreadable_task_fails_alone(workload: Workload, part_b: bool) -> None:  # noqa: FBT001 pytest passes it by name
+    """Its attempts fail without a call of the handler, and other tasks are run."""
 
     class Older(BaseModel):
         name: str
 
-    await site.fill(1, 2)
-    older = StageType(site.stage_type.name, task=Older)
-    stage = await site.producer.create_stage(await site.producer.create_job(plain), older)
-    await site.producer.create_tasks(stage, older, [Older(name="a")])
+    await workload.fill(1, 2)
+    older = StageType(workload.stage_type.name, task=Older)
+    stage = await workload.producer.create_stage(await workload.producer.create_job(plain), older)
+    await workload.producer.create_tasks(stage, older, [Older(name="a")])
     done: list[int] = []
 
     async def handler(task: Number, _context: TaskContext[Any, Number]) -> Number:
         done.append(task.value)
         return task
 
-    worker = site.worker(handler, concurrency=3)
+    worker = workload.worker(handler, concurrency=3)
     working = asyncio.create_task(worker.run())
-    while (await site.producer.get_stage(stage, older)).status is not StageStatus.FAILED:  # noqa: ASYNC110 as above
+    while (await workload.producer.get_stage(stage, older)).status is not StageStatus.FAILED:  # noqa: ASYNC110 as above
         await asyncio.sleep(0.01)
     worker.stop()
     await working
-    (task,) = await site.ask(f"/v1/stages/{stage.id}/tasks")
+    (task,) = await workload.ask(f"/v1/stages/{stage.id}/tasks")
     assert (sorted(done), task["status"], task["attempts"]) == ([1, 2], "FAILED", 3)
     if part_b:
         assert (task["error"]["type"], task["error"]["message"]) == (
@@ -261,23 +261,23 @@ async def test_a_task_that_cannot_be_read_fails_alone(site: Site, part_b: bool) 
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
-async def test_nothing_is_left_in_progress_by_a_stop(concurrency: int, site: Site) -> None:
-    """However a stop and a report meet, each task is completed or still waiting."""
-    await site.fill(*range(400))  # more than are done before the last stop, however fast the machine is
+async def test_stop_leaves_no_task_in_progress(concurrency: int, workload: Workload) -> None:
+    """Whenever the worker stops, each task is completed or waiting."""
+    await workload.fill(*range(400))  # more than can be completed before the last stop, even on a fast machine
 
     async def handler(task: Number, _context: TaskContext[Any, Number]) -> Number:
         asyncio.get_running_loop().call_later(0.002, worker.stop)
         return task
 
     for _ in range(5):
-        worker = site.worker(handler, concurrency=concurrency)
+        worker = workload.worker(handler, concurrency=concurrency)
         await worker.run()
-    assert set((await site.statuses()).values()) == {("COMPLETED", 0), ("PENDING", 0)}
+    assert set((await workload.statuses()).values()) == {("COMPLETED", 0), ("PENDING", 0)}
 
 
-async def test_a_stopped_worker_leaves_no_claim_behind(site: Site) -> None:
-    """However a stop and a claim meet, each task is completed, or waits with no attempt burnt."""
-    await site.fill(*range(30))
+async def test_stop_during_a_claim_loses_no_task(workload: Workload) -> None:
+    """Whenever the worker stops, each task is completed, or waiting with no attempt used up."""
+    await workload.fill(*range(30))
     count = 0
 
     async def handler(task: Number, _context: TaskContext[Any, Any]) -> Number:
@@ -286,9 +286,9 @@ async def test_a_stopped_worker_leaves_no_claim_behind(site: Site) -> None:
         return task
 
     for turn in range(10):
-        worker = site.worker(handler, concurrency=2)
+        worker = workload.worker(handler, concurrency=2)
         asyncio.get_running_loop().call_later(0.005 * turn, worker.stop)
         await worker.run()
-    statuses = list((await site.statuses()).values())
+    statuses = list((await workload.statuses()).values())
     assert set(statuses) <= {("COMPLETED", 0), ("PENDING", 0)}
     assert statuses.count(("COMPLETED", 0)) == count

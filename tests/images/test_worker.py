@@ -53,7 +53,7 @@ def start(manager: str, image: Image, run: Run) -> Callable[..., tuple[Container
 
     def start_worker(**options: str) -> tuple[Container, str]:
         worker = run(image, JOBNIK_BASE_URL=manager, PROBE_HOST="127.0.0.1", PROBE_PORT="0", **options)
-        return worker, f"http://127.0.0.1:{worker.line('probes and metrics are served')['port']}"
+        return worker, f"http://127.0.0.1:{worker.line('serving probes and metrics')['port']}"
 
     return start_worker
 
@@ -105,7 +105,7 @@ async def test_worker_finishes_its_task_before_it_stops(
 
         with pipe.open("w") as writer:  # blocks until the handler reads
             worker.terminate()
-            worker.line("worker drains")
+            worker.line("worker draining")
             worker.wait_for_status(f"{probes}/readyz", HTTPStatus.SERVICE_UNAVAILABLE)
             writer.write("read to the end")
 

@@ -1,18 +1,21 @@
-"""The protocol's table of endpoints: which request means which word of the model."""
+"""The protocol's table of endpoints: the method of the model that each request means."""
 
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from tests.model import part_a
 from tests.model.entities import MINIMAL, Answer, Json
 from tests.model.leases import NOTHING
 from tests.model.model import Model
+
+LATER = "LATER"
+"""The method of a request that is none: time passes, and maintenance runs."""
 
 
 class Request(NamedTuple):
     """An HTTP request; ids in its path and body are the model's names for them, such as ``/v1/tasks/task-3``.
 
-    With the method ``LATER`` it is none: time passes, and a duty is done. The path says what comes, the body for which
-    tasks.
+    With the method ``LATER``, the path names the moment that comes, and the body lists the tasks that it comes for.
     """
 
     method: str
@@ -22,8 +25,15 @@ class Request(NamedTuple):
     """The header ``Prefer``."""
 
 
-def due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a table, not a decision
-    """The answer that is due; the model has changed as the manager must have."""
+def due(model: Model, request: Request) -> Answer:
+    """Return the answer that is due, after changing the model as the manager must have changed."""
+    if not model.part_a_only or request.method == LATER:
+        return _due(model, request)
+    refusal = part_a.refusal(request.method, request.path, request.body)
+    return refusal or part_a.shown(_due(model, request._replace(prefer=None)))
+
+
+def _due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR0912 - a table, not a decision
     path, _, query = request.path.partition("?")
     wanted = dict[str, Any](parse_qsl(query))
     body, minimal = request.body, request.prefer == MINIMAL
@@ -89,4 +99,4 @@ def due(model: Model, request: Request) -> Answer:  # noqa: C901, PLR0911, PLR09
         case "LATER", ["duties"]:
             return NOTHING
         case _:
-            raise ValueError(f"The model has no word for {request.method} {request.path}")
+            raise ValueError(f"The model does not know {request.method} {request.path}")

@@ -3,8 +3,8 @@
 from collections import defaultdict
 from collections.abc import Sequence
 
-from tests.model.course import MANAGER, Course, End
 from tests.model.entities import MINIMAL, Answer, AnyOrder, Attempt, Body, Json, OneOf, Task, Time, Wording
+from tests.model.lifecycle import MANAGER, End, Lifecycle
 from tests.model.stored import ANY_MESSAGE, refused
 
 INVALID = refused(400, "VALIDATION_ERROR")
@@ -13,7 +13,7 @@ NOTHING = Answer(204, None)
 """Of what nobody has asked for."""
 
 
-class Leases(Course):
+class Leases(Lifecycle):
     """A manager and the workers that hold its leases."""
 
     def __init__(self) -> None:

@@ -5,9 +5,9 @@ fast. Nothing is shared with the manager either, so that a mistake in one of the
 """
 
 from tests.model.bodies import defaults, is_job, is_task, policy, stages_of, under
-from tests.model.course import CLIENT, End
 from tests.model.entities import MINIMAL, PRIORITIES, Answer, Body, Job, Stage, Task, Time
 from tests.model.leases import INVALID, Leases
+from tests.model.lifecycle import CLIENT, End
 from tests.model.stored import NO_JOB, NO_STAGE, NO_TASK, refused
 
 STALE_SECONDS = 30 * 60
@@ -31,8 +31,10 @@ def illegal(entity: str, source: str, target: str) -> Answer:
 class Model(Leases):
     """A manager with its database: what clients of part A ask for, beside the workers of part B."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, part_a_only: bool = False) -> None:
         super().__init__()
+        self.part_a_only = part_a_only
+        """Whether its clients know part A of the protocol alone; see `part_a`."""
         self.keyed: dict[str, Job] = {}
         """The last job that was created with each key, whether it is still there or not."""
 

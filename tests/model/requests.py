@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from tests.model import part_a
 from tests.model.creations import (
     JOB,
     ODD_JOB,
@@ -291,7 +292,10 @@ def requests(draw: st.DrawFn) -> Request:
     """A request, mostly about what it is meant for; else about anything that there is or was, or that never was."""
     clients: Any = draw(st.runner())  # the state machine that Hypothesis is running
     model: Model = clients.model
-    possible = [(kind, names) for kind in KINDS if (names := kind.among(model))]
+    # To a manager of part A alone, requests of part B are sent rarely: it refuses them all alike.
+    has_part_b = not model.part_a_only or draw(RARELY)
+    kinds = [kind for kind in KINDS if has_part_b or not part_a.is_part_b(*kind.line.split())]
+    possible = [(kind, names) for kind in kinds if (names := kind.among(model))]
     kind, names = draw(st.sampled_from([choice for choice in possible for _ in range(choice[0].weight)]))
     method, _, path = kind.line.partition(" ")
     if method != "LATER" and draw(RARELY):
@@ -302,5 +306,8 @@ def requests(draw: st.DrawFn) -> Request:
     holder = worker_of(model, name) if "{worker}" in path else None
     worker = holder or (draw(WORKER) if "/workers/" in path else None)
     body = draw(kind.body(model, name) if callable(kind.body) else kind.body)
+    if not has_part_b:
+        body = part_a.plain(body) if method == "POST" else body
+        path = path.partition("?should_return_progress")[0]
     stage_type = stage.type if stage else clients.name
     return Request(method, path.format(id=name, type=stage_type, worker=worker, anybody=worker), body, kind.prefer)

@@ -5,7 +5,7 @@ goes on for minutes, differently each time, and begins with what it found before
 requests that show it.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import cast
 
 import pytest
@@ -13,13 +13,15 @@ from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from reference_manager.domain.transitions import MACHINES, RESERVED
 
-from tests.model.course import Move
+from tests.model.fake_site import FakeSite
+from tests.model.lifecycle import Move
 from tests.model.machine import Clients, ManagersClients
 from tests.model.site import Site
 from tools.manager import ManagerProcess
 
 # Short, so that all of it stays well below the limit of one test.
 SHORT = settings(derandomize=True, deadline=None, stateful_step_count=100, max_examples=14)
+SHORT_PART_A = settings(SHORT, max_examples=7)
 SHORT_ALONE = settings(SHORT, max_examples=30)
 
 EDGES = {
@@ -44,17 +46,28 @@ def _run(clients: Callable[[], Clients], short: settings) -> None:
     run_state_machine_as_test(machine, settings=settings.get_profile("long") if _is_long() else short)
 
 
-@pytest.fixture
-def site(start_manager: Callable[..., ManagerProcess], database_url: str) -> Generator[Site]:
-    """A manager that nobody else asks, with two clients."""
-    with Site.opened(start_manager().url, database_url) as opened:
-        yield opened
-
-
 @pytest.mark.timeout(0)  # each request has its own limit, and what fails takes minutes to be shortened
-def test_the_manager_does_as_the_model(site: Site) -> None:
-    """Whatever two clients ask and whatever time brings, every answer and everything stored is as the model says."""
-    _run(lambda: ManagersClients(site, set()), SHORT)
+@pytest.mark.parametrize("part_a_only", [False, True], ids=["parts A and B", "part A"])
+def test_the_manager_answers_and_stores_what_the_model_does(
+    start_manager: Callable[..., ManagerProcess],
+    database_url: str,
+    part_a_only: bool,  # noqa: FBT001 - pytest passes it by name
+) -> None:
+    """After every step of two clients and of the clock, every answer and every row is what the model says."""
+    manager = start_manager(*["--part-a-only"] * part_a_only)
+    with Site.opened(manager.url, database_url) as site:
+        _run(
+            lambda: ManagersClients(site, set(), site.falsehoods, part_a_only=part_a_only),
+            SHORT if not part_a_only else SHORT_PART_A,
+        )
+
+
+@pytest.mark.timeout(0)  # as above
+@pytest.mark.parametrize("part_a_only", [False, True], ids=["parts A and B", "part A"])
+def test_the_fake_manager_answers_and_stores_what_the_model_does(part_a_only: bool) -> None:  # noqa: FBT001 - as above
+    """The manager in memory is held to the same model by the same requests."""
+    with FakeSite.opened(part_a_only=part_a_only) as site:
+        _run(lambda: ManagersClients(site, set(), part_a_only=part_a_only), SHORT)
 
 
 @pytest.mark.timeout(0)  # as above

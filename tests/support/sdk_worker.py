@@ -38,8 +38,8 @@ class Settings(WorkerSettings):
     slots: dict[HandlerStyle, int] = Field(default=...)
     """How many of each style; one that is not named has no handler."""
     lease_seconds: float = 30
-    patience_seconds: float = 30
-    """How long the worker waits for an answer."""
+    client_timeout_seconds: float = 30
+    """How long the worker waits for a response of the manager."""
 
 
 class Order(BaseModel):
@@ -105,7 +105,7 @@ class Container:
         """The worker."""
         settings = self._settings
         return Worker(
-            JobnikClient(settings.jobnik_base_url, timeout=timedelta(seconds=settings.patience_seconds)),
+            JobnikClient(settings.jobnik_base_url, timeout=timedelta(seconds=settings.client_timeout_seconds)),
             [self._handler(style, slots) for style, slots in settings.slots.items()],
             lease=timedelta(seconds=settings.lease_seconds),
             drain_timeout=settings.drain_timeout,

@@ -9,7 +9,7 @@ INSTALL_TIMEOUT: Final = 180
 
 # These variables would make uv use this environment instead of the rendered project's, and would make its make print as
 # a part of the make that runs these tests.
-_OURS: Final = {"VIRTUAL_ENV", "UV_FROZEN", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+_OURS: Final = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "UV_FROZEN", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
 
 
 def clean_environment() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`make dev` of a rendered project runs everything, restarts after edits, and stops everything."""
+"""`make dev` of a rendered project: one command runs everything, follows edits, and stops everything."""
 
 import os
 import shutil
@@ -27,7 +27,7 @@ HANDLERS = "src/thumbnail_worker/handlers.py"
 
 
 class Dev:
-    """`make dev` in a project, in its own process group, as a shell starts it."""
+    """`make dev` in a project, started as a shell does: in a process group of its own."""
 
     def __init__(self, project: Path, data: Path, port: int) -> None:
         self.output: list[str] = []
@@ -45,39 +45,39 @@ class Dev:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop `make dev` if a failed test has left it running."""
+        """Stop the processes that a failed test has left running."""
         if self._make.poll() is None:
             self.interrupt()
             self.interrupt()
             self._make.communicate()
 
     def until(self, *texts: str) -> None:
-        """Read the output until these texts have appeared in this order."""
+        """Read the output until each of these texts was in a line, in this order."""
         assert self._make.stdout is not None
         for text in texts:
             line = ""
             while text not in line:
                 line = self._make.stdout.readline()
-                assert line, f"`make dev` ended before it printed {text!r}:\n{''.join(self.output)}"
+                assert line, f"make dev ended before it printed {text!r}:\n{''.join(self.output)}"
                 self.output.append(line)
 
     def processes(self) -> list[psutil.Process]:
-        """Return all processes that `make dev` has started."""
+        """Return all processes that it has started."""
         return psutil.Process(self._make.pid).children(recursive=True)
 
     def interrupt(self) -> None:
-        """Send SIGINT, as Ctrl-C does."""
+        """Press Ctrl-C."""
         os.killpg(self._make.pid, signal.SIGINT)
 
-    def ended(self) -> int:
-        """Wait until `make dev` has ended, and return its exit code."""
+    def wait(self) -> int:
+        """Wait until it has ended, and return its exit code."""
         self.output.append(self._make.communicate()[0])
         return self._make.returncode
 
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
-    """Return a folder for the manager's data. Unlike pytest's folders, PostgreSQL's user can access it."""
+    """Return a folder for the manager's data that PostgreSQL has access to; it has none to the folders of pytest."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         yield Path(folder) / "data"
@@ -85,19 +85,19 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture
 def project(installed: Path, tmp_path: Path) -> Path:
-    """Return a project to edit, with the same locked versions as the installed one."""
+    """Return a project to edit, with the dependencies that are installed already."""
     return shutil.copytree(installed, tmp_path / "project", ignore=shutil.ignore_patterns(".venv", ".*_cache"))
 
 
 @pytest.fixture
 def start(project: Path, data: Path) -> Iterator[Callable[[int], Dev]]:
-    """Return a function that runs `make dev` on a port and the next one, until the end of the test."""
+    """Return a function that runs `make dev` on a port and the next one. It is stopped when the test ends."""
     with ExitStack() as running:
         yield lambda port: running.enter_context(Dev(project, data, port))
 
 
 def hang(project: Path) -> None:
-    """Make the handler run forever."""
+    """Replace the handler by one that never ends."""
     edit(
         project / HANDLERS,
         "    width, height = await asyncio.to_thread(_write_thumbnail, task, quality)\n",
@@ -108,19 +108,19 @@ def hang(project: Path) -> None:
     )
 
 
-def all_ended(processes: list[psutil.Process]) -> bool:
-    """Return whether all of these processes end."""
+def all_end(processes: list[psutil.Process]) -> bool:
+    """Return whether all of these processes end within a minute."""
     return not psutil.wait_procs(processes, timeout=60)[1]
 
 
 def get(url: str) -> int:
-    """Request a page, and return the status of the response."""
-    with urlopen(url) as answer:  # noqa: S310 - a local URL
+    """Request a page, and return the status of the answer."""
+    with urlopen(url) as answer:  # noqa: S310 - our own
         return answer.status
 
 
-def test_make_dev_runs_everything_and_follows_edits(start: Callable[[int], Dev], project: Path) -> None:
-    """The seed job completes, the links work, edits and errors restart the worker, and Ctrl-C stops everything."""
+def test_one_command_runs_everything_and_follows_edits(start: Callable[[int], Dev], project: Path) -> None:
+    """The job of the seed completes, all links work, edits restart programs, and Ctrl-C stops everything."""
     port = two_free_ports()
     dev = start(port)
     dev.until("| The job", "| It is COMPLETED")
@@ -149,47 +149,47 @@ def test_make_dev_runs_everything_and_follows_edits(start: Callable[[int], Dev],
     processes = dev.processes()
     dev.interrupt()
     dev.until("Stopping", "worker stopped", "manager has stopped", "Stopped: nothing is left running.")
-    # make itself may end by SIGINT, which tells the calling shell about the Ctrl-C.
-    assert dev.ended() in {0, -signal.SIGINT}
-    assert all_ended(processes)
+    # make itself ends by the signal, so that the shell that called it knows.
+    assert dev.wait() in {0, -signal.SIGINT}
+    assert all_end(processes)
 
 
-def test_a_second_interrupt_stops_at_once(start: Callable[[int], Dev], project: Path) -> None:
-    """A second Ctrl-C abandons a task that delays the end, and no process is left."""
+def test_second_interrupt_stops_at_once(start: Callable[[int], Dev], project: Path) -> None:
+    """A handler that never ends does not delay the end, and no process is left running."""
     hang(project)
     dev = start(two_free_ports())
     dev.until("it hangs")
     processes = dev.processes()
 
     dev.interrupt()
-    dev.until("worker drains")
+    dev.until("worker draining")
     dev.interrupt()
     dev.until("Stopped: nothing is left running.")
-    dev.ended()
-    assert all_ended(processes)
+    dev.wait()
+    assert all_end(processes)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends the children of a killed process")
 @pytest.mark.parametrize("killed", ["uv", "python"])
-def test_killing_a_process_stops_everything(start: Callable[[int], Dev], killed: str) -> None:
-    """If a process between make and the programs is killed, all of them end."""
+def test_a_kill_leaves_nothing_running(start: Callable[[int], Dev], killed: str) -> None:
+    """If a process between make and the programs is killed, all programs end."""
     dev = start(two_free_ports())
     dev.until("| It is COMPLETED")
     processes = dev.processes()
 
     next(process for process in processes if process.name().startswith(killed)).kill()
 
-    dev.ended()
-    assert all_ended(processes)
+    dev.wait()
+    assert all_end(processes)
 
 
 @pytest.mark.parametrize("beyond", [0, 1])
-def test_a_port_in_use_is_reported(start: Callable[[int], Dev], beyond: int) -> None:
-    """The message names the port, its purpose and a command with another port, and nothing is started."""
+def test_port_in_use_is_an_error(start: Callable[[int], Dev], beyond: int) -> None:
+    """The message names the port, what it is for, and a command with other ports; nothing is started."""
     port = two_free_ports()
     with socket.create_server(("127.0.0.1", port + beyond)):
         dev = start(port)
-        assert dev.ended() == 2
+        assert dev.wait() == 2
 
     assert f"Port {port + beyond}, for " in dev.output[-1]
     assert f"make dev PORT={port + 10}" in dev.output[-1]

@@ -16,13 +16,13 @@ from tests.template.versions import commit, edit
 Tool = Callable[..., str]
 
 RENDER_TIMEOUT = 60
-"""Seconds. Copier renders several times, and uv may have to download it first."""
+"""Seconds: Copier renders several times, and uv may have to fetch it first."""
 pytestmark = pytest.mark.timeout(RENDER_TIMEOUT)
 
 
 @pytest.fixture
 def template(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
-    """Return a clone of the template that a test may change or move."""
+    """Return a clone of the template that a test can change or remove."""
     tool("git", "clone", "--quiet", thin_template, tmp_path / "template", cwd=tmp_path)
     tool("git", "tag", "v0.1.0", cwd=tmp_path / "template")
     return tmp_path / "template"
@@ -30,7 +30,7 @@ def template(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
 
 @pytest.fixture
 def project(render: Callable[..., Path], template: Path, tool: Tool) -> Path:
-    """Return a committed project."""
+    """Return a project in a git repository."""
     project = render(template)
     tool("git", "init", "--quiet", cwd=project)
     commit(project, tool)
@@ -38,7 +38,7 @@ def project(render: Callable[..., Path], template: Path, tool: Tool) -> Path:
 
 
 def doctor(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Run this working tree's doctor on a project, as `make doctor` runs the installed one."""
+    """Run the doctor of this working tree in a project, as `make doctor` runs the installed one."""
     return subprocess.run(
         [sys.executable, "-m", "jobnik_devtools.doctor", "thumbnail_worker", *arguments],
         cwd=project,
@@ -50,7 +50,7 @@ def doctor(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]"
 
 
 def findings(printed: str) -> dict[str, list[str]]:
-    """Parse the output: findings by check, each with its sign, its text and, after an arrow, the remedy."""
+    """Return the findings by the names of the checks: the sign, the text and, after an arrow, the remedy."""
     found: dict[str, list[str]] = {}
     name = ""
     for line in printed.partition("\n\n")[0].splitlines():
@@ -64,15 +64,15 @@ def findings(printed: str) -> dict[str, list[str]]:
 
 
 def release(template: Path, tool: Tool) -> None:
-    """Create a newer version of the template."""
+    """Release a newer version of the template."""
     edit(template / "template" / "Dockerfile.jinja", "# Probes and metrics.", "# Probes and metrics, on one port.")
     (template / "template" / "NEW.md").write_text("New in this version.\n")
     commit(template, tool)
     tool("git", "tag", "v0.2.0", cwd=template)
 
 
-def test_each_problem_is_reported_with_its_remedy(project: Path, template: Path, tool: Tool) -> None:
-    """One run reports drift, a newer template, a bad lock file, bad settings, a missing manager and bad values."""
+def test_each_problem_comes_with_a_remedy(project: Path, template: Path, tool: Tool) -> None:
+    """A project with problems in every check: template, lock file, settings, manager and values."""
     (project / "renovate.json").unlink()
     (project / "seed.py").unlink()
     edit(project / "AGENTS.md", "# Working on", "# At work on")
@@ -89,40 +89,41 @@ def test_each_problem_is_reported_with_its_remedy(project: Path, template: Path,
     assert result.returncode == 1, result.stderr
     assert findings(result.stdout) == {
         "template": [
-            "✗ not merged yet: README.md → choose between <<<<<<< and >>>>>>> there, then git add it",
-            "! edited here: AGENTS.md → keep it, or put back what the template has: make doctor HEAL=AGENTS.md",
-            "! deleted here: renovate.json → leave it out, or bring it back: make doctor HEAL=renovate.json",
+            "✗ conflicts not merged: README.md → edit the lines between <<<<<<< and >>>>>>>, then git add the file",
+            "! edited in this project: AGENTS.md → keep your version, or run make doctor RESTORE=AGENTS.md",
+            "! deleted in this project: renovate.json → leave it out, or run make doctor RESTORE=renovate.json",
             (
-                "! v0.2.0 is there, and this follows v0.1.0; newer there: Dockerfile, NEW.md, pyproject.toml"
-                " → commit what you have, then make update"
+                "! template v0.2.0 is available, this project follows v0.1.0;"
+                " it changes Dockerfile, NEW.md, pyproject.toml"
+                " → commit your work, then run make update"
             ),
         ],
-        "lock": ["✗ uv.lock does not fit pyproject.toml → uv lock, then commit uv.lock"],
+        "lock": ["✗ uv.lock does not match pyproject.toml → run uv lock, then commit uv.lock"],
         "settings": [
             (
                 "✗ THUMBNAIL_QUALITY: Input should be less than or equal to 95"
-                " → set it in .env, or in the environment, which wins"
+                " → set it in .env or in the environment; the environment takes precedence"
             )
         ],
         "manager": [
             (
                 "✗ http://127.0.0.1:9 does not answer: All connection attempts failed."
-                " → start it (make dev starts one), or correct JOBNIK_BASE_URL"
+                " → start the manager (make dev starts one), or correct JOBNIK_BASE_URL"
             )
         ],
         "chart": [
             "✗ helm/values.yaml: env.worker: Additional properties are not allowed ('concurency' was unexpected)",
             (
                 '✗ helm/values-prod.yaml: replicas: "many" is not of type "integer"'
-                " → correct it: the comments in helm/values.yaml say what each value is"
+                " → correct the value; the comments in helm/values.yaml describe each one"
             ),
         ],
     }
-    assert result.stdout.endswith("\n\n6 wrong, 3 to know.\n")
+    assert result.stdout.endswith("\n\n6 problems, 3 notes.\n")
 
 
-def test_a_check_that_cannot_run_explains_why(project: Path, template: Path) -> None:
-    """If the template is missing and no manager is configured, the other checks still run."""
+def test_check_that_cannot_be_made_says_why(project: Path, template: Path) -> None:
+    """Without the template and without the address of a manager, the other checks still run."""
     template.rename(template.with_name("elsewhere"))
 
     result = doctor(project)
@@ -131,19 +132,19 @@ def test_a_check_that_cannot_run_explains_why(project: Path, template: Path) -> 
     assert found["template"] == [
         (
             f"? not checked: the template at {template} cannot be read: Local template must be a directory."
-            " → can you reach it? .copier-answers.yml has its address (_src_path) and version (_commit)"
+            " → check that it is reachable: .copier-answers.yml has its address (_src_path) and version (_commit)"
         )
     ]
     assert found["manager"] == ["? not checked: JOBNIK_BASE_URL is not set"]
     assert found["settings"][0].startswith("✗ JOBNIK_BASE_URL is not set")
     assert "cp .env.example .env" in found["settings"][0]
-    assert found["chart"] == ["✓ values.yaml fits"]
+    assert found["chart"] == ["✓ valid: values.yaml"]
 
 
-def test_values_are_rendered_if_helm_is_installed(project: Path, helm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With helm, values that match the schema are also rendered, and errors of the templates are reported."""
+def test_chart_is_rendered_if_helm_is_installed(project: Path, helm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Values that match the schema are rendered, and an error in a template is a problem."""
     monkeypatch.setenv("PATH", str(helm.parent), prepend=os.pathsep)
-    assert [found.level for found in chart.check(Project(project, "thumbnail_worker"))] == [Level.WELL]
+    assert [found.level for found in chart.check(Project(project, "thumbnail_worker"))] == [Level.OK]
     (project / "helm" / "templates" / "limits.yaml").write_text(
         '{{ if gt .Values.replicas 9.0 }}{{ fail "many" }}{{ end }}'
     )
@@ -151,26 +152,27 @@ def test_values_are_rendered_if_helm_is_installed(project: Path, helm: Path, mon
 
     (found,) = chart.check(Project(project, "thumbnail_worker"))
 
-    assert found.level is Level.WRONG
+    assert found.level is Level.PROBLEM
     assert found.text.startswith(
         "with helm/values-prod.yaml: execution error at (thumbnail-worker/templates/limits.yaml"
     )
     assert found.text.endswith(": many")
 
 
-def test_a_restored_file_follows_the_template_again(project: Path, template: Path, tool: Tool) -> None:
-    """HEAL restores the file of the version that the project follows, and `make update` updates it again."""
+@pytest.mark.parametrize("option", ["--restore", "--heal"])
+def test_file_is_restored_and_updated_again(project: Path, template: Path, tool: Tool, option: str) -> None:
+    """The file is that of the version that the project follows, and `make update` updates it again."""
     dockerfile = project / "Dockerfile"
     rendered = dockerfile.read_text()
     dockerfile.write_text("FROM scratch\n")
     commit(project, tool)
     release(template, tool)
 
-    result = doctor(project, "--heal", "Dockerfile")
+    result = doctor(project, option, "Dockerfile")
 
     assert result.returncode == 0, result.stderr
     assert result.stdout == (
-        "Dockerfile is again what the template renders at v0.1.0. What changed: git diff Dockerfile\n"
+        "Dockerfile was restored to the template at v0.1.0. To see the changes, run git diff Dockerfile\n"
     )
     assert dockerfile.read_text() == rendered
     commit(project, tool)
@@ -179,23 +181,26 @@ def test_a_restored_file_follows_the_template_again(project: Path, template: Pat
     assert (project / "NEW.md").exists()
 
 
-def test_restoring_a_file_keeps_the_owners_lines(project: Path, tool: Tool) -> None:
-    """HEAL restores the template's lines of container.py and .env.example and keeps the owner's lines."""
+def test_owners_parts_of_a_restored_file_are_kept(project: Path, tool: Tool) -> None:
+    """The handlers in container.py, and the lines of .env.example below the marker."""
     container, example = project / "src" / "thumbnail_worker" / "container.py", project / ".env.example"
     edit(container, "quality=", "mine=")
     edit(example, "THUMBNAIL_QUALITY=85", "BUCKET=pictures")
     before = {path: path.read_text() for path in (container, example)}
-    assert "edited here" not in doctor(project).stdout
+    assert "edited in this project" not in doctor(project).stdout
     edit(container, "        drain_timeout=settings.provided.drain_timeout,\n", "")
     edit(example, "WORKER_CONCURRENCY=1", "WORKER_CONCURRENCY=8")
     commit(project, tool)
     (project / "README.md").unlink()
     names = ".env.example, src/thumbnail_worker/container.py"
     found = findings(doctor(project).stdout)["template"]
-    assert [text.partition(" → ")[0] for text in found] == [f"! edited here: {names}", "! deleted here: README.md"]
+    assert [text.partition(" → ")[0] for text in found] == [
+        f"! edited in this project: {names}",
+        "! deleted in this project: README.md",
+    ]
 
     for path in before:
-        assert doctor(project, "--heal", str(path.relative_to(project))).returncode == 0
+        assert doctor(project, "--restore", str(path.relative_to(project))).returncode == 0
 
     assert {path: path.read_text() for path in before} == before
 
@@ -203,33 +208,34 @@ def test_restoring_a_file_keeps_the_owners_lines(project: Path, tool: Tool) -> N
 @pytest.mark.parametrize(
     ("file", "why"),
     [
-        ("Makefile", "git does not have Makefile as it is now, and what you wrote would be lost: commit it first"),
+        ("Makefile", "git does not have the current contents of Makefile, which would be lost; commit them first"),
         ("src/thumbnail_worker/mine.py", "the template has no src/thumbnail_worker/mine.py at v0.1.0"),
         ("../template/copier.yml", "../template/copier.yml is not in this project"),
-        (".copier-answers.yml", "is Copier's own"),
-        (".gitignore", ".gitignore is no plain file here: move it away first"),
+        (".copier-answers.yml", "is written by Copier; run git restore .copier-answers.yml instead"),
+        (".gitignore", ".gitignore is not a regular file in this project; move it away first"),
     ],
 )
-def test_restoring_a_file_loses_nothing(project: Path, file: str, why: str) -> None:
-    """HEAL refuses files with uncommitted changes and files that are not the template's."""
+def test_restore_never_loses_contents(project: Path, file: str, why: str) -> None:
+    """Contents that git does not have, and files that the template does not have, are left alone."""
     (project / "Makefile").write_text("mine:\n")
     (project / "src" / "thumbnail_worker" / "mine.py").write_text('"""Mine."""\n')
     (project / ".gitignore").unlink()
     (project / ".gitignore").symlink_to(project.parent / "template" / ".gitignore")
     before = {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()}
 
-    result = doctor(project, "--heal", file)
+    result = doctor(project, "--restore", file)
 
     assert result.returncode == 1
-    assert result.stderr.startswith(f"{file} is not put back: ")
+    assert result.stderr.startswith(f"{file} was not restored: ")
     assert why in result.stderr
     assert {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file()} == before
 
 
-def test_an_update_requires_a_clean_working_tree(project: Path) -> None:
-    """`make update` lists uncommitted files and changes nothing."""
+def test_update_requires_a_clean_working_tree(project: Path) -> None:
+    """The message lists what is not committed, and nothing is changed."""
     (project / "mine.txt").write_text("Mine.\n")
 
     result = doctor(project, "--update")
 
-    assert (result.returncode, result.stderr) == (1, "Not updated: commit or stash these first\n?? mine.txt\n")
+    message = "Nothing was updated: commit or stash these changes first:\n?? mine.txt\n"
+    assert (result.returncode, result.stderr) == (1, message)

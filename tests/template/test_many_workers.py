@@ -10,7 +10,7 @@ import copier
 import pytest
 
 from tests.template.versions import IDENTITY, commit, edit
-from tools.downloads import uv
+from tools.external import uv
 
 Tool = Callable[..., str]
 

@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 import yaml
-from jobnik_devtools.doctor.chart_values import over
+from jobnik_devtools.doctor.chart_values import merged
 from pydantic import JsonValue
 
 from tests.template.charts import DOWNLOAD_TIMEOUT, Chart, Values
@@ -139,7 +139,7 @@ def test_no_value_may_be_null(schema: dict[str, Any], defaults: Values) -> None:
     validator = jsonschema_rs.validator_for(schema)
 
     for path in _paths(defaults):
-        nulled = over(defaults, _nested(path, None))
+        nulled = merged(defaults, _nested(path, None))
         assert any(
             f'"{path[-1]}" is a required property' in error.message for error in validator.iter_errors(nulled)
         ), path
@@ -151,10 +151,10 @@ def test_values_that_kubernetes_defines_are_checked(schema: dict[str, Any], defa
 
     for dotted, value in VALID:
         first, *_ = path = dotted.split(".")
-        assert first not in defaults or validator.is_valid(over(defaults, _nested(path, value))), (dotted, value)
+        assert first not in defaults or validator.is_valid(merged(defaults, _nested(path, value))), (dotted, value)
     for dotted, value in INVALID:
         first, *_ = path = dotted.split(".")
-        errors = validator.iter_errors(over(defaults, _nested(path, value)))
+        errors = validator.iter_errors(merged(defaults, _nested(path, value)))
         assert first not in defaults or any(error.instance_path[0] == first for error in errors), (dotted, value)
 
 

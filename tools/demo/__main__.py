@@ -17,6 +17,7 @@ from tools.demo.folders import OWN_PICTURES, Folders, find_pictures
 from tools.demo.processes import DemoError
 from tools.demo.run import run_demo
 from tools.demo.screen import Screen
+from tools.external import MissingProgramError
 
 _EXIT_FAILED = 1
 # 128 plus the number of SIGINT, as shells report it.
@@ -38,7 +39,7 @@ def main() -> int:
     try:
         pictures = find_pictures(images)
         return asyncio.run(_run(pictures, Folders(Path.cwd() / "demo"), screen))
-    except (DemoError, JobnikError) as error:
+    except (DemoError, JobnikError, MissingProgramError) as error:
         screen.error(str(error))
         return _EXIT_FAILED
 

@@ -19,7 +19,7 @@ _TAIL_LINES = 15
 _LINE: Final = TypeAdapter(dict[str, Any])
 
 # These variables refer to the environment that the demo itself runs in.
-_OURS_ALONE = {"VIRTUAL_ENV", "PYTHONPATH"}
+_OURS_ALONE = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH"}
 
 
 class DemoError(Exception):

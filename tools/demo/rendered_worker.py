@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager
 
 from tools.demo.folders import Folders
 from tools.demo.processes import Background, background, run_tool
-from tools.demo.programs import beside_python, uv
+from tools.demo.programs import beside_python
+from tools.external import uv
 from tools.snapshot import take_snapshot
 
 SERVICE_NAME = "thumbnail-worker"

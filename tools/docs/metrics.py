@@ -25,7 +25,7 @@ not the sum."""
 
 _OF_MANAGER = f"""\
 These metrics describe what one manager has done since it started; their names begin with `{metrics.PREFIX}`. With
-several managers, add them up. The first {metrics.MOST_STAGE_TYPES} stage types have series of their own; all others
+several managers, add them up. The first {metrics.MAX_STAGE_TYPES} stage types have series of their own; all others
 count as `{metrics.OTHER}`. [Observability](../explanation/observability.md#metrics) explains what to use them for.
 The manager also exports the usual metrics of a Python process."""
 
@@ -77,7 +77,7 @@ def _of_module(module: ModuleType) -> Iterator[Row]:
 
 def _collected() -> Iterator[Row]:
     sdk.stage_metrics("thumbnails")  # creates samples with labels
-    for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.DERIVED):
+    for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.ALIASES):
         for family in collector.collect():
             labels = tuple(label for label in family.samples[0].labels if label != "le")
             yield _row(family.name, family.type, labels, family.documentation)

@@ -132,7 +132,7 @@ def _section(section: griffe.DocstringSection) -> str:
     match section:
         case griffe.DocstringSectionText():
             return _examples_fenced(str(section.value))
-        case griffe.DocstringSectionParameters():
+        case griffe.DocstringSectionParameters() | griffe.DocstringSectionAttributes():
             return "\n".join(f"- `{one.name}`: {_line(one.description)}" for one in section.value)
         case griffe.DocstringSectionRaises():
             raised = "\n".join(f"- `{one.annotation}`: {_line(one.description)}" for one in section.value)

@@ -1,7 +1,7 @@
 """The Python SDK of Jobnik: define work, create it with a `Producer`, and process it with a `Worker`.
 
-Import everything from here; `jobnik_sdk.errors` draws the error tree, and `jobnik_sdk.testing` has tools for tests. The
-subpackages are internal and may change in any release.
+Import everything from here. `jobnik_sdk.errors` shows the exceptions as a tree, and `jobnik_sdk.testing` has tools for
+tests. The subpackages are internal and may change in any release.
 """
 
 from importlib import import_module
@@ -168,7 +168,7 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # a type checker would accept any name from a module with __getattr__
-    # Names are loaded on first use, so that a handler's process, which needs only definitions, loads no HTTP client.
+    # Names are imported on first use, so that a handler's process, which only needs definitions, has no HTTP client.
     _NAMES_BY_MODULE: Final = {
         "errors": (
             "AnswerError Cancelled ConfigurationError DoNotRetry IllegalTransitionError InvalidPayloadError "

@@ -1,41 +1,41 @@
-"""Everything that the SDK raises.
+"""All exceptions that the SDK raises, and those that a handler raises to control its task.
 
 JobnikError
-├── ConfigurationError             a name, an address or an option cannot work
-│   └── SettingsError              an environment variable is missing or wrong
+├── ConfigurationError             a name, an address or an option is invalid
+│   └── SettingsError              an environment variable is missing or invalid
 ├── InvalidPayloadError            data, metadata or a result does not fit its model; nothing was sent
-├── UnreadableTaskError            a claimed task's data does not fit its model
+├── UnreadableTaskError            the data of a claimed task does not fit its model
 ├── UnsupportedError               the manager lacks a feature of part B; nothing was sent
-├── StreamError                    a stream of tasks ended in the middle
-├── JobFailedError                 the job that was waited for has FAILED
-├── JobAbortedError                the job that was waited for was ABORTED
-├── WaitTimeoutError               the job that was waited for has not ended in time
-├── UnreachableError               no answer came from the manager
+├── StreamError                    a stream of tasks stopped before its end
+├── JobFailedError                 the job that `wait_for_job` waited for is FAILED
+├── JobAbortedError                the job that `wait_for_job` waited for is ABORTED
+├── WaitTimeoutError               the job did not end within the timeout
+├── UnreachableError               the manager did not respond
 │   └── LostAnswerError            the request was sent, so it may have been carried out
-└── AnswerError                    the manager answered, but refused
-    ├── UnexpectedAnswerError      the answer is not one of Jobnik's protocol
-    ├── ManagerFailureError        the manager has a problem of its own (5xx)
-    ├── InvalidRequestError        the manager found the request wrong (VALIDATION_ERROR)
-    ├── PayloadTooLargeError       the body is over the manager's limit (413)
+└── AnswerError                    the manager responded with an error
+    ├── UnexpectedAnswerError      the response does not follow Jobnik's protocol
+    ├── ManagerFailureError        the manager failed (5xx)
+    ├── InvalidRequestError        the request is invalid (VALIDATION_ERROR)
+    ├── PayloadTooLargeError       the request exceeds the manager's size limit (413)
     ├── NotFoundError
     │   ├── JobNotFoundError
     │   ├── StageNotFoundError
     │   └── TaskNotFoundError
-    ├── JobFinishedError           a finished job takes no stages
+    ├── JobFinishedError           a finished job accepts no stages
     ├── JobNotFinishedError        only a finished job can be deleted
-    ├── StageFinishedError         a finished stage takes no tasks
-    ├── StageStartedError          an older manager: a stage in progress takes no tasks
-    └── IllegalTransitionError     the entity's status does not allow the move
-        └── StatusConflictError    someone else changed the task at the same moment
+    ├── StageFinishedError         a finished stage accepts no tasks
+    ├── StageStartedError          an older manager: a stage in progress accepts no tasks
+    └── IllegalTransitionError     the status of the entity does not allow the change
+        └── StatusConflictError    another client changed the task at the same time
 
-What a handler raises to say how its attempt ends, and what it sees when it is cancelled:
+A handler raises the first three to decide how its attempt ends, and sees the fourth when it is cancelled:
 
 Exception
-├── RetryLater                     the attempt failed; the next one comes after a delay
-├── DoNotRetry                     the task failed for good
-└── Snooze                         not now: the task comes back later, and no attempt is burnt
+├── RetryLater                     the attempt failed; the next one starts after a delay
+├── DoNotRetry                     the task failed permanently
+└── Snooze                         the task is postponed; the attempt does not count
 BaseException
-└── Cancelled                      the attempt is to end, and nothing should stop it by accident
+└── Cancelled                      the attempt was cancelled; `except Exception` does not catch it
 """
 
 from collections.abc import Sequence
@@ -82,11 +82,19 @@ __all__ = [
 
 
 class SettingsError(ConfigurationError):
-    """Environment variables are missing or wrong: correct them; the message names each on a line of its own."""
+    """Environment variables are missing or invalid. The message names each of them on its own line."""
 
 
 class UnreadableTaskError(JobnikError):
-    """A claimed task does not fit its models at `field`: report `task` as failed and make both ends agree."""
+    """The data or metadata of a claimed task does not fit its model.
+
+    Report the task as failed, and align the models of the producer and the worker.
+
+    Attributes:
+        field: The path of the invalid field, such as `data.size`.
+        reason: What is wrong with it.
+        task: The claimed task, with plain JSON.
+    """
 
     def __init__(self, field: str, reason: str, task: ClaimedTask[Any, Any]) -> None:
         super().__init__(f"{field}: {reason}")
@@ -96,30 +104,42 @@ class UnreadableTaskError(JobnikError):
 
 
 class UnsupportedError(JobnikError):
-    """The manager does not say that it has `feature`, and nothing was sent: do as the message says, or update it."""
+    """The manager lacks a feature of part B of the protocol. Nothing was sent.
+
+    Update the manager, or follow the advice in the message.
+
+    Attributes:
+        feature: The name of the missing feature, such as `retry-policy`.
+    """
 
     def __init__(self, feature: str, advice: str) -> None:
-        super().__init__(f"This manager lacks the feature {feature!r}: update it, or {advice}.")
+        super().__init__(f"This manager lacks the feature {feature!r}: update the manager, or {advice}.")
         self.feature = feature
 
 
 class StreamError(JobnikError):
-    """A stream of tasks ended in the middle, by `__cause__`: correct that, and go on with what is missing.
+    """A stream of tasks stopped before its end; `__cause__` is the reason.
 
-    `created` tasks exist for sure. Positions in the stream count from 0: those in `refused` were sent and not created,
-    of those in `uncertain` nobody knows (the answer was lost, or was the manager's own failure: each range exists as a
-    whole or not at all), and from `unsent` on none was sent. All others exist.
+    Positions in the stream count from 0. A task is `refused`, `uncertain` or unsent, or it was created. Correct the
+    cause, and stream the tasks that are missing.
+
+    Attributes:
+        created: The number of tasks that were created.
+        refused: Ranges of positions that were sent, but not created.
+        uncertain: Ranges of positions that may or may not exist, because the response was lost or the manager failed.
+            The tasks of a range were created either all or not at all.
+        unsent: The first position that was not sent; no later one was sent either.
     """
 
     def __init__(
         self, reason: object, *, created: int, refused: Sequence[range], uncertain: Sequence[range], unsent: int
     ) -> None:
-        became = [f"{created} created"]
+        counts = [f"{created} tasks created"]
         if refused:
-            became.append(f"{sum(map(len, refused))} refused")
+            counts.append(f"{sum(map(len, refused))} refused")
         if uncertain:
-            became.append(f"of {sum(map(len, uncertain))} nobody knows")
-        super().__init__(f"Tasks: {', '.join(became)}; from position {unsent} on nothing was sent: {reason}")
+            counts.append(f"{sum(map(len, uncertain))} unknown")
+        super().__init__(f"{', '.join(counts)}; nothing was sent from position {unsent} onwards: {reason}")
         self.created = created
         self.refused = tuple(refused)
         self.uncertain = tuple(uncertain)
@@ -127,23 +147,29 @@ class StreamError(JobnikError):
 
 
 class JobFailedError(JobnikError):
-    """The job has FAILED: `job` is what it became, `task` the first of its tasks that failed, whose `error` says why.
+    """The job has FAILED.
 
-    What is in the task is plain JSON. It is None where nobody can tell any more, its `error` where the manager keeps
-    none.
+    Attributes:
+        job: The job, as last read.
+        task: The first of its tasks that failed, with plain JSON; its `error` is the reason, if the manager stores it.
+            None if the task cannot be read any more.
     """
 
     def __init__(self, job: Job[Any, Any], task: Task[Any, Any, Any] | None = None) -> None:
-        why = "" if task is None else f" by task {task.id}"
+        detail = "" if task is None else f": task {task.id} failed"
         if task is not None and task.error is not None:
-            why += f" with {task.error.type}: {task.error.message}"
-        super().__init__(f"The job {job.name!r} ({job.id}) has failed{why or '.'}")
+            detail += f" with {task.error.type}: {task.error.message}"
+        super().__init__(f"The job {job.name!r} ({job.id}) has failed{detail or '.'}")
         self.job = job
         self.task = task
 
 
 class JobAbortedError(JobnikError):
-    """Somebody has ABORTED the job: `job` is what it became."""
+    """The job was ABORTED.
+
+    Attributes:
+        job: The job, as last read.
+    """
 
     def __init__(self, job: Job[Any, Any]) -> None:
         super().__init__(f"The job {job.name!r} ({job.id}) was aborted.")
@@ -151,19 +177,25 @@ class JobAbortedError(JobnikError):
 
 
 class WaitTimeoutError(JobnikError, TimeoutError):
-    """The job has not ended in time, and goes on: wait again, or abort it."""
+    """The job did not end within the timeout. It is still running: wait again, or abort it."""
 
 
 class UnreachableError(JobnikError):
-    """No answer came from the manager: check its address and that it runs, then try again."""
+    """The manager did not respond. Check its address and that it is running, then try again."""
 
 
 class LostAnswerError(UnreachableError):
-    """The request was sent and no answer came: look whether it was carried out before you send it again."""
+    """The request was sent, but no response arrived. Check whether it was carried out before you send it again."""
 
 
 class AnswerError(JobnikError):
-    """The manager refused: act upon `status`, the HTTP status, and `code`, the protocol's word for the reason."""
+    """The manager responded with an error.
+
+    Attributes:
+        status: The HTTP status.
+        code: The protocol's error code, such as `VALIDATION_ERROR`; `NO_CODE` if the response has none.
+        retry_after: How long the manager asks clients to wait before they try again; 0 if it does not say.
+    """
 
     def __init__(self, message: str, *, status: int, code: str, retry_after: timedelta = timedelta()) -> None:
         super().__init__(f"{message} [{status} {code}]")
@@ -173,68 +205,77 @@ class AnswerError(JobnikError):
 
 
 class UnexpectedAnswerError(AnswerError):
-    """The answer is not one of Jobnik's protocol: check that the address is a Jobnik manager's."""
+    """The response does not follow Jobnik's protocol. Check that the address is that of a Jobnik manager."""
 
 
 class ManagerFailureError(AnswerError):
-    """The manager has a problem of its own: try again later, or read its log."""
+    """The manager failed (5xx). Try again later, or read the manager's log."""
 
 
 class InvalidRequestError(AnswerError):
-    """The manager found the request wrong: its message names the part to correct."""
+    """The request is invalid. The message names the field to correct."""
 
 
 class PayloadTooLargeError(AnswerError):
-    """The body is over the manager's limit: send fewer tasks at a time, or a reference instead of the thing itself."""
+    """The request exceeds the manager's size limit.
+
+    Send fewer tasks at a time, or replace large data by a reference to it.
+    """
 
 
 class NotFoundError(AnswerError):
-    """There is no such entity: check its id, and whether it has been deleted."""
+    """The entity does not exist. Check its id, and whether it has been deleted."""
 
 
 class JobNotFoundError(NotFoundError):
-    """There is no such job: check its id, and whether it has been deleted."""
+    """The job does not exist. Check its id, and whether it has been deleted."""
 
 
 class StageNotFoundError(NotFoundError):
-    """There is no such stage: check its id, and whether its job has been deleted."""
+    """The stage does not exist. Check its id, and whether its job has been deleted."""
 
 
 class TaskNotFoundError(NotFoundError):
-    """There is no such task: check its id, and whether its job has been deleted."""
+    """The task does not exist. Check its id, and whether its job has been deleted."""
 
 
 class JobFinishedError(AnswerError):
-    """The job is COMPLETED, FAILED or ABORTED: create a new job for further stages."""
+    """The job is COMPLETED, FAILED or ABORTED, and accepts no stages. Create a new job for them."""
 
 
 class JobNotFinishedError(AnswerError):
-    """The job is not finished: abort it, or wait for its end, before you delete it."""
+    """The job has not finished. Abort it, or wait until it ends, before you delete it."""
 
 
 class StageFinishedError(AnswerError):
-    """The stage is COMPLETED, FAILED or ABORTED: create a new stage for further tasks."""
+    """The stage is COMPLETED, FAILED or ABORTED, and accepts no tasks. Create a new stage for them."""
 
 
 class StageStartedError(AnswerError):
-    """This older manager takes no tasks for a stage in progress: create all tasks before the first is claimed."""
+    """This older manager accepts no tasks for a stage in progress. Create all tasks before the first is claimed."""
 
 
 class IllegalTransitionError(AnswerError):
-    """The present status does not allow the move: read the entity, and act upon what it has become."""
+    """The current status of the entity does not allow the change. Read the entity to see its status."""
 
 
 class StatusConflictError(IllegalTransitionError):
-    """Someone else changed the task at the same moment: read it, and act upon what it has become."""
+    """Another client changed the task at the same time. Read the task to see its status."""
 
 
-class RetryLater(Exception):  # noqa: N818 it says what shall happen, and reads so where it is raised
-    """Raise it to fail an attempt that may succeed after `delay`; from another exception, it speaks for that one.
+class RetryLater(Exception):  # noqa: N818 named after its effect, which is how a `raise` statement reads
+    """A handler raises it to fail the current attempt; the next one starts after `delay`.
 
-    A delay is a year at most; what is longer, or less than none, counts as the longest or as none.
+    >>> raise RetryLater(timedelta(minutes=5), "the archive is locked")
+
+    Raised `from` another exception, it gives the attempt's error the type of that exception.
+
+    Args:
+        delay: 0 to 365 days. A shorter or longer delay is replaced by the nearest limit.
+        message: The error message of the attempt. Default: the message of the exception that it is raised from.
 
     Raises:
-        TypeError: `delay` is no timedelta.
+        TypeError: `delay` is not a timedelta.
     """
 
     def __init__(self, delay: timedelta, message: str = "") -> None:
@@ -243,17 +284,33 @@ class RetryLater(Exception):  # noqa: N818 it says what shall happen, and reads 
         self.delay = delay
 
 
-class DoNotRetry(Exception):  # noqa: N818 it says what shall happen, and reads so where it is raised
-    """Raise it to fail a task that no further attempt can help; from another exception, it speaks for that one."""
+class DoNotRetry(Exception):  # noqa: N818 named after its effect, which is how a `raise` statement reads
+    """A handler raises it to fail its task permanently, whatever attempts are left.
+
+    >>> raise DoNotRetry("the archive is not a ZIP file") from error
+
+    Raised `from` another exception, it gives the attempt's error the type of that exception.
+
+    Args:
+        message: The error message of the attempt. Default: the message of the exception that it is raised from.
+    """
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message)
 
 
-class Snooze(Exception):  # noqa: N818 it says what shall happen, and reads so where it is raised
-    """Raise it to put a task off by `delay`, when what it needs is not there yet: this attempt does not count.
+class Snooze(Exception):  # noqa: N818 named after its effect, which is how a `raise` statement reads
+    """A handler raises it to postpone its task by `delay`. The attempt does not count.
 
-    The delay is bounded and checked as that of `RetryLater`.
+    Use it when something that the task needs is not ready yet.
+
+    >>> raise Snooze(timedelta(minutes=1))
+
+    Args:
+        delay: 0 to 365 days. A shorter or longer delay is replaced by the nearest limit.
+
+    Raises:
+        TypeError: `delay` is not a timedelta.
     """
 
     def __init__(self, delay: timedelta) -> None:
@@ -263,9 +320,12 @@ class Snooze(Exception):  # noqa: N818 it says what shall happen, and reads so w
 
 
 class Cancelled(BaseException):
-    """The attempt is to end: clean up and let it pass; `context.cancellation.reason` says why.
+    """Raised in a handler that is a plain function when its attempt is cancelled: clean up, and do not swallow it.
 
-    Plain functions see it; a coroutine is cancelled by `asyncio.CancelledError`.
+    A coroutine is cancelled with `asyncio.CancelledError` instead.
+
+    Attributes:
+        reason: Why the attempt was cancelled: "job aborted", "timeout", "lease lost" or "drain".
     """
 
     def __init__(self, reason: str = "cancelled") -> None:
@@ -288,13 +348,13 @@ _BY_CODE: dict[str, type[AnswerError]] = {
     "TASK_STATUS_UPDATE_FAILED": StatusConflictError,
 }
 _TOO_LARGE = 413
-_SERVER_FAULTS = 500
+_SERVER_ERRORS = 500
 
 
 def answer_error(message: str, *, status: int, code: str | None, retry_after: timedelta) -> AnswerError:
-    """Return the error for an answer; `code` is None where the body was not one of the protocol's."""
+    """Return the exception for an error response; `code` is None if the body does not follow the protocol."""
     kind: type[AnswerError]
-    if status >= _SERVER_FAULTS:
+    if status >= _SERVER_ERRORS:
         kind = ManagerFailureError
     elif status == _TOO_LARGE:
         kind = PayloadTooLargeError

@@ -1,6 +1,6 @@
-"""`WorkerSettings` under the import path of projects rendered before 0.2; removed in 1.0.
+"""An alias of `jobnik_sdk.WorkerSettings` for projects rendered before 0.2; it will be removed in 1.0.
 
-Import it from `jobnik_sdk` instead. `make update` leaves a project's `settings.py` alone, so the old path has to work.
+`make update` does not change a project's `settings.py`, so the old import path has to keep working.
 """
 
 from jobnik_sdk.service.settings import WorkerSettings

@@ -58,7 +58,7 @@ def test_a_folder_that_holds_something_else_is_refused(data_dir: Path) -> None:
     """A folder called postgres that is no cluster is never overwritten."""
     (data_dir / "postgres").mkdir(parents=True)
     (data_dir / "postgres" / "notes.txt").write_text("mine")
-    with pytest.raises(EmbeddedPostgresError, match="is no PostgreSQL data folder"):
+    with pytest.raises(EmbeddedPostgresError, match="is not a PostgreSQL data folder"):
         EmbeddedPostgres(data_dir).start()
     assert (data_dir / "postgres" / "notes.txt").read_text() == "mine"
 
@@ -72,5 +72,5 @@ def test_another_thread_may_not_start_it(data_dir: Path) -> None:
 def test_a_place_where_no_folder_can_be_made_is_refused(data_dir: Path) -> None:
     """A file in the way is named."""
     data_dir.touch()
-    with pytest.raises(EmbeddedPostgresError, match="cannot be made"):
+    with pytest.raises(EmbeddedPostgresError, match="cannot be created"):
         EmbeddedPostgres(data_dir).start()

@@ -120,7 +120,7 @@ async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
         claiming = asyncio.create_task(claim(database))
         await held_up(other)
         await Jobs(database, Notifications()).set_status(job, JobStatus.ABORTED)
-        sweeping = asyncio.create_task(sql.task_sweep(sweeper, most=10))
+        sweeping = asyncio.create_task(sql.task_sweep(sweeper, limit=10))
         await held_up(other, 2)
         await other.execute("SELECT pg_advisory_unlock(1)")
         await asyncio.gather(claiming, sweeping)

@@ -7,7 +7,7 @@ import sys
 import asyncpg
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.errors import UnfitDatabaseError
+from reference_manager.store.errors import UnsupportedDatabaseError
 from reference_manager.store.migrate import migrate
 from reference_manager.store.schema import MIGRATIONS
 from reference_manager.store.upgrade import upgrade
@@ -120,7 +120,7 @@ async def test_a_newer_schema_is_refused(database_url: str) -> None:
         await connection.execute("UPDATE jobnik.migrations SET version_num = '9999'")
     finally:
         await connection.close()
-    with pytest.raises(UnfitDatabaseError, match="Update this one"):
+    with pytest.raises(UnsupportedDatabaseError, match="Update this one"):
         await migrate(database_url)
 
 

@@ -140,7 +140,7 @@ async def test_progress_is_read_from_what_tells_it(database: Database, statistic
         told = claimed[:5]
         progress, none = ['{"fraction": 0.5}'] * len(told), [None] * len(told)
         beat = ([held.task for held in told], [held.lease for held in told], progress, none)
-        await connection.fetch(sql.task_keep.sql, "guard", *beat)
+        await connection.fetch(sql.leases_renew.sql, "guard", *beat)
         if statistics == "of full tables":
             await connection.execute("ANALYZE")
         job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
@@ -176,7 +176,7 @@ async def whole_life(connection: Connection, database: Database) -> dict[str, in
     costs["claim"] = await touched(connection, *lease("guarded", 1))
     held = in_hand(await connection.fetch(*lease("guarded", 2)))
     beat = ([one.task for one in held], [one.lease for one in held], ["{}"] * len(held), ["{}"] * len(held))
-    costs["heartbeat"] = await touched(connection, sql.task_keep.sql, "guard", *beat)
+    costs["heartbeat"] = await touched(connection, sql.leases_renew.sql, "guard", *beat)
     costs["sweep"] = await touched(connection, sql.leases_expired.sql, 10)
     stage_id = await connection.fetchval("SELECT stage_id FROM tasks WHERE id = $1", ids[0])
     costs["fold"] = await touched(connection, sql.deltas_fold.sql, stage_id)

@@ -1,4 +1,4 @@
-"""Producers on the real manager, each test with a stage type of its own."""
+"""Fixtures: a client and a producer of a real manager, and a name of its own for each test."""
 
 from collections.abc import AsyncIterator
 from uuid import uuid4

@@ -1,17 +1,17 @@
-"""Handlers for tests that change more than their own task. Processes import this too, so it is small."""
+"""Handlers that change more than their own task. Processes import this module, so it is small."""
 
 from jobnik_sdk import StageType, TaskContext
 from pydantic import BaseModel
 
 
 class Chapter(BaseModel):
-    """A task: `pages` is the name of the stage type of what follows."""
+    """The data of a task; `pages` is the name of the stage type to create."""
 
     pages: str
 
 
 class Page(BaseModel):
-    """A task that follows."""
+    """The data of a follow-up task."""
 
     number: int
 
@@ -23,7 +23,7 @@ class Mark(BaseModel):
 
 
 async def follow_up_async(task: Chapter, context: TaskContext[Mark, BaseModel, Mark]) -> None:
-    """Create a stage of pages, and leave marks."""
+    """Create a stage of pages, and replace the metadata of task, stage and job."""
     assert context.metadata == context.stage.metadata == Mark(by="nobody")
     pages = StageType(task.pages, task=Page)
     stage = await context.producer.create_stage(context.job.id, pages)

@@ -1,4 +1,4 @@
-"""Handlers for tests: a task says what its handler is to do. Processes import this too, so it is small."""
+"""Handlers for tests: a task names what its handler does. Processes import this module, so it is small."""
 
 import asyncio
 import ctypes
@@ -20,15 +20,15 @@ from pydantic import BaseModel
 FOREVER: Final = 1_000_000
 
 
-class Order(BaseModel):
-    """What the handler is to do, by the name of a function of this module."""
+class Command(BaseModel):
+    """The data of a task: `do` is the name of a function of this module."""
 
-    do: str = "answer"
+    do: str = "increment"
     value: int = 1
 
 
-class Answer(BaseModel):
-    """What came of it."""
+class Result(BaseModel):
+    """The result of a task."""
 
     value: int
 
@@ -40,109 +40,109 @@ class Owner(BaseModel):
 
 
 Context = TaskContext[Owner]
-orders = StageType("orders", task=Order, result=Answer, task_metadata=Owner)
+commands = StageType("commands", task=Command, result=Result, task_metadata=Owner)
 released = threading.Event()
-"""Ends those that ignore their cancellation, unless they are in a process."""
+"""Ends handlers that ignore cancellation, unless they run in a process."""
 
 
-def obey(order: Order, context: Context) -> Answer:
-    """Follow an order in a thread or a process."""
-    return PLAIN[order.do](order, context)
+def run_command(command: Command, context: Context) -> Result:
+    """Run a command in a thread or a process."""
+    return PLAIN[command.do](command, context)
 
 
-async def obey_async(order: Order, context: Context) -> Answer:
-    """Follow an order on the event loop: where it waits, it awaits."""
-    waiting: dict[str, Callable[[Order, Context], Any]] = {
+async def run_command_async(command: Command, context: Context) -> Result:
+    """Run a command on the event loop; a command that waits has an asynchronous variant."""
+    asynchronous: dict[str, Callable[[Command, Context], Any]] = {
         "wait": wait_async,
         "return_late": return_late_async,
         "raise_late": raise_late_async,
-        "put_off_late": put_off_late_async,
-        "be_stubborn": be_stubborn_async,
+        "retry_later_late": retry_later_late_async,
+        "ignore_cancellation": ignore_cancellation_async,
     }
-    if order.do in waiting:
-        return await waiting[order.do](order, context)
+    if command.do in asynchronous:
+        return await asynchronous[command.do](command, context)
     await asyncio.sleep(0)
-    return PLAIN[order.do](order, context)
+    return PLAIN[command.do](command, context)
 
 
-class PeculiarError(Exception):
+class UnpicklableError(Exception):
     """An exception that cannot be unpickled."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} {second}")
 
 
-def _answer(order: Order, _context: Context) -> Answer:
-    return Answer(value=order.value + 1)
+def _increment(command: Command, _context: Context) -> Result:
+    return Result(value=command.value + 1)
 
 
-def _complain(_order: Order, _context: Context) -> NoReturn:
-    raise PeculiarError("very", "peculiar")
+def _raise_unpicklable(_command: Command, _context: Context) -> NoReturn:
+    raise UnpicklableError("very", "strange")
 
 
-def _leave(_order: Order, _context: Context) -> NoReturn:
+def _exit_system(_command: Command, _context: Context) -> NoReturn:
     raise SystemExit(3)
 
 
-def _answer_wrongly(_order: Order, _context: Context) -> Answer:
-    return Answer.model_construct(value="wide")
+def _return_invalid(_command: Command, _context: Context) -> Result:
+    return Result.model_construct(value="wide")
 
 
-def _retry_later(_order: Order, _context: Context) -> NoReturn:
-    raise RetryLater(timedelta(minutes=5)) from PeculiarError("too", "many")
+def _retry_later(_command: Command, _context: Context) -> NoReturn:
+    raise RetryLater(timedelta(minutes=5)) from UnpicklableError("too", "many")
 
 
-def _do_not_retry(_order: Order, _context: Context) -> NoReturn:
+def _do_not_retry(_command: Command, _context: Context) -> NoReturn:
     raise DoNotRetry("no such file")
 
 
-def _snooze(_order: Order, _context: Context) -> NoReturn:
+def _snooze(_command: Command, _context: Context) -> NoReturn:
     raise Snooze(timedelta(hours=1))
 
 
-def _describe(_order: Order, context: Context) -> Answer:
+def _describe(_command: Command, context: Context) -> Result:
     assert trace_context.current_traceparent() == context.traceparent
-    seen = (context.job.name, context.stage.order, context.attempt, context.max_attempts, context.metadata.name)
-    assert seen == ("gallery", 2, 1, 3, "ada")
+    values = (context.job.name, context.stage.order, context.attempt, context.max_attempts, context.metadata.name)
+    assert values == ("gallery", 2, 1, 3, "ada")
     assert context.stage.data == Empty()
     assert isinstance(context.checkpoint, int)
     context.logger.debug("described")
-    return Answer(value=context.checkpoint)
+    return Result(value=context.checkpoint)
 
 
-def _make_progress(_order: Order, context: Context) -> Answer:
+def _make_progress(_command: Command, context: Context) -> Result:
     with context.phase("download", weight=2, of=8):
         context.save_checkpoint({"downloaded": ["a.png"]})
     with context.phase("convert", weight=6, of=8) as convert:
         convert.progress(0.5, "a.png", timedelta(seconds=7))
-    return Answer(value=0)
+    return Result(value=0)
 
 
-def _save_then_die(_order: Order, context: Context) -> NoReturn:
+def _save_then_exit(_command: Command, context: Context) -> NoReturn:
     context.save_checkpoint("last words")
     os._exit(7)
 
 
-def _wait(_order: Order, context: Context) -> Answer:
+def _wait(_command: Command, context: Context) -> Result:
     context.progress(0.5, "waiting")
     while True:
         context.cancellation.wait()
 
 
-def _sleep(_order: Order, context: Context) -> Answer:
+def _sleep(_command: Command, context: Context) -> Result:
     context.progress(0.5, "sleeping")
     time.sleep(FOREVER)
     raise AssertionError
 
 
-async def wait_async(_order: Order, context: Context) -> Answer:
-    """Wait for the end."""
+async def wait_async(_command: Command, context: Context) -> Result:
+    """Wait until it is cancelled."""
     context.progress(0.5, "waiting")
     await asyncio.sleep(FOREVER)
     raise AssertionError
 
 
-def _await(_order: Order, context: Context) -> Answer:
+def _await(_command: Command, context: Context) -> Result:
     async def rest() -> NoReturn:
         context.progress(0.5, "awaiting")
         await asyncio.sleep(FOREVER)
@@ -151,28 +151,28 @@ def _await(_order: Order, context: Context) -> Answer:
     return context.wait(rest())
 
 
-def _clean_up_late(_order: Order, context: Context) -> NoReturn:
+def _clean_up_late(_command: Command, context: Context) -> NoReturn:
     async def clean_up() -> str:
         await asyncio.sleep(0.1)
         return "cleaned up"
 
     try:
-        context.progress(0.5, "looking")
+        context.progress(0.5, "checking")
         while True:
             context.cancellation.raise_if_requested()
     finally:
         context.save_checkpoint(context.wait(clean_up()))
 
 
-def _count_http_clients(_order: Order, _context: Context) -> Answer:
-    return Answer(value=len({"httpx2", "jobnik_sdk.http.client", "prometheus_client"} & sys.modules.keys()))
+def _count_http_clients(_command: Command, _context: Context) -> Result:
+    return Result(value=len({"httpx2", "jobnik_sdk.http.client", "prometheus_client"} & sys.modules.keys()))
 
 
-def _look_for_manager(_order: Order, context: Context) -> Answer:
-    return Answer(value=context.wait(_seen(context)))
+def _request_summary(_command: Command, context: Context) -> Result:
+    return Result(value=context.wait(_request(context)))
 
 
-async def _seen(context: Context) -> int:
+async def _request(context: Context) -> int:
     try:
         await context.producer.get_summary(context.stage.id)
     except UnreachableError:
@@ -180,113 +180,113 @@ async def _seen(context: Context) -> int:
     raise AssertionError
 
 
-def _return_late(order: Order, context: Context) -> Answer:
+def _return_late(command: Command, context: Context) -> Result:
     try:
-        _wait(order, context)
-    except BaseException:  # noqa: BLE001 what is tested
+        _wait(command, context)
+    except BaseException:  # noqa: BLE001 on purpose
         assert context.cancellation.requested
-    return Answer(value=order.value + 1)
+    return Result(value=command.value + 1)
 
 
-async def return_late_async(order: Order, context: Context) -> Answer:
-    """Finish all the same."""
+async def return_late_async(command: Command, context: Context) -> Result:
+    """Return a result although it was cancelled."""
     try:
-        await wait_async(order, context)
+        await wait_async(command, context)
     except asyncio.CancelledError:
         assert context.cancellation.requested
-    return Answer(value=order.value + 1)
+    return Result(value=command.value + 1)
 
 
-def _raise_late(order: Order, context: Context) -> Answer:
+def _raise_late(command: Command, context: Context) -> Result:
     try:
-        return _wait(order, context)
+        return _wait(command, context)
     finally:
         raise ValueError("while cleaning up")
 
 
-async def raise_late_async(order: Order, context: Context) -> Answer:
-    """Fail while cleaning up."""
+async def raise_late_async(command: Command, context: Context) -> Result:
+    """Raise an exception while cleaning up."""
     try:
-        return await wait_async(order, context)
+        return await wait_async(command, context)
     finally:
         raise ValueError("while cleaning up")
 
 
-def _put_off_late(order: Order, context: Context) -> Answer:
+def _retry_later_late(command: Command, context: Context) -> Result:
     try:
-        return _wait(order, context)
+        return _wait(command, context)
     finally:
         raise RetryLater(timedelta(minutes=1))
 
 
-async def put_off_late_async(order: Order, context: Context) -> Answer:
-    """Say when to try again, having been cancelled."""
+async def retry_later_late_async(command: Command, context: Context) -> Result:
+    """Raise `RetryLater` after the cancellation."""
     try:
-        return await wait_async(order, context)
+        return await wait_async(command, context)
     finally:
         raise RetryLater(timedelta(minutes=1))
 
 
-def _be_stubborn(order: Order, context: Context) -> Answer:
+def _ignore_cancellation(command: Command, context: Context) -> Result:
     while not released.is_set():
         try:
-            context.progress(0.5, "stubborn")
+            context.progress(0.5, "ignoring")
             released.wait()
-        except BaseException:  # noqa: BLE001, S112 what is tested
+        except BaseException:  # noqa: BLE001, S112 on purpose
             continue
-    return Answer(value=order.value + 1)
+    return Result(value=command.value + 1)
 
 
-async def be_stubborn_async(order: Order, context: Context) -> Answer:
-    """Ignore the cancellation."""
-    context.progress(0.5, "stubborn")
+async def ignore_cancellation_async(command: Command, context: Context) -> Result:
+    """Ignore cancellation."""
+    context.progress(0.5, "ignoring")
     while not released.is_set():
         try:
             await asyncio.to_thread(released.wait)
         except asyncio.CancelledError:
             continue
-    return Answer(value=order.value + 1)
+    return Result(value=command.value + 1)
 
 
-def _crash(_order: Order, _context: Context) -> NoReturn:
+def _crash(_command: Command, _context: Context) -> NoReturn:
     ctypes.string_at(0)
     raise AssertionError
 
 
-def _exit(_order: Order, _context: Context) -> NoReturn:
+def _exit(_command: Command, _context: Context) -> NoReturn:
     os._exit(7)
 
 
-def _tell_pid(_order: Order, _context: Context) -> Answer:
-    return Answer(value=os.getpid())
+def _return_pid(_command: Command, _context: Context) -> Result:
+    return Result(value=os.getpid())
 
 
 _held: list[bytes] = []
 
 
-def _leak(_order: Order, _context: Context) -> Answer:
+def _leak(_command: Command, _context: Context) -> Result:
     _held.append(os.urandom(200_000_000))
-    return Answer(value=os.getpid())
+    return Result(value=os.getpid())
 
 
-def _ignore_signals(_order: Order, _context: Context) -> Answer:
+def _ignore_signals(_command: Command, _context: Context) -> Result:
     os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGINT)
-    return Answer(value=os.getpid())
+    return Result(value=os.getpid())
 
 
-def _start_program(_order: Order, context: Context) -> Answer:
+def _start_program(_command: Command, context: Context) -> Result:
     program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000000)"])
     while True:
         try:
-            context.save_checkpoint(program.pid)  # in here: it may be cancelled from the moment this is heard
+            context.save_checkpoint(program.pid)  # inside `try`, because the test cancels as soon as it receives this
             time.sleep(FOREVER)
-        except BaseException:  # noqa: BLE001, S112 what is tested
+        except BaseException:  # noqa: BLE001, S112 on purpose
             continue
 
 
-def _crash_with_a_fork(_order: Order, context: Context) -> NoReturn:
-    # It has all that its parent had open, the stream to the worker too.
+def _crash_with_a_fork(_command: Command, context: Context) -> NoReturn:
+    # The fork has its parent's open files, including the stream to the worker.
     fork = os.fork()
     if not fork:
         time.sleep(FOREVER)
@@ -295,19 +295,37 @@ def _crash_with_a_fork(_order: Order, context: Context) -> NoReturn:
     raise AssertionError
 
 
-PLAIN: Final[dict[str, Callable[[Order, Context], Answer]]] = {
+PLAIN: Final[dict[str, Callable[[Command, Context], Result]]] = {
     function.__name__.removeprefix("_"): function
     for function in (
-        *(_answer, _complain, _leave, _answer_wrongly, _retry_later, _do_not_retry, _snooze, _describe),
-        *(_make_progress, _save_then_die, _wait, _sleep, _return_late, _raise_late, _put_off_late, _be_stubborn),
+        *(
+            _increment,
+            _raise_unpicklable,
+            _exit_system,
+            _return_invalid,
+            _retry_later,
+            _do_not_retry,
+            _snooze,
+            _describe,
+        ),
+        *(
+            _make_progress,
+            _save_then_exit,
+            _wait,
+            _sleep,
+            _return_late,
+            _raise_late,
+            _retry_later_late,
+            _ignore_cancellation,
+        ),
         *(
             _await,
             _clean_up_late,
             _count_http_clients,
-            _look_for_manager,
+            _request_summary,
             _crash,
             _exit,
-            _tell_pid,
+            _return_pid,
             _leak,
             _ignore_signals,
             _start_program,
@@ -319,34 +337,34 @@ PLAIN: Final[dict[str, Callable[[Order, Context], Answer]]] = {
 
 class _OnlyInTheWorker:
     def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
-        return _load, ()
+        return _import, ()
 
-    def __call__(self, _order: Order, _context: Context) -> Answer:
+    def __call__(self, _command: Command, _context: Context) -> Result:
         raise AssertionError
 
 
-def _load() -> object:
+def _import() -> object:
     if parent_process() is not None:
         raise ModuleNotFoundError("no module of this name here")
-    return unloadable
+    return unimportable
 
 
-unloadable = _OnlyInTheWorker()
-"""A handler that a process cannot load."""
+unimportable = _OnlyInTheWorker()
+"""A handler that a process cannot import."""
 
 
-class _SlowToLoad:
+class _SlowImport:
     def __reduce__(self) -> tuple[Callable[[], object], tuple[()]]:
-        return _load_slowly, ()
+        return _import_slowly, ()
 
-    def __call__(self, _order: Order, _context: Context) -> Answer:
-        return Answer(value=2)
-
-
-def _load_slowly() -> object:
-    time.sleep(LOADING.total_seconds())
-    return slow_to_load
+    def __call__(self, _command: Command, _context: Context) -> Result:
+        return Result(value=2)
 
 
-LOADING: Final = timedelta(seconds=1)
-slow_to_load = _SlowToLoad()
+def _import_slowly() -> object:
+    time.sleep(IMPORT_TIME.total_seconds())
+    return slow_import
+
+
+IMPORT_TIME: Final = timedelta(seconds=1)
+slow_import = _SlowImport()

@@ -1,4 +1,4 @@
-"""Where workers of the SDK get into trouble: processes, with journals and logs that tests read."""
+"""Worker processes for tests of failures, with journals and logs that tests read."""
 
 import asyncio
 import inspect
@@ -25,16 +25,16 @@ Entity = dict[str, Any]
 STYLES = ("async", "thread", "process")
 ROOT = Path(__file__).parents[3]
 LOOK_AGAIN = 0.02
-"""Seconds between two looks at what nothing announces."""
+"""Seconds between two checks of a condition."""
 
 
 class WorkerProcess:
-    """One run of ``sdk_worker.py``, with its journal and its log as far as they are read.
+    """One run of ``sdk_worker.py``, with the part of its journal and log that has been read.
 
     Args:
-        folder: For both.
-        name: Its own.
-        environment: What it is told besides.
+        folder: The folder of both.
+        name: The name of the worker.
+        environment: Further environment variables.
     """
 
     def __init__(self, folder: Path, name: str, environment: dict[str, str]) -> None:
@@ -49,7 +49,7 @@ class WorkerProcess:
                 env=os.environ | ours | environment,
                 stdout=log,
                 stderr=log,
-                preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - a run that is killed leaves no worker behind
+                preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - no worker is left when the test run is killed
             )
 
     def send(self, number: signal.Signals) -> None:
@@ -57,22 +57,22 @@ class WorkerProcess:
         self.process.send_signal(number)
 
     def read(self) -> None:
-        """Read what is new."""
+        """Read new lines."""
         for lines, new in zip((self.journal, self.log), self._new, strict=True):
             lines += [json.loads(line) for line in new.read()]
 
-    def of(self, event: Event) -> list[Entity]:
-        """What its handlers have written down of one kind."""
+    def entries(self, event: Event) -> list[Entity]:
+        """Return the journal entries of its handlers with this event."""
         self.read()
         return [entry for entry in self.journal if entry["event"] == event]
 
-    async def noted(self, event: Event, count: int, *, within: float = 15) -> list[Entity]:
-        """Wait until its handlers have written down so many."""
-        await eventually(f"{count} times {event}", lambda: len(self.of(event)) >= count, within)
-        return self.of(event)
+    async def wait_for_entries(self, event: Event, count: int, *, within: float = 15) -> list[Entity]:
+        """Wait until its handlers have written `count` entries with this event, and return all of them."""
+        await eventually(f"{count} times {event}", lambda: len(self.entries(event)) >= count, within)
+        return self.entries(event)
 
-    async def said(self, event: str, count: int = 1) -> Sequence[Entity]:
-        """Wait until its log has so many lines with this event."""
+    async def wait_for_log(self, event: str, count: int = 1) -> Sequence[Entity]:
+        """Wait until its log has `count` lines with this event, and return them."""
 
         def lines() -> Sequence[Entity] | None:
             self.read()
@@ -81,33 +81,33 @@ class WorkerProcess:
 
         return await eventually(f"{count} times in the log: {event}", lines)
 
-    async def is_ready(self, ready: bool = True) -> None:  # noqa: FBT001, FBT002 - reads like the word
-        """Wait until it is ready, or is not."""
-        port = (await self.said("probes and metrics are served"))[0]["port"]
+    async def wait_until_ready(self, *, ready: bool = True) -> None:
+        """Wait until its readiness probe succeeds, or, with `ready=False`, fails."""
+        port = (await self.wait_for_log("serving probes and metrics"))[0]["port"]
         async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as probes:
 
-            async def as_wished() -> bool:
+            async def matches() -> bool:
                 return (await probes.get("/readyz")).is_success == ready
 
-            await eventually(f"ready: {ready}", as_wished)
+            await eventually(f"ready: {ready}", matches)
 
-    async def end(self, within: float = 15) -> int:
-        """Wait for its end; its exit code."""
+    async def wait_for_exit(self, within: float = 15) -> int:
+        """Wait until the process has ended, and return its exit code."""
         return await asyncio.to_thread(self.process.wait, within)
 
     def kill(self) -> None:
-        """End it with kill -9."""
+        """Kill it with SIGKILL."""
         self.process.kill()
         self.process.wait()
 
 
 class Site:
-    """One test's tasks and workers.
+    """The tasks and workers of one test.
 
     Args:
-        folder: For journals, logs, and the files that tasks wait for.
-        name: What its stage types begin with.
-        manager: The manager's address, for the test itself.
+        folder: The folder of journals, logs, and the files that tasks wait for.
+        name: The prefix of its stage types.
+        manager: The manager's address, for requests of the test itself.
     """
 
     def __init__(self, folder: Path, name: str, manager: str) -> None:
@@ -119,27 +119,27 @@ class Site:
         self._http = httpx2.AsyncClient(timeout=15)
 
     async def close(self) -> None:
-        """End all workers."""
+        """Kill all workers."""
         for worker in self._workers:
             worker.kill()
         await self._http.aclose()
 
     def worker(self, manager: str = "", **environment: str) -> WorkerProcess:
-        """Start a worker, with a slot of each style unless it is told otherwise."""
+        """Start a worker; by default, it has a slot of each style."""
         ours = {
             "JOBNIK_BASE_URL": manager or self.manager,
             "STAGE_TYPE": self.name,
             "SLOTS": json.dumps(dict.fromkeys(STYLES, 1)),
-            # A second on average: no more than the circuit breaker of claims puts up with while a manager is away.
+            # One second on average, so that the circuit breaker of claims stays closed while a manager is away.
             "WORKER_RETRY_INITIAL_DELAY_MS": "2000",
             "WORKER_RETRY_MAX_DELAY_MS": "2000",
         }
         self._workers.append(WorkerProcess(self.folder, f"worker-{len(self._workers)}", ours | environment))
         return self._workers[-1]
 
-    async def fill(self, go: str, **counts: int) -> None:
-        """Create so many tasks of each style, one of each if none is named; they are done when told to `go`."""
-        self._http.base_url = self.manager  # it may have been replaced
+    async def create_tasks(self, go: str, **counts: int) -> None:
+        """Create tasks of each style, by default one; their handlers end when the file `go` exists."""
+        self._http.base_url = self.manager  # the manager may have been replaced
         protocol = Client(self._http)
         for style, count in (counts or dict.fromkeys(STYLES, 1)).items():
             stage = await protocol.stage(await protocol.job(), f"{self.name}-{style}")
@@ -149,23 +149,23 @@ class Site:
             self._tasks += answer.json()
 
     def go(self, go: str) -> None:
-        """Let tasks be done."""
+        """Create the file that lets handlers end."""
         (self.folder / go).touch()
 
     async def tasks(self) -> list[Entity]:
-        """All tasks, in the order of their creation."""
-        return await asyncio.gather(*(self.ask(f"/v1/tasks/{task['id']}") for task in self._tasks))
+        """Return all tasks, in the order of their creation."""
+        return await asyncio.gather(*(self.get(f"/v1/tasks/{task['id']}") for task in self._tasks))
 
     async def attempts(self) -> list[list[Entity]]:
-        """The attempts at each of them."""
-        return await asyncio.gather(*(self.ask(f"/v1/tasks/{task['id']}/attempts") for task in self._tasks))
+        """Return the attempts at each task."""
+        return await asyncio.gather(*(self.get(f"/v1/tasks/{task['id']}/attempts") for task in self._tasks))
 
     async def outcomes(self) -> list[list[str]]:
-        """The outcomes of the attempts at each of them."""
+        """Return the outcomes of the attempts at each task."""
         return [[attempt["outcome"] for attempt in attempts] for attempts in await self.attempts()]
 
-    async def completed(self) -> list[list[Entity]]:
-        """Wait until all tasks are completed; their attempts, of which the last and no other completed each."""
+    async def wait_until_completed(self) -> list[list[Entity]]:
+        """Wait until all tasks are completed, and return their attempts, of which only the last has completed."""
 
         async def done() -> bool:
             return all(task["status"] == "COMPLETED" for task in await self.tasks())
@@ -175,13 +175,13 @@ class Site:
         for task, attempts in zip(await self.tasks(), all_attempts, strict=True):
             assert [attempt["outcome"] for attempt in attempts].index("COMPLETED") == len(attempts) - 1
             written = {
-                (entry["task"], entry["attempt"]) for worker in self._workers for entry in worker.of(Event.ENDED)
+                (entry["task"], entry["attempt"]) for worker in self._workers for entry in worker.entries(Event.ENDED)
             }
-            assert (task["id"], task["result"]["attempt"]) in written, "a task that no handler did"
+            assert (task["id"], task["result"]["attempt"]) in written, "no handler ran this task"
         return all_attempts
 
-    async def ask(self, path: str) -> Any:  # noqa: ANN401 any JSON
-        """What the manager answers."""
+    async def get(self, path: str) -> Any:  # noqa: ANN401 any JSON
+        """Return the manager's response."""
         answer = await self._http.get(f"{self.manager}{path}")
         assert answer.is_success, answer.text
         return answer.json()
@@ -190,7 +190,7 @@ class Site:
 async def eventually(
     what: str, check: Callable[[], Found | None] | Callable[[], Awaitable[Found | None]], within: float = 15
 ) -> Found:
-    """What a check gives, once it gives something that is true; for what nothing announces."""
+    """Repeat `check` until it returns a true value, and return that; for conditions without a signal."""
     deadline = time.monotonic() + within
     while True:
         found: Any = check()
@@ -203,7 +203,7 @@ async def eventually(
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process has not ended."""
+    """Return whether a process is running."""
     try:
         return " Z " not in Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Handlers in processes: one that dies, hangs or grows takes no other task along."""
+"""Handlers in processes: one that dies, hangs or leaks memory affects no other attempt."""
 
 import asyncio
 import multiprocessing
@@ -18,217 +18,219 @@ from jobnik_sdk.execution.progress import Checkpoint
 from jobnik_sdk.execution.runners import runner_for
 from structlog.testing import capture_logs
 
-from tests.integration.sdk.handler_functions import LOADING, Order, orders, slow_to_load, unloadable
-from tests.integration.sdk.handler_site import Site, context
+from tests.integration.sdk.handler_functions import IMPORT_TIME, Command, commands, slow_import, unimportable
+from tests.integration.sdk.handler_harness import Harness, context
 
-_BLINK = timedelta(milliseconds=50)
+_SHORT = timedelta(milliseconds=50)
 
 
 @pytest.fixture(scope="module")
-async def site() -> AsyncIterator[Site]:
-    """Processes that are killed soon if they do not end; all tests share them, as the tasks of a worker do."""
-    site = Site(HandlerStyle.PROCESS, grace=_BLINK, concurrency=2)
-    yield site
-    await site.runner.close()
+async def harness() -> AsyncIterator[Harness]:
+    """A harness whose processes are killed soon after a cancellation, shared by all tests."""
+    harness = Harness(HandlerStyle.PROCESS, cancellation_timeout=_SHORT, concurrency=2)
+    yield harness
+    await harness.runner.close()
 
 
-async def _pid(site: Site) -> int:
-    ending = await site.run("tell_pid")
-    assert isinstance(ending, Completed)
-    return int(str(ending.result).partition(":")[2].rstrip("}'"))
+async def _pid(harness: Harness) -> int:
+    outcome = await harness.run("return_pid")
+    assert isinstance(outcome, Completed)
+    return int(str(outcome.result).partition(":")[2].rstrip("}'"))
 
 
-async def _gone(pid: int) -> None:
-    """Wait until a process has ended; nobody may have collected its exit code yet."""
-    await asyncio.to_thread(_wait_until_gone, Path(f"/proc/{pid}/status"))
+async def _exited(pid: int) -> None:
+    """Wait until a process has exited; its exit code may not have been collected yet."""
+    await asyncio.to_thread(_wait_until_exited, Path(f"/proc/{pid}/status"))
 
 
-def _wait_until_gone(status: Path) -> None:
-    deadline = time.monotonic() + 15  # the event loop of the tests waits for this thread in the end
+def _wait_until_exited(status: Path) -> None:
+    deadline = time.monotonic() + 15  # the tests' event loop waits for this thread when it closes
     while status.exists() and "State:\tZ" not in status.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize(("do", "how"), [("crash", "killed by SIGSEGV"), ("exit", "exit code 7")])
-async def test_death_fails_its_task_alone(site: Site, do: str, how: str) -> None:
-    """A process that dies fails its task, and says how; the one beside it goes on, and the next gets a new one."""
-    beside, running = await site.start("wait")
-    ending = await site.run(do)
-    assert ending == Failed("ProcessDiedError", f"The handler's process died in the middle of the task: {how}.", "")
-    assert await site.run("answer") == Completed(b'{"value":2}')
+@pytest.mark.parametrize(("do", "exit_status"), [("crash", "killed by SIGSEGV"), ("exit", "exit code 7")])
+async def test_death_of_a_process_fails_its_attempt_only(harness: Harness, do: str, exit_status: str) -> None:
+    """The error has the exit status. Another process is not affected, and the next task gets a new process."""
+    other, running = await harness.start("wait")
+    outcome = await harness.run(do)
+    assert outcome == Failed(
+        "ProcessDiedError", f"The process of the handler died while it ran the task: {exit_status}.", ""
+    )
+    assert await harness.run("increment") == Completed(b'{"value":2}')
     assert not running.done()
-    beside.cancellation.request("drain")
+    other.cancellation.request("drain")
     assert await running == Released("drain")
 
 
-async def test_process_is_used_again(site: Site) -> None:
-    """One task after the other is worked on by one process; another is there for those at the same time."""
-    first = await _pid(site)
-    assert await _pid(site) == first
-    beside, running = await site.start("wait")
-    assert await _pid(site) != first
-    beside.cancellation.request("drain")
+async def test_process_is_reused(harness: Harness) -> None:
+    """A process runs one task after the other; concurrent tasks run in other processes."""
+    first = await _pid(harness)
+    assert await _pid(harness) == first
+    other, running = await harness.start("wait")
+    assert await _pid(harness) != first
+    other.cancellation.request("drain")
     await running
 
 
-async def test_idle_process_that_dies_is_replaced(site: Site) -> None:
-    """A process that is killed while it has nothing to do fails nothing, not even what it was given right then."""
+async def test_idle_process_that_dies_is_replaced(harness: Harness) -> None:
+    """If an idle process is killed, no task fails, not even one that was just assigned to it."""
     for _ in range(3):
-        pid = await _pid(site)
+        pid = await _pid(harness)
         os.kill(pid, signal.SIGKILL)
-        assert await _pid(site) != pid
+        assert await _pid(harness) != pid
 
 
-async def test_signals_are_the_workers_to_answer(site: Site) -> None:
-    """SIGTERM and SIGINT do not end a handler's process, not even one that has just been started."""
-    assert isinstance(await site.run("ignore_signals"), Completed)
+async def test_signals_do_not_end_a_process(harness: Harness) -> None:
+    """SIGTERM and SIGINT do not end a handler's process, not even while it starts."""
+    assert isinstance(await harness.run("ignore_signals"), Completed)
     others = set(multiprocessing.active_children())
-    young = Site(HandlerStyle.PROCESS)
-    running = asyncio.create_task(young.run("answer"))
+    starting = Harness(HandlerStyle.PROCESS)
+    running = asyncio.create_task(starting.run("increment"))
     await asyncio.sleep(0)
     (process,) = set(multiprocessing.active_children()) - others
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(process.pid or 0, number)
     assert await running == Completed(b'{"value":2}')
-    await young.runner.close()
+    await starting.runner.close()
 
 
-async def test_hanging_process_is_killed(site: Site) -> None:
-    """What ignores its timeout is killed after the grace; the process beside it goes on."""
-    beside, running = await site.start("wait")
-    current, stubborn = await site.start("be_stubborn", timedelta(hours=1))
+async def test_hanging_process_is_killed(harness: Harness) -> None:
+    """A process whose handler ignores cancellation is killed. Another process is not affected."""
+    other, running = await harness.start("wait")
+    current, ignoring = await harness.start("ignore_cancellation", timedelta(hours=1))
     with capture_logs() as logs:
         current.cancellation.request("timeout")
-        ending = await stubborn
-    assert isinstance(ending, Failed)
-    assert (ending.error_type, ending.message) == ("TimeoutError", "The attempt took longer than 3600 s.")
-    assert [line["event"] for line in logs] == ["handler ignores its cancellation"]
-    await site.freed(current)
-    assert await site.run("answer") == Completed(b'{"value":2}')
+        outcome = await ignoring
+    assert isinstance(outcome, Failed)
+    assert (outcome.error_type, outcome.message) == ("TimeoutError", "The attempt took longer than 3600 s.")
+    assert [line["event"] for line in logs] == ["handler ignored cancellation, abandoned"]
+    await harness.finished(current)
+    assert await harness.run("increment") == Completed(b'{"value":2}')
     assert not running.done()
-    beside.cancellation.request("drain")
+    other.cancellation.request("drain")
     assert await running == Released("drain")
 
 
-async def test_what_a_killed_handler_started_ends_with_it(site: Site) -> None:
-    """A program that a handler has started does not outlive it."""
-    current, running = await site.start("start_program")
-    assert current.notes.checkpoint is not None
+async def test_programs_of_a_killed_handler_are_killed(harness: Harness) -> None:
+    """A program that the handler started does not outlive its process."""
+    current, running = await harness.start("start_program")
+    assert current.state.checkpoint is not None
     current.cancellation.request("job aborted")
     assert await running == Released("job aborted")
-    await site.freed(current)
-    await _gone(int(current.notes.checkpoint.document))
+    await harness.finished(current)
+    await _exited(int(current.state.checkpoint.document))
 
 
-async def test_what_a_dead_handler_forked_ends_with_it(site: Site) -> None:
-    """The end of a process is heard although what it forked lives on, which ends then."""
+async def test_forks_of_a_dead_process_are_killed(harness: Harness) -> None:
+    """The exit of a process is noticed although its fork is still running, and then the fork is killed."""
     current = context()
-    ending = await site.runner.run(Order(do="crash_with_a_fork"), current)
-    assert isinstance(ending, Failed)
-    assert ending.message == "The handler's process died in the middle of the task: killed by SIGSEGV."
-    assert current.notes.checkpoint is not None
-    await _gone(int(current.notes.checkpoint.document))
+    outcome = await harness.runner.run(Command(do="crash_with_a_fork"), current)
+    assert isinstance(outcome, Failed)
+    assert outcome.message == "The process of the handler died while it ran the task: killed by SIGSEGV."
+    assert current.state.checkpoint is not None
+    await _exited(int(current.state.checkpoint.document))
 
 
 async def test_blocked_system_call_is_interrupted() -> None:
-    """A handler that sleeps is interrupted like any other, and its process goes on."""
-    site = Site(HandlerStyle.PROCESS)
-    pid = await _pid(site)
-    current, running = await site.start("sleep")
+    """A handler that sleeps is interrupted, and its process is reused."""
+    harness = Harness(HandlerStyle.PROCESS)
+    pid = await _pid(harness)
+    current, running = await harness.start("sleep")
     current.cancellation.request("drain")
     assert await running == Released("drain")
-    assert await _pid(site) == pid
-    await site.runner.close()
+    assert await _pid(harness) == pid
+    await harness.runner.close()
 
 
 async def test_cancelled_while_its_process_starts() -> None:
-    """A task that need not begin any more does not wait for its process, which the next one takes."""
-    site = Site(HandlerStyle.PROCESS)
+    """A task that is cancelled before its process is ready does not wait for it; the next task uses the process."""
+    harness = Harness(HandlerStyle.PROCESS)
     current = context()
-    running = asyncio.create_task(site.runner.run(Order(do="exit"), current))
+    running = asyncio.create_task(harness.runner.run(Command(do="exit"), current))
     await asyncio.sleep(0)
     current.cancellation.request("job aborted")
     assert await running == Released("job aborted")
-    assert await site.run("answer") == Completed(b'{"value":2}')
-    await site.runner.close()
+    assert await harness.run("increment") == Completed(b'{"value":2}')
+    await harness.runner.close()
 
 
-async def test_checkpoint_outlives_its_process(site: Site) -> None:
-    """What a handler saved right before its process died is known."""
+async def test_checkpoint_survives_the_death_of_its_process(harness: Harness) -> None:
+    """A checkpoint that was saved right before the death is available to the worker."""
     current = context()
-    ending = await site.runner.run(Order(do="save_then_die"), current)
-    assert isinstance(ending, Failed)
-    assert current.notes.checkpoint == Checkpoint(b'"last words"')
+    outcome = await harness.runner.run(Command(do="save_then_exit"), current)
+    assert isinstance(outcome, Failed)
+    assert current.state.checkpoint == Checkpoint(b'"last words"')
 
 
 @pytest.mark.parametrize(
     ("do", "options", "reason"),
-    [("tell_pid", {"recycle_after": 2}, "tasks"), ("leak", {"memory_limit": 150_000_000}, "bytes of memory")],
+    [("return_pid", {"recycle_after": 2}, "tasks"), ("leak", {"memory_limit": 150_000_000}, "bytes of memory")],
 )
 async def test_process_is_replaced(do: str, options: dict[str, Any], reason: str) -> None:
-    """A process that has done its share, or has grown too large, ends after its task, and the next gets a new one."""
-    site = Site(HandlerStyle.PROCESS, **options)
-    first = await _pid(site)
+    """After `recycle_after` tasks, or above `memory_limit`, a process ends, and the next task gets a new one."""
+    harness = Harness(HandlerStyle.PROCESS, **options)
+    first = await _pid(harness)
     with capture_logs() as logs:
-        assert await site.run(do) == Completed(b'{"value":%d}' % first)
+        assert await harness.run(do) == Completed(b'{"value":%d}' % first)
     (line,) = logs
-    assert (line["event"], line["pid"]) == ("process is replaced", first)
+    assert (line["event"], line["pid"]) == ("handler process replaced", first)
     assert reason in line["reason"]
-    assert await _pid(site) != first
-    await _gone(first)
-    await site.runner.close()
+    assert await _pid(harness) != first
+    await _exited(first)
+    await harness.runner.close()
 
 
-async def test_handler_that_cannot_be_loaded_fails_its_tasks() -> None:
-    """Why a process could not load its handler is the error of the task."""
-    runner = runner_for(Handler(orders, unloadable, style=HandlerStyle.PROCESS))
+async def test_handler_that_cannot_be_imported_fails_its_tasks() -> None:
+    """The error of the import is the error of the task."""
+    runner = runner_for(Handler(commands, unimportable, style=HandlerStyle.PROCESS))
     for _ in range(2):
-        ending = await runner.run(Order(), context())
-        assert isinstance(ending, Failed)
-        assert (ending.error_type, ending.message) == ("ModuleNotFoundError", "no module of this name here")
+        outcome = await runner.run(Command(), context())
+        assert isinstance(outcome, Failed)
+        assert (outcome.error_type, outcome.message) == ("ModuleNotFoundError", "no module of this name here")
     await runner.close()
 
 
-async def test_loading_a_handler_takes_no_time_of_its_task() -> None:
-    """The time limit begins when there is a process to take the task."""
-    runner = runner_for(Handler(orders, slow_to_load, style=HandlerStyle.PROCESS))
-    assert await runner.run(Order(), context(LOADING * 0.8)) == Completed(b'{"value":2}')
+async def test_start_of_a_process_does_not_count_towards_the_time_limit() -> None:
+    """The time limit starts when the process is ready."""
+    runner = runner_for(Handler(commands, slow_import, style=HandlerStyle.PROCESS))
+    assert await runner.run(Command(), context(IMPORT_TIME * 0.8)) == Completed(b'{"value":2}')
     await runner.close()
 
 
-async def test_connection_is_made_when_it_is_needed() -> None:
-    """A process whose handler asks the manager nothing does not load what that takes."""
-    site = Site(HandlerStyle.PROCESS)
-    assert await site.run("count_http_clients") == Completed(b'{"value":0}')
-    assert await site.run("look_for_manager") == Completed(b'{"value":0}')
-    assert await site.run("count_http_clients") == Completed(b'{"value":3}')
-    await site.runner.close()
+async def test_connection_is_opened_on_first_use() -> None:
+    """A process whose handler does not use the manager does not import the HTTP client."""
+    harness = Harness(HandlerStyle.PROCESS)
+    assert await harness.run("count_http_clients") == Completed(b'{"value":0}')
+    assert await harness.run("request_summary") == Completed(b'{"value":0}')
+    assert await harness.run("count_http_clients") == Completed(b'{"value":3}')
+    await harness.runner.close()
 
 
-async def test_data_that_cannot_travel_fails_its_task(site: Site) -> None:
-    """A task that cannot be pickled fails alone."""
-    order = Order.model_construct(do="answer", value=lambda: None)
-    ending = await site.runner.run(order, context())
-    assert isinstance(ending, Failed)
-    assert "lambda" in ending.message
-    assert await site.run("answer") == Completed(b'{"value":2}')
+async def test_data_that_cannot_be_pickled_fails_its_task(harness: Harness) -> None:
+    """Only the task that cannot be pickled fails."""
+    command = Command.model_construct(do="increment", value=lambda: None)
+    outcome = await harness.runner.run(command, context())
+    assert isinstance(outcome, Failed)
+    assert "lambda" in outcome.message
+    assert await harness.run("increment") == Completed(b'{"value":2}')
 
 
-async def test_processes_end_with_a_program_that_forgot_them(tmp_path: Path) -> None:
-    """A program that does not close its runner ends all the same, and its processes with it."""
-    told = tmp_path / "pid"
+async def test_processes_end_with_a_program_that_does_not_close_its_runner(tmp_path: Path) -> None:
+    """A program that does not close its runner still exits, and its processes with it."""
+    pid_file = tmp_path / "pid"
     program = f"""if True:
         import asyncio
         from pathlib import Path
         from jobnik_sdk import HandlerStyle
-        from tests.integration.sdk.handler_site import Site
+        from tests.integration.sdk.handler_harness import Harness
         async def main():
-            ending = await Site(HandlerStyle.PROCESS).run("tell_pid")
-            Path({str(told)!r}).write_text(str(ending.result))
+            outcome = await Harness(HandlerStyle.PROCESS).run("return_pid")
+            Path({str(pid_file)!r}).write_text(str(outcome.result))
         asyncio.run(main())
     """
     command = [sys.executable, "-c", program]
-    ended = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True)
-    assert (ended.returncode, ended.stderr) == (0, b"")
-    await _gone(int(told.read_text().partition(":")[2].rstrip("}'")))
+    result = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True)
+    assert (result.returncode, result.stderr) == (0, b"")
+    await _exited(int(pid_file.read_text().partition(":")[2].rstrip("}'")))

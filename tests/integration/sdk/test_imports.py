@@ -1,11 +1,11 @@
-"""What importing the SDK costs."""
+"""Modules that importing the SDK loads."""
 
 import subprocess
 import sys
 
 
-def test_imports_stay_light() -> None:
-    """A module of definitions or handlers, which each handler's process imports, brings no HTTP client along."""
+def test_imports_load_no_http_client() -> None:
+    """Modules with definitions and handlers, which every handler process imports, do not load the HTTP client."""
     program = """if True:
         import sys
         import jobnik_sdk

@@ -1,4 +1,4 @@
-"""Worker processes in trouble: nothing is lost, nothing is completed twice, and they recover by themselves."""
+"""Failures of workers, managers and networks: no task is lost or completed twice, and workers recover."""
 
 import asyncio
 import signal
@@ -14,15 +14,15 @@ from tools.manager import ManagerProcess
 from tools.proxy import Cut, Proxy, RequestFault
 
 ALL = len(STYLES)
-LONG = {"LEASE_SECONDS": "30", "PATIENCE_SECONDS": "2"}
-"""A lease that outlives the trouble."""
-SHORT = {"LEASE_SECONDS": "1.5", "PATIENCE_SECONDS": "2"}
-"""A lease that does not."""
+LONG_LEASE = {"LEASE_SECONDS": "30", "CLIENT_TIMEOUT_SECONDS": "2"}
+"""A lease that lasts longer than the failure."""
+SHORT_LEASE = {"LEASE_SECONDS": "1.5", "CLIENT_TIMEOUT_SECONDS": "2"}
+"""A lease that expires during the failure."""
 
 
 @pytest.fixture
 async def site(tmp_path: Path, own_name: str, manager_url: str) -> AsyncIterator[Site]:
-    """Tasks and workers on the manager that all tests share."""
+    """Tasks and workers of a test, on the manager that all tests share."""
     site = Site(tmp_path, own_name, manager_url)
     yield site
     await site.close()
@@ -30,156 +30,159 @@ async def site(tmp_path: Path, own_name: str, manager_url: str) -> AsyncIterator
 
 @pytest.fixture
 def proxy(manager_url: str) -> Iterator[Proxy]:
-    """The way to the manager."""
+    """A proxy in front of the manager."""
     with Proxy(manager_url) as proxy:
         yield proxy
 
 
-async def _expired(site: Site) -> None:
-    """Wait until the leases of the first attempts at all tasks are over."""
+async def _wait_until_expired(site: Site) -> None:
+    """Wait until the leases of the first attempts at all tasks have expired."""
 
-    async def over() -> bool:
+    async def all_expired() -> bool:
         return all(outcomes[:1] == ["EXPIRED"] for outcomes in await site.outcomes())
 
-    await eventually("all leases run out", over)
+    await eventually("all leases have expired", all_expired)
 
 
-async def test_a_killed_worker_is_replaced_by_others(site: Site) -> None:
-    """Its tasks are done by another once their leases are over; its handlers' processes end with it."""
-    await site.fill("go")
-    killed = site.worker(**SHORT)
-    begun = await killed.noted(Event.BEGUN, ALL)
+async def test_another_worker_takes_over_from_a_killed_one(site: Site) -> None:
+    """The other worker runs the tasks when their leases have expired. The killed worker's processes end with it."""
+    await site.create_tasks("go")
+    killed = site.worker(**SHORT_LEASE)
+    begun = await killed.wait_for_entries(Event.BEGUN, ALL)
     killed.kill()
-    other = site.worker(**SHORT)
-    await other.noted(Event.BEGUN, ALL)
+    other = site.worker(**SHORT_LEASE)
+    await other.wait_for_entries(Event.BEGUN, ALL)
     site.go("go")
-    for first, last in await site.completed():
+    for first, last in await site.wait_until_completed():
         assert first["outcome"] == "EXPIRED"
         assert first["workerId"] != last["workerId"]
     await eventually("no process is left", lambda: not any(is_alive(entry["pid"]) for entry in begun))
 
 
-async def test_a_worker_that_stood_still_is_fenced(site: Site) -> None:
-    """What it holds is another's when it goes on: its handlers are cancelled, and know why; its reports are refused."""
-    await site.fill("go")
-    await site.fill("while it stands", process=1)
-    still = site.worker(**SHORT, SLOTS='{"async": 1, "thread": 1, "process": 2}')
-    await still.noted(Event.BEGUN, ALL + 1)
-    still.send(signal.SIGSTOP)
-    site.go("while it stands")  # a handler in a process goes on, and ends
-    await still.noted(Event.ENDED, 1)
-    await _expired(site)
-    other = site.worker(**LONG, SLOTS='{"async": 1, "thread": 1, "process": 2}')
-    await other.noted(Event.BEGUN, ALL + 1)
-    still.send(signal.SIGCONT)
-    cancelled = await still.noted(Event.CANCELLED, ALL)
+async def test_a_suspended_worker_is_fenced(site: Site) -> None:
+    """When it resumes, another worker has its tasks: its handlers are cancelled, and its reports are refused."""
+    await site.create_tasks("go")
+    await site.create_tasks("while suspended", process=1)
+    suspended = site.worker(**SHORT_LEASE, SLOTS='{"async": 1, "thread": 1, "process": 2}')
+    await suspended.wait_for_entries(Event.BEGUN, ALL + 1)
+    suspended.send(signal.SIGSTOP)
+    site.go("while suspended")  # a handler in a process continues, and ends
+    await suspended.wait_for_entries(Event.ENDED, 1)
+    await _wait_until_expired(site)
+    other = site.worker(**LONG_LEASE, SLOTS='{"async": 1, "thread": 1, "process": 2}')
+    await other.wait_for_entries(Event.BEGUN, ALL + 1)
+    suspended.send(signal.SIGCONT)
+    cancelled = await suspended.wait_for_entries(Event.CANCELLED, ALL)
     assert {entry["reason"] for entry in cancelled} == {"lease lost"}
-    refused = await still.said("report refused", ALL + 1)
+    refused = await suspended.wait_for_log("report refused", ALL + 1)
     assert {line["code"] for line in refused} == {"LEASE_LOST"}
     site.go("go")
-    holder = {last["workerId"] for _, last in await site.completed()}
+    holder = {last["workerId"] for _, last in await site.wait_until_completed()}
     assert len(holder) == 1
-    assert len(other.of(Event.ENDED)) == ALL + 1
-    await still.is_ready()
+    assert len(other.entries(Event.ENDED)) == ALL + 1
+    await suspended.wait_until_ready()
 
 
 @pytest.mark.parametrize("how", Cut)
 async def test_reports_wait_for_the_network(site: Site, proxy: Proxy, how: Cut) -> None:
-    """While nothing gets through handlers go on; what they did is accepted afterwards, at the first attempt."""
-    await site.fill("go")
-    worker = site.worker(proxy.url, **LONG)
-    await worker.noted(Event.BEGUN, ALL)
+    """Handlers continue while the network is down. Their first attempts are accepted afterwards."""
+    await site.create_tasks("go")
+    worker = site.worker(proxy.url, **LONG_LEASE)
+    await worker.wait_for_entries(Event.BEGUN, ALL)
     proxy.cut(how)
     site.go("go")
-    await worker.noted(Event.ENDED, ALL)
-    await worker.said("reports not delivered yet")
+    await worker.wait_for_entries(Event.ENDED, ALL)
+    await worker.wait_for_log("report not delivered, retrying")
     proxy.mend()
-    await site.completed()
+    await site.wait_until_completed()
     assert await site.outcomes() == [["COMPLETED"]] * ALL
-    await site.fill("go")
-    await site.completed()
+    await site.create_tasks("go")
+    await site.wait_until_completed()
 
 
 @pytest.mark.parametrize("how", Cut)
-async def test_a_worker_comes_back_from_a_long_cut(site: Site, proxy: Proxy, how: Cut) -> None:
-    """Without heartbeats it claims no more, and its handlers go on; tasks whose leases are lost are done anew."""
-    await site.fill("during", **{"async": 1, "thread": 1})
-    await site.fill("after", process=1)
-    worker = site.worker(proxy.url, **SHORT)
-    await worker.noted(Event.BEGUN, ALL)
+async def test_a_worker_recovers_from_a_long_network_failure(site: Site, proxy: Proxy, how: Cut) -> None:
+    """Without heartbeats, it claims no more and its handlers continue; tasks whose leases were lost are run again."""
+    await site.create_tasks("during", **{"async": 1, "thread": 1})
+    await site.create_tasks("after", process=1)
+    worker = site.worker(proxy.url, **SHORT_LEASE)
+    await worker.wait_for_entries(Event.BEGUN, ALL)
     proxy.cut(how)
-    await worker.is_ready(ready=False)
-    await _expired(site)
-    assert not worker.of(Event.CANCELLED)
+    await worker.wait_until_ready(ready=False)
+    await _wait_until_expired(site)
+    assert not worker.entries(Event.CANCELLED)
     site.go("during")
-    await worker.noted(Event.ENDED, 2)
-    assert len(worker.of(Event.BEGUN)) == ALL
+    await worker.wait_for_entries(Event.ENDED, 2)
+    assert len(worker.entries(Event.BEGUN)) == ALL
     proxy.mend()
-    (cancelled,) = await worker.noted(Event.CANCELLED, 1)
+    (cancelled,) = await worker.wait_for_entries(Event.CANCELLED, 1)
     assert cancelled["reason"] == "lease lost"
-    refused = await worker.said("report refused", ALL)
+    refused = await worker.wait_for_log("report refused", ALL)
     assert {line["code"] for line in refused} == {"LEASE_LOST"}
     site.go("after")
-    await site.completed()
-    await worker.is_ready()
+    await site.wait_until_completed()
+    await worker.wait_until_ready()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-async def test_a_worker_outlives_its_manager(
+async def test_reports_wait_for_the_next_manager(
     tmp_path: Path, own_name: str, start_manager: Callable[..., ManagerProcess], number: signal.Signals
 ) -> None:
-    """What ends while there is no manager is told to the next one."""
+    """Outcomes while there is no manager are reported to the next one."""
     manager = start_manager()
     site = Site(tmp_path, own_name, manager.url)
     with Proxy(manager.url) as proxy:
         try:
-            await site.fill("go")
-            worker = site.worker(proxy.url, **LONG)
-            await worker.noted(Event.BEGUN, ALL)
+            await site.create_tasks("go")
+            worker = site.worker(proxy.url, **LONG_LEASE)
+            await worker.wait_for_entries(Event.BEGUN, ALL)
             manager.process.send_signal(number)
             manager.process.wait()
             site.go("go")
-            await worker.said("reports not delivered yet")
+            await worker.wait_for_log("report not delivered, retrying")
             site.manager = proxy.target = start_manager().url
-            await site.completed()
+            await site.wait_until_completed()
             assert await site.outcomes() == [["COMPLETED"]] * ALL
-            await site.fill("go")
-            await site.completed()
+            await site.create_tasks("go")
+            await site.wait_until_completed()
         finally:
             await site.close()
 
 
-@pytest.mark.timeout(60)  # three managers and two workers take their time to start where others are at work
-async def test_a_busy_worker_does_not_notice_a_rolling_restart(
+@pytest.mark.timeout(60)  # three managers and two workers start slowly on a busy machine
+async def test_a_rolling_restart_costs_no_attempts(
     tmp_path: Path, own_name: str, start_manager: Callable[..., ManagerProcess]
 ) -> None:
-    """Of two managers behind one address one after the other is replaced: all is completed at the first attempt."""
+    """Two managers behind one address are replaced one by one, and every task completes at its first attempt."""
     first, second = await asyncio.gather(*(asyncio.to_thread(start_manager) for _ in range(2)))
     site = Site(tmp_path, own_name, first.url)
     with Proxy(first.url) as proxy:
         try:
             slots = '{"async": 4, "thread": 4}'
-            busy, idle = site.worker(proxy.url, **LONG, SLOTS=slots), site.worker(proxy.url, **LONG, SLOTS=slots)
-            await busy.is_ready()
-            await idle.is_ready()
-            await site.fill("go", **{"async": 4, "thread": 4})
-            await eventually("all begin", lambda: len([*busy.of(Event.BEGUN), *idle.of(Event.BEGUN)]) == 8)
+            busy, idle = (
+                site.worker(proxy.url, **LONG_LEASE, SLOTS=slots),
+                site.worker(proxy.url, **LONG_LEASE, SLOTS=slots),
+            )
+            await busy.wait_until_ready()
+            await idle.wait_until_ready()
+            await site.create_tasks("go", **{"async": 4, "thread": 4})
+            await eventually("all begin", lambda: len([*busy.entries(Event.BEGUN), *idle.entries(Event.BEGUN)]) == 8)
             site.go("now")
             for old in (first, second):
                 new = second if old is first else await asyncio.to_thread(start_manager)
-                await site.fill("now", **{"async": 40, "thread": 40})
+                await site.create_tasks("now", **{"async": 40, "thread": 40})
                 site.manager = proxy.target = new.url
                 assert await asyncio.to_thread(old.stop) == 0
             site.go("go")
-            await site.completed()
+            await site.wait_until_completed()
             assert {*map(tuple, await site.outcomes())} == {("COMPLETED",)}
         finally:
             await site.close()
 
 
 @pytest.mark.parametrize("path", ["/claim", "/settle", "/heartbeat"])
-async def test_an_answer_that_is_lost_does_no_harm(site: Site, proxy: Proxy, path: str) -> None:
-    """The manager has acted, and its worker does not know: a claim comes back by its lease, all else is said again."""
+async def test_a_lost_response_does_no_harm(site: Site, proxy: Proxy, path: str) -> None:
+    """The manager has processed the request: claimed tasks return by their leases, other requests are repeated."""
     lost = 0
 
     def choose(request: str) -> RequestFault | None:
@@ -190,27 +193,27 @@ async def test_an_answer_that_is_lost_does_no_harm(site: Site, proxy: Proxy, pat
         return RequestFault.SWALLOWED
 
     proxy.choose = choose
-    await site.fill("go")
-    worker = site.worker(proxy.url, **SHORT)
+    await site.create_tasks("go")
+    worker = site.worker(proxy.url, **SHORT_LEASE)
     if path != "/settle":
-        await eventually("all of them are lost", lambda: lost == ALL)
+        await eventually("all responses are lost", lambda: lost == ALL)
     site.go("go")
-    attempts = await site.completed()
+    attempts = await site.wait_until_completed()
     assert lost
     if path != "/claim":
         assert [len(of_task) for of_task in attempts] == [1] * ALL
-        assert len(worker.of(Event.BEGUN)) == ALL
+        assert len(worker.entries(Event.BEGUN)) == ALL
 
 
-async def test_a_wall_clock_may_jump(site: Site) -> None:
-    """Leases, waits and limits go by a clock that does not: a wall clock that jumps by days changes nothing."""
-    await site.fill("go")
-    worker = site.worker(**SHORT, CLOCK_JUMPS="true")
-    await worker.noted(Event.BEGUN, ALL)
-    await asyncio.sleep(2 * float(SHORT["LEASE_SECONDS"]))
+async def test_a_wall_clock_that_jumps_changes_nothing(site: Site) -> None:
+    """Leases, delays and limits use the monotonic clock."""
+    await site.create_tasks("go")
+    worker = site.worker(**SHORT_LEASE, CLOCK_JUMPS="true")
+    await worker.wait_for_entries(Event.BEGUN, ALL)
+    await asyncio.sleep(2 * float(SHORT_LEASE["LEASE_SECONDS"]))
     site.go("go")
-    await site.completed()
-    while {entry["wall"] > time.time() for entry in worker.of(Event.BEGUN)} != {True, False}:
-        await site.fill("go")
-        await site.completed()
+    await site.wait_until_completed()
+    while {entry["wall"] > time.time() for entry in worker.entries(Event.BEGUN)} != {True, False}:
+        await site.create_tasks("go")
+        await site.wait_until_completed()
     assert {*map(tuple, await site.outcomes())} == {("COMPLETED",)}

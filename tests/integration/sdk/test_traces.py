@@ -1,4 +1,4 @@
-"""One trace from whoever creates a job, through the manager, to the handlers of its tasks."""
+"""One trace from the producer of a job, through the manager, to the handlers of its tasks."""
 
 import io
 import json
@@ -31,7 +31,7 @@ Start = Callable[..., ManagerProcess]
 
 
 class Word(BaseModel):
-    """A task's data."""
+    """The data of a task."""
 
     text: str
 
@@ -40,7 +40,7 @@ JOB, WORDS = JobType("essay"), StageType("words", task=Word)
 
 
 class Recorder:
-    """Spans of this process, which stands for the producer's and the worker's."""
+    """The spans of this process, which is both producer and worker."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -49,13 +49,13 @@ class Recorder:
         self.tracer = self.provider.get_tracer("tests")
 
     def named(self, name: str) -> list[ReadableSpan]:
-        """The finished spans of this name, in their order."""
+        """Return the finished spans with this name, in order."""
         return [span for span in self._exporter.get_finished_spans() if span.name == name]
 
 
 @pytest.fixture
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
-    """What OpenTelemetry is set up with."""
+    """A tracer provider that records spans in memory."""
     recorder = Recorder()
     monkeypatch.setattr(otel, "get_tracer_provider", lambda: recorder.provider)
     yield recorder
@@ -64,16 +64,16 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
-    """Where the manager sends its spans."""
-    with Collector() as listening:
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", listening.url)
+    """The collector that receives the spans of the manager."""
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url)
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
-        yield listening
+        yield collector
 
 
 @pytest.fixture
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
-    """What is logged, as a service logs it."""
+    """The log lines, in the format of a service."""
     written = io.StringIO()
     root = logging.getLogger()
     before = root.handlers, root.level
@@ -83,10 +83,10 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
     root.handlers, root.level = before
 
 
-async def test_a_job_is_one_trace(
+async def test_job_is_one_trace(
     recorder: Recorder, collector: Collector, lines: io.StringIO, start_manager: Start
 ) -> None:
-    """The producer's span, the manager's requests, the attempts and what handlers do in them, and the log lines."""
+    """The spans of producer, manager and worker, those of the handler, and the log lines belong to one trace."""
 
     async def count(task: Word, context: TaskContext) -> None:
         with recorder.tracer.start_as_current_span("look up"):
@@ -117,14 +117,14 @@ async def test_a_job_is_one_trace(
     assert [link.context.trace_id for link in (*process.links, *receive.links, *settle.links)] == [trace_id] * 3
 
     routes = ("POST /v1/jobs", "POST /v1/jobs/{jobId}/stage", "POST /v1/stages/{stageId}/tasks")
-    asked = [await collector.named(route) for route in routes]
-    assert {span.trace_id for span in asked} == {f"{trace_id:032x}"}
+    requests = [await collector.named(route) for route in routes]
+    assert {span.trace_id for span in requests} == {f"{trace_id:032x}"}
     assert (await collector.named("POST /v1/tasks/settle")).trace_id == f"{trace_id:032x}"
 
-    told = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
+    logged = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
     for event in ("counted", "task completed"):
-        ids = {name: told[event][name] for name in ("job_id", "stage_id", "stage_type", "attempt")}
+        ids = {name: logged[event][name] for name in ("job_id", "stage_id", "stage_type", "attempt")}
         assert ids == {"job_id": str(job.id), "stage_id": str(stage.id), "stage_type": "words", "attempt": 1}
-        assert told[event]["task_id"]
-    assert told["task completed"]["trace_id"] == f"{trace_id:032x}"
-    assert told["task completed"]["span_id"] == f"{process.context.span_id:016x}"
+        assert logged[event]["task_id"]
+    assert logged["task completed"]["trace_id"] == f"{trace_id:032x}"
+    assert logged["task completed"]["span_id"] == f"{process.context.span_id:016x}"

@@ -1,4 +1,4 @@
-"""A worker process for tests: each task says what its handler is to do."""
+"""A worker process for tests, in which each task tells its handler what to do."""
 
 import asyncio
 import os
@@ -14,17 +14,17 @@ from pydantic import BaseModel
 
 
 class Settings(WorkerSettings):
-    """What the tests say besides."""
+    """Further settings for tests."""
 
     made: Path | None = None
-    """Written when the worker begins to be made, which then takes until `may_be_made` exists."""
+    """Created when the creation of the worker starts, which then waits until `may_be_made` exists."""
     may_be_made: Path | None = None
-    overtime: float = process.STOP_MARGIN_SECONDS
-    """After which a process that does not stop is ended, in seconds."""
+    stop_margin_seconds: float = process.STOP_MARGIN_SECONDS
+    """Replaces the constant of this name."""
 
 
 class Order(BaseModel):
-    """What a handler does: it writes its process id to `begun`, waits for `go` to exist, then does `then`."""
+    """What a handler does: write its process id to `begun`, wait until `go` exists, then do `then`."""
 
     begun: Path
     go: Path | None = None
@@ -79,7 +79,7 @@ class Container:
     def worker(self) -> Worker:
         """Make the worker."""
         settings, style = self.settings(), self._style
-        process.STOP_MARGIN_SECONDS = settings.overtime
+        process.STOP_MARGIN_SECONDS = settings.stop_margin_seconds
         if settings.made is not None and settings.may_be_made is not None:
             settings.made.touch()
             while not settings.may_be_made.exists():

@@ -1,13 +1,14 @@
 """How binaries are found, folders judged and postmaster.pid read, without a server."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 from reference_manager.embedded import EmbeddedPostgresError, default_data_dir, find_binaries
 from reference_manager.embedded import binaries as binaries_module
 from reference_manager.embedded.account import Account
-from reference_manager.embedded.postmaster import PidFile, end_leftover_server, read_pid_file
+from reference_manager.embedded.postmaster import PidFile, read_pid_file, stop_orphaned_server
 
 
 def _installation(folder: Path) -> Path:
@@ -88,9 +89,9 @@ def test_a_folder_is_closed_by_the_bits_that_count_for_the_account(
     """The owner's bits for the owner, the group's for the group, the rest for the rest."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
-    tmp_path.chmod(0o755)
+    top = Path(tempfile.gettempdir())
+    for between in (tmp_path, *(parent for parent in tmp_path.parents if top in parent.parents)):
+        between.chmod(0o755)
     folder.chmod(mode)
     assert account.closed_folder(folder) == (folder if is_closed else None)
     folder.chmod(0o700)
@@ -114,7 +115,7 @@ def test_a_pid_file_is_read_however_far_it_was_written(tmp_path: Path, text: str
 def test_a_pid_of_ours_that_is_no_server_is_forgotten(tmp_path: Path) -> None:
     """This very process has the number, and survives."""
     (tmp_path / "postmaster.pid").write_text(f"{os.getpid()}\n")
-    end_leftover_server(tmp_path)
+    stop_orphaned_server(tmp_path)
     assert not (tmp_path / "postmaster.pid").exists()
 
 

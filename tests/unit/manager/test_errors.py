@@ -7,7 +7,7 @@ import pytest
 from reference_manager.api.common.errors import error_response
 from reference_manager.domain.state_machine import IllegalTransitionError
 from reference_manager.domain.states import StageStatus
-from reference_manager.engine.errors import DatabaseBusyError, DatabaseError, OvertakenError
+from reference_manager.engine.errors import ConcurrentChangeError, DatabaseBusyError, DatabaseError
 from reference_manager.store.errors import translated_errors
 
 
@@ -19,7 +19,7 @@ from reference_manager.store.errors import translated_errors
             400,
             "ILLEGAL_STAGE_STATUS_TRANSITION",
         ),
-        (OvertakenError(), 409, "TASK_STATUS_UPDATE_FAILED"),
+        (ConcurrentChangeError(), 409, "TASK_STATUS_UPDATE_FAILED"),
         (DatabaseError("gone"), 500, "DATABASE_RELATED_ERROR"),
         (ZeroDivisionError(), 500, "UNKNOWN_ERROR"),
     ],

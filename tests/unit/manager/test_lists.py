@@ -7,18 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_manager.api.common.cursors import decode_cursor, encode_cursor
 from reference_manager.api.common.methods import Methods
-from reference_manager.domain.commands import AgePlace, PageRequest, StagePlace
-from reference_manager.engine.records.pages import Entry, Inside, Listing, Page
+from reference_manager.domain.commands import AgeKey, PageRequest, StageKey
+from reference_manager.engine.records.pages import Entry, Listing, NestedList, Page
 from starlette.types import Message, Receive, Scope, Send
 
 NUMBERS = st.integers(min_value=0, max_value=2**63 - 1)
-AGES = st.builds(AgePlace, st.datetimes(timezones=st.just(UTC)), NUMBERS)
-STAGES = st.builds(StagePlace, st.uuids(), NUMBERS)
+AGES = st.builds(AgeKey, st.datetimes(timezones=st.just(UTC)), NUMBERS)
+STAGES = st.builds(StageKey, st.uuids(), NUMBERS)
 MOMENT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
 @given(place=AGES | STAGES, listing=st.text())
-def test_a_cursor_leads_back_to_its_place(place: AgePlace | StagePlace, listing: str) -> None:
+def test_a_cursor_leads_back_to_its_place(place: AgeKey | StageKey, listing: str) -> None:
     """Encoded and decoded it is the same place to the microsecond, in letters that a URL takes as they are."""
     cursor = encode_cursor(place, listing)
     assert decode_cursor(cursor, listing, type(place)) == place
@@ -29,13 +29,13 @@ def test_a_cursor_leads_back_to_its_place(place: AgePlace | StagePlace, listing:
 @given(cursor=st.text(), listing=st.text())
 def test_what_was_made_up_is_no_cursor(cursor: str, listing: str) -> None:
     """Any other text is refused, whatever it is."""
-    for kind in (AgePlace, StagePlace):
+    for kind in (AgeKey, StageKey):
         with pytest.raises(ValueError, match="is not a cursor of this list"):
             decode_cursor(cursor, listing, kind)
 
 
 @given(place=AGES | STAGES, data=st.data())
-def test_a_changed_cursor_is_none(place: AgePlace | StagePlace, data: st.DataObject) -> None:
+def test_a_changed_cursor_is_none(place: AgeKey | StageKey, data: st.DataObject) -> None:
     """One other letter, or another list, and it is refused."""
     cursor = encode_cursor(place, "a list")
     at = data.draw(st.integers(min_value=0, max_value=len(cursor) - 1))
@@ -50,15 +50,15 @@ class Shelf:
 
     def __init__(self, count: int) -> None:
         self._count = count
-        self.asked: list[PageRequest[AgePlace]] = []
-        self.listing = Listing(AgePlace, self._read)
+        self.asked: list[PageRequest[AgeKey]] = []
+        self.listing = Listing(AgeKey, self._read)
 
-    async def _read(self, part: PageRequest[AgePlace]) -> Page[AgePlace]:
+    async def _read(self, part: PageRequest[AgeKey]) -> Page[AgeKey]:
         self.asked.append(part)
         start = part.after.seq if part.after else 0
         end = min(start + 3, self._count)
         entries = [Entry(str(number)) for number in range(start, end)]
-        return Page(entries, AgePlace(MOMENT, end), MOMENT) if end < self._count else Page(entries)
+        return Page(entries, AgeKey(MOMENT, end), MOMENT) if end < self._count else Page(entries)
 
 
 async def test_a_page_is_read_when_the_one_before_has_been_taken() -> None:
@@ -84,8 +84,8 @@ async def test_a_page_alone_is_a_list(count: int, written: str) -> None:
 
 async def test_a_list_inside_is_written_into_its_entity() -> None:
     """It is the last member, and as long as it is."""
-    inner = Inside("parts", Shelf(5).listing)
-    page: Page[AgePlace] = Page([Entry('{"id":1}', inner), Entry('{"id":2,"parts":[]}'), Entry('{"id":3}', inner)])
+    inner = NestedList("parts", Shelf(5).listing)
+    page: Page[AgeKey] = Page([Entry('{"id":1}', inner), Entry('{"id":2,"parts":[]}'), Entry('{"id":3}', inner)])
     pieces = Shelf(0).listing.write(page, whole=True)
     full = '"parts":[0,1,2,3,4]'
     assert "".join([piece async for piece in pieces]) == f'[{{"id":1,{full}}},{{"id":2,"parts":[]}},{{"id":3,{full}}}]'

@@ -47,7 +47,7 @@ def test_a_manager_that_does_not_trace_loads_nothing_for_it() -> None:
 def test_only_so_many_stage_types_are_kept_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients choose their names: what comes late counts with the others, and the number of series stays bounded."""
     monkeypatch.setattr(metrics, "_stage_types", set[str]())
-    names = [f"name-{number}" for number in range(metrics.MOST_STAGE_TYPES + 5)]
+    names = [f"name-{number}" for number in range(metrics.MAX_STAGE_TYPES + 5)]
     labels = [metrics.label(name) for name in names]
-    assert labels == names[: metrics.MOST_STAGE_TYPES] + [metrics.OTHER] * 5
+    assert labels == names[: metrics.MAX_STAGE_TYPES] + [metrics.OTHER] * 5
     assert [metrics.label(name) for name in names] == labels

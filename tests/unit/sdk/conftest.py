@@ -1,4 +1,4 @@
-"""A wire that answers as a test says, and retries that do not wait."""
+"""Fixtures: a transport with prepared responses, retries without pauses, and the JSON of entities."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ Answer = httpx2.Response | Exception
 
 
 class Wire:
-    """Gives `answers` one after the other and keeps what was sent."""
+    """A transport that returns `answers` one after the other, and records the requests."""
 
     def __init__(self) -> None:
         self.requests: list[httpx2.Request] = []
@@ -24,12 +24,12 @@ class Wire:
         self.client = JobnikClient("http://manager", transport=httpx2.MockTransport(self._answer))
 
     def will_answer(self, *answers: Answer) -> None:
-        """Line up answers."""
+        """Add responses, or exceptions, for the next requests."""
         self.answers.extend(answers)
 
     @property
     def sent(self) -> list[str]:
-        """What was sent, as `METHOD path`."""
+        """The recorded requests, as `METHOD path`."""
         return [f"{request.method} {request.url.path}" for request in self.requests]
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
@@ -42,16 +42,16 @@ class Wire:
 
 @pytest.fixture
 async def wire() -> AsyncIterator[Wire]:
-    """A client's other end."""
+    """A client with prepared responses. The test fails if some are left over."""
     wire = Wire()
     yield wire
     await wire.client.aclose()
-    assert not wire.answers, "not every answer was asked for"
+    assert not wire.answers, "some prepared responses were not requested"
 
 
 @pytest.fixture
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds that would have been waited before each repetition; jitter takes the longest wait it may."""
+    """The pauses before retries in seconds, which take no time; jitter always chooses the longest pause."""
     waited: list[float] = []
 
     async def note(seconds: float) -> None:
@@ -67,7 +67,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def entity() -> Callable[..., dict[str, Any]]:
-    """Return a function that makes the JSON of an entity, with what all of them have."""
+    """Return a function that creates the JSON of an entity, with the fields that all entities have."""
 
     def make(**fields: object) -> dict[str, Any]:
         return {"id": str(uuid4()), "createdAt": NOW, "updatedAt": NOW, "userMetadata": {}, "data": {}, **fields}
@@ -77,7 +77,7 @@ def entity() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def task_json(entity: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    """Return a function that makes the JSON of a task in progress."""
+    """Return a function that creates the JSON of a task in progress."""
 
     def make(**fields: object) -> dict[str, Any]:
         common = {"stageId": str(uuid4()), "status": "IN_PROGRESS", "attempts": 0, "maxAttempts": 3}
@@ -88,7 +88,7 @@ def task_json(entity: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, 
 
 @pytest.fixture
 def refusal() -> Callable[[int, str], httpx2.Response]:
-    """Return a function that makes an answer in the protocol's error shape."""
+    """Return a function that creates an error response of the protocol."""
 
     def make(status: int, code: str) -> httpx2.Response:
         return httpx2.Response(status, json={"message": "No.", "code": code})

@@ -1,4 +1,4 @@
-"""What a client finds out about its manager."""
+"""How a client finds out which features its manager supports."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -13,24 +13,32 @@ if TYPE_CHECKING:
 Refuse = Callable[[int, str], httpx2.Response]
 
 
-async def test_features_are_asked_for_once(wire: "Wire") -> None:
-    """What the manager can do is read at the first question and remembered."""
+async def test_the_client_asks_once(wire: "Wire") -> None:
+    """The answer is kept for later calls."""
     wire.will_answer(httpx2.Response(200, json={"protocol": "1", "features": ["job-tree", "leases"]}))
     assert await wire.client.capabilities() == {"job-tree", "leases"}
     assert await wire.client.capabilities() == {"job-tree", "leases"}
     assert wire.sent == ["GET /v1/capabilities"]
 
 
-async def test_manager_with_part_a_alone_has_no_features(wire: "Wire", refusal: Refuse) -> None:
-    """A manager that does not know the question has nothing beyond part A."""
+async def test_a_manager_with_only_part_a_has_no_features(wire: "Wire", refusal: Refuse) -> None:
+    """A manager without the endpoint has only part A of the protocol."""
     wire.will_answer(refusal(404, "NOT_FOUND"))
     assert await wire.client.capabilities() == frozenset()
     assert await wire.client.capabilities() == frozenset()
 
 
-async def test_trouble_is_not_remembered(wire: "Wire", refusal: Refuse) -> None:
-    """A manager that cannot answer now is asked again the next time."""
+async def test_an_error_is_not_kept(wire: "Wire", refusal: Refuse) -> None:
+    """After an error, the next call asks again."""
     wire.will_answer(refusal(500, "DATABASE_RELATED_ERROR"), httpx2.Response(200, json={"features": ["leases"]}))
     with pytest.raises(ManagerFailureError):
         await wire.client.capabilities()
     assert await wire.client.capabilities() == {"leases"}
+
+
+async def test_retries_can_be_turned_off(wire: "Wire") -> None:
+    """A worker has a retry loop of its own."""
+    wire.will_answer(httpx2.Response(503))
+    with pytest.raises(ManagerFailureError):
+        await wire.client.capabilities(retry=False)
+    assert len(wire.sent) == 1

@@ -1,4 +1,4 @@
-"""Requests, retries and errors on the wire."""
+"""Requests of the client: retries, errors and trace context."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,15 +15,15 @@ _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-async def test_passing_troubles_are_retried(status: int, wire: "Wire", pauses: list[float]) -> None:
-    """Three retries, 100 ms before the first, twice as long before each next."""
+async def test_transient_statuses_are_retried(status: int, wire: "Wire", pauses: list[float]) -> None:
+    """There are three retries. The first delay is 100 ms, and each further one is twice as long."""
     wire.will_answer(*[httpx2.Response(status)] * 3, httpx2.Response(200, json={}))
     await wire.client.request("POST", "/v1/jobs", json={})
     assert pauses == [0.1, 0.2, 0.4]
 
 
-async def test_the_fourth_failure_is_raised(wire: "Wire", pauses: list[float]) -> None:
-    """After three retries the trouble is the caller's."""
+async def test_the_error_is_raised_after_three_retries(wire: "Wire", pauses: list[float]) -> None:
+    """The caller gets the error of the last try."""
     wire.will_answer(*[httpx2.Response(503)] * 4)
     with pytest.raises(errors.ManagerFailureError) as caught:
         await wire.client.request("GET", "/v1/jobs")
@@ -32,14 +32,14 @@ async def test_the_fourth_failure_is_raised(wire: "Wire", pauses: list[float]) -
 
 
 async def test_refused_connections_are_retried(wire: "Wire", pauses: list[float]) -> None:
-    """What never left is sent again, a POST too."""
+    """A request that was never sent is safe to repeat, even a POST."""
     wire.will_answer(httpx2.ConnectError("refused"), httpx2.ConnectTimeout("slow"), httpx2.Response(200, json={}))
     await wire.client.request("POST", "/v1/jobs", json={})
     assert len(pauses) == 2
 
 
-async def test_unreachable_manager_is_named(wire: "Wire", pauses: list[float]) -> None:
-    """The error says which address did not answer."""
+async def test_the_error_names_an_unreachable_manager(wire: "Wire", pauses: list[float]) -> None:
+    """The message has the address and what to check."""
     wire.will_answer(*[httpx2.ConnectError("refused")] * 4)
     with pytest.raises(
         errors.UnreachableError,
@@ -52,23 +52,25 @@ async def test_unreachable_manager_is_named(wire: "Wire", pauses: list[float]) -
 @pytest.mark.parametrize(
     "error", [httpx2.ReadError("reset"), httpx2.RemoteProtocolError("gone"), httpx2.ReadTimeout("")]
 )
-async def test_lost_answer_to_a_post_is_not_repeated(error: Exception, wire: "Wire", pauses: list[float]) -> None:
-    """A second POST might create a second job."""
+async def test_a_post_is_not_repeated_after_a_lost_response(
+    error: Exception, wire: "Wire", pauses: list[float]
+) -> None:
+    """A second POST could create a second job."""
     wire.will_answer(error)
     with pytest.raises(errors.LostAnswerError):
         await wire.client.request("POST", "/v1/jobs", json={})
     assert not pauses
 
 
-async def test_lost_answer_to_a_put_is_repeated(wire: "Wire", pauses: list[float]) -> None:
-    """What can be said twice is."""
+async def test_a_put_is_repeated_after_a_lost_response(wire: "Wire", pauses: list[float]) -> None:
+    """A PUT is idempotent."""
     wire.will_answer(httpx2.ReadError("reset"), httpx2.Response(200, json={}))
     await wire.client.request("PUT", "/v1/jobs/1/status", json={})
     assert len(pauses) == 1
 
 
-async def test_retry_after_is_waited_for(wire: "Wire", pauses: list[float]) -> None:
-    """The manager may ask for more time than the backoff would give it."""
+async def test_retry_after_is_respected(wire: "Wire", pauses: list[float]) -> None:
+    """The manager may ask for a longer delay than the backoff has."""
     wire.will_answer(httpx2.Response(503, headers={"Retry-After": "7"}), httpx2.Response(200, json={}))
     await wire.client.request("GET", "/v1/jobs")
     assert pauses == [7.0]
@@ -95,14 +97,14 @@ async def test_retry_after_is_waited_for(wire: "Wire", pauses: list[float]) -> N
         (418, "SOMETHING_NEW", errors.AnswerError),
     ],
 )
-async def test_refusals_become_errors(
+async def test_error_codes_become_exceptions(
     status: int,
     code: str,
     kind: type[errors.AnswerError],
     wire: "Wire",
     refusal: Callable[[int, str], httpx2.Response],
 ) -> None:
-    """Each code of the protocol has its error, which carries status and code."""
+    """Each code of the protocol has its own exception, with status and code."""
     wire.will_answer(refusal(status, code))
     with pytest.raises(errors.AnswerError) as caught:
         await wire.client.request("GET", "/v1/jobs")
@@ -114,15 +116,15 @@ async def test_refusals_become_errors(
 @pytest.mark.parametrize(
     "answer", [httpx2.Response(404, html="<h1>nginx</h1>"), httpx2.Response(302), httpx2.Response(401, json=[])]
 )
-async def test_other_servers_are_recognised(answer: httpx2.Response, wire: "Wire") -> None:
-    """An answer that is not the protocol's is not taken for a refusal."""
+async def test_responses_of_other_servers_are_unexpected(answer: httpx2.Response, wire: "Wire") -> None:
+    """A response that does not follow the protocol is not an error of the manager."""
     wire.will_answer(answer)
     with pytest.raises(errors.UnexpectedAnswerError):
         await wire.client.request("GET", "/v1/jobs")
 
 
 async def test_requests_carry_the_current_trace(wire: "Wire") -> None:
-    """An explicit trace comes first, then the current one, then a new one."""
+    """An explicit trace takes precedence over the current one; without either, a new one starts."""
     wire.will_answer(*[httpx2.Response(200, json={})] * 3)
     with trace_context.use_trace(_TRACE):
         await wire.client.request("GET", "/v1/jobs")
@@ -134,14 +136,14 @@ async def test_requests_carry_the_current_trace(wire: "Wire") -> None:
 
 
 @pytest.mark.parametrize("base_url", ["", "manager:8080", "ftp://manager", "http://", "http://host:port", "/v1"])
-def test_addresses_that_cannot_work_are_refused(base_url: str) -> None:
-    """A wrong address is found before the first request."""
+def test_invalid_addresses_are_errors(base_url: str) -> None:
+    """An invalid address is an error before the first request."""
     with pytest.raises(errors.ConfigurationError, match="address"):
         JobnikClient(base_url)
 
 
-async def test_a_base_url_may_have_a_path() -> None:
-    """A manager may live behind a prefix."""
+async def test_an_address_may_have_a_path() -> None:
+    """A manager may be served under a prefix."""
     seen: list[str] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:

@@ -1,4 +1,4 @@
-"""Claims and reports on the wire."""
+"""Claims and reports of a consumer."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -47,8 +47,8 @@ def _now(task: ClaimedTask[Any, Any], status: str, attempts: int) -> httpx2.Resp
     return httpx2.Response(200, json=answer)
 
 
-async def test_claim_is_typed(wire: "Wire", task_json: Make) -> None:
-    """A claimed task knows its attempt, from 1, and its stage type, whose name is quoted in the path."""
+async def test_a_claim_returns_a_typed_task(wire: "Wire", task_json: Make) -> None:
+    """The task has its attempt, counted from 1, and its stage type, whose name is quoted in the path."""
     wire.will_answer(httpx2.Response(200, json=task_json(data={"source": "a"}, attempts=1)))
     task = await Consumer(wire.client).claim(pictures)
     assert task is not None
@@ -56,24 +56,22 @@ async def test_claim_is_typed(wire: "Wire", task_json: Make) -> None:
     assert wire.requests[0].url.raw_path == b"/v1/stages/pictures%2Flarge/tasks/dequeue"
 
 
-async def test_nothing_to_claim(wire: "Wire", refusal: Refuse) -> None:
-    """An empty queue is no error."""
+async def test_a_claim_on_an_empty_queue_returns_none(wire: "Wire", refusal: Refuse) -> None:
+    """An empty queue is not an error."""
     wire.will_answer(refusal(404, "TASK_NOT_FOUND"))
     assert await Consumer(wire.client).claim(pictures) is None
 
 
 @pytest.mark.parametrize(("code", "kind"), [("JOB_NOT_FOUND", JobNotFoundError), (None, UnexpectedAnswerError)])
-async def test_other_404s_are_no_empty_queue(
-    code: str | None, kind: type[Exception], wire: "Wire", refusal: Refuse
-) -> None:
-    """A wrong address must not look like a queue without work."""
+async def test_other_404s_are_errors(code: str | None, kind: type[Exception], wire: "Wire", refusal: Refuse) -> None:
+    """A wrong address must not look like an empty queue."""
     wire.will_answer(httpx2.Response(404, text="nginx") if code is None else refusal(404, code))
     with pytest.raises(kind):
         await Consumer(wire.client).claim(pictures)
 
 
-async def test_claimed_task_that_does_not_fit(wire: "Wire", task_json: Make) -> None:
-    """The error names the field, and brings what is needed to report the task."""
+async def test_an_unreadable_task_can_be_reported(wire: "Wire", task_json: Make) -> None:
+    """The error names the field, and has the task that must be reported as failed."""
     answer = task_json(data={"source": 3})
     wire.will_answer(httpx2.Response(200, json=answer), httpx2.Response(200, json={}))
     consumer = Consumer(wire.client)
@@ -83,8 +81,8 @@ async def test_claimed_task_that_does_not_fit(wire: "Wire", task_json: Make) -> 
     assert wire.sent[1] == f"PUT /v1/tasks/{answer['id']}/status"
 
 
-async def test_reports_carry_the_trace_of_the_task(wire: "Wire", task: ClaimedTask[Empty, Empty]) -> None:
-    """A report is a child of the task's trace."""
+async def test_a_report_carries_the_trace_of_the_task(wire: "Wire", task: ClaimedTask[Empty, Empty]) -> None:
+    """The request of a report belongs to the task's trace."""
     traceparent = trace_context.generate()
     wire.will_answer(httpx2.Response(200, json={}))
     await Consumer(wire.client).complete(task.model_copy(update={"traceparent": traceparent}))
@@ -92,23 +90,29 @@ async def test_reports_carry_the_trace_of_the_task(wire: "Wire", task: ClaimedTa
     assert wire.requests[0].headers["traceparent"][:35] == traceparent[:35]
 
 
-async def test_lost_reply_to_completed(wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]) -> None:
-    """A completion whose answer was lost is found to have arrived."""
+async def test_a_completion_is_not_repeated_if_it_was_recorded(
+    wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]
+) -> None:
+    """After a lost response, the consumer reads the task and finds it completed."""
     wire.will_answer(httpx2.ReadError("reset"), _now(task, "COMPLETED", 1))
     await Consumer(wire.client).complete(task)
     assert len(pauses) == 1
 
 
-async def test_lost_reply_to_failed(wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]) -> None:
-    """A failure is not said again while the next worker is at its attempt already."""
+async def test_a_failure_is_not_repeated_if_it_was_recorded(
+    wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]
+) -> None:
+    """A second FAILED would fail the attempt that the next worker has started."""
     wire.will_answer(httpx2.ReadError("reset"), _now(task, "IN_PROGRESS", 2))
     await Consumer(wire.client).fail(task)
     assert wire.sent == [f"PUT /v1/tasks/{task.id}/status", f"GET /v1/tasks/{task.id}"]
     assert len(pauses) == 1
 
 
-async def test_lost_report_is_said_again(wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]) -> None:
-    """A report that did not arrive is repeated, whether the manager was away or failed."""
+async def test_a_report_is_repeated_if_it_was_not_recorded(
+    wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]
+) -> None:
+    """The consumer repeats the report after lost responses, refused connections and failures of the manager."""
     wire.will_answer(
         httpx2.ReadError("reset"),
         httpx2.ConnectError("refused"),
@@ -122,10 +126,10 @@ async def test_lost_report_is_said_again(wire: "Wire", task: ClaimedTask[Empty, 
 
 
 @pytest.mark.parametrize("error", [httpx2.ConnectError("refused"), httpx2.Response(503)])
-async def test_undelivered_report_is_raised(
+async def test_the_error_is_raised_after_three_retries(
     error: Exception | httpx2.Response, wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]
 ) -> None:
-    """After three retries it is the caller's to decide."""
+    """The caller decides what to do then."""
     wire.will_answer(*[error] * 4)
     with pytest.raises((UnreachableError, ManagerFailureError)):
         await Consumer(wire.client).complete(task)
@@ -135,10 +139,10 @@ async def test_undelivered_report_is_raised(
 @pytest.mark.parametrize(
     ("status", "code"), [(400, "ILLEGAL_TASK_STATUS_TRANSITION"), (409, "TASK_STATUS_UPDATE_FAILED")]
 )
-async def test_refused_report_is_success_where_it_is_true(
+async def test_a_refused_report_succeeds_if_it_was_recorded(
     status: int, code: str, wire: "Wire", task: ClaimedTask[Empty, Empty], refusal: Refuse
 ) -> None:
-    """What the manager already holds for true needs no second saying."""
+    """The manager refuses a status that the task already has."""
     consumer = Consumer(wire.client)
     wire.will_answer(refusal(status, code), _now(task, "COMPLETED", 1))
     await consumer.complete(task)
@@ -146,12 +150,12 @@ async def test_refused_report_is_success_where_it_is_true(
     await consumer.fail(task)
 
 
-async def test_refused_report_is_an_error_where_it_is_not(
+async def test_a_refused_report_is_an_error_if_it_was_not_recorded(
     wire: "Wire", task: ClaimedTask[Empty, Empty], refusal: Refuse
 ) -> None:
-    """A task that was aborted meanwhile was neither completed nor failed."""
+    """A task that has been aborted is neither completed nor failed."""
     consumer = Consumer(wire.client)
-    for say in (consumer.complete, consumer.fail):
+    for report in (consumer.complete, consumer.fail):
         wire.will_answer(refusal(400, "ILLEGAL_TASK_STATUS_TRANSITION"), _now(task, "ABORTED", 1))
         with pytest.raises(IllegalTransitionError):
-            await say(task)
+            await report(task)

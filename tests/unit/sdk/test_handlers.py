@@ -1,4 +1,4 @@
-"""What a handler may be, and what it says of how its attempt ends."""
+"""Definitions of handlers, and the outcomes of their attempts."""
 
 from collections.abc import Callable
 from datetime import timedelta
@@ -29,13 +29,13 @@ _MINUTE = timedelta(minutes=1)
 
 
 class Picture(BaseModel):
-    """A task's data."""
+    """The data of a task."""
 
     source: str
 
 
 class Size(BaseModel):
-    """A task's result."""
+    """The result of a task."""
 
     width: int
 
@@ -77,137 +77,147 @@ def _context(**fields: Any) -> TaskContext:  # noqa: ANN401 passed on
     return TaskContext(**common | fields)
 
 
-def test_defaults_ask_for_nothing() -> None:
-    """A handler is a coroutine function, for one task at a time, without limits, unless it says otherwise."""
+def test_defaults() -> None:
+    """By default a handler is a coroutine function, for one task at a time, without limits."""
     handler = Handler(pictures, measure)
     assert (handler.style, handler.concurrency, handler.timeout) == (HandlerStyle.ASYNC, 1, None)
     assert (handler.recycle_after, handler.memory_limit) == (None, None)
 
 
-_IMPOSSIBLE: list[tuple[Any, dict[str, Any], str]] = [
+_INVALID: list[tuple[Any, dict[str, Any], str]] = [
     (measure_plainly, {}, "async def"),
     (measure, {"style": HandlerStyle.THREAD}, "a plain function"),
     (measure, {"style": HandlerStyle.PROCESS}, "a plain function"),
-    (_local(), {"style": HandlerStyle.PROCESS}, "at the top of a module"),
-    (lambda: None, {"style": HandlerStyle.THREAD}, "cannot be called so: too many positional arguments"),
-    (_with_quality, {"style": HandlerStyle.THREAD}, "missing a required argument: 'quality'.*partial"),
-    (measure, {"concurrency": 0}, "concurrency is 1 or more"),
-    (measure, {"timeout": timedelta()}, "timeout is longer than nothing"),
-    (measure, {"recycle_after": 5}, r"choose HandlerStyle\.PROCESS"),
-    (measure_plainly, {"style": HandlerStyle.THREAD, "memory_limit": 5}, r"choose HandlerStyle\.PROCESS"),
-    (measure_plainly, {"style": HandlerStyle.PROCESS, "recycle_after": 0}, "recycle_after is 1 or more"),
-    (measure_plainly, {"style": HandlerStyle.PROCESS, "memory_limit": 0}, "memory_limit is 1 or more"),
+    (_local(), {"style": HandlerStyle.PROCESS}, "at the top level of a module"),
+    (lambda: None, {"style": HandlerStyle.THREAD}, "cannot be: too many positional arguments"),
+    (_with_quality, {"style": HandlerStyle.THREAD}, "missing a required (keyword-only )?argument: 'quality'.*partial"),
+    (measure, {"concurrency": 0}, "concurrency of a handler must be 1 or more"),
+    (measure, {"timeout": timedelta()}, "timeout of a handler must be longer than 0"),
+    (measure, {"recycle_after": 5}, r"use HandlerStyle\.PROCESS"),
+    (measure_plainly, {"style": HandlerStyle.THREAD, "memory_limit": 5}, r"use HandlerStyle\.PROCESS"),
+    (
+        measure_plainly,
+        {"style": HandlerStyle.PROCESS, "recycle_after": 0},
+        "recycle_after of a handler must be 1 or more",
+    ),
+    (
+        measure_plainly,
+        {"style": HandlerStyle.PROCESS, "memory_limit": 0},
+        "memory_limit of a handler must be 1 or more",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("function", "options", "complaint"), _IMPOSSIBLE)
-def test_impossible_handlers_are_refused(function: Any, options: dict[str, Any], complaint: str) -> None:  # noqa: ANN401 wrong on purpose
-    """What can never work is said when the handler is made."""
-    with pytest.raises(ConfigurationError, match=complaint):
+@pytest.mark.parametrize(("function", "options", "message"), _INVALID)
+def test_invalid_handlers_are_rejected(function: Any, options: dict[str, Any], message: str) -> None:  # noqa: ANN401 wrong on purpose
+    """A definition that cannot work is rejected when the handler is created."""
+    with pytest.raises(ConfigurationError, match=message):
         Handler(pictures, function, **options)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
-        ({"stage_type": "pictures"}, "stage_type is a StageType, not 'pictures'"),
-        ({"style": "async"}, "style is a HandlerStyle, not 'async'"),
-        ({"timeout": 5}, r"timeout is a timedelta, such as timedelta\(seconds=5\), not 5"),
+        ({"stage_type": "pictures"}, "stage_type of a handler must be a StageType, not 'pictures'"),
+        ({"style": "async"}, "style of a handler must be a HandlerStyle, not 'async'"),
+        ({"timeout": 5}, r"timeout of a handler must be a timedelta, such as timedelta\(seconds=5\), not 5"),
     ],
 )
-def test_arguments_of_other_types_are_named(arguments: dict[str, Any], complaint: str) -> None:
-    """A container that no type checker sees through gets its answer when it makes the handler."""
+def test_arguments_of_wrong_types_are_named(arguments: dict[str, Any], message: str) -> None:
+    """A dependency container, which no type checker analyses, gets an error that names the argument."""
     untyped: Any = Handler
-    with pytest.raises(TypeError, match=complaint):
+    with pytest.raises(TypeError, match=message):
         untyped(**{"stage_type": pictures, "function": measure} | arguments)
 
 
-def test_what_a_handler_needs_besides_may_be_bound() -> None:
-    """A partial is a function as good as any."""
+def test_further_arguments_can_be_bound() -> None:
+    """A `functools.partial` is accepted as the function of a handler."""
     handler = Handler(pictures, partial(_with_quality, quality=3), style=HandlerStyle.THREAD)
     assert handler.function(Picture(source=""), _context()) == Size(width=3)
 
 
-def test_models_of_processes_are_importable() -> None:
-    """A process has to find the models of its handler as well."""
+def test_models_of_process_handlers_must_be_importable() -> None:
+    """A process also imports the models of its handler."""
 
     class Hidden(BaseModel):
         pass
 
     hidden: Any = StageType("hidden", task=Hidden, result=Size)
-    with pytest.raises(ConfigurationError, match="at the top of a module"):
+    with pytest.raises(ConfigurationError, match="at the top level of a module"):
         Handler(hidden, measure_plainly, style=HandlerStyle.PROCESS)
 
 
 @pytest.mark.parametrize(
-    ("own", "tasks", "limit"),
+    ("handler_timeout", "task_timeout", "expected"),
     [(None, None, None), (_MINUTE, None, _MINUTE), (None, _MINUTE, _MINUTE), (_MINUTE, 2 * _MINUTE, _MINUTE)],
 )
-def test_shorter_limit_counts(own: timedelta | None, tasks: timedelta | None, limit: timedelta | None) -> None:
-    """Of the handler's timeout and the task's the shorter one counts."""
-    assert Handler(pictures, measure, timeout=own).limit(tasks) == limit
+def test_shorter_timeout_applies(
+    handler_timeout: timedelta | None, task_timeout: timedelta | None, expected: timedelta | None
+) -> None:
+    """The shorter of the timeouts of handler and task applies."""
+    assert Handler(pictures, measure, timeout=handler_timeout).attempt_timeout(task_timeout) == expected
 
 
-def test_values_complete() -> None:
-    """A result is a JSON document; what a handler returns that has none is not looked at."""
-    assert outcomes.of_value(Size(width=1), Size) == outcomes.Completed(b'{"width":1}')
-    assert outcomes.of_value(Size(width=1), None) == outcomes.Completed(None)
-    wrong = outcomes.of_value(None, Size)
+def test_returned_value_completes_the_task() -> None:
+    """A result is stored as JSON. Without a result model, the returned value is ignored."""
+    assert outcomes.for_result(Size(width=1), Size) == outcomes.Completed(b'{"width":1}')
+    assert outcomes.for_result(Size(width=1), None) == outcomes.Completed(None)
+    wrong = outcomes.for_result(None, Size)
     assert isinstance(wrong, outcomes.Failed)
     assert wrong.message.startswith("result: ")
 
 
 def test_delays_are_never_negative() -> None:
-    """A moment that has passed already means at once."""
-    assert outcomes.of_error(Snooze(-_MINUTE), _context()) == outcomes.Snoozed(timedelta())
-    later = outcomes.of_error(RetryLater(-_MINUTE), _context())
+    """A negative delay is replaced by 0."""
+    assert outcomes.for_exception(Snooze(-_MINUTE), _context()) == outcomes.Snoozed(timedelta())
+    later = outcomes.for_exception(RetryLater(-_MINUTE), _context())
     assert isinstance(later, outcomes.Failed)
     assert later.delay == timedelta()
 
 
-def test_delays_are_a_year_at_most() -> None:
-    """A manager would refuse the report of a longer one."""
-    assert outcomes.of_error(Snooze(timedelta(days=4000)), _context()) == outcomes.Snoozed(timedelta(days=365))
+def test_delays_are_at_most_a_year() -> None:
+    """The manager would reject a report with a longer delay."""
+    assert outcomes.for_exception(Snooze(timedelta(days=4000)), _context()) == outcomes.Snoozed(timedelta(days=365))
 
 
 @pytest.mark.parametrize("kind", [RetryLater, Snooze])
-def test_a_delay_without_a_unit_is_refused_where_it_is_written(kind: Callable[[Any], Exception]) -> None:
-    """So the attempt fails with this as its error, instead of never ending."""
-    with pytest.raises(TypeError, match=rf"The delay of {kind.__name__} is a timedelta, .* not 5"):
+def test_delay_without_a_unit_is_rejected(kind: Callable[[Any], Exception]) -> None:
+    """The attempt fails with this error."""
+    with pytest.raises(TypeError, match=rf"The delay of {kind.__name__} must be a timedelta, .* not 5"):
         kind(5)
 
 
-def test_an_error_that_is_not_whole_is_an_error() -> None:
-    """A subclass that has forgotten its base's constructor fails its attempt like anything else."""
+def test_incomplete_exception_fails_the_attempt() -> None:
+    """A subclass that does not call its base's constructor fails the attempt like any other exception."""
 
-    class Hasty(RetryLater):
+    class Incomplete(RetryLater):
         def __init__(self) -> None:
             pass
 
-    ending = outcomes.of_error(Hasty(), _context())
-    assert isinstance(ending, outcomes.Failed)
-    assert ending.error_type == "AttributeError"
+    outcome = outcomes.for_exception(Incomplete(), _context())
+    assert isinstance(outcome, outcomes.Failed)
+    assert outcome.error_type == "AttributeError"
 
 
-def test_words_fit_the_protocol() -> None:
-    """Whatever an exception says, it can be stored."""
-    ending = outcomes.of_error(ValueError("a\0b\ud800" + "c" * 20_000), _context())
-    assert isinstance(ending, outcomes.Failed)
-    assert ending.message.startswith("a\N{REPLACEMENT CHARACTER}b?c")
-    assert (len(ending.message), len(ending.stack) <= 50_000) == (10_000, True)
-    ending.stack.encode()
+def test_texts_are_within_the_limits_of_the_protocol() -> None:
+    """A message is cut, and characters that the database cannot store are replaced."""
+    outcome = outcomes.for_exception(ValueError("a\0b\ud800" + "c" * 20_000), _context())
+    assert isinstance(outcome, outcomes.Failed)
+    assert outcome.message.startswith("a\N{REPLACEMENT CHARACTER}b?c")
+    assert (len(outcome.message), len(outcome.stack) <= 50_000) == (10_000, True)
+    outcome.stack.encode()
 
 
 @pytest.mark.parametrize("error", [ValueError(), Cancelled(), Snooze(_MINUTE), DoNotRetry()])
-def test_errors_after_a_cancellation_are_its_consequence(error: BaseException) -> None:
-    """Whatever is raised then, the attempt was cancelled."""
+def test_exception_after_a_cancellation_releases_the_task(error: BaseException) -> None:
+    """The exception is attributed to the cancellation."""
     context = _context()
     context.cancellation.request("drain")
-    assert outcomes.of_error(error, context) == outcomes.Released("drain")
+    assert outcomes.for_exception(error, context) == outcomes.Released("drain")
 
 
-def test_cancelled_without_being_asked_to_is_an_error() -> None:
-    """A handler that raises Cancelled itself has failed."""
-    ending = outcomes.of_error(Cancelled(), _context())
-    assert isinstance(ending, outcomes.Failed)
-    assert ending.error_type == "Cancelled"
+def test_cancelled_without_a_request_fails_the_attempt() -> None:
+    """A handler that raises `Cancelled` itself fails its attempt."""
+    outcome = outcomes.for_exception(Cancelled(), _context())
+    assert isinstance(outcome, outcomes.Failed)
+    assert outcome.error_type == "Cancelled"

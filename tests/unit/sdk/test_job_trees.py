@@ -1,4 +1,4 @@
-"""Jobs that are created with their stages and tasks."""
+"""Creation of jobs together with their stages and tasks."""
 
 import json
 from collections.abc import Callable
@@ -27,7 +27,7 @@ Refuse = Callable[[int, str], httpx2.Response]
 
 
 class Picture(BaseModel):
-    """A task's data."""
+    """The data of a task."""
 
     source: str
 
@@ -43,19 +43,19 @@ TREE = [
 
 
 def job_json(entity: Make, **fields: object) -> dict[str, Any]:
-    """The JSON of a job."""
+    """Return the JSON of a job."""
     return entity(name="plain", status="PENDING", priority="MEDIUM", percentage=0, **fields)
 
 
 def stage_json(entity: Make, order: int = 1) -> dict[str, Any]:
-    """The JSON of a stage."""
+    """Return the JSON of a stage."""
     return entity(jobId=str(uuid4()), type="s", order=order, status="PENDING", percentage=0, summary=COUNTS)
 
 
-async def test_tree_is_one_request(wire: "Wire", entity: Make) -> None:
-    """Where the manager can, all is sent at once; the job comes back with its stages."""
-    answer = job_json(entity, stages=[stage_json(entity, 1), stage_json(entity, 2)])
-    wire.will_answer(httpx2.Response(200, json={"features": ["job-tree"]}), httpx2.Response(201, json=answer))
+async def test_tree_is_created_in_one_request(wire: "Wire", entity: Make) -> None:
+    """With the feature `job-tree` everything is sent in one request; the returned job has its stages."""
+    response = job_json(entity, stages=[stage_json(entity, 1), stage_json(entity, 2)])
+    wire.will_answer(httpx2.Response(200, json={"features": ["job-tree"]}), httpx2.Response(201, json=response))
     job = await Producer(wire.client).create_job(plain, stages=TREE)
     assert job.is_new
     assert [stage.order for stage in job.stages] == [1, 2]
@@ -71,10 +71,10 @@ async def test_tree_is_one_request(wire: "Wire", entity: Make) -> None:
     assert {stage["traceparent"] for stage in body["stages"]} == {body["traceparent"]}
 
 
-async def test_without_the_feature_it_is_one_after_the_other(
+async def test_without_the_feature_stages_are_created_one_by_one(
     wire: "Wire", entity: Make, task_json: Make, refusal: Refuse
 ) -> None:
-    """The first stage is held back until all is there, so that nothing can end too early."""
+    """The first stage waits until everything is created, so that no stage can end too early."""
     first, second, done = stage_json(entity, 1), stage_json(entity, 2), {"code": "STAGE_MODIFIED_SUCCESSFULLY"}
     job = job_json(entity)
     wire.will_answer(
@@ -100,8 +100,8 @@ async def test_without_the_feature_it_is_one_after_the_other(
     assert json.loads(wire.requests[2].content)["startAsWaiting"]
 
 
-async def test_what_breaks_in_the_middle_is_aborted(wire: "Wire", entity: Make, refusal: Refuse) -> None:
-    """Half a job is ended, and the error that broke it is raised, with a note about the job."""
+async def test_incomplete_job_is_aborted(wire: "Wire", entity: Make, refusal: Refuse) -> None:
+    """If a stage cannot be created, the job is aborted, and the error is raised with a note about the job."""
     job = job_json(entity)
     wire.will_answer(
         refusal(404, "NOT_FOUND"),
@@ -112,12 +112,12 @@ async def test_what_breaks_in_the_middle_is_aborted(wire: "Wire", entity: Make, 
     )
     with pytest.raises(StageFinishedError) as caught:
         await Producer(wire.client).create_job(plain, stages=TREE)
-    assert caught.value.__notes__ == [f"The job at /v1/jobs/{job['id']} had been created, and was aborted."]
+    assert caught.value.__notes__ == [f"The job at /v1/jobs/{job['id']} was created, and has been aborted."]
     assert json.loads(wire.requests[-1].content) == {"status": "ABORTED"}
 
 
-async def test_job_that_cannot_be_aborted_either_is_named(wire: "Wire", entity: Make, refusal: Refuse) -> None:
-    """What is left over can be found."""
+async def test_job_that_cannot_be_aborted_is_named(wire: "Wire", entity: Make, refusal: Refuse) -> None:
+    """The note has the path of the job that is left over."""
     job = job_json(entity)
     wire.will_answer(
         refusal(404, "NOT_FOUND"),
@@ -128,12 +128,12 @@ async def test_job_that_cannot_be_aborted_either_is_named(wire: "Wire", entity: 
     with pytest.raises(Exception, match="VALIDATION_ERROR") as caught:
         await Producer(wire.client).create_job(plain, stages=TREE)
     assert caught.value.__notes__[0].startswith(
-        f"The job at /v1/jobs/{job['id']} had been created, and could not be aborted"
+        f"The job at /v1/jobs/{job['id']} was created, and could not be aborted"
     )
 
 
-async def test_wrong_task_in_a_tree_is_named(wire: "Wire") -> None:
-    """The whole tree is checked before anything is sent."""
+async def test_invalid_task_in_a_tree_is_named(wire: "Wire") -> None:
+    """The whole tree is validated before anything is sent."""
     wrong: Any = NewStage(sheets, [Picture.model_construct()], data=Picture(source="a"))
     with pytest.raises(InvalidPayloadError) as caught:
         await Producer(wire.client).create_job(plain, stages=[TREE[0], wrong])
@@ -143,22 +143,22 @@ async def test_wrong_task_in_a_tree_is_named(wire: "Wire") -> None:
     assert not wire.sent
 
 
-async def test_tree_needs_what_its_parts_need(wire: "Wire", refusal: Refuse) -> None:
-    """A manager that lacks what a stage in the tree says gets nothing of the tree."""
+async def test_tree_requires_the_features_of_its_stages(wire: "Wire", refusal: Refuse) -> None:
+    """If the manager lacks a feature that one stage needs, nothing is created."""
     wire.will_answer(refusal(404, "NOT_FOUND"))
     with pytest.raises(UnsupportedError, match="weighted-progress"):
         await Producer(wire.client).create_job(plain, stages=[NewStage(pictures, weight=2)])
     assert wire.sent == ["GET /v1/capabilities"]
 
 
-async def test_unique_job_that_is_there_gets_no_stages(wire: "Wire", entity: Make) -> None:
-    """A job that was there already is left as it is, and comes back with its own stages."""
+async def test_existing_unique_job_gets_no_stages(wire: "Wire", entity: Make) -> None:
+    """An existing job is not changed, and is returned with its own stages."""
     job = job_json(entity)
     wire.will_answer(
         httpx2.Response(200, json={"features": ["unique-jobs"]}),
         httpx2.Response(200, json=job),
         httpx2.Response(200, json={**job, "stages": [stage_json(entity)]}),
     )
-    known = await Producer(wire.client).create_job(plain, stages=TREE, unique_key="a")
-    assert (known.is_new, len(known.stages)) == (False, 1)
+    existing = await Producer(wire.client).create_job(plain, stages=TREE, unique_key="a")
+    assert (existing.is_new, len(existing.stages)) == (False, 1)
     assert wire.sent[1:] == ["POST /v1/jobs", f"GET /v1/jobs/{job['id']}"]

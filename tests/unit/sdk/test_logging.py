@@ -1,4 +1,4 @@
-"""Log lines."""
+"""Configuration of logs."""
 
 import json
 import logging
@@ -24,8 +24,8 @@ def _restored() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
-    """Off a terminal each line is one JSON object, with its exception, whoever logged it."""
+def test_lines_are_json_outside_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line is a JSON object with its exception, for structlog as for the standard library."""
     configure_logging("INFO")
     with structlog.contextvars.bound_contextvars(task_id="7"):
         structlog.get_logger("mine").info("picture read", size=3)
@@ -46,10 +46,8 @@ def test_lines_are_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert "ValueError: invalid literal" in theirs["exception"]
 
 
-def test_lines_on_a_terminal_are_for_people(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """On a terminal there is no JSON."""
+def test_lines_on_a_terminal_are_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a terminal a line is not JSON."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     configure_logging("INFO")
     structlog.get_logger("mine").info("picture read")
@@ -58,8 +56,8 @@ def test_lines_on_a_terminal_are_for_people(
     assert not line.startswith("{")
 
 
-def test_level_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    """Lines below the level are left out, and processes can be set up alike."""
+def test_level_applies(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines below the level are not written, and handler processes can use the same level."""
     assert configured_level() is None
     configure_logging("WARNING")
     structlog.get_logger("mine").info("unimportant")
@@ -68,8 +66,8 @@ def test_level_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert configured_level() == "WARNING"
 
 
-def test_lines_within_a_trace_say_so(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever logs it, a line names the trace and the span that it belongs to, and none outside of any."""
+def test_lines_have_the_ids_of_the_trace(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line within a trace has the ids of the trace and the span; a line outside has none."""
     configure_logging("INFO")
     with trace_context.use_trace("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"):
         structlog.get_logger("mine").info("within")
@@ -81,8 +79,8 @@ def test_lines_within_a_trace_say_so(capsys: pytest.CaptureFixture[str]) -> None
     assert not {"trace_id", "span_id"} & outside.keys()
 
 
-def test_warnings_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    """What Python would write to standard error goes the same way."""
+def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python warnings are log lines."""
     configure_logging("INFO")
     with warnings.catch_warnings():
         warnings.simplefilter("always")

@@ -1,4 +1,4 @@
-"""Payloads on their way out."""
+"""Encoding and validation of payloads."""
 
 import json
 from datetime import UTC, datetime
@@ -7,19 +7,19 @@ from typing import Any
 
 import pytest
 from jobnik_sdk import InvalidPayloadError
-from jobnik_sdk.model.payloads import to_document
+from jobnik_sdk.model.payloads import encode_payload
 from pydantic import BaseModel, ConfigDict, Field, RootModel, computed_field
 
 
 class Box(BaseModel):
-    """A part of the payload."""
+    """A nested model."""
 
     width: int
     ratio: float = 1.0
 
 
 class Picture(BaseModel):
-    """A payload with what JSON knows and what it does not."""
+    """A payload with types that JSON has, and others."""
 
     source: Path
     taken: datetime | None = None
@@ -28,7 +28,7 @@ class Picture(BaseModel):
 
 
 class Strict(BaseModel):
-    """A model that takes nothing but what it names."""
+    """A strict model without extra fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
@@ -38,18 +38,18 @@ class Strict(BaseModel):
     @computed_field
     @property
     def year(self) -> int:
-        """A field that is made, and so never read."""
+        """A computed field, which is not part of the payload."""
         return self.taken.year
 
 
-def _said(value: object, model: type[BaseModel]) -> dict[str, Any]:
-    return json.loads(to_document(value, model, "data"))
+def _encode(value: object, model: type[BaseModel]) -> dict[str, Any]:
+    return json.loads(encode_payload(value, model, "data"))
 
 
-def test_payload_is_said_in_json() -> None:
-    """What has no JSON type of its own becomes a string."""
+def test_payload_is_json() -> None:
+    """A value of a type that JSON does not have becomes a string."""
     picture = Picture(source=Path("/a.png"), taken=datetime(2026, 1, 1, tzinfo=UTC), boxes=[Box(width=3)])
-    assert _said(picture, Picture) == {
+    assert _encode(picture, Picture) == {
         "source": "/a.png",
         "taken": "2026-01-01T00:00:00Z",
         "boxes": [{"width": 3, "ratio": 1.0}],
@@ -57,10 +57,10 @@ def test_payload_is_said_in_json() -> None:
     }
 
 
-def test_strict_models_with_aliases_and_computed_fields_pass() -> None:
-    """The check reads what the other end will read: JSON by aliases, without computed fields."""
+def test_strict_models_with_aliases_and_computed_fields_are_valid() -> None:
+    """The validation reads the JSON as the receiver does: with aliases, without computed fields."""
     strict = Strict(taken=datetime(2026, 1, 1, tzinfo=UTC), fileName="a")
-    assert _said(strict, Strict) == {"taken": "2026-01-01T00:00:00Z", "fileName": "a"}
+    assert _encode(strict, Strict) == {"taken": "2026-01-01T00:00:00Z", "fileName": "a"}
 
 
 @pytest.mark.parametrize(
@@ -79,24 +79,24 @@ def test_strict_models_with_aliases_and_computed_fields_pass() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_wrong_payload_is_refused_by_field(value: object, field: str) -> None:
-    """Whatever is wrong with a payload, the error says where."""
+def test_invalid_payload_is_rejected_by_field(value: object, field: str) -> None:
+    """The error has the path of the invalid field."""
     with pytest.raises(InvalidPayloadError) as caught:
-        to_document(value, Picture, "data")
+        encode_payload(value, Picture, "data")
     assert caught.value.field == field
     assert str(caught.value).startswith(f"{field}: ")
 
 
-def test_payload_is_an_object() -> None:
-    """A model that makes anything but a JSON object is refused."""
-    with pytest.raises(InvalidPayloadError, match="JSON objects"):
-        to_document(RootModel[list[int]]([1]), RootModel[list[int]], "data")
+def test_payload_must_be_an_object() -> None:
+    """A model that is encoded as anything but a JSON object is rejected."""
+    with pytest.raises(InvalidPayloadError, match="must be a JSON object"):
+        encode_payload(RootModel[list[int]]([1]), RootModel[list[int]], "data")
 
 
 def test_large_numbers_stay_exact() -> None:
-    """Integers beyond 64 bits survive."""
+    """Integers of more than 64 bits keep their value."""
 
     class Big(BaseModel):
         number: int
 
-    assert _said(Big(number=2**80), Big) == {"number": 2**80}
+    assert _encode(Big(number=2**80), Big) == {"number": 2**80}

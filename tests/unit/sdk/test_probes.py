@@ -1,4 +1,4 @@
-"""Probes and metrics over HTTP."""
+"""Health probes and metrics over HTTP."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from jobnik_sdk.observability import metrics, probes
 from jobnik_sdk.observability.probes import Health, ProbeServer
 from prometheus_client import REGISTRY
 
-_NAMES_OF_THE_PROTOCOL = {
+_METRIC_NAMES = {
     "jobnik_sdk_worker_task_duration_seconds",
     "jobnik_sdk_worker_tasks_completed_total",
     "jobnik_sdk_worker_tasks_failed_total",
@@ -46,15 +46,15 @@ class _Worker:
 
 
 @pytest.fixture
-def vitals() -> Health:
-    """A process that has not begun yet."""
+def health() -> Health:
+    """The health of a process that has not started yet."""
     return Health()
 
 
 @pytest.fixture
-def server(vitals: Health) -> Iterator[ProbeServer]:
-    """Its probes."""
-    with ProbeServer(vitals, host="127.0.0.1", port=0) as server:
+def server(health: Health) -> Iterator[ProbeServer]:
+    """The probe server of the process."""
+    with ProbeServer(health, host="127.0.0.1", port=0) as server:
         yield server
 
 
@@ -67,62 +67,62 @@ def _statuses(server: ProbeServer) -> list[int]:
     return [_get(server, path).status_code for path in _PATHS]
 
 
-def test_probes_follow_the_worker(server: ProbeServer, vitals: Health) -> None:
-    """Startup waits for the event loop, readiness for the worker, and a process that is about to begin is alive."""
+def test_probes_reflect_the_state_of_the_worker(server: ProbeServer, health: Health) -> None:
+    """Startup fails until the event loop runs, and readiness until the worker is ready. Liveness never fails here."""
     assert _statuses(server) == [503, 503, 200]
-    vitals.tick()
+    health.tick()
     worker = _Worker()
-    vitals.watch(worker)
+    health.watch(worker)
     assert _statuses(server) == [200, 503, 200]
     worker.ready = True
     assert _statuses(server) == [200, 200, 200]
 
 
-def test_event_loop_that_stands_still_is_told(
-    server: ProbeServer, vitals: Health, monkeypatch: pytest.MonkeyPatch
+def test_liveness_fails_if_the_event_loop_is_blocked(
+    server: ProbeServer, health: Health, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process whose event loop has not turned for a minute is to be restarted."""
+    """After a minute without a tick, the probe asks for a restart."""
     now = 1000.0
     monkeypatch.setattr(probes, "time", SimpleNamespace(monotonic=lambda: now))
-    vitals.tick()
+    health.tick()
     now += 59.0
     assert _get(server, "/livez").status_code == 200
     now += 2.0
     assert _get(server, "/livez").status_code == 503
-    assert _get(server, "/livez").text == "the event loop has stood still for 61 s\n"
+    assert _get(server, "/livez").text == "event loop blocked for 61 s\n"
 
 
-def test_worker_that_claims_no_more_is_told(server: ProbeServer, vitals: Health) -> None:
-    """A worker that could take tasks and does not ask for any is to be restarted, whatever its event loop does."""
-    vitals.tick()
-    vitals.watch(_Worker(ready=True, polling=False))
+def test_liveness_fails_if_the_worker_stops_claiming(server: ProbeServer, health: Health) -> None:
+    """A worker with free slots that makes no claims needs a restart, even if its event loop runs."""
+    health.tick()
+    health.watch(_Worker(ready=True, polling=False))
     assert _statuses(server) == [200, 200, 503]
-    assert "no task has been asked for" in _get(server, "/livez").text
+    assert "no recent claim" in _get(server, "/livez").text
 
 
 def test_unknown_path_is_404(server: ProbeServer) -> None:
-    """Only the probes and the metrics are served; a query does not matter."""
+    """Only probes and metrics are served; a query string is ignored."""
     assert _get(server, "/").status_code == 404
     assert _get(server, "/livez?verbose").status_code == 200
 
 
-def test_metrics_have_the_names_of_the_protocol(server: ProbeServer) -> None:
-    """Dashboards find every name that they read."""
-    metrics.stage_metrics("pictures")
+def test_metrics_have_the_documented_names(server: ProbeServer) -> None:
+    """Every metric that dashboards use exists."""
+    metrics.stage_metrics("probed")
     text = _get(server, "/metrics").text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE ")}
-    assert names >= _NAMES_OF_THE_PROTOCOL
-    assert 'jobnik_sdk_worker_tasks_completed_total{stage_type="pictures"} 0.0' in text
+    assert names >= _METRIC_NAMES
+    assert 'jobnik_sdk_worker_tasks_completed_total{stage_type="probed"} 0.0' in text
 
 
 def test_attempts_are_counted() -> None:
-    """An attempt shows under both families of names."""
-    meters = metrics.stage_metrics("counted")
-    meters.ended("completed", 0.2)
-    meters.ended("failed", 0.2, "ValueError")
+    """An attempt is counted in the metrics of the SDK and in their aliases."""
+    stage_metrics = metrics.stage_metrics("counted")
+    stage_metrics.record_attempt("completed", 0.2)
+    stage_metrics.record_attempt("failed", 0.2, "ValueError")
     read = REGISTRY.get_sample_value
-    of = {"stage_type": "counted"}
-    assert read("jobnik_sdk_worker_tasks_completed_total", of) == 1
-    assert read("jobnik_sdk_worker_tasks_failed_total", of | {"error_type": "ValueError"}) == 1
-    assert read("jobnik_worker_tasks_total", of | {"status": "failed"}) == 1
-    assert read("jobnik_sdk_worker_task_duration_seconds_count", of | {"status": "completed"}) == 1
+    labels = {"stage_type": "counted"}
+    assert read("jobnik_sdk_worker_tasks_completed_total", labels) == 1
+    assert read("jobnik_sdk_worker_tasks_failed_total", labels | {"error_type": "ValueError"}) == 1
+    assert read("jobnik_worker_tasks_total", labels | {"status": "failed"}) == 1
+    assert read("jobnik_sdk_worker_task_duration_seconds_count", labels | {"status": "completed"}) == 1

@@ -1,4 +1,4 @@
-"""What a producer sends, and what it refuses to send."""
+"""Requests of a producer, and payloads that it rejects."""
 
 import json
 from collections.abc import Callable
@@ -30,14 +30,14 @@ Make = Callable[..., dict[str, Any]]
 
 
 class Picture(BaseModel):
-    """A task's data."""
+    """The data of a task or a job."""
 
     source: str
     size: int = 256
 
 
 class Owner(BaseModel):
-    """Metadata."""
+    """The metadata of a task or a job."""
 
     owner: str
 
@@ -60,10 +60,10 @@ def _stage(entity: Make) -> dict[str, Any]:
     return entity(jobId=str(uuid4()), type="s", order=1, status="PENDING", percentage=0, summary=_COUNTS)
 
 
-async def test_job_is_sent_with_all_that_it_has(wire: "Wire", entity: Make) -> None:
-    """Name, data, metadata, priority and trace are said in one request, and come back typed."""
-    answer = _job(entity) | {"data": {"source": "a"}, "userMetadata": {"owner": "me"}}
-    wire.will_answer(httpx2.Response(201, json=answer))
+async def test_job_is_created_with_all_options(wire: "Wire", entity: Make) -> None:
+    """Name, data, metadata, priority and trace are sent in one request; the returned job is typed."""
+    response = _job(entity) | {"data": {"source": "a"}, "userMetadata": {"owner": "me"}}
+    wire.will_answer(httpx2.Response(201, json=response))
     job = await Producer(wire.client).create_job(
         gallery, Picture(source="a"), metadata=Owner(owner="me"), priority=Priority.HIGH, traceparent=_TRACE
     )
@@ -78,8 +78,8 @@ async def test_job_is_sent_with_all_that_it_has(wire: "Wire", entity: Make) -> N
     assert wire.requests[0].headers["traceparent"] == _TRACE
 
 
-async def test_each_job_has_a_trace(wire: "Wire", entity: Make) -> None:
-    """A job belongs to the current trace, else to a new one."""
+async def test_every_job_has_a_trace(wire: "Wire", entity: Make) -> None:
+    """A job belongs to the current trace, or else to a new one."""
     wire.will_answer(*[httpx2.Response(201, json=_job(entity)) for _ in range(3)])
     producer = Producer(wire.client)
     with trace_context.use_trace(_TRACE):
@@ -93,7 +93,7 @@ async def test_each_job_has_a_trace(wire: "Wire", entity: Make) -> None:
 
 
 async def test_stages_and_tasks_continue_the_trace(wire: "Wire", entity: Make) -> None:
-    """What is created in a job belongs to its trace; where only an id is known, to the current one."""
+    """A stage belongs to the trace of its job, or to the current trace if only the id of the job is given."""
     wire.will_answer(*[httpx2.Response(201, json=_stage(entity)) for _ in range(2)], httpx2.Response(201, json=[]))
     producer = Producer(wire.client)
     job = Job[Empty, Empty].model_validate(_job(entity, traceparent=_TRACE))
@@ -107,8 +107,8 @@ async def test_stages_and_tasks_continue_the_trace(wire: "Wire", entity: Make) -
     assert wire.sent[0] == f"POST /v1/jobs/{job.id}/stage"
 
 
-async def test_the_state_of_a_trace_goes_along(wire: "Wire", entity: Make) -> None:
-    """What was given by whoever began the trace, and what a job has, is carried on by what is created in it."""
+async def test_tracestate_is_propagated(wire: "Wire", entity: Make) -> None:
+    """A job gets the current `tracestate`, and a stage that of its job."""
     wire.will_answer(httpx2.Response(201, json=_job(entity)), httpx2.Response(201, json=_stage(entity)))
     producer = Producer(wire.client)
     with trace_context.use_trace(_TRACE, "vendor=some"):
@@ -120,10 +120,10 @@ async def test_the_state_of_a_trace_goes_along(wire: "Wire", entity: Make) -> No
 
 
 async def test_tasks_are_sent_in_order(wire: "Wire", task_json: Make) -> None:
-    """Bare data and NewTask may be mixed; attempts are said only where asked for."""
+    """Tasks are given as data or as `NewTask`; options that are not given are not sent."""
     wire.will_answer(httpx2.Response(201, json=[task_json(data={"source": name}) for name in "ab"]))
-    new = [Picture(source="a"), NewTask(Picture(source="b"), max_attempts=1)]
-    tasks = await Producer(wire.client).create_tasks(uuid4(), simple, new)
+    new_tasks = [Picture(source="a"), NewTask(Picture(source="b"), max_attempts=1)]
+    tasks = await Producer(wire.client).create_tasks(uuid4(), simple, new_tasks)
     assert [task.data.source for task in tasks] == ["a", "b"]
     first, second = _body(wire.requests[0])
     assert "maxAttempts" not in first
@@ -142,16 +142,16 @@ _STAGE = UUID(int=1)
         ([NewTask(Picture(source="a"), max_attempts=0)], "tasks[0].max_attempts"),
     ],
 )
-async def test_wrong_tasks_are_not_sent(tasks: list[Any], field: str, wire: "Wire") -> None:
-    """Nothing is sent where one task is wrong, and the error names it."""
+async def test_invalid_tasks_are_not_sent(tasks: list[Any], field: str, wire: "Wire") -> None:
+    """If one task is invalid, nothing is sent, and the error has its path."""
     with pytest.raises(InvalidPayloadError) as caught:
         await Producer(wire.client).create_tasks(_STAGE, simple, tasks)
     assert caught.value.field == field
     assert not wire.requests
 
 
-async def test_missing_metadata_is_not_sent(wire: "Wire") -> None:
-    """Metadata is checked like data, also where it is left out."""
+async def test_missing_metadata_is_rejected(wire: "Wire") -> None:
+    """Metadata is validated like data, even if it is omitted."""
     tasks: list[Any] = [Picture(source="a")]
     with pytest.raises(InvalidPayloadError) as caught:
         await Producer(wire.client).create_tasks(_STAGE, thumbnails, tasks)
@@ -159,12 +159,12 @@ async def test_missing_metadata_is_not_sent(wire: "Wire") -> None:
     assert not wire.requests
 
 
-async def test_wrong_job_is_not_sent(wire: "Wire") -> None:
-    """A job's data, metadata and trace are checked before anything is sent."""
+async def test_invalid_job_is_not_sent(wire: "Wire") -> None:
+    """The data, metadata and trace of a job are validated before anything is sent."""
     producer = Producer(wire.client)
-    wrong: Any = {"source": 3}
+    invalid: Any = {"source": 3}
     with pytest.raises(InvalidPayloadError, match=r"^data\.source: "):
-        await producer.create_job(gallery, wrong, metadata=Owner(owner="me"))
+        await producer.create_job(gallery, invalid, metadata=Owner(owner="me"))
     with pytest.raises(InvalidPayloadError, match=r"^metadata\.owner: "):
         await producer.create_job(gallery, Picture(source="a"), metadata=Owner.model_construct())
     with pytest.raises(InvalidPayloadError, match=r"^traceparent: "):
@@ -172,8 +172,8 @@ async def test_wrong_job_is_not_sent(wire: "Wire") -> None:
     assert not wire.requests
 
 
-async def test_jobs_are_steered(wire: "Wire") -> None:
-    """Each order is one request; a priority that it already has is answered 204."""
+async def test_commands(wire: "Wire") -> None:
+    """Each command is one request. Setting the priority that a job already has returns 204."""
     done = {"code": "JOB_MODIFIED_SUCCESSFULLY"}
     wire.will_answer(*[httpx2.Response(200, json=done) for _ in range(5)], httpx2.Response(204))
     producer, job, stage = Producer(wire.client), UUID(int=1), UUID(int=2)
@@ -192,8 +192,8 @@ async def test_jobs_are_steered(wire: "Wire") -> None:
     ]
 
 
-async def test_entities_are_read(wire: "Wire", entity: Make, task_json: Make) -> None:
-    """A job, a stage, its summary and its tasks come typed."""
+async def test_entities_are_typed(wire: "Wire", entity: Make, task_json: Make) -> None:
+    """A job, a stage, its summary and its tasks are instances of their models."""
     wire.will_answer(
         httpx2.Response(200, json=_job(entity)),
         httpx2.Response(200, json=_stage(entity)),
@@ -207,8 +207,10 @@ async def test_entities_are_read(wire: "Wire", entity: Make, task_json: Make) ->
     assert [task.data.source for task in await producer.get_tasks(_STAGE, simple)] == ["a"]
 
 
-async def test_entity_that_does_not_fit_is_named(wire: "Wire", task_json: Make) -> None:
-    """An answer that the definition does not describe is an error with the field in it."""
+async def test_entity_that_does_not_fit_its_model_is_rejected(wire: "Wire", task_json: Make) -> None:
+    """The error has the path of the field that does not fit the stage type."""
     wire.will_answer(httpx2.Response(200, json=[task_json(data={"source": "a"}), task_json()]))
-    with pytest.raises(UnexpectedAnswerError, match=r"does not fit at \[1\]\.data\.source: Field required"):
+    with pytest.raises(
+        UnexpectedAnswerError, match=r"does not fit the expected model at \[1\]\.data\.source: Field required"
+    ):
         await Producer(wire.client).get_tasks(_STAGE, simple)

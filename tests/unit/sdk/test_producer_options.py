@@ -1,4 +1,4 @@
-"""What tasks, stages and jobs say beyond their data, and managers that do not understand it."""
+"""Options of tasks, stages and jobs, and managers that lack features."""
 
 import json
 import re
@@ -31,7 +31,7 @@ Make = Callable[..., dict[str, Any]]
 
 
 class Picture(BaseModel):
-    """A task's data."""
+    """The data of a task."""
 
     source: str
 
@@ -45,12 +45,12 @@ COUNTS = {"pending": 0, "inProgress": 0, "completed": 0, "failed": 0, "created":
 
 
 def has(*features: str) -> httpx2.Response:
-    """What a manager with these features says of itself."""
+    """Return the response of a manager with these features."""
     return httpx2.Response(200, json={"features": features})
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "expected"),
     [
         ({"timeout": 90 * SECOND}, {"timeoutSeconds": 90.0}),
         ({"delay": SECOND / 2}, {"delaySeconds": 0.5}),
@@ -71,18 +71,16 @@ def has(*features: str) -> httpx2.Response:
         ),
     ],
 )
-async def test_options_of_a_task_are_said_in_the_protocols_words(
-    options: dict[str, Any], said: dict[str, Any], wire: "Wire"
-) -> None:
-    """Durations are seconds, moments ISO 8601; what is not said is left out."""
+async def test_options_of_a_task_are_sent(options: dict[str, Any], expected: dict[str, Any], wire: "Wire") -> None:
+    """Durations are sent in seconds, times in ISO 8601; options that are not given are not sent."""
     wire.will_answer(has("retry-policy"), httpx2.Response(201, json=[]))
     await Producer(wire.client).create_tasks(STAGE, pictures, [NewTask(Picture(source="a"), **options)])
     (task,) = json.loads(wire.requests[1].content)
-    assert {name: task[name] for name in task.keys() - {"data", "userMetadata", "traceparent"}} == said
+    assert {name: task[name] for name in task.keys() - {"data", "userMetadata", "traceparent"}} == expected
 
 
-async def test_options_of_a_stage_are_said(wire: "Wire", entity: Make) -> None:
-    """A stage says its weight and what counts for its tasks."""
+async def test_options_of_a_stage_are_sent(wire: "Wire", entity: Make) -> None:
+    """The weight of a stage and the defaults of its tasks are sent."""
     stage = entity(jobId=str(uuid4()), type="s", order=1, status="PENDING", percentage=0, summary=COUNTS)
     wire.will_answer(has("task-defaults", "weighted-progress"), httpx2.Response(201, json=stage))
     defaults = TaskDefaults(max_attempts=2, timeout=SECOND)
@@ -91,13 +89,13 @@ async def test_options_of_a_stage_are_said(wire: "Wire", entity: Make) -> None:
     assert (body["weight"], body["taskDefaults"]) == (2.5, {"maxAttempts": 2, "timeoutSeconds": 1.0})
 
 
-async def test_what_the_manager_lacks_is_not_sent(wire: "Wire") -> None:
-    """A feature that is missing is named, with what to do, before anything is sent."""
+async def test_missing_features_are_reported(wire: "Wire") -> None:
+    """The error names the missing feature and what to do, and nothing is sent."""
     wire.will_answer(has("claim"))
     producer = Producer(wire.client)
-    late = NewTask(Picture(source="a"), delay=SECOND)
-    with pytest.raises(UnsupportedError, match="'retry-policy': update it, or leave out") as caught:
-        await producer.create_tasks(STAGE, pictures, [late])
+    delayed = NewTask(Picture(source="a"), delay=SECOND)
+    with pytest.raises(UnsupportedError, match="'retry-policy': update the manager, or omit") as caught:
+        await producer.create_tasks(STAGE, pictures, [delayed])
     assert caught.value.feature == "retry-policy"
     with pytest.raises(UnsupportedError, match="'task-defaults'"):
         await producer.create_stage(STAGE, pictures, task_defaults=TaskDefaults(max_attempts=1))
@@ -110,8 +108,8 @@ async def test_what_the_manager_lacks_is_not_sent(wire: "Wire") -> None:
     assert wire.sent == ["GET /v1/capabilities"]
 
 
-async def test_part_a_needs_no_question(wire: "Wire") -> None:
-    """A manager is not asked what it can do for what every manager can."""
+async def test_part_a_needs_no_capabilities(wire: "Wire") -> None:
+    """Capabilities are not requested for options that every manager supports."""
     wire.will_answer(httpx2.Response(201, json=[]))
     await Producer(wire.client).create_tasks(STAGE, pictures, [NewTask(Picture(source="a"), max_attempts=2)])
     assert wire.sent == [f"POST /v1/stages/{STAGE}/tasks"]
@@ -123,20 +121,20 @@ async def test_part_a_needs_no_question(wire: "Wire") -> None:
         ({"timeout": timedelta()}, "tasks[0].timeout"),
         ({"timeout": timedelta(days=366)}, "tasks[0].timeout"),
         ({"delay": -SECOND}, "tasks[0].delay"),
-        ({"available_at": datetime(2026, 1, 1)}, "tasks[0].available_at"),  # noqa: DTZ001 that is what is wrong
+        ({"available_at": datetime(2026, 1, 1)}, "tasks[0].available_at"),  # noqa: DTZ001 on purpose
         ({"available_at": NOON, "delay": SECOND}, "tasks[0].available_at"),
         ({"max_attempts": 0}, "tasks[0].max_attempts"),
     ],
 )
-async def test_wrong_options_are_not_sent(options: dict[str, Any], field: str, wire: "Wire") -> None:
-    """What no manager takes is refused by its name."""
+async def test_invalid_options_are_not_sent(options: dict[str, Any], field: str, wire: "Wire") -> None:
+    """The error has the path of the option."""
     with pytest.raises(InvalidPayloadError) as caught:
         await Producer(wire.client).create_tasks(STAGE, pictures, [NewTask(Picture(source="a"), **options)])
     assert caught.value.field == field
 
 
-async def test_wrong_options_of_stages_and_jobs_are_not_sent(wire: "Wire") -> None:
-    """So it is for a stage's weight and defaults, and for a job's key."""
+async def test_invalid_options_of_stages_and_jobs_are_not_sent(wire: "Wire") -> None:
+    """The weight and the defaults of a stage, and the key of a job, are validated."""
     producer = Producer(wire.client)
     with pytest.raises(InvalidPayloadError, match=r"^weight: "):
         await producer.create_stage(STAGE, pictures, weight=0)
@@ -149,7 +147,7 @@ async def test_wrong_options_of_stages_and_jobs_are_not_sent(wire: "Wire") -> No
 
 
 UNTYPED: dict[str, Any] = {"task": NewTask, "stage": NewStage, "policy": RetryPolicy.fixed, "producer": Producer}
-"""What callers see who run no type checker."""
+"""Callables without types, for calls that a type checker would reject."""
 UNKNOWN_OPTIONS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda _: UNTYPED["task"](Picture(source="a"), maxattempts=3), "'maxattempts'. Did you mean 'max_attempts'?"),
     (lambda _: UNTYPED["stage"](pictures, later=True), "NewStage() got an unexpected keyword argument 'later'"),
@@ -159,30 +157,30 @@ UNKNOWN_OPTIONS: list[tuple[Callable[[Any], Any], str]] = [
 WRONG_TYPES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), delay=5)]), "delay"),
     (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), retry=5)]), "retry"),
-    (lambda _: UNTYPED["policy"](5), "A retry policy's delay"),
-    (lambda _: UNTYPED["producer"](5), "A producer's client"),
+    (lambda _: UNTYPED["policy"](5), "The delay of a retry policy"),
+    (lambda _: UNTYPED["producer"](5), "The client of a producer"),
     (lambda producer: producer.create_job(plain, unique_key="a", unique_for=5), "unique_for"),
     (lambda producer: producer.create_job(plain, stages=[5]), "stages[0]"),
     (lambda producer: producer.wait_for_job(STAGE, plain, timeout=5), "timeout"),
 ]
 
 
-@pytest.mark.parametrize(("call", "complaint"), UNKNOWN_OPTIONS)
-async def test_options_that_there_are_not_are_refused(call: Callable[[Any], Any], complaint: str, wire: "Wire") -> None:
-    """A slip of the pen is no option that silently does nothing."""
-    with pytest.raises(TypeError, match=re.escape(complaint)):
+@pytest.mark.parametrize(("call", "message"), UNKNOWN_OPTIONS)
+async def test_unknown_options_are_rejected(call: Callable[[Any], Any], message: str, wire: "Wire") -> None:
+    """A misspelt option is not ignored."""
+    with pytest.raises(TypeError, match=re.escape(message)):
         await call(Producer(wire.client))
 
 
-@pytest.mark.parametrize(("call", "complaint"), WRONG_TYPES)
-async def test_arguments_of_other_types_are_named(call: Callable[[Any], Any], complaint: str, wire: "Wire") -> None:
-    """Whoever runs no type checker is told at once: a number has no unit."""
-    with pytest.raises(TypeError, match=rf"^{re.escape(complaint)} is a .*, not 5$"):
+@pytest.mark.parametrize(("call", "name"), WRONG_TYPES)
+async def test_arguments_of_wrong_types_are_named(call: Callable[[Any], Any], name: str, wire: "Wire") -> None:
+    """The error names the argument; a plain number is no duration, because it has no unit."""
+    with pytest.raises(TypeError, match=rf"^{re.escape(name)} must be a .*, not 5$"):
         await call(Producer(wire.client))
 
 
-async def test_priorities_may_be_plain_text(wire: "Wire", entity: Make) -> None:
-    """As they are read from a file, where it is one of them."""
+async def test_priority_may_be_a_string(wire: "Wire", entity: Make) -> None:
+    """The name of a priority is accepted; any other string is rejected."""
     producer: Any = Producer(wire.client)
     wire.will_answer(httpx2.Response(201, json=entity(name="plain", status="PENDING", priority="HIGH", percentage=0)))
     assert (await producer.create_job(plain, priority="HIGH")).priority is Priority.HIGH
@@ -190,16 +188,16 @@ async def test_priorities_may_be_plain_text(wire: "Wire", entity: Make) -> None:
         await producer.create_job(plain, priority="URGENT")
 
 
-async def test_ids_are_no_text(wire: "Wire") -> None:
-    """It is a uuid.UUID that says which job is meant, or the job itself."""
-    with pytest.raises(TypeError, match=r"by its id, a uuid\.UUID, not as 'a'"):
+async def test_ids_must_be_uuids(wire: "Wire") -> None:
+    """A string is not accepted as the id of a job."""
+    with pytest.raises(TypeError, match=r"its id as a uuid\.UUID, not 'a'"):
         await Producer(wire.client).get_job("a", plain)  # pyright: ignore[reportArgumentType] on purpose
 
 
-async def test_tasks_come_into_a_stage_of_their_own_type(wire: "Wire", entity: Make) -> None:
-    """Where the stage is given and not its id alone, another type is refused before its handlers meet the tasks."""
-    answer = entity(jobId=str(uuid4()), type="pictures", order=1, status="PENDING", percentage=0, summary=COUNTS)
-    wire.will_answer(httpx2.Response(200, json=answer))
+async def test_tasks_must_match_the_type_of_their_stage(wire: "Wire", entity: Make) -> None:
+    """If the stage itself is given, tasks of another stage type are rejected."""
+    response = entity(jobId=str(uuid4()), type="pictures", order=1, status="PENDING", percentage=0, summary=COUNTS)
+    wire.will_answer(httpx2.Response(200, json=response))
     producer: Any = Producer(wire.client)
     stage = await producer.get_stage(STAGE, pictures)
     other = StageType("other", task=Picture)
@@ -218,22 +216,22 @@ async def test_tasks_come_into_a_stage_of_their_own_type(wire: "Wire", entity: M
         lambda: RetryPolicy.exponential(SECOND, max_delay=timedelta(days=400)),
     ],
 )
-def test_retry_policy_that_cannot_work_is_refused_where_it_is_written(make: Callable[[], RetryPolicy]) -> None:
-    """A policy is checked when it is made."""
-    with pytest.raises(ConfigurationError, match="retry policy's"):
+def test_invalid_retry_policy_is_rejected(make: Callable[[], RetryPolicy]) -> None:
+    """A policy is validated when it is created."""
+    with pytest.raises(ConfigurationError, match="of a retry policy must be"):
         make()
 
 
 @pytest.mark.parametrize(
-    ("status", "unique_for", "said"), [(201, None, None), (200, 60 * SECOND, 60.0)], ids=["new", "known"]
+    ("status", "unique_for", "expected"), [(201, None, None), (200, 60 * SECOND, 60.0)], ids=["new", "existing"]
 )
-async def test_caller_learns_whether_a_unique_job_is_new(
-    status: int, unique_for: timedelta | None, said: float | None, wire: "Wire", entity: Make
+async def test_unique_job_is_new_or_existing(
+    status: int, unique_for: timedelta | None, expected: float | None, wire: "Wire", entity: Make
 ) -> None:
-    """A second job with the same key is answered with the first, and says so."""
+    """A second job with the same key returns the first one, with `is_new` False."""
     job = entity(name="plain", status="PENDING", priority="MEDIUM", percentage=0)
     wire.will_answer(has("unique-jobs"), httpx2.Response(status, json=job))
     created = await Producer(wire.client).create_job(plain, unique_key="import", unique_for=unique_for)
     assert created.is_new is (status == 201)
     body = json.loads(wire.requests[1].content)
-    assert (body["uniqueKey"], body.get("uniqueFor")) == ("import", said)
+    assert (body["uniqueKey"], body.get("uniqueFor")) == ("import", expected)

@@ -1,4 +1,4 @@
-"""Settings from the environment."""
+"""The settings of a worker, from the environment and from `.env`."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class OwnSettings(WorkerSettings):
-    """A worker's own settings."""
+    """Settings that a worker adds."""
 
     bucket: str = Field(default=..., description="Where the pictures are.")
     token: SecretStr = SecretStr("")
@@ -40,8 +40,8 @@ def test_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
         WorkerSettings()
 
 
-def test_names_of_the_public_guide(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each setting is read under the name that the public guide gives it."""
+def test_settings_have_the_names_of_the_public_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each setting is read from the variable that the public guide names."""
     monkeypatch.setenv("WORKER_CONCURRENCY", "4")
     monkeypatch.setenv("WORKER_RETRY_INITIAL_DELAY_MS", "250")
     monkeypatch.setenv("WORKER_RETRY_MAX_DELAY_MS", "5000")
@@ -62,29 +62,27 @@ def test_names_of_the_public_guide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "complaint"),
+    ("name", "value", "problem"),
     [
         ("WORKER_CONCURRENCY", "0", "greater than or equal to 1"),
         ("WORKER_CONCURRENCY", "abc", "a valid integer"),
         ("WORKER_RETRY_MAX_DELAY_MS", "-1", "greater than 0"),
-        ("JOBNIK_BASE_URL", "manager:8080", "The manager's address is like http://"),
-        ("JOBNIK_BASE_URL", "http://manager:8080/v1/", "is said without /v1"),
+        ("JOBNIK_BASE_URL", "manager:8080", "The manager's address must be a URL such as http://"),
+        ("JOBNIK_BASE_URL", "http://manager:8080/v1/", "must not end with /v1"),
         ("LOG_LEVEL", "loud", "'DEBUG', 'INFO'"),
         ("WORKER_DRAIN_SECONDS", "0", "greater than 0"),
-        ("TELEMETRY_TRACING_URL", "collector:4317", "it is like http://"),
+        ("TELEMETRY_TRACING_URL", "collector:4317", "it must be a URL such as http://"),
     ],
 )
-def test_values_that_cannot_work_are_refused(
-    name: str, value: str, complaint: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A wrong setting is found at the start, and named as the environment names it."""
+def test_invalid_values_are_errors(name: str, value: str, problem: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the environment variable."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(SettingsError, match=f"^{name}: .*{complaint}"):
+    with pytest.raises(SettingsError, match=f"^{name}: .*{problem}"):
         WorkerSettings()
 
 
-def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also a worker's own settings, each on its line, and never a value: it may be secret."""
+def test_all_problems_are_reported_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each problem has a line, also for settings that a worker adds. Values do not appear, as they may be secret."""
     monkeypatch.setenv("WORKER_CONCURRENCY", "secret")
     with pytest.raises(SettingsError) as caught:
         OwnSettings()
@@ -94,29 +92,29 @@ def test_all_that_is_wrong_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     assert "secret" not in str(caught.value)
 
 
-def test_a_list_that_is_not_json_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What cannot even be read is told as well."""
+def test_a_list_must_be_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that cannot be parsed is an error of its setting."""
     monkeypatch.setenv("SIZES", "64,128")
-    with pytest.raises(SettingsError, match=r"^SIZES: it is not JSON\.$"):
+    with pytest.raises(SettingsError, match=r"^SIZES: it is not valid JSON\.$"):
         OwnSettings()
 
 
-def test_what_the_environment_does_not_say_is_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`.env` in the working directory is read, the environment wins, and what is empty is not set."""
+def test_variables_are_also_read_from_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment takes precedence over `.env` in the working directory; an empty variable counts as not set."""
     Path(".env").write_text("BUCKET=pictures\nWORKER_CONCURRENCY=2\nLOG_LEVEL=ERROR\nOTHER=theirs\nPROBE_PORT=\n")
     monkeypatch.setenv("WORKER_CONCURRENCY", "3")
     monkeypatch.setenv("LOG_LEVEL", "")
     settings = OwnSettings()
     assert (settings.bucket, settings.worker_concurrency, settings.log_level) == ("pictures", 3, "ERROR")
     assert settings.probe_port == 8080
-    there = environment(OwnSettings)
-    assert (there["OTHER"], there["WORKER_CONCURRENCY"]) == ("theirs", "3")
+    variables = environment(OwnSettings)
+    assert (variables["OTHER"], variables["WORKER_CONCURRENCY"]) == ("theirs", "3")
 
 
-def test_a_slip_of_the_pen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is told with what it may be meant for, where that is not set itself; others' variables are left alone.
+def test_misspelled_names_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelled variable is found with the setting of the closest name, if that setting is not set itself.
 
-    Those in the environment, that is: what is in `.env` is the worker's. Names are read in any case.
+    Unrelated variables of the environment are ignored. All variables in `.env` are checked. Case does not matter.
     """
     monkeypatch.setenv("WORKER_CONCURENCY", "3")
     monkeypatch.setenv("JOBNIK_BASE_URI", "http://manager:8080")
@@ -138,8 +136,10 @@ def test_a_slip_of_the_pen_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "drain", "flush"), [("10", 9, 1), ("60", 57, 3)])
-def test_the_time_to_drain_is_shared(seconds: str, drain: int, flush: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A tenth of it is for the last spans, but never more than 3 s."""
+def test_a_part_of_the_drain_time_is_reserved_for_spans(
+    seconds: str, drain: int, flush: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenth of `WORKER_DRAIN_SECONDS` is reserved for the last spans, but at most 3 s."""
     monkeypatch.setenv("WORKER_DRAIN_SECONDS", seconds)
     settings = WorkerSettings()
     assert (settings.drain_timeout, settings.flush_timeout) == (timedelta(seconds=drain), timedelta(seconds=flush))

@@ -1,4 +1,4 @@
-"""A worker's spans, as they would be sent."""
+"""The spans of a worker, as they are exported."""
 
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from jobnik_sdk import ClaimedTask, Empty, StageType
-from jobnik_sdk.model.entities import claimed_task_of
+from jobnik_sdk.model.entities import claimed_task_model
 from jobnik_sdk.observability import trace_context
-from jobnik_sdk.observability.spans import StageSpans, settling
+from jobnik_sdk.observability.spans import StageSpans, start_settle
 from opentelemetry import trace as otel
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -23,7 +23,7 @@ Claim = Callable[..., Task]
 
 @pytest.fixture
 def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    """What the spans are sent to."""
+    """An exporter that keeps the spans in memory."""
     exporter = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -34,8 +34,8 @@ def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
 
 @pytest.fixture
 def claim(task_json: Callable[..., dict[str, Any]]) -> Claim:
-    """Return a function that makes a claimed task of the type `pictures`."""
-    model = claimed_task_of(StageType("pictures", task=Empty))
+    """Return a function that creates a claimed task of the type `pictures`."""
+    model = claimed_task_model(StageType("pictures", task=Empty))
 
     def make(**fields: object) -> Task:
         return model.model_validate({"traceparent": _ORIGIN, **task_json(**fields)})
@@ -49,25 +49,25 @@ def _only(exporter: InMemorySpanExporter) -> ReadableSpan:
 
 
 def _linked(span: ReadableSpan) -> list[str]:
-    return [trace_context.traceparent_of(link.context) for link in span.links]
+    return [trace_context.format_traceparent(link.context) for link in span.links]
 
 
 def _attributes(span: ReadableSpan) -> dict[str, Any]:
     return dict(span.attributes or {})
 
 
-def test_an_attempt_is_a_consumer_span_in_the_tasks_trace(exporter: InMemorySpanExporter, claim: Claim) -> None:
-    """Its parent is whoever created the task, to whom it is linked as well, and it says which task it is about."""
+def test_attempt_is_a_consumer_span_in_the_trace_of_the_task(exporter: InMemorySpanExporter, claim: Claim) -> None:
+    """Its parent is the span that created the task, which is linked as well. Its attributes identify the task."""
     job_id = "0190a2a0-0000-7000-8000-000000000001"
     task = claim(attempts=1)
-    processing = StageSpans("pictures").processing(task, job_id)
-    processing.end("completed")
+    attempt = StageSpans("pictures").start_process(task, job_id)
+    attempt.end("completed")
     span = _only(exporter)
     assert (span.name, span.kind, span.status.status_code) == ("process pictures", SpanKind.CONSUMER, StatusCode.UNSET)
-    assert span.parent == trace_context.place_of(_ORIGIN)
+    assert span.parent == trace_context.parse(_ORIGIN)
     assert _linked(span) == [_ORIGIN]
     assert span.context is not None
-    assert processing.traceparent == trace_context.traceparent_of(span.context)
+    assert attempt.traceparent == trace_context.format_traceparent(span.context)
     assert _attributes(span) == {
         "messaging.system": "jobnik",
         "messaging.destination.name": "pictures",
@@ -81,9 +81,9 @@ def test_an_attempt_is_a_consumer_span_in_the_tasks_trace(exporter: InMemorySpan
     }
 
 
-def test_a_failed_attempt_is_an_error(exporter: InMemorySpanExporter, claim: Claim) -> None:
-    """Its type, its message and its stack are on the span."""
-    StageSpans("pictures").processing(claim()).end("failed", "ValueError", "no picture", "a stack")
+def test_failed_attempt_is_an_error(exporter: InMemorySpanExporter, claim: Claim) -> None:
+    """The span has the type, the message and the stack of the error."""
+    StageSpans("pictures").start_process(claim()).end("failed", "ValueError", "no picture", "a stack")
     span = _only(exporter)
     assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "no picture")
     assert _attributes(span)["error.type"] == "ValueError"
@@ -96,29 +96,29 @@ def test_a_failed_attempt_is_an_error(exporter: InMemorySpanExporter, claim: Cla
 
 
 @pytest.mark.usefixtures("exporter")
-def test_what_a_handler_does_belongs_to_its_attempt(claim: Claim) -> None:
-    """The attempt's span is the current one, with the `tracestate` of its task."""
-    processing = StageSpans("pictures").processing(claim(tracestate="vendor=some"))
+def test_handler_runs_in_the_span_of_its_attempt(claim: Claim) -> None:
+    """The span of the attempt is the current one, with the `tracestate` of the task."""
+    attempt = StageSpans("pictures").start_process(claim(tracestate="vendor=some"))
 
     def handle() -> None:
-        assert trace_context.current_traceparent() == processing.traceparent
+        assert trace_context.current_traceparent() == attempt.traceparent
         assert otel.get_current_span().is_recording()
-        assert trace_context.carried(processing.traceparent)["tracestate"] == "vendor=some"
+        assert trace_context.fields(attempt.traceparent)["tracestate"] == "vendor=some"
 
     with trace_context.use_trace(trace_context.generate()):
-        processing.around(copy_context()).run(handle)
-        assert trace_context.current_traceparent() != processing.traceparent
-    processing.end("completed")
+        attempt.context_with_span(copy_context()).run(handle)
+        assert trace_context.current_traceparent() != attempt.traceparent
+    attempt.end("completed")
 
 
-def test_a_claim_is_linked_to_what_it_brought(exporter: InMemorySpanExporter, claim: Claim) -> None:
-    """It is a client span of its own trace, and a task without a trace is counted all the same."""
-    with trace_context.use_trace(_ORIGIN), StageSpans("pictures").receiving() as received:
+def test_claim_is_linked_to_the_claimed_tasks(exporter: InMemorySpanExporter, claim: Claim) -> None:
+    """It is a client span with its own trace; a task without a trace is counted too."""
+    with trace_context.use_trace(_ORIGIN), StageSpans("pictures").start_receive() as received:
         current = trace_context.current_traceparent()
-        received.note([claim(), claim(traceparent=trace_context.NO_TRACE)])
+        received.set_tasks([claim(), claim(traceparent=trace_context.NO_TRACE)])
     span = _only(exporter)
     assert span.context is not None
-    assert current == trace_context.traceparent_of(span.context)
+    assert current == trace_context.format_traceparent(span.context)
     assert (span.name, span.kind, span.parent) == ("receive pictures", SpanKind.CLIENT, None)
     assert _linked(span) == [_ORIGIN]
     assert _attributes(span) == {
@@ -130,30 +130,30 @@ def test_a_claim_is_linked_to_what_it_brought(exporter: InMemorySpanExporter, cl
     }
 
 
-def test_a_claim_that_fails_is_an_error(exporter: InMemorySpanExporter) -> None:
-    """Whatever leaves its block is what went wrong."""
-    with pytest.raises(ConnectionError), StageSpans("pictures").receiving():
-        raise ConnectionError("the manager is away")
+def test_failed_claim_is_an_error(exporter: InMemorySpanExporter) -> None:
+    """An exception in the `with` block marks the span as failed."""
+    with pytest.raises(ConnectionError), StageSpans("pictures").start_receive():
+        raise ConnectionError("the manager is unreachable")
     span = _only(exporter)
-    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "the manager is away")
+    assert (span.status.status_code, span.status.description) == (StatusCode.ERROR, "the manager is unreachable")
     assert _attributes(span)["error.type"] == "ConnectionError"
 
 
-def test_a_report_of_one_task_is_in_its_trace(exporter: InMemorySpanExporter, claim: Claim) -> None:
-    """Its parent is the task's trace."""
+def test_report_of_one_task_is_in_its_trace(exporter: InMemorySpanExporter, claim: Claim) -> None:
+    """The parent of the span is the trace of the task."""
     task = claim()
-    with settling(["pictures"], [task]):
+    with start_settle(["pictures"], [task]):
         pass
     span = _only(exporter)
-    assert (span.name, span.kind, span.parent) == ("settle pictures", SpanKind.CLIENT, trace_context.place_of(_ORIGIN))
+    assert (span.name, span.kind, span.parent) == ("settle pictures", SpanKind.CLIENT, trace_context.parse(_ORIGIN))
     assert _attributes(span)["messaging.message.id"] == str(task.id)
 
 
-def test_a_report_of_many_tasks_is_linked_to_each(exporter: InMemorySpanExporter, claim: Claim) -> None:
-    """It is in none of their traces, and names a stage type only where there is but one."""
-    with settling(["pictures", "pictures"], [claim(), claim()]):
+def test_report_of_many_tasks_is_linked_to_each(exporter: InMemorySpanExporter, claim: Claim) -> None:
+    """The span is in none of their traces, and has a stage type only if all tasks have the same."""
+    with start_settle(["pictures", "pictures"], [claim(), claim()]):
         pass
-    with settling(["pictures", "other"], [claim(), claim()]):
+    with start_settle(["pictures", "other"], [claim(), claim()]):
         pass
     first, second = exporter.get_finished_spans()
     assert [span.name for span in (first, second)] == ["settle pictures", "settle"]
@@ -163,37 +163,37 @@ def test_a_report_of_many_tasks_is_linked_to_each(exporter: InMemorySpanExporter
     assert "messaging.destination.name" not in _attributes(second)
 
 
-def test_without_a_tracer_provider_the_trace_is_passed_along(claim: Claim) -> None:
-    """An attempt carries on its task's trace, and nothing is recorded."""
+def test_trace_is_propagated_without_a_tracer_provider(claim: Claim) -> None:
+    """An attempt continues the trace of its task, and no span is recorded."""
     spans, task = StageSpans("pictures"), claim(tracestate="vendor=some")
-    with spans.receiving() as received:
-        received.note([task])
+    with spans.start_receive() as received:
+        received.set_tasks([task])
         assert trace_context.current_traceparent() is None
-    processing = spans.processing(task)
+    attempt = spans.start_process(task)
 
     def handle() -> None:
-        assert trace_context.current_traceparent() == processing.traceparent
-        assert trace_context.carried(processing.traceparent)["tracestate"] == "vendor=some"
+        assert trace_context.current_traceparent() == attempt.traceparent
+        assert trace_context.fields(attempt.traceparent)["tracestate"] == "vendor=some"
 
     for _ in range(2):
-        processing.around(copy_context()).run(handle)
-    processing.end("failed", "ValueError", "no picture")
-    assert processing.traceparent == _ORIGIN
-    with settling(["pictures"], [task]):
+        attempt.context_with_span(copy_context()).run(handle)
+    attempt.end("failed", "ValueError", "no picture")
+    assert attempt.traceparent == _ORIGIN
+    with start_settle(["pictures"], [task]):
         assert trace_context.current_traceparent() is None
 
 
-def test_a_disabled_sdk_is_as_none(monkeypatch: pytest.MonkeyPatch, claim: Claim) -> None:
-    """OTEL_SDK_DISABLED takes the spans away, and the trace is passed along."""
+def test_trace_is_propagated_if_opentelemetry_is_disabled(monkeypatch: pytest.MonkeyPatch, claim: Claim) -> None:
+    """With OTEL_SDK_DISABLED no span is recorded, and the trace is propagated."""
     monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
     provider = TracerProvider(shutdown_on_exit=False)
     monkeypatch.setattr(otel, "get_tracer_provider", lambda: provider)
-    processing = StageSpans("pictures").processing(claim(traceparent=trace_context.NO_TRACE))
-    assert trace_context.is_valid(processing.traceparent)
+    attempt = StageSpans("pictures").start_process(claim(traceparent=trace_context.NO_TRACE))
+    assert trace_context.is_valid(attempt.traceparent)
 
 
-def test_each_task_without_a_trace_begins_one(claim: Claim) -> None:
-    """Tasks of one trace share what is made of it; those of none have nothing in common."""
+def test_every_task_without_a_trace_starts_one(claim: Claim) -> None:
+    """Tasks of the same trace share it; tasks without a trace get one each."""
     spans = StageSpans("pictures")
     tasks = [
         claim(),
@@ -202,6 +202,6 @@ def test_each_task_without_a_trace_begins_one(claim: Claim) -> None:
         claim(traceparent=trace_context.NO_TRACE),
         claim(),
     ]
-    places = [spans.processing(task).traceparent for task in tasks]
-    assert [place == _ORIGIN for place in places] == [True, True, False, False, True]
-    assert len(set(places)) == 3
+    traceparents = [spans.start_process(task).traceparent for task in tasks]
+    assert [traceparent == _ORIGIN for traceparent in traceparents] == [True, True, False, False, True]
+    assert len(set(traceparents)) == 3

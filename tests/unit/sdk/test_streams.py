@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class Number(BaseModel):
-    """A task's data."""
+    """The data of a task."""
 
     value: int
-    ballast: str = ""
+    padding: str = ""
 
 
 numbers = StageType("numbers", task=Number)
@@ -40,40 +40,40 @@ STAGE = UUID(int=1)
 
 
 def has(*features: str) -> httpx2.Response:
-    """What a manager with these features says of itself."""
+    """Return the response of a manager with these features."""
     return httpx2.Response(200, json={"features": features})
 
 
 def created() -> httpx2.Response:
-    """The answer to a batch; what is in it is of no interest."""
+    """Return the response to a batch; its content is ignored."""
     return httpx2.Response(201, json=[])
 
 
 def values(request: httpx2.Request) -> list[int]:
-    """The tasks in a batch."""
+    """Return the values of the tasks in a batch."""
     return [task["data"]["value"] for task in json.loads(request.content)]
 
 
 def many(count: int) -> Iterator[Number]:
-    """Tasks as they are needed."""
+    """Return a generator of tasks."""
     return (Number(value=value) for value in range(count))
 
 
-async def test_batches_follow_each_other(wire: "Wire") -> None:
-    """With one batch in flight, tasks keep their order; their number is returned."""
+async def test_batches_are_sent_in_order(wire: "Wire") -> None:
+    """With one batch in flight, tasks are created in order, and their number is returned."""
     wire.will_answer(has(), created(), created(), created())
-    seen: list[StreamProgress] = []
+    reported: list[StreamProgress] = []
     count = await Producer(wire.client).stream_tasks(
-        STAGE, numbers, many(7), batch=3, in_flight=1, on_progress=seen.append
+        STAGE, numbers, many(7), batch=3, in_flight=1, on_progress=reported.append
     )
     assert count == 7
     assert [values(request) for request in wire.requests[1:]] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [progress.created for progress in seen] == [3, 6, 7]
-    assert all(progress.rate > 0 for progress in seen)
+    assert [progress.created for progress in reported] == [3, 6, 7]
+    assert all(progress.rate > 0 for progress in reported)
 
 
-async def test_asynchronous_source_is_read(wire: "Wire") -> None:
-    """Tasks may come from an asynchronous iterator; each may be a NewTask."""
+async def test_tasks_from_an_async_iterator(wire: "Wire") -> None:
+    """Tasks may come from an asynchronous iterator, as data or as `NewTask`."""
 
     async def source() -> AsyncIterator[Number | NewTask[Number]]:
         for task in many(2):
@@ -86,59 +86,59 @@ async def test_asynchronous_source_is_read(wire: "Wire") -> None:
 
 
 async def test_empty_stream_sends_nothing(wire: "Wire") -> None:
-    """No tasks need no request."""
+    """No request is sent for an empty stream."""
     wire.will_answer(has())
     assert await Producer(wire.client).stream_tasks(STAGE, numbers, []) == 0
     assert wire.sent == ["GET /v1/capabilities"]
 
 
-async def test_answers_are_small_where_they_can_be(wire: "Wire") -> None:
-    """A manager that can answer in one line is asked to."""
+async def test_minimal_responses_are_preferred(wire: "Wire") -> None:
+    """A manager with the feature `minimal-answers` is asked not to return the tasks."""
     wire.will_answer(has("minimal-answers"), httpx2.Response(201, json={"created": 1}))
     await Producer(wire.client).stream_tasks(STAGE, numbers, many(1))
     assert wire.requests[1].headers["Prefer"] == "return=minimal"
 
 
-async def test_batches_stay_below_the_body_limit(wire: "Wire") -> None:
-    """Large tasks make small batches; one that is too large alone is sent alone, for the manager to judge."""
+async def test_batches_stay_below_the_size_limit(wire: "Wire") -> None:
+    """Large tasks are sent in smaller batches. A task above the limit is sent alone, and the manager decides."""
     wire.will_answer(has(), created(), created(), created())
-    tasks = [Number(value=value, ballast="x" * 400_000) for value in range(3)]
-    tasks.append(Number(value=3, ballast="x" * 2_000_000))
+    tasks = [Number(value=value, padding="x" * 400_000) for value in range(3)]
+    tasks.append(Number(value=3, padding="x" * 2_000_000))
     await Producer(wire.client).stream_tasks(STAGE, numbers, tasks, in_flight=1)
     assert [values(request) for request in wire.requests[1:]] == [[0, 1], [2], [3]]
     assert len(wire.requests[1].content) < 2**20
 
 
-class Gate:
-    """A manager that answers batches when it is told to."""
+class ManualManager:
+    """A manager that responds to a batch when the test says so."""
 
     def __init__(self) -> None:
-        self.open: dict[int, asyncio.Future[httpx2.Response]] = {}
+        self.pending: dict[int, asyncio.Future[httpx2.Response]] = {}
         self.arrived = asyncio.Event()
         self.client = JobnikClient("http://manager", transport=httpx2.MockTransport(self._answer))
 
-    async def waiting(self, count: int) -> None:
-        """Wait until so many batches wait for their answers."""
-        while len(self.open) < count:
+    async def wait_for(self, count: int) -> None:
+        """Wait until this many batches are pending."""
+        while len(self.pending) < count:
             self.arrived.clear()
             await self.arrived.wait()
 
-    def answer(self, first_value: int, answer: httpx2.Response) -> None:
-        """Answer the batch that begins with this value."""
-        self.open.pop(first_value).set_result(answer)
+    def respond(self, first_value: int, response: httpx2.Response) -> None:
+        """Respond to the batch that starts with this value."""
+        self.pending.pop(first_value).set_result(response)
 
     async def _answer(self, request: httpx2.Request) -> httpx2.Response:
         if request.method == "GET":
             return has()
         future: asyncio.Future[httpx2.Response] = asyncio.get_running_loop().create_future()
-        self.open[values(request)[0]] = future
+        self.pending[values(request)[0]] = future
         self.arrived.set()
         return await future
 
 
-async def test_only_so_many_are_in_flight_and_the_source_waits() -> None:
-    """Of a source without an end no more is taken than is in flight, and one batch in hand."""
-    gate, taken = Gate(), 0
+async def test_source_is_consumed_as_fast_as_batches_are_sent() -> None:
+    """At most the tasks in flight and one more batch are taken from an endless source."""
+    manager, taken = ManualManager(), 0
 
     def source() -> Iterator[Number]:
         nonlocal taken
@@ -146,30 +146,30 @@ async def test_only_so_many_are_in_flight_and_the_source_waits() -> None:
             yield Number(value=taken)
             taken += 1
 
-    async with gate.client as client:
+    async with manager.client as client:
         stream = asyncio.create_task(Producer(client).stream_tasks(STAGE, numbers, source(), batch=2, in_flight=3))
-        await gate.waiting(3)
-        assert sorted(gate.open) == [0, 2, 4]
-        gate.answer(2, created())
-        await gate.waiting(3)
-        assert sorted(gate.open) == [0, 4, 6]
+        await manager.wait_for(3)
+        assert sorted(manager.pending) == [0, 2, 4]
+        manager.respond(2, created())
+        await manager.wait_for(3)
+        assert sorted(manager.pending) == [0, 4, 6]
         assert taken <= 11
         stream.cancel()
         with pytest.raises(asyncio.CancelledError):
             await stream
 
 
-async def test_failure_says_what_stands() -> None:
-    """What is in flight is waited for; the error counts what exists and names the positions that do not, or may not."""
-    gate = Gate()
-    async with gate.client as client:
+async def test_failure_counts_created_refused_and_unknown_tasks() -> None:
+    """Batches in flight are awaited. The error has the number of created tasks, and the positions of all others."""
+    manager = ManualManager()
+    async with manager.client as client:
         stream = asyncio.create_task(Producer(client).stream_tasks(STAGE, numbers, many(100), batch=2, in_flight=3))
-        await gate.waiting(3)
-        gate.answer(2, httpx2.Response(413, json={"code": "BODY_TOO_LARGE", "message": "No."}))
-        gate.answer(4, httpx2.Response(500, json={"code": "DATABASE_RELATED_ERROR", "message": "No."}))
-        gate.answer(0, created())
+        await manager.wait_for(3)
+        manager.respond(2, httpx2.Response(413, json={"code": "BODY_TOO_LARGE", "message": "No."}))
+        manager.respond(4, httpx2.Response(500, json={"code": "DATABASE_RELATED_ERROR", "message": "No."}))
+        manager.respond(0, created())
         with pytest.raises(
-            StreamError, match="Tasks: 2 created, 2 refused, of 2 nobody knows; from position 6 on"
+            StreamError, match="2 tasks created, 2 refused, 2 unknown; nothing was sent from position 6"
         ) as caught:
             await stream
     assert isinstance(caught.value.__cause__, PayloadTooLargeError | ManagerFailureError)
@@ -177,16 +177,16 @@ async def test_failure_says_what_stands() -> None:
     assert (error.created, error.refused, error.uncertain, error.unsent) == (2, (range(2, 4),), (range(4, 6),), 6)
 
 
-async def test_lost_answer_leaves_a_doubt(wire: "Wire") -> None:
-    """A batch whose answer was lost is not sent again, and is named."""
+async def test_batch_with_a_lost_response_is_uncertain(wire: "Wire") -> None:
+    """A batch whose response was lost is not sent again, and is reported as uncertain."""
     wire.will_answer(has(), created(), httpx2.ReadTimeout("silence"))
     with pytest.raises(StreamError) as caught:
         await Producer(wire.client).stream_tasks(STAGE, numbers, many(5), batch=2, in_flight=1)
     assert (caught.value.created, caught.value.uncertain, caught.value.unsent) == (2, (range(2, 4),), 4)
 
 
-async def test_source_that_breaks_ends_the_stream(wire: "Wire") -> None:
-    """Full batches before it are created; the rest was not sent."""
+async def test_failing_source_stops_the_stream(wire: "Wire") -> None:
+    """Complete batches before the failure are created; the rest is not sent."""
 
     def source() -> Iterator[Number]:
         yield from many(3)
@@ -199,28 +199,28 @@ async def test_source_that_breaks_ends_the_stream(wire: "Wire") -> None:
     assert (caught.value.created, caught.value.unsent) == (2, 2)
 
 
-async def test_task_that_does_not_fit_ends_the_stream(wire: "Wire") -> None:
-    """The task is named by its position in the whole stream."""
-    wrong: list[Any] = [*many(3), Number.model_construct(value="three")]
+async def test_invalid_task_stops_the_stream(wire: "Wire") -> None:
+    """The error has the position of the task in the whole stream."""
+    tasks: list[Any] = [*many(3), Number.model_construct(value="three")]
     wire.will_answer(has(), created())
     with pytest.raises(StreamError) as caught:
-        await Producer(wire.client).stream_tasks(STAGE, numbers, wrong, batch=2)
+        await Producer(wire.client).stream_tasks(STAGE, numbers, tasks, batch=2)
     assert isinstance(caught.value.__cause__, InvalidPayloadError)
     assert caught.value.__cause__.field == "tasks[3].data.value"
 
 
-async def test_option_that_the_manager_lacks_ends_the_stream(wire: "Wire") -> None:
-    """What the manager does not understand is not sent."""
+async def test_missing_feature_stops_the_stream(wire: "Wire") -> None:
+    """A task with an option that the manager does not support is not sent."""
     wire.will_answer(has())
-    late = NewTask(Number(value=1), delay=timedelta(seconds=1))
+    delayed = NewTask(Number(value=1), delay=timedelta(seconds=1))
     with pytest.raises(StreamError) as caught:
-        await Producer(wire.client).stream_tasks(STAGE, numbers, [late])
+        await Producer(wire.client).stream_tasks(STAGE, numbers, [delayed])
     assert isinstance(caught.value.__cause__, UnsupportedError)
     assert caught.value.created == 0
 
 
-async def test_progress_that_breaks_ends_the_stream(wire: "Wire") -> None:
-    """What the application does with the progress is no reason to lose count."""
+async def test_failing_progress_callback_stops_the_stream(wire: "Wire") -> None:
+    """The error still has the correct number of created tasks."""
 
     def fail(_progress: StreamProgress) -> None:
         raise ZeroDivisionError
@@ -233,9 +233,9 @@ async def test_progress_that_breaks_ends_the_stream(wire: "Wire") -> None:
 
 
 @pytest.mark.parametrize("option", ["batch", "in_flight"])
-async def test_stream_without_room_is_refused(option: str, wire: "Wire") -> None:
-    """A stream needs a task in a batch and a batch in flight."""
+async def test_batch_and_in_flight_must_be_positive(option: str, wire: "Wire") -> None:
+    """Neither a batch without tasks nor a stream without requests is accepted."""
     wire.will_answer(has())
-    none: dict[str, Any] = {option: 0}
-    with pytest.raises(ConfigurationError, match="at least 1"):
-        await Producer(wire.client).stream_tasks(STAGE, numbers, many(1), **none)
+    options: dict[str, Any] = {option: 0}
+    with pytest.raises(ConfigurationError, match="must be 1 or more"):
+        await Producer(wire.client).stream_tasks(STAGE, numbers, many(1), **options)

@@ -224,7 +224,7 @@ async def test_a_plain_handler_waits_in_its_thread(fake_manager: FakeManager) ->
     """An async test calls it by run_handler; called directly, it is told so."""
     await _create_sentence(fake_manager)
     task, context = fake_manager.claim(sentences)
-    with pytest.raises(ConfigurationError, match="an async test calls them by run_handler"):
+    with pytest.raises(ConfigurationError, match="call them with run_handler in an async test"):
         split_plainly(task, context)
     await run_handler(Handler(sentences, split_plainly, style=HandlerStyle.THREAD), task, context)
     _check_what_split_left(fake_manager)
@@ -240,5 +240,5 @@ def test_a_plain_handler_waits_in_a_plain_test(fake_manager: FakeManager) -> Non
 async def test_a_context_of_no_manager_says_where_there_is_one() -> None:
     """What was to be waited for is not left behind."""
     context = context_for(words)
-    with pytest.raises(ConfigurationError, match=r"take one from `FakeManager\.claim`"):
+    with pytest.raises(ConfigurationError, match=r"use a context from `FakeManager\.claim`"):
         context.wait(context.set_job_metadata({}))

@@ -1,4 +1,4 @@
-"""Watching jobs, and reading what became of them."""
+"""Watching jobs and waiting for them; reading tasks, attempts and lists."""
 
 import asyncio
 from collections.abc import Callable
@@ -30,20 +30,20 @@ Refuse = Callable[[int, str], httpx2.Response]
 
 
 class Picture(BaseModel):
-    """A task's data, and its result."""
+    """The data and the result of a task."""
 
     source: str
 
 
 plain = JobType("plain")
 pictures = StageType("pictures", task=Picture, result=Picture)
-silent = StageType("silent", task=Picture)
+untyped = StageType("untyped", task=Picture)
 JOB = UUID(int=1)
 
 
 @pytest.fixture
 def at(entity: Make) -> Callable[..., httpx2.Response]:
-    """Return a function that makes the answer with a job that is so far."""
+    """Return a function that creates the response with a job in this state."""
 
     def make(status: str, percentage: int = 0, **fields: object) -> httpx2.Response:
         common = {"name": "plain", "priority": "MEDIUM", "status": status, "percentage": percentage}
@@ -53,14 +53,14 @@ def at(entity: Make) -> Callable[..., httpx2.Response]:
 
 
 def has(*features: str) -> httpx2.Response:
-    """What a manager with these features says of itself."""
+    """Return the response of a manager with these features."""
     return httpx2.Response(200, json={"features": features})
 
 
-async def test_watch_tells_each_change_once(
+async def test_watch_yields_every_change_once(
     wire: "Wire", pauses: list[float], at: Callable[..., httpx2.Response]
 ) -> None:
-    """A job is yielded at first and whenever it is another than before, until it has ended."""
+    """A job is yielded first as it is and then after each change, until it ends."""
     wire.will_answer(has(), at("PENDING"), at("PENDING"), at("IN_PROGRESS"), at("IN_PROGRESS", 50))
     wire.will_answer(at("IN_PROGRESS", 50), at("FAILED", 50))
     seen = [(job.status, job.percentage) async for job in Producer(wire.client).watch_job(JOB, plain)]
@@ -74,10 +74,8 @@ async def test_watch_tells_each_change_once(
     assert wire.requests[1].url.query == b""
 
 
-async def test_watch_knows_fraction_and_estimate(
-    wire: "Wire", pauses: list[float], at: Callable[..., httpx2.Response]
-) -> None:
-    """Where the manager weighs stages, the job's progress is asked for, and a new fraction is a change."""
+async def test_watch_reads_progress(wire: "Wire", pauses: list[float], at: Callable[..., httpx2.Response]) -> None:
+    """With the feature `weighted-progress` the progress is requested, and a new fraction is a change."""
     steps = [{"fraction": 0.25, "etaSeconds": 30}, {"fraction": 0.5, "etaSeconds": 20}]
     wire.will_answer(has("weighted-progress"), *[at("IN_PROGRESS", progress=step) for step in steps], at("COMPLETED"))
     seen = [job.progress async for job in Producer(wire.client).watch_job(JOB, plain)]
@@ -91,7 +89,7 @@ async def test_watch_knows_fraction_and_estimate(
 
 
 async def test_completed_job_is_returned(wire: "Wire", pauses: list[float], at: Callable[..., httpx2.Response]) -> None:
-    """Waiting ends with the job, and tells of each change on the way."""
+    """The wait ends with the job, and reports each change."""
     wire.will_answer(has(), at("IN_PROGRESS"), at("COMPLETED", 100))
     seen: list[JobStatus] = []
     job = await Producer(wire.client).wait_for_job(JOB, plain, on_progress=lambda job: seen.append(job.status))
@@ -100,18 +98,18 @@ async def test_completed_job_is_returned(wire: "Wire", pauses: list[float], at: 
     assert pauses
 
 
-async def test_an_aborted_job_is_an_error(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
-    """It is raised, with what it became."""
+async def test_aborted_job_is_an_error(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
+    """The error has the job."""
     wire.will_answer(has(), at("ABORTED", 50))
     with pytest.raises(JobAbortedError) as caught:
         await Producer(wire.client).wait_for_job(JOB, plain)
     assert caught.value.job.percentage == 50
 
 
-async def test_a_failed_job_says_why(
+async def test_failed_job_has_the_failed_task(
     wire: "Wire", at: Callable[..., httpx2.Response], entity: Make, task_json: Make
 ) -> None:
-    """The first task that failed is looked for in the stage that failed."""
+    """The error has the first failed task of the failed stage."""
     error = {"type": "ValueError", "message": "no such page", "stack": ""}
     failed = task_json(status="FAILED", attempts=3, error=error)
     counts = {"pending": 0, "inProgress": 0, "completed": 0, "failed": 1, "created": 0, "retried": 0, "total": 1}
@@ -124,33 +122,33 @@ async def test_a_failed_job_says_why(
         has("lists"), at("FAILED", 50), httpx2.Response(200, json=job), httpx2.Response(200, json=[failed])
     )
     with pytest.raises(
-        JobFailedError, match=rf"has failed by task {failed['id']} with ValueError: no such page"
+        JobFailedError, match=rf"has failed: task {failed['id']} failed with ValueError: no such page"
     ) as caught:
         await Producer(wire.client).wait_for_job(JOB, plain)
     assert caught.value.job.percentage == 50
     assert wire.requests[-1].url.query == f"stage_id={stages[1]['id']}&status=FAILED&limit=1".encode()
 
 
-async def test_a_failed_job_is_told_without_the_reason_where_nobody_knows_it(
+async def test_failed_job_without_a_readable_task(
     wire: "Wire", at: Callable[..., httpx2.Response], refusal: Refuse
 ) -> None:
-    """It may have been deleted in between."""
+    """The job may have been deleted meanwhile."""
     wire.will_answer(has(), at("FAILED", 50), refusal(404, "JOB_NOT_FOUND"))
     with pytest.raises(JobFailedError, match=r"has failed\.$") as caught:
         await Producer(wire.client).wait_for_job(JOB, plain)
     assert caught.value.task is None
 
 
-async def test_wait_may_have_an_end(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
-    """After the timeout the wait is over, in a way that both kinds of except clauses know; the job goes on."""
+async def test_wait_with_a_timeout(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
+    """After the timeout `WaitTimeoutError` is raised, which is also a `TimeoutError`. The job goes on."""
     wire.will_answer(has(), at("IN_PROGRESS"))
-    with pytest.raises(WaitTimeoutError, match="and goes on") as caught:
+    with pytest.raises(WaitTimeoutError, match="It is still running") as caught:
         await Producer(wire.client).wait_for_job(JOB, plain, timeout=timedelta(milliseconds=50))
     assert isinstance(caught.value, TimeoutError)
 
 
-async def test_timeout_of_the_application_is_its_own(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
-    """What `on_progress` raises is raised as it is."""
+async def test_timeout_error_of_the_application_is_raised(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
+    """An exception of `on_progress` is raised unchanged."""
 
     def fail(_job: object) -> None:
         raise TimeoutError("mine")
@@ -160,21 +158,21 @@ async def test_timeout_of_the_application_is_its_own(wire: "Wire", at: Callable[
         await Producer(wire.client).wait_for_job(JOB, plain, timeout=timedelta(minutes=1), on_progress=fail)
 
 
-async def test_trouble_in_between_is_waited_out(
+async def test_transient_errors_do_not_end_the_wait(
     wire: "Wire", pauses: list[float], at: Callable[..., httpx2.Response], refusal: Refuse
 ) -> None:
-    """A manager that is restarted during a wait does not end it."""
-    trouble = [httpx2.ConnectError("refused") for _ in range(4)]
-    wire.will_answer(has(), at("IN_PROGRESS"), *trouble, refusal(500, "DATABASE_RELATED_ERROR"), at("COMPLETED"))
+    """The wait goes on if the manager is restarted meanwhile."""
+    errors = [httpx2.ConnectError("refused") for _ in range(4)]
+    wire.will_answer(has(), at("IN_PROGRESS"), *errors, refusal(500, "DATABASE_RELATED_ERROR"), at("COMPLETED"))
     with capture_logs() as lines:
         job = await Producer(wire.client).wait_for_job(JOB, plain)
     assert job.status is JobStatus.COMPLETED
     assert pauses
-    assert {line["job_id"] for line in lines if line["event"] == "the job cannot be read yet"} == {str(JOB)}
+    assert {line["job_id"] for line in lines if line["event"] == "job cannot be read, trying again"} == {str(JOB)}
 
 
-async def test_job_that_is_not_there_is_an_error(wire: "Wire", refusal: Refuse) -> None:
-    """There is nothing to wait for."""
+async def test_missing_job_is_an_error(wire: "Wire", refusal: Refuse) -> None:
+    """An error of the first request ends the wait."""
     wire.will_answer(has(), refusal(404, "JOB_NOT_FOUND"))
     with pytest.raises(JobNotFoundError):
         await Producer(wire.client).wait_for_job(JOB, plain)
@@ -183,7 +181,7 @@ async def test_job_that_is_not_there_is_an_error(wire: "Wire", refusal: Refuse) 
 async def test_pauses_grow_to_five_seconds(
     wire: "Wire", monkeypatch: pytest.MonkeyPatch, at: Callable[..., httpx2.Response]
 ) -> None:
-    """A tenth of the time since the watch began is waited, 5 s at most."""
+    """A pause is a tenth of the time since the start, 5 s at most."""
     now, waited = [0.0], list[float]()
 
     async def sleep(seconds: float) -> None:
@@ -197,22 +195,22 @@ async def test_pauses_grow_to_five_seconds(
     assert waited == [0.1, 2.0, 4.0, 5.0, 5.0]
 
 
-async def test_task_has_its_result_its_error_and_its_progress(wire: "Wire", task_json: Make) -> None:
-    """A result is of the model that the stage type names; where it names none it is not read."""
-    said = {"data": {"source": "a"}, "result": {"source": "b"}, "progress": {"fraction": 0.5, "message": "half"}}
+async def test_task_has_result_error_and_progress(wire: "Wire", task_json: Make) -> None:
+    """A result is an instance of the stage type's model; without a model it is None."""
+    completed = {"data": {"source": "a"}, "result": {"source": "b"}, "progress": {"fraction": 0.5, "message": "half"}}
     failed = {"data": {"source": "a"}, "error": {"type": "ValueError", "message": "no", "stack": "…"}}
-    wire.will_answer(*[httpx2.Response(200, json=task_json(**fields)) for fields in (said, said, failed)])
+    wire.will_answer(*[httpx2.Response(200, json=task_json(**fields)) for fields in (completed, completed, failed)])
     producer, task_id = Producer(wire.client), uuid4()
     task = await producer.get_task(task_id, pictures)
     assert (task.result, task.progress and task.progress.message) == (Picture(source="b"), "half")
-    assert (await producer.get_task(task, silent)).result is None
+    assert (await producer.get_task(task, untyped)).result is None
     failure = (await producer.get_task(task_id, pictures)).error
     assert failure is not None
     assert (failure.type, failure.message) == ("ValueError", "no")
 
 
 async def test_attempts_are_read(wire: "Wire") -> None:
-    """Each attempt tells who made it and how it ended."""
+    """An attempt has its number, its outcome and its error."""
     first = {"number": 1, "leaseId": 7, "workerId": "w", "startTime": "2026-01-01T00:00:00.000Z"}
     ended = {"endTime": "2026-01-01T00:00:01.000Z", "outcome": "FAILED", "error": {"type": "OSError"}}
     second = {**first, "number": 2, "endTime": None, "outcome": None, "error": None}
@@ -224,8 +222,8 @@ async def test_attempts_are_read(wire: "Wire") -> None:
     ]
 
 
-async def test_lists_are_read_by_the_page(wire: "Wire", task_json: Make) -> None:
-    """The next page is asked for when the one before is used up, as its link says."""
+async def test_lists_are_read_in_pages(wire: "Wire", task_json: Make) -> None:
+    """The next page is requested from its link after the last entity of the previous one."""
     link = {"Link": f'</v1/stages/{JOB}/tasks?limit=500&cursor=abc>; rel="next"'}
     pages = [[task_json(data={"source": name})] for name in "ab"]
     wire.will_answer(has("lists"), httpx2.Response(200, json=pages[0], headers=link))
@@ -237,8 +235,8 @@ async def test_lists_are_read_by_the_page(wire: "Wire", task_json: Make) -> None
     assert [request.url.query for request in wire.requests[1:]] == [b"limit=500", b"limit=500&cursor=abc"]
 
 
-async def test_lists_without_pages_are_one_answer(wire: "Wire", refusal: Refuse) -> None:
-    """A manager with part A alone sends all at once; filters go along."""
+async def test_lists_without_pages_are_one_response(wire: "Wire", refusal: Refuse) -> None:
+    """A manager with part A only sends the whole list; filters still apply."""
     wire.will_answer(refusal(404, "NOT_FOUND"), *[httpx2.Response(200, json=[]) for _ in range(3)])
     producer = Producer(wire.client)
     assert [task async for task in producer.list_tasks(JOB, pictures, TaskStatus.FAILED)] == []

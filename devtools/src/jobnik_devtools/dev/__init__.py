@@ -1,1 +1,1 @@
-"""`make dev` of a rendered worker: a manager, the worker, which follows every edit, and a first job."""
+"""`make dev` of a rendered worker: runs a manager, the worker and a first job, and restarts what you edit."""

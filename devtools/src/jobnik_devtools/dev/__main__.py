@@ -1,4 +1,4 @@
-"""`python -m jobnik_devtools.dev PACKAGE`, in the folder of the project."""
+"""The command line of `python -m jobnik_devtools.dev`, which `make dev` runs in the folder of the project."""
 
 import argparse
 import asyncio
@@ -9,29 +9,37 @@ from pathlib import Path
 
 from jobnik_sdk.errors import ConfigurationError
 
-from jobnik_devtools.dev.places import HIGHEST_PORT, Places
-from jobnik_devtools.dev.programs import end_with_parent
+from jobnik_devtools.dev.config import MAX_PORT, DevConfig
+from jobnik_devtools.dev.programs import terminate_with_parent
 from jobnik_devtools.dev.screen import Screen
 from jobnik_devtools.dev.session import Session
 
+_DESCRIPTION = """\
+Run a manager, the worker and a first job (seed.py) in the current folder. The worker restarts when a file below src/ or
+.env changes, the first job when seed.py changes. Ctrl-C stops everything."""
+
 
 def main() -> int:
-    """Run manager, worker and seed until Ctrl-C, and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m jobnik_devtools.dev", description="Run a worker while it is written."
+    """Run the programs until Ctrl-C, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m jobnik_devtools.dev", description=_DESCRIPTION)
+    parser.add_argument("package", metavar="PACKAGE", help="the package of the worker, such as thumbnail_worker")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=8080,
+        help="the port of the manager (default: 8080); the next port serves the worker's probes and metrics",
     )
-    parser.add_argument("package", help="the worker's package; python -m PACKAGE starts it")
-    parser.add_argument("--port", type=int, default=8080, help="the manager's; the worker's probes take the next one")
-    given = parser.parse_args()
-    if not 0 < given.port <= HIGHEST_PORT:
-        parser.error(f"--port is 1 to {HIGHEST_PORT}")
-    # Between make and this process is uv, which may be killed.
-    end_with_parent(signal.SIGTERM, os.getppid())
+    arguments = parser.parse_args()
+    if not 0 < arguments.port <= MAX_PORT:
+        parser.error(f"--port must be 1 to {MAX_PORT}")
+    # uv runs between make and this process. If uv is killed, this process must end too.
+    terminate_with_parent(signal.SIGTERM, os.getppid())
     screen = Screen(sys.stdout)
+    config = DevConfig(Path.cwd().resolve(), arguments.package, arguments.port)
     try:
-        return asyncio.run(Session(Places(Path.cwd().resolve(), given.package, given.port), screen).run())
+        return asyncio.run(Session(config, screen).run())
     except ConfigurationError as error:
-        screen.trouble(str(error))
+        screen.error(str(error))
         return 1
 
 

@@ -1,4 +1,4 @@
-"""What the person who started it sees: every program's lines, told apart by their beginning."""
+"""The output of `make dev`: the lines of all programs, each with the name of its program."""
 
 import os
 from contextlib import suppress
@@ -8,21 +8,21 @@ from typing import Final, Literal, TextIO
 import structlog
 from pydantic import BaseModel
 
-from jobnik_devtools.dev.places import HOST, Places
+from jobnik_devtools.dev.config import HOST, DevConfig
 
 _OWN: Final = "dev"
 _WIDTH: Final = len("manager")
 _COLOURS: Final = {"manager": "34", "worker": "32", "seed": "35", _OWN: "1"}
-"""As terminals number them: blue, green, magenta, bold."""
+"""ANSI codes: blue, green, magenta, bold."""
 _RED: Final = "31"
-# A screen has less room than a log.
-_LEFT_OUT: Final = {"logger", "trace_id", "span_id", "job_id", "stage_id", "exc_info"}
+# A line of a screen is shorter than a line of a log.
+_HIDDEN: Final = {"logger", "trace_id", "span_id", "job_id", "stage_id", "exc_info"}
 _LAST: Final = ("stage_type", "attempt", "task_id")
-"""What all lines of a task have in common."""
+"""The fields that all lines about a task share. They are shown last."""
 
 
 class Screen:
-    """Writes to a terminal, in colour, or to something else."""
+    """Writes to a terminal in colour, and to anything else without."""
 
     def __init__(self, out: TextIO) -> None:
         self._out = out
@@ -36,7 +36,7 @@ class Screen:
         )
 
     def line(self, name: str, line: str) -> None:
-        """Show a line of a program's; one of its log, which is JSON, as people read it."""
+        """Show a line of a program's output; format it if it is a log line in JSON."""
         try:
             text = self._pretty(_Event.model_validate_json(line))
         except ValueError:
@@ -44,48 +44,48 @@ class Screen:
         for part in text.splitlines() or [""]:
             self._write(name, part)
 
-    def say(self, text: str) -> None:
-        """Say something of our own."""
+    def info(self, text: str) -> None:
+        """Show a message of `make dev` itself."""
         self._write(_OWN, text)
 
-    def trouble(self, text: str) -> None:
-        """Say what is wrong."""
+    def error(self, text: str) -> None:
+        """Show an error message of `make dev` itself, in red."""
         self._write(_OWN, self._coloured(text, _RED))
 
-    def welcome(self, places: Places) -> None:
-        """Say what runs where, and what to try next."""
-        probes = f"http://{HOST}:{places.probe_port}"
-        data = places.data.relative_to(places.project) if places.data.is_relative_to(places.project) else places.data
+    def welcome(self, config: DevConfig) -> None:
+        """Show the addresses of what is running, and what to try next."""
+        probes = f"http://{HOST}:{config.probe_port}"
+        data = config.data.relative_to(config.project) if config.data.is_relative_to(config.project) else config.data
         lines = [
             "",
-            f"  API page   {places.manager}/docs",
-            f"  jobs       {places.manager}/v1/jobs?should_return_stages=true",
+            f"  API page   {config.manager}/docs",
+            f"  jobs       {config.manager}/v1/jobs?should_return_stages=true",
             f"  probes     {probes}/readyz",
             f"  metrics    {probes}/metrics",
-            f"  data       {data} (remove it to begin anew)",
+            f"  data       {data} (delete it to start from scratch)",
             "",
-            f"  Edit src/{places.package}/handlers.py, and the worker starts anew with what you save.",
+            f"  Edit src/{config.package}/handlers.py: the worker restarts when you save.",
         ]
-        if places.seed.exists():
+        if config.seed.exists():
             lines += [
-                f"  Edit {places.seed.name}, and it creates another job. So does this, in another terminal:",
-                f"    JOBNIK_BASE_URL={places.manager} uv run python {places.seed.name}",
+                f"  Edit {config.seed.name}: it creates another job when you save. To run it in another terminal:",
+                f"    JOBNIK_BASE_URL={config.manager} uv run python {config.seed.name}",
             ]
-        lines += ["  Ctrl-C ends everything.", ""]
+        lines += ["  Press Ctrl-C to stop everything.", ""]
         for line in lines:
             self._print(line)
 
     def _pretty(self, event: "_Event") -> str:
-        said = event.model_dump(exclude_unset=True) | {"timestamp": f"{event.timestamp.astimezone():%H:%M:%S}"}
-        shown = {key: value for key, value in said.items() if key not in _LEFT_OUT and key not in _LAST}
-        return self._render(None, "", shown | {key: said[key] for key in _LAST if key in said})
+        fields = event.model_dump(exclude_unset=True) | {"timestamp": f"{event.timestamp.astimezone():%H:%M:%S}"}
+        shown = {key: value for key, value in fields.items() if key not in _HIDDEN and key not in _LAST}
+        return self._render(None, "", shown | {key: fields[key] for key in _LAST if key in fields})
 
     def _write(self, name: str, text: str) -> None:
         start = self._coloured(f"{name:<{_WIDTH}} |", _COLOURS[name])
         self._print(f"{start} {text}")
 
     def _print(self, text: str) -> None:
-        with suppress(OSError):  # a terminal may be closed while the programs end
+        with suppress(OSError):  # the terminal may be closed while the programs are ending
             self._out.write(f"{text.rstrip()}\n")
             self._out.flush()
 
@@ -94,7 +94,7 @@ class Screen:
 
 
 class _Event(BaseModel, extra="allow"):
-    """A line of a log that the renderer understands."""
+    """A log line that the renderer can format."""
 
     timestamp: datetime
     level: Literal["critical", "error", "warning", "info", "debug"]

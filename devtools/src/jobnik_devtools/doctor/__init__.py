@@ -1,5 +1,5 @@
-"""`make doctor` of a generated worker: says what is wrong with a project, and what to do about it.
+"""`make doctor` of a rendered worker: finds problems in a project, and says how to fix them.
 
-`python -m jobnik_devtools.doctor PACKAGE` looks at the project in the working directory and changes nothing there. Each
-check stands alone in a module of its own and yields findings; one that cannot be made says why, and the others go on.
+`python -m jobnik_devtools.doctor PACKAGE` checks the project in the current folder and changes nothing. Each check is a
+module of its own that yields findings. A check that cannot be made says why, and the others still run.
 """

@@ -1,4 +1,4 @@
-"""`python -m jobnik_devtools.doctor PACKAGE [--heal FILE | --update]`, which `make doctor` and `make update` say."""
+"""The command line of `python -m jobnik_devtools.doctor`, which `make doctor` and `make update` run."""
 
 import argparse
 import sys
@@ -9,10 +9,18 @@ from pathlib import Path
 from typing import Final
 
 from jobnik_devtools.doctor import chart, drift, lock, manager, settings
-from jobnik_devtools.doctor.findings import CannotCheckError, Finding, Level, RefusedError, shown, summary, unknown
-from jobnik_devtools.doctor.healing import heal
+from jobnik_devtools.doctor.findings import (
+    CannotCheckError,
+    Finding,
+    Level,
+    RefusedError,
+    not_checked,
+    rendered,
+    summary,
+)
 from jobnik_devtools.doctor.project import Project
-from jobnik_devtools.doctor.updating import update
+from jobnik_devtools.doctor.restore import restore
+from jobnik_devtools.doctor.update import update
 
 Check = Callable[[Project], Iterator[Finding]]
 
@@ -23,61 +31,68 @@ CHECKS: Final[dict[str, Check]] = {
     "manager": manager.check,
     "chart": chart.check,
 }
-_EXPLANATION: Final = """\
-✓ is well, ! is good to know and may be meant so, ? could not be checked, ✗ is wrong. The exit code is 1 if anything is
-wrong, else 0."""
+_DESCRIPTION: Final = """\
+Check a rendered worker in the current folder: its template, lock file, settings, manager and chart. Each problem comes
+with a way to fix it. Nothing is changed."""
+_EPILOG: Final = """\
+Signs: ✓ fine, ! worth knowing and possibly intended, ? could not be checked, ✗ problem. The exit code is 1 if there is
+a problem, otherwise 0."""
 
 
 def main() -> int:
-    """Look at the project in the working directory, put one of its files back, or update it."""
+    """Check the project in the current folder, restore one of its files, or update it; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m jobnik_devtools.doctor",
-        description="Say what is wrong with a generated worker in the working directory, and what to do about it.",
-        epilog=_EXPLANATION,
+        prog="python -m jobnik_devtools.doctor", description=_DESCRIPTION, epilog=_EPILOG, allow_abbrev=False
     )
-    parser.add_argument("package", metavar="PACKAGE", help="the worker's package, such as thumbnail_worker")
-    instead = parser.add_mutually_exclusive_group()
-    instead.add_argument(
-        "--heal", metavar="FILE", help="instead, put FILE back to what the template renders; git must have it as it is"
+    parser.add_argument("package", metavar="PACKAGE", help="the package of the worker, such as thumbnail_worker")
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
+        "--restore",
+        metavar="FILE",
+        help="instead of checking, restore FILE to what the template renders; commit its current contents first",
     )
-    instead.add_argument(
-        "--update", action="store_true", help="instead, bring what is new in the template; everything must be committed"
+    action.add_argument(
+        "--update",
+        action="store_true",
+        help="instead of checking, update to the newest version of the template; commit everything first",
     )
+    # The name of --restore in Makefiles that were rendered before it, until 1.0.
+    action.add_argument("--heal", metavar="FILE", dest="restore", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     project = Project(Path.cwd(), arguments.package)
     if arguments.update:
         return _update(project)
-    return _examine(project) if arguments.heal is None else _heal(project, arguments.heal)
+    return _check_all(project) if arguments.restore is None else _restore(project, arguments.restore)
 
 
-def _examine(project: Project) -> int:
+def _check_all(project: Project) -> int:
     everything = list[Finding]()
     with ThreadPoolExecutor() as pool:
-        found = pool.map(examined, CHECKS.values(), repeat(project))
-        for name, findings in zip(CHECKS, found, strict=True):
+        results = pool.map(run_check, CHECKS.values(), repeat(project))
+        for name, findings in zip(CHECKS, results, strict=True):
             everything += findings
-            lines = shown(name, findings, terminal=sys.stdout.isatty())
+            lines = rendered(name, findings, terminal=sys.stdout.isatty())
             sys.stdout.writelines(f"{line}\n" for line in lines)
             sys.stdout.flush()
     sys.stdout.write(f"\n{summary(everything)}\n")
-    return int(any(finding.level is Level.WRONG for finding in everything))
+    return int(any(finding.level is Level.PROBLEM for finding in everything))
 
 
-def examined(check: Check, project: Project) -> list[Finding]:
-    """Return what a check finds, and why it went no further if it did not."""
-    found = list[Finding]()
+def run_check(check: Check, project: Project) -> list[Finding]:
+    """Return the findings of a check; if it could not be completed, the last one says why."""
+    findings = list[Finding]()
     try:
-        found.extend(check(project))
+        findings.extend(check(project))
     except CannotCheckError as error:
-        found.append(unknown(error))
-    return found
+        findings.append(not_checked(error))
+    return findings
 
 
-def _heal(project: Project, file: str) -> int:
+def _restore(project: Project, file: str) -> int:
     try:
-        sys.stdout.write(f"{heal(project, file)}\n")
+        sys.stdout.write(f"{restore(project, file)}\n")
     except (RefusedError, CannotCheckError) as error:
-        sys.stderr.write(f"{file} is not put back: {error}.\n")
+        sys.stderr.write(f"{file} was not restored: {error}.\n")
         return 1
     return 0
 
@@ -86,7 +101,7 @@ def _update(project: Project) -> int:
     try:
         return update(project)
     except (RefusedError, CannotCheckError) as error:
-        sys.stderr.write(f"Not updated: {error}\n")
+        sys.stderr.write(f"Nothing was updated: {error}\n")
         return 1
 
 

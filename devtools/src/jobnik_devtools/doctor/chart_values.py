@@ -1,7 +1,8 @@
-"""Prints what in a chart's values does not fit its schema, as JSON: a list of pairs, the file and the fault.
+"""Prints the errors in a chart's values as JSON: a list of pairs of a file and an error.
 
-`python chart_values.py SCHEMA VALUES [MORE...]`: each file after the first is laid over the first, as helm does it.
-This runs in an environment of its own, with packages that the SDK does not depend on.
+`python chart_values.py SCHEMA VALUES [MORE...]` merges each file after the first into the first, as helm does, and
+validates the result. The script runs in an environment of its own, since jobnik-devtools does not depend on the
+packages that it imports.
 """
 
 import json
@@ -16,10 +17,10 @@ from jsonschema_rs import ValidationError, validator_for
 Values = dict[str, Any]
 
 
-def faults(schema: Path, base: Path, others: Sequence[Path]) -> Iterator[tuple[str, str]]:
-    """Yield each file's faults; what is wrong in the first file is not told of the others again."""
+def errors(schema: Path, base: Path, others: Sequence[Path]) -> Iterator[tuple[str, str]]:
+    """Yield the errors of each file; an error in the first file is not repeated for the others."""
     validator = validator_for(json.loads(schema.read_text("utf-8")))
-    told = set[str]()
+    yielded = set[str]()
     values: Values = {}
     for file in (base, *others):
         try:
@@ -28,37 +29,37 @@ def faults(schema: Path, base: Path, others: Sequence[Path]) -> Iterator[tuple[s
             line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
             yield file.name, f"{line}{error.problem}"
             continue
-        laid = over(values, {} if read is None else read)
-        if file is base and _is_mapping(laid):
-            values = laid
-        for fault in sorted(map(_described, validator.iter_errors(laid))):
-            if fault not in told:
-                yield file.name, fault
-            told.add(fault)
+        result = merged(values, {} if read is None else read)
+        if file is base and _is_mapping(result):
+            values = result
+        for error in sorted(map(_described, validator.iter_errors(result))):
+            if error not in yielded:
+                yield file.name, error
+            yielded.add(error)
 
 
-def over(values: Any, others: Any) -> Any:  # noqa: ANN401 JSON has any shape
-    """Lay values over others as helm does: key by key, and null takes a key away."""
+def merged(values: Any, others: Any) -> Any:  # noqa: ANN401 any JSON
+    """Merge values into others as helm does: key by key, and null removes a key."""
     if not (_is_mapping(values) and _is_mapping(others)):
         return others
-    laid: Values = {**values}
+    result: Values = {**values}
     for key, value in others.items():
         if value is None:
-            laid.pop(key, None)
+            result.pop(key, None)
         else:
-            laid[key] = over(laid.get(key), value)
-    return laid
+            result[key] = merged(result.get(key), value)
+    return result
 
 
-def _is_mapping(value: Any) -> TypeGuard[Values]:  # noqa: ANN401 as above
+def _is_mapping(value: Any) -> TypeGuard[Values]:  # noqa: ANN401 any JSON
     return isinstance(value, dict)
 
 
 def _described(error: ValidationError) -> str:
-    place = ".".join(map(str, error.instance_path))
-    return f"{place}: {error.message}" if place else error.message
+    location = ".".join(map(str, error.instance_path))
+    return f"{location}: {error.message}" if location else error.message
 
 
 if __name__ == "__main__":
     first, *rest = map(Path, sys.argv[2:])
-    json.dump(list(faults(Path(sys.argv[1]), first, rest)), sys.stdout)
+    json.dump(list(errors(Path(sys.argv[1]), first, rest)), sys.stdout)

@@ -1,4 +1,4 @@
-"""What a check finds, and how it is shown."""
+"""The findings of a check, and how they are printed."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -8,25 +8,25 @@ from itertools import zip_longest
 from textwrap import wrap
 from typing import Final
 
-_WIDEST: Final = 110
+_MAX_WIDTH: Final = 110
 _MARGIN: Final = " " * 15
-"""As wide as a sign and the name of a check."""
+"""The width of a sign and the name of a check."""
 
 
 class Level(Enum):
-    """How much a finding matters: its sign, and the colour of that on a terminal."""
+    """How serious a finding is: its sign, and the ANSI code of the sign's colour on a terminal."""
 
-    WELL = ("✓", 32)
+    OK = ("✓", 32)
     NOTE = ("!", 33)
-    """Good to know, and perhaps meant so."""
-    UNKNOWN = ("?", 33)
+    """Worth knowing, and possibly intended."""
+    NOT_CHECKED = ("?", 33)
     """The check could not be made."""
-    WRONG = ("✗", 31)
+    PROBLEM = ("✗", 31)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was found, and what to do about it; where all is well, nothing."""
+    """A result of a check, and how to fix it; a result without a problem needs no remedy."""
 
     level: Level
     text: str
@@ -34,7 +34,7 @@ class Finding:
 
 
 class CannotCheckError(Exception):
-    """Something cannot be looked at: why, and what to do about it."""
+    """A check cannot be made; the message says why."""
 
     def __init__(self, why: object, remedy: str = "") -> None:
         super().__init__(why)
@@ -42,46 +42,47 @@ class CannotCheckError(Exception):
 
 
 class RefusedError(Exception):
-    """Something is not done, and nothing was changed: the message says why, and what to do first."""
+    """An action is refused, and nothing was changed; the message says why, and what to do first."""
 
 
-def well(text: str) -> Finding:
-    """Find that something is as it should be."""
-    return Finding(Level.WELL, text)
+def ok(text: str) -> Finding:
+    """Return a finding without a problem."""
+    return Finding(Level.OK, text)
 
 
 def note(text: str, remedy: str) -> Finding:
-    """Find what may be meant so."""
+    """Return a finding that may be intended."""
     return Finding(Level.NOTE, text, remedy)
 
 
-def unknown(error: CannotCheckError) -> Finding:
-    """Find nothing out."""
-    return Finding(Level.UNKNOWN, f"not checked: {error}", error.remedy)
+def not_checked(error: CannotCheckError) -> Finding:
+    """Return the finding of a check that cannot be made."""
+    return Finding(Level.NOT_CHECKED, f"not checked: {error}", error.remedy)
 
 
-def wrong(text: str, remedy: str) -> Finding:
-    """Find what has to be put right."""
-    return Finding(Level.WRONG, text, remedy)
+def problem(text: str, remedy: str) -> Finding:
+    """Return a finding that must be fixed."""
+    return Finding(Level.PROBLEM, text, remedy)
 
 
-def shown(name: str, findings: Sequence[Finding], *, terminal: bool) -> Iterator[str]:
-    """Yield the lines of a check: on a terminal coloured, and broken where that is full.
+def rendered(name: str, findings: Sequence[Finding], *, terminal: bool) -> Iterator[str]:
+    """Yield the lines of a check; on a terminal, they are coloured and wrapped to its width.
 
-    Its name stands beside the first finding, and a remedy for several in a row after the last of them.
+    The name of the check stands beside its first finding. If several findings in a row have the same remedy, it stands
+    after the last of them.
     """
-    width = min(shutil.get_terminal_size().columns, _WIDEST) - len(_MARGIN) if terminal else None
+    width = min(shutil.get_terminal_size().columns, _MAX_WIDTH) - len(_MARGIN) if terminal else None
     for finding, following in zip_longest(findings, findings[1:]):
         sign, colour = finding.level.value
-        painted = f"\33[{colour}m{sign}\33[0m" if terminal else sign
+        coloured = f"\33[{colour}m{sign}\33[0m" if terminal else sign
         title = name if finding is findings[0] else ""
-        yield from _paragraph(f"  {painted} {title:<10} ", finding.text, width)
+        yield from _paragraph(f"  {coloured} {title:<10} ", finding.text, width)
         if finding.remedy and (following is None or following.remedy != finding.remedy):
             yield from _paragraph(f"{_MARGIN}→ ", finding.remedy, width and width - 2)
 
 
 def _paragraph(start: str, text: str, width: int | None) -> Iterator[str]:
-    # Paths and commands stay whole.
+    # Paths and commands are not broken.
     lines = [text] if width is None else wrap(text, width, break_long_words=False, break_on_hyphens=False)
     yield start + lines[0]
     indent = _MARGIN + "  " * start.endswith("→ ")
@@ -89,15 +90,16 @@ def _paragraph(start: str, text: str, width: int | None) -> Iterator[str]:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Return the last line: how many of each there are that matter."""
+    """Return the last line of the output: the numbers of problems, notes and checks that could not be made."""
     count = {level: sum(finding.level is level for finding in findings) for level in Level}
-    said = [
-        f"{number} {words}"
-        for number, words in (
-            (count[Level.WRONG], "wrong"),
-            (count[Level.NOTE], "to know"),
-            (count[Level.UNKNOWN], "not checked"),
+    problems, notes, unchecked = count[Level.PROBLEM], count[Level.NOTE], count[Level.NOT_CHECKED]
+    parts = [
+        text
+        for number, text in (
+            (problems, "1 problem" if problems == 1 else f"{problems} problems"),
+            (notes, "1 note" if notes == 1 else f"{notes} notes"),
+            (unchecked, f"{unchecked} not checked"),
         )
         if number
     ]
-    return f"{', '.join(said)}." if said else "All is well."
+    return f"{', '.join(parts)}." if parts else "No problems found."

@@ -1,4 +1,4 @@
-"""Whether the manager answers, and what it can do."""
+"""Checks whether the manager answers, and which protocol it speaks."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,77 +8,74 @@ from typing import Final
 from uuid import UUID
 
 from jobnik_sdk.errors import AnswerError, ConfigurationError, JobNotFoundError, UnexpectedAnswerError, UnreachableError
-from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.http.client import Capabilities, JobnikClient, read_one
 from jobnik_sdk.service.settings import WorkerSettings, environment
-from pydantic import BaseModel
 
-from jobnik_devtools.doctor.findings import CannotCheckError, Finding, note, well, wrong
+from jobnik_devtools.doctor.findings import CannotCheckError, Finding, note, ok, problem
 from jobnik_devtools.doctor.project import Project
 
 _PROTOCOL: Final = "1"
 _TIMEOUT: Final = timedelta(seconds=5)
-_NOBODY: Final = UUID(int=0)
-"""The id of no job."""
-_ELSEWHERE: Final = "correct JOBNIK_BASE_URL"
-
-
-class _Capabilities(BaseModel):
-    protocol: str
-    version: str
+_NO_JOB: Final = UUID(int=0)
+"""An id that no job has."""
+_CORRECT_ADDRESS: Final = "correct JOBNIK_BASE_URL"
 
 
 def check(_project: Project) -> Iterator[Finding]:
-    """Ask the manager at JOBNIK_BASE_URL once, whatever other settings say."""
+    """Send a request to the manager at JOBNIK_BASE_URL, even if other settings are invalid."""
     address = environment(WorkerSettings).get("JOBNIK_BASE_URL")
     if not address:
         raise CannotCheckError("JOBNIK_BASE_URL is not set")
     try:
-        yield asyncio.run(_look_at(address))
+        yield asyncio.run(_check_address(address))
     except ConfigurationError:
-        raise CannotCheckError("JOBNIK_BASE_URL is no address of a manager") from None
+        raise CannotCheckError("JOBNIK_BASE_URL is not the address of a manager") from None
 
 
-async def _look_at(address: str) -> Finding:
+async def _check_address(address: str) -> Finding:
     async with JobnikClient(address, timeout=_TIMEOUT) as client:
-        return await look(client)
+        return await check_manager(client)
 
 
-async def look(client: JobnikClient) -> Finding:
-    """Find out who answers."""
+async def check_manager(client: JobnikClient) -> Finding:
+    """Find out whether a manager answers, and which one."""
     address = client.base_url
     try:
-        return await _ask(client)
+        return await _check_capabilities(client)
     except UnreachableError as error:
         reason = str(error).partition(": ")[2]
-        return wrong(
-            f"{address} does not answer: {reason}", "start it (make dev starts one), or correct JOBNIK_BASE_URL"
+        return problem(
+            f"{address} does not answer: {reason}",
+            "start the manager (make dev starts one), or correct JOBNIK_BASE_URL",
         )
     except UnexpectedAnswerError as error:
-        return wrong(f"{address} is no Jobnik manager: {error}", _ELSEWHERE)
+        return problem(f"{address} is not a Jobnik manager: {error}", _CORRECT_ADDRESS)
     except AnswerError as error:
-        return wrong(f"the manager at {address} refuses: {error}", "read its log")
+        return problem(f"the manager at {address} refuses the request: {error}", "read the manager's log")
 
 
-async def _ask(client: JobnikClient) -> Finding:
+async def _check_capabilities(client: JobnikClient) -> Finding:
     try:
-        answer = read_one(_Capabilities, await client.request("GET", "/v1/capabilities", retry=False))
+        answer = read_one(Capabilities, await client.request("GET", "/v1/capabilities", retry=False))
     except AnswerError as error:
         if error.status != HTTPStatus.NOT_FOUND:
             raise
-        return await _ask_for_part_a(client)
+        return await _check_part_a(client)
+    if not answer.protocol:
+        return problem(f"{client.base_url} is not a Jobnik manager: it states no protocol version", _CORRECT_ADDRESS)
     if answer.protocol != _PROTOCOL:
         text = f"{client.base_url} speaks version {answer.protocol} of the protocol, this worker version {_PROTOCOL}"
-        return wrong(text, "move both to the same release: make update moves this worker")
-    return well(f"{client.base_url} answers, version {answer.version}")
+        return problem(text, "use the same release of both; make update updates this worker")
+    return ok(f"{client.base_url} answers, version {answer.version}")
 
 
-async def _ask_for_part_a(client: JobnikClient) -> Finding:
-    """Ask for a job that there is not: only a manager says so in the protocol's words."""
+async def _check_part_a(client: JobnikClient) -> Finding:
+    """Request a job that does not exist: only a manager answers with the protocol's error code."""
     try:
-        await client.request("GET", f"/v1/jobs/{_NOBODY}", retry=False)
+        await client.request("GET", f"/v1/jobs/{_NO_JOB}", retry=False)
     except JobNotFoundError:
         text = (
-            f"{client.base_url} knows part A of the protocol alone, so that no lease saves the tasks of a dead worker"
+            f"{client.base_url} serves only part A of the protocol, without leases that recover a dead worker's tasks"
         )
-        return note(text, "update the manager, if that matters")
-    return wrong(f"{client.base_url} is no Jobnik manager: it has a job that nobody created", _ELSEWHERE)
+        return note(text, "update the manager if you need leases")
+    return problem(f"{client.base_url} is not a Jobnik manager: it has a job that nobody created", _CORRECT_ADDRESS)

@@ -1,4 +1,4 @@
-"""Which files of a project are its own, and what is its own in the others."""
+"""Which files of a project belong to its owner, and which parts of the template's files do."""
 
 import re
 from collections.abc import Sequence
@@ -13,55 +13,55 @@ WRITTEN_ONCE: Final = (
     "src/*/settings.py",
     "tests/*",
 )
-"""An example until somebody writes over it, and no update touches that."""
-_YOURS: Final = (*WRITTEN_ONCE, "README.md", "helm/values.yaml")
-"""Edited ever after: that these differ is as it should be."""
+"""Files that the template renders once, as an example for the owner to replace. No update changes them."""
+_OWNED: Final = (*WRITTEN_ONCE, "README.md", "helm/values.yaml")
+"""Files that the owner is expected to edit: a difference from the template is not reported."""
 _VERSION: Final = r"^(?:version|appVersion)\b.*$"
-_WITHIN: Final = {
+_OWNED_PARTS: Final = {
     "pyproject.toml": (_VERSION, r"^ +# Yours, below this line\.\n(?:.*\n)*?\]$"),
     "helm/Chart.yaml": (_VERSION,),
     ".env.example": (r"^# Yours, below this line\.\n(?:.*\n)*",),
     "src/*/container.py": (r"\A(?:.*\n)*?(?=^ +# The template's lines)",),
 }
-"""What is the project's own in a file of the template, beside what it added below a line "Yours"."""
+"""The owner's parts in files of the template, in addition to lines that were added below "Yours, below this line"."""
 
 
 def is_written_once(name: str) -> bool:
-    """Tell whether a file is an example that its owner writes over, by its name in the project."""
+    """Return whether a file, by its path in the project, is an example for the owner to replace."""
     return any(fnmatch(name, pattern) for pattern in WRITTEN_ONCE)
 
 
-def is_yours(name: str) -> bool:
-    """Tell whether a file is the project's own, by its name in the project."""
-    return any(fnmatch(name, pattern) for pattern in _YOURS)
+def is_owned(name: str) -> bool:
+    """Return whether a file, by its path in the project, belongs to the owner."""
+    return any(fnmatch(name, pattern) for pattern in _OWNED)
 
 
-def with_yours(name: str, rendered: str, here: str) -> str:
-    """Return what the template renders, with what is the project's own in the file: what was added below "Yours".
+def with_own_parts(name: str, rendered: str, current: str) -> str:
+    """Return what the template renders for a file, with the owner's parts of its current text.
 
-    Versions are the project's own as well, so is what was added to pyproject.toml, wherever, and what container.py says
-    above the template's lines.
+    The owner's parts are lines that were added below "Yours, below this line", versions, all additions to
+    pyproject.toml, and everything in container.py above the template's lines.
     """
     merged = rendered
-    for pattern in (pattern for file, patterns in _WITHIN.items() if fnmatch(name, file) for pattern in patterns):
-        merged = _carry(re.compile(pattern, re.MULTILINE), merged, here)
-    ours, theirs = merged.splitlines(keepends=True), here.splitlines(keepends=True)
+    for pattern in (pattern for file, patterns in _OWNED_PARTS.items() if fnmatch(name, file) for pattern in patterns):
+        merged = _keep_matches(re.compile(pattern, re.MULTILINE), merged, current)
+    template_lines, lines = merged.splitlines(keepends=True), current.splitlines(keepends=True)
     result = list[str]()
-    for change, begin, end, from_here, to_here in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
-        added = change == "insert" and (name == "pyproject.toml" or _is_below_yours(theirs[:from_here]))
-        result += theirs[from_here:to_here] if added else ours[begin:end]
+    for change, begin, end, first, last in SequenceMatcher(None, template_lines, lines, autojunk=False).get_opcodes():
+        is_own = change == "insert" and (name == "pyproject.toml" or _ends_with_marker(lines[:first]))
+        result += lines[first:last] if is_own else template_lines[begin:end]
     return "".join(result)
 
 
-def _carry(pattern: re.Pattern[str], rendered: str, here: str) -> str:
-    """Replace each match in what is rendered by its counterpart here, where all have one."""
-    own = pattern.findall(here)
+def _keep_matches(pattern: re.Pattern[str], rendered: str, current: str) -> str:
+    """Replace each match in the rendered text by its counterpart in the current text, if all have one."""
+    own = pattern.findall(current)
     if len(own) != len(pattern.findall(rendered)):
         return rendered
     return pattern.sub(lambda _: own.pop(0), rendered)
 
 
-def _is_below_yours(above: Sequence[str]) -> bool:
-    """Tell whether the last of these lines that is not empty is the one from which on all is the project's own."""
-    last = next((line for line in reversed(above) if line.strip()), "")
+def _ends_with_marker(lines: Sequence[str]) -> bool:
+    """Return whether the last line that is not empty is the marker above the owner's lines."""
+    last = next((line for line in reversed(lines) if line.strip()), "")
     return last.lstrip().startswith("# Yours, below this line")

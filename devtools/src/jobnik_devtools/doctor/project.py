@@ -1,4 +1,4 @@
-"""The project that is looked at, and the programs that help: uv, and what it brings."""
+"""The project that is checked, and the programs that the checks run: uv, and what uv fetches."""
 
 import os
 import re
@@ -10,36 +10,36 @@ from typing import Final
 
 from jobnik_devtools.doctor.findings import CannotCheckError
 
-_PATIENCE: Final = 120.0
-"""Seconds for a program: one that uv has to fetch first takes long on a slow line."""
-_MISLEADING: Final = {"UV_FROZEN", "UV_LOCKED", "VIRTUAL_ENV"}
-"""Variables of the uv that runs us, which the uv that we run shall not heed."""
+_TIMEOUT: Final = 120.0
+"""Seconds for a program: over a slow connection, uv needs long to fetch one."""
+_OUTER_UV: Final = {"UV_FROZEN", "UV_LOCKED", "VIRTUAL_ENV"}
+"""Variables that the uv that runs this process sets for it. They must not reach the uv that this process runs."""
 
 _CAUSE: Final = re.compile(r"\b(?:[Ee]rror|fatal|cause|[A-Z]\w*Error): (.+)")
 
 
 @dataclass(frozen=True)
 class Project:
-    """A generated worker."""
+    """A rendered worker: its folder, and its package."""
 
     root: Path
     package: str
 
     def uv(self, *arguments: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run uv, in the project unless `cwd` says otherwise.
+        """Run uv in the folder of the project, or in `cwd`.
 
         Raises:
-            CannotCheckError: there is no uv, or it takes too long.
+            CannotCheckError: uv is not installed, or takes longer than 120 s.
         """
         return self.run(find_uv(), *arguments, cwd=cwd)
 
     def run(self, *command: str | Path, cwd: Path | None = None) -> "subprocess.CompletedProcess[str]":
-        """Run a program, in the project unless `cwd` says otherwise; nobody is there to answer its questions.
+        """Run a program in the folder of the project, or in `cwd`, without a terminal and without prompts.
 
         Raises:
-            CannotCheckError: it takes too long.
+            CannotCheckError: the program takes longer than 120 s.
         """
-        inherited = {name: value for name, value in os.environ.items() if name not in _MISLEADING}
+        inherited = {name: value for name, value in os.environ.items() if name not in _OUTER_UV}
         try:
             return subprocess.run(  # noqa: S603 the checks name the programs
                 [str(part) for part in command],
@@ -49,27 +49,27 @@ class Project:
                 capture_output=True,
                 encoding="utf-8",
                 errors="replace",
-                timeout=_PATIENCE,
+                timeout=_TIMEOUT,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise CannotCheckError(f"{Path(command[0]).name} took more than {_PATIENCE:.0f} s") from None
+            raise CannotCheckError(f"{Path(command[0]).name} took more than {_TIMEOUT:.0f} s") from None
 
 
 def find_uv() -> str:
     """Return the path of uv.
 
     Raises:
-        CannotCheckError: there is none.
+        CannotCheckError: uv is not installed.
     """
     found = os.environ.get("UV") or shutil.which("uv")
     if found is None:
-        raise CannotCheckError("uv is not on PATH")
+        raise CannotCheckError("uv is not on PATH", "install it: https://docs.astral.sh/uv")
     return found
 
 
-def complaint(result: "subprocess.CompletedProcess[str]") -> str:
-    """Return the last cause that a failed program named: of `fatal: no such host`, `no such host`."""
+def failure_cause(result: "subprocess.CompletedProcess[str]") -> str:
+    """Return the last cause that a failed program named: for `fatal: no such host`, `no such host`."""
     lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
     causes = [cause[1] for cause in map(_CAUSE.search, lines) if cause]
-    return (causes or lines or [f"it ended with {result.returncode}"])[-1]
+    return (causes or lines or [f"exit code {result.returncode}"])[-1]

@@ -17,11 +17,11 @@ from pydantic import TypeAdapter
 from reference_manager.api.common.fields import Id, StageTypeName
 from reference_manager.api.tasks.requests import TaskStatusBody
 from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.queues import TaskQueue, only_entity, only_task
+from reference_manager.engine.queues import TaskQueue, claimed_task, reported_task
 
 STAGE_TYPE = TypeAdapter[str](StageTypeName)
 ID = TypeAdapter[UUID](Id)
-LONGEST_BODY = 1024
+MAX_BODY_SIZE = 1024
 """Bytes. A report is much shorter."""
 
 
@@ -49,13 +49,13 @@ class HotPath:
         match method, path.split(b"/"):
             case b"PATCH", [b"", b"v1", b"stages", raw_type, b"tasks", b"dequeue"]:
                 stage_type = _stage_type(raw_type)
-                return None if stage_type is None else Work(self._queue.claim(stage_type), only_task)
+                return None if stage_type is None else Work(self._queue.claim(stage_type), claimed_task)
             case b"PUT", [b"", b"v1", b"tasks", raw_id, b"status"]:
                 report = _task_report(raw_id, headers, body)
                 if report is None:
                     return None
                 task_id, outcome = report
-                return Work(self._queue.settle_without_lease(task_id, outcome), partial(only_entity, outcome=outcome))
+                return Work(self._queue.settle_without_lease(task_id, outcome), partial(reported_task, outcome=outcome))
             case _:
                 return None
 

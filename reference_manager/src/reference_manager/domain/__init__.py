@@ -1,1 +1,1 @@
-"""What a job, a stage and a task may do: pure data and functions, without input, output, clock or ids."""
+"""The rules of jobs, stages and tasks: pure data and functions, without I/O, clock or generated ids."""

@@ -1,4 +1,4 @@
-"""Commands of clients, already validated: what to create, claim, report, list."""
+"""Commands of clients, already validated: what to create, claim, report and list."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,21 +10,21 @@ from reference_manager.domain.states import Outcome, Priority, StageStatus, Task
 
 JsonObject = Mapping[str, object]
 JsonValue = object
-"""Anything that JSON can say; None where nothing is said."""
+"""Any JSON value. None means that no value was given."""
 
 
 class Trace(NamedTuple):
-    """The W3C trace context that an entity belongs to."""
+    """The W3C trace context of an entity."""
 
     traceparent: str
     tracestate: str | None
 
 
 DEFAULT_MAX_ATTEMPTS = 3
-"""How many attempts a task has where neither it nor its stage says."""
+"""The maximum number of attempts of a task, unless the task or its stage sets another."""
 
 NO_TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None)
-"""What belongs to no trace."""
+"""The trace context of an entity that belongs to no trace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class NewStage:
     """A stage to add to a job.
 
     Args:
-        type: Which workers do its tasks.
-        data: What it is about.
-        user_metadata: What users note on it.
-        start_as_waiting: Whether it waits to be released by hand.
-        trace: The trace that it belongs to.
-        weight: How much of its job's progress it is, compared with the job's other stages.
-        task_defaults: Options for its tasks, as they go over the wire: what a task does not say itself.
+        type: The stage type, which selects the workers.
+        data: The payload of the stage.
+        user_metadata: Metadata for users; the manager does not interpret it.
+        start_as_waiting: Whether the stage waits until a client releases it.
+        trace: The trace context of the stage.
+        weight: The share of the stage in the progress of its job, relative to the other stages.
+        task_defaults: Default options for the tasks of the stage, with the protocol's names. None: no defaults.
     """
 
     type: str
@@ -52,15 +52,15 @@ class NewStage:
 
 @dataclass(frozen=True, slots=True)
 class NewTasks:
-    """Tasks to add to a stage, in their order: what each of them says, in one sequence for each kind.
+    """Tasks to add to a stage, in order. Each sequence has one item for each task.
 
     Args:
-        data: What they are about.
-        trace: The trace of those that do not name their own.
-        user_metadata: What users note on them; None: nothing on any.
-        options: What else they say, named as on the wire: ``maxAttempts``, ``timeoutSeconds``, ``retry``,
-            ``availableAt`` or ``delaySeconds``, ``traceparent`` and ``tracestate``. What a task does not say is as its
-            stage says, else as usual. None: nothing, on any.
+        data: The payloads.
+        trace: The trace context of the tasks that do not set their own.
+        user_metadata: Metadata for users. None: no task has any.
+        options: Options with the protocol's names: ``maxAttempts``, ``timeoutSeconds``, ``retry``, ``availableAt`` or
+            ``delaySeconds``, ``traceparent`` and ``tracestate``. An option that a task does not set comes from its
+            stage, otherwise from the manager's defaults. None: no task sets any.
     """
 
     data: Sequence[JsonObject]
@@ -71,11 +71,11 @@ class NewTasks:
 
 @dataclass(frozen=True, slots=True)
 class UniqueKey:
-    """What a job shares with others of which only one is wanted.
+    """A key that prevents duplicate jobs.
 
     Args:
         key: Any text.
-        within: Not within so long after the creation of the last one; None: not while the last one goes on.
+        within: How long after its creation the last job with this key prevents another one. None: until it has ended.
     """
 
     key: str
@@ -87,13 +87,13 @@ class NewJob:
     """A job to create.
 
     Args:
-        name: What people call it.
-        data: What it is about.
-        priority: How urgent its tasks are.
-        user_metadata: What users note on it.
-        trace: The trace that it belongs to.
-        stages: Those that it comes with, in their order, and the tasks of each; None: the answer has no stages.
-        unique: The key that it may have to itself; None: there may be any number like it.
+        name: A name for people.
+        data: The payload of the job.
+        priority: The priority of its tasks.
+        user_metadata: Metadata for users; the manager does not interpret it.
+        trace: The trace context of the job.
+        stages: Its stages in order, each with its tasks. None: the response does not include stages.
+        unique: The key that prevents duplicates of the job. None: duplicates are allowed.
     """
 
     name: str
@@ -107,14 +107,15 @@ class NewJob:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A wish for tasks of a stage type.
+    """A request for tasks of a stage type.
 
     Args:
-        worker_id: Who gets the leases. None: a client that knows none; its tasks must be reported within ``lease``.
-        limit: The most tasks.
+        worker_id: The holder of the leases. None: a client without leases, which must report each task within
+            ``lease``.
+        limit: The maximum number of tasks.
         lease: How long a lease lasts unless it is renewed.
-        wait: How long to wait for the first task if there is none.
-        minimal: Whether tasks come without what their worker does not need, and stages and jobs once for all of them.
+        wait: How long to wait for the first task if none is waiting.
+        minimal: Whether to reduce tasks to the fields that a worker needs, and to send each stage with its job once.
     """
 
     worker_id: str | None
@@ -125,19 +126,19 @@ class Claim:
 
 
 class Report(NamedTuple):
-    """How an attempt ended.
+    """The outcome of an attempt.
 
     Args:
-        task_id: Of which task.
-        lease_id: The lease it was done under; None for a task that was claimed without.
-        worker_id: Whose lease that is; None for a task that was claimed without.
-        outcome: How it ended.
-        result: What a completed task gave.
-        error: Why a failed one failed: ``type``, ``message``, ``stack``.
-        retryable: Whether a failed one may be tried again.
-        delay: How long a task that goes back to the queue must wait before it may be claimed; None: after a failed
-            attempt as its retry policy says, else not at all.
-        checkpoint: What it leaves for the next attempt; None: what was there before.
+        task_id: The task.
+        lease_id: The lease of the attempt; None for a task that was claimed without a lease.
+        worker_id: The holder of the lease; None for a task that was claimed without a lease.
+        outcome: How the attempt ended.
+        result: The result of a completed task.
+        error: The error of a failed attempt, with ``type``, ``message`` and ``stack``.
+        retryable: Whether a failed task may be retried.
+        delay: How long a task that returns to the queue cannot be claimed. None: the delay of its retry policy after a
+            failed attempt, otherwise no delay.
+        checkpoint: State for the next attempt. None: keep the stored checkpoint.
     """
 
     task_id: UUID
@@ -152,8 +153,8 @@ class Report(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
-    """A task that a worker says it works on."""
+class RunningTask:
+    """A task that a worker reports as running."""
 
     task_id: UUID
     lease_id: int
@@ -163,19 +164,19 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker says of itself."""
+    """A worker's report about itself and its running tasks."""
 
     worker_id: str
     stage_types: Sequence[str]
     host: str | None
     version: str | None
     draining: bool
-    running: Sequence[Running]
+    running: Sequence[RunningTask]
 
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs to list; None matches all, dates are inclusive."""
+    """Selects jobs for a list. None matches all; dates are inclusive."""
 
     name: str | None = None
     priority: Priority | None = None
@@ -185,7 +186,7 @@ class JobFilter:
 
 @dataclass(frozen=True, slots=True)
 class StageFilter:
-    """Which stages to list; None matches all."""
+    """Selects stages for a list. None matches all."""
 
     job_id: UUID | None = None
     type: str | None = None
@@ -194,7 +195,7 @@ class StageFilter:
 
 @dataclass(frozen=True, slots=True)
 class TaskFilter:
-    """Which tasks to list; None matches all, dates are inclusive."""
+    """Selects tasks for a list. None matches all; dates are inclusive."""
 
     stage_id: UUID | None = None
     stage_type: str | None = None
@@ -203,30 +204,30 @@ class TaskFilter:
     end_date: datetime | None = None
 
 
-class AgePlace(NamedTuple):
-    """The place of a job or a task among the others of its kind, oldest first."""
+class AgeKey(NamedTuple):
+    """The sort key of a job or a task in a list: oldest first."""
 
     created_at: datetime
     seq: int
 
 
-class StagePlace(NamedTuple):
-    """The place of a stage among the others, by job and position."""
+class StageKey(NamedTuple):
+    """The sort key of a stage in a list: by job, then by position in the job."""
 
     job_id: UUID
     position: int
 
 
-PlaceT = TypeVar("PlaceT", bound=AgePlace | StagePlace)
+KeyT = TypeVar("KeyT", bound=AgeKey | StageKey)
 
 
 @dataclass(frozen=True, slots=True)
-class PageRequest(Generic[PlaceT]):
-    """Which part of a list to read."""
+class PageRequest(Generic[KeyT]):
+    """The part of a list to read."""
 
     limit: int
-    """The most entities."""
-    after: PlaceT | None = None
-    """Only what comes behind this place; None begins at the beginning."""
+    """The maximum number of entities."""
+    after: KeyT | None = None
+    """The sort key after which the page begins. None: the beginning of the list."""
     until: datetime | None = None
-    """Only what was created by then; None: all."""
+    """Excludes entities created later. None: includes all."""

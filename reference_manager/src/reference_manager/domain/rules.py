@@ -8,18 +8,18 @@ from reference_manager.domain.transitions import STAGE
 
 
 class PreviousStageNotCompletedError(Exception):
-    """A stage is asked to start before its turn."""
+    """A client tries to release a stage before the previous stage is COMPLETED."""
 
     def __init__(self) -> None:
         super().__init__("Previous stage is not COMPLETED")
 
 
 def initial_stage_status(previous: StageStatus | None, *, start_as_waiting: bool) -> StageStatus:
-    """The status that a new stage gets.
+    """Return the status of a new stage.
 
     Args:
-        previous: The status of the stage before it; None if it is the first.
-        start_as_waiting: Whether its creator wants to release it by hand.
+        previous: The status of the previous stage; None for the first stage.
+        start_as_waiting: Whether the stage waits until a client releases it.
     """
     if start_as_waiting:
         target = StageStatus.WAITING
@@ -31,7 +31,11 @@ def initial_stage_status(previous: StageStatus | None, *, start_as_waiting: bool
 
 
 def initial_stage_statuses(start_as_waiting: Sequence[bool]) -> Sequence[StageStatus]:
-    """The statuses of the stages that a new job comes with, in their order; of each, whether it starts as waiting."""
+    """Return the statuses of the stages of a new job.
+
+    Args:
+        start_as_waiting: For each stage, in order, whether it waits until a client releases it.
+    """
     statuses: list[StageStatus] = []
     for waiting in start_as_waiting:
         previous = statuses[-1] if statuses else None
@@ -40,15 +44,19 @@ def initial_stage_statuses(start_as_waiting: Sequence[bool]) -> Sequence[StageSt
 
 
 def release_stage(source: StageStatus, previous: StageStatus | None) -> StageStatus:
-    """The status after a client asked for PENDING; the same as before where nothing is to be done.
+    """Return the status of a stage after a client releases it. A stage that is already PENDING stays unchanged.
+
+    Args:
+        source: The current status of the stage.
+        previous: The status of the previous stage; None for the first stage.
 
     Raises:
-        PreviousStageNotCompletedError: It is not this stage's turn.
-        IllegalTransitionError: It is past the point of being released, or not the client's to release.
+        PreviousStageNotCompletedError: The previous stage is not COMPLETED.
+        IllegalTransitionError: The stage is neither WAITING nor PENDING.
     """
     if source is StageStatus.PENDING:
         return source
-    its_turn = previous in (None, StageStatus.COMPLETED)
-    if source in (StageStatus.CREATED, StageStatus.WAITING) and not its_turn:
+    previous_completed = previous in (None, StageStatus.COMPLETED)
+    if source in (StageStatus.CREATED, StageStatus.WAITING) and not previous_completed:
         raise PreviousStageNotCompletedError
     return STAGE.move(source, StageStatus.PENDING, Driver.CLIENT).target

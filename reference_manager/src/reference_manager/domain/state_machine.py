@@ -1,4 +1,4 @@
-"""A state machine as data: its edges, who drives each, and what follows from it."""
+"""A state machine as data: its edges, the driver of each edge, and its consequences."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ Status = TypeVar("Status", bound=StrEnum)
 
 
 class Driver(Enum):
-    """Who may take an edge."""
+    """The party that may take an edge."""
 
     CLIENT = "a client, through the API"
     MANAGER = "the manager"
 
 
 class Consequence(Enum):
-    """What the manager does in the same transaction as the edge."""
+    """A change that the manager makes in the same transaction as the edge."""
 
     START_STAGE = "its stage becomes IN_PROGRESS"
     START_JOB = "its job becomes IN_PROGRESS"
@@ -33,18 +33,18 @@ class Consequence(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Edge(Generic[Status]):
-    """One permitted move, why it happens, and what happens with it."""
+    """A permitted transition, with its cause and its consequences."""
 
     source: Status
     target: Status
     driver: Driver
     cause: str
     follows: tuple[Consequence, ...] = ()
-    """In the order in which the manager does them."""
+    """The consequences, in the order in which the manager applies them."""
 
 
 class IllegalTransitionError(Exception):
-    """A move that the machine has no edge for."""
+    """A transition that the machine has no edge for."""
 
     def __init__(self, machine: str, source: StrEnum, target: StrEnum) -> None:
         self.machine = machine
@@ -54,45 +54,48 @@ class IllegalTransitionError(Exception):
 
 
 class Machine(Generic[Status]):
-    """The edges of one entity.
+    """The state machine of one entity.
 
     Args:
         name: The entity, in lower case: ``job``, ``stage`` or ``task``.
-        edges: Every permitted move; two edges never join the same pair of statuses.
+        edges: Every permitted transition.
+
+    Raises:
+        ValueError: Two edges have the same source and target.
     """
 
     def __init__(self, name: str, edges: Iterable[Edge[Status]]) -> None:
         self.name = name
         self.edges = tuple(edges)
-        self._by_move = {(edge.source, edge.target): edge for edge in self.edges}
-        if len(self._by_move) != len(self.edges):
-            raise ValueError(f"The {name} machine joins two statuses twice")
+        self._edges_by_statuses = {(edge.source, edge.target): edge for edge in self.edges}
+        if len(self._edges_by_statuses) != len(self.edges):
+            raise ValueError(f"The {name} machine has the same edge twice")
 
     @property
     def statuses(self) -> tuple[Status, ...]:
-        """Every status that the machine knows, in the order of their declaration."""
+        """All statuses of the entity, in the order of their declaration."""
         return tuple(type(self.edges[0].source))
 
     @property
     def final(self) -> frozenset[Status]:
-        """The statuses that nothing leaves."""
+        """The statuses without outgoing edges."""
         return frozenset(self.statuses) - {edge.source for edge in self.edges}
 
     def requests(self) -> frozenset[Status]:
-        """The statuses that a client may ask for."""
+        """Return the statuses that a client may request."""
         return frozenset(edge.target for edge in self.edges if edge.driver is Driver.CLIENT)
 
     def edge(self, source: Status, target: Status) -> Edge[Status]:
-        """The edge that joins two statuses, which must have one."""
-        return self._by_move[source, target]
+        """Return the edge between two statuses; KeyError if there is none."""
+        return self._edges_by_statuses[source, target]
 
     def move(self, source: Status, target: Status, driver: Driver) -> Edge[Status]:
-        """The edge from source to target.
+        """Return the edge from source to target.
 
         Raises:
-            IllegalTransitionError: There is none, or this driver may not take it.
+            IllegalTransitionError: There is no such edge, or this driver may not take it.
         """
-        edge = self._by_move.get((source, target))
+        edge = self._edges_by_statuses.get((source, target))
         if edge is None or edge.driver is not driver:
             raise IllegalTransitionError(self.name, source, target)
         return edge

@@ -1,10 +1,10 @@
-"""The statuses and priorities of the protocol; their values are what goes over the wire and into the database."""
+"""The statuses and priorities of the protocol. The API and the database use the same values."""
 
 from enum import StrEnum
 
 
 class JobStatus(StrEnum):
-    """Where a job stands."""
+    """The status of a job."""
 
     CREATED = "CREATED"
     PENDING = "PENDING"
@@ -16,7 +16,7 @@ class JobStatus(StrEnum):
 
 
 class StageStatus(StrEnum):
-    """Where a stage stands."""
+    """The status of a stage."""
 
     CREATED = "CREATED"
     WAITING = "WAITING"
@@ -28,7 +28,7 @@ class StageStatus(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands."""
+    """The status of a task."""
 
     CREATED = "CREATED"
     PENDING = "PENDING"
@@ -40,7 +40,7 @@ class TaskStatus(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What an attempt ended with. EXPIRED and TIMED_OUT are the manager's words, the others a worker's."""
+    """How an attempt ended. The manager sets EXPIRED and TIMED_OUT; workers report the others."""
 
     COMPLETED = "COMPLETED"
     FAILED = "FAILED"
@@ -51,7 +51,7 @@ class Outcome(StrEnum):
 
 
 class Priority(StrEnum):
-    """A job's priority, the most urgent first; the order of the members is the order of the queue."""
+    """The priority of a job, from the most to the least urgent. The queue has the same order."""
 
     VERY_HIGH = "VERY_HIGH"
     HIGH = "HIGH"

@@ -1,4 +1,4 @@
-"""The three state machines of the protocol, once. SQL, API, documentation and tests are held against these tables."""
+"""The three state machines of the protocol. Tests compare the SQL, the API and the documentation with these tables."""
 
 from reference_manager.domain.state_machine import Consequence, Driver, Edge, Machine
 from reference_manager.domain.states import JobStatus as Job
@@ -8,21 +8,21 @@ from reference_manager.domain.states import TaskStatus as Task
 CLIENT, MANAGER = Driver.CLIENT, Driver.MANAGER
 
 RESERVED = "permitted by the protocol; no rule of version 1 takes it"
-"""The cause of edges that other managers may take and this one has no occasion to."""
+"""The cause of edges that other managers may take and this manager never takes."""
 
-# A job that is paused, or resumed and not yet claimed from again, still has tasks at work:
-# what they report ends it like any other, so COMPLETED and FAILED are reached from there too.
-_AT_WORK = (Job.PENDING, Job.IN_PROGRESS, Job.PAUSED)
+# A job that is PAUSED, or PENDING again after a pause, can still have tasks in progress. Their reports end the job like
+# any others, so COMPLETED and FAILED are reachable from these statuses too.
+_ACTIVE = (Job.PENDING, Job.IN_PROGRESS, Job.PAUSED)
 
 JOB = Machine(
     "job",
     (
         Edge(Job.CREATED, Job.PENDING, MANAGER, "it is created"),
         Edge(Job.PENDING, Job.IN_PROGRESS, MANAGER, "one of its tasks is claimed"),
-        *(Edge(source, Job.COMPLETED, MANAGER, "all its stages are completed") for source in _AT_WORK),
+        *(Edge(source, Job.COMPLETED, MANAGER, "all its stages are completed") for source in _ACTIVE),
         *(
             Edge(source, Job.FAILED, MANAGER, "one of its stages failed", (Consequence.CLOSE_QUEUES,))
-            for source in _AT_WORK
+            for source in _ACTIVE
         ),
         *(
             Edge(source, Job.PAUSED, CLIENT, "pause", (Consequence.CLOSE_QUEUES,))
@@ -37,7 +37,7 @@ JOB = Machine(
                 "abort",
                 (Consequence.CLOSE_QUEUES, Consequence.ABORT_TASKS, Consequence.ABORT_STAGES),
             )
-            for source in (Job.CREATED, *_AT_WORK)
+            for source in (Job.CREATED, *_ACTIVE)
         ),
     ),
 )

@@ -1,8 +1,8 @@
-"""A PostgreSQL that nobody has to install: found, created, started and stopped by the manager itself.
+"""The embedded PostgreSQL: a server that the manager finds, creates, starts and stops itself. For Linux and macOS.
 
-Who owns a data folder: the one `EmbeddedPostgres` that holds its lock, from `start` to `stop` or to the end of its
-process. A second one is refused. A server that outlived its owner is ended cleanly before a new one is started, so
-there is no server that nobody stops, and none that vanishes under somebody else. For Linux and macOS.
+One `EmbeddedPostgres` at a time owns a data folder. It holds the lock of the folder from `start` until `stop`, or until
+its process ends; a second owner is refused. A server that outlived its owner is shut down before a new one starts, so
+no server keeps running without an owner, and none is stopped while its owner runs.
 """
 
 from reference_manager.embedded.binaries import find_binaries

@@ -1,4 +1,4 @@
-"""The account of the operating system that the server runs under. PostgreSQL refuses to run as root."""
+"""The operating system account that the server runs under. PostgreSQL refuses to run as root."""
 
 import os
 import pwd
@@ -13,16 +13,16 @@ _CANDIDATES_FOR_ROOT = ("postgres", "nobody")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Somebody other than root: its name, user id and group id."""
+    """An account other than root."""
 
     name: str
     uid: int
     gid: int
 
     def closed_folder(self, path: Path) -> Path | None:
-        """The outermost folder on the way to `path`, itself included, that this account may not pass; None: all open.
+        """Return the outermost folder on the path, including its end, that this account may not pass; None if it may.
 
-        Looks at the mode bits alone. Access lists that say otherwise are not seen.
+        Only mode bits count: access control lists are ignored.
         """
         for folder in reversed([path, *path.parents]):
             state = folder.stat()
@@ -36,18 +36,18 @@ class Account:
                 return folder
         return None
 
-    def give(self, path: Path) -> None:
+    def own(self, path: Path) -> None:
         """Make this account the owner of `path`."""
         os.chown(path, self.uid, self.gid)
 
 
 def server_account(pgdata: Path) -> Account | None:
-    """Whom the server of this folder runs as; None: whoever we are, which is right unless we are root.
+    """Return the account that the server of this folder runs under; None for the current account.
 
-    As root it is the folder's owner, so that data which a normal user made stays theirs.
+    Only root needs another account. For an existing folder, that is its owner, so that a user's data stays theirs.
 
     Raises:
-        EmbeddedPostgresError: The folder belongs to somebody else, or root finds no account to use.
+        EmbeddedPostgresError: The folder belongs to another user, or there is no account that root can use.
     """
     owner = pgdata.stat().st_uid if pgdata.exists() else None
     if os.geteuid() != 0:
@@ -78,5 +78,5 @@ def _account_for_root() -> Account:
         return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     raise EmbeddedPostgresError(
         f"PostgreSQL does not run as root, and none of the users {', '.join(_CANDIDATES_FOR_ROOT)} exists. "
-        "Start the manager as a normal user, or give it the URL of a database."
+        "Start the manager as a normal user, or set the URL of a database."
     )

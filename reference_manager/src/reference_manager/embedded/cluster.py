@@ -1,4 +1,4 @@
-"""The cluster on disk: created in one step that happens wholly or not at all, and checked before each start."""
+"""The cluster on disk: created atomically, and checked before each start."""
 
 import fcntl
 import os
@@ -22,12 +22,18 @@ _STAGING_PREFIX = "postgres.new-"
 
 
 def ensure_cluster(folder: DataFolder, binaries: Path, account: Account | None, *, durable: bool) -> None:
-    """Create the cluster unless there is one, with the role and the database `jobnik` in it.
+    """Create the cluster, with the role and the database `jobnik`, unless it exists.
+
+    Args:
+        folder: The data folder.
+        binaries: The folder of `postgres` and `initdb`.
+        account: The account of the server; None for the current account.
+        durable: Whether the cluster must survive a power failure.
 
     Raises:
-        EmbeddedPostgresError: There is one that these binaries cannot open, or it cannot be created.
+        EmbeddedPostgresError: These binaries cannot open the existing cluster, or creating one failed.
     """
-    _remove_interrupted(folder)
+    _remove_incomplete(folder)
     if folder.pgdata.exists():
         _check_version(folder.pgdata, binaries)
     else:
@@ -35,17 +41,17 @@ def ensure_cluster(folder: DataFolder, binaries: Path, account: Account | None, 
 
 
 def read_password(folder: DataFolder) -> str:
-    """The password of the role `jobnik`.
+    """Return the password of the role `jobnik`.
 
     Raises:
-        EmbeddedPostgresError: Its file is gone.
+        EmbeddedPostgresError: The password file is missing.
     """
     try:
         return folder.password_file.read_text().strip()
     except FileNotFoundError:
         raise EmbeddedPostgresError(
             f"{folder.password_file} is missing: without the password the data in {folder.pgdata} cannot be opened. "
-            "Put the file back, or move the data folder away to begin with an empty one."
+            "Restore the file, or move the data folder away to start with an empty one."
         ) from None
 
 
@@ -54,7 +60,7 @@ def _create(folder: DataFolder, binaries: Path, account: Account | None, *, dura
     try:
         _write_password(folder.password_file, account)
         if account:
-            account.give(staging)
+            account.own(staging)
         with _locked(staging) as lock:
             run = partial(run_program, account=account, inherits=[lock])
             _initdb(run, staging, folder.password_file, binaries, durable=durable)
@@ -82,55 +88,55 @@ def _initdb(run: Callable[..., None], target: Path, password_file: Path, binarie
 
 
 def _create_database(run: Callable[..., None], pgdata: Path, binaries: Path, *, durable: bool) -> None:
-    # PostgreSQL's single-user mode needs neither a port nor a driver, and the cluster is complete before it is renamed.
+    # In single-user mode, PostgreSQL needs neither a port nor a driver, and the cluster is complete before the rename.
     fsync = "on" if durable else "off"
     command = [str(binaries / "postgres"), "--single", "-D", str(pgdata), "-c", f"fsync={fsync}", "postgres"]
     run(command, stdin=f"CREATE DATABASE {DATABASE}\n")
 
 
 def _write_password(path: Path, account: Account | None) -> None:
-    # A file from a try that was interrupted is no cluster's password.
+    # A file of an interrupted attempt belongs to no cluster.
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"{secrets.token_urlsafe(32)}\n")
         file.flush()
         os.fsync(file.fileno())
     if account:
-        account.give(path)
+        account.own(path)
 
 
 def _check_version(pgdata: Path, binaries: Path) -> None:
     try:
-        made_by = int((pgdata / "PG_VERSION").read_text())
+        cluster_version = int((pgdata / "PG_VERSION").read_text())
     except (OSError, ValueError) as error:
         raise EmbeddedPostgresError(
-            f"{pgdata} is no PostgreSQL data folder: {error}. Move it away, or choose another data folder."
+            f"{pgdata} is not a PostgreSQL data folder: {error}. Move it away, or choose another data folder."
         ) from error
-    ours = major_version(binaries)
-    if made_by != ours:
+    version = major_version(binaries)
+    if cluster_version != version:
         raise EmbeddedPostgresError(
-            f"{pgdata} was made by PostgreSQL {made_by}, and {binaries} is PostgreSQL {ours}. Use the binaries of "
-            f"{made_by}, bring the data over with pg_dump or pg_upgrade, or choose another data folder."
+            f"{pgdata} was made by PostgreSQL {cluster_version}, and {binaries} is PostgreSQL {version}. Use the "
+            f"binaries of {cluster_version}, move the data with pg_dump or pg_upgrade, or choose another data folder."
         )
 
 
-def _remove_interrupted(folder: DataFolder) -> None:
+def _remove_incomplete(folder: DataFolder) -> None:
     for staging in folder.root.glob(f"{_STAGING_PREFIX}*"):
         _discard(staging)
 
 
 def _discard(staging: Path) -> None:
-    """Remove a try's folder, after the end of all that write there: initdb and its child outlive a killed manager."""
+    """Remove the folder of an interrupted attempt, once initdb and its child have ended: both outlive the manager."""
     with suppress(OSError), _locked(staging):
         shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
 def _locked(staging: Path) -> Generator[int]:
-    """Hold a folder's lock; programs that inherit this file descriptor hold it as well, until they end."""
+    """Hold the lock of a folder. Programs that inherit the file descriptor also hold it until they end."""
     descriptor = os.open(staging, os.O_RDONLY)
     try:
-        with suppress(OSError):  # some network file systems lock no folders; there it is left to luck
+        with suppress(OSError):  # some network file systems cannot lock folders; there, this is best effort
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield descriptor
     finally:

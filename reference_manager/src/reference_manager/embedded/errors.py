@@ -1,5 +1,5 @@
-"""The one error of this package."""
+"""The error of the embedded PostgreSQL."""
 
 
 class EmbeddedPostgresError(RuntimeError):
-    """The embedded PostgreSQL cannot be used as it was asked for; the message says what to do."""
+    """The embedded PostgreSQL cannot be used as requested; the message says what to do."""

@@ -1,4 +1,4 @@
-"""The data folder: what lies in it, and the lock that says whose it is."""
+"""The data folder: its files, and the lock of its owner."""
 
 import fcntl
 import os
@@ -12,19 +12,19 @@ from reference_manager.embedded.errors import EmbeddedPostgresError
 
 
 def default_data_dir() -> Path:
-    """Where the data lies unless somebody says otherwise.
+    """Return the default data folder.
 
-    A normal user's own data folder, such as ~/.local/share/jobnik; for root /var/lib/jobnik, because the server may
-    not run as root and could not pass /root.
+    For a normal user, this is a folder such as ~/.local/share/jobnik. For root, it is /var/lib/jobnik, because the
+    server does not run as root and may not pass /root.
     """
     return Path("/var/lib/jobnik") if os.geteuid() == 0 else platformdirs.user_data_path("jobnik")
 
 
 class DataFolder:
-    """A folder with the cluster, its password, the server's log and the lock.
+    """A folder with the cluster, its password, the log of the server, and the lock.
 
     Args:
-        root: Made when it is missing, open to nobody else. May hold other things as well.
+        root: The path of the folder. It may hold other files.
     """
 
     def __init__(self, root: Path) -> None:
@@ -37,31 +37,33 @@ class DataFolder:
         self._lock: TextIO | None = None
 
     def create(self) -> None:
-        """Make the folder unless it is there.
+        """Create the folder, closed to other users, unless it exists.
 
         Raises:
-            EmbeddedPostgresError: It may not be made here.
+            EmbeddedPostgresError: The folder cannot be created here.
         """
         if self.root.is_dir():
             return
         try:
             self.root.mkdir(parents=True)
-            # Root's server runs under another account, which has to pass this folder but not to list it.
+            # For root, the server runs under another account, which has to pass this folder but need not list it.
             self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
-            raise EmbeddedPostgresError(f"{self.root} cannot be made: {error}. Choose another data folder.") from error
+            raise EmbeddedPostgresError(
+                f"{self.root} cannot be created: {error}. Choose another data folder."
+            ) from error
 
     def lock(self) -> None:
-        """Become the folder's owner until `unlock`, or until this process ends in whatever way.
+        """Own the folder until `unlock`, or until this process ends for any reason.
 
         Raises:
-            EmbeddedPostgresError: Somebody else is the owner, or the folder is not ours to write in.
+            EmbeddedPostgresError: Another manager owns the folder, or this process may not write to it.
         """
         try:
             lock = self._lock_file.open("a+")
         except OSError as error:
             raise EmbeddedPostgresError(
-                f"{self.root} cannot be written in: {error}. Choose another data folder."
+                f"{self.root} cannot be written to: {error}. Choose another data folder."
             ) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -71,7 +73,7 @@ class DataFolder:
             lock.close()
             raise EmbeddedPostgresError(
                 f"{self.root} is in use by another manager (process {owner}). Stop that one, choose another data "
-                "folder, or give both managers the URL of one database."
+                "folder, or set the URL of one database for both managers."
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -79,27 +81,27 @@ class DataFolder:
         self._lock = lock
 
     def unlock(self) -> None:
-        """Give the folder up; nothing happens to one that was not locked."""
+        """Release the folder. Releasing an unlocked folder does nothing."""
         if self._lock is not None:
             self._lock.close()
             self._lock = None
 
     def check_open_to(self, account: Account) -> None:
-        """Make sure that the server, which runs as `account`, can get here.
+        """Check that the server, which runs as `account`, can reach the folder.
 
         Raises:
-            EmbeddedPostgresError: A folder on the way is closed to it.
+            EmbeddedPostgresError: The account may not pass this folder or one of its parents.
         """
         closed = account.closed_folder(self.root)
         if closed is not None:
             raise EmbeddedPostgresError(
                 f"PostgreSQL does not run as root, and {account.name}, who runs it, may not pass {closed} to reach "
-                f"{self.root}. Choose a data folder elsewhere, such as {default_data_dir()}, or open that one "
+                f"{self.root}. Choose another data folder, such as {default_data_dir()}, or open that folder "
                 f"(chmod o+x {closed})."
             )
 
     def new_log(self) -> TextIO:
-        """An empty log file for the next server; the one before it is kept under another name."""
+        """Open an empty log file for the next server. The previous log file is renamed."""
         if self.log_file.exists():
             self.log_file.replace(self.previous_log_file)
         return self.log_file.open("w")

@@ -1,4 +1,4 @@
-"""How PostgreSQL's programs are run: under the right account, and never longer than the manager."""
+"""Runs the programs of PostgreSQL under the account of the server, and never longer than the manager."""
 
 import ctypes
 import os
@@ -16,44 +16,55 @@ _PR_SET_PDEATHSIG = 1
 
 
 def end_with_parent(by: signal.Signals) -> Callable[[], None] | None:
-    """What a child does before its program (`preexec_fn`), so that even a kill -9 of this process ends it.
+    """Return a `preexec_fn` for a child process that must end with this process, even if this process is killed.
 
-    It is sent `by` when the thread that started it ends. Linux alone can do this: None elsewhere.
+    Args:
+        by: The signal that the child gets when the thread that started it ends.
+
+    Returns:
+        The function on Linux; None elsewhere, because other systems do not support this.
     """
     if sys.platform != "linux":
         return None
     parent = os.getpid()
     prctl = ctypes.CDLL(None, use_errno=True).prctl
 
-    def ask_for_signal() -> None:
+    def request_signal() -> None:
         prctl(_PR_SET_PDEATHSIG, by)
         if os.getppid() != parent:
             os._exit(1)
 
-    return ask_for_signal
+    return request_signal
 
 
 def run_program(
     command: Sequence[str], account: Account | None, *, stdin: str = "", inherits: Sequence[int] = ()
 ) -> None:
-    """Run a program to its end; it and its children inherit these file descriptors.
+    """Run a program until it ends.
+
+    Args:
+        command: The program and its arguments.
+        account: The account to run it under; None for the current account.
+        stdin: The input of the program.
+        inherits: File descriptors that the program and its children inherit.
 
     Raises:
-        EmbeddedPostgresError: It failed; the message ends with what it said.
+        EmbeddedPostgresError: The program failed; the message ends with its output.
     """
     process = _popen(command, account, stdin=subprocess.PIPE, output=subprocess.PIPE, inherits=inherits)
     try:
-        said, _ = process.communicate(stdin)
+        output, _ = process.communicate(stdin)
     except BaseException:
         process.terminate()
         process.wait()
         raise
     if process.returncode != 0:
-        raise EmbeddedPostgresError(f"{Path(command[0]).name} failed (exit code {process.returncode}):\n{said.strip()}")
+        program = Path(command[0]).name
+        raise EmbeddedPostgresError(f"{program} failed (exit code {process.returncode}):\n{output.strip()}")
 
 
 def start_server(command: Sequence[str], account: Account | None, log: TextIO) -> subprocess.Popen[str]:
-    """Start a server that writes into `log`. It hears nothing of the terminal's Ctrl-C: the manager stops it, last."""
+    """Start a server that writes to `log`. It does not get Ctrl-C from the terminal: the manager stops it last."""
     return _popen(command, account, stdin=subprocess.DEVNULL, output=log)
 
 
@@ -74,15 +85,15 @@ def _popen(
             extra_groups=[] if account else None,
             start_new_session=True,
             pass_fds=inherits,
-            # SIGINT is PostgreSQL's fast shutdown: it ends the connections and writes everything down.
+            # On SIGINT, PostgreSQL shuts down fast: it closes the connections and writes all data to disk.
             preexec_fn=end_with_parent(signal.SIGINT),  # noqa: PLW1509 - at process start no other thread holds a lock
         )
     except OSError as error:
-        who = f" as {account.name}" if account else ""
-        raise EmbeddedPostgresError(f"{command[0]} cannot be run{who}: {error}.") from error
+        user = f" as {account.name}" if account else ""
+        raise EmbeddedPostgresError(f"{command[0]} cannot be run{user}: {error}.") from error
 
 
 def _environment() -> dict[str, str]:
-    # A user's PGDATA or PGOPTIONS are meant for other servers, and we read messages, so they must be in English.
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-    return ours | {"LC_ALL": "C"}
+    # A user's PGDATA or PGOPTIONS are for other servers. The manager parses messages, so they must be in English.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+    return environment | {"LC_ALL": "C"}

@@ -1,4 +1,4 @@
-"""The server: started when the manager starts, stopped when it stops."""
+"""The embedded server, which runs for as long as the manager."""
 
 import logging
 import os
@@ -18,47 +18,47 @@ from reference_manager.embedded.binaries import find_binaries, reachable_binarie
 from reference_manager.embedded.cluster import DATABASE, ROLE, ensure_cluster, read_password
 from reference_manager.embedded.errors import EmbeddedPostgresError
 from reference_manager.embedded.folder import DataFolder
-from reference_manager.embedded.postmaster import end_leftover_server, read_pid_file
+from reference_manager.embedded.postmaster import read_pid_file, stop_orphaned_server
 from reference_manager.embedded.process import start_server
 
 _log = logging.getLogger(__name__)
 
 _HOST = "127.0.0.1"
-# Recovery after a crash replays up to max_wal_size of log, which takes a slow disk minutes.
-_START_LIMIT = timedelta(minutes=5)
-_STOP_LIMIT = timedelta(seconds=60)
+# Recovery after a crash replays up to max_wal_size of the log, which takes minutes on a slow disk.
+_START_TIMEOUT = timedelta(minutes=5)
+_STOP_TIMEOUT = timedelta(seconds=60)
 _POLL_INTERVAL = timedelta(milliseconds=5)
 _LOG_TAIL_LINES = 15
 
-# Another program took the port first, or the last processes of a killed server are still going.
-_PASSING_TROUBLE = ("could not create any TCP/IP sockets", "pre-existing shared memory block")
+# Another program took the port first, or the last processes of a killed server are still running.
+_TRANSIENT_ERRORS = ("could not create any TCP/IP sockets", "pre-existing shared memory block")
 
 _SETTINGS = {
     "listen_addresses": _HOST,
-    "unix_socket_directories": "",  # none: their paths end at 107 characters, and TCP serves every tool
+    "unix_socket_directories": "",  # none, because their paths have at most 107 characters, and every tool can use TCP
     "max_connections": "100",
-    "shared_buffers": "128MB",  # holds a backlog's indexes; a laptop does not miss it
-    "max_wal_size": "2GB",  # fewer checkpoints while a large backlog is filled
-    "random_page_cost": "1.1",  # today's disks have no head to move
-    "jit": "off",  # compiling costs more than these short queries take
+    "shared_buffers": "128MB",  # holds the indexes of a backlog, and is small enough for a laptop
+    "max_wal_size": "2GB",  # fewer checkpoints while a large backlog is created
+    "random_page_cost": "1.1",  # solid-state drives read random pages almost as fast as sequential ones
+    "jit": "off",  # the queries are so short that compiling them takes longer
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
-_SETTINGS_OF_TEST_DATABASE = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+_TEST_SETTINGS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server with its cluster in a folder, for as long as this process wants it.
+    """A PostgreSQL server with its cluster in a data folder. Also a context manager, which starts and stops it.
 
-    Blocking, for the start of a process; also a context manager. Where the manager is killed, the server shuts down
-    by itself (Linux) or is shut down by the next start (macOS); either way nothing committed is lost.
+    Its methods block. If the manager is killed, the server shuts down by itself on Linux, and at the next start on
+    macOS. Neither loses committed data.
 
     Args:
-        data_dir: Folder of the cluster, its password (mode 0600) and its log `postgres.log`; made when missing.
-        durable: False switches off what makes data survive a power cut. For test databases only.
-        settings: PostgreSQL settings by name that replace ours, such as {"max_connections": "200"}; with {"port": …} it
-            is the same after each start.
-        binaries: Folder of `postgres` and `initdb`; default: what `find_binaries` finds.
+        data_dir: The folder of the cluster, its password (mode 0600) and its log `postgres.log`. Created if missing.
+        durable: Whether committed data survives a power failure. False is for test databases only.
+        settings: PostgreSQL settings that override the defaults, such as {"max_connections": "200"}. {"port": …}
+            keeps the port the same at each start.
+        binaries: The folder of `postgres` and `initdb`. Default: the result of `find_binaries`.
     """
 
     def __init__(
@@ -71,17 +71,17 @@ class EmbeddedPostgres:
     ) -> None:
         self._folder = DataFolder(data_dir)
         self._durable = durable
-        self._settings = _SETTINGS | ({} if durable else _SETTINGS_OF_TEST_DATABASE) | dict(settings or {})
+        self._settings = _SETTINGS | ({} if durable else _TEST_SETTINGS) | dict(settings or {})
         self._binaries = binaries
         self._process: subprocess.Popen[str] | None = None
         self._url: str | None = None
 
     @property
     def url(self) -> str:
-        """`postgresql://jobnik:PASSWORD@127.0.0.1:PORT/jobnik`; the port is another one after each start.
+        """The URL `postgresql://jobnik:PASSWORD@127.0.0.1:PORT/jobnik`. The port may change at each start.
 
         Raises:
-            EmbeddedPostgresError: The server has not been started.
+            EmbeddedPostgresError: The server is not running.
         """
         if self._url is None:
             raise EmbeddedPostgresError("The embedded PostgreSQL is not running: call start() first.")
@@ -89,20 +89,20 @@ class EmbeddedPostgres:
 
     @property
     def log_file(self) -> Path:
-        """Where the server writes its log; that of the run before lies beside it as postgres.previous.log."""
+        """The log file of the server. The log of the previous run is postgres.previous.log in the same folder."""
         return self._folder.log_file
 
     def start(self) -> None:
-        """Create the cluster when it is new, start the server, and return when it accepts connections.
+        """Create the cluster unless it exists, start the server, and return when it accepts connections.
 
         Raises:
-            EmbeddedPostgresError: It cannot; the message says why and what to do.
+            EmbeddedPostgresError: The server cannot start; the message says why and what to do.
         """
         if self._process is not None:
             return
         if threading.current_thread() is not threading.main_thread():
             raise EmbeddedPostgresError(
-                "Start the embedded PostgreSQL from the main thread: it lives as long as the thread that starts it."
+                "Start the embedded PostgreSQL from the main thread: it ends with the thread that starts it."
             )
         self._folder.create()
         self._folder.lock()
@@ -113,7 +113,7 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """Shut the server down, wait for its end and give the folder up; nothing happens to one that is not running."""
+        """Shut the server down, wait until it has ended, and release the folder. Does nothing if it is not running."""
         process, self._process, self._url = self._process, None, None
         if process is not None:
             _shut_down(process)
@@ -135,39 +135,44 @@ class EmbeddedPostgres:
             folder.check_open_to(account)
         binaries = reachable_binaries(find_binaries(self._binaries), account)
         ensure_cluster(folder, binaries, account, durable=self._durable)
-        end_leftover_server(folder.pgdata)
+        stop_orphaned_server(folder.pgdata)
         password = read_password(folder)
 
-        deadline = time.monotonic() + _START_LIMIT.total_seconds()
+        deadline = time.monotonic() + _START_TIMEOUT.total_seconds()
         while self._url is None:
             port = int(self._settings.get("port") or _free_port())
             with folder.new_log() as log:
                 self._process = start_server(self._command(binaries, port), account, log)
             if self._becomes_ready(self._process, deadline):
                 self._url = f"postgresql://{ROLE}:{password}@{_HOST}:{port}/{DATABASE}"
-                _log.info("PostgreSQL is ready on %s:%d, its data in %s", _HOST, port, folder.root)
+                fields = {"host": _HOST, "port": port, "data_dir": str(folder.root)}
+                _log.info("embedded database is ready", extra=fields)
 
     def _command(self, binaries: Path, port: int) -> list[str]:
         settings = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         return [str(binaries / "postgres"), "-D", str(self._folder.pgdata), "-p", str(port), *settings]
 
     def _becomes_ready(self, process: subprocess.Popen[str], deadline: float) -> bool:
-        """True when the server accepts connections, False when it ended for a reason that passes."""
+        """Return True once the server accepts connections; False if it ended because of a transient error.
+
+        Raises:
+            EmbeddedPostgresError: The server ended because of another error, or was not ready in time.
+        """
         while time.monotonic() < deadline:
             ended = process.poll() is not None
             found = read_pid_file(self._folder.pgdata)
             if found and found.pid == process.pid and found.status == "ready":
                 return True
             if ended:
-                said = self.log_file.read_text(errors="replace")
-                if any(trouble in said for trouble in _PASSING_TROUBLE):
+                output = self.log_file.read_text(errors="replace")
+                if any(error in output for error in _TRANSIENT_ERRORS):
                     return False
                 raise EmbeddedPostgresError(
                     f"PostgreSQL did not start (exit code {process.returncode}). "
-                    f"The end of {self.log_file}:\n{_tail(said)}"
+                    f"The end of {self.log_file}:\n{_tail(output)}"
                 )
             time.sleep(_POLL_INTERVAL.total_seconds())
-        raise EmbeddedPostgresError(f"PostgreSQL was not ready within {_START_LIMIT}; see {self.log_file}.")
+        raise EmbeddedPostgresError(f"PostgreSQL was not ready within {_START_TIMEOUT}. See {self.log_file}.")
 
 
 def _free_port() -> int:
@@ -179,9 +184,10 @@ def _free_port() -> int:
 def _shut_down(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGINT)
     try:
-        process.wait(_STOP_LIMIT.total_seconds())
+        process.wait(_STOP_TIMEOUT.total_seconds())
     except subprocess.TimeoutExpired:
-        _log.warning("PostgreSQL did not shut down within %s and is cut short; its next start recovers", _STOP_LIMIT)
+        timeout = {"timeout_seconds": _STOP_TIMEOUT.total_seconds()}
+        _log.warning("embedded database did not shut down in time; stopping it at once", extra=timeout)
         process.send_signal(signal.SIGQUIT)
         process.wait()
 

@@ -1,1 +1,1 @@
-"""What the manager does: every change to jobs, stages and tasks, together with what follows from it."""
+"""The engine: every change to jobs, stages and tasks, together with its consequences."""

@@ -1,4 +1,4 @@
-"""The engine's parts, put together."""
+"""The engine: everything that the manager does, apart from the API."""
 
 import asyncio
 from datetime import timedelta
@@ -20,20 +20,21 @@ from reference_manager.store.pool import Database, sql
 
 
 class ManagerStatistics(NamedTuple):
-    """How this manager stands at this moment."""
+    """The current statistics of this manager."""
 
     claims_waiting: int
-    """Claims that have no answer yet."""
+    """Claims without a response yet."""
     connections_used: int
     connections_idle: int
     notifications_arrive: bool
+    """Whether this manager receives notifications of new work."""
 
 
 class Engine:
-    """All that the manager does, behind whatever asks for it.
+    """The records, the queue, the workers, the history and the maintenance tasks of one manager.
 
     Args:
-        database: Migrated; stays open for as long as the engine is used.
+        database: A migrated database, which must stay open for as long as the engine is used.
         stale_after: How long a task that was claimed without a lease may take.
     """
 
@@ -55,20 +56,20 @@ class Engine:
 
     async def check_database(self) -> None:
         """Raise DatabaseError unless the database answers."""
-        # From the workers' half of the pool: requests that wait for one locked job do not make the manager unready.
+        # The workers' pool, so that requests that wait for a locked job do not make the manager unready.
         async with self.database.connection(for_workers=True) as connection:
             await sql.database_ping(connection)
 
     async def database_statistics(self) -> DatabaseStatistics:
-        """Count everything in the database, at one moment."""
+        """Count jobs, stages and tasks in one snapshot of the database."""
         return await read_statistics(self.database)
 
     def manager_statistics(self) -> ManagerStatistics:
-        """How this manager stands."""
-        return ManagerStatistics(self.queue.waiting, *self.database.connections, self.notifications.arrive)
+        """Return the current statistics of this manager."""
+        return ManagerStatistics(self.queue.waiting, *self.database.connections, self.notifications.received)
 
     async def run(self) -> None:
-        """Do what a manager does of its own accord, until cancelled."""
+        """Exchange notifications and run the maintenance tasks until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.notifications.run(self.database))
             for task in self.maintenance:

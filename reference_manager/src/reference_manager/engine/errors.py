@@ -5,7 +5,7 @@ EngineError
 │   └── NoWaitingTaskError  no task of the stage type is waiting
 ├── InFiniteStateError      the job or stage has ended, so that nothing can be added to it
 ├── NotFiniteError          the job has not ended yet
-└── OvertakenError          another client changed the task at the same time
+└── ConcurrentChangeError   another client changed the task at the same time
 
 DatabaseError               the database failed or cannot be reached (from ``store``)
 └── DatabaseBusyError       the database is busy: the same request may succeed shortly
@@ -17,6 +17,7 @@ from typing import TypeVar
 from reference_manager.store.errors import DatabaseBusyError, DatabaseError
 
 __all__ = [
+    "ConcurrentChangeError",
     "DatabaseBusyError",
     "DatabaseError",
     "EngineError",
@@ -24,11 +25,10 @@ __all__ = [
     "NoWaitingTaskError",
     "NotFiniteError",
     "NotFoundError",
-    "OvertakenError",
-    "existing",
+    "require",
 ]
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
 class EngineError(Exception):
@@ -69,7 +69,7 @@ class NotFiniteError(EngineError):
         super().__init__(f"The job is {status}: abort it first, or wait until it has ended")
 
 
-class OvertakenError(EngineError):
+class ConcurrentChangeError(EngineError):
     """Another client changed the task during this call."""
 
     def __init__(self) -> None:
@@ -77,8 +77,8 @@ class OvertakenError(EngineError):
         super().__init__("Somebody else changed the task at the same moment")
 
 
-def existing(found: Found | None, entity: str) -> Found:
-    """Return what was found, or raise NotFoundError for this kind of entity."""
-    if found is None:
+def require(value: T | None, entity: str) -> T:
+    """Return a value that was looked up. Raise NotFoundError for this kind of entity if it is None."""
+    if value is None:
         raise NotFoundError(entity)
-    return found
+    return value

@@ -1,6 +1,7 @@
-"""What this process measures of its own work; every manager counts for itself, so that sums over managers are right.
+"""Metrics that this process measures. Each manager counts only its own work, so their metrics can be added up.
 
-Stage types are label values here, and clients choose those: only the first hundred that have tasks are kept apart.
+Stage types are label values, and clients choose their names. To limit the number of series, only the first hundred
+stage types have series of their own.
 """
 
 from time import perf_counter
@@ -11,12 +12,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from reference_manager.domain.states import Outcome
 
 PREFIX: Final = "jobnik_manager_"
-"""Of the names of metrics that each manager has for itself."""
-MOST_STAGE_TYPES: Final = 100
+"""The prefix of metrics that describe one manager, not the database."""
+MAX_STAGE_TYPES: Final = 100
 OTHER: Final = "other"
-"""Stands for the stage types beyond."""
+"""The label value of all further stage types."""
 
-disable_created_metrics()  # as many series again, which say what process_start_time_seconds says
+disable_created_metrics()  # they double the number of series and only repeat process_start_time_seconds
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -72,9 +73,9 @@ _stage_types: set[str] = set()
 
 
 def label(stage_type: str) -> str:
-    """The label value of a stage type; all its series begin here, with zeros."""
+    """Return the label value of a stage type. The first call creates its series, so that they start at zero."""
     if stage_type not in _stage_types:
-        if len(_stage_types) == MOST_STAGE_TYPES:
+        if len(_stage_types) == MAX_STAGE_TYPES:
             stage_type = OTHER
         else:
             _stage_types.add(stage_type)
@@ -84,9 +85,15 @@ def label(stage_type: str) -> str:
     return stage_type
 
 
-def observe_statement(statement: str, began: float, tasks: int) -> None:
-    """A statement of this kind, sent at ``began`` by ``perf_counter``, has been answered."""
-    STATEMENT_DURATION.labels(statement).observe(perf_counter() - began)
+def observe_statement(statement: str, started: float, tasks: int) -> None:
+    """Record a finished statement.
+
+    Args:
+        statement: One of ``STATEMENTS``.
+        started: When the statement was sent, by ``perf_counter``.
+        tasks: The number of tasks in the statement.
+    """
+    STATEMENT_DURATION.labels(statement).observe(perf_counter() - started)
     STATEMENT_TASKS.labels(statement).observe(tasks)
 
 

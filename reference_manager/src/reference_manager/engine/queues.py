@@ -1,4 +1,4 @@
-"""Where workers come for tasks and bring back how they went."""
+"""The task queue: claims and reports of workers."""
 
 import asyncio
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ from reference_manager.domain.transitions import TASK
 from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import Settlements, Verdict
-from reference_manager.engine.errors import NotFoundError, NoWaitingTaskError, OvertakenError
+from reference_manager.engine.errors import ConcurrentChangeError, NotFoundError, NoWaitingTaskError
 from reference_manager.store.pool import Database, sql
 
 
 class TaskQueue:
-    """Hands out tasks, by one batcher for each stage type, and takes reports.
+    """Serves claims, with one batcher for each stage type, and settles reports.
 
     Args:
-        database: Where the tasks are.
-        notifications: Tell of new work, and are told.
+        database: The database of the tasks.
+        notifications: Wakes waiting claims, and announces tasks that return to the queue.
         stale_after: How long a task that was claimed without a lease may take.
     """
 
@@ -35,36 +35,52 @@ class TaskQueue:
         notifications.listen(self._wake)
 
     def claim(self, stage_type: str, claim: Claim | None = None) -> asyncio.Future[Sequence[Claimed]]:
-        """Claim tasks of a stage type, one without a lease unless said otherwise; none where none comes in time."""
+        """Claim tasks of a stage type.
+
+        Args:
+            stage_type: The stage type.
+            claim: What to claim. None: one task without a lease, without waiting.
+
+        Returns:
+            A future of the claimed tasks; empty if none became available in time. Cancelling it releases the tasks.
+        """
         batcher = self._batchers.get(stage_type)
         if batcher is None:
-            # Clients choose the names of stage types: a batcher stays only while somebody is at it.
-            idle = partial(self._batchers.pop, stage_type)
-            batcher = self._batchers[stage_type] = ClaimBatcher(self._database, self._settlements, stage_type, idle)
+            # Clients choose the names of stage types, so a batcher exists only while it has claims.
+            remove = partial(self._batchers.pop, stage_type)
+            batcher = self._batchers[stage_type] = ClaimBatcher(self._database, self._settlements, stage_type, remove)
             if self._closing:
                 batcher.close()
         return batcher.submit(claim or self._without_lease)
 
     def settle(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
-        """Report how attempts ended; what becomes of each, to come. They count even if the caller goes away."""
+        """Settle reports. Returns a future of one verdict for each report; cancelling it does not undo the reports."""
         return self._settlements.submit(reports)
 
     def settle_without_lease(self, task_id: UUID, outcome: TaskStatus) -> asyncio.Future[Sequence[Verdict]]:
-        """Report a task that was claimed without a lease COMPLETED or FAILED; `only_entity` is what becomes of it."""
+        """Report a task that was claimed without a lease.
+
+        Args:
+            task_id: The task.
+            outcome: COMPLETED or FAILED.
+
+        Returns:
+            A future whose result ``reported_task`` converts to the task.
+        """
         return self._settlements.submit((Report(task_id, None, None, Outcome(outcome)),))
 
     async def depth(self, stage_type: str) -> str:
-        """How many tasks of the type may be claimed, and how many are in progress, as JSON."""
+        """Count the claimable tasks of a stage type and its tasks in progress, as JSON."""
         async with self._database.connection() as connection:
             return await sql.work_depth(connection, type=stage_type)
 
     @property
     def waiting(self) -> int:
-        """How many claims have no answer yet."""
+        """The number of claims without a response yet."""
         return sum(batcher.waiting for batcher in self._batchers.values())
 
     def close(self) -> None:
-        """Let nobody wait for work any more: the manager is about to stop."""
+        """Answer waiting claims at once, because the manager is about to stop. Later claims do not wait either."""
         self._closing = True
         for batcher in self._batchers.values():
             batcher.close()
@@ -77,24 +93,28 @@ class TaskQueue:
             batcher.wake()
 
 
-def only_task(claimed: Sequence[Claimed]) -> str:
-    """The task that was claimed, as JSON.
+def claimed_task(claimed: Sequence[Claimed]) -> str:
+    """Return the one task that was claimed, as JSON.
 
     Raises:
-        NoWaitingTaskError: None was.
+        NoWaitingTaskError: No task was claimed.
     """
     if not claimed:
         raise NoWaitingTaskError
     return claimed[0].bodies
 
 
-def only_entity(verdicts: Sequence[Verdict], outcome: TaskStatus) -> str:
-    """The task that was reported without a lease, as JSON.
+def reported_task(verdicts: Sequence[Verdict], outcome: TaskStatus) -> str:
+    """Return the one task that was reported without a lease, as JSON.
+
+    Args:
+        verdicts: The verdict on the report.
+        outcome: The reported status.
 
     Raises:
         NotFoundError: There is no such task.
-        IllegalTransitionError: It is not IN_PROGRESS.
-        OvertakenError: It is, but in other hands than the client's.
+        IllegalTransitionError: The task is not IN_PROGRESS.
+        ConcurrentChangeError: The task is IN_PROGRESS, but not for this client.
     """
     (verdict,) = verdicts
     if verdict.body is not None:
@@ -102,4 +122,4 @@ def only_entity(verdicts: Sequence[Verdict], outcome: TaskStatus) -> str:
     if verdict.source is None:
         raise NotFoundError("task")
     TASK.move(verdict.source, outcome, Driver.CLIENT)
-    raise OvertakenError
+    raise ConcurrentChangeError

@@ -1,4 +1,4 @@
-"""How many of everything there are and how the database fares, for metrics: the same through whichever manager."""
+"""Statistics of the database for metrics: counts, ages and the state of vacuum. Every manager reports the same."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -7,42 +7,43 @@ from dataclasses import dataclass
 from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
 from reference_manager.store.pool import Connection, Database, sql
 
-COUNTED = tuple(status for status in TaskStatus if status is not TaskStatus.CREATED)
-MOVED = (TaskStatus.PENDING, TaskStatus.RETRIED, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED)
+_COUNTED_STATUSES = tuple(status for status in TaskStatus if status is not TaskStatus.CREATED)
+_MOVED_STATUSES = (TaskStatus.PENDING, TaskStatus.RETRIED, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED)
+"""The statuses that ``stage_deltas`` counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStatistics:
-    """Counts by status; what is not in a mapping is zero."""
+    """Statistics of the database. A count that is missing from a mapping is zero."""
 
     jobs: Mapping[JobStatus, int]
     stages: Mapping[tuple[str, StageStatus], int]
     tasks: Mapping[tuple[str, Priority, TaskStatus], int]
     oldest_waiting: Mapping[str, float]
-    """For how many seconds the oldest task of a stage type waits."""
+    """How long the oldest claimable task of each stage type has been waiting, in seconds."""
     dead_tuples: Mapping[str, int]
-    """By table."""
+    """Row versions that vacuum has not removed yet, by table, as estimated by PostgreSQL."""
     oldest_xmin: int
-    """How many transactions back vacuum must leave old row versions."""
+    """The age of the oldest transaction that keeps vacuum from removing row versions, in transactions."""
 
 
 async def read_statistics(database: Database) -> DatabaseStatistics:
-    """Count everything, at one moment."""
+    """Read the statistics in one snapshot of the database."""
     async with database.transaction(snapshot=True) as connection:
         return await read_statistics_of(connection)
 
 
 async def read_statistics_of(connection: Connection) -> DatabaseStatistics:
-    """Count everything, in a transaction with a snapshot."""
+    """Read the statistics on a connection whose transaction has a snapshot."""
     jobs = {JobStatus(row["status"]): row["count"] async for row in sql.metric_jobs(connection)}
     stages = Counter[tuple[str, StageStatus]]()
     tasks = Counter[tuple[str, Priority, TaskStatus]]()
     async for row in sql.metric_stages(connection):
         stages[row["type"], StageStatus(row["status"])] += row["stages"]
-        for status in COUNTED:
+        for status in _COUNTED_STATUSES:
             tasks[row["type"], Priority(row["priority"]), status] += row[status.lower()]
     async for row in sql.metric_moves(connection):
-        for status in MOVED:
+        for status in _MOVED_STATUSES:
             tasks[row["type"], Priority(row["priority"]), status] += row[status.lower()]
     return DatabaseStatistics(
         jobs=jobs,

@@ -4,42 +4,41 @@ from typing import NamedTuple
 
 from reference_manager.domain.commands import Heartbeat, Report
 from reference_manager.domain.states import Outcome
-from reference_manager.engine.encoding import encode_if_given
-from reference_manager.engine.errors import existing
+from reference_manager.engine.errors import require
 from reference_manager.engine.queues import TaskQueue
-from reference_manager.store.pool import Database, sql
+from reference_manager.store.pool import Database, encode_optional, sql
 
-AT_ONCE = 500
-"""How many tasks are handed back together."""
+RELEASE_BATCH = 500
+"""The maximum number of tasks to release with one call."""
 
 
 class Orders(NamedTuple):
-    """What a worker is told in answer to its heartbeat."""
+    """The response to a heartbeat."""
 
     lost: list[int]
-    """Leases that are no longer its own."""
+    """Leases that the worker no longer holds."""
     cancel: list[int]
     """Leases of tasks whose job was aborted."""
     drain: bool
-    """Whether it is to claim no more, finish and stop."""
+    """Whether the worker must stop claiming, finish its tasks and stop."""
 
 
 class Workers:
-    """Everything that is asked of workers.
+    """Heartbeats, drain orders and the list of workers.
 
     Args:
-        database: Where they are listed.
-        queue: Takes back what one that leaves still holds.
+        database: The database of the workers.
+        queue: Takes back the tasks of a worker that deregisters.
     """
 
     def __init__(self, database: Database, queue: TaskQueue) -> None:
         self._database = database
         self._queue = queue
 
-    async def keep(self, heartbeat: Heartbeat) -> Orders:
-        """Note that a worker is alive, renew its leases, keep the progress that it reports."""
+    async def record_heartbeat(self, heartbeat: Heartbeat) -> Orders:
+        """Record that a worker is alive, renew its leases, and store progress and checkpoints of its tasks."""
         async with self._database.connection(for_workers=True) as connection:
-            drain: bool = await sql.worker_seen(
+            drain: bool = await sql.worker_upsert(
                 connection,
                 id=heartbeat.worker_id,
                 stage_types=list(heartbeat.stage_types),
@@ -49,12 +48,12 @@ class Workers:
                 running=len(heartbeat.running),
             )
             rows = await connection.fetch(
-                sql.task_keep.sql,
+                sql.leases_renew.sql,
                 heartbeat.worker_id,
                 [task.task_id for task in heartbeat.running],
                 [task.lease_id for task in heartbeat.running],
-                [encode_if_given(task.progress) for task in heartbeat.running],
-                [encode_if_given(task.checkpoint) for task in heartbeat.running],
+                [encode_optional(task.progress) for task in heartbeat.running],
+                [encode_optional(task.checkpoint) for task in heartbeat.running],
             )
         return Orders(
             lost=[row["lease_id"] for row in rows if row["verdict"] == "LOST"],
@@ -62,24 +61,27 @@ class Workers:
             drain=drain,
         )
 
-    async def leave(self, worker_id: str) -> None:
-        """Forget a worker that ends, and hand back what it still holds: the claims whose answers never reached it."""
+    async def deregister(self, worker_id: str) -> None:
+        """Delete a worker that has ended, and release its tasks: those of claims whose responses never reached it."""
         async with self._database.connection() as connection:
-            held = [row async for row in sql.worker_forget(connection, id=worker_id)]
+            held = [row async for row in sql.worker_delete(connection, id=worker_id)]
         reports = [Report(row["task_id"], row["lease_id"], worker_id, Outcome.RELEASED) for row in held]
-        for start in range(0, len(reports), AT_ONCE):
-            await self._queue.settle(reports[start : start + AT_ONCE])
+        for start in range(0, len(reports), RELEASE_BATCH):
+            await self._queue.settle(reports[start : start + RELEASE_BATCH])
 
     async def list(self) -> str:
-        """The workers that have sent a heartbeat within the last hour, as JSON, by name."""
+        """Return the workers that sent a heartbeat within the last hour, by id, as JSON."""
         async with self._database.connection() as connection:
             return await sql.worker_list(connection)
 
     async def order_drain(self, worker_id: str, *, drain: bool) -> str:
-        """Tell a worker to drain, or take that back; it hears it with its next heartbeat. The worker as JSON.
+        """Order a worker to drain, or withdraw the order. The response to its next heartbeat carries the order.
+
+        Returns:
+            The worker as JSON.
 
         Raises:
-            NotFoundError: No such worker has sent a heartbeat.
+            NotFoundError: There is no such worker.
         """
         async with self._database.connection() as connection:
-            return existing(await sql.worker_order(connection, id=worker_id, drain=drain), "worker")
+            return require(await sql.worker_set_drain(connection, id=worker_id, drain=drain), "worker")

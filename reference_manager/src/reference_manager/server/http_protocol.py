@@ -13,11 +13,11 @@ from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from reference_manager.api.common.errors import ErrorResponse, error_response, head_too_large, problem
-from reference_manager.api.hot_path import LONGEST_BODY, HotPath, Work
+from reference_manager.api.hot_path import MAX_BODY_SIZE, HotPath, Work
 from reference_manager.server.write_coalescing import CoalescingTransport
 
 OK_HEADERS = [(b"content-type", b"application/json")]
-LONGEST_HEAD = 64 * 1024
+MAX_HEAD_SIZE = 64 * 1024
 """Bytes."""
 
 
@@ -42,8 +42,8 @@ class CoalescingProtocol(HttpToolsProtocol):
         if self._head is not None:
             self._head += len(data)
         super().data_received(data)
-        if self._head is not None and self._head > LONGEST_HEAD and not self.transport.is_closing():
-            self.refuse(problem(head_too_large(LONGEST_HEAD)))
+        if self._head is not None and self._head > MAX_HEAD_SIZE and not self.transport.is_closing():
+            self.refuse(problem(head_too_large(MAX_HEAD_SIZE)))
 
     def on_message_begin(self) -> None:
         """Start a head."""
@@ -103,7 +103,7 @@ class HotPathProtocol(CoalescingProtocol):
             super().on_body(body)
             return
         self._hot_body += body
-        if len(self._hot_body) > LONGEST_BODY:
+        if len(self._hot_body) > MAX_BODY_SIZE:
             self._take_normal_path(self._hot_body)
 
     def on_message_complete(self) -> None:
@@ -122,14 +122,14 @@ class HotPathProtocol(CoalescingProtocol):
 
     def _may_take_hot_path(self) -> bool:
         parser: Any = self.parser
-        before: Any = self.cycle
+        previous: Any = self.cycle
         return (
             self._hot_path.may_serve(parser.get_method(), self.url)
             and parser.get_http_version() == "1.1"
             and not self.expect_100_continue
             and not parser.should_upgrade()
             # One request at a time: pipelined requests wait in uvicorn's queue.
-            and (before is None or before.response_complete)
+            and (previous is None or previous.response_complete)
             and not self.flow.write_paused
         )
 

@@ -1,1 +1,1 @@
-"""Everything that touches PostgreSQL: migrations, routines, named queries and the pool."""
+"""Access to PostgreSQL: migrations, routines, named queries and connection pools."""

@@ -1,8 +1,8 @@
-"""Errors of the database. Every error of the driver becomes one of these, here.
+"""Errors of the database. ``translated_errors`` converts every error of the driver to one of these.
 
 DatabaseError
-├── DatabaseBusyError   the database is busy: the same request may succeed shortly
-└── UnfitDatabaseError  this version cannot use the database; the message says what to do
+├── DatabaseBusyError         the database is busy: the same request may succeed shortly
+└── UnsupportedDatabaseError  this version cannot use the database; the message says what to do
 """
 
 from collections.abc import Generator
@@ -19,8 +19,8 @@ class DatabaseBusyError(DatabaseError):
     """The database has no free connection, or a lock was not granted in time."""
 
 
-class UnfitDatabaseError(DatabaseError):
-    """The server or the schema is too old or too new, or the server refuses its user."""
+class UnsupportedDatabaseError(DatabaseError):
+    """The server is too old, the schema is too new, or the server rejects the user or a statement."""
 
 
 _BUSY = (

@@ -1,4 +1,4 @@
-"""The pool of connections, and the named queries of the .sql files beside it."""
+"""Connection pools, and the named queries of the files in ``queries``."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
@@ -10,41 +10,55 @@ from typing import Any, NamedTuple, TypeAlias
 import aiosql
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
+from pydantic_core import to_json
 
 from reference_manager.store.errors import DatabaseBusyError, translated_errors
 
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
-# Any, since aiosql makes the methods from the files: await sql.job_get(connection, id=…, with_stages=…).
+# Any, because aiosql creates the methods from the files: await sql.job_get(connection, id=…, with_stages=…).
 sql: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
-    Path(__file__).parent / "queries", "asyncpg"
+    Path(__file__).parent / "queries",
+    "asyncpg",
+    mandatory_parameters=False,  # lists of parameters that do not fit into one line are left out
 )
 
 SESSION = {
     "application_name": "jobnik-manager",
     "search_path": "jobnik",
-    "jit": "off",  # our statements take less time than compiling them would
-    "lock_timeout": "10s",  # whoever waits longer is told to come again
-    "idle_in_transaction_session_timeout": "10s",  # a manager that stands still must not hold a job's lock for ever
+    "jit": "off",  # the statements are so short that compiling them takes longer
+    "lock_timeout": "10s",  # after this, the request is answered 503
+    "idle_in_transaction_session_timeout": "10s",  # a manager that hangs must not hold the lock of a job for ever
 }
+"""The settings of every session."""
+
+
+def encode(payload: object) -> str:
+    """Encode a payload as JSON text, as the database stores it."""
+    return to_json(payload).decode()
+
+
+def encode_optional(payload: object) -> str | None:
+    """Encode a payload as JSON text. None stays None, for a payload that was not given."""
+    return None if payload is None else encode(payload)
 
 
 class Pools(NamedTuple):
-    """Connections, apart by who takes them."""
+    """Separate pools, so that requests that wait for locks cannot take the connections of the workers."""
 
     workers: "asyncpg.Pool[asyncpg.Record]"
-    """For claims, reports and heartbeats: statements that many share, or that wait for nobody."""
-    others: "asyncpg.Pool[asyncpg.Record]"
-    """For everything of which there may be as much as clients like, and which may wait for what others have locked."""
+    """For claims, reports and heartbeats: statements that serve many requests, or that do not wait for locks."""
+    general: "asyncpg.Pool[asyncpg.Record]"
+    """For everything else: clients may send any number of such requests, and these may wait for locks."""
 
 
 class Database:
     """Connections to a migrated database.
 
     Args:
-        url: For connections beside the pools.
-        pools: Their connections have the settings of ``SESSION``.
+        url: The URL of the database, for connections outside the pools.
+        pools: The pools. Their connections have the settings of ``SESSION``.
         acquire_timeout: How long a request waits for a connection.
     """
 
@@ -58,37 +72,40 @@ class Database:
     async def connect(
         cls, url: str, *, connections: int, acquire_timeout: timedelta, part_a_only: bool = False
     ) -> AsyncGenerator["Database"]:
-        """Open the pools, and close them at the end.
+        """Open the pools, and close them at the end of the ``async with`` block.
 
         Args:
-            url: Where.
-            connections: The most in both pools together, two or more; each gets half.
-            acquire_timeout: How long a request waits for one.
-            part_a_only: Whether entities are to be written without what only part B of the protocol knows.
+            url: The URL of the database.
+            connections: The maximum number of connections, two or more. Each pool gets half.
+            acquire_timeout: How long a request waits for a connection.
+            part_a_only: Whether to omit the fields of part B of the protocol from the JSON of entities.
         """
-        others = connections // 2
+        general = connections // 2
         session = SESSION | {"jobnik.part_a_only": "on" if part_a_only else "off"}
-        async with _pool(url, connections - others, session) as for_workers, _pool(url, others, session) as for_others:
-            yield cls(url, Pools(for_workers, for_others), acquire_timeout)
+        async with (
+            _pool(url, connections - general, session) as workers_pool,
+            _pool(url, general, session) as general_pool,
+        ):
+            yield cls(url, Pools(workers_pool, general_pool), acquire_timeout)
 
     @property
     def connections(self) -> tuple[int, int]:
-        """How many connections of the pools are in use, and how many are open besides."""
+        """The numbers of used and of idle connections in the pools."""
         idle = sum(pool.get_idle_size() for pool in self._pools)
         return sum(pool.get_size() for pool in self._pools) - idle, idle
 
     @asynccontextmanager
     async def connection(self, *, for_workers: bool = False) -> AsyncGenerator[Connection]:
-        """A connection for one statement.
+        """Acquire a connection for one statement. Errors of the driver in the block are raised as ``DatabaseError``.
 
         Args:
-            for_workers: From the half that is kept for what workers do all day.
+            for_workers: Whether to use the pool that is reserved for workers.
 
         Raises:
-            DatabaseBusyError: None became free in time, or a lock was not granted in time.
-            DatabaseError: The database failed; errors of the driver in the ``async with`` block are raised as this.
+            DatabaseBusyError: No connection became free in time, or a lock was not granted in time.
+            DatabaseError: The database failed or cannot be reached.
         """
-        pool = self._pools.workers if for_workers else self._pools.others
+        pool = self._pools.workers if for_workers else self._pools.general
         with translated_errors():
             try:
                 connection = await pool.acquire(timeout=self._acquire_timeout.total_seconds())
@@ -101,32 +118,40 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, *, snapshot: bool = False) -> AsyncGenerator[Connection]:
-        """A connection for several statements that count together or not at all.
+        """Acquire a connection and run the block in a transaction.
 
         Args:
-            snapshot: Only reads, and all of them see the database as it was at the first.
+            snapshot: Whether the transaction only reads, and all statements see the same snapshot.
         """
         isolation = "repeatable_read" if snapshot else "read_committed"
         async with self.connection() as connection, connection.transaction(isolation=isolation, readonly=snapshot):
             yield connection
 
     @asynccontextmanager
-    async def listener(self, channel: str, heard: Callable[..., None]) -> AsyncGenerator[asyncio.Event]:
-        """A connection of its own that listens; the event says that it has closed."""
+    async def listener(self, channel: str, callback: Callable[..., None]) -> AsyncGenerator[asyncio.Event]:
+        """Listen to a channel on a separate connection.
+
+        Args:
+            channel: The channel of PostgreSQL.
+            callback: Called with the connection, the process id of the sender, the channel and the payload.
+
+        Yields:
+            An event that is set when the connection has closed.
+        """
         closed = asyncio.Event()
         with translated_errors():
             connection = await asyncpg.connect(self._url, server_settings=SESSION)
             try:
                 connection.add_termination_listener(lambda _: closed.set())
-                await connection.add_listener(channel, heard)
+                await connection.add_listener(channel, callback)
                 yield closed
             finally:
                 await connection.close()
 
 
 def _pool(url: str, size: int, session: dict[str, str]) -> "asyncpg.Pool[asyncpg.Record]":
-    return asyncpg.create_pool(url, min_size=1, max_size=size, server_settings=session, reset=_keep_session)
+    return asyncpg.create_pool(url, min_size=1, max_size=size, server_settings=session, reset=_skip_reset)
 
 
-async def _keep_session(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """Nothing here changes a session, so there is nothing to reset: one round trip less for each release."""
+async def _skip_reset(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Do nothing. The manager never changes a session, so skipping the reset saves a round trip at each release."""

@@ -1,4 +1,4 @@
-"""SQL files with several statements, for migrations. Neither Alembic nor a prepared statement can run them."""
+"""Runs SQL files with several statements, for migrations. Neither Alembic nor a prepared statement can do this."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +9,10 @@ from sqlalchemy import Connection
 
 
 def sql_migration(module: str) -> tuple[str, str | None, Callable[[], None]]:
-    """Build a migration from the SQL file beside its module, of the same name.
+    """Build a migration from the SQL file with the same name as its module.
 
     Args:
-        module: The ``__file__`` of the module. Its name begins with the revision: four digits, without gaps.
+        module: The ``__file__`` of the module. Its name begins with the revision: four digits, numbered without gaps.
 
     Returns:
         What Alembic reads from a module: ``revision``, ``down_revision`` and ``upgrade``.

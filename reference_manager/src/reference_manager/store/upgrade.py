@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this version, whatever it had before."""
+"""Upgrades a database from any earlier schema to that of this version."""
 
 import asyncpg
 from alembic import command
@@ -8,19 +8,19 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from reference_manager.store.errors import UnfitDatabaseError
-from reference_manager.store.schema import LOCK_KEY, MIGRATIONS, OLDEST_POSTGRES, ROUTINES
+from reference_manager.store.errors import UnsupportedDatabaseError
+from reference_manager.store.schema import LOCK_KEY, MIGRATIONS, MIN_POSTGRES_VERSION, ROUTINES
 from reference_manager.store.scripts import run_script
 
 
 async def upgrade(url: str, revision: str = "head") -> None:
-    """Create or upgrade the schema ``jobnik``, in one transaction, under an advisory lock; raises as ``migrate``.
+    """Create or upgrade the schema ``jobnik``, as described for ``migrate``.
 
     Args:
         url: The URL of the database.
-        revision: The newest migration to run. The routines are created only after the last one.
+        revision: The last migration to run. The routines are created only after the latest migration, "head".
     """
-    # The driver itself connects, so that a URL means the same here and in the pool, sslmode and all.
+    # The driver itself connects, so that a URL, with options such as sslmode, means the same here as in the pool.
     engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
     try:
         async with engine.begin() as connection:
@@ -29,16 +29,18 @@ async def upgrade(url: str, revision: str = "head") -> None:
             await connection.execute(text("SET LOCAL search_path = jobnik"))
             await connection.run_sync(_upgrade, revision)
     except DBAPIError as error:
-        # What the server itself said, without SQLAlchemy's own words around it.
-        raise UnfitDatabaseError(str(error.orig.__cause__ if error.orig else error)) from error
+        # The server's own message, without the text that SQLAlchemy adds.
+        raise UnsupportedDatabaseError(str(error.orig.__cause__ if error.orig else error)) from error
     finally:
         await engine.dispose()
 
 
 def _upgrade(connection: Connection, revision: str) -> None:
     major = connection.exec_driver_sql("SELECT current_setting('server_version_num')::integer / 10000").scalar_one()
-    if major < OLDEST_POSTGRES:
-        raise UnfitDatabaseError(f"This is PostgreSQL {major}. The manager needs {OLDEST_POSTGRES} or later.")
+    if major < MIN_POSTGRES_VERSION:
+        raise UnsupportedDatabaseError(
+            f"The database is PostgreSQL {major}. The manager needs {MIN_POSTGRES_VERSION} or later."
+        )
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.attributes["connection"] = connection
@@ -46,7 +48,7 @@ def _upgrade(connection: Connection, revision: str) -> None:
         command.upgrade(config, revision)
     except CommandError as error:
         if "Can't locate revision" in str(error):
-            raise UnfitDatabaseError(
+            raise UnsupportedDatabaseError(
                 "A newer manager migrated this database. Update this one, then start again."
             ) from error
         raise

@@ -1,1 +1,1 @@
-"""Run handlers: as coroutines, in threads, or in processes."""
+"""Runs handlers: as coroutines, in threads, or in processes."""

@@ -1,6 +1,6 @@
-"""How a handler reaches the manager beside its task: over its worker's connection, or in a process over one of its own.
+"""Access to the manager for handlers: the connection of the worker, or in a process a connection of its own.
 
-Importing this brings no HTTP client along: a process that has no use for one never loads it.
+This module does not import the HTTP client, so a process whose handler does not need it never loads it.
 """
 
 import asyncio
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LOOK: Final = 0.01
-_CLOSE_TIMEOUT: Final = 1.0
+_POLL_SECONDS: Final = 0.01
+_CLOSE_TIMEOUT_SECONDS: Final = 1.0
 
 
 class Access(ABC):
-    """A connection to the manager, and the event loop that it lives on."""
+    """A connection to the manager, and the event loop that it belongs to."""
 
     @property
     @abstractmethod
     def client(self) -> "JobnikClient":
-        """The connection; what it is asked has to be awaited on its event loop: in `wait`, or in a coroutine there."""
+        """The connection. Await its methods on its event loop: with `wait`, or in a coroutine there."""
 
     @property
     @abstractmethod
@@ -43,34 +43,34 @@ class Access(ABC):
 
     @property
     def producer(self) -> "Producer":
-        """A producer on the connection."""
-        from jobnik_sdk.producer import Producer  # noqa: PLC0415 not before it is needed
+        """A producer that uses the connection."""
+        from jobnik_sdk.producer import Producer  # noqa: PLC0415 imported on first use
 
         return Producer(self.client)
 
     def wait(self, awaitable: Awaitable[T], cancellation: Cancellation) -> T:
-        """Block until `awaitable` has been awaited on the event loop, and return its value; see `TaskContext.wait`."""
-        future = asyncio.run_coroutine_threadsafe(awaited(awaitable), self._loop)
-        news = threading.Event()
+        """Run `awaitable` on the event loop, block until it is done, and return its value; see `TaskContext.wait`."""
+        future = asyncio.run_coroutine_threadsafe(as_coroutine(awaitable), self._loop)
+        changed = threading.Event()
         try:
-            future.add_done_callback(lambda _: news.set())
-            cancellation.on_request(news.set)
-            news.wait()
+            future.add_done_callback(lambda _: changed.set())
+            cancellation.on_request(changed.set)
+            changed.wait()
             while not future.done():
-                cancellation.raise_if_due()  # or it is raised from elsewhere, at one of these lines
-                time.sleep(_LOOK)
+                cancellation.raise_if_due()  # unless another thread raises `Cancelled` here first
+                time.sleep(_POLL_SECONDS)
             return future.result()
         finally:
             future.cancel()
-            cancellation.forget(news.set)
+            cancellation.remove_callback(changed.set)
 
 
 class WorkerAccess(Access):
-    """The connection of a worker, on its event loop; unpickled, it is a `ProcessAccess` to the same manager."""
+    """The connection of a worker, on its event loop. Unpickled, it becomes a `ProcessAccess` to the same manager."""
 
     def __init__(self, client: "JobnikClient") -> None:
         self._client = client
-        self._home = asyncio.get_running_loop()
+        self._event_loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
     def __reduce__(self) -> tuple[Callable[[str], Access], tuple[str]]:
@@ -84,65 +84,66 @@ class WorkerAccess(Access):
     @property
     @override
     def _loop(self) -> asyncio.AbstractEventLoop:
-        return self._home
+        return self._event_loop
 
     @override
     def wait(self, awaitable: Awaitable[T], cancellation: Cancellation) -> T:
         if threading.get_ident() == self._thread:
-            raise not_here(awaitable, "wait is for plain functions. A coroutine says await.")
+            raise rejected_wait(awaitable, "wait() is for plain functions: use await in a coroutine.")
         return super().wait(awaitable, cancellation)
 
 
 class ProcessAccess(Access):
-    """A connection of its own, with an event loop in a thread of its own: both are made when they are first needed."""
+    """A connection of its own, on an event loop in its own thread. Both are created on first use."""
 
     def __init__(self, open_client: "Callable[[], JobnikClient]") -> None:
         self._open_client = open_client
-        # No lock: `Cancelled` may be raised at any line here, and could leave it taken. Of two lines one is never used.
-        self._lines: dict[None, _Connection] = {}
+        # No lock: `Cancelled` can be raised at any line and could leave it locked. If two threads each create a
+        # connection, `setdefault` keeps one of them, and the other is never used.
+        self._connections: dict[None, _Connection] = {}
 
     @property
     @override
     def client(self) -> "JobnikClient":
-        return self._line.client.result()
+        return self._connection.client.result()
 
     @property
     @override
     def _loop(self) -> asyncio.AbstractEventLoop:
-        return self._line.loop
+        return self._connection.loop
 
     @property
-    def _line(self) -> "_Connection":
-        return self._lines.get(None) or self._lines.setdefault(None, _Connection(self._open_client))
+    def _connection(self) -> "_Connection":
+        return self._connections.get(None) or self._connections.setdefault(None, _Connection(self._open_client))
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
-        for line in self._lines.values():
-            line.close()
-        self._lines.clear()
+        """Close the connection, if it was opened."""
+        for connection in self._connections.values():
+            connection.close()
+        self._connections.clear()
 
 
 class _Connection:
-    """An event loop in a thread, and a client on it."""
+    """An event loop in a thread, and a client that belongs to it."""
 
     def __init__(self, open_client: "Callable[[], JobnikClient]") -> None:
         self.loop = asyncio.new_event_loop()
         self.client: Future[JobnikClient] = Future()
-        self._thread = threading.Thread(target=self._live, args=(open_client,), name="jobnik access", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(open_client,), name="jobnik access", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         with suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(_CLOSE_TIMEOUT)
+            asyncio.run_coroutine_threadsafe(self._close(), self.loop).result(_CLOSE_TIMEOUT_SECONDS)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
 
-    def _live(self, open_client: "Callable[[], JobnikClient]") -> None:
-        # Opened here, since that imports much, in which a handler must not be interrupted.
+    def _run(self, open_client: "Callable[[], JobnikClient]") -> None:
+        # Opened in this thread: it imports many modules, during which a handler must not be interrupted.
         try:
             self.client.set_result(open_client())
-        except Exception as error:  # noqa: BLE001 it is raised where the client is asked for
+        except Exception as error:  # noqa: BLE001 raised where the client is used
             self.client.set_exception(error)
         self.loop.run_forever()
 
@@ -150,31 +151,31 @@ class _Connection:
         await self.client.result().aclose()
 
 
-_own: Final[dict[str, ProcessAccess]] = {}
+_accesses: Final[dict[str, ProcessAccess]] = {}
 
 
 def process_access(base_url: str) -> ProcessAccess:
-    """Return the one connection that this process has of its own to a manager."""
+    """Return this process's own access to a manager; it has one for each address."""
 
     def open_client() -> "JobnikClient":
-        from jobnik_sdk.http.client import JobnikClient  # noqa: PLC0415 not before it is needed
+        from jobnik_sdk.http.client import JobnikClient  # noqa: PLC0415 imported on first use
 
-        import_module("jobnik_sdk.producer")  # all that will be needed, in one go
+        import_module("jobnik_sdk.producer")  # imports everything that is needed later
         return JobnikClient(base_url)
 
-    if base_url not in _own:
-        _own[base_url] = ProcessAccess(open_client)
-        atexit.register(_own[base_url].close)
-    return _own[base_url]
+    if base_url not in _accesses:
+        _accesses[base_url] = ProcessAccess(open_client)
+        atexit.register(_accesses[base_url].close)
+    return _accesses[base_url]
 
 
-async def awaited(awaitable: Awaitable[T]) -> T:
-    """Await it: a coroutine is what an event loop takes."""
+async def as_coroutine(awaitable: Awaitable[T]) -> T:
+    """Wrap any awaitable in a coroutine, as `asyncio.run_coroutine_threadsafe` requires."""
     return await awaitable
 
 
-def not_here(awaitable: Awaitable[object], why: str) -> ConfigurationError:
-    """Return the error for something that cannot be waited for here, and see that nobody waits for it any more."""
+def rejected_wait(awaitable: Awaitable[object], message: str) -> ConfigurationError:
+    """Return the error for a wait that is impossible here; a coroutine is closed, so that Python does not warn."""
     if isinstance(awaitable, Coroutine):
         awaitable.close()
-    return ConfigurationError(why)
+    return ConfigurationError(message)

@@ -1,4 +1,4 @@
-"""Calling a plain function that may be interrupted, in a thread or in a process."""
+"""Calls of plain functions that can be interrupted, in a thread or in a process."""
 
 import sys
 import traceback
@@ -13,50 +13,57 @@ from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.handler import PlainFunction
 from jobnik_sdk.execution.outcomes import Outcome
 
-_NOTHING: Final = object()
+_NO_VALUE: Final = object()
 
 
-class Gate(ABC):
-    """While it is open, `Cancelled` may be raised in the thread that opened it, once, at any line."""
+class InterruptWindow(ABC):
+    """The time in which a handler can be interrupted.
+
+    While the window is open, `Cancelled` can be raised once, at any line, in the thread that opened it.
+    """
 
     @abstractmethod
     def open(self) -> None:
-        """Begin; raises `Cancelled` if the attempt has been asked to end already."""
+        """Open the window.
+
+        Raises:
+            Cancelled: the attempt is cancelled already.
+        """
 
     @abstractmethod
-    def shut(self) -> None:
-        """End: once this has returned, nothing is raised any more."""
+    def close(self) -> None:
+        """Close the window: after the return, `Cancelled` is not raised any more."""
 
 
-def call(
+def call_function(
     function: PlainFunction[Any, Any, Any, Any, Any],
     result: type[BaseModel] | None,
     data: BaseModel,
     context: TaskContext[Any],
-    gate: Gate,
+    window: InterruptWindow,
 ) -> Outcome:
-    """Call a handler's function, and return how the attempt ended; it never raises."""
-    value, error = _NOTHING, None
+    """Call the function of a handler, and return the outcome of the attempt; never raises."""
+    value, error = _NO_VALUE, None
     try:
         try:
-            gate.open()
+            window.open()
             value = function(data, context)
         except BaseException as raised:  # noqa: BLE001 a handler may raise anything
             error = raised
-        gate.shut()
-    except Cancelled as late:  # it came after the function's last line: what the function did counts
-        gate.shut()
-        if value is _NOTHING and error is None:
+        window.close()
+    except Cancelled as late:  # raised after the function's last line, so the function's own outcome counts
+        window.close()
+        if value is _NO_VALUE and error is None:
             error = late
     if error is None:
-        return outcomes.of_value(value, result)
+        return outcomes.for_result(value, result)
     try:
-        return outcomes.of_error(error, context)
+        return outcomes.for_exception(error, context)
     finally:
-        error = None  # it holds this frame, and all that the function's frames hold, until a garbage collection
+        error = None  # breaks a reference cycle that would keep the function's frames until a garbage collection
 
 
-def stack_of(thread: int) -> str:
-    """Return where a thread is that Python calls by this number; empty if it has ended."""
-    frames = sys._current_frames()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] documented, under this name
+def format_stack(thread: int) -> str:
+    """Return the current stack of the thread with this Python identifier; empty if it has ended."""
+    frames = sys._current_frames()  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] documented despite its name
     return "".join(traceback.format_stack(frames[thread])) if thread in frames else ""

@@ -1,4 +1,4 @@
-"""The wish that an attempt ends before its time: said once, by anybody, and heard by all who asked to."""
+"""Cancellation of an attempt: requested once, from any thread, and passed on to callbacks."""
 
 import threading
 from collections.abc import Callable
@@ -9,87 +9,87 @@ from jobnik_sdk.errors import Cancelled
 
 
 class Cancellation:
-    """Whether an attempt is to end early, and why: "job aborted", "timeout", "lease lost" or "drain".
+    """Whether an attempt is cancelled, and why: "job aborted", "timeout", "lease lost" or "drain".
 
-    A coroutine is cancelled without asking here, and a plain function is interrupted by `Cancelled` as soon as it runs
-    Python again. Ask here within long calls that do not: between two pieces of work in a library, say.
+    A coroutine is cancelled by asyncio, and a plain function is interrupted by `Cancelled` at its next line of Python.
+    Check `requested` only where neither helps: between long calls into a library, for example.
     """
 
-    # No lock: `Cancelled` may be raised at any line in the thread of a handler, and could leave a lock taken. Appending
-    # to a list and popping from it are whole.
-    __slots__ = ("_callbacks", "_reasons", "_thread", "_unraised")
+    # No lock: `Cancelled` can be raised at any line in the thread of a handler and could leave a lock locked. Appending
+    # to a list and popping from it are atomic.
+    __slots__ = ("_callbacks", "_raise_tokens", "_reasons", "_thread")
 
     def __init__(self) -> None:
         self._reasons: list[str] = []
-        self._unraised = [None]
+        self._raise_tokens = [None]
         self._thread: int | None = None
         self._callbacks: list[Callable[[], None]] = []
 
     @property
     def requested(self) -> bool:
-        """Whether the attempt is to end."""
+        """Whether the attempt is cancelled."""
         return bool(self._reasons)
 
     @property
     def reason(self) -> str | None:
-        """Why it is to end, None while it is not."""
+        """Why the attempt is cancelled; None if it is not."""
         return self._reasons[0] if self._reasons else None
 
     def request(self, reason: str) -> None:
-        """Ask the attempt to end, from any thread; the first reason counts."""
+        """Cancel the attempt, from any thread. If it is cancelled already, the first reason stays."""
         self._reasons.append(reason)
-        self._tell()
+        self._run_callbacks()
 
     def wait(self, timeout: timedelta | None = None) -> bool:
-        """Block until the attempt is to end, `timeout` at most (None: without limit); return whether it is.
+        """Sleep for `timeout` (None: without limit) or until the attempt is cancelled; return whether it is cancelled.
 
-        For plain functions: instead of a sleep that nothing interrupts.
+        In plain functions, use it instead of `time.sleep`, which a cancellation does not interrupt.
         """
-        asked = threading.Event()
-        self.on_request(asked.set)
+        requested = threading.Event()
+        self.on_request(requested.set)
         try:
-            return asked.wait(None if timeout is None else timeout.total_seconds())
+            return requested.wait(None if timeout is None else timeout.total_seconds())
         finally:
-            self.forget(asked.set)
+            self.remove_callback(requested.set)
 
     def raise_if_requested(self) -> None:
-        """Raise `Cancelled` if the attempt is to end."""
+        """Raise `Cancelled` if the attempt is cancelled."""
         if self._reasons:
             self.raise_if_due()
             raise Cancelled(self._reasons[0])
 
-    def begin(self) -> None:
-        """Say that the handler runs in the current thread."""
+    def bind_thread(self) -> None:
+        """Record that the handler runs in the current thread."""
         self._thread = threading.get_ident()
 
-    def claim(self) -> bool:
-        """Return whether it is now the caller's to raise `Cancelled` in the handler's thread, which is done once.
+    def claim_raise(self) -> bool:
+        """Return whether the caller must raise `Cancelled` in the handler's thread: True for the first caller only.
 
-        What the handler does then, to clean up, is not interrupted again.
+        `Cancelled` is raised there once, so that it does not interrupt the handler's clean-up.
         """
         try:
-            self._unraised.pop()
+            self._raise_tokens.pop()
         except IndexError:
             return False
         return True
 
     def raise_if_due(self) -> None:
-        """Raise `Cancelled` if the attempt is to end, unless that was done already in the handler's thread."""
-        if self._reasons and (self._thread not in {None, threading.get_ident()} or self.claim()):
+        """Raise `Cancelled` if the attempt is cancelled, but only once in the handler's thread."""
+        if self._reasons and (self._thread not in {None, threading.get_ident()} or self.claim_raise()):
             raise Cancelled(self._reasons[0])
 
     def on_request(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, in the thread that asks the attempt to end; at once if that was done already."""
+        """Call `callback` once, in the thread that cancels the attempt; at once if the attempt is cancelled already."""
         self._callbacks.append(callback)
         if self._reasons:
-            self._tell()
+            self._run_callbacks()
 
-    def forget(self, callback: Callable[[], None]) -> None:
-        """Do not call `callback` any more."""
-        with suppress(ValueError):  # it was called
+    def remove_callback(self, callback: Callable[[], None]) -> None:
+        """Remove a callback that was added with `on_request`, if it has not been called yet."""
+        with suppress(ValueError):  # it has been called
             self._callbacks.remove(callback)
 
-    def _tell(self) -> None:
+    def _run_callbacks(self) -> None:
         with suppress(IndexError):
             while True:
                 self._callbacks.pop()()

@@ -1,4 +1,4 @@
-"""What a handler sees of the task that it works on, besides the data."""
+"""The context of an attempt: what a handler receives besides the data of its task."""
 
 from collections.abc import Awaitable
 from contextlib import nullcontext
@@ -12,37 +12,39 @@ from pydantic import BaseModel, JsonValue, RootModel
 from typing_extensions import TypeVar
 
 from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError
-from jobnik_sdk.execution.access import Access, not_here
+from jobnik_sdk.execution.access import Access, rejected_wait
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.progress import AttemptState, Checkpoint, Phase
 from jobnik_sdk.model.definitions import Priority, TaskMetadataT
-from jobnik_sdk.model.payloads import to_document
+from jobnik_sdk.model.payloads import encode_payload
 from jobnik_sdk.observability import trace_context
 from jobnik_sdk.observability.logging import bind_task
 
 if TYPE_CHECKING:
     from jobnik_sdk.producer import Producer
 
-# Unlike a task's own metadata, what belongs to the stage is of no interest to most handlers: who names no model for it
-# may handle any.
+# Most handlers do not use the data and metadata of the stage, so these default to Any: a context without models for
+# them fits a stage of any type.
 StageDataT = TypeVar("StageDataT", bound=BaseModel, default=Any)
 StageMetadataT = TypeVar("StageMetadataT", bound=BaseModel, default=Any)
 T = TypeVar("T")
 
-
 _NO_MANAGER: Final = (
-    "This context knows no manager. In a test take one from `FakeManager.claim`, for a handler that runs in a process "
-    "from a worker, by `work_off`."
+    "This context has no access to a manager. In a test, use a context from `FakeManager.claim`; for a handler that "
+    "runs in a process, run a worker with `work_off`."
 )
 
 
 class _JsonObject(RootModel[dict[str, JsonValue]]):
-    """Metadata that no model is known of."""
+    """Metadata without a model."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """The job that a task belongs to, as it was when the task was claimed; other tasks see the same dictionaries."""
+    """The job that a task belongs to, as it was when the task was claimed.
+
+    Treat `data` and `metadata` as read-only: contexts of other tasks may share the same dictionaries.
+    """
 
     id: UUID
     name: str
@@ -53,7 +55,11 @@ class JobInfo:
 
 @dataclass(frozen=True, slots=True)
 class StageInfo(Generic[StageDataT, StageMetadataT]):
-    """The stage that a task belongs to, as it was when the task was claimed; `order` counts from 1 within the job."""
+    """The stage that a task belongs to, as it was when the task was claimed.
+
+    `order` is its position in the job, counted from 1. Treat `data` and `metadata` as read-only: contexts of other
+    tasks may share the same objects.
+    """
 
     id: UUID
     type: str
@@ -64,19 +70,27 @@ class StageInfo(Generic[StageDataT, StageMetadataT]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
-    """The task in hand: `attempt` counts from 1 to `max_attempts`; `traceparent` is where it is in its trace.
+    """The context of an attempt: the second argument of a handler.
 
-    `timeout` is how long this attempt may take (None: without limit), `checkpoint` what the attempt before left (None:
-    nothing). `access` is how it reaches the manager.
+    If the stage type has `task_metadata`, annotate the argument as `TaskContext[ThatModel]`. If it has `data` or
+    `metadata` of the stage, annotate it as `TaskContext[Empty, StageData, StageMetadata]`. A pickled context has a new
+    `cancellation` and a new `state` in the other process.
 
-    `cancellation` tells whether the attempt is to end early: `requested`, and `reason`, one of "job aborted",
-    "timeout", "lease lost" and "drain" (None: it is not). For plain functions `wait(timeout)` is a sleep that this
-    interrupts, and returns whether it did; `raise_if_requested()` raises `Cancelled`.
-
-    With `task_metadata` in the stage type, annotate it as `TaskContext[ThatModel]` and read it from `metadata`; with
-    `data` or `metadata` of the stage as `TaskContext[Empty, ItsData, ItsMetadata]`.
-
-    Pickled, it leaves `cancellation` and `notes` behind: in another process it has new ones.
+    Attributes:
+        job: The job of the task.
+        stage: The stage of the task.
+        task_id: The id of the task.
+        attempt: The number of this attempt: 1 to `max_attempts`.
+        max_attempts: The number of attempts before the task fails permanently.
+        metadata: The metadata of the task, as it was when the task was claimed.
+        traceparent: The position of this attempt in its trace, in the W3C format.
+        timeout: The time limit of this attempt; None: no limit.
+        checkpoint: What the previous attempt saved with `save_checkpoint`; None: nothing.
+        access: The connection to the manager; internal.
+        cancellation: Whether the attempt is cancelled. `requested` is True if it is; `reason` is then "job aborted",
+            "timeout", "lease lost" or "drain", and otherwise None. In plain functions, `wait(timeout)` is a sleep that
+            cancellation interrupts, and returns whether it did; `raise_if_requested()` raises `Cancelled`.
+        state: The latest progress and checkpoint of this attempt; internal.
     """
 
     job: JobInfo
@@ -90,21 +104,21 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
     checkpoint: JsonValue = None
     access: Access | None = field(default=None, repr=False)
     cancellation: Cancellation = field(default_factory=Cancellation, repr=False)
-    notes: AttemptState = field(default_factory=AttemptState, repr=False)
+    state: AttemptState = field(default_factory=AttemptState, repr=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        described = (self.job, self.stage, self.task_id, self.attempt, self.max_attempts, self.metadata)
-        return (type(self), (*described, self.traceparent, self.timeout, self.checkpoint, self.access))
+        task = (self.job, self.stage, self.task_id, self.attempt, self.max_attempts, self.metadata)
+        return (type(self), (*task, self.traceparent, self.timeout, self.checkpoint, self.access))
 
     @property
     def logger(self) -> structlog.stdlib.BoundLogger:
-        """A logger whose lines carry the ids and the attempt."""
+        """A structlog logger whose lines contain `ids`."""
         logger: structlog.stdlib.BoundLogger = structlog.get_logger(self.stage.type, **self.ids)
         return logger
 
     @property
     def ids(self) -> dict[str, str | int]:
-        """What each log line about this task says, as JSON values."""
+        """The ids of task, stage and job, the stage type and the attempt, as they are in the log lines of this task."""
         return {
             "task_id": str(self.task_id),
             "stage_id": str(self.stage.id),
@@ -114,91 +128,116 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
         }
 
     def progress(self, fraction: float, message: str = "", eta: timedelta | None = None) -> None:
-        """Note how much of the task is done, 0 to 1, in a few words, and how long it will still take.
+        """Report the progress of the task.
 
-        It costs next to nothing: the newest note goes along with the next heartbeat.
+        Call it as often as you like: it only replaces a value in memory, and the next heartbeat sends the latest one.
+
+        >>> context.progress(0.4, "page 40 of 100", eta=timedelta(minutes=2))
+
+        Args:
+            fraction: The share of the task that is done: 0 to 1. A value outside is replaced by the nearest limit.
+            message: What the handler is doing; longer texts are cut to 500 characters.
+            eta: The estimated time until the task is done: 0 to 365 days; None: unknown.
         """
-        self._whole().progress(fraction, message, eta)
+        self._root_phase().progress(fraction, message, eta)
 
     def phase(self, name: str, weight: float = 1.0, *, of: float = 1.0) -> Phase:
-        """Return a phase that makes up `weight` of the task, where the weights of all phases together are `of`.
+        """Return a phase of the task, for reporting the progress of a task that has several steps.
 
         >>> with context.phase("download", weight=2, of=5) as download:
         ...     download.progress(0.5)  # the task's progress is 0.2
 
-        Phases follow each other in the order in which they are entered. A phase has the methods `progress` and `phase`
-        as the context has them; to leave it without an error is to have done it all.
+        Enter each phase with `with`. A phase starts where the previous one ended, and is done when its block ends
+        without an exception. Like the context, it has the methods `progress` and `phase`.
+
+        Args:
+            name: The name of the phase; it comes first in progress messages.
+            weight: The weight of this phase.
+            of: The sum of the weights of all phases.
         """
-        return self._whole().phase(name, weight, of=of)
+        return self._root_phase().phase(name, weight, of=of)
 
     def save_checkpoint(self, value: JsonValue) -> None:
-        """Leave a JSON value for the next attempt, should this one fail; the newest replaces the others.
+        """Save a JSON value for the next attempt, in case this one fails. It replaces the previous one.
+
+        >>> first_row = context.checkpoint or 0
+        >>> context.save_checkpoint(5000)
 
         Raises:
-            InvalidPayloadError: the value cannot be said in JSON.
+            InvalidPayloadError: the value has no JSON representation, or more than 500,000 bytes of it.
         """
-        self.notes.record_checkpoint(Checkpoint.of(value))
+        self.state.record_checkpoint(Checkpoint.of(value))
 
     @property
     def producer(self) -> "Producer":
-        """What creates follow-up work; that belongs to this attempt's trace.
+        """A producer for follow-up work. What it creates belongs to the trace of this attempt.
 
         >>> await context.producer.create_tasks(context.stage.id, pages, [Page(number=2)])
         """
         return self._access().producer
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        """Block until `awaitable` is done, and return its value: for plain functions, where a coroutine says await.
-
-        It runs on the worker's event loop, or in a process on one of its own. A cancellation ends it, and is raised.
+        """Block until `awaitable` is done, and return its value. It replaces `await` in plain functions.
 
         >>> context.wait(context.set_job_metadata({"pages": 7}))
+
+        The awaitable runs on the event loop of the worker; in a process, on one of its own. If the attempt is cancelled
+        meanwhile, the awaitable is cancelled and `Cancelled` is raised.
+
+        Raises:
+            ConfigurationError: it is called in a coroutine, or the context has no access to a manager.
         """
         if self.access is None:
-            raise not_here(awaitable, _NO_MANAGER)
-        # A thread that the handler has started knows no trace.
+            raise rejected_wait(awaitable, _NO_MANAGER)
+        # A thread that the handler started has no current trace.
         with (
             trace_context.use_trace(self.traceparent) if trace_context.current_traceparent() is None else nullcontext()
         ):
             return self.access.wait(awaitable, self.cancellation)
 
     async def set_task_metadata(self, metadata: TaskMetadataT) -> None:
-        """Replace the metadata of the task, which is of the stage type's model; `metadata` here stays as it was.
+        """Replace the metadata of the task. The attribute `metadata` of this context does not change.
 
-        This and the two like it raise `InvalidPayloadError` where the metadata does not fit, and as a producer does
-        where the manager cannot be asked.
+        Raises:
+            InvalidPayloadError: the metadata does not fit the model of the stage type.
+            UnreachableError: the manager did not respond.
+            AnswerError: the manager responded with an error.
         """
         await self._set_metadata("tasks", self.task_id, metadata, type(self.metadata))
 
     async def set_stage_metadata(self, metadata: StageMetadataT) -> None:
-        """Replace the metadata of the stage, which is of the stage type's model; whoever comes last wins."""
+        """Replace the metadata of the stage; the last write wins. Raises the same errors as `set_task_metadata`."""
         await self._set_metadata("stages", self.stage.id, metadata, type(self.stage.metadata))
 
     async def set_job_metadata(self, metadata: BaseModel | dict[str, JsonValue]) -> None:
-        """Replace the metadata of the job, a JSON object or a model that makes one; whoever comes last wins."""
+        """Replace the metadata of the job; the last write wins. Raises the same errors as `set_task_metadata`.
+
+        Args:
+            metadata: A model, or a dictionary of JSON values.
+        """
         model = type(metadata) if isinstance(metadata, BaseModel) else _JsonObject
         await self._set_metadata("jobs", self.job.id, metadata, model)
 
     async def _set_metadata(
-        self, kind: str, of: UUID, metadata: BaseModel | dict[str, JsonValue], model: type[BaseModel]
+        self, kind: str, entity_id: UUID, metadata: BaseModel | dict[str, JsonValue], model: type[BaseModel]
     ) -> None:
         if model is not _JsonObject and not isinstance(metadata, model):
-            raise InvalidPayloadError("metadata", f"it is a {model.__name__} in the stage type.")
-        document = to_document(metadata, model, "metadata")
-        await self._access().client.request("PATCH", f"/v1/{kind}/{of}/user-metadata", json=document)
+            raise InvalidPayloadError("metadata", f"expected a {model.__name__}, got a {type(metadata).__name__}.")
+        document = encode_payload(metadata, model, "metadata")
+        await self._access().client.request("PATCH", f"/v1/{kind}/{entity_id}/user-metadata", json=document)
 
     def _access(self) -> Access:
         if self.access is None:
             raise ConfigurationError(_NO_MANAGER)
         return self.access
 
-    def _whole(self) -> Phase:
-        if self.notes.whole is None:
-            self.notes.whole = Phase(self.notes)
-        return self.notes.whole
+    def _root_phase(self) -> Phase:
+        if self.state.root_phase is None:
+            self.state.root_phase = Phase(self.state)
+        return self.state.root_phase
 
 
-def enter(context: TaskContext[Any]) -> None:
-    """Let log lines and requests in the rest of the current context (an asyncio task, a process) speak of this task."""
+def bind_context(context: TaskContext[Any]) -> None:
+    """Add the ids of the task to further log lines, and its trace to further requests, in the current context."""
     bind_task(context)
     trace_context.enter(context.traceparent)

@@ -1,4 +1,4 @@
-"""What a worker is to do with the tasks of a stage type, and where it runs."""
+"""Handlers: the function for the tasks of a stage type, and how it runs."""
 
 import inspect
 import pickle
@@ -10,35 +10,35 @@ from typing import Any, Generic, Literal, TypeAlias, overload
 
 from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.execution.context import TaskContext
-from jobnik_sdk.model.arguments import check_duration, check_kind
+from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.definitions import DataT, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
 
 AsyncFunction: TypeAlias = Callable[[TaskT, TaskContext[TaskMetadataT, DataT, MetadataT]], Awaitable[ResultT]]
-"""A coroutine function: it takes the task's data and context, and returns the result."""
+"""A coroutine function that takes the data and the context of a task, and returns the result."""
 
 PlainFunction: TypeAlias = Callable[[TaskT, TaskContext[TaskMetadataT, DataT, MetadataT]], ResultT]
-"""A plain function: it takes the task's data and context, and returns the result."""
+"""A plain function that takes the data and the context of a task, and returns the result."""
 
 
 class HandlerStyle(StrEnum):
-    """Where a handler runs."""
+    """Where a handler runs. Choose by what the handler spends its time on."""
 
     ASYNC = "async"
-    """A coroutine function on the event loop: for work that waits for others."""
+    """A coroutine function (`async def`) on the event loop: for I/O with async libraries."""
 
     THREAD = "thread"
-    """A plain function in a thread: for work that blocks, or computes in libraries that release the GIL."""
+    """A plain function in a thread: for blocking calls, or computation in libraries that release the GIL."""
 
     PROCESS = "process"
-    """A plain function, importable by name, in a process: for work that computes in Python."""
+    """A plain function in a process: for computation in Python. It must be importable by name."""
 
 
 @dataclass(frozen=True, init=False)
 class AnyHandler:
-    """A handler of any types.
+    """A handler for a stage type of any models.
 
-    It is a class of its own, since a type checker that wants a `Handler[Any, Any, …]` does not look whether function
-    and stage type fit each other.
+    It is a separate class because, for a parameter of type `Handler[Any, …]`, a type checker would not compare the
+    types of the function with those of the stage type.
     """
 
     stage_type: StageType[Any, Any, Any, Any, Any]
@@ -49,57 +49,65 @@ class AnyHandler:
     recycle_after: int | None
     memory_limit: int | None
 
-    def limit(self, timeout: timedelta | None) -> timedelta | None:
-        """Return how long an attempt may take at a task that allows `timeout` itself: the shorter of both."""
-        if timeout is None or self.timeout is None:
-            return timeout if self.timeout is None else self.timeout
-        return min(timeout, self.timeout)
+    def attempt_timeout(self, task_timeout: timedelta | None) -> timedelta | None:
+        """Return the time limit of an attempt: the shorter of that of the task and that of the handler."""
+        if task_timeout is None or self.timeout is None:
+            return task_timeout if self.timeout is None else self.timeout
+        return min(task_timeout, self.timeout)
 
     def _check_style(self) -> None:
         function, style = self.function, self.style
-        check_kind("A handler's stage_type", self.stage_type, StageType)
-        check_kind("A handler's style", style, HandlerStyle)
+        check_instance("The stage_type of a handler", self.stage_type, StageType)
+        check_instance("The style of a handler", style, HandlerStyle)
         is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
         if is_coroutine != (style is HandlerStyle.ASYNC):
             wanted = "a coroutine function (async def)" if style is HandlerStyle.ASYNC else "a plain function (def)"
-            raise ConfigurationError(f"A handler of style {style} is {wanted}, which {function!r} is not.")
+            raise ConfigurationError(f"A handler of style {style} must be {wanted}, which {function!r} is not.")
         _check_parameters(function)
         if style is HandlerStyle.PROCESS:
-            for thing in (function, self.stage_type):
-                _check_importable(thing)
+            for value in (function, self.stage_type):
+                _check_importable(value)
 
     def _check_options(self) -> None:
         if self.concurrency < 1:
-            raise ConfigurationError(f"A handler's concurrency is 1 or more, not {self.concurrency}.")
+            raise ConfigurationError(f"The concurrency of a handler must be 1 or more, not {self.concurrency}.")
         if self.timeout is not None:
-            check_duration("A handler's timeout", self.timeout)
+            check_duration("The timeout of a handler", self.timeout)
             if self.timeout <= timedelta():
                 raise ConfigurationError(
-                    f"A handler's timeout is longer than nothing, or None for no limit: {self.timeout}."
+                    f"The timeout of a handler must be longer than 0, or None for no limit, not {self.timeout}."
                 )
         for name in ("recycle_after", "memory_limit"):
             value = getattr(self, name)
             if value is None:
                 continue
             if self.style is not HandlerStyle.PROCESS:
-                raise ConfigurationError(f"{name} is for processes: leave it out, or choose HandlerStyle.PROCESS.")
+                raise ConfigurationError(f"{name} only applies to processes: omit it, or use HandlerStyle.PROCESS.")
             if value < 1:
-                raise ConfigurationError(f"A handler's {name} is 1 or more, or None for no limit, not {value}.")
+                raise ConfigurationError(
+                    f"The {name} of a handler must be 1 or more, or None for no limit, not {value}."
+                )
 
 
 class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
-    """A function for the tasks of a stage type, and how it is run.
-
-    Up to `concurrency` tasks are worked on at the same time (default 1). `timeout` is how long one attempt may take
-    (None: no longer than the task itself says). A process ends, and the next task gets a new one, after `recycle_after`
-    tasks (None: never), or when it holds more than `memory_limit` bytes after a task (None: however many).
+    """The function that processes the tasks of a stage type, and how it runs.
 
     >>> Handler(thumbnails, make_thumbnail, style=HandlerStyle.PROCESS, concurrency=4, timeout=timedelta(minutes=5))
 
+    Args:
+        stage_type: The stage type whose tasks the handler processes.
+        function: Takes the data of a task and a `TaskContext`, and returns the result.
+        style: Where the function runs. Default: `HandlerStyle.ASYNC`.
+        concurrency: The maximum number of attempts at the same time. Default: 1.
+        timeout: The time limit of one attempt; a shorter limit of the task takes precedence. None: only the task's.
+        recycle_after: The number of tasks after which a process is replaced; None: never.
+        memory_limit: The memory in bytes that a process may hold after a task; a process that holds more is replaced.
+            None: no limit.
+
     Raises:
-        ConfigurationError: the function does not fit its style, wants more than the two arguments of a handler, or an
-            option cannot work.
-        TypeError: an argument is of another type.
+        ConfigurationError: the function does not fit the style, does not take two arguments, or an option is out of
+            range.
+        TypeError: an argument has the wrong type.
     """
 
     @overload
@@ -137,7 +145,7 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         memory_limit: int | None = ...,
     ) -> None: ...
 
-    def __init__(  # noqa: PLR0913 the options of a handler belong in one place
+    def __init__(  # noqa: PLR0913 all options of a handler in one place
         self,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         function: AsyncFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]
@@ -169,18 +177,18 @@ def _check_parameters(function: Callable[..., Any]) -> None:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
         raise ConfigurationError(
-            f"A handler takes a task's data and its context, and {function!r} cannot be called so: {error}. "
-            "Bind what else it needs, by functools.partial for example."
+            f"A handler is called with the data and the context of a task, and {function!r} cannot be: {error}. "
+            "Bind further arguments with functools.partial, for example."
         ) from None
-    except ValueError:  # it is built in, and tells nothing of its parameters
+    except ValueError:  # built-in functions have no signature
         return
 
 
-def _check_importable(thing: object) -> None:
+def _check_importable(value: object) -> None:
     try:
-        pickle.dumps(thing)
+        pickle.dumps(value)
     except Exception as error:
         raise ConfigurationError(
-            f"A handler of style process, with its models, is found by its name in another process, and {thing!r} "
-            f"cannot be: {error}. Define it at the top of a module."
+            f"A handler of style process and its models must be importable by name in another process, and {value!r} "
+            f"is not: {error}. Define it at the top level of a module."
         ) from error

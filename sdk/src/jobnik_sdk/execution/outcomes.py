@@ -1,4 +1,4 @@
-"""How an attempt ended: values that can travel between processes, and how they follow from what a handler did."""
+"""Outcomes of attempts, which can be sent between processes, and how they follow from what a handler did."""
 
 import traceback
 from dataclasses import dataclass
@@ -11,12 +11,12 @@ from jobnik_sdk import errors
 from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.model.arguments import check_duration
 from jobnik_sdk.model.definitions import MAX_DURATION
-from jobnik_sdk.model.payloads import fit_text, to_document
+from jobnik_sdk.model.payloads import encode_payload, fit_text
 
 TIMEOUT: Final = "timeout"
-"""Why an attempt is cancelled that takes too long."""
+"""The reason for cancelling an attempt that exceeds its time limit."""
 
-# As long as the protocol allows.
+# The limits of the protocol.
 _LONGEST_TYPE: Final = 200
 _LONGEST_MESSAGE: Final = 10_000
 _LONGEST_STACK: Final = 50_000
@@ -24,17 +24,25 @@ _LONGEST_STACK: Final = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """The handler returned; `result` is a JSON document that fits the stage type's model, None where it has none."""
+    """The handler returned.
+
+    Attributes:
+        result: The result as JSON; None if the stage type has no result model.
+    """
 
     result: bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The handler raised, or could not go on.
+    """The handler raised an exception, exceeded its time limit, or its process died.
 
-    The error has a class of up to 200 characters, a message of 10,000 and a stack of 50,000. Unless it is `retryable`
-    the task fails for good. `delay` is how long its next attempt has to wait; None: as its retry policy says.
+    Attributes:
+        error_type: The name of the exception's class; up to 200 characters.
+        message: The exception's message; up to 10,000 characters.
+        stack: The stack trace; up to 50,000 characters.
+        retryable: False if the task must fail permanently, whatever attempts are left.
+        delay: How long the next attempt has to wait; None: as long as the task's retry policy sets.
     """
 
     error_type: str
@@ -44,91 +52,98 @@ class Failed:
     delay: timedelta | None = None
 
     @classmethod
-    def because(cls, error: BaseException, *, retryable: bool = True, delay: timedelta | None = None) -> Self:
-        """Return what an exception says, in words that fit: not every exception survives pickling."""
-        # The end of a stack tells more than its beginning.
+    def from_exception(cls, error: BaseException, *, retryable: bool = True, delay: timedelta | None = None) -> Self:
+        """Return the outcome for an exception, with texts cut to the limits above.
+
+        It holds texts rather than the exception, because not every exception can be pickled.
+        """
+        # The end of a stack is more useful than its beginning.
         stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
-        return cls(*_described(error), fit_text(stack, _LONGEST_STACK), retryable, delay)
+        return cls(*_describe(error), fit_text(stack, _LONGEST_STACK), retryable, delay)
 
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """The handler put the task off: it comes back after `delay`, and this attempt does not count."""
+    """The handler postponed the task: it is available again after `delay`, and the attempt does not count."""
 
     delay: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """The attempt was asked to end, for this reason, and did; not to be confused with the exception of this name."""
+    """The attempt was cancelled, and the task was released.
+
+    Attributes:
+        reason: Why the attempt was cancelled: "job aborted", "lease lost" or "drain", for example.
+    """
 
     reason: str
 
 
 Outcome: TypeAlias = Completed | Failed | Snoozed | Released
-"""How an attempt ended: what a middleware's `call` returns, and what a middleware returns itself."""
+"""The outcome of an attempt: `call_next` returns it to a middleware, and the middleware returns it."""
 
 
-def of_value(value: object, result: type[BaseModel] | None) -> Outcome:
-    """Return how an attempt ended whose handler returned `value`: failed, if that does not fit the model."""
+def for_result(value: object, result: type[BaseModel] | None) -> Outcome:
+    """Return the outcome if the handler returned `value`: failed if it does not fit the result model."""
     if result is None:
         return Completed(None)
     try:
-        return Completed(to_document(value, result, "result"))
+        return Completed(encode_payload(value, result, "result"))
     except Exception as error:  # noqa: BLE001 validators are the application's code
-        return Failed.because(error)
+        return Failed.from_exception(error)
 
 
-def of_error(error: BaseException, context: TaskContext[Any]) -> Outcome:
-    """Return how an attempt ended whose handler raised `error`.
+def for_exception(error: BaseException, context: TaskContext[Any]) -> Outcome:
+    """Return the outcome if the handler raised `error`.
 
-    What is raised after the attempt was asked to end is raised because of that. Only what follows from a timeout may
-    still be said by the handler.
+    An exception after a cancellation is attributed to the cancellation. After a timeout, however, the handler may still
+    decide the outcome with `Snooze`, `RetryLater` or `DoNotRetry`.
     """
     try:
-        return _of_error(error, context)
-    except Exception as fault:  # noqa: BLE001 a subclass of the application's may lack what its base has
-        return Failed.because(fault)
+        return _for_exception(error, context)
+    except Exception as internal:  # noqa: BLE001 a subclass in the application may lack an attribute of its base
+        return Failed.from_exception(internal)
 
 
-def _of_error(error: BaseException, context: TaskContext[Any]) -> Outcome:
+def _for_exception(error: BaseException, context: TaskContext[Any]) -> Outcome:
     reason = context.cancellation.reason
     if reason is not None and reason != TIMEOUT:
         return Released(reason)
     match error:
         case errors.Snooze():
-            return Snoozed(_bounded(error.delay))
+            return Snoozed(_clamp(error.delay))
         case errors.RetryLater():
-            return Failed.because(error, delay=_bounded(error.delay))
+            return Failed.from_exception(error, delay=_clamp(error.delay))
         case errors.DoNotRetry():
-            return Failed.because(error, retryable=False)
+            return Failed.from_exception(error, retryable=False)
         case _ if reason == TIMEOUT:
-            return interrupted(context, Failed.because(error).stack)
+            return for_cancellation(context, Failed.from_exception(error).stack)
         case _:
-            return Failed.because(error)
+            return Failed.from_exception(error)
 
 
-def checked(outcome: object) -> Outcome:
-    """Return what a middleware says of an attempt, in words that can be reported.
+def validated(outcome: object) -> Outcome:
+    """Return the outcome that a middleware returned, with texts and delays within the protocol's limits.
 
     Raises:
-        TypeError: it says nothing, or what is no outcome: one report that cannot be written would hold up all others.
+        TypeError: it is not an outcome. Reports are sent in batches, so an invalid one would block all others.
     """
     match outcome:
         case Completed(bytes() | None) | Released():
             return outcome
         case Failed():
-            words = fit_text(outcome.error_type, _LONGEST_TYPE), fit_text(outcome.message, _LONGEST_MESSAGE)
-            delay = None if outcome.delay is None else _bounded(outcome.delay)
-            return Failed(*words, fit_text(outcome.stack, _LONGEST_STACK), outcome.retryable, delay)
+            texts = fit_text(outcome.error_type, _LONGEST_TYPE), fit_text(outcome.message, _LONGEST_MESSAGE)
+            delay = None if outcome.delay is None else _clamp(outcome.delay)
+            return Failed(*texts, fit_text(outcome.stack, _LONGEST_STACK), outcome.retryable, delay)
         case Snoozed():
-            return Snoozed(_bounded(outcome.delay))
+            return Snoozed(_clamp(outcome.delay))
         case _:
-            raise TypeError(f"A middleware returns how the attempt ended, as `call` does, and not {outcome!r}")
+            raise TypeError(f"A middleware must return an Outcome, such as the one from call_next(), not {outcome!r}")
 
 
-def interrupted(context: TaskContext[Any], stack: str) -> Outcome:
-    """Return how an attempt ended that was asked to end; `stack` is where it was."""
+def for_cancellation(context: TaskContext[Any], stack: str) -> Outcome:
+    """Return the outcome of a cancelled attempt; `stack` is where the handler was."""
     reason = context.cancellation.reason
     if reason == TIMEOUT and context.timeout is not None:
         seconds = context.timeout.total_seconds()
@@ -136,8 +151,8 @@ def interrupted(context: TaskContext[Any], stack: str) -> Outcome:
     return Released(reason or "cancelled")
 
 
-def _described(error: BaseException) -> tuple[str, str]:
-    """Return an exception's type and message; what only says how to go on speaks for what it was raised from."""
+def _describe(error: BaseException) -> tuple[str, str]:
+    """Return the type and the message of an exception; `RetryLater` and `DoNotRetry` take those of their cause."""
     message = _message(error)
     if isinstance(error, errors.RetryLater | errors.DoNotRetry) and error.__cause__ is not None:
         error = error.__cause__
@@ -148,10 +163,10 @@ def _described(error: BaseException) -> tuple[str, str]:
 def _message(error: BaseException) -> str:
     try:
         return fit_text(str(error), _LONGEST_MESSAGE)
-    except Exception:  # noqa: BLE001 also its words are the application's code
-        return "its message cannot be read"
+    except Exception:  # noqa: BLE001 `__str__` is the application's code
+        return "the exception has no readable message"
 
 
-def _bounded(delay: timedelta) -> timedelta:
-    check_duration("A delay", delay)
+def _clamp(delay: timedelta) -> timedelta:
+    check_duration("The delay", delay)
     return min(max(delay, timedelta()), MAX_DURATION)

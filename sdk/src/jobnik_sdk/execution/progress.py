@@ -1,4 +1,4 @@
-"""How far an attempt has come: noted by the handler whenever it likes, taken along by the next heartbeat."""
+"""Progress and checkpoints of an attempt: recorded by the handler at any time, sent with the next heartbeat."""
 
 import json
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from pydantic import JsonValue
 from jobnik_sdk.errors import InvalidPayloadError
 from jobnik_sdk.model.payloads import fit_text
 
-# As long as the protocol allows.
+# The limits of the protocol.
 _LONGEST_MESSAGE: Final = 500
 _LONGEST_ETA: Final = timedelta(days=365)
 
 MAX_CHECKPOINT_SIZE: Final = 500_000
-"""Bytes of its JSON: half of what a manager usually takes in a request."""
+"""In bytes of JSON: about half of the size that a manager usually accepts in a request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far an attempt has come: `fraction` is 0 to 1, `eta` how long it will still take (None: unknown)."""
+class ProgressUpdate:
+    """The progress of an attempt: `fraction` is 0 to 1, `eta` the estimated time until it is done (None: unknown)."""
 
     fraction: float
     message: str = ""
@@ -30,88 +30,88 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What the next attempt is to find, should this one fail: a JSON document."""
+    """The state that an attempt saves for the next one, as JSON."""
 
     document: bytes
 
     @classmethod
     def of(cls, value: JsonValue) -> Self:
-        """Return the checkpoint with this value.
+        """Return a checkpoint with this value.
 
         Raises:
-            InvalidPayloadError: the value cannot be said in JSON, or is too large.
+            InvalidPayloadError: the value has no JSON representation, or is larger than `MAX_CHECKPOINT_SIZE`.
         """
         try:
             document = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:
             raise InvalidPayloadError("checkpoint", str(error)) from None
         if len(document) > MAX_CHECKPOINT_SIZE:
-            reason = f"it has {len(document)} bytes, and {MAX_CHECKPOINT_SIZE} at most: keep a reference to the thing."
+            reason = f"has {len(document)} bytes, at most {MAX_CHECKPOINT_SIZE} are allowed: save a reference instead."
             raise InvalidPayloadError("checkpoint", reason)
         return cls(document)
 
 
 class AttemptState:
-    """The newest that a handler has noted: each heartbeat takes along what is another object than the last time.
+    """The latest progress and checkpoint of an attempt. A heartbeat sends each that is a new object since the last one.
 
-    Noting replaces one attribute, so it never waits, and may be done in any thread.
+    Recording replaces one attribute, so it never blocks, and is safe in any thread.
     """
 
-    __slots__ = ("checkpoint", "progress", "whole")
+    __slots__ = ("checkpoint", "progress", "root_phase")
 
     def __init__(self) -> None:
-        self.progress: Progress | None = None
+        self.progress: ProgressUpdate | None = None
         self.checkpoint: Checkpoint | None = None
-        self.whole: Phase | None = None
+        self.root_phase: Phase | None = None
 
-    def record_progress(self, progress: Progress) -> None:
-        """Keep what is newest."""
+    def record_progress(self, progress: ProgressUpdate) -> None:
+        """Replace the progress."""
         self.progress = progress
 
     def record_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Keep what is newest."""
+        """Replace the checkpoint."""
         self.checkpoint = checkpoint
 
 
 class Phase:
-    """A part of an attempt with a progress of its own; `with` begins and ends it.
+    """A step of an attempt with its own progress; a `with` block starts and ends it.
 
-    It may have phases itself. They follow each other: each begins where the one before it ended.
+    It may have phases of its own. Each phase starts where the previous one ended.
     """
 
-    __slots__ = ("_name", "_notes", "_outer", "_share", "_start", "reached")
+    __slots__ = ("_name", "_parent", "_share", "_start", "_state", "completed_share")
 
-    def __init__(self, notes: AttemptState, name: str = "", outer: "Phase | None" = None, share: float = 1.0) -> None:
-        self._notes = notes
+    def __init__(self, state: AttemptState, name: str = "", parent: "Phase | None" = None, share: float = 1.0) -> None:
+        self._state = state
         self._name = name
-        self._outer = outer
+        self._parent = parent
         self._share = share
         self._start = 0.0
-        self.reached = 0.0  # how much of this phase its own phases have done
+        self.completed_share = 0.0  # the share of this phase that its own phases have completed
 
     def __enter__(self) -> Self:
-        if self._outer is not None:
-            self._start = self._outer.reached
+        if self._parent is not None:
+            self._start = self._parent.completed_share
         self.progress(0.0)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if kind is None:
             self.progress(1.0)
-        if self._outer is not None:
-            self._outer.reached = self._start + self._share
+        if self._parent is not None:
+            self._parent.completed_share = self._start + self._share
 
     def progress(self, fraction: float, message: str = "", eta: timedelta | None = None) -> None:
-        """Note how much of this phase is done, 0 to 1; `eta` is how long the whole attempt will still take."""
-        fraction = min(max(0.0, fraction), 1.0)  # in this order not a number becomes 0
-        if self._outer is None:
+        """Report the share of this phase that is done, 0 to 1; `eta` is the time until the whole attempt is done."""
+        fraction = min(max(0.0, fraction), 1.0)  # in this order, NaN becomes 0
+        if self._parent is None:
             if eta is not None:
                 eta = min(max(timedelta(), eta), _LONGEST_ETA)
-            self._notes.record_progress(Progress(fraction, fit_text(message, _LONGEST_MESSAGE), eta))
+            self._state.record_progress(ProgressUpdate(fraction, fit_text(message, _LONGEST_MESSAGE), eta))
         else:
-            said = f"{self._name}: {message}" if message else self._name
-            self._outer.progress(self._start + self._share * fraction, said, eta)
+            text = f"{self._name}: {message}" if message else self._name
+            self._parent.progress(self._start + self._share * fraction, text, eta)
 
     def phase(self, name: str, weight: float = 1.0, *, of: float = 1.0) -> "Phase":
-        """Return a phase that makes up `weight` of this one, where all weights together are `of`."""
-        return Phase(self._notes, name, self, weight / of)
+        """Return a phase of this phase; see `TaskContext.phase`."""
+        return Phase(self._state, name, self, weight / of)

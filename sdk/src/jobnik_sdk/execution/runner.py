@@ -1,4 +1,4 @@
-"""What runs a handler, whatever its style: attempts, their time limit, their cancellation and those that ignore it."""
+"""The base of all runners: attempts, their time limits, their cancellation, and handlers that ignore it."""
 
 import asyncio
 import contextvars
@@ -16,94 +16,96 @@ from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.outcomes import Outcome
 
-GRACE: Final = timedelta(seconds=5)
-"""How long a handler may take to end after it was asked to."""
+CANCELLATION_TIMEOUT: Final = timedelta(seconds=5)
+"""How long a cancelled handler may take to end before it is abandoned."""
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-Ended: TypeAlias = Callable[[Outcome], None]
+OnOutcome: TypeAlias = Callable[[Outcome], None]
 
 
-class Attempt:
-    """An attempt that is under way: `ended` is called with how it ended, `freed` when nothing of it runs any more.
+class RunningAttempt:
+    """An attempt in progress.
 
-    The two come together, unless a handler ignores its cancellation: then it is left behind.
+    `on_outcome` is called once, with the outcome. `on_finished` is called once, when no code of the handler runs any
+    more. They are called together, except for a handler that ignores cancellation: its attempt gets its outcome when it
+    is abandoned, and finishes when the handler ends, if ever.
     """
 
     __slots__ = (
-        *("_ended", "_freed", "_runner", "answered", "around", "context", "abandoned", "loop"),
-        *("finished", "grace_timer", "timer"),
+        *("_on_finished", "_on_outcome", "_runner", "abandoned", "abandon_timer", "context"),
+        *("finished", "has_outcome", "loop", "timeout_timer", "variables"),
     )
 
     def __init__(
         self,
         runner: "Runner",
         context: TaskContext[Any],
-        around: contextvars.Context,
-        ended: Ended,
-        freed: Callable[[], None],
+        variables: contextvars.Context,
+        on_outcome: OnOutcome,
+        on_finished: Callable[[], None],
     ) -> None:
         self._runner = runner
         self.loop = runner.loop
-        self._ended = ended
-        self._freed = freed
+        self._on_outcome = on_outcome
+        self._on_finished = on_finished
         self.context = context
-        self.around = around
-        self.answered = False
+        self.variables = variables
+        self.has_outcome = False
         self.abandoned = False
         self.finished = False
-        self.grace_timer: asyncio.TimerHandle | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.abandon_timer: asyncio.TimerHandle | None = None
+        self.timeout_timer: asyncio.TimerHandle | None = None
 
-    def begin(self) -> None:
-        """Let its time run, from now on or since this was said first."""
+    def start_timeout(self) -> None:
+        """Start the time limit, unless it has been started before."""
         limit = self.context.timeout
-        if limit is not None and self.timer is None and not self.answered:
+        if limit is not None and self.timeout_timer is None and not self.has_outcome:
             request = self.context.cancellation.request
-            self.timer = self.loop.call_later(limit.total_seconds(), request, outcomes.TIMEOUT)
+            self.timeout_timer = self.loop.call_later(limit.total_seconds(), request, outcomes.TIMEOUT)
 
-    def call(self, outcome: Outcome) -> None:
-        """Say how it ended, unless that was done already."""
-        if not self.answered:
-            self.answered = True
-            if self.timer is not None:
-                self.timer.cancel()
-            self._ended(outcome)
+    def set_outcome(self, outcome: Outcome) -> None:
+        """Set the outcome, unless it has been set before."""
+        if not self.has_outcome:
+            self.has_outcome = True
+            if self.timeout_timer is not None:
+                self.timeout_timer.cancel()
+            self._on_outcome(outcome)
 
-    def end(self, outcome: Outcome) -> None:
-        """Say that nothing of it runs any more."""
+    def finish(self, outcome: Outcome) -> None:
+        """Record that no code of the handler runs any more, and set the outcome if there is none yet."""
         self.finished = True
-        if self.grace_timer is not None:
-            self.grace_timer.cancel()
-        self.call(outcome)
-        self._freed()
+        if self.abandon_timer is not None:
+            self.abandon_timer.cancel()
+        self.set_outcome(outcome)
+        self._on_finished()
 
-    def ask_to_end(self) -> None:
-        """Bring the cancellation to the handler; from any thread."""
+    def cancel(self) -> None:
+        """Make the runner interrupt the handler; from any thread."""
         with suppress(RuntimeError):  # the loop is closed
             self.loop.call_soon_threadsafe(self._runner.cancel, self)
 
 
 class Runner(ABC):
-    """Runs a handler on one task after the other, on as many at the same time as it is asked to.
+    """Runs a handler, for any number of attempts at the same time.
 
-    A handler that was asked to end has `grace` to do so.
+    A handler that still runs `cancellation_timeout` after its cancellation is abandoned.
     """
 
-    _begins_at_once = True
-    """Whether an attempt's time runs as soon as it is started; else `_start` sees to it."""
+    _starts_timeout_immediately = True
+    """Whether the time limit of an attempt starts together with it; otherwise `_start` starts it later."""
 
-    def __init__(self, handler: AnyHandler, grace: timedelta) -> None:
+    def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         self._handler = handler
-        self._grace = grace.total_seconds()
+        self._cancellation_seconds = cancellation_timeout.total_seconds()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._attempts: set[Attempt] = set()
-        self._news = asyncio.Event()
+        self._attempts: set[RunningAttempt] = set()
+        self._attempt_finished = asyncio.Event()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
-        """The event loop of all attempts: that of the first, since asking for it each time takes a system call."""
+        """The event loop of all attempts. It is cached, because asking for it takes a system call."""
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         return self._loop
@@ -112,95 +114,102 @@ class Runner(ABC):
         self,
         data: BaseModel,
         context: TaskContext[Any],
-        around: contextvars.Context,
-        ended: Ended,
-        freed: Callable[[], None],
+        variables: contextvars.Context,
+        on_outcome: OnOutcome,
+        on_finished: Callable[[], None],
     ) -> None:
-        """Run the handler within `around`, and call `ended` with how the attempt ended: nothing it does is raised.
+        """Start an attempt. Exceptions become its outcome; nothing is raised.
 
-        It ends when the handler does; when `context.cancellation` is requested, after the grace at the latest. After
-        `context.timeout` this requests that itself. `freed` is called when nothing of it runs any more: at once after
-        `ended`, unless a handler had to be left behind.
+        The attempt ends when the handler does, or when the handler is abandoned after a cancellation. When
+        `context.timeout` is over, the attempt is cancelled.
+
+        Args:
+            data: The data of the task.
+            context: The context of the attempt.
+            variables: The context variables that the handler runs with.
+            on_outcome: Called with the outcome.
+            on_finished: Called when no code of the handler runs any more: right after `on_outcome`, unless the handler
+                was abandoned.
         """
-        attempt = Attempt(self, context, around, ended, freed)
+        attempt = RunningAttempt(self, context, variables, on_outcome, on_finished)
         self._attempts.add(attempt)
         try:
             self._start(attempt, data)
-        except Exception as error:  # noqa: BLE001 there may be no more threads or processes, or data that cannot be pickled
-            self._end(attempt, outcomes.of_error(error, context))
+        except Exception as error:  # noqa: BLE001 no more threads or processes, or data that cannot be pickled
+            self._finish(attempt, outcomes.for_exception(error, context))
             return
-        context.cancellation.on_request(attempt.ask_to_end)
-        if self._begins_at_once:
-            attempt.begin()
+        context.cancellation.on_request(attempt.cancel)
+        if self._starts_timeout_immediately:
+            attempt.start_timeout()
 
     async def run(
-        self, data: BaseModel, context: TaskContext[Any], freed: Callable[[], None] = lambda: None
+        self, data: BaseModel, context: TaskContext[Any], on_finished: Callable[[], None] = lambda: None
     ) -> Outcome:
-        """Run the handler in the current context, and return how the attempt ended; see `start`.
+        """Run the handler with the current context variables, and return the outcome; see `start`.
 
-        Cancelled itself, it asks the handler to end and raises at once.
+        If this coroutine is cancelled, it cancels the attempt and raises immediately.
         """
-        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        result: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
-        def ended(outcome: Outcome) -> None:
-            if not answer.done():  # nobody waits any more
-                answer.set_result(outcome)
+        def on_outcome(outcome: Outcome) -> None:
+            if not result.done():  # otherwise this coroutine was cancelled
+                result.set_result(outcome)
 
-        self.start(data, context, contextvars.copy_context(), ended, freed)
+        self.start(data, context, contextvars.copy_context(), on_outcome, on_finished)
         try:
-            return await answer
+            return await result
         except asyncio.CancelledError:
             context.cancellation.request("the worker was cancelled")
             raise
 
     async def close(self) -> None:
-        """Ask what is under way to end, and give back threads and processes when it has, or after the grace."""
-        waited_for = [attempt for attempt in self._attempts if not attempt.abandoned]
-        for attempt in waited_for:
+        """Cancel all attempts, wait until they end or are abandoned, and stop threads and processes."""
+        attempts = [attempt for attempt in self._attempts if not attempt.abandoned]
+        for attempt in attempts:
             attempt.context.cancellation.request("the worker was closed")
-            attempt.ask_to_end()
+            attempt.cancel()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._grace):
-                while not all(attempt.finished for attempt in waited_for):
-                    self._news.clear()
-                    await self._news.wait()
-        await self._give_back()
+            async with asyncio.timeout(self._cancellation_seconds):
+                while not all(attempt.finished for attempt in attempts):
+                    self._attempt_finished.clear()
+                    await self._attempt_finished.wait()
+        await self._close()
 
-    def cancel(self, attempt: Attempt) -> None:
-        """Bring the cancellation to the handler, and wait for its end no longer than the grace."""
-        if attempt.finished or attempt.grace_timer is not None:
+    def cancel(self, attempt: RunningAttempt) -> None:
+        """Interrupt the handler, and abandon it if it does not end in time."""
+        if attempt.finished or attempt.abandon_timer is not None:
             return
-        attempt.grace_timer = attempt.loop.call_later(self._grace, self._abandon_attempt, attempt)
+        attempt.abandon_timer = attempt.loop.call_later(self._cancellation_seconds, self._abandon, attempt)
         self._interrupt(attempt)
 
-    def _abandon_attempt(self, attempt: Attempt) -> None:
+    def _abandon(self, attempt: RunningAttempt) -> None:
         context, stack = attempt.context, self._stack(attempt)
         reason = context.cancellation.reason
-        _log.warning("handler ignores its cancellation", reason=reason, stack=stack, **context.ids)
+        _log.warning("handler ignored cancellation, abandoned", reason=reason, stack=stack, **context.ids)
         attempt.abandoned = True
-        attempt.call(outcomes.interrupted(context, stack))
-        self._abandon(attempt)
+        attempt.set_outcome(outcomes.for_cancellation(context, stack))
+        self._kill(attempt)
 
-    def _end(self, attempt: Attempt, outcome: Outcome) -> None:
-        """Say that nothing of an attempt runs any more."""
+    def _finish(self, attempt: RunningAttempt, outcome: Outcome) -> None:
+        """Record that no code of the handler runs any more for this attempt."""
         self._attempts.discard(attempt)
-        attempt.end(outcome)
-        self._news.set()
+        attempt.finish(outcome)
+        self._attempt_finished.set()
 
     @abstractmethod
-    def _start(self, attempt: Attempt, data: BaseModel) -> None:
-        """Begin an attempt; `_end` is called when it is finished."""
+    def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
+        """Start the handler; call `_finish` when it has ended."""
 
     @abstractmethod
-    def _interrupt(self, attempt: Attempt) -> None:
-        """Bring the cancellation to the handler."""
+    def _interrupt(self, attempt: RunningAttempt) -> None:
+        """Interrupt the handler."""
 
     @abstractmethod
-    def _stack(self, attempt: Attempt) -> str:
-        """Return where the handler is, in words; empty if nobody knows."""
+    def _stack(self, attempt: RunningAttempt) -> str:
+        """Return the current stack of the handler; empty if it is unknown."""
 
-    def _abandon(self, attempt: Attempt) -> None:  # noqa: B027 most cannot
-        """End by force what can be."""
+    def _kill(self, attempt: RunningAttempt) -> None:  # noqa: B027 only processes can be killed
+        """End an abandoned handler by force, if possible."""
 
-    async def _give_back(self) -> None:  # noqa: B027 coroutines hold nothing
-        """Give back threads or processes."""
+    async def _close(self) -> None:  # noqa: B027 coroutines hold nothing
+        """Stop threads or processes."""

@@ -1,20 +1,20 @@
-"""Which runner a handler's style needs."""
+"""Chooses the runner for the style of a handler."""
 
 from datetime import timedelta
 
 from jobnik_sdk.execution.coroutines import CoroutineRunner
 from jobnik_sdk.execution.handler import AnyHandler, HandlerStyle
 from jobnik_sdk.execution.processes.pool import ProcessRunner
-from jobnik_sdk.execution.runner import GRACE, Runner
+from jobnik_sdk.execution.runner import CANCELLATION_TIMEOUT, Runner
 from jobnik_sdk.execution.threads import ThreadRunner
 
 
-def runner_for(handler: AnyHandler, grace: timedelta = GRACE) -> Runner:
-    """Return what runs a handler; one that was asked to end has `grace` to do so (default 5 s)."""
+def runner_for(handler: AnyHandler, cancellation_timeout: timedelta = CANCELLATION_TIMEOUT) -> Runner:
+    """Return the runner for a handler. It abandons a handler that runs `cancellation_timeout` after a cancellation."""
     match handler.style:
         case HandlerStyle.ASYNC:
-            return CoroutineRunner(handler, grace)
+            return CoroutineRunner(handler, cancellation_timeout)
         case HandlerStyle.THREAD:
-            return ThreadRunner(handler, grace)
+            return ThreadRunner(handler, cancellation_timeout)
         case HandlerStyle.PROCESS:
-            return ProcessRunner(handler, grace)
+            return ProcessRunner(handler, cancellation_timeout)

@@ -1,4 +1,4 @@
-"""Handlers that are plain functions, in threads."""
+"""Runs handlers that are plain functions, in threads."""
 
 import asyncio
 import ctypes
@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from jobnik_sdk.errors import Cancelled
-from jobnik_sdk.execution.calls import Gate, call, stack_of
+from jobnik_sdk.execution.calls import InterruptWindow, call_function, format_stack
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.outcomes import Outcome
-from jobnik_sdk.execution.runner import Attempt, Runner
+from jobnik_sdk.execution.runner import Runner, RunningAttempt
 
 _raise_in_thread: Final = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
@@ -27,88 +27,91 @@ _NO_EXCEPTION: Final[Any] = ctypes.py_object()
 
 
 class ThreadRunner(Runner):
-    """Runs each attempt in a thread; threads are started when first needed and used again."""
+    """Runs each attempt in a thread. Threads are started on demand, and reused."""
 
-    def __init__(self, handler: AnyHandler, grace: timedelta) -> None:
-        super().__init__(handler, grace)
+    def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
+        super().__init__(handler, cancellation_timeout)
         self._idle: list[_Thread] = []
-        self._calls: dict[Attempt, _Call] = {}
+        self._calls: dict[RunningAttempt, _ThreadCall] = {}
 
     @override
-    def _start(self, attempt: Attempt, data: BaseModel) -> None:
+    def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
         thread = self._idle.pop() if self._idle else _Thread(f"jobnik {self._handler.stage_type.name}")
         loop = asyncio.get_running_loop()
 
-        def answer(outcome: Outcome) -> None:
-            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                loop.call_soon_threadsafe(self._came_back, thread, attempt, outcome)
+        def return_outcome(outcome: Outcome) -> None:
+            with suppress(RuntimeError):  # the loop is closed, so the outcome is not needed any more
+                loop.call_soon_threadsafe(self._on_return, thread, attempt, outcome)
 
-        self._calls[attempt] = thread_call = _Call(thread, attempt.context.cancellation)
+        self._calls[attempt] = call = _ThreadCall(thread, attempt.context.cancellation)
         function, result = self._handler.function, self._handler.stage_type.result
-        thread.do(lambda: answer(attempt.around.run(call, function, result, data, attempt.context, thread_call)))
+        thread.submit(
+            lambda: return_outcome(attempt.variables.run(call_function, function, result, data, attempt.context, call))
+        )
 
-    def _came_back(self, thread: "_Thread", attempt: Attempt, outcome: Outcome) -> None:
+    def _on_return(self, thread: "_Thread", attempt: RunningAttempt, outcome: Outcome) -> None:
         self._idle.append(thread)
         del self._calls[attempt]
-        self._end(attempt, outcome)
+        self._finish(attempt, outcome)
 
     @override
-    def _interrupt(self, attempt: Attempt) -> None:
+    def _interrupt(self, attempt: RunningAttempt) -> None:
         self._calls[attempt].interrupt()
 
     @override
-    def _stack(self, attempt: Attempt) -> str:
+    def _stack(self, attempt: RunningAttempt) -> str:
         return self._calls[attempt].thread.stack()
 
     @override
-    async def _give_back(self) -> None:
+    async def _close(self) -> None:
         for thread in self._idle:
-            thread.end()
+            thread.stop()
         self._idle.clear()
 
 
 class _Thread:
-    """A thread that does one thing after the other."""
+    """A thread that runs callables one after the other."""
 
     def __init__(self, name: str) -> None:
-        self._orders: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # A daemon, since nothing can end a handler that hangs, and it must not keep the whole process from outcome.
-        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._callables: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        # A daemon thread, because a handler that hangs cannot be stopped, and must not keep the process from exiting.
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     @property
     def ident(self) -> int:
-        """What Python calls it."""
+        """Python's identifier of the thread."""
         return self._thread.ident or 0
 
-    def do(self, order: Callable[[], None]) -> None:
-        """Do this next."""
-        self._orders.put(order)
+    def submit(self, function: Callable[[], None]) -> None:
+        """Run `function` in the thread."""
+        self._callables.put(function)
 
     def stack(self) -> str:
-        """Return where the thread is."""
-        return stack_of(self.ident)
+        """Return the current stack of the thread."""
+        return format_stack(self.ident)
 
-    def end(self) -> None:
-        """Let the thread end, and wait for it: it has nothing to do."""
-        self._orders.put(None)
+    def stop(self) -> None:
+        """Stop the idle thread, and wait until it has ended."""
+        self._callables.put(None)
         self._thread.join()
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while True:
-            order = self._orders.get()
-            if order is None:
+            function = self._callables.get()
+            if function is None:
                 return
-            order()
-            del order  # it holds the task's data
+            function()
+            del function  # it references the data of the task
 
 
-class _Call(Gate):
-    """The call of a handler in a thread, which the event loop's thread may interrupt.
+class _ThreadCall(InterruptWindow):
+    """The call of a handler in a thread, which the event loop's thread can interrupt.
 
-    Python can raise an exception in another thread, but not "if it is still in this function". So the two tell each
-    other what they are about to do, and then look: whichever comes second sees the other. There is no lock, since the
-    exception may be raised between taking it and the `with` block that gives it back.
+    Python can raise an exception in another thread, but not on the condition that a certain function is still running.
+    So each thread first announces what it is about to do and then reads the other's announcement: the second of them
+    sees the first. A lock would not work: the exception can be raised after the lock is taken and before the `with`
+    block that releases it is entered.
     """
 
     def __init__(self, thread: _Thread, cancellation: Cancellation) -> None:
@@ -121,20 +124,20 @@ class _Call(Gate):
     @override
     def open(self) -> None:
         self._is_open = True
-        self._cancellation.begin()
+        self._cancellation.bind_thread()
         self._cancellation.raise_if_requested()
 
     @override
-    def shut(self) -> None:
+    def close(self) -> None:
         self._is_open = False
         if self._interrupting:
             while not self._interrupted:
-                time.sleep(0)  # the other thread is between two lines
-            _raise_in_thread(self.thread.ident, _NO_EXCEPTION)  # take it back if it was not raised yet
+                time.sleep(0)  # the other thread is in the middle of `interrupt`
+            _raise_in_thread(self.thread.ident, _NO_EXCEPTION)  # withdraw the exception if it has not been raised yet
 
     def interrupt(self) -> None:
-        """Raise `Cancelled` in the handler, at its next line of Python; once."""
+        """Raise `Cancelled` in the handler at its next line of Python, unless it has been raised already."""
         self._interrupting = True
-        if self._is_open and self._cancellation.claim():
+        if self._is_open and self._cancellation.claim_raise():
             _raise_in_thread(self.thread.ident, Cancelled)
         self._interrupted = True

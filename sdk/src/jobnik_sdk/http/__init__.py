@@ -1,1 +1,1 @@
-"""Talk to the manager over HTTP: client, retries, and circuit breaker."""
+"""HTTP access to the manager: client, retries and circuit breaker."""

@@ -1,143 +1,91 @@
-"""Circuit breakers: what fails too often is left alone for a while, then tried once.
+"""A circuit breaker: after repeated failures it stops calls for a while, then allows one trial call.
 
-Over the last 60 s, and from 10 calls on: where half of them or more failed, it opens. After 30 s one call is let
-through, whose success closes it again. The figures are the protocol's.
+It opens when at least half of the calls of the last 60 s failed, counted from 10 calls on. After 30 s it allows one
+call, and closes if that call succeeds. The protocol defines these figures.
 """
 
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from enum import IntEnum
-from math import inf
-from typing import Final, Protocol
-
-from interlock import CircuitBreaker, CircuitOpenError, Config, State, WindowType
-from typing_extensions import override
+from typing import Final
 
 WINDOW_SECONDS: Final = 60
-ERROR_RATE: Final = 0.5
-FEWEST_CALLS: Final = 10
+FAILURE_RATE: Final = 0.5
+MIN_CALLS: Final = 10
 OPEN_SECONDS: Final = 30.0
-MOST_SUCCESSES: Final = 1_000
-"""Taken into account with a first failure: it takes as many failures within a minute to open, whatever came before."""
+MAX_EARLIER_SUCCESSES: Final = 1_000
+"""How many successes before the first failure count: 1,000 failures in a row open the breaker of a fast worker too."""
 
 
 class BreakerState(IntEnum):
-    """Whether calls are let through, as the metrics count it."""
+    """Which calls a circuit breaker allows: all, one at a time, or none. The values are those of the metric."""
 
     CLOSED = 0
     HALF_OPEN = 1
     OPEN = 2
 
 
-class Breaker(Protocol):
-    """What a worker needs of a circuit breaker."""
+class CircuitBreaker:
+    """Counts calls and failures in a sliding window. One thread calls `record`; any thread may read `state`.
 
-    @property
-    def state(self) -> BreakerState:
-        """CLOSED lets through all calls, HALF_OPEN one at a time, OPEN none."""
-        ...
-
-    def record(self, *, success: bool) -> None:
-        """Note how a call ended."""
-        ...
-
-
-class InterlockBreaker(Breaker):
-    """A breaker by interlock; `on_change` is called with each new state, CLOSED or OPEN, after it holds.
-
-    A call is judged when it has ended, so interlock sees all of it at once. While nothing fails there is nothing to
-    judge: then successes are only counted, which costs a task next to nothing, and the first failure brings those of
-    the last minute along, a thousand at the most.
+    Args:
+        on_change: Called with CLOSED or OPEN after the breaker has closed or opened.
+        clock: Returns seconds and never goes back.
     """
 
-    def __init__(self, name: str, on_change: Callable[[BreakerState], None], clock: "Clock | None" = None) -> None:
-        self._clock = clock or _SystemClock()
+    __slots__ = ("_calls", "_clock", "_failures", "_on_change", "_opened_at", "_seconds")
+
+    def __init__(self, on_change: Callable[[BreakerState], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._on_change = on_change
-        self._open = False
-        self._opened_at = 0.0
-        self._failed_at = -inf
-        self._successes: deque[list[int]] = deque(maxlen=WINDOW_SECONDS)  # pairs: a second, and how many in it
-        self._circuit = CircuitBreaker(
-            name=name,
-            config=Config(
-                failure_rate_threshold=ERROR_RATE,
-                minimum_number_of_calls=FEWEST_CALLS,
-                permitted_calls_in_half_open=1,
-                wait_duration_in_open=OPEN_SECONDS,
-                window_type=WindowType.TIME_BASED,
-                window_size=WINDOW_SECONDS,
-            ),
-            clock=self._clock,
-            classifier=_ByResult(),
-        )
+        self._clock = clock
+        self._opened_at: float | None = None
+        self._restart_window(int(clock()))
 
     @property
-    @override
     def state(self) -> BreakerState:
-        if not self._open:
+        """The current state; OPEN becomes HALF_OPEN by the clock alone."""
+        opened_at = self._opened_at  # another thread may reset it
+        if opened_at is None:
             return BreakerState.CLOSED
-        # interlock itself only knows when the next call comes.
-        waited = self._clock.monotonic() - self._opened_at
-        return BreakerState.HALF_OPEN if waited >= OPEN_SECONDS else BreakerState.OPEN
+        return BreakerState.OPEN if self._clock() - opened_at < OPEN_SECONDS else BreakerState.HALF_OPEN
 
-    @override
     def record(self, *, success: bool) -> None:
-        now = self._clock.monotonic()
-        if success and now - self._failed_at > WINDOW_SECONDS and not self._open:
-            self._count(int(now))
+        """Record the result of a call; ignored while the breaker is open, since such a call started before."""
+        now = self._clock()
+        if self._opened_at is not None:
+            if now - self._opened_at >= OPEN_SECONDS:
+                self._record_trial(now, success=success)
             return
-        if self.state is BreakerState.OPEN:
-            return  # it began before that
+        if self._seconds[-1][0] != int(now):
+            self._advance_window(int(now))
         if not success:
-            self._failed_at = now
-            for _ in range(min(self._counted(int(now)), MOST_SUCCESSES)):
-                self._circuit.call_sync(_same, True)  # noqa: FBT003 as it ended
-        with suppress(CircuitOpenError):
-            self._circuit.call_sync(_same, success)
-        self._follow()
+            if not self._failures and self._calls > MAX_EARLIER_SUCCESSES:
+                self._restart_window(int(now), MAX_EARLIER_SUCCESSES)
+            self._seconds[-1][2] += 1
+            self._failures += 1
+        self._seconds[-1][1] += 1
+        self._calls += 1
+        if self._failures >= FAILURE_RATE * self._calls and self._calls >= MIN_CALLS:
+            self._opened_at = now
+            self._on_change(BreakerState.OPEN)
 
-    def _count(self, second: int) -> None:
-        if self._successes and self._successes[-1][0] == second:
-            self._successes[-1][1] += 1
-        else:
-            self._successes.append([second, 1])
+    def _record_trial(self, now: float, *, success: bool) -> None:
+        if not success:
+            self._opened_at = now
+            return
+        self._opened_at = None
+        self._restart_window(int(now))
+        self._on_change(BreakerState.CLOSED)
 
-    def _counted(self, now: int) -> int:
-        """How many successes of the last minute interlock has not seen; from now on it has."""
-        counted = sum(number for second, number in self._successes if second > now - WINDOW_SECONDS)
-        self._successes.clear()
-        return counted
+    def _restart_window(self, second: int, successes: int = 0) -> None:
+        self._seconds = deque([[second, successes, 0]])  # each a second, its calls, and how many of them failed
+        self._calls = successes
+        self._failures = 0
 
-    def _follow(self) -> None:
-        now_open = self._circuit.state is State.OPEN
-        if now_open:
-            self._opened_at = self._clock.monotonic()
-        if now_open != self._open:
-            self._open = now_open
-            self._on_change(BreakerState.OPEN if now_open else BreakerState.CLOSED)
-
-
-class Clock(Protocol):
-    """A clock that never goes back."""
-
-    def monotonic(self) -> float:
-        """Return seconds since some moment."""
-        ...
-
-
-class _SystemClock:
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-
-class _ByResult:
-    """Takes a call that returns False for a failed one."""
-
-    def is_failure(self, *, result: object, exception: Exception | None) -> bool:
-        return exception is not None or result is False
-
-
-def _same(success: bool) -> bool:  # noqa: FBT001 what interlock calls
-    return success
+    def _advance_window(self, second: int) -> None:
+        self._seconds.append([second, 0, 0])
+        while self._seconds[0][0] <= second - WINDOW_SECONDS:
+            _, calls, failures = self._seconds.popleft()
+            self._calls -= calls
+            self._failures -= failures

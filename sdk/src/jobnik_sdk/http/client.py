@@ -1,10 +1,11 @@
-"""The HTTP conversation with a manager: one request at a time, with retries, typed errors and trace context."""
+"""The HTTP client of a manager: one request at a time, with retries, typed errors and trace context."""
 
 import ssl
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 from functools import cache
+from http import HTTPStatus
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -21,40 +22,46 @@ from jobnik_sdk.errors import (
     answer_error,
 )
 from jobnik_sdk.http import retries
-from jobnik_sdk.model.payloads import first_fault
+from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, trace_context
 
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 
-_NOT_FOUND: Final = 404
-_NEVER_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
+_NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-class _Refusal(BaseModel):
+class Capabilities(BaseModel):
+    """The response to `GET /v1/capabilities`, which a manager with part B of the protocol has."""
+
+    model_config = ConfigDict(frozen=True)
+
+    protocol: str = ""
+    """The version of the protocol."""
+    version: str = ""
+    """The version of the manager."""
+    features: frozenset[str] = frozenset()
+    """The features of part B that the manager supports."""
+
+
+class _ErrorBody(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     message: str
     code: str
 
 
-class _Capabilities(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    features: frozenset[str]
-
-
 class JobnikClient:
     """A connection to the manager at `base_url`, shared by any number of producers, consumers and workers.
 
-    It belongs to the event loop on which it is first used. Use it as an async context manager, or call `aclose` in the
-    end. `timeout` (default 30 s) holds for each wait for bytes; a connection has 5 s to come about. `transport` takes
-    the network's place, for tests; one that is an `httpx2.BaseTransport` as well does so for `blocking` connections.
+    A client belongs to the event loop on which it is first used. Use it as an async context manager, or call `aclose`
+    when you are done. `timeout` (default 30 s) limits each wait for data; connecting may take 5 s. `transport` replaces
+    the network in tests. If it is also an `httpx2.BaseTransport`, it replaces it for `blocking` connections as well.
 
     Raises:
-        ConfigurationError: `base_url` is no http or https address, or ends with /v1.
+        ConfigurationError: `base_url` is not an http or https URL, or ends with /v1.
     """
 
     def __init__(
@@ -64,21 +71,21 @@ class JobnikClient:
         timeout: timedelta = DEFAULT_TIMEOUT,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self.base_url = checked_address(base_url)
+        self.base_url = check_base_url(base_url)
         self.timeout: Final = timeout
-        self._trust = _trust(base_url)
+        self._ssl_context = _ssl_context(base_url)
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
         self._features: frozenset[str] | None = None
         self._http = httpx2.AsyncClient(
             base_url=base_url,
-            verify=self._trust,
+            verify=self._ssl_context,
             timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
             transport=transport,
             headers={"User-Agent": f"jobnik-sdk/{version('jobnik-sdk')}"},
         )
 
     async def __aenter__(self) -> Self:
-        """Return the client itself; connections are opened as they are needed."""
+        """Return the client itself; connections are opened on demand."""
         return self
 
     async def __aexit__(
@@ -88,39 +95,39 @@ class JobnikClient:
         await self.aclose()
 
     def blocking(self, timeout: timedelta) -> httpx2.Client:
-        """Return a connection for another thread, without an event loop; `timeout` holds for each wait for bytes."""
+        """Return a synchronous client for use in another thread; `timeout` limits each wait for data."""
         headers = {"User-Agent": self._http.headers["User-Agent"]}
         return httpx2.Client(
             base_url=self._http.base_url,
-            verify=self._trust,
+            verify=self._ssl_context,
             timeout=timeout.total_seconds(),
             transport=self._blocking_transport,
             headers=headers,
         )
 
     async def aclose(self) -> None:
-        """Close all connections; saying it twice does no harm."""
+        """Close all connections. Idempotent."""
         await self._http.aclose()
 
-    async def capabilities(self) -> frozenset[str]:
-        """Return the features of part B of the protocol that the manager has; it is asked once.
+    async def capabilities(self, *, retry: bool = True) -> frozenset[str]:
+        """Return the features of part B of the protocol that the manager supports; empty if it has only part A.
 
-        Empty: it has part A alone.
+        The client asks once and keeps the answer. `retry` is passed to `request`.
 
         Raises:
             UnreachableError, AnswerError: as `request`; the next call asks again.
         """
         if self._features is None:
             try:
-                answer = await self.request("GET", "/v1/capabilities")
-                self._features = read_one(_Capabilities, answer).features
+                response = await self.request("GET", "/v1/capabilities", retry=retry)
+                self._features = read_one(Capabilities, response).features
             except AnswerError as error:
-                if error.status != _NOT_FOUND:
+                if error.status != HTTPStatus.NOT_FOUND:
                     raise
                 self._features = frozenset()
         return self._features
 
-    async def request(  # noqa: PLR0913 what a request may have belongs in one place
+    async def request(  # noqa: PLR0913 the options of a request belong in one place
         self,
         method: str,
         path: str,
@@ -130,18 +137,19 @@ class JobnikClient:
         prefer: str | None = None,
         retry: bool = True,
     ) -> httpx2.Response:
-        """Send a request and return the answer, which is a success.
+        """Send a request and return its response, which has a success status.
 
-        The body is `json`; bytes are JSON already. `prefer` says what the answer should be like (RFC 7240). Without
-        `traceparent` the request belongs to the current trace, else to a new one. With `retry` it is sent up to three
-        times more: after 502, 503 and 504 (not before `Retry-After` is over), after a connection that was refused, and,
-        unless it is a POST, which may not be carried out twice, after an answer that was lost.
+        `json` is the body; bytes are sent as they are and must contain JSON. `prefer` is the `Prefer` header (RFC
+        7240). Without `traceparent`, the request belongs to the current trace, or to a new one if there is none.
+
+        With `retry`, a failed request is sent up to three more times: after status 502, 503 or 504 (once `Retry-After`
+        has passed), after a refused connection, and, except for POST, after a lost response.
 
         Raises:
-            UnreachableError: no answer came; LostAnswerError if the request may have been carried out.
-            AnswerError: the manager refused; its subclasses tell the reason.
+            UnreachableError: no response arrived; `LostAnswerError` if the manager may have processed the request.
+            AnswerError: the manager refused the request; the subclass tells why.
         """
-        headers = trace_context.carried(traceparent or trace_context.current_traceparent() or trace_context.generate())
+        headers = trace_context.fields(traceparent or trace_context.current_traceparent() or trace_context.generate())
         if prefer is not None:
             headers["Prefer"] = prefer
         if isinstance(json, bytes):
@@ -157,13 +165,13 @@ class JobnikClient:
                 response = await self._send(request, retried=retried)
                 if response.is_success:
                     return response
-                failure = _refusal_in(response)
+                failure = _answer_error(response)
             except httpx2.HTTPError as error:
-                failure = self._silence(error)
-            delay = next(delays, None) if retries.may_repeat(failure, method) else None
+                failure = self._unreachable_error(error)
+            delay = next(delays, None) if retries.is_retryable(failure, method) else None
             if delay is None:
                 raise failure
-            await retries.pause(failure, method, delay)
+            await retries.wait_before_retry(failure, method, delay)
             retried = True
 
     async def _send(self, request: httpx2.Request, *, retried: bool) -> httpx2.Response:
@@ -177,36 +185,39 @@ class JobnikClient:
             duration = metrics.HTTP_DURATION.labels(request.method, status_code, str(retried).lower())
             duration.observe(time.perf_counter() - started)
 
-    def _silence(self, error: httpx2.HTTPError) -> UnreachableError:
-        why = str(error) or type(error).__name__
-        if isinstance(error, _NEVER_SENT):
+    def _unreachable_error(self, error: httpx2.HTTPError) -> UnreachableError:
+        reason = str(error) or type(error).__name__
+        if isinstance(error, _NOT_SENT):
             advice = "check the address, and that it runs"
-            return UnreachableError(f"The manager at {self.base_url} cannot be reached ({advice}): {why}.")
-        return LostAnswerError(f"The manager at {self.base_url} did not answer: {why}.")
+            return UnreachableError(f"The manager at {self.base_url} cannot be reached ({advice}): {reason}.")
+        return LostAnswerError(f"The manager at {self.base_url} did not answer: {reason}.")
 
 
-def checked_address(base_url: str) -> str:
-    """Return a manager's address as it is.
+def check_base_url(base_url: str) -> str:
+    """Return a manager's URL unchanged.
 
     Raises:
-        ConfigurationError: it is no http or https address, or ends with /v1.
+        ConfigurationError: it is not an http or https URL, or ends with /v1.
     """
     try:
         url = httpx2.URL(base_url)
     except httpx2.InvalidURL as error:
-        raise ConfigurationError(f"The manager's address {base_url!r} cannot be read: {error}.") from None
+        raise ConfigurationError(f"The manager's address {base_url!r} is not a valid URL: {error}.") from None
     if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError(f"The manager's address is like http://127.0.0.1:8080, not {base_url!r}.")
+        raise ConfigurationError(
+            f"The manager's address must be a URL such as http://127.0.0.1:8080, but it is {base_url!r}."
+        )
     if url.path.rstrip("/").endswith("/v1"):
-        raise ConfigurationError(f"The manager's address is said without /v1, which is added to it: {base_url!r}.")
+        raise ConfigurationError(
+            f"The manager's address must not end with /v1, which the SDK adds, but it is {base_url!r}."
+        )
     return base_url
 
 
-def _trust(base_url: str) -> ssl.SSLContext:
-    """Whom to trust at an address: for https whom the machine trusts.
+def _ssl_context(base_url: str) -> ssl.SSLContext:
+    """Return the certificates to trust: for https those of the operating system, for http none.
 
-    Reading that takes a tenth of a second and some megabytes, so that it is done once, and never for http: there nobody
-    is trusted.
+    Loading them takes about 0.1 s and some megabytes, so it happens once per client, and never for http.
     """
     if httpx2.URL(base_url).scheme == "https":
         return httpx2.create_ssl_context()
@@ -214,46 +225,47 @@ def _trust(base_url: str) -> ssl.SSLContext:
 
 
 def read_one(model: type[ModelT], response: httpx2.Response, document: bytes | None = None) -> ModelT:
-    """Return the entity in an answer, or in a part of it.
+    """Return the entity in a response, or in `document`, which is a part of it.
 
     Raises:
-        UnexpectedAnswerError: the answer does not fit the model; the message names the field.
+        UnexpectedAnswerError: the response does not fit the model; the message names the field.
     """
     try:
         return model.model_validate_json(response.content if document is None else document)
     except ValidationError as error:
-        raise _misfit(response, error) from None
+        raise _unexpected_answer(response, error) from None
 
 
 def read_many(model: type[ModelT], response: httpx2.Response) -> list[ModelT]:
-    """Return the list of entities in an answer; raises as `read_one` does."""
+    """Return the list of entities in a response; raises as `read_one` does."""
     try:
-        return _list_of(model).validate_json(response.content)
+        return _list_adapter(model).validate_json(response.content)
     except ValidationError as error:
-        raise _misfit(response, error) from None
+        raise _unexpected_answer(response, error) from None
 
 
 @cache
-def _list_of(model: type[ModelT]) -> TypeAdapter[list[ModelT]]:
-    # The annotation is made at run time, which only pydantic needs to understand.
+def _list_adapter(model: type[ModelT]) -> TypeAdapter[list[ModelT]]:
+    # Only pydantic needs to understand this annotation, which exists at run time alone.
     annotation: Any = list.__class_getitem__(model)
     return TypeAdapter(annotation)
 
 
-def _misfit(response: httpx2.Response, error: ValidationError) -> UnexpectedAnswerError:
-    field, why = first_fault(error)
+def _unexpected_answer(response: httpx2.Response, error: ValidationError) -> UnexpectedAnswerError:
+    field, reason = first_validation_error(error)
     request = response.request
-    message = f"The answer to {request.method} {request.url} does not fit at {field or 'its top'}: {why}"
+    place = field or "the top level"
+    message = f"The response to {request.method} {request.url} does not fit the expected model at {place}: {reason}"
     return UnexpectedAnswerError(message, status=response.status_code, code="UNEXPECTED_ANSWER")
 
 
-def _refusal_in(response: httpx2.Response) -> AnswerError:
+def _answer_error(response: httpx2.Response) -> AnswerError:
+    request = response.request
     try:
-        refusal = _Refusal.model_validate_json(response.content)
-        request = response.request
-        message, code = f"{request.method} {request.url.path}: {refusal.message}", refusal.code
+        body = _ErrorBody.model_validate_json(response.content)
+        message, code = f"{request.method} {request.url.path}: {body.message}", body.code
     except ValidationError:
-        message = f"{response.request.method} {response.request.url} was answered {response.reason_phrase}."
+        message = f"{request.method} {request.url} was answered {response.reason_phrase}."
         code = None
-    retry_after = retries.asked_delay(response.headers.get("Retry-After", ""))
+    retry_after = retries.parse_retry_after(response.headers.get("Retry-After", ""))
     return answer_error(message, status=response.status_code, code=code, retry_after=retry_after)

@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long."""
+"""Retries of HTTP requests: which failures are worth a retry, and how long to wait before it."""
 
 import asyncio
 import random
@@ -10,12 +10,22 @@ from http import HTTPStatus
 from itertools import islice
 from typing import Final
 
-from jobnik_sdk.errors import AnswerError, LostAnswerError, UnreachableError
+from jobnik_sdk.errors import (
+    AnswerError,
+    LostAnswerError,
+    ManagerFailureError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
 from jobnik_sdk.observability import metrics
 
 RETRIES: Final = 3
 INITIAL_DELAY: Final = timedelta(milliseconds=100)
 MAX_DELAY: Final = timedelta(seconds=30)
+
+# An unexpected response usually comes from a failing proxy, not from the manager.
+TRANSIENT_ERRORS: Final = (UnreachableError, ManagerFailureError, UnexpectedAnswerError)
+"""Errors that a later try may not have, for callers that retry until the manager has accepted or refused."""
 
 _RETRIED_STATUSES: Final = {
     HTTPStatus.BAD_GATEWAY,
@@ -25,48 +35,51 @@ _RETRIED_STATUSES: Final = {
 
 
 def backoff(initial: timedelta, maximum: timedelta) -> Iterator[float]:
-    """Yield waiting times in seconds for ever: exponential, factor 2, with full jitter.
+    """Yield delays in seconds without end: exponential with factor 2 and full jitter.
 
-    The n-th (from 0) is drawn evenly from 0 to min(maximum, initial x 2^n): with 1 s and 60 s, the fourth lies between
-    0 and 8 s. Full jitter keeps many waiting clients from coming back at the same moment.
+    The n-th delay (from 0) is uniformly distributed between 0 and min(maximum, initial x 2^n). With 1 s and 60 s, the
+    fourth is between 0 and 8 s. Full jitter keeps many waiting clients from returning at the same moment.
     """
-    longest = maximum.total_seconds()
-    ceiling = min(initial.total_seconds(), longest)
+    maximum_seconds = maximum.total_seconds()
+    ceiling = min(initial.total_seconds(), maximum_seconds)
     while True:
         yield random.uniform(0, ceiling)  # noqa: S311 jitter is no secret
-        ceiling = min(ceiling * 2, longest)
+        ceiling = min(ceiling * 2, maximum_seconds)
 
 
 def delays() -> Iterator[float]:
-    """Yield the seconds to wait before each of a request's three retries, 100 ms at most before the first."""
+    """Yield the delays in seconds before the three retries of a request; the first is at most 100 ms."""
     return islice(backoff(INITIAL_DELAY, MAX_DELAY), RETRIES)
 
 
-def may_repeat(failure: UnreachableError | AnswerError, method: str) -> bool:
-    """Tell whether sending again can help, and can do no harm.
+def is_retryable(failure: UnreachableError | AnswerError, method: str) -> bool:
+    """Return whether sending the request again may help and is safe.
 
-    A POST whose answer was lost may have created something, which a second one would create again.
+    A POST whose response was lost may have created something, and a second one would create it again.
     """
     if isinstance(failure, AnswerError):
         return failure.status in _RETRIED_STATUSES
     return method != "POST" or not isinstance(failure, LostAnswerError)
 
 
-def asked_delay(retry_after: str) -> timedelta:
-    """Return how long a `Retry-After` header, seconds or a date, asks to wait: 30 s at most, 0 if it is empty."""
-    asked = timedelta()
-    if retry_after.isdecimal():
-        asked = timedelta(seconds=min(int(retry_after), MAX_DELAY.total_seconds()))
+def parse_retry_after(header: str) -> timedelta:
+    """Return the delay that a `Retry-After` header asks for, in seconds or as a date.
+
+    At most 30 s; 0 if the header is empty or cannot be parsed.
+    """
+    delay = timedelta()
+    if header.isdecimal():
+        delay = timedelta(seconds=min(int(header), MAX_DELAY.total_seconds()))
     else:
         with suppress(ValueError, TypeError):
-            asked = parsedate_to_datetime(retry_after) - datetime.now(UTC)
-    return min(max(asked, timedelta()), MAX_DELAY)
+            delay = parsedate_to_datetime(header) - datetime.now(UTC)
+    return min(max(delay, timedelta()), MAX_DELAY)
 
 
-async def pause(failure: UnreachableError | AnswerError, method: str, delay: float) -> None:
-    """Wait `delay` seconds, or longer where the manager asked for it, and count the repetition that follows."""
-    asked = failure.retry_after.total_seconds() if isinstance(failure, AnswerError) else 0.0
-    await asyncio.sleep(max(delay, asked))
+async def wait_before_retry(failure: UnreachableError | AnswerError, method: str, delay: float) -> None:
+    """Wait `delay` seconds, or longer if the manager asked for it, and count the retry that follows."""
+    retry_after = failure.retry_after.total_seconds() if isinstance(failure, AnswerError) else 0.0
+    await asyncio.sleep(max(delay, retry_after))
     metrics.HTTP_RETRIES.labels(method, _reason(failure)).inc()
 
 

@@ -1,1 +1,1 @@
-"""What producers and workers share: job and stage types, entities, and payloads."""
+"""Job types, stage types, entities, and payloads."""

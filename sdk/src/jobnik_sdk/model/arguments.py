@@ -1,4 +1,4 @@
-"""What callers pass, checked where nobody runs a type checker: a wrong argument is told at once, and by its name."""
+"""Argument checks for callers who do not run a type checker: a wrong argument fails at once, and by name."""
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
@@ -6,32 +6,32 @@ from difflib import get_close_matches
 
 
 def check_duration(name: str, value: object) -> None:
-    """Refuse what is no duration.
+    """Check that `value` is a `timedelta`.
 
     Raises:
-        TypeError: it is a number, for instance, whose unit nobody knows.
+        TypeError: it is not; a plain number, for example, has no unit.
     """
     if not isinstance(value, timedelta):
-        raise TypeError(f"{name} is a timedelta, such as timedelta(seconds=5), not {value!r}")
+        raise TypeError(f"{name} must be a timedelta, such as timedelta(seconds=5), not {value!r}")
 
 
 def check_names(call: str, options: Mapping[str, object], known: Collection[str]) -> None:
-    """Refuse options that there are not, as Python does where a function names its own.
+    """Check the names of keyword arguments, as Python does for a function without `**options`.
 
     Raises:
-        TypeError: one of them is unknown; the message names the one that may be meant.
+        TypeError: a name is unknown; the message suggests the closest known one.
     """
     for name in options.keys() - known:
-        meant = get_close_matches(name, known, 1)
-        hint = f". Did you mean {meant[0]!r}?" if meant else ""
+        matches = get_close_matches(name, known, 1)
+        hint = f". Did you mean {matches[0]!r}?" if matches else ""
         raise TypeError(f"{call} got an unexpected keyword argument {name!r}{hint}")
 
 
-def check_kind(name: str, value: object, kind: type) -> None:
-    """Refuse what is of another class.
+def check_instance(name: str, value: object, kind: type) -> None:
+    """Check that `value` is an instance of `kind`.
 
     Raises:
-        TypeError: it is.
+        TypeError: it is not.
     """
     if not isinstance(value, kind):
-        raise TypeError(f"{name} is a {kind.__name__}, not {value!r}")
+        raise TypeError(f"{name} must be a {kind.__name__}, not {value!r}")

@@ -1,10 +1,10 @@
-"""What an application says once about its work: job types, stage types and the models of what they carry."""
+"""Job types, stage types, and the options of jobs, stages and tasks: what an application defines once."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Generic, Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar
@@ -14,15 +14,17 @@ from jobnik_sdk.model.exceptions import ConfigurationError
 
 
 class Empty(BaseModel):
-    """The model of data or metadata that has no fields; fields that someone else put there are ignored."""
+    """A payload without fields: the default for data and metadata. Fields set by another client are ignored."""
 
     model_config = ConfigDict(frozen=True)
 
 
 EMPTY: Final = Empty()
-"""The one value of `Empty` that anybody needs."""
+"""The only instance of `Empty`; as an argument it means that the payload was omitted."""
+
 MAX_DURATION: Final = timedelta(days=365)
-"""The longest delay or time limit that the protocol has."""
+"""The longest delay or time limit that the protocol allows."""
+
 MAX_FACTOR: Final = 100
 
 TaskT = TypeVar("TaskT", bound=BaseModel, default=Any)
@@ -34,7 +36,7 @@ PlainT = TypeVar("PlainT", bound=BaseModel)
 
 
 class Priority(StrEnum):
-    """How urgent a job is: all waiting tasks of a higher priority are handed out first."""
+    """The priority of a job. Tasks of a higher priority are claimed before all tasks of a lower one."""
 
     VERY_HIGH = "VERY_HIGH"
     HIGH = "HIGH"
@@ -44,7 +46,7 @@ class Priority(StrEnum):
 
 
 class JobStatus(StrEnum):
-    """Where a job stands; COMPLETED, FAILED and ABORTED are final."""
+    """The status of a job. COMPLETED, FAILED and ABORTED are final."""
 
     CREATED = "CREATED"
     PENDING = "PENDING"
@@ -56,7 +58,10 @@ class JobStatus(StrEnum):
 
 
 class StageStatus(StrEnum):
-    """Where a stage stands; WAITING ones are started by hand, COMPLETED, FAILED and ABORTED are final."""
+    """The status of a stage. COMPLETED, FAILED and ABORTED are final.
+
+    A WAITING stage starts when `Producer.start_stage` is called.
+    """
 
     CREATED = "CREATED"
     WAITING = "WAITING"
@@ -68,7 +73,10 @@ class StageStatus(StrEnum):
 
 
 class TaskStatus(StrEnum):
-    """Where a task stands; RETRIED waits for its next attempt, COMPLETED, FAILED and ABORTED are final."""
+    """The status of a task. COMPLETED, FAILED and ABORTED are final.
+
+    A RETRIED task waits for its next attempt.
+    """
 
     CREATED = "CREATED"
     PENDING = "PENDING"
@@ -81,9 +89,17 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True)
 class JobType(Generic[DataT, MetadataT]):
-    """A kind of job: its name (2 to 50 characters) and the models of its data and metadata.
+    """A type of job.
 
     >>> gallery = JobType("gallery", data=GalleryData)
+
+    Args:
+        name: 2 to 50 characters.
+        data: The model of the job's data.
+        metadata: The model of the job's metadata, which can change after the job is created.
+
+    Raises:
+        ConfigurationError: the name is too short or too long.
     """
 
     name: str
@@ -91,17 +107,25 @@ class JobType(Generic[DataT, MetadataT]):
     metadata: type[MetadataT] = field(default=Empty, kw_only=True)  # type: ignore[assignment]  # likewise
 
     def __post_init__(self) -> None:
-        _check_length("A job type's name", self.name, shortest=2)
+        _check_length("The name of a job type", self.name, shortest=2)
 
 
 @dataclass(frozen=True)
 class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
-    """A kind of stage: its name (1 to 50 characters) and the models of its tasks and of itself.
-
-    `task` is the data of each task, `result` what a handler returns (None: nothing), `task_metadata` the metadata of
-    each task; `data` and `metadata` belong to the stage as a whole.
+    """A type of stage, with the models of its tasks.
 
     >>> thumbnails = StageType("thumbnails", task=ThumbnailTask, result=ThumbnailResult)
+
+    Args:
+        name: 1 to 50 characters.
+        task: The model of each task's data.
+        result: The model of what a handler returns; None if handlers return nothing.
+        task_metadata: The model of each task's metadata.
+        data: The model of the data of the stage itself.
+        metadata: The model of the metadata of the stage itself.
+
+    Raises:
+        ConfigurationError: the name is too short or too long.
     """
 
     name: str
@@ -112,18 +136,31 @@ class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
     metadata: type[MetadataT] = field(default=Empty, kw_only=True)  # type: ignore[assignment]  # likewise
 
     def __post_init__(self) -> None:
-        _check_length("A stage type's name", self.name, shortest=1)
+        _check_length("The name of a stage type", self.name, shortest=1)
+
+
+AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
+"""A stage type with any models."""
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long a task waits after a failed attempt, for as long as it has attempts left: `fixed` or `exponential`.
+    """How long a task waits between a failed attempt and the next one. Create it with `fixed` or `exponential`.
 
     >>> RetryPolicy.exponential(timedelta(seconds=10), max_delay=timedelta(minutes=10), jitter=0.2)
 
-    `delay` (0 to 365 days) is the first, and each one after it `factor` (1 to 100) times the one before, `max_delay` at
-    most (None: an hour, or `delay` where that is longer). `jitter` (0 to 1) makes each longer or shorter by up to this
-    share of it, by chance, so that what failed together does not come back together.
+    This task waits 10 s, 20 s, 40 s and so on, 10 minutes at most, each varied by up to 20 %.
+
+    Args:
+        strategy: `fixed` or `exponential`.
+        delay: The delay after the first failed attempt: 0 to 365 days.
+        factor: Each exponential delay is the one before it times this factor: 1 to 100, default 2.
+        max_delay: The longest exponential delay: 0 to 365 days. None: 1 hour, or `delay` if that is longer.
+        jitter: Each delay is made longer or shorter at random, by up to this share of it: 0 to 1, default 0. It spreads
+            the retries of tasks that failed together.
+
+    Raises:
+        ConfigurationError: an argument is out of range.
     """
 
     strategy: Literal["fixed", "exponential"]
@@ -136,29 +173,29 @@ class RetryPolicy:
         for name, delay in (("delay", self.delay), ("max_delay", self.max_delay)):
             if delay is None:
                 continue
-            check_duration(f"A retry policy's {name}", delay)
+            check_duration(f"The {name} of a retry policy", delay)
             if not timedelta() <= delay <= MAX_DURATION:
-                raise ConfigurationError(f"A retry policy's {name} is 0 to 365 days, not {delay}.")
+                raise ConfigurationError(f"The {name} of a retry policy must be 0 to 365 days, not {delay}.")
         if not 1 <= self.factor <= MAX_FACTOR:
-            raise ConfigurationError(f"A retry policy's factor is 1 to {MAX_FACTOR}, not {self.factor}.")
+            raise ConfigurationError(f"The factor of a retry policy must be 1 to {MAX_FACTOR}, not {self.factor}.")
         if not 0 <= self.jitter <= 1:
-            raise ConfigurationError(f"A retry policy's jitter is 0 to 1, not {self.jitter}.")
+            raise ConfigurationError(f"The jitter of a retry policy must be 0 to 1, not {self.jitter}.")
 
     @classmethod
     def fixed(cls, delay: timedelta, *, jitter: float = 0.0) -> Self:
-        """Return the policy with the same delay after each attempt."""
+        """Return a policy with the same delay after every failed attempt."""
         return cls("fixed", delay, jitter=jitter)
 
     @classmethod
     def exponential(
         cls, delay: timedelta, *, factor: float = 2.0, max_delay: timedelta | None = None, jitter: float = 0.0
     ) -> Self:
-        """Return the policy with a delay that grows from one attempt to the next."""
+        """Return a policy whose delay grows with every failed attempt."""
         return cls("exponential", delay, factor, max_delay, jitter)
 
 
 class TaskOptions(TypedDict, total=False):
-    """How a task is tried; see `NewTask`."""
+    """The options of a task; see `NewTask`."""
 
     max_attempts: int | None
     timeout: timedelta | None
@@ -168,19 +205,22 @@ class TaskOptions(TypedDict, total=False):
 
 
 class NewTask(Generic[TaskT, TaskMetadataT]):
-    """A task to be created, where its data alone does not say enough.
+    """A task to create, with metadata or options. Without either, pass the task's data itself.
+
+    >>> NewTask(ThumbnailTask(url=url), timeout=timedelta(minutes=5), delay=timedelta(hours=1))
+
+    An option that is omitted is taken from the `TaskDefaults` of the stage. If the stage does not set it either, a task
+    has 3 attempts, no time limit and no delay. All options except `max_attempts` need a manager with part B of the
+    protocol (feature `retry-policy`).
 
     Args:
-        data: What a handler gets.
-        metadata: Which may be changed later.
-        max_attempts: How often it is tried before it fails for good: 1 or more.
-        timeout: How long one attempt may take: 0.1 s to 365 days.
-        retry: How long it waits after a failed attempt.
-        delay: How long it waits before its first attempt: 0 to 365 days.
-        available_at: The same as a moment, which has a time zone; not together with `delay`.
-
-    What is not said is as the stage's `TaskDefaults` say, else 3 attempts with no limit and no delay. All but
-    `max_attempts` needs a manager with part B of the protocol (feature `retry-policy`).
+        data: The input of the handler.
+        metadata: It can change after the task is created.
+        max_attempts: The number of attempts before the task fails permanently: 1 or more.
+        timeout: The time limit of one attempt: 0.1 s to 365 days.
+        retry: How long the task waits after a failed attempt.
+        delay: How long the task waits before its first attempt: 0 to 365 days.
+        available_at: When the task becomes available, with a time zone; an alternative to `delay`.
     """
 
     @overload
@@ -198,7 +238,7 @@ class NewTask(Generic[TaskT, TaskMetadataT]):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDefaults:
-    """What counts for those of a stage's tasks that do not say it themselves; see `NewTask`."""
+    """The options of those tasks of a stage that do not set their own; see `NewTask`."""
 
     max_attempts: int | None = None
     timeout: timedelta | None = None
@@ -206,7 +246,7 @@ class TaskDefaults:
 
 
 class StageOptions(TypedDict, total=False):
-    """How a stage is created; see `NewStage`."""
+    """The options of a stage; see `NewStage`."""
 
     waiting: bool
     weight: float | None
@@ -214,17 +254,19 @@ class StageOptions(TypedDict, total=False):
 
 
 class NewStage:
-    """A stage to be created together with its job.
+    """A stage to create together with its job.
+
+    >>> NewStage(thumbnails, [ThumbnailTask(url=url) for url in urls], weight=3)
 
     Args:
-        stage_type: Whose stage it is.
-        tasks: Its tasks, each its data or a `NewTask`; more may be added later.
-        data: What belongs to the stage as a whole.
-        metadata: Which may be changed later.
-        waiting: Whether it starts only when `start_stage` says so.
-        weight: How much of its job's progress it is, compared with the other stages: 0.001 to 1000, else 1. It needs
-            the feature `weighted-progress`.
-        task_defaults: What counts for tasks that do not say it themselves. They need the feature `task-defaults`.
+        stage_type: The type of the stage.
+        tasks: The tasks of the stage, each as its data or a `NewTask`. You can add more later.
+        data: The data of the stage itself.
+        metadata: The metadata of the stage itself; it can change after the stage is created.
+        waiting: True creates a stage that starts when `Producer.start_stage` is called. Default False.
+        weight: The weight of the stage in the progress of its job, relative to the other stages: 0.001 to 1000,
+            default 1. Needs the feature `weighted-progress`.
+        task_defaults: The options of tasks that do not set their own. Needs the feature `task-defaults`.
     """
 
     @overload
@@ -280,7 +322,7 @@ class NewStage:
         self.options: Final = options
 
 
-def _check_length(what: str, name: str, *, shortest: int) -> None:
+def _check_length(subject: str, name: str, *, shortest: int) -> None:
     longest = 50
     if not shortest <= len(name) <= longest:
-        raise ConfigurationError(f"{what} has {shortest} to {longest} characters, which {name!r} has not.")
+        raise ConfigurationError(f"{subject} must have {shortest} to {longest} characters: {name!r} has {len(name)}.")

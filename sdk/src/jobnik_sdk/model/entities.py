@@ -1,4 +1,4 @@
-"""What the manager tells: jobs, stages and tasks, typed by the definitions that they were asked for with."""
+"""Entities in the responses of the manager, typed by their job type or stage type."""
 
 from datetime import timedelta
 from functools import cache
@@ -24,17 +24,17 @@ from jobnik_sdk.model.definitions import (
 )
 from jobnik_sdk.observability.trace_context import NO_TRACE
 
-# Managers of different ages spell these two differently, and the newest say both.
+# Managers of different versions name these fields differently; the newest send both names.
 _CreatedAt = Field(validation_alias=AliasChoices("createdAt", "creationTime", "created_at"))
 _UpdatedAt = Field(validation_alias=AliasChoices("updatedAt", "updateTime", "updated_at"))
 _Metadata = Field(validation_alias=AliasChoices("userMetadata", "metadata"))
 
 
-class _Answer(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True)
 
 
-class _Entity(_Answer):
+class _Entity(_Response):
     id: UUID
     created_at: AwareDatetime = _CreatedAt
     updated_at: AwareDatetime = _UpdatedAt
@@ -42,10 +42,16 @@ class _Entity(_Answer):
     tracestate: str | None = None
 
 
-class Progress(_Answer):
-    """How far something is: `fraction` is 0 to 1, `eta` how long it will still take (None: nobody can say).
+class Progress(_Response):
+    """The progress of a task or a job.
 
-    A task's is what its worker said last; a job's counts its stages by their weights.
+    The progress of a task is the last one that its worker reported. The progress of a job is the mean of its stages,
+    by weight.
+
+    Attributes:
+        fraction: The share that is done: 0 to 1.
+        message: The text that the handler gave with it; empty for a job.
+        eta: The estimated time until it is done; None if it is unknown.
     """
 
     fraction: float
@@ -53,8 +59,14 @@ class Progress(_Answer):
     eta: timedelta | None = Field(default=None, validation_alias=AliasChoices("etaSeconds", "eta"))
 
 
-class Failure(_Answer):
-    """Why an attempt failed, as its worker told it: the error's class, message and stack."""
+class Failure(_Response):
+    """Why an attempt failed, as its worker reported it.
+
+    Attributes:
+        type: The name of the exception's class.
+        message: The exception's message.
+        stack: The stack trace; empty if there is none.
+    """
 
     type: str
     message: str = ""
@@ -62,9 +74,22 @@ class Failure(_Answer):
 
 
 class Job(_Entity, Generic[DataT, MetadataT]):
-    """A job; `percentage` (0 to 100) is the share of its stages that are completed, rounded down.
+    """A job.
 
-    `progress` is finer, and there where a job is watched that has stages, if the manager can tell it.
+    Attributes:
+        id: Assigned by the manager.
+        created_at: When the job was created.
+        updated_at: When it last changed.
+        traceparent: The trace that the job belongs to, in the W3C format.
+        tracestate: Vendor-specific trace data, in the W3C format; None if there is none.
+        name: The name of its job type.
+        status: COMPLETED, FAILED and ABORTED are final.
+        priority: Tasks of a higher priority are claimed first.
+        percentage: The share of its stages that are completed, rounded down: 0 to 100.
+        progress: A finer value than `percentage`. Set by `wait_for_job` and `watch_job`, if the job has stages and the
+            manager has the feature `weighted-progress`; otherwise None.
+        data: As given when the job was created.
+        metadata: Its current metadata.
     """
 
     name: str
@@ -76,8 +101,8 @@ class Job(_Entity, Generic[DataT, MetadataT]):
     metadata: MetadataT = _Metadata
 
 
-class Summary(_Answer):
-    """How many tasks of a stage are in each status; `total` is their sum."""
+class Summary(_Response):
+    """The number of tasks of a stage in each status; `total` is their sum."""
 
     created: int
     pending: int
@@ -90,7 +115,25 @@ class Summary(_Answer):
 
 
 class Stage(_Entity, Generic[DataT, MetadataT]):
-    """A stage; `order` counts from 1 within its job, `percentage` (0 to 100) is the share of completed tasks."""
+    """A stage.
+
+    Attributes:
+        id: Assigned by the manager.
+        created_at: When the stage was created.
+        updated_at: When it last changed.
+        traceparent: The trace that the stage belongs to, in the W3C format.
+        tracestate: Vendor-specific trace data, in the W3C format; None if there is none.
+        job_id: The job that it belongs to.
+        type: The name of its stage type.
+        order: Its position in the job, counted from 1.
+        status: COMPLETED, FAILED and ABORTED are final.
+        percentage: The share of its tasks that are completed: 0 to 100.
+        summary: The number of its tasks in each status.
+        start_time: When its first task was claimed; None before.
+        end_time: When it reached a final status; None before.
+        data: As given when the stage was created.
+        metadata: Its current metadata.
+    """
 
     job_id: UUID
     type: str
@@ -105,10 +148,11 @@ class Stage(_Entity, Generic[DataT, MetadataT]):
 
 
 class CreatedJob(Job[DataT, MetadataT], Generic[DataT, MetadataT]):
-    """A job as its creation is answered.
+    """The job that `Producer.create_job` returns: a `Job` with two more attributes.
 
-    `stages` are those that were created with it, by their order, with data and metadata as plain JSON. `is_new` is
-    False where a unique job was there already: then it is that one, with the stages that it has.
+    Attributes:
+        is_new: False if a job with the same `unique_key` already existed; this is the existing job.
+        stages: The stages of the job, by their order, with data and metadata as plain JSON.
     """
 
     is_new: bool = True
@@ -116,10 +160,25 @@ class CreatedJob(Job[DataT, MetadataT], Generic[DataT, MetadataT]):
 
 
 class Task(_Entity, Generic[TaskT, TaskMetadataT, ResultT]):
-    """A task; `attempts` counts those that failed so far, so it is 0 while the first one runs.
+    """A task.
 
-    What has not been: `result` before it is completed, `error` unless its last attempt failed, `progress` unless its
-    worker told it, is None; so is a `result` that its stage type has no model for.
+    Attributes:
+        id: Assigned by the manager.
+        created_at: When the task was created.
+        updated_at: When it last changed.
+        traceparent: The trace that the task belongs to, in the W3C format.
+        tracestate: Vendor-specific trace data, in the W3C format; None if there is none.
+        stage_id: The stage that it belongs to.
+        status: COMPLETED, FAILED and ABORTED are final.
+        attempts: The number of failed attempts: 0 while the first one runs.
+        max_attempts: The number of attempts before it fails permanently.
+        start_time: When it was last claimed; None before its first attempt.
+        end_time: When it reached a final status; None before.
+        data: As given when the task was created.
+        metadata: Its current metadata.
+        result: What the handler returned. None until the task is completed, or if its stage type has no result model.
+        error: Why its last attempt failed; None if that attempt did not fail.
+        progress: The last progress that its worker reported; None if there is none.
     """
 
     stage_id: UUID
@@ -136,15 +195,21 @@ class Task(_Entity, Generic[TaskT, TaskMetadataT, ResultT]):
 
     @field_validator("result", mode="before")
     @classmethod
-    def _as_described(cls, result: object) -> object:
+    def _drop_untyped_result(cls, result: object) -> object:
         return None if cls.model_fields["result"].annotation is NoneType else result
 
 
-class Attempt(_Answer):
-    """One attempt at a task; `number` counts from 1.
+class Attempt(_Response):
+    """One attempt at a task.
 
-    `outcome` is its worker's word (COMPLETED, FAILED, RELEASED, SNOOZED), the manager's (EXPIRED, TIMED_OUT), ABORTED
-    with its job, or None while it runs. `worker_id` is None where the client has no leases.
+    Attributes:
+        number: Counted from 1.
+        worker_id: The worker that claimed the task; None if it claimed it without a lease.
+        start_time: When the task was claimed.
+        end_time: When the attempt ended; None while it runs.
+        outcome: COMPLETED, FAILED, RELEASED or SNOOZED, as reported by the worker; EXPIRED or TIMED_OUT, as decided by
+            the manager; ABORTED together with the job; None while the attempt runs.
+        error: Why the attempt failed; None if it did not.
     """
 
     number: int
@@ -155,8 +220,8 @@ class Attempt(_Answer):
     error: Failure | None = None
 
 
-class StageOfTask(_Answer):
-    """The stage of a claimed task, as the manager tells it; `order` counts from 1 within its job."""
+class StageOfTask(_Response):
+    """The stage of a claimed task, with plain JSON; `order` is its position in the job, counted from 1."""
 
     id: UUID
     type: str
@@ -165,8 +230,8 @@ class StageOfTask(_Answer):
     metadata: dict[str, JsonValue] = _Metadata
 
 
-class JobOfTask(_Answer):
-    """The job of a claimed task, as the manager tells it."""
+class JobOfTask(_Response):
+    """The job of a claimed task, with plain JSON."""
 
     id: UUID
     name: str
@@ -176,52 +241,59 @@ class JobOfTask(_Answer):
 
 
 class ClaimedTask(Task[TaskT, TaskMetadataT], Generic[TaskT, TaskMetadataT]):
-    """A task that this process works on, until it reports it completed or failed."""
+    """A task that `Consumer.claim` returned: report it with `Consumer.complete` or `Consumer.fail`.
+
+    It has the attributes of a `Task`, and `stage_type`, the name of its stage type.
+    """
 
     stage_type: str = ""
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, counted from 1."""
+        """The number of the current attempt, counted from 1."""
         return self.attempts + 1
 
 
-def job_of(job_type: JobType[DataT, MetadataT]) -> type[Job[DataT, MetadataT]]:
+def job_model(job_type: JobType[DataT, MetadataT]) -> type[Job[DataT, MetadataT]]:
     """Return the model of jobs of this type."""
-    made: type[Job[DataT, MetadataT]] = _made_of(Job, job_type.data, job_type.metadata)
-    return made
+    model: type[Job[DataT, MetadataT]] = _parametrize(Job, job_type.data, job_type.metadata)
+    return model
 
 
-def created_job_of(job_type: JobType[DataT, MetadataT]) -> type[CreatedJob[DataT, MetadataT]]:
-    """Return the model of new jobs of this type."""
-    made: type[CreatedJob[DataT, MetadataT]] = _made_of(CreatedJob, job_type.data, job_type.metadata)
-    return made
+def created_job_model(job_type: JobType[DataT, MetadataT]) -> type[CreatedJob[DataT, MetadataT]]:
+    """Return the model of newly created jobs of this type."""
+    model: type[CreatedJob[DataT, MetadataT]] = _parametrize(CreatedJob, job_type.data, job_type.metadata)
+    return model
 
 
-def stage_of(stage_type: StageType[Any, Any, Any, DataT, MetadataT]) -> type[Stage[DataT, MetadataT]]:
+def stage_model(stage_type: StageType[Any, Any, Any, DataT, MetadataT]) -> type[Stage[DataT, MetadataT]]:
     """Return the model of stages of this type."""
-    made: type[Stage[DataT, MetadataT]] = _made_of(Stage, stage_type.data, stage_type.metadata)
-    return made
+    model: type[Stage[DataT, MetadataT]] = _parametrize(Stage, stage_type.data, stage_type.metadata)
+    return model
 
 
-def task_of(
+def task_model(
     stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
 ) -> type[Task[TaskT, TaskMetadataT, ResultT]]:
     """Return the model of tasks in stages of this type."""
     result: Any = stage_type.result or NoneType
-    made: type[Task[TaskT, TaskMetadataT, ResultT]] = _made_of(Task, stage_type.task, stage_type.task_metadata, result)
-    return made
+    model: type[Task[TaskT, TaskMetadataT, ResultT]] = _parametrize(
+        Task, stage_type.task, stage_type.task_metadata, result
+    )
+    return model
 
 
-def claimed_task_of(
+def claimed_task_model(
     stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any],
 ) -> type[ClaimedTask[TaskT, TaskMetadataT]]:
     """Return the model of claimed tasks in stages of this type."""
-    made: type[ClaimedTask[TaskT, TaskMetadataT]] = _made_of(ClaimedTask, stage_type.task, stage_type.task_metadata)
-    return made
+    model: type[ClaimedTask[TaskT, TaskMetadataT]] = _parametrize(
+        ClaimedTask, stage_type.task, stage_type.task_metadata
+    )
+    return model
 
 
 @cache
-def _made_of(generic: type[BaseModel], *models: type[Any]) -> Any:  # noqa: ANN401 each caller says which
-    # Kept here, since pydantic forgets a model that nobody holds, and making one takes longer than a request.
+def _parametrize(generic: type[BaseModel], *models: type[Any]) -> Any:  # noqa: ANN401 each caller annotates it
+    # Cached here: pydantic drops a model without references, and creating one takes longer than a request.
     return generic.__class_getitem__(models)

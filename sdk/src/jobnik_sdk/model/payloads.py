@@ -1,4 +1,4 @@
-"""From models to JSON and back, checked against the model on the way out as well as on the way in."""
+"""Conversion of models to JSON, validated on the way out as well as on the way in."""
 
 from collections.abc import Sequence
 
@@ -9,46 +9,55 @@ from jobnik_sdk.model.definitions import EMPTY, Empty
 from jobnik_sdk.model.exceptions import InvalidPayloadError
 
 
-def to_document(value: object, model: type[BaseModel], where: str) -> bytes:
-    """Return `value` as a JSON object that `model` can read again.
+def encode_payload(value: object, model: type[BaseModel], path: str) -> bytes:
+    """Return `value` as a JSON object that `model` accepts.
 
-    The round trip is the check: it also finds what a constructor has not seen, such as fields set by `model_construct`.
-    `where` begins the path in the error, such as `tasks[2].data`.
+    The JSON is validated against the model again, because a constructor does not see everything: `model_construct`,
+    for example, sets fields without validation.
+
+    Args:
+        value: An instance of `model`, or a value that `model` validates.
+        model: The model of the payload.
+        path: Where the payload belongs, such as `tasks[2].data`; paths in errors begin with it.
 
     Raises:
-        InvalidPayloadError: the value is of another model, has a wrong field, or cannot be said in JSON.
+        InvalidPayloadError: the value is an instance of another model, has an invalid field, or has no JSON
+            representation.
     """
     if value is EMPTY:
         if model is Empty:
             return b"{}"
-        value = {}  # nothing was said: right where the model has a default for each field
+        value = {}  # the payload was omitted, which is valid if every field of the model has a default
     if isinstance(value, BaseModel) and not isinstance(value, model):
-        raise InvalidPayloadError(where, f"expected a {model.__name__}, got a {type(value).__name__}.")
+        raise InvalidPayloadError(path, f"expected a {model.__name__}, got a {type(value).__name__}.")
     try:
-        document = _dump(value if isinstance(value, model) else model.model_validate(value), where)
+        document = _dump(value if isinstance(value, model) else model.model_validate(value), path)
         model.__pydantic_validator__.validate_json(document)
     except ValidationError as error:
-        field, reason = first_fault(error)
-        raise InvalidPayloadError(_join(where, field), reason) from None
+        field, reason = first_validation_error(error)
+        raise InvalidPayloadError(_join(path, field), reason) from None
     if not document.startswith(b"{"):
-        raise InvalidPayloadError(where, "the protocol carries JSON objects, and this model makes something else.")
+        raise InvalidPayloadError(path, f"a payload must be a JSON object, and {model.__name__} is encoded otherwise.")
     return document
 
 
-def first_fault(error: ValidationError) -> tuple[str, str]:
-    """Return the path of the first wrong field, such as `sizes[0].width`, and what is wrong with it."""
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    return _path(fault["loc"]), fault["msg"]
+def first_validation_error(error: ValidationError) -> tuple[str, str]:
+    """Return the path of the first invalid field, such as `sizes[0].width`, and the reason."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    return _format_path(first["loc"]), first["msg"]
 
 
 def fit_text(text: str, longest: int) -> str:
-    """Return `text` cut to `longest` characters, with NUL and lone surrogates replaced: PostgreSQL stores neither."""
+    """Return the first `longest` characters of `text`.
+
+    NUL and lone surrogates are replaced, because PostgreSQL stores neither.
+    """
     return text[:longest].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
-def _dump(instance: BaseModel, where: str) -> bytes:
+def _dump(instance: BaseModel, path: str) -> bytes:
     def dump(fields: set[str] | None = None) -> bytes:
-        # As model_dump_json does it, without a string on the way.
+        # The same as model_dump_json, without the intermediate string.
         serializer = instance.__pydantic_serializer__
         return serializer.to_json(instance, include=fields, by_alias=True, round_trip=True, warnings="none")
 
@@ -60,14 +69,14 @@ def _dump(instance: BaseModel, where: str) -> bytes:
         try:
             dump({name})
         except (PydanticSerializationError, UnicodeError) as error:
-            raise InvalidPayloadError(_join(where, name), str(error)) from None
-    raise InvalidPayloadError(where, reason)
+            raise InvalidPayloadError(_join(path, name), str(error)) from None
+    raise InvalidPayloadError(path, reason)
 
 
-def _path(location: Sequence[str | int]) -> str:
+def _format_path(location: Sequence[str | int]) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return path.removeprefix(".")
 
 
-def _join(where: str, field: str) -> str:
-    return f"{where}.{field}" if field else where
+def _join(path: str, field: str) -> str:
+    return f"{path}.{field}" if field else path

@@ -1,4 +1,4 @@
-"""Histograms for what happens to each task: prometheus_client's take a lock twice for each value, these none."""
+"""Histograms for the hot path: without the two locks per observation that prometheus_client's take."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,10 @@ from typing_extensions import override
 
 
 class Series:
-    """The values of a histogram with these labels. Only one thread may observe; any may read."""
+    """The observations of a histogram with one set of label values.
+
+    Only one thread may call `observe`; any thread may read.
+    """
 
     __slots__ = ("_bounds", "counts", "sum")
 
@@ -22,30 +25,37 @@ class Series:
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        """Count a value."""
+        """Add an observation."""
         self.counts[bisect_left(self._bounds, value)] += 1
         self.sum += value
 
 
 class SingleWriterHistogram(Collector):
-    """A histogram with labels; `bounds` are the upper ones of its buckets, ascending, without the infinite one."""
+    """A histogram with labels, each of whose series is written by a single thread.
+
+    Args:
+        name: The name of the metric.
+        documentation: Its help text.
+        labels: The names of its labels.
+        bounds: The upper bounds of its buckets, ascending, without the infinite one.
+    """
 
     def __init__(self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
         self._name: Final = name
         self._documentation = documentation
         self._labels = labels
         self._bounds = bounds
-        self._tallies: dict[tuple[str, ...], Series] = {}
+        self._series: dict[tuple[str, ...], Series] = {}
 
     def labels(self, *values: str) -> Series:
-        """Return what counts under these labels."""
-        return self._tallies.setdefault(values, Series(self._bounds))
+        """Return the series with these label values; the first call creates it."""
+        return self._series.setdefault(values, Series(self._bounds))
 
     @override
     def collect(self) -> Iterable[Metric]:
         family = HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
         bounds = [*(str(float(bound)) for bound in self._bounds), "+Inf"]
-        for values, tally in self._tallies.copy().items():
-            buckets = list(zip(bounds, map(float, accumulate(tally.counts)), strict=True))
-            family.add_metric(values, buckets, tally.sum)
+        for values, series in self._series.copy().items():
+            buckets = list(zip(bounds, map(float, accumulate(series.counts)), strict=True))
+            family.add_metric(values, buckets, series.sum)
         return (family,)

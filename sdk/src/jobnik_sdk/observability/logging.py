@@ -1,4 +1,7 @@
-"""Log lines: coloured on a terminal, else one JSON object a line; the standard library's logging goes the same way."""
+"""Structured logs: coloured text on a terminal, otherwise one JSON object per line.
+
+The standard library's `logging` writes to the same output, in the same format.
+"""
 
 import logging
 import sys
@@ -14,8 +17,8 @@ __all__ = [
 ]
 
 
-class TaskIds(Protocol):
-    """A task, as far as log lines name it."""
+class LoggedTask(Protocol):
+    """A task whose ids are added to log lines."""
 
     @property
     def ids(self) -> dict[str, str | int]:
@@ -23,12 +26,12 @@ class TaskIds(Protocol):
         ...
 
 
-# The task itself rather than its ids in structlog's own variables: building those costs more than most log lines.
-_current_task: ContextVar[TaskIds | None] = ContextVar("jobnik_task", default=None)
+# The task itself, not its ids in structlog's context variables: building the ids costs more than most log lines.
+_current_task: ContextVar[LoggedTask | None] = ContextVar("jobnik_task", default=None)
 
 
-def bind_task(task: TaskIds) -> None:
-    """Add the ids of `task` to every log line in the rest of the current context (an asyncio task, a process)."""
+def bind_task(task: LoggedTask) -> None:
+    """Add the ids of `task` to every further log line of the current context (an asyncio task, a process)."""
     _current_task.set(task)
 
 
@@ -38,10 +41,10 @@ def _add_task_ids(_logger: WrappedLogger, _method: str, line: EventDict) -> Even
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
-    place = get_current_span().get_span_context()
-    if place.is_valid:
-        line["trace_id"] = f"{place.trace_id:032x}"
-        line["span_id"] = f"{place.span_id:016x}"
+    span = get_current_span().get_span_context()
+    if span.is_valid:
+        line["trace_id"] = f"{span.trace_id:032x}"
+        line["span_id"] = f"{span.span_id:016x}"
     return line
 
 
@@ -58,9 +61,16 @@ _SHARED: Final[list[Processor]] = [
 
 
 def configure_logging(level: str = "INFO") -> None:
-    """Send all log lines from `level` on to standard output, warnings of Python as well; call it once, at the start.
+    """Write logs to standard output. Call it once, when the program starts; `run` does so for a worker.
 
-    Levels are those of the standard library: DEBUG, INFO, WARNING, ERROR, CRITICAL.
+    On a terminal a line is coloured text, otherwise a JSON object. structlog, the standard library's `logging` and
+    Python warnings all write to the same output.
+
+    Args:
+        level: The lowest level that is written: DEBUG, INFO, WARNING, ERROR or CRITICAL.
+
+    Raises:
+        ValueError: the level is unknown.
     """
     structlog.configure(
         processors=[
@@ -77,19 +87,19 @@ def configure_logging(level: str = "INFO") -> None:
     root.handlers = [handler]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
-    # httpx2 tells of every request at INFO, which the SDK's own lines and metrics already do better.
+    # httpx2 logs every request at INFO, which the SDK's own log lines and metrics already cover.
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
-def writes(logger: structlog.stdlib.BoundLogger, level: int) -> bool:
-    """Tell whether a line of this level would be written, whoever has configured structlog, and however."""
+def is_enabled(logger: structlog.stdlib.BoundLogger, level: int) -> bool:
+    """Return whether a line of this level would be written, however the application has configured structlog."""
     bound: Any = logger.bind()
     enabled = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
     return enabled is None or bool(enabled(level))
 
 
 def configured_level() -> str | None:
-    """Return the level given to `configure_logging`, None if it was not called: processes are set up alike."""
+    """Return the level given to `configure_logging`; None if it was not called. Handler processes use the same."""
     root = logging.getLogger()
     if any(isinstance(handler.formatter, structlog.stdlib.ProcessorFormatter) for handler in root.handlers):
         return logging.getLevelName(root.level)
@@ -97,12 +107,12 @@ def configured_level() -> str | None:
 
 
 def _formatter(*, terminal: bool) -> logging.Formatter:
-    last: list[Processor]
+    renderers: list[Processor]
     if terminal:
-        last = [structlog.dev.ConsoleRenderer()]
+        renderers = [structlog.dev.ConsoleRenderer()]
     else:
-        last = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
+        renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
     )

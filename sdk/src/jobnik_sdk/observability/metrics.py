@@ -1,4 +1,4 @@
-"""What a process tells Prometheus; labels are stage types, outcomes and error types, never ids."""
+"""Prometheus metrics. Labels are stage types, outcomes and error types, never ids."""
 
 import platform
 import time
@@ -16,87 +16,100 @@ from typing_extensions import override
 
 from jobnik_sdk.observability.histograms import SingleWriterHistogram
 
-_HANDLER_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
-_WAITING_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400)
+_HANDLER_BOUNDS_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
+_WAITING_BOUNDS_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400)
 
 TASK_DURATION = SingleWriterHistogram(
-    "jobnik_sdk_worker_task_duration_seconds", "How long handlers ran.", ["stage_type", "status"], _HANDLER_SECONDS
+    "jobnik_sdk_worker_task_duration_seconds",
+    "Duration of attempts, by outcome.",
+    ["stage_type", "status"],
+    _HANDLER_BOUNDS_SECONDS,
 )
-TASKS_FAILED = Counter("jobnik_sdk_worker_tasks_failed_total", "Attempts that failed.", ["stage_type", "error_type"])
-TASKS_ACTIVE = Gauge("jobnik_sdk_worker_tasks_active", "Tasks that are being worked on.", ["stage_type"])
-SLOTS = Gauge("jobnik_sdk_worker_slots", "How many tasks may be worked on at the same time.", ["stage_type"])
-DRAINING = Gauge("jobnik_sdk_worker_draining", "1 while a worker finishes what it has and takes no more, else 0.")
+TASKS_FAILED = Counter("jobnik_sdk_worker_tasks_failed_total", "Failed attempts.", ["stage_type", "error_type"])
+TASKS_ACTIVE = Gauge("jobnik_sdk_worker_tasks_active", "Attempts in progress.", ["stage_type"])
+SLOTS = Gauge("jobnik_sdk_worker_slots", "Maximum number of concurrent attempts.", ["stage_type"])
+DRAINING = Gauge(
+    "jobnik_sdk_worker_draining", "1 while a worker drains: it finishes its attempts and claims no more; otherwise 0."
+)
 TASK_WAITING = SingleWriterHistogram(
     "jobnik_sdk_worker_task_waiting_seconds",
-    "For how long tasks could have been claimed before they were, where the manager tells.",
+    "Time from when a task became claimable until it was claimed, if the manager reports it.",
     ["stage_type"],
-    _WAITING_SECONDS,
+    _WAITING_BOUNDS_SECONDS,
 )
 LAST_SUCCESS = Gauge(
-    "jobnik_sdk_worker_last_success_timestamp_seconds", "When an attempt succeeded last; 0 before.", ["stage_type"]
+    "jobnik_sdk_worker_last_success_timestamp_seconds",
+    "Time of the last successful attempt; 0 before the first.",
+    ["stage_type"],
 )
 BREAKER_STATE = Gauge(
-    "jobnik_sdk_worker_circuit_breaker_state", "0 closed, 1 half open, 2 open.", ["stage_type", "breaker"]
+    "jobnik_sdk_worker_circuit_breaker_state",
+    "State of the circuit breaker: 0 closed, 1 half open, 2 open.",
+    ["stage_type", "breaker"],
 )
 BREAKER_OPENS = Counter(
-    "jobnik_sdk_worker_circuit_breaker_opens_total", "How often it opened.", ["stage_type", "breaker"]
+    "jobnik_sdk_worker_circuit_breaker_opens_total", "Times that the circuit breaker opened.", ["stage_type", "breaker"]
 )
-EMPTY_POLLS = Gauge("jobnik_sdk_worker_consecutive_empty_polls", "Polls in a row that found no task.", ["stage_type"])
+EMPTY_POLLS = Gauge(
+    "jobnik_sdk_worker_consecutive_empty_polls", "Consecutive claims that returned no task.", ["stage_type"]
+)
 UPTIME = Gauge("jobnik_sdk_worker_uptime_seconds", "Seconds since this process loaded the SDK.")
-INFO = Info("jobnik_sdk", "The versions that this process runs on.")
+INFO = Info("jobnik_sdk", "Versions of the SDK and of Python.")
 
 DEQUEUE_DURATION = Histogram(
-    "jobnik_sdk_consumer_dequeue_duration_seconds", "How long claims took.", ["stage_type", "status"]
+    "jobnik_sdk_consumer_dequeue_duration_seconds", "Duration of claim requests.", ["stage_type", "status"]
 )
 UPDATE_DURATION = Histogram(
-    "jobnik_sdk_consumer_task_update_duration_seconds", "How long reports took.", ["stage_type", "status"]
+    "jobnik_sdk_consumer_task_update_duration_seconds", "Duration of report requests.", ["stage_type", "status"]
 )
 UPDATES = Counter(
-    "jobnik_sdk_consumer_task_updates_total", "Reports by what they said.", ["stage_type", "status", "result"]
+    "jobnik_sdk_consumer_task_updates_total",
+    "Reports, by reported status and by result.",
+    ["stage_type", "status", "result"],
 )
 
-JOB_CREATE_DURATION = Histogram("jobnik_sdk_producer_job_create_duration_seconds", "How long creating a job took.")
+JOB_CREATE_DURATION = Histogram(
+    "jobnik_sdk_producer_job_create_duration_seconds", "Duration of requests that create a job."
+)
 STAGE_CREATE_DURATION = Histogram(
-    "jobnik_sdk_producer_stage_create_duration_seconds", "How long creating a stage took."
+    "jobnik_sdk_producer_stage_create_duration_seconds", "Duration of requests that create a stage."
 )
 TASK_CREATE_DURATION = Histogram(
-    "jobnik_sdk_producer_task_create_duration_seconds", "How long creating a list of tasks took."
+    "jobnik_sdk_producer_task_create_duration_seconds", "Duration of requests that create tasks."
 )
 OPERATIONS = Counter(
-    "jobnik_sdk_producer_operations_total", "What producers asked for, by its end.", ["operation", "result"]
+    "jobnik_sdk_producer_operations_total", "Operations of producers, by result.", ["operation", "result"]
 )
 
 HTTP_DURATION = Histogram(
     "jobnik_sdk_http_request_duration_seconds",
-    "How long each try of a request took; status_code is `none` where no answer came.",
+    "Duration of each try of an HTTP request; status_code is `none` if no response arrived.",
     ["method", "status_code", "retried"],
 )
-HTTP_RETRIES = Counter("jobnik_sdk_http_retries_total", "Requests sent again.", ["method", "reason"])
+HTTP_RETRIES = Counter("jobnik_sdk_http_retries_total", "Retries of HTTP requests.", ["method", "reason"])
 
-GUIDE_JOBS_CREATED = Counter("jobnik_producer_jobs_created_total", "Jobs that were created.")
+GUIDE_JOBS_CREATED = Counter("jobnik_producer_jobs_created_total", "Jobs created.")
 
 _LOADED_AT: Final = time.monotonic()
 UPTIME.set_function(lambda: time.monotonic() - _LOADED_AT)
 INFO.info({"version": version("jobnik-sdk"), "python_version": platform.python_version()})
 
 
-class _Derived(Collector):
-    """What the metrics above say already, under the names that others know; counting it twice would cost each task.
+class _AliasCollector(Collector):
+    """Exports values of the metrics above under other names, so that each task is counted only once.
 
-    The public guide names the `jobnik_worker_...` ones.
+    The names that begin with `jobnik_worker_` are those of Jobnik's public guide.
     """
 
     @override
     def collect(self) -> Iterable[Metric]:
         (durations,) = TASK_DURATION.collect()
         completed = CounterMetricFamily(
-            "jobnik_sdk_worker_tasks_completed", "Attempts that succeeded.", labels=["stage_type"]
+            "jobnik_sdk_worker_tasks_completed", "Successful attempts.", labels=["stage_type"]
         )
-        tasks = CounterMetricFamily(
-            "jobnik_worker_tasks", "Attempts by their outcome.", labels=["stage_type", "status"]
-        )
-        seconds = HistogramMetricFamily("jobnik_worker_task_duration_seconds", "How long handlers ran.")
-        summed: dict[tuple[str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
+        tasks = CounterMetricFamily("jobnik_worker_tasks", "Attempts, by outcome.", labels=["stage_type", "status"])
+        seconds = HistogramMetricFamily("jobnik_worker_task_duration_seconds", "Duration of attempts.")
+        totals: dict[tuple[str, tuple[tuple[str, str], ...]], float] = defaultdict(float)
         for sample in durations.samples:
             suffix = sample.name.rpartition("_")[2]
             if suffix == "count":
@@ -105,30 +118,28 @@ class _Derived(Collector):
                     completed.add_metric([sample.labels["stage_type"]], sample.value)
             if suffix in {"count", "sum", "bucket"}:
                 others = tuple((name, value) for name, value in sample.labels.items() if name != "status")
-                summed[suffix, others] += sample.value
-        for (suffix, others), value in summed.items():
+                totals[suffix, others] += sample.value
+        for (suffix, others), value in totals.items():
             seconds.add_sample(f"{seconds.name}_{suffix}", dict(others), value)
         (active,) = TASKS_ACTIVE.collect()
-        at_work = GaugeMetricFamily(
-            "jobnik_worker_active_tasks", "Tasks that are being worked on.", labels=["stage_type"]
-        )
+        active_tasks = GaugeMetricFamily("jobnik_worker_active_tasks", "Attempts in progress.", labels=["stage_type"])
         for sample in active.samples:
-            at_work.add_metric([sample.labels["stage_type"]], sample.value)
-        return completed, tasks, seconds, at_work
+            active_tasks.add_metric([sample.labels["stage_type"]], sample.value)
+        return completed, tasks, seconds, active_tasks
 
 
-DERIVED: Final = _Derived()
-for _collector in (TASK_DURATION, TASK_WAITING, DERIVED):
+ALIASES: Final = _AliasCollector()
+for _collector in (TASK_DURATION, TASK_WAITING, ALIASES):
     REGISTRY.register(_collector)
 
 
 class StageMetrics:
-    """What is measured of one stage type's tasks: looking up its labels once makes it cheap for each of them."""
+    """The metrics of one stage type. Their labels are looked up once, which keeps the cost per task low."""
 
     def __init__(self, stage_type: str) -> None:
         self._stage_type = stage_type
         self._durations = {
-            # Zeros before the first task, so that rates and alerts have something to start from.
+            # Created before the first task, so that rates and alerts start from zero.
             status: TASK_DURATION.labels(stage_type, status)
             for status in ("completed", "failed", "snoozed", "cancelled")
         }
@@ -143,18 +154,18 @@ class StageMetrics:
         self._slots.set_function(lambda: self.slots)
         TASKS_ACTIVE.labels(stage_type).set_function(lambda: self.active)
 
-    def polled(self, status: str, seconds: float, empty_in_a_row: int) -> None:
-        """Count a claim that took so long: it was `claimed`, `empty` or an `error`."""
+    def record_poll(self, status: str, seconds: float, consecutive_empty: int) -> None:
+        """Record the duration of a claim, whose status is `claimed`, `empty` or `error`."""
         self._polls[status].observe(seconds)
-        self._empty_polls.set(empty_in_a_row)
+        self._empty_polls.set(consecutive_empty)
 
-    def waited(self, seconds: float | None) -> None:
-        """Count for how long a task could have been claimed; None: nobody knows it."""
+    def record_wait(self, seconds: float | None) -> None:
+        """Record how long a task was claimable before it was claimed; None if the manager does not report it."""
         if seconds is not None:
             self._waiting.observe(seconds)
 
-    def ended(self, status: str, seconds: float, error_type: str | None = None) -> None:
-        """Count an attempt that ran so long, and `completed`, `failed` by an error, was `snoozed` or `cancelled`."""
+    def record_attempt(self, status: str, seconds: float, error_type: str | None = None) -> None:
+        """Record the duration of an attempt, whose status is `completed`, `failed`, `snoozed` or `cancelled`."""
         self._durations[status].observe(seconds)
         if status == "completed":
             self._last_success = time.time()
@@ -164,13 +175,13 @@ class StageMetrics:
 
 @cache
 def stage_metrics(stage_type: str) -> StageMetrics:
-    """Return what measures tasks of this stage type, in all workers of this process."""
+    """Return the metrics of a stage type, which all workers of this process share."""
     return StageMetrics(stage_type)
 
 
 @contextmanager
 def operation(name: str, duration: Histogram | None = None) -> Generator[None]:
-    """Count what a producer asks for within a `with` block, and observe how long it takes where `duration` is given."""
+    """Count the `with` block as an operation of a producer, and observe how long it takes in `duration`, if given."""
     started = time.perf_counter()
     try:
         yield

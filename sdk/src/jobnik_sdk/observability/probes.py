@@ -1,4 +1,4 @@
-"""Probes and metrics over HTTP, from a thread of their own: they answer even while the event loop is blocked."""
+"""Health probes and metrics over HTTP, served by a thread: they respond even if the event loop is blocked."""
 
 import threading
 import time
@@ -12,98 +12,104 @@ from typing import Final, Protocol, Self
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from typing_extensions import override
 
-STALLED_AFTER_SECONDS: Final = 60.0
+BLOCKED_AFTER_SECONDS: Final = 60.0
+"""How long the event loop may be blocked before the liveness probe fails."""
 
 
 class ObservedWorker(Protocol):
-    """A worker, as its probes see it."""
+    """The part of a worker that its probes need."""
 
     @property
     def ready(self) -> bool:
-        """Whether it has met its manager, and is not stopping."""
+        """Whether the manager has responded and the worker is not stopping."""
         ...
 
     @property
     def polling(self) -> bool:
-        """Whether it asks for tasks as it should."""
+        """Whether the worker claims tasks as it should."""
         ...
 
 
 class Health:
-    """How a worker's process is. Each probe answers what is wrong in a few words, nothing if all is well."""
+    """The health of a worker's process. Each probe returns a short reason if it fails, or an empty string."""
 
     def __init__(self) -> None:
         self._last_tick: float | None = None
         self._worker: ObservedWorker | None = None
 
     def watch(self, worker: ObservedWorker) -> None:
-        """Say which worker it is about, once there is one."""
+        """Set the worker that the probes check."""
         self._worker = worker
 
     def tick(self) -> None:
-        """Note that the event loop turns."""
+        """Record that the event loop is running. Call it on the event loop at regular intervals."""
         self._last_tick = time.monotonic()
 
     def live(self) -> str:
-        """Whether restarting the process would help: its event loop stands still, or it asks for no more tasks.
+        """Fail if a restart would help: the event loop is blocked, or the worker has stopped claiming tasks.
 
-        It never depends on the manager: a claim that failed was tried.
+        The state of the manager makes no difference: a failed claim counts as a claim.
         """
-        still = 0.0 if self._last_tick is None else time.monotonic() - self._last_tick
-        if still >= STALLED_AFTER_SECONDS:
-            return f"the event loop has stood still for {still:.0f} s"
+        blocked = 0.0 if self._last_tick is None else time.monotonic() - self._last_tick
+        if blocked >= BLOCKED_AFTER_SECONDS:
+            return f"event loop blocked for {blocked:.0f} s"
         if self._worker is not None and not self._worker.polling:
-            return "there are free slots, and no task has been asked for lately"
+            return "free slots, but no recent claim"
         return ""
 
     def ready(self) -> str:
-        """Whether it works: the settings are right, the manager has answered, and nobody has asked it to stop."""
+        """Fail until the worker is created and the manager has responded, and while the worker is stopping."""
         if self._worker is None:
-            return "the worker is not made yet"
-        return "" if self._worker.ready else "the manager does not answer, or the worker is stopping"
+            return "worker not created yet"
+        return "" if self._worker.ready else "manager not responding, or worker stopping"
 
     def started(self) -> str:
-        """Whether it has begun to work."""
-        return "" if self._last_tick is not None else "the worker has not begun yet"
+        """Fail until the event loop of the worker is running."""
+        return "" if self._last_tick is not None else "worker not started yet"
 
 
 class ProbeServer:
-    """Serves /livez, /readyz, /startupz and /metrics while it is entered; each probe is 200, or 503 and the reason.
+    """Serves /livez, /readyz, /startupz and /metrics within a `with` block.
 
-    Port 0 takes a free one: see `port`.
+    A probe responds with status 200, or with 503 and the reason.
+
+    Args:
+        health: What the probes check.
+        host: The address to listen on.
+        port: The port to listen on; 0 chooses a free one, which is then in `port`.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
 
-    def __init__(self, vitals: Health, *, host: str, port: int) -> None:
-        probes = {"/livez": vitals.live, "/readyz": vitals.ready, "/startupz": vitals.started}
-        self._server = ThreadingHTTPServer((host, port), _handler_of(probes))
+    def __init__(self, health: Health, *, host: str, port: int) -> None:
+        probes = {"/livez": health.live, "/readyz": health.ready, "/startupz": health.started}
+        self._server = ThreadingHTTPServer((host, port), _request_handler(probes))
         self._server.daemon_threads = True
-        # serve_forever looks this often whether it is to end, which every stopping worker waits for.
+        # How often serve_forever checks whether to stop; a worker that stops waits for it.
         serve = partial(self._server.serve_forever, poll_interval=0.05)
         self._thread = threading.Thread(target=serve, name="jobnik-probes", daemon=True)
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that the server listens on."""
         return self._server.server_port
 
     def __enter__(self) -> Self:
-        """Serve until the block ends."""
+        """Start serving."""
         self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop serving and give the port back."""
+        """Stop serving, and release the port."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
 
 
-def _handler_of(probes: Mapping[str, Callable[[], str]]) -> type[BaseHTTPRequestHandler]:
+def _request_handler(probes: Mapping[str, Callable[[], str]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
@@ -111,8 +117,8 @@ def _handler_of(probes: Mapping[str, Callable[[], str]]) -> type[BaseHTTPRequest
                 self._send(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)
             elif path not in probes:
                 self._send(HTTPStatus.NOT_FOUND, b"not found\n")
-            elif wrong := probes[path]():
-                self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{wrong}\n".encode())
+            elif reason := probes[path]():
+                self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n".encode())
             else:
                 self._send(HTTPStatus.OK, b"ok\n")
 
@@ -125,6 +131,6 @@ def _handler_of(probes: Mapping[str, Callable[[], str]]) -> type[BaseHTTPRequest
 
         @override
         def log_message(self, format: str, *args: object) -> None:
-            """Say nothing: a kubelet asks every few seconds."""
+            """Log nothing: Kubernetes probes every few seconds."""
 
     return Handler

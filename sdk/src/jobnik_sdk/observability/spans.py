@@ -1,13 +1,13 @@
-"""A worker's spans, by OpenTelemetry's conventions for messaging.
+"""The spans of a worker, following OpenTelemetry's semantic conventions for messaging.
 
 | span | kind | parent | links |
 |---|---|---|---|
-| `receive {stage type}` | CLIENT | none | the traces of the tasks that the claim brought |
+| `receive {stage type}` | CLIENT | none | the traces of the claimed tasks |
 | `process {stage type}` | CONSUMER | the task's trace | the task's trace |
-| `settle {stage type}` | CLIENT | the task's trace; none where there are several tasks | the traces of the tasks |
+| `settle {stage type}` | CLIENT | the task's trace; none if there are several tasks | the traces of the tasks |
 
-Where no tracer provider is set up there are no spans, which costs next to nothing, and each attempt carries on the
-trace of its task, or a new one.
+Without a tracer provider no spans are created, at almost no cost, and each attempt continues the trace of its task, or
+starts a new one.
 """
 
 import contextvars
@@ -36,30 +36,30 @@ from opentelemetry.trace import (
 from jobnik_sdk.observability import trace_context
 
 
-class AnyTask(Protocol):
-    """A task, as far as a span tells of it."""
+class TracedTask(Protocol):
+    """A task whose fields go into spans."""
 
     @property
-    def id(self) -> UUID: ...  # noqa: D102 as of any task
+    def id(self) -> UUID: ...  # noqa: D102 named as in the protocol
 
     @property
-    def stage_id(self) -> UUID | str: ...  # noqa: D102 as of any task
+    def stage_id(self) -> UUID | str: ...  # noqa: D102 named as in the protocol
 
     @property
-    def attempts(self) -> int: ...  # noqa: D102 as of any task
+    def attempts(self) -> int: ...  # noqa: D102 named as in the protocol
 
     @property
-    def traceparent(self) -> str: ...  # noqa: D102 as of any task
+    def traceparent(self) -> str: ...  # noqa: D102 named as in the protocol
 
     @property
-    def tracestate(self) -> str | None: ...  # noqa: D102 as of any task
+    def tracestate(self) -> str | None: ...  # noqa: D102 named as in the protocol
 
 
 _ROOT: Final = Context()
 
 
-class Request:
-    """What is asked of the manager, as the current span of a `with` block; an error that leaves it is the span's."""
+class RequestSpan:
+    """The span of a request to the manager: current within a `with` block. An exception marks it as failed."""
 
     __slots__ = ("_span", "_token")
 
@@ -75,41 +75,41 @@ class Request:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the span. A cancellation is no error."""
+        """End the span. Cancellation does not mark it as failed."""
         if self._span is not None:
             detach(self._token)
             if isinstance(error, Exception):
                 _fail(self._span, type(error).__name__, str(error))
             self._span.end()
 
-    def note(self, tasks: Iterable[AnyTask]) -> None:
-        """Say which tasks it is about, once that is known."""
+    def set_tasks(self, tasks: Iterable[TracedTask]) -> None:
+        """Link the span to the tasks that the response contained."""
         if self._span is None:
             return
         count = 0
-        for count, task in enumerate(tasks, 1):  # noqa: B007 - the last number is how many there are
+        for count, task in enumerate(tasks, 1):  # noqa: B007 the last value is the number of tasks
             for link in _links(task):
                 self._span.add_link(link.context, link.attributes)
         self._span.set_attribute("messaging.batch.message_count", count)
 
 
-class Processing:
-    """An attempt at a task: `traceparent` is its place in the task's trace, the task's own if nothing is recorded."""
+class AttemptSpan:
+    """The span of an attempt. `traceparent` is that of the span; without tracing, that of the task."""
 
-    __slots__ = ("_around", "_span", "_tracestate", "traceparent")
+    __slots__ = ("_span", "_tracestate", "_variables", "traceparent")
 
     def __init__(self, span: Span | None, traceparent: str, tracestate: str | None = None) -> None:
         self._span = span
         self._tracestate = tracestate
         self.traceparent = traceparent
-        self._around: contextvars.Context | None = None
+        self._variables: contextvars.Context | None = None
 
-    def around(self, context: contextvars.Context) -> contextvars.Context:
-        """Return a copy of a context, always the same one, in which it is the current span."""
-        if self._around is None:
-            self._around = context.copy()
-            self._around.run(self._enter)
-        return self._around.copy()
+    def context_with_span(self, variables: contextvars.Context) -> contextvars.Context:
+        """Return a copy of `variables` in which this span is current. Pass the same object on every call."""
+        if self._variables is None:
+            self._variables = variables.copy()
+            self._variables.run(self._enter)
+        return self._variables.copy()
 
     def _enter(self) -> None:
         if self._span is None:
@@ -118,19 +118,19 @@ class Processing:
             attach(set_span_in_context(self._span))
 
     def end(self, outcome: str, error_type: str = "", message: str = "", stack: str = "") -> None:
-        """End the span: the attempt was `completed`, `failed` by an error, `snoozed` or `cancelled`."""
+        """End the span; the outcome of the attempt is `completed`, `failed`, `snoozed` or `cancelled`."""
         if self._span is None:
             return
         self._span.set_attribute("jobnik.task.outcome", outcome)
         if error_type:
             _fail(self._span, error_type, message)
-            told = {"exception.type": error_type, "exception.message": message, "exception.stacktrace": stack}
-            self._span.add_event("exception", {name: value for name, value in told.items() if value})
+            attributes = {"exception.type": error_type, "exception.message": message, "exception.stacktrace": stack}
+            self._span.add_event("exception", {name: value for name, value in attributes.items() if value})
         self._span.end()
 
 
 class StageSpans:
-    """The spans of claims and attempts at one stage type; a tracer provider counts if it was set up before."""
+    """The spans of claims and attempts for one stage type. Set up the tracer provider before you create it."""
 
     __slots__ = ("_attributes", "_last", "_name", "_tracer")
 
@@ -138,17 +138,17 @@ class StageSpans:
         self._name = stage_type
         self._tracer = _tracer()
         self._attributes = {operation: _attributes(operation, stage_type) for operation in ("receive", "process")}
-        self._last: tuple[object, Processing] | None = None
+        self._last: tuple[object, AttemptSpan] | None = None
 
-    def receiving(self) -> Request:
-        """Return the span of a claim: say with `note` what it has brought."""
+    def start_receive(self) -> RequestSpan:
+        """Return the span of a claim; pass the claimed tasks to its `set_tasks`."""
         if self._tracer is None:
-            return _UNSEEN
+            return _NO_SPAN
         name, attributes = f"receive {self._name}", self._attributes["receive"]
-        return Request(self._tracer.start_span(name, _ROOT, SpanKind.CLIENT, attributes))
+        return RequestSpan(self._tracer.start_span(name, _ROOT, SpanKind.CLIENT, attributes))
 
-    def processing(self, task: AnyTask, job_id: str = "") -> Processing:
-        """Begin an attempt: the handler runs in its `around`, and `end` says its outcome."""
+    def start_process(self, task: TracedTask, job_id: str = "") -> AttemptSpan:
+        """Return the span of an attempt: run the handler in its `context_with_span`, and then call `end`."""
         if self._tracer is None:
             return self._unrecorded(task)
         attributes = {
@@ -159,29 +159,29 @@ class StageSpans:
         }
         if job_id:
             attributes["messaging.message.conversation_id"] = job_id
-        name, parent, links = f"process {self._name}", _trace_of(task), _links(task)
+        name, parent, links = f"process {self._name}", _remote_context(task), _links(task)
         span = self._tracer.start_span(name, parent, SpanKind.CONSUMER, attributes, links)
-        return Processing(span, trace_context.traceparent_of(span.get_span_context()))
+        return AttemptSpan(span, trace_context.format_traceparent(span.get_span_context()))
 
-    def _unrecorded(self, task: AnyTask) -> Processing:
-        """Return the task's own place, since one of the attempt's own nobody would record.
+    def _unrecorded(self, task: TracedTask) -> AttemptSpan:
+        """Return a span that only propagates the trace of the task.
 
-        Tasks that were created together have one trace, and mostly come together: they share what is made of it.
+        Tasks that were created together share a trace and are usually claimed together, so they share the object.
         """
-        place = task.traceparent, task.tracestate
-        if self._last is not None and self._last[0] == place:
+        trace = task.traceparent, task.tracestate
+        if self._last is not None and self._last[0] == trace:
             return self._last[1]
         if not trace_context.is_valid(task.traceparent):
-            return Processing(None, trace_context.generate())
-        self._last = place, Processing(None, *place)
+            return AttemptSpan(None, trace_context.generate())
+        self._last = trace, AttemptSpan(None, *trace)
         return self._last[1]
 
 
-def settling(stage_types: Iterable[str], tasks: Iterable[AnyTask]) -> Request:
-    """Return the span of a request that says how attempts at tasks of these types have ended."""
+def start_settle(stage_types: Iterable[str], tasks: Iterable[TracedTask]) -> RequestSpan:
+    """Return the span of a request that reports the outcomes of attempts at these tasks."""
     tracer = _tracer()
     if tracer is None:
-        return _UNSEEN
+        return _NO_SPAN
     settled = list(tasks)
     types = set(stage_types)
     stage_type = types.pop() if len(types) == 1 else ""
@@ -190,16 +190,16 @@ def settling(stage_types: Iterable[str], tasks: Iterable[AnyTask]) -> Request:
         attributes["messaging.message.id"] = str(settled[0].id)
     else:
         attributes["messaging.batch.message_count"] = len(settled)
-    parent = _trace_of(settled[0]) if len(settled) == 1 else _ROOT
+    parent = _remote_context(settled[0]) if len(settled) == 1 else _ROOT
     links = [link for task in settled for link in _links(task)]
-    return Request(tracer.start_span(f"settle {stage_type}".rstrip(), parent, SpanKind.CLIENT, attributes, links))
+    return RequestSpan(tracer.start_span(f"settle {stage_type}".rstrip(), parent, SpanKind.CLIENT, attributes, links))
 
 
-_UNSEEN: Final = Request(None)
+_NO_SPAN: Final = RequestSpan(None)
 
 
 def _tracer() -> Tracer | None:
-    """What spans are made with; None where nobody set that up."""
+    """Return the tracer; None if the application has not set up a tracer provider."""
     provider = otel.get_tracer_provider()
     return None if isinstance(provider, ProxyTracerProvider) else _tracer_of(provider)
 
@@ -207,7 +207,7 @@ def _tracer() -> Tracer | None:
 @cache
 def _tracer_of(provider: TracerProvider) -> Tracer | None:
     tracer = provider.get_tracer("jobnik_sdk", version("jobnik-sdk"))
-    return None if isinstance(tracer, NoOpTracer) else tracer  # as OTEL_SDK_DISABLED makes it
+    return None if isinstance(tracer, NoOpTracer) else tracer  # with OTEL_SDK_DISABLED
 
 
 def _attributes(operation: str, stage_type: str) -> dict[str, str | int]:
@@ -221,13 +221,13 @@ def _attributes(operation: str, stage_type: str) -> dict[str, str | int]:
     return attributes
 
 
-def _trace_of(task: AnyTask) -> Context:
-    return set_span_in_context(NonRecordingSpan(trace_context.place_of(task.traceparent, task.tracestate)), _ROOT)
+def _remote_context(task: TracedTask) -> Context:
+    return set_span_in_context(NonRecordingSpan(trace_context.parse(task.traceparent, task.tracestate)), _ROOT)
 
 
-def _links(task: AnyTask) -> list[Link]:
-    place = trace_context.place_of(task.traceparent, task.tracestate)
-    return [Link(place, {"messaging.message.id": str(task.id)})] if place.is_valid else []
+def _links(task: TracedTask) -> list[Link]:
+    context = trace_context.parse(task.traceparent, task.tracestate)
+    return [Link(context, {"messaging.message.id": str(task.id)})] if context.is_valid else []
 
 
 def _fail(span: Span, error_type: str, message: str) -> None:

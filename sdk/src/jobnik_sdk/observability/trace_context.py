@@ -1,7 +1,7 @@
-"""The trace that the current work belongs to: jobs, stages, tasks and requests carry it on, as W3C says.
+"""W3C trace context: jobs, stages, tasks and requests propagate the current trace.
 
-What is current is what the OpenTelemetry API holds, so that your own spans and what the SDK does are one trace. Where
-no SDK of OpenTelemetry is set up no spans are recorded, and the trace is passed along all the same.
+The current trace is that of the OpenTelemetry API, so your own spans and the SDK's belong to one trace. Without an
+OpenTelemetry SDK no spans are recorded, but the trace is still propagated.
 """
 
 import re
@@ -22,48 +22,59 @@ from opentelemetry.trace import (
 from typing_extensions import override
 
 NO_TRACE: Final = f"00-{'0' * 32}-{'0' * 16}-00"
-"""What a manager answers for an entity without a trace."""
+"""The traceparent of an entity without a trace."""
 
 _FORMAT: Final = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
-_NOWHERE: Final = SpanContext(0, 0, is_remote=True)
-_NO_STATE: Final = TraceState()
+_INVALID: Final = SpanContext(0, 0, is_remote=True)
+_NO_TRACESTATE: Final = TraceState()
 
 
-class _Passed(NonRecordingSpan):
-    """The place in a trace that somebody passed along; it is taken apart where it is asked for, which few tasks do."""
+class _RemoteSpan(NonRecordingSpan):
+    """A span of another process. Its traceparent is parsed on first use, because most tasks never need it."""
 
     def __init__(self, traceparent: str, tracestate: str | None) -> None:
-        super().__init__(_NOWHERE)
+        super().__init__(_INVALID)
         self.traceparent = traceparent
         self._tracestate = tracestate
-        self._is_read = False
+        self._is_parsed = False
 
     @override
     def get_span_context(self) -> SpanContext:
-        if not self._is_read:
-            self._context = place_of(self.traceparent, self._tracestate)
-            self._is_read = True
+        if not self._is_parsed:
+            self._context = parse(self.traceparent, self._tracestate)
+            self._is_parsed = True
         return self._context
 
 
 def current_traceparent() -> str | None:
-    """Return the traceparent that holds here, None outside of any trace."""
+    """Return the traceparent of the current trace, in the W3C format; None outside any trace.
+
+    In a handler, that is the trace of its task.
+    """
     span = get_current_span()
-    if isinstance(span, _Passed):
+    if isinstance(span, _RemoteSpan):
         return span.traceparent if is_valid(span.traceparent) else None
-    place = span.get_span_context()
-    return traceparent_of(place) if place.is_valid else None
+    context = span.get_span_context()
+    return format_traceparent(context) if context.is_valid else None
 
 
 def enter(traceparent: str, tracestate: str | None = None) -> None:
-    """Make a trace hold in the rest of the current context (an asyncio task has one of its own)."""
-    attach(_context_of(traceparent, tracestate))
+    """Make a trace the current one for the rest of the current context (an asyncio task has its own)."""
+    attach(_otel_context(traceparent, tracestate))
 
 
 @contextmanager
 def use_trace(traceparent: str, tracestate: str | None = None) -> Generator[None]:
-    """Make a trace hold within a `with` block: what is created there belongs to it."""
-    token = attach(_context_of(traceparent, tracestate))
+    """Make a trace the current one within a `with` block: jobs, stages and tasks created there belong to it.
+
+    >>> with use_trace(request.headers["traceparent"]):
+    ...     await producer.create_job(gallery, GalleryData(owner="ada"))
+
+    Args:
+        traceparent: In the W3C format. If it is invalid, there is no current trace within the block.
+        tracestate: Vendor-specific trace data, in the W3C format.
+    """
+    token = attach(_otel_context(traceparent, tracestate))
     try:
         yield
     finally:
@@ -71,18 +82,18 @@ def use_trace(traceparent: str, tracestate: str | None = None) -> Generator[None
 
 
 def is_valid(traceparent: str) -> bool:
-    """Tell whether this is a version 00 traceparent that names a trace: all zeros name none."""
+    """Return whether this is a valid traceparent of version 00. One with an id of zeros is not."""
     return _FORMAT.fullmatch(traceparent) is not None
 
 
 def generate() -> str:
     """Return the traceparent of a new, sampled trace."""
-    # W3C asks for randomness, not for secrecy, and each task without a trace gets one.
+    # W3C requires randomness, not secrecy, and this runs for every task without a trace.
     return f"00-{getrandbits(128) or 1:032x}-{getrandbits(64) or 1:016x}-01"
 
 
 def child_of(traceparent: str) -> str:
-    """Return a traceparent in the same trace with a span id of its own; a new trace where this one names none."""
+    """Return a traceparent in the same trace with a new span id; that of a new trace if this one is invalid."""
     match = _FORMAT.fullmatch(traceparent)
     if match is None:
         return generate()
@@ -90,32 +101,32 @@ def child_of(traceparent: str) -> str:
     return f"00-{trace_id}-{getrandbits(64) or 1:016x}-{flags}"
 
 
-def carried(traceparent: str, tracestate: str | None = None) -> dict[str, str]:
-    """Return the fields that carry a trace on, in a request's headers or in an entity's body.
+def fields(traceparent: str, tracestate: str | None = None) -> dict[str, str]:
+    """Return the fields that propagate a trace, for the headers of a request or the body of an entity.
 
-    Without a `tracestate` it is the current one, where that belongs to the same trace.
+    Without `tracestate`, the current one is used if it belongs to the same trace.
     """
     if tracestate is None:
-        here = get_current_span().get_span_context()
-        if here.trace_state and traceparent[3:35] == f"{here.trace_id:032x}":
-            tracestate = here.trace_state.to_header()
+        current = get_current_span().get_span_context()
+        if current.trace_state and traceparent[3:35] == f"{current.trace_id:032x}":
+            tracestate = current.trace_state.to_header()
     return {"traceparent": traceparent, "tracestate": tracestate} if tracestate else {"traceparent": traceparent}
 
 
-def traceparent_of(place: SpanContext) -> str:
-    """Return what OpenTelemetry knows of a span as a traceparent."""
-    return f"00-{place.trace_id:032x}-{place.span_id:016x}-{place.trace_flags:02x}"
+def format_traceparent(context: SpanContext) -> str:
+    """Return the traceparent of an OpenTelemetry span context."""
+    return f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
 
-def place_of(traceparent: str, tracestate: str | None = None) -> SpanContext:
-    """Return a traceparent as OpenTelemetry knows it; not valid where it names no trace."""
+def parse(traceparent: str, tracestate: str | None = None) -> SpanContext:
+    """Return a traceparent as an OpenTelemetry span context, which is invalid if the traceparent is."""
     match = _FORMAT.fullmatch(traceparent)
     if match is None:
-        return _NOWHERE
+        return _INVALID
     trace_id, span_id, flags = match.groups()
-    state = TraceState.from_header([tracestate]) if tracestate else _NO_STATE
-    return SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)), state)  # noqa: FBT003 - remote
+    state = TraceState.from_header([tracestate]) if tracestate else _NO_TRACESTATE
+    return SpanContext(int(trace_id, 16), int(span_id, 16), True, TraceFlags(int(flags, 16)), state)  # noqa: FBT003 is_remote
 
 
-def _context_of(traceparent: str, tracestate: str | None) -> Context:
-    return set_span_in_context(_Passed(traceparent, tracestate), get_current())
+def _otel_context(traceparent: str, tracestate: str | None) -> Context:
+    return set_span_in_context(_RemoteSpan(traceparent, tracestate), get_current())

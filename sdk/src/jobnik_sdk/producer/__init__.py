@@ -1,4 +1,4 @@
-"""Creating work, watching it and steering it."""
+"""Creates, reads, watches and controls jobs, stages and tasks."""
 
 from jobnik_sdk.producer.producer import Producer
 from jobnik_sdk.producer.streams import StreamProgress

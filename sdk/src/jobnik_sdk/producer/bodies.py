@@ -1,4 +1,4 @@
-"""The JSON of what is created, and the features that a manager must have for it."""
+"""Request bodies for creating jobs, stages and tasks, and the features that the manager must have for them."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -8,187 +8,197 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from jobnik_sdk.errors import InvalidPayloadError
-from jobnik_sdk.model.arguments import check_duration, check_kind
+from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.definitions import (
     EMPTY,
     MAX_DURATION,
+    AnyStageType,
     JobType,
     NewStage,
     NewTask,
     Priority,
     RetryPolicy,
     StageOptions,
-    StageType,
     TaskDefaults,
     TaskOptions,
 )
-from jobnik_sdk.model.payloads import to_document
+from jobnik_sdk.model.payloads import encode_payload
 
-AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
-Origin: TypeAlias = Mapping[str, str]
-"""The fields that carry a trace on."""
+TraceFields: TypeAlias = Mapping[str, str]
+"""The fields that propagate a trace: `traceparent`, and `tracestate` if there is one."""
 
-_SHORTEST_TIMEOUT: Final = timedelta(seconds=0.1)
-_LEAST_WEIGHT: Final = 0.001
-_MOST_WEIGHT: Final = 1000
-_LONGEST_KEY: Final = 200
-
-
-def joined(parts: Mapping[str, bytes]) -> bytes:
-    """Return the JSON object with these documents."""
-    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), document) for name, document in parts.items())
+_MIN_TIMEOUT: Final = timedelta(seconds=0.1)
+_MIN_WEIGHT: Final = 0.001
+_MAX_WEIGHT: Final = 1000
+_MAX_KEY_LENGTH: Final = 200
 
 
-def job_parts(
-    job_type: JobType[Any, Any], data: object, metadata: object, priority: Priority, origin: Origin
+def json_object(fields: Mapping[str, bytes]) -> bytes:
+    """Return the JSON object with these fields, whose values are JSON."""
+    return b"{%b}" % b",".join(b'"%b":%b' % (name.encode(), document) for name, document in fields.items())
+
+
+def json_array(documents: list[bytes]) -> bytes:
+    """Return the JSON array of these JSON documents."""
+    return b"[%b]" % b",".join(documents)
+
+
+def job_fields(
+    job_type: JobType[Any, Any], data: object, metadata: object, priority: Priority, trace: TraceFields
 ) -> dict[str, bytes]:
-    """Return the parts of a job's JSON."""
+    """Return the fields of a job as JSON."""
     return {
         "name": to_json(job_type.name),
-        "data": to_document(data, job_type.data, "data"),
-        "userMetadata": to_document(metadata, job_type.metadata, "metadata"),
+        "data": encode_payload(data, job_type.data, "data"),
+        "userMetadata": encode_payload(metadata, job_type.metadata, "metadata"),
         "priority": to_json(Priority(priority).value),
-        **{name: to_json(value) for name, value in origin.items()},
+        **{name: to_json(value) for name, value in trace.items()},
     }
 
 
-def uniqueness(unique_key: str | None, unique_for: timedelta | None) -> dict[str, bytes]:
-    """Return the parts of a job's JSON that make it the only one."""
+def unique_fields(unique_key: str | None, unique_for: timedelta | None) -> dict[str, bytes]:
+    """Return the fields that make a job unique as JSON; none without a key."""
     if unique_key is None:
         if unique_for is not None:
-            raise InvalidPayloadError("unique_for", "says for how long a unique_key counts, and there is none.")
+            raise InvalidPayloadError("unique_for", "needs a unique_key.")
         return {}
-    if not 1 <= len(unique_key) <= _LONGEST_KEY:
-        raise InvalidPayloadError("unique_key", f"has 1 to {_LONGEST_KEY} characters, not {len(unique_key)}.")
+    if not 1 <= len(unique_key) <= _MAX_KEY_LENGTH:
+        raise InvalidPayloadError("unique_key", f"must have 1 to {_MAX_KEY_LENGTH} characters, not {len(unique_key)}.")
     if unique_for is None:
         return {"uniqueKey": to_json(unique_key)}
     return {"uniqueKey": to_json(unique_key), "uniqueFor": to_json(_seconds("unique_for", unique_for))}
 
 
-class StageWriter:
-    """Writes the JSON of stages; `needed` are the features that a manager must have for those written so far."""
+class StageEncoder:
+    """Encodes stages as JSON.
 
-    def __init__(self, origin: Origin) -> None:
-        self._origin = origin
-        self.needed: set[str] = set()
+    Attributes:
+        required_features: The features that the manager must have for the stages encoded so far.
+    """
 
-    def parts(
-        self, stage_type: AnyStageType, data: object, metadata: object, options: StageOptions, where: str = ""
+    def __init__(self, trace: TraceFields) -> None:
+        self._trace = trace
+        self.required_features: set[str] = set()
+
+    def fields(
+        self, stage_type: AnyStageType, data: object, metadata: object, options: StageOptions, path: str = ""
     ) -> dict[str, bytes]:
-        """Return the parts of a stage's JSON; `where` begins the path in an error, such as `stages[2].`."""
-        parts = {
+        """Return the fields of a stage as JSON. Paths in errors begin with `path`, such as `stages[2].`."""
+        fields = {
             "type": to_json(stage_type.name),
-            "data": to_document(data, stage_type.data, f"{where}data"),
-            "userMetadata": to_document(metadata, stage_type.metadata, f"{where}metadata"),
+            "data": encode_payload(data, stage_type.data, f"{path}data"),
+            "userMetadata": encode_payload(metadata, stage_type.metadata, f"{path}metadata"),
             "startAsWaiting": to_json(options.get("waiting", False)),
-            **{name: to_json(value) for name, value in self._origin.items()},
+            **{name: to_json(value) for name, value in self._trace.items()},
         }
         weight, defaults = options.get("weight"), options.get("task_defaults")
         if weight is not None:
-            if not _LEAST_WEIGHT <= weight <= _MOST_WEIGHT:
-                raise InvalidPayloadError(f"{where}weight", f"is {_LEAST_WEIGHT} to {_MOST_WEIGHT}, not {weight}.")
-            self.needed.add("weighted-progress")
-            parts["weight"] = to_json(weight)
+            if not _MIN_WEIGHT <= weight <= _MAX_WEIGHT:
+                raise InvalidPayloadError(f"{path}weight", f"must be {_MIN_WEIGHT} to {_MAX_WEIGHT}, not {weight}.")
+            self.required_features.add("weighted-progress")
+            fields["weight"] = to_json(weight)
         if defaults is not None:
-            self.needed.add("task-defaults")
-            parts["taskDefaults"] = to_json(_defaults_said(defaults, f"{where}task_defaults."))
-        return parts
+            self.required_features.add("task-defaults")
+            fields["taskDefaults"] = to_json(_task_defaults(defaults, f"{path}task_defaults."))
+        return fields
 
-    def tree_parts(self, stage: NewStage, where: str) -> tuple[dict[str, bytes], bytes]:
-        """Return the parts of a stage's JSON, and the list of its tasks."""
-        check_kind(where.removesuffix("."), stage, NewStage)
-        parts = self.parts(stage.stage_type, stage.data, stage.metadata, stage.options, where)
-        writer = TaskWriter(stage.stage_type, self._origin, where)
-        tasks = listed([writer.write(index, task) for index, task in enumerate(stage.tasks)])
-        self.needed |= writer.needed
-        return parts, tasks
+    def fields_and_tasks(self, stage: NewStage, path: str) -> tuple[dict[str, bytes], bytes]:
+        """Return the fields of a stage as JSON, and the JSON array of its tasks."""
+        check_instance(path.removesuffix("."), stage, NewStage)
+        fields = self.fields(stage.stage_type, stage.data, stage.metadata, stage.options, path)
+        encoder = TaskEncoder(stage.stage_type, self._trace, path)
+        tasks = json_array([encoder.encode(index, task) for index, task in enumerate(stage.tasks)])
+        self.required_features |= encoder.required_features
+        return fields, tasks
 
 
-class TaskWriter:
-    """Writes the JSON of tasks; `needed` are the features that a manager must have for those written so far.
+class TaskEncoder:
+    """Encodes tasks as JSON.
 
-    With an empty `origin` they belong to the trace of the request. `where` begins the path in an error, such as
-    `stages[2].`.
+    Args:
+        stage_type: The type of their stage.
+        trace: The trace that they belong to; empty for that of the request.
+        path: Paths in errors begin with it, such as `stages[2].`.
+
+    Attributes:
+        required_features: The features that the manager must have for the tasks encoded so far.
     """
 
-    def __init__(self, stage_type: AnyStageType, origin: Origin, where: str = "") -> None:
+    def __init__(self, stage_type: AnyStageType, trace: TraceFields, path: str = "") -> None:
         self._data = stage_type.task
         self._metadata = stage_type.task_metadata
-        self._end = b",%b" % to_json(origin)[1:] if origin else b"}"
-        self._where = where
-        self._no_metadata: bytes | None = None
-        self.needed: set[str] = set()
+        self._suffix = b",%b" % to_json(trace)[1:] if trace else b"}"
+        self._path = path
+        self._omitted_metadata: bytes | None = None
+        self.required_features: set[str] = set()
 
-    def write(self, index: int, item: BaseModel | NewTask[Any, Any]) -> bytes:
-        """Return the JSON of the task at this position, which is its data or a `NewTask`."""
+    def encode(self, index: int, item: BaseModel | NewTask[Any, Any]) -> bytes:
+        """Return the JSON of the task at this position, which is given as its data or as a `NewTask`."""
         task: NewTask[Any, Any] = item if isinstance(item, NewTask) else NewTask(item)
         try:
-            data = to_document(task.data, self._data, "data")
-            metadata = self._noted(task.metadata)
-            options = self._options(task.options) if task.options else b""
+            data = encode_payload(task.data, self._data, "data")
+            metadata = self._metadata_field(task.metadata)
+            options = self._option_fields(task.options) if task.options else b""
         except InvalidPayloadError as error:
-            raise InvalidPayloadError(f"{self._where}tasks[{index}].{error.field}", error.reason) from None
-        return b'{"data":%b%b%b%b' % (data, metadata, options, self._end)
+            raise InvalidPayloadError(f"{self._path}tasks[{index}].{error.field}", error.reason) from None
+        return b'{"data":%b%b%b%b' % (data, metadata, options, self._suffix)
 
-    def _noted(self, metadata: object) -> bytes:
+    def _metadata_field(self, metadata: object) -> bytes:
         if metadata is not EMPTY:
-            return b',"userMetadata":%b' % to_document(metadata, self._metadata, "metadata")
-        if self._no_metadata is None:  # whether its model allows that is the same for all tasks
-            document = to_document(metadata, self._metadata, "metadata")
-            self._no_metadata = b"" if document == b"{}" else b',"userMetadata":%b' % document
-        return self._no_metadata
+            return b',"userMetadata":%b' % encode_payload(metadata, self._metadata, "metadata")
+        if self._omitted_metadata is None:  # the same for all tasks that omit it
+            document = encode_payload(metadata, self._metadata, "metadata")
+            self._omitted_metadata = b"" if document == b"{}" else b',"userMetadata":%b' % document
+        return self._omitted_metadata
 
-    def _options(self, options: TaskOptions) -> bytes:
-        said = _trials_said(options.get("max_attempts"), options.get("timeout"), options.get("retry"))
+    def _option_fields(self, options: TaskOptions) -> bytes:
+        fields = _attempt_options(options.get("max_attempts"), options.get("timeout"), options.get("retry"))
         delay, available_at = options.get("delay"), options.get("available_at")
         if delay is not None:
-            said["delaySeconds"] = _seconds("delay", delay)
+            fields["delaySeconds"] = _seconds("delay", delay)
         if available_at is not None:
-            if delay is not None or available_at.tzinfo is None:
-                raise InvalidPayloadError("available_at", "is a moment with a time zone, and not together with delay.")
-            said["availableAt"] = available_at
-        if said.keys() - {"maxAttempts"}:
-            self.needed.add("retry-policy")
-        return b",%b" % to_json(said)[1:-1] if said else b""
+            if delay is not None:
+                raise InvalidPayloadError("available_at", "cannot be combined with delay.")
+            if available_at.tzinfo is None:
+                raise InvalidPayloadError("available_at", f"needs a time zone: {available_at}.")
+            fields["availableAt"] = available_at
+        if fields.keys() - {"maxAttempts"}:
+            self.required_features.add("retry-policy")
+        return b",%b" % to_json(fields)[1:-1] if fields else b""
 
 
-def listed(documents: list[bytes]) -> bytes:
-    """Return the JSON list of these documents."""
-    return b"[%b]" % b",".join(documents)
-
-
-def _trials_said(max_attempts: int | None, timeout: timedelta | None, retry: RetryPolicy | None) -> dict[str, Any]:
-    said: dict[str, Any] = {}
+def _attempt_options(max_attempts: int | None, timeout: timedelta | None, retry: RetryPolicy | None) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
     if max_attempts is not None:
         if max_attempts < 1:
-            raise InvalidPayloadError("max_attempts", "a task has at least 1 attempt.")
-        said["maxAttempts"] = max_attempts
+            raise InvalidPayloadError("max_attempts", f"must be 1 or more, not {max_attempts}.")
+        fields["maxAttempts"] = max_attempts
     if timeout is not None:
-        said["timeoutSeconds"] = _seconds("timeout", timeout, _SHORTEST_TIMEOUT)
+        fields["timeoutSeconds"] = _seconds("timeout", timeout, _MIN_TIMEOUT)
     if retry is not None:
-        check_kind("retry", retry, RetryPolicy)
-        said["retry"] = _retry_said(retry)
-    return said
+        check_instance("retry", retry, RetryPolicy)
+        fields["retry"] = _retry_policy(retry)
+    return fields
 
 
-def _defaults_said(defaults: TaskDefaults, where: str) -> dict[str, Any]:
+def _task_defaults(defaults: TaskDefaults, path: str) -> dict[str, Any]:
     try:
-        return _trials_said(defaults.max_attempts, defaults.timeout, defaults.retry)
+        return _attempt_options(defaults.max_attempts, defaults.timeout, defaults.retry)
     except InvalidPayloadError as error:
-        raise InvalidPayloadError(f"{where}{error.field}", error.reason) from None
+        raise InvalidPayloadError(f"{path}{error.field}", error.reason) from None
 
 
-def _retry_said(retry: RetryPolicy) -> dict[str, Any]:
-    said = {"strategy": retry.strategy, "delaySeconds": retry.delay.total_seconds(), "jitter": retry.jitter}
+def _retry_policy(retry: RetryPolicy) -> dict[str, Any]:
+    fields = {"strategy": retry.strategy, "delaySeconds": retry.delay.total_seconds(), "jitter": retry.jitter}
     if retry.strategy == "exponential":
-        said["factor"] = retry.factor
+        fields["factor"] = retry.factor
         if retry.max_delay is not None:
-            said["maxDelaySeconds"] = retry.max_delay.total_seconds()
-    return said
+            fields["maxDelaySeconds"] = retry.max_delay.total_seconds()
+    return fields
 
 
 def _seconds(field: str, duration: timedelta, shortest: timedelta = timedelta()) -> float:
     check_duration(field, duration)
     if not shortest <= duration <= MAX_DURATION:
-        raise InvalidPayloadError(field, f"is {shortest.total_seconds():g} s to 365 days, not {duration}.")
+        raise InvalidPayloadError(field, f"must be {shortest.total_seconds():g} s to 365 days, not {duration}.")
     return duration.total_seconds()

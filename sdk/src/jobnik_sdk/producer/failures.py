@@ -1,4 +1,4 @@
-"""Why a job has failed: the first task that has no attempts left."""
+"""Finds the reason why a job failed: its first task without attempts left."""
 
 from contextlib import suppress
 from typing import Any
@@ -12,7 +12,7 @@ from jobnik_sdk.model.entities import CreatedJob, Task
 
 
 async def failed_task(client: JobnikClient, job_id: UUID) -> Task[Any, Any, Any] | None:
-    """Return the task that made a job fail, with plain JSON in it; None where nobody can tell any more."""
+    """Return the first failed task of a job, with plain JSON; None if it cannot be read any more."""
     with suppress(JobnikError):
         job = read_one(
             CreatedJob[Any, Any], await client.request("GET", f"/v1/jobs/{job_id}?should_return_stages=true")

@@ -1,4 +1,4 @@
-"""Lists of any length, read by the page."""
+"""Lists of any length, read in pages."""
 
 from collections.abc import AsyncGenerator
 from typing import Final, TypeVar
@@ -7,19 +7,22 @@ from pydantic import BaseModel
 
 from jobnik_sdk.http.client import JobnikClient, read_many
 
-PAGE: Final = 500
-"""Entities in one page, as many as the protocol allows."""
+PAGE_SIZE: Final = 500
+"""Entities per page: the maximum that the protocol allows."""
 
 EntityT = TypeVar("EntityT", bound=BaseModel)
 
 
 async def pages(client: JobnikClient, path: str, model: type[EntityT]) -> AsyncGenerator[EntityT]:
-    """Yield the entities of the list at `path`, in the memory of one page; of the whole list, without that feature."""
-    following: str | None = path
+    """Yield the entities of the list at `path`.
+
+    One page is in memory at a time. If the manager lacks the feature `lists`, it is the whole list.
+    """
+    next_page: str | None = path
     if "lists" in await client.capabilities():
-        following = f"{path}{'&' if '?' in path else '?'}limit={PAGE}"
-    while following is not None:
-        answer = await client.request("GET", following)
-        for entity in read_many(model, answer):
+        next_page = f"{path}{'&' if '?' in path else '?'}limit={PAGE_SIZE}"
+    while next_page is not None:
+        response = await client.request("GET", next_page)
+        for entity in read_many(model, response):
             yield entity
-        following = answer.links.get("next", {}).get("url")
+        next_page = response.links.get("next", {}).get("url")

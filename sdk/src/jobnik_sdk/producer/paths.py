@@ -1,4 +1,4 @@
-"""Where entities are, and which trace what is created there belongs to."""
+"""URL paths of entities, and the traces of what is created in them."""
 
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -9,66 +9,66 @@ from jobnik_sdk.model.entities import Job, Stage, Task
 from jobnik_sdk.observability import trace_context
 
 AnyJob: TypeAlias = Job[Any, Any] | UUID
-"""A job, or its id. With the job itself, what is created in it belongs to its trace."""
+"""A job, or its id. What is created in a job belongs to its trace only if the job itself is given."""
 
 AnyStage: TypeAlias = Stage[Any, Any] | UUID
-"""A stage, or its id. With the stage itself, what is created in it belongs to its trace."""
+"""A stage, or its id. What is created in a stage belongs to its trace only if the stage itself is given."""
 
 AnyTask: TypeAlias = Task[Any, Any, Any] | UUID
 """A task, or its id."""
 
 
 def id_of(entity: AnyJob | AnyStage | AnyTask) -> UUID:
-    """Return the id.
+    """Return the id of an entity.
 
     Raises:
-        TypeError: it is neither an entity nor an id, but text, for instance.
+        TypeError: the argument is neither an entity nor a `UUID`; it is a string, for example.
     """
     if isinstance(entity, UUID):
         return entity
-    if not isinstance(entity, Job | Stage | Task):  # pyright: ignore[reportUnnecessaryIsInstance] not everybody checks types
-        raise TypeError(f"A job, stage or task is given as itself or by its id, a uuid.UUID, not as {entity!r}")
+    if not isinstance(entity, Job | Stage | Task):  # pyright: ignore[reportUnnecessaryIsInstance] for callers without a type checker
+        raise TypeError(f"Pass the job, stage or task itself, or its id as a uuid.UUID, not {entity!r}")
     return entity.id
 
 
 def job_path(job: AnyJob) -> str:
-    """Return where a job is."""
+    """Return the path of a job."""
     return f"/v1/jobs/{id_of(job)}"
 
 
 def stage_path(stage: AnyStage) -> str:
-    """Return where a stage is."""
+    """Return the path of a stage."""
     return f"/v1/stages/{id_of(stage)}"
 
 
 def task_path(task: AnyTask) -> str:
-    """Return where a task is."""
+    """Return the path of a task."""
     return f"/v1/tasks/{id_of(task)}"
 
 
-def check_type(stage: AnyStage, stage_type: StageType[Any, Any, Any, Any, Any]) -> None:
-    """See that tasks come into a stage of their own type, where the stage is known and not its id alone.
+def check_stage_type(stage: AnyStage, stage_type: StageType[Any, Any, Any, Any, Any]) -> None:
+    """Check that a stage is of this type, unless only its id is given.
 
     Raises:
-        InvalidPayloadError: it is of another type, whose handlers could not read them.
+        InvalidPayloadError: it is of another type, whose handlers could not read the tasks.
     """
     if isinstance(stage, Stage) and stage.type != stage_type.name:
         raise InvalidPayloadError("stage_type", f"the stage is of type {stage.type!r}, not {stage_type.name!r}.")
 
 
-def origin_of(parent: AnyJob | AnyStage | None = None) -> dict[str, str]:
-    """Return the trace that something new in `parent` belongs to: its own, else the current one, else a new one."""
+def trace_in(parent: AnyJob | AnyStage | None = None) -> dict[str, str]:
+    """Return the trace for what is created in `parent`: that of `parent`, else the current one, else a new one."""
     if parent is not None and not isinstance(parent, UUID) and trace_context.is_valid(parent.traceparent):
-        return trace_context.carried(parent.traceparent, parent.tracestate)
-    return trace_context.carried(trace_context.current_traceparent() or trace_context.generate())
+        return trace_context.fields(parent.traceparent, parent.tracestate)
+    return trace_context.fields(trace_context.current_traceparent() or trace_context.generate())
 
 
-def stated_origin(traceparent: str) -> dict[str, str]:
-    """Return the trace that somebody has said.
+def explicit_trace(traceparent: str) -> dict[str, str]:
+    """Return the trace of a traceparent that the caller gave.
 
     Raises:
-        InvalidPayloadError: it names none.
+        InvalidPayloadError: the traceparent is invalid.
     """
     if not trace_context.is_valid(traceparent):
-        raise InvalidPayloadError("traceparent", f"{traceparent!r} is no W3C traceparent that names a trace.")
-    return trace_context.carried(traceparent)
+        raise InvalidPayloadError("traceparent", f"not a valid W3C traceparent: {traceparent!r}.")
+    return trace_context.fields(traceparent)

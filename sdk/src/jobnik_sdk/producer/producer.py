@@ -1,4 +1,4 @@
-"""Creating work, watching it and steering it: jobs, their stages, the stages' tasks."""
+"""The producer: creates, reads, watches and controls jobs, stages and tasks."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable
@@ -7,11 +7,9 @@ from datetime import timedelta
 from typing import Any, Final, TypedDict, Unpack, overload
 from urllib.parse import urlencode
 
-from httpx2 import Response
-
-from jobnik_sdk.errors import JobAbortedError, JobFailedError, JobnikError, UnsupportedError, WaitTimeoutError
+from jobnik_sdk.errors import JobAbortedError, JobFailedError, WaitTimeoutError
 from jobnik_sdk.http.client import JobnikClient, read_many, read_one
-from jobnik_sdk.model.arguments import check_duration, check_kind, check_names
+from jobnik_sdk.model.arguments import check_duration, check_instance, check_names
 from jobnik_sdk.model.definitions import (
     EMPTY,
     DataT,
@@ -37,52 +35,42 @@ from jobnik_sdk.model.entities import (
     Stage,
     Summary,
     Task,
-    created_job_of,
-    job_of,
-    stage_of,
-    task_of,
+    created_job_model,
+    job_model,
+    stage_model,
+    task_model,
 )
-from jobnik_sdk.observability import metrics
-from jobnik_sdk.producer.bodies import Origin, StageWriter, TaskWriter, job_parts, joined, listed, uniqueness
+from jobnik_sdk.producer.bodies import StageEncoder, TaskEncoder, job_fields, json_array, json_object, unique_fields
 from jobnik_sdk.producer.failures import failed_task
 from jobnik_sdk.producer.pages import pages
 from jobnik_sdk.producer.paths import (
     AnyJob,
     AnyStage,
     AnyTask,
-    check_type,
+    check_stage_type,
+    explicit_trace,
     id_of,
     job_path,
-    origin_of,
     stage_path,
-    stated_origin,
     task_path,
+    trace_in,
 )
+from jobnik_sdk.producer.requests import OK, Requests, check_features
 from jobnik_sdk.producer.streams import StreamProgress, TaskStream
 from jobnik_sdk.producer.watching import watch
 
-BATCH: Final = 1_000
-"""Tasks in one request of a stream."""
-LARGE_BATCH: Final = 4_000
-"""The same where they need not come back."""
+BATCH_SIZE: Final = 1_000
+"""The default number of tasks in a request of a stream."""
+
+LARGE_BATCH_SIZE: Final = 4_000
+"""The same if the manager does not have to return the created tasks."""
+
 IN_FLIGHT: Final = 4
-"""Requests of a stream at the same time."""
-
-_FOUND: Final = 200
-"""A unique job that was there already; a new one is answered 201."""
-_NO_TASKS: Final = b"[]"
-
-_ADVICE: Final = {
-    "retry-policy": "leave out what tasks say besides data, metadata and max_attempts",
-    "task-defaults": "leave out task_defaults, and say it on each task",
-    "weighted-progress": "leave out the weight of stages",
-    "unique-jobs": "leave out unique_key, and look yourself whether there is such a job",
-    "attempts": "do without the attempts",
-}
+"""The default number of requests of a stream at the same time."""
 
 
 class JobOptions(TypedDict, total=False):
-    """How a job is created; see `Producer.create_job`."""
+    """The options of a job; see `Producer.create_job`."""
 
     priority: Priority
     stages: Iterable[NewStage]
@@ -92,20 +80,29 @@ class JobOptions(TypedDict, total=False):
 
 
 class Producer:
-    """Creates jobs, stages and tasks, reads them, watches them and steers them.
+    """Creates, reads, watches and controls jobs, stages and tasks.
 
-    Each payload is checked against its model before anything is sent. A job belongs to the current trace
-    (see `use_trace`), else to a new one; stages and tasks belong to the trace of the job or stage that is given, or
-    where only its id is given to the current one.
+    >>> async with JobnikClient("http://127.0.0.1:8080") as client:
+    ...     producer = Producer(client)
+    ...     job = await producer.create_job(gallery, GalleryData(owner="ada"), stages=[NewStage(thumbnails, tasks)])
+    ...     await producer.wait_for_job(job, gallery, timeout=timedelta(minutes=10))
 
-    Every method raises `InvalidPayloadError` for a payload that does not fit, `UnsupportedError` for what this manager
-    cannot do, `UnreachableError` where no answer came, and a subclass of `AnswerError` where the manager refused. After
-    the first two nothing was sent.
+    Payloads are validated against their models before anything is sent. A job belongs to the current trace (see
+    `use_trace`), or else to a new one. Stages and tasks belong to the trace of the job or stage that you pass; if you
+    pass only its id, to the current trace.
+
+    Every method can raise these errors:
+
+    - `InvalidPayloadError`: a payload or an option is invalid. Nothing was sent.
+    - `UnsupportedError`: the manager lacks a feature. Nothing was sent.
+    - `UnreachableError`: the manager did not respond.
+    - `AnswerError`, or a subclass of it: the manager responded with an error.
     """
 
     def __init__(self, client: JobnikClient) -> None:
-        check_kind("A producer's client", client, JobnikClient)
+        check_instance("The client of a producer", client, JobnikClient)
         self._client = client
+        self._requests = Requests(client)
 
     @overload
     async def create_job(
@@ -127,43 +124,45 @@ class Producer:
     async def create_job(
         self, job_type: JobType[Any, Any], data: Any = EMPTY, *, metadata: Any = EMPTY, **options: Unpack[JobOptions]
     ) -> CreatedJob[Any, Any]:
-        """Create a job, with its stages and their tasks where they are given; it starts when it has a stage with tasks.
+        """Create a job, optionally with its stages and their tasks. It starts when it has a stage with tasks.
+
+        >>> stage = NewStage(thumbnails, [ThumbnailTask(url=url) for url in urls])
+        >>> job = await producer.create_job(gallery, GalleryData(owner="ada"), stages=[stage], unique_key="gallery-7")
 
         Args:
-            job_type: Whose job it is.
-            data: What it is about.
-            metadata: Which may be changed later.
-            options:
-                `priority`: how urgent it is, MEDIUM unless said otherwise.
-                `stages`: its first stages, in their order. A manager with the feature `job-tree` gets all in one
-                request, and creates all or nothing. Otherwise they are created one by one, and none starts before all
-                are there; if that breaks in the middle the job is aborted.
-                `unique_key`: 1 to 200 characters. While there is a job with the same key, no other is created: it is
-                the one that is returned, with `is_new` False. It needs the feature `unique-jobs`.
-                `unique_for`: how long after its creation a job keeps others with its key from being created; without
-                it, until it has ended.
-                `traceparent`: the trace that it belongs to.
+            job_type: The type of the job.
+            data: The data of the job.
+            metadata: The metadata of the job; it can change after the job is created.
+            priority: Default `Priority.MEDIUM`.
+            stages: The first stages of the job, in order. A manager with the feature `job-tree` creates everything in
+                one request, or nothing. With other managers each stage is created on its own, and none starts before
+                all exist; if one cannot be created, the job is aborted.
+            unique_key: 1 to 200 characters. If a job with this key exists, no job is created, and the existing one is
+                returned with `is_new` False. Needs the feature `unique-jobs`.
+            unique_for: How long after its creation the job prevents others with its key: up to 365 days. None: until it
+                ends.
+            traceparent: The trace that the job belongs to, in the W3C format. Default: the current one.
         """
         check_names("create_job()", options, JobOptions.__optional_keys__)
         traceparent, stages = options.get("traceparent"), list(options.get("stages", ()))
-        here = origin_of() if traceparent is None else stated_origin(traceparent)
-        parts = job_parts(job_type, data, metadata, options.get("priority", Priority.MEDIUM), here)
-        unique = uniqueness(options.get("unique_key"), options.get("unique_for"))
-        writer = StageWriter(here)
-        trees = [writer.tree_parts(stage, f"stages[{index}].") for index, stage in enumerate(stages)]
-        await self._require(writer.needed | ({"unique-jobs"} if unique else set()))
-        parts |= unique
-        at_once = bool(trees) and "job-tree" in await self._client.capabilities()
-        if at_once:
-            parts["stages"] = listed([joined(stage | {"tasks": tasks}) for stage, tasks in trees])
-        answer = await self._post_job(parts, here)
-        is_new = answer.status_code != _FOUND
-        if trees and not at_once:
-            path = job_path(read_one(Job[Empty, Empty], answer).id)
+        trace = trace_in() if traceparent is None else explicit_trace(traceparent)
+        fields = job_fields(job_type, data, metadata, options.get("priority", Priority.MEDIUM), trace)
+        unique = unique_fields(options.get("unique_key"), options.get("unique_for"))
+        encoder = StageEncoder(trace)
+        trees = [encoder.fields_and_tasks(stage, f"stages[{index}].") for index, stage in enumerate(stages)]
+        await self._require(encoder.required_features | ({"unique-jobs"} if unique else set()))
+        fields |= unique
+        in_one_request = bool(trees) and "job-tree" in await self._client.capabilities()
+        if in_one_request:
+            fields["stages"] = json_array([json_object(stage | {"tasks": tasks}) for stage, tasks in trees])
+        response = await self._requests.post_job(fields, trace)
+        is_new = response.status_code != OK
+        if trees and not in_one_request:
+            path = job_path(read_one(Job[Empty, Empty], response).id)
             if is_new:
-                await self._fill(path, trees, here)
-            answer = await self._client.request("GET", f"{path}?should_return_stages=true")
-        return read_one(created_job_of(job_type), answer).model_copy(update={"is_new": is_new})
+                await self._requests.create_stages(path, trees, trace)
+            response = await self._client.request("GET", f"{path}?should_return_stages=true")
+        return read_one(created_job_model(job_type), response).model_copy(update={"is_new": is_new})
 
     @overload
     async def create_stage(
@@ -206,13 +205,23 @@ class Producer:
         metadata: Any = EMPTY,
         **options: Unpack[StageOptions],
     ) -> Stage[Any, Any]:
-        """Create the next stage of a job; the options are those of `NewStage`."""
+        """Create a stage at the end of a job.
+
+        Args:
+            job: The job, or its id.
+            stage_type: The type of the stage.
+            data: The data of the stage itself.
+            metadata: The metadata of the stage itself; it can change after the stage is created.
+            waiting: True creates a stage that starts when `start_stage` is called. Default False.
+            weight: The weight of the stage in the progress of its job; see `NewStage`.
+            task_defaults: The options of tasks that do not set their own; see `NewStage`.
+        """
         check_names("create_stage()", options, StageOptions.__optional_keys__)
-        here = origin_of(job)
-        writer = StageWriter(here)
-        parts = writer.parts(stage_type, data, metadata, options)
-        await self._require(writer.needed)
-        return read_one(stage_of(stage_type), await self._post_stage(f"{job_path(job)}/stage", parts, here))
+        trace = trace_in(job)
+        encoder = StageEncoder(trace)
+        fields = encoder.fields(stage_type, data, metadata, options)
+        await self._require(encoder.required_features)
+        return read_one(stage_model(stage_type), await self._requests.post_stage(job_path(job), fields, trace))
 
     async def create_tasks(
         self,
@@ -220,15 +229,23 @@ class Producer:
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
         tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
     ) -> list[Task[TaskT, TaskMetadataT, ResultT]]:
-        """Create tasks in a stage, all of them or none, in the order given; each is its data or a `NewTask`."""
-        check_type(stage, stage_type)
-        here = origin_of(stage)
-        writer = TaskWriter(stage_type, here)
-        body = listed([writer.write(index, task) for index, task in enumerate(tasks)])
-        await self._require(writer.needed)
-        return read_many(task_of(stage_type), await self._post_tasks(f"{stage_path(stage)}/tasks", body, here))
+        """Create tasks in a stage, in the order given: all of them, or none. For many tasks, use `stream_tasks`.
 
-    async def stream_tasks(  # noqa: PLR0913 the options of a stream belong in one place
+        >>> await producer.create_tasks(stage, thumbnails, [ThumbnailTask(url=url) for url in urls])
+
+        Args:
+            stage: The stage, or its id.
+            stage_type: The type of the stage.
+            tasks: Each task as its data or a `NewTask`.
+        """
+        check_stage_type(stage, stage_type)
+        trace = trace_in(stage)
+        encoder = TaskEncoder(stage_type, trace)
+        body = json_array([encoder.encode(index, task) for index, task in enumerate(tasks)])
+        await self._require(encoder.required_features)
+        return read_many(task_model(stage_type), await self._requests.post_tasks(stage_path(stage), body, trace))
+
+    async def stream_tasks(  # noqa: PLR0913 all options of a stream in one place
         self,
         stage: AnyStage,
         stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any],
@@ -238,41 +255,48 @@ class Producer:
         in_flight: int = IN_FLIGHT,
         on_progress: Callable[[StreamProgress], None] | None = None,
     ) -> int:
-        """Create any number of tasks in a stage in the memory of a few requests, and return how many there were.
+        """Create any number of tasks in a stage, with only a few requests in memory, and return their number.
+
+        >>> stage = await producer.create_stage(job, thumbnails, waiting=True)
+        >>> await producer.stream_tasks(stage, thumbnails, (ThumbnailTask(url=url) for url in read_urls()))
+        >>> await producer.start_stage(stage)
 
         Args:
-            stage: Where they belong; it should be waiting, or an early batch may end it before the last is there.
-            stage_type: Its type.
-            tasks: Read as they are sent, no faster.
-            batch: The most tasks in one request, which has fewer where they would be more than 1 MB together. None:
-                4,000 where the manager answers with their number alone, else 1,000.
-            in_flight: The most requests at the same time. With 1 the tasks keep their order; more are faster, and let
-                batches overtake each other.
+            stage: The stage, or its id. Create it with `waiting=True`: otherwise it may complete with the first batches
+                before the last one is created.
+            stage_type: The type of the stage.
+            tasks: Each task as its data or a `NewTask`. They are consumed only as fast as they are sent.
+            batch: The maximum number of tasks in a request; a request is also limited to 1 MB. None: 4,000 if the
+                manager has the feature `minimal-answers`, otherwise 1,000.
+            in_flight: The maximum number of requests at the same time, default 4. With 1 the tasks are created in
+                order; with more, batches may overtake each other.
             on_progress: Called after each batch.
 
         Raises:
-            StreamError: it broke off; it says what was created, and its `__cause__` why.
+            StreamError: the stream stopped before its end. It says which tasks were created, and its `__cause__` is the
+                reason.
+            ConfigurationError: `batch` or `in_flight` is less than 1.
         """
-        check_type(stage, stage_type)
-        here = origin_of(stage)
+        check_stage_type(stage, stage_type)
+        trace = trace_in(stage)
         features = await self._client.capabilities()
-        quick = "minimal-answers" in features
-        prefer = "return=minimal" if quick else None
-        path = f"{stage_path(stage)}/tasks"
-        # Such a manager takes the trace from the request's head: to read it with each task costs as much as the rest.
-        writer = TaskWriter(stage_type, {} if quick and here.keys() == {"traceparent"} else here)
+        minimal = "minimal-answers" in features
+        prefer = "return=minimal" if minimal else None
+        path = stage_path(stage)
+        # Such a manager reads the trace from the header of the request. A trace in each task would double its work.
+        encoder = TaskEncoder(stage_type, {} if minimal and trace.keys() == {"traceparent"} else trace)
 
-        def write(position: int, task: TaskT | NewTask[TaskT, TaskMetadataT]) -> bytes:
-            document = writer.write(position, task)
-            _check(writer.needed, features)
+        def encode(position: int, task: TaskT | NewTask[TaskT, TaskMetadataT]) -> bytes:
+            document = encoder.encode(position, task)
+            check_features(encoder.required_features, features)
             return document
 
         async def send(body: bytes) -> None:
-            await self._post_tasks(path, body, here, prefer)
+            await self._requests.post_tasks(path, body, trace, prefer)
 
         if batch is None:
-            batch = LARGE_BATCH if quick else BATCH
-        stream = TaskStream(write, send, batch=batch, in_flight=in_flight, on_progress=on_progress)
+            batch = LARGE_BATCH_SIZE if minimal else BATCH_SIZE
+        stream = TaskStream(encode, send, batch=batch, in_flight=in_flight, on_progress=on_progress)
         return await stream.run(tasks)
 
     async def wait_for_job(
@@ -280,104 +304,118 @@ class Producer:
         job: AnyJob,
         job_type: JobType[DataT, MetadataT],
         *,
-        timeout: timedelta | None = None,  # noqa: ASYNC109 it is the wait that has an end, whatever the job does
+        timeout: timedelta | None = None,  # noqa: ASYNC109 it limits the wait, not the job
         on_progress: Callable[[Job[DataT, MetadataT]], None] | None = None,
     ) -> Job[DataT, MetadataT]:
-        """Wait until a job is completed, and return what it became; `on_progress` gets it at first and at each change.
+        """Wait until a job is completed, and return it.
 
-        A manager that cannot be reached in between is waited for, too: see `watch_job`.
+        >>> job = await producer.wait_for_job(job, gallery, on_progress=lambda job: print(job.percentage))
+
+        The job is polled as in `watch_job`; if the manager becomes unreachable meanwhile, the wait goes on.
+
+        Args:
+            job: The job, or its id.
+            job_type: The type of the job.
+            timeout: The maximum time to wait; None: no limit.
+            on_progress: Called with the job, first as it is and then after each change.
 
         Raises:
-            JobFailedError: it has failed; the error says by which task, and why.
-            JobAbortedError: it was aborted.
-            WaitTimeoutError: it has not ended within `timeout` (None: without limit).
+            JobFailedError: the job has failed; the error has the failed task.
+            JobAbortedError: the job was aborted.
+            WaitTimeoutError: the job did not end within `timeout`. It goes on.
         """
         if timeout is not None:
             check_duration("timeout", timeout)
         limit = asyncio.timeout(None if timeout is None else timeout.total_seconds())
-        ended: Job[DataT, MetadataT] | None = None
+        latest: Job[DataT, MetadataT] | None = None
         try:
             async with limit, aclosing(self.watch_job(job, job_type)) as changes:
-                async for ended in changes:
+                async for latest in changes:
                     if on_progress is not None:
-                        on_progress(ended)
+                        on_progress(latest)
         except TimeoutError:
             if not limit.expired():
                 raise
-        match ended:
+        match latest:
             case Job(status=JobStatus.COMPLETED):
-                return ended
+                return latest
             case Job(status=JobStatus.FAILED):
-                raise JobFailedError(ended, await failed_task(self._client, ended.id))
+                raise JobFailedError(latest, await failed_task(self._client, latest.id))
             case Job(status=JobStatus.ABORTED):
-                raise JobAbortedError(ended)
+                raise JobAbortedError(latest)
             case _:
-                raise WaitTimeoutError(f"The job {id_of(job)} has not ended within {timeout}, and goes on.")
+                raise WaitTimeoutError(f"The job {id_of(job)} did not end within {timeout}. It is still running.")
 
     async def watch_job(
         self, job: AnyJob, job_type: JobType[DataT, MetadataT]
     ) -> AsyncGenerator[Job[DataT, MetadataT]]:
-        """Yield a job as it is, and again whenever its status or progress has changed, until it has ended, however.
+        """Yield a job as it is, and again after each change of its status or progress, until it ends.
 
-        It looks ten times a second at first, and more and more seldom: each 5 s from a minute on. Where the manager has
-        the feature `weighted-progress`, the job's `progress` has a fraction and an estimate. Once it has been seen, a
-        manager that cannot be reached is asked again and again.
+        >>> async for job in producer.watch_job(job_id, gallery):
+        ...     print(job.status, job.percentage)
+
+        The job is polled ten times a second at first and gradually less often: every 5 s after a minute. If the manager
+        has the feature `weighted-progress`, the job has `progress` with a fraction and an estimate. If the manager
+        becomes unreachable after the first response, polling goes on.
         """
         weighted = "weighted-progress" in await self._client.capabilities()
         path = f"{job_path(job)}?should_return_progress=true" if weighted else job_path(job)
 
         async def read() -> Job[DataT, MetadataT]:
-            return read_one(job_of(job_type), await self._client.request("GET", path))
+            return read_one(job_model(job_type), await self._client.request("GET", path))
 
         async with aclosing(watch(id_of(job), read)) as changes:
             async for change in changes:
                 yield change
 
     async def get_job(self, job: AnyJob, job_type: JobType[DataT, MetadataT]) -> Job[DataT, MetadataT]:
-        """Read a job."""
-        return read_one(job_of(job_type), await self._client.request("GET", job_path(job)))
+        """Return a job."""
+        return read_one(job_model(job_type), await self._client.request("GET", job_path(job)))
 
     async def get_stage(
         self, stage: AnyStage, stage_type: StageType[Any, Any, Any, DataT, MetadataT]
     ) -> Stage[DataT, MetadataT]:
-        """Read a stage."""
-        return read_one(stage_of(stage_type), await self._client.request("GET", stage_path(stage)))
+        """Return a stage."""
+        return read_one(stage_model(stage_type), await self._client.request("GET", stage_path(stage)))
 
     async def get_summary(self, stage: AnyStage) -> Summary:
-        """Read how many tasks of a stage are in each status."""
+        """Return the number of tasks of a stage in each status."""
         return read_one(Summary, await self._client.request("GET", f"{stage_path(stage)}/summary"))
 
     async def get_task(
         self, task: AnyTask, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
     ) -> Task[TaskT, TaskMetadataT, ResultT]:
-        """Read a task: its result, why its last attempt failed, and its progress, too, where the manager keeps them."""
-        return read_one(task_of(stage_type), await self._client.request("GET", task_path(task)))
+        """Return a task. A manager with part A only has no `result`, `error` and `progress` of tasks."""
+        return read_one(task_model(stage_type), await self._client.request("GET", task_path(task)))
 
     async def get_tasks(
         self, stage: AnyStage, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
     ) -> list[Task[TaskT, TaskMetadataT, ResultT]]:
-        """Read all tasks of a stage at once, in the order in which they were added; `list_tasks` is for many."""
-        return read_many(task_of(stage_type), await self._client.request("GET", f"{stage_path(stage)}/tasks"))
+        """Return all tasks of a stage, in the order in which they were created. For many tasks, use `list_tasks`."""
+        return read_many(task_model(stage_type), await self._client.request("GET", f"{stage_path(stage)}/tasks"))
 
     async def get_attempts(self, task: AnyTask) -> list[Attempt]:
-        """Read the attempts at a task, oldest first; it needs the feature `attempts`."""
+        """Return the attempts at a task, oldest first. Needs the feature `attempts`."""
         await self._require({"attempts"})
         return read_many(Attempt, await self._client.request("GET", f"{task_path(task)}/attempts"))
 
     def list_jobs(self, job_type: JobType[DataT, MetadataT]) -> AsyncGenerator[Job[DataT, MetadataT]]:
         """Yield all jobs of a type, oldest first.
 
-        They are read in pages as they are taken, in the memory of one page, if the manager has the feature `lists`. So
-        do the other methods that begin with `list`.
+        >>> async for job in producer.list_jobs(gallery):
+        ...     print(job.id, job.status)
+
+        Like the other `list_` methods, it reads pages of 500 on demand, and keeps one page in memory. If the manager
+        lacks the feature `lists`, it reads the whole list at once.
         """
-        return pages(self._client, f"/v1/jobs?{urlencode({'job_name': job_type.name})}", job_of(job_type))
+        return pages(self._client, f"/v1/jobs?{urlencode({'job_name': job_type.name})}", job_model(job_type))
 
     def list_stages(
         self, job: AnyJob, stage_type: StageType[Any, Any, Any, DataT, MetadataT]
     ) -> AsyncGenerator[Stage[DataT, MetadataT]]:
-        """Yield the stages of this type in a job, in their order."""
+        """Yield the stages of a job that are of this type, in order; see `list_jobs`."""
         query = urlencode({"job_id": id_of(job), "stage_type": stage_type.name})
-        return pages(self._client, f"/v1/stages?{query}", stage_of(stage_type))
+        return pages(self._client, f"/v1/stages?{query}", stage_model(stage_type))
 
     def list_tasks(
         self,
@@ -385,87 +423,40 @@ class Producer:
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
         status: TaskStatus | None = None,
     ) -> AsyncGenerator[Task[TaskT, TaskMetadataT, ResultT]]:
-        """Yield the tasks of a stage, with `status` those in that status, in the order in which they were added."""
+        """Yield the tasks of a stage in the order of their creation, or only those in `status`; see `list_jobs`."""
         path = f"{stage_path(stage)}/tasks"
         if status is not None:
             path = f"/v1/tasks?{urlencode({'stage_id': id_of(stage), 'status': status.value})}"
-        return pages(self._client, path, task_of(stage_type))
+        return pages(self._client, path, task_model(stage_type))
 
     async def start_stage(self, stage: AnyStage) -> None:
-        """Let a stage that was created waiting start; all stages before it have to be completed."""
-        await self._steer("start_stage", "PUT", f"{stage_path(stage)}/status", {"status": StageStatus.PENDING})
+        """Start a stage that was created with `waiting=True`. All stages before it must be completed."""
+        await self._requests.command(
+            "start_stage", "PUT", f"{stage_path(stage)}/status", {"status": StageStatus.PENDING}
+        )
 
     async def pause_job(self, job: AnyJob) -> None:
-        """Hand out no more tasks of a job; those in progress may still be finished."""
-        await self._steer("pause_job", "PUT", f"{job_path(job)}/status", {"status": JobStatus.PAUSED})
+        """Pause a job: no more of its tasks can be claimed. Those in progress continue."""
+        await self._requests.command("pause_job", "PUT", f"{job_path(job)}/status", {"status": JobStatus.PAUSED})
 
     async def resume_job(self, job: AnyJob) -> None:
-        """Hand out the tasks of a paused job again."""
-        await self._steer("resume_job", "PUT", f"{job_path(job)}/status", {"status": JobStatus.PENDING})
+        """Resume a paused job: its tasks can be claimed again."""
+        await self._requests.command("resume_job", "PUT", f"{job_path(job)}/status", {"status": JobStatus.PENDING})
 
     async def abort_job(self, job: AnyJob) -> None:
-        """End a job for good, with its stages and tasks that are not finished."""
-        await self._steer("abort_job", "PUT", f"{job_path(job)}/status", {"status": JobStatus.ABORTED})
+        """Abort a job, with all of its stages and tasks that have not finished."""
+        await self._requests.command("abort_job", "PUT", f"{job_path(job)}/status", {"status": JobStatus.ABORTED})
 
     async def set_priority(self, job: AnyJob, priority: Priority) -> None:
-        """Change how urgent a job is, which counts for its waiting tasks at once."""
-        await self._steer("set_priority", "PATCH", f"{job_path(job)}/priority", {"priority": Priority(priority).value})
+        """Change the priority of a job. It applies to its waiting tasks immediately."""
+        await self._requests.command(
+            "set_priority", "PATCH", f"{job_path(job)}/priority", {"priority": Priority(priority).value}
+        )
 
     async def delete_job(self, job: AnyJob) -> None:
-        """Remove a finished job with its stages and tasks."""
-        await self._steer("delete_job", "DELETE", job_path(job), None)
+        """Delete a finished job, with its stages and tasks."""
+        await self._requests.command("delete_job", "DELETE", job_path(job), None)
 
-    async def _steer(self, name: str, method: str, path: str, body: dict[str, str] | None) -> None:
-        with metrics.operation(name):
-            await self._client.request(method, path, json=body)
-
-    async def _require(self, needed: Collection[str]) -> None:
-        if needed:
-            _check(needed, await self._client.capabilities())
-
-    async def _post_job(self, parts: dict[str, bytes], origin: Origin) -> Response:
-        with metrics.operation("create_job", metrics.JOB_CREATE_DURATION):
-            answer = await self._client.request(
-                "POST", "/v1/jobs", json=joined(parts), traceparent=origin["traceparent"]
-            )
-        if answer.status_code != _FOUND:
-            metrics.GUIDE_JOBS_CREATED.inc()
-        return answer
-
-    async def _post_stage(self, path: str, parts: dict[str, bytes], origin: Origin) -> Response:
-        with metrics.operation("create_stage", metrics.STAGE_CREATE_DURATION):
-            return await self._client.request("POST", path, json=joined(parts), traceparent=origin["traceparent"])
-
-    async def _post_tasks(self, path: str, body: bytes, origin: Origin, prefer: str | None = None) -> Response:
-        with metrics.operation("create_tasks", metrics.TASK_CREATE_DURATION):
-            return await self._client.request("POST", path, json=body, traceparent=origin["traceparent"], prefer=prefer)
-
-    async def _fill(self, path: str, trees: list[tuple[dict[str, bytes], bytes]], origin: Origin) -> None:
-        """Create what is in a job, one after the other."""
-        try:
-            # The first stage is held back, so that nothing starts, and nothing can end, before all is there.
-            (first, _), held = trees[0], {"startAsWaiting": b"true"}
-            stages: list[Stage[Empty, Empty]] = []
-            for parts, tasks in trees:
-                body = parts if stages else parts | held
-                stages.append(read_one(Stage[Empty, Empty], await self._post_stage(f"{path}/stage", body, origin)))
-                if tasks != _NO_TASKS:
-                    await self._post_tasks(f"{stage_path(stages[-1])}/tasks", tasks, origin)
-            if first["startAsWaiting"] != held["startAsWaiting"]:
-                await self.start_stage(stages[0])
-        except BaseException as error:
-            await self._abort_remains(path, error)
-            raise
-
-    async def _abort_remains(self, path: str, why: BaseException) -> None:
-        try:
-            await self._steer("abort_job", "PUT", f"{path}/status", {"status": JobStatus.ABORTED})
-            why.add_note(f"The job at {path} had been created, and was aborted.")
-        except JobnikError as error:
-            why.add_note(f"The job at {path} had been created, and could not be aborted: {error}")
-
-
-def _check(needed: Collection[str], features: Collection[str]) -> None:
-    for feature in needed:
-        if feature not in features:
-            raise UnsupportedError(feature, _ADVICE[feature])
+    async def _require(self, required: Collection[str]) -> None:
+        if required:
+            check_features(required, await self._client.capabilities())

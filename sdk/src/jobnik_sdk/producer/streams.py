@@ -1,4 +1,4 @@
-"""Creating any number of tasks in the memory of a few requests."""
+"""Creates any number of tasks, with only a few requests in memory."""
 
 import asyncio
 import time
@@ -9,27 +9,32 @@ from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
 from jobnik_sdk.errors import ConfigurationError, LostAnswerError, ManagerFailureError, StreamError
-from jobnik_sdk.producer.bodies import listed
+from jobnik_sdk.producer.bodies import json_array
 
 BATCH_BYTES: Final = 1_000_000
-"""The most bytes of one request, below the 1 MiB that a manager takes; a larger task goes alone."""
+"""The maximum size of a request in bytes, below the manager's limit of 1 MiB. A larger task is sent alone."""
 
 ItemT = TypeVar("ItemT")
 
-# Both may come after the manager, or one behind a proxy, has done what was asked.
+# In both cases the manager, or a manager behind a proxy, may have carried out the request.
 _UNCERTAIN: Final = (LostAnswerError, ManagerFailureError)
 
 
 @dataclass(frozen=True, slots=True)
 class StreamProgress:
-    """How far a stream of tasks is: `created` so far, in `elapsed`."""
+    """The progress of `Producer.stream_tasks`.
+
+    Attributes:
+        created: The number of tasks created so far.
+        elapsed: The time since the stream started.
+    """
 
     created: int
     elapsed: timedelta
 
     @property
     def rate(self) -> float:
-        """Tasks a second, since the stream began."""
+        """The mean number of tasks created per second."""
         return self.created / max(self.elapsed.total_seconds(), 1e-9)
 
 
@@ -45,13 +50,13 @@ class _Batch:
 
 
 class TaskStream(Generic[ItemT]):
-    """Sends tasks in batches, several at the same time.
+    """Sends tasks in batches, with several requests at the same time.
 
     Args:
-        write: Makes the JSON of the task at a position.
-        send: Sends a JSON list of tasks, and returns when they are created.
-        batch: The most tasks in one request.
-        in_flight: The most requests at the same time.
+        encode: Returns the JSON of the task at a position.
+        send: Sends a JSON array of tasks, and returns when they are created.
+        batch: The maximum number of tasks in a request.
+        in_flight: The maximum number of requests at the same time.
         on_progress: Called after each batch.
 
     Raises:
@@ -60,7 +65,7 @@ class TaskStream(Generic[ItemT]):
 
     def __init__(
         self,
-        write: Callable[[int, ItemT], bytes],
+        encode: Callable[[int, ItemT], bytes],
         send: Callable[[bytes], Awaitable[None]],
         *,
         batch: int,
@@ -68,13 +73,13 @@ class TaskStream(Generic[ItemT]):
         on_progress: Callable[[StreamProgress], None] | None,
     ) -> None:
         if batch < 1 or in_flight < 1:
-            raise ConfigurationError("A stream has at least 1 task in a batch, and 1 batch in flight.")
-        self._write = write
+            raise ConfigurationError(f"batch and in_flight must be 1 or more, not {batch} and {in_flight}.")
+        self._encode = encode
         self._send = send
-        self._batch = batch
-        self._slots = asyncio.Semaphore(in_flight)
+        self._batch_size = batch
+        self._request_slots = asyncio.Semaphore(in_flight)
         self._on_progress = on_progress
-        self._began = time.monotonic()
+        self._started_at = time.monotonic()
         self._created = 0
         self._unsent = 0
         self._refused: list[range] = []
@@ -82,17 +87,17 @@ class TaskStream(Generic[ItemT]):
         self._failure: Exception | None = None
 
     async def run(self, tasks: Iterable[ItemT] | AsyncIterable[ItemT]) -> int:
-        """Create all tasks, and return how many there were.
+        """Create all tasks, and return their number.
 
-        After a failure nothing more is sent, and what is in flight is waited for.
+        After the first failure no further request is sent, and those in flight are awaited.
 
         Raises:
-            StreamError: something failed: the tasks' source, one of them, a request, or `on_progress`.
+            StreamError: the iteration over `tasks`, the encoding of a task, a request, or `on_progress` failed.
         """
         async with asyncio.TaskGroup() as sending:
             try:
                 await self._send_all(tasks, sending)
-            except Exception as error:  # noqa: BLE001 the source is the application's code
+            except Exception as error:  # noqa: BLE001 the iterable is the application's code
                 self._fail(error)
         if self._failure is not None:
             raise StreamError(
@@ -107,19 +112,19 @@ class TaskStream(Generic[ItemT]):
     async def _send_all(self, tasks: Iterable[ItemT] | AsyncIterable[ItemT], sending: asyncio.TaskGroup) -> None:
         async with aclosing(self._batches(tasks)) as batches:
             async for batch in batches:
-                await self._slots.acquire()
+                await self._request_slots.acquire()
                 if self._failure is not None:
                     return
                 self._unsent = batch.positions.stop
                 sending.create_task(self._send_one(batch))
-                await asyncio.sleep(0)  # so that it is on its way before the next is made
+                await asyncio.sleep(0)  # lets the request start before the next batch is encoded
 
     async def _batches(self, tasks: Iterable[ItemT] | AsyncIterable[ItemT]) -> AsyncGenerator[_Batch]:
         batch = _Batch(0)
         position = 0
-        async for task in _each(tasks):
-            document = self._write(position, task)
-            full = len(batch.documents) == self._batch or batch.size + len(document) > BATCH_BYTES
+        async for task in _iterate(tasks):
+            document = self._encode(position, task)
+            full = len(batch.documents) == self._batch_size or batch.size + len(document) > BATCH_BYTES
             if full and batch.documents:
                 yield batch
                 batch = _Batch(position)
@@ -131,30 +136,30 @@ class TaskStream(Generic[ItemT]):
 
     async def _send_one(self, batch: _Batch) -> None:
         try:
-            await self._send(listed(batch.documents))
-        except Exception as error:  # noqa: BLE001 it ends the stream, and the others in flight are waited for
+            await self._send(json_array(batch.documents))
+        except Exception as error:  # noqa: BLE001 any failure stops the stream
             self._fail(error)
             (self._uncertain if isinstance(error, _UNCERTAIN) else self._refused).append(batch.positions)
         else:
             self._created += len(batch.documents)
-            self._tell()
+            self._report_progress()
         finally:
-            self._slots.release()
+            self._request_slots.release()
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         if self._on_progress is not None:
             try:
-                self._on_progress(StreamProgress(self._created, timedelta(seconds=time.monotonic() - self._began)))
-            except Exception as error:  # noqa: BLE001 it is the application's code
+                self._on_progress(StreamProgress(self._created, timedelta(seconds=time.monotonic() - self._started_at)))
+            except Exception as error:  # noqa: BLE001 the callback is the application's code
                 self._fail(error)
 
     def _fail(self, error: Exception) -> None:
-        """The first failure is the one that is told."""
+        """Record a failure; only the first one is raised."""
         if self._failure is None:
             self._failure = error
 
 
-async def _each(tasks: Iterable[ItemT] | AsyncIterable[ItemT]) -> AsyncGenerator[ItemT]:
+async def _iterate(tasks: Iterable[ItemT] | AsyncIterable[ItemT]) -> AsyncGenerator[ItemT]:
     if isinstance(tasks, AsyncIterable):
         async for task in tasks:
             yield task

@@ -1,4 +1,4 @@
-"""Watching a job until it has ended."""
+"""Polls a job until it ends."""
 
 import asyncio
 import time
@@ -8,43 +8,42 @@ from uuid import UUID
 
 import structlog
 
-from jobnik_sdk.errors import ManagerFailureError, UnexpectedAnswerError, UnreachableError
+from jobnik_sdk.http.retries import TRANSIENT_ERRORS
 from jobnik_sdk.model.definitions import JobStatus
 from jobnik_sdk.model.entities import Job
 
-SHORTEST_PAUSE: Final = 0.1
-MAX_PAUSE: Final = 5.0
-"""Seconds between two looks at a job."""
-SHARE: Final = 0.1
-"""Of the time since the watch began, which is waited between two looks: so nothing is known more than a tenth late."""
-FINAL: Final = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
+MIN_PAUSE_SECONDS: Final = 0.1
+MAX_PAUSE_SECONDS: Final = 5.0
+PAUSE_FRACTION: Final = 0.1
+"""The pause between two requests, as a fraction of the time since the start: a change is seen at most 10 % late."""
 
-# An unexpected answer is not the manager's: a proxy on the way has its own troubles.
-_PASSING: Final = (UnreachableError, ManagerFailureError, UnexpectedAnswerError)
+FINAL_STATUSES: Final = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED})
+
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 JobT = TypeVar("JobT", bound=Job[Any, Any])
 
 
 async def watch(job_id: UUID, read: Callable[[], Awaitable[JobT]]) -> AsyncGenerator[JobT]:
-    """Yield what `read` brings at first and whenever it has changed, until the job has ended.
+    """Yield the job that `read` returns, first as it is and then after each change, until the job ends.
 
-    Trouble with the manager is waited out, unless the very first look has it.
+    A transient error is logged and the request repeated, but an error of the first request is raised.
     """
-    began = time.monotonic()
-    seen: tuple[object, ...] | None = None
+    started = time.monotonic()
+    last_state: tuple[object, ...] | None = None
     while True:
         try:
             job = await read()
-        except _PASSING as error:
-            if seen is None:
+        except TRANSIENT_ERRORS as error:
+            if last_state is None:
                 raise
-            _log.warning("the job cannot be read yet", job_id=str(job_id), reason=str(error))
+            _log.warning("job cannot be read, trying again", job_id=str(job_id), reason=str(error))
         else:
             state = (job.status, job.percentage, job.progress and job.progress.fraction)
-            if state != seen:
-                seen = state
+            if state != last_state:
+                last_state = state
                 yield job
-            if job.status in FINAL:
+            if job.status in FINAL_STATUSES:
                 return
-        await asyncio.sleep(min(max(SHORTEST_PAUSE, SHARE * (time.monotonic() - began)), MAX_PAUSE))
+        pause = PAUSE_FRACTION * (time.monotonic() - started)
+        await asyncio.sleep(min(max(MIN_PAUSE_SECONDS, pause), MAX_PAUSE_SECONDS))

@@ -1,1 +1,1 @@
-"""Run a worker as a process: settings, signals, probes, and shutdown."""
+"""A worker as a process: settings, logging, tracing, probes, signals and exit codes."""

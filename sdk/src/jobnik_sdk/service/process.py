@@ -1,4 +1,4 @@
-"""A whole worker process: settings, logs, traces, probes, signals, graceful stop, exit code."""
+"""Runs a worker as a process: settings, logging, tracing, probes, signals, graceful stop and exit code."""
 
 import asyncio
 import gc
@@ -25,152 +25,149 @@ from jobnik_sdk.service.settings import WorkerSettings, environment, misspelled
 from jobnik_sdk.worker.worker import Worker
 
 _YOUNG_OBJECTS: Final = 100_000
-"""Between two looks of the garbage collector at new objects: some megabytes."""
-_TICK_SECONDS: Final = 1.0
+"""How many new objects trigger a garbage collection: some megabytes."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 STOP_MARGIN_SECONDS = 5.0
-"""Seconds after its time to drain at which a process that does not end is ended."""
+"""How long after the drain timeout a process that has not ended is ended by force."""
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class Container(Protocol):
-    """What a process is made of: a container of dependency-injector has this shape, and so may a class of your own."""
+    """The parts of a worker's process; a container of dependency-injector has this shape."""
 
     def settings(self) -> WorkerSettings:
-        """Read the settings, once."""
+        """Read the settings; called once."""
         ...
 
     def worker(self) -> Worker:
-        """Make the worker, once; its client is closed in the end."""
+        """Create the worker; called once. Its client is closed at the end."""
         ...
 
 
 def run(container: Container) -> int:
-    """Run a worker as this process's only purpose, and return its exit code.
+    """Run a worker in this process until it is stopped, and return the exit code.
 
-    `container` is anything with the methods `settings()`, which returns `WorkerSettings`, and `worker()`, which returns
-    the `Worker`: a container of dependency-injector, or a class of your own. Each is called once; in the end the
-    worker's client is closed.
+    `container` is any object with the methods `settings()`, which returns `WorkerSettings`, and `worker()`, which
+    returns the `Worker`: a container of dependency-injector, or a class of your own. Each method is called once. The
+    worker's client is closed at the end.
 
-    The settings say how it logs, where its traces go, and where probes and metrics are served. The first SIGTERM or
-    SIGINT stops the worker gracefully, within `worker_drain_seconds`; a second one ends the process at once, with 128
-    and the signal's number.
+    The settings configure logging, tracing, and where probes and metrics are served. The first SIGTERM or SIGINT stops
+    the worker gracefully, within `worker_drain_seconds`. A second one ends the process at once; its exit code is 128
+    plus the number of the signal.
 
-    The code is 0 after a graceful stop; 2 if a setting is missing or wrong, which standard error then names; 1 if the
-    process cannot go on: the port is taken, it could not be stopped in time, or there is a fault in it.
+    The exit code is 0 after a graceful stop, and 2 if settings are missing or invalid, which are then named on standard
+    error. It is 1 if the process cannot continue: its port is in use, the worker did not stop in time, or an unexpected
+    error occurred.
     """
-    with _Stop() as stop:
+    with _StopSignals() as signals:
         try:
             settings = container.settings()
             configure_logging(settings.log_level)
-            _look_at_environment(type(settings))
+            _warn_of_misspelled_settings(type(settings))
+            _export_opentelemetry_variables(type(settings))
             url = settings.telemetry_tracing_url
             with ExitStack() as stack:
-                if tracing.wanted(settings.telemetry_tracing_enabled, url, os.environ):
+                if tracing.is_enabled(settings.telemetry_tracing_enabled, url, os.environ):
                     stack.enter_context(tracing.tracing(url, settings.flush_timeout))
-                code = _serve(container, settings, stop)
+                code = _serve(container, settings, signals)
         except ConfigurationError as error:
             sys.stderr.write(f"{error}\n")
             return 2
-    _exit_despite_threads(code, settings.flush_timeout)
+    _exit_if_threads_hang(code, settings.flush_timeout)
     return code
 
 
-def _serve(container: Container, settings: WorkerSettings, stop: "_Stop") -> int:
-    host, port, vitals = settings.probe_host, settings.probe_port, Health()
+def _serve(container: Container, settings: WorkerSettings, signals: "_StopSignals") -> int:
+    host, port, health = settings.probe_host, settings.probe_port, Health()
     try:
-        server = ProbeServer(vitals, host=host, port=port)
+        server = ProbeServer(health, host=host, port=port)
     except OSError as error:
-        advice = "set PROBE_HOST and PROBE_PORT to an address that is free; the port 0 takes any"
-        _log.error("probes cannot be served", host=host, port=port, reason=error.strerror, advice=advice)
+        advice = "set PROBE_HOST and PROBE_PORT to an address that is free; port 0 selects a free port"
+        _log.error("cannot serve probes", host=host, port=port, reason=error.strerror, advice=advice)
         return 1
     try:
         with server:
-            _log.info("probes and metrics are served", host=host, port=server.port)
+            _log.info("serving probes and metrics", host=host, port=server.port)
             worker = container.worker()
-            vitals.watch(worker)
-            stop.is_of(worker, settings.worker_drain_seconds)
-            _spare_the_garbage_collector()
-            asyncio.run(_work(worker, vitals))
+            health.watch(worker)
+            worker.on_tick(health.tick)
+            signals.stop_worker(worker, settings.worker_drain_seconds)
+            _tune_garbage_collection()
+            asyncio.run(_run_worker(worker))
     except ConfigurationError:
         raise
-    except Exception:  # noqa: BLE001 the last place that can say why the process ends
+    except Exception:  # noqa: BLE001 the last place where the reason can be logged
         _log.exception("worker crashed")
         return 1
     return 0
 
 
-def _spare_the_garbage_collector() -> None:
-    """Let it look at what tasks leave, and not at all that was loaded: else it takes half of a worker's time.
+def _tune_garbage_collection() -> None:
+    """Exclude all loaded code from garbage collection, and collect less often; this halves a worker's CPU time.
 
-    A claim of many tasks makes some thousand objects in one go, which all die soon: it need not look after each 700.
+    A claim of many tasks creates thousands of objects that soon die together, so a collection after every 700 new ones
+    finds nothing to free.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS)
 
 
-async def _work(worker: Worker, vitals: Health) -> None:
+async def _run_worker(worker: Worker) -> None:
     asyncio.get_running_loop().set_default_executor(_DetachedExecutor())
-    ticking = asyncio.create_task(_tick(vitals))
     try:
         await worker.run()
     finally:
-        ticking.cancel()
         await worker.client.aclose()
 
 
-async def _tick(vitals: Health) -> None:
-    while True:
-        vitals.tick()
-        await asyncio.sleep(_TICK_SECONDS)
-
-
-class _Stop:
-    """What SIGTERM and SIGINT do within a `with` block; those count, too, that come before there is a worker."""
+class _StopSignals:
+    """Handles SIGTERM and SIGINT within a `with` block, also before the worker has been created."""
 
     def __init__(self) -> None:
         self._worker: Worker | None = None
-        self._asked = False
+        self._stop_requested = False
         self._signalled = threading.Event()
-        self._over = threading.Event()
+        self._ended = threading.Event()
 
     def __enter__(self) -> Self:
-        # Not the event loop's own signal handling: the second signal has to count even while the loop is blocked.
-        self._before = {number: signal.signal(number, self._answer) for number in _SIGNALS}
+        # Not the event loop's own signal handling: a second signal must work even while the loop is blocked.
+        self._previous_handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._ended.set()
         self._signalled.set()
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
-    def is_of(self, worker: Worker, seconds: float) -> None:
-        """Say which worker is to be stopped, once there is one, and how long that may take."""
+    def stop_worker(self, worker: Worker, timeout_seconds: float) -> None:
+        """Stop this worker on a signal, or now if a signal has arrived already."""
         self._worker = worker
-        threading.Thread(target=self._insist, args=(seconds,), name="jobnik-stop", daemon=True).start()
-        if self._asked:
+        watchdog = threading.Thread(target=self._enforce_timeout, args=(timeout_seconds,), name="jobnik-stop")
+        watchdog.daemon = True
+        watchdog.start()
+        if self._stop_requested:
             worker.stop()
 
-    def _answer(self, number: int, _frame: FrameType | None) -> None:
-        if self._asked:
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self._stop_requested:
             _exit_now(128 + number)
-        self._asked = True
+        self._stop_requested = True
         if self._worker is not None:
             self._worker.stop()
         self._signalled.set()
 
-    def _insist(self, seconds: float) -> None:
-        """End a process that a signal has not ended: a handler that blocks the event loop holds up everything."""
+    def _enforce_timeout(self, timeout_seconds: float) -> None:
+        """End the process if it does not stop in time, for example because a handler blocks the event loop."""
         self._signalled.wait()
-        if not self._over.wait(seconds + STOP_MARGIN_SECONDS):
-            _log.error("the worker could not be stopped in time", seconds=seconds)
+        if not self._ended.wait(timeout_seconds + STOP_MARGIN_SECONDS):
+            _log.error("worker did not stop in time, exiting", timeout_seconds=timeout_seconds)
             _exit_now(1)
 
 
 class _DetachedExecutor(ThreadPoolExecutor):
-    """What `asyncio.to_thread` runs on; unlike asyncio's own, it does not wait in the end for threads that hang."""
+    """The executor of `asyncio.to_thread`; unlike asyncio's own, it does not wait for threads that hang."""
 
     PREFIX: Final = "jobnik-to-thread"
 
@@ -182,14 +179,14 @@ class _DetachedExecutor(ThreadPoolExecutor):
         super().shutdown(wait=False, cancel_futures=True)
 
 
-def _exit_despite_threads(code: int, patience: timedelta) -> None:
-    """End the process, where Python would wait for a thread of `asyncio.to_thread` that does not end."""
-    deadline = time.monotonic() + patience.total_seconds()
+def _exit_if_threads_hang(code: int, timeout: timedelta) -> None:
+    """Exit now if threads of `asyncio.to_thread` still run after `timeout`; Python would wait for them without end."""
+    deadline = time.monotonic() + timeout.total_seconds()
     threads = [thread for thread in threading.enumerate() if thread.name.startswith(_DetachedExecutor.PREFIX)]
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in threads):
-        _log.warning("a thread is left behind", threads=[thread.name for thread in threads if thread.is_alive()])
+        _log.warning("thread abandoned", threads=[thread.name for thread in threads if thread.is_alive()])
         _exit_now(code)
 
 
@@ -199,9 +196,13 @@ def _exit_now(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _look_at_environment(settings: type[WorkerSettings]) -> None:
-    for variable, meant in misspelled(settings).items():
-        _log.warning("this variable is no setting", variable=variable, meant=meant)
+def _warn_of_misspelled_settings(settings: type[WorkerSettings]) -> None:
+    for variable, setting in misspelled(settings).items():
+        _log.warning("unknown setting", variable=variable, did_you_mean=setting)
+
+
+def _export_opentelemetry_variables(settings: type[WorkerSettings]) -> None:
+    """Copy OpenTelemetry's variables from `.env` to the environment, the only place where it looks for them."""
     for name, value in environment(settings).items():
-        if name.startswith("OTEL_"):  # which OpenTelemetry looks for in the environment alone
+        if name.startswith("OTEL_"):
             os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""Traces, sent by OTLP over HTTP where somebody wants them. Where nobody does, what sends them is not even loaded."""
+"""Sends traces by OTLP over HTTP, if they are enabled. Otherwise, no code for it is loaded."""
 
 import threading
 from collections.abc import Generator, Mapping
@@ -12,20 +12,20 @@ from opentelemetry import trace as otel
 
 from jobnik_sdk.errors import ConfigurationError
 
-SERVICE: Final = "jobnik-worker"
-"""What the spans are of, where nothing else is said."""
+SERVICE_NAME: Final = "jobnik-worker"
+"""The default of the resource attribute `service.name`."""
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-def wanted(enabled: bool | None, url: str | None, environment: Mapping[str, str]) -> bool:  # noqa: FBT001 a setting
-    """Whether to trace.
+def is_enabled(enabled: bool | None, url: str | None, environment: Mapping[str, str]) -> bool:  # noqa: FBT001 a setting
+    """Return whether to send traces.
 
     Args:
-        enabled: The deployment's word; None: it says nothing, so that it depends on whether there is an endpoint.
-        url: The endpoint, where the deployment names one.
-        environment: The standard variables are looked up here.
+        enabled: The setting; None if it is not set: then traces are sent if there is an endpoint.
+        url: The setting for the endpoint.
+        environment: The environment with the standard variables of OpenTelemetry.
     """
     if enabled is False or environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return False
@@ -35,23 +35,24 @@ def wanted(enabled: bool | None, url: str | None, environment: Mapping[str, str]
 
 
 @contextmanager
-def tracing(url: str | None, patience: timedelta) -> Generator[None]:
-    """Collect and send the spans of this process; at the end of the `with` block send the last of them.
+def tracing(url: str | None, flush_timeout: timedelta) -> Generator[None]:
+    """Collect and send the spans of this process; flush the last ones at the end of the `with` block.
 
-    A tracer provider that the program has set up itself is left alone.
+    If the program has set up a tracer provider of its own, it stays in place.
 
     Args:
-        url: Where to; None: where the standard variables say. Those also set everything else: sampler, headers, names.
-        patience: How long sending the last spans may take.
+        url: Where to send traces; None: to the endpoint in the standard variables of OpenTelemetry. These also set
+            sampler, headers and resource attributes.
+        flush_timeout: How long flushing the last spans may take.
 
     Raises:
-        ConfigurationError: what sends spans is not installed.
+        ConfigurationError: the exporter is not installed.
     """
     if not isinstance(otel.get_tracer_provider(), otel.ProxyTracerProvider):
-        _log.info("the program has set up its own traces")
+        _log.info("tracer provider is set up already, using it")
         yield
         return
-    # It takes a quarter of a second, which only those are to pay who want it.
+    # Importing these takes a quarter of a second, which only workers that send traces should pay.
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415 as above
         from opentelemetry.sdk.resources import OTELResourceDetector, Resource  # noqa: PLC0415 as above
@@ -59,11 +60,11 @@ def tracing(url: str | None, patience: timedelta) -> Generator[None]:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415 as above
     except ImportError as error:
         raise ConfigurationError(
-            f"Traces are to be sent, but what sends them is not installed ({error}): install jobnik-sdk[telemetry], or "
-            "set TELEMETRY_TRACING_ENABLED=false."
+            f"Tracing is enabled, but the exporter is not installed ({error}): install jobnik-sdk[telemetry], or set "
+            "TELEMETRY_TRACING_ENABLED=false."
         ) from error
 
-    defaults = {"service.name": SERVICE, "service.instance.id": str(uuid4())}
+    defaults = {"service.name": SERVICE_NAME, "service.instance.id": str(uuid4())}
     provider = TracerProvider(
         resource=Resource.create(defaults).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
     )
@@ -72,9 +73,9 @@ def tracing(url: str | None, patience: timedelta) -> Generator[None]:
     try:
         yield
     finally:
-        # It would go on trying for half a minute where nobody answers.
-        last_words = threading.Thread(target=provider.shutdown, name="jobnik-last-spans", daemon=True)
-        last_words.start()
-        last_words.join(patience.total_seconds())
-        if last_words.is_alive():
-            _log.warning("the last spans could not be sent in time", seconds=patience.total_seconds())
+        # In a thread, because the exporter retries for half a minute if the collector does not respond.
+        flush = threading.Thread(target=provider.shutdown, name="jobnik-flush-spans", daemon=True)
+        flush.start()
+        flush.join(flush_timeout.total_seconds())
+        if flush.is_alive():
+            _log.warning("spans not sent in time", timeout_seconds=flush_timeout.total_seconds())

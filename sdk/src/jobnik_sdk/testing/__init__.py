@@ -1,7 +1,7 @@
-"""What tests of workers and producers are written with; nothing of it is loaded in production.
+"""Tools for the tests of workers and producers. A worker in production does not load them.
 
-`context_for` and `run_handler` are for handlers, `FakeManager` is a manager in memory, `work_off` and `working` let
-workers work. The fixtures `jobnik_manager` and `fake_manager` are there in every test by pytest.
+`context_for` and `run_handler` test handlers, `FakeManager` is a manager in memory, and `work_off` and `working` run
+workers. Pytest finds the fixtures `jobnik_manager` and `fake_manager` by itself.
 """
 
 from importlib import import_module
@@ -25,7 +25,7 @@ __all__ = [
     "working",
 ]
 
-if not TYPE_CHECKING:  # as in jobnik_sdk: names are loaded when first used
+if not TYPE_CHECKING:  # as in jobnik_sdk, each name is loaded at its first use
     _HOMES: Final = {
         "contexts": ["RecordingContext", "context_for"],
         "fake.manager": ["FakeManager", "RecordedTask"],

@@ -1,4 +1,4 @@
-"""Contexts to call handlers with: they record what a handler notes, skip waits, and are cancelled by the test."""
+"""Contexts for tests: they record progress and checkpoints, skip waits, and can be cancelled by the test."""
 
 import asyncio
 import threading
@@ -13,11 +13,11 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import from_json
 from typing_extensions import override
 
-from jobnik_sdk.execution.access import Access, awaited, not_here
+from jobnik_sdk.execution.access import Access, as_coroutine, rejected_wait
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.context import JobInfo, StageDataT, StageInfo, StageMetadataT, TaskContext
 from jobnik_sdk.execution.outcomes import TIMEOUT
-from jobnik_sdk.execution.progress import AttemptState, Progress
+from jobnik_sdk.execution.progress import AttemptState, ProgressUpdate
 from jobnik_sdk.http.client import JobnikClient
 from jobnik_sdk.model.definitions import EMPTY, Priority, StageType, TaskMetadataT
 from jobnik_sdk.observability import trace_context
@@ -27,33 +27,33 @@ T = TypeVar("T")
 _JOB_ID, _STAGE_ID, _TASK_ID = (UUID(int=number) for number in (1, 2, 3))
 
 
-class RecordingNotes(AttemptState):
-    """AttemptState that keep all progress, not the newest alone."""
+class RecordingState(AttemptState):
+    """The state of an attempt with all of its progress, not only the latest."""
 
     __slots__ = ("all_progress",)
 
     def __init__(self) -> None:
         super().__init__()
-        self.all_progress: list[Progress] = []
+        self.all_progress: list[ProgressUpdate] = []
 
     @override
-    def record_progress(self, progress: Progress) -> None:
+    def record_progress(self, progress: ProgressUpdate) -> None:
         super().record_progress(progress)
         self.all_progress.append(progress)
 
 
 class MemoryAccess(Access):
-    """How a handler that a test calls reaches a manager in memory, from a test with an event loop or without one."""
+    """The connection of a handler to a fake manager, in a test with or without an event loop."""
 
     def __init__(self, client: JobnikClient) -> None:
         self._client = client
         self._thread = threading.get_ident()
-        self._home: asyncio.AbstractEventLoop | None = None
+        self._test_loop: asyncio.AbstractEventLoop | None = None
         with suppress(RuntimeError):
-            self._home = asyncio.get_running_loop()
+            self._test_loop = asyncio.get_running_loop()
 
     def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
-        return _nowhere, ()  # another process has another memory
+        return _no_access, ()  # another process cannot reach this memory
 
     @property
     @override
@@ -63,25 +63,25 @@ class MemoryAccess(Access):
     @property
     @override
     def _loop(self) -> asyncio.AbstractEventLoop:
-        assert self._home is not None  # noqa: S101 see `wait`
-        return self._home
+        assert self._test_loop is not None  # noqa: S101 see `wait`
+        return self._test_loop
 
     @override
     def wait(self, awaitable: Awaitable[T], cancellation: Cancellation) -> T:
-        if self._home is not None and threading.get_ident() == self._thread:
-            raise not_here(awaitable, "wait is for plain functions: an async test calls them by run_handler.")
-        if self._home is not None:
+        if self._test_loop is not None and threading.get_ident() == self._thread:
+            raise rejected_wait(awaitable, "wait is for plain functions: call them with run_handler in an async test.")
+        if self._test_loop is not None:
             return super().wait(awaitable, cancellation)
         with asyncio.Runner() as loop:
-            return loop.run(awaited(awaitable))
+            return loop.run(as_coroutine(awaitable))
 
 
-def _nowhere() -> None:
-    """No access."""
+def _no_access() -> None:
+    """Return None: the access of a context without a manager."""
 
 
 class ClockedCancellation(Cancellation):
-    """A cancellation with a clock of its own: a `wait` takes no time, but moves that clock ahead."""
+    """A cancellation with its own clock: `wait` returns at once and moves the clock ahead."""
 
     __slots__ = ("elapsed", "limit")
 
@@ -103,33 +103,37 @@ class ClockedCancellation(Cancellation):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RecordingContext(TaskContext[TaskMetadataT, StageDataT, StageMetadataT]):
-    """What a handler sees of a task, and its test after it; `context_for` and `FakeManager.claim` make one."""
+    """The context of a task, with what the handler recorded; from `context_for` or `FakeManager.claim`."""
 
     cancellation: ClockedCancellation = field(default_factory=ClockedCancellation, repr=False)
-    notes: RecordingNotes = field(default_factory=RecordingNotes, repr=False)
+    state: RecordingState = field(default_factory=RecordingState, repr=False)
 
     @property
-    def recorded_progress(self) -> Sequence[Progress]:
-        """All progress that the handler has noted, in its order."""
-        return tuple(self.notes.all_progress)
+    def recorded_progress(self) -> Sequence[ProgressUpdate]:
+        """All progress that the handler reported, oldest first."""
+        return tuple(self.state.all_progress)
 
     @property
     def saved_checkpoint(self) -> JsonValue:
-        """The newest checkpoint that the handler has saved; None: none."""
-        saved = self.notes.checkpoint
+        """The latest checkpoint that the handler saved; None if it saved none."""
+        saved = self.state.checkpoint
         return None if saved is None else from_json(saved.document)
 
     def cancel(self, reason: str = "job aborted") -> None:
-        """Ask the attempt to end, as the manager or a drain would; from any thread."""
+        """Ask the handler to end early, as the manager or a drain does. Can be called from any thread.
+
+        Args:
+            reason: The reason that the handler sees: "job aborted", "timeout", "lease lost" or "drain".
+        """
         self.cancellation.request(reason)
 
     @property
     def waited(self) -> timedelta:
-        """How long the handler has waited by `cancellation.wait`, which takes no time here; not in processes."""
+        """The total of the waits with `cancellation.wait`, which return at once; zero for a process handler."""
         return self.cancellation.elapsed
 
 
-def context_for(  # noqa: PLR0913 all that a context has
+def context_for(  # noqa: PLR0913 the fields of a context
     stage_type: StageType[Any, Any, TaskMetadataT, StageDataT, StageMetadataT],
     *,
     metadata: TaskMetadataT = EMPTY,  # type: ignore[assignment]  # the TypeVar's default
@@ -141,11 +145,22 @@ def context_for(  # noqa: PLR0913 all that a context has
     timeout: timedelta | None = None,
     checkpoint: JsonValue = None,
 ) -> RecordingContext[TaskMetadataT, StageDataT, StageMetadataT]:
-    """Return the context of an attempt at a task of this type; what is not said is empty.
+    """Return the context of an attempt at a task of this type, without a manager.
 
-    No manager knows of it: a handler that creates follow-up work or changes metadata gets its context from
-    `FakeManager.claim`. Where a handler waits by `context.cancellation.wait`, no time passes: `context.waited` tells
-    how long it would have been. At `timeout` the attempt is asked to end.
+    For a handler that creates follow-up work or changes metadata, use `FakeManager.claim` instead.
+    `context.cancellation.wait` returns at once, and `context.waited` is the total of the waits. When the total reaches
+    `timeout`, the attempt is asked to end.
+
+    Args:
+        stage_type: The stage type of the handler.
+        metadata: The metadata of the task.
+        stage_data: The data of the stage; default: the model without arguments.
+        stage_metadata: The metadata of the stage; default: the model without arguments.
+        job_data: The data of the job.
+        attempt: The number of the attempt, from 1.
+        max_attempts: The number of attempts that the task may have.
+        timeout: The time limit of the attempt; default: none.
+        checkpoint: The checkpoint of the previous attempt.
 
     >>> context = context_for(thumbnails, attempt=2, checkpoint={"done": 3})
     >>> await make_thumbnail(task, context)

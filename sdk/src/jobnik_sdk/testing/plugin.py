@@ -1,9 +1,9 @@
-"""Fixtures for pytest, which finds them by itself once `jobnik-sdk[testing]` is installed.
+"""Fixtures for pytest. It finds them by itself once `jobnik-sdk[testing]` is installed.
 
-| fixture | scope | what it is |
+| fixture | scope | value |
 |---|---|---|
-| `jobnik_manager` | session | the address of a real manager, which starts with the first test that wants it |
-| `fake_manager` | test | a manager in memory: see `FakeManager` |
+| `jobnik_manager` | session | the address of a real manager, which starts with the first test that uses it |
+| `fake_manager` | test | an empty manager in memory, a `FakeManager` |
 """
 
 from collections.abc import Iterator
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def jobnik_manager() -> Iterator[str]:
-    """The address of a manager that the session's tests share, on a PostgreSQL of its own."""
-    # Here and below: a session of tests that has no use for it does not load it.
+    """The address of a manager with its own PostgreSQL, shared by the tests of the session."""
+    # Imported here and below, so that a test session without these fixtures does not load the modules.
     from jobnik_sdk.testing.process import running_manager  # noqa: PLC0415
 
     with running_manager() as url:
@@ -27,7 +27,7 @@ def jobnik_manager() -> Iterator[str]:
 
 @pytest.fixture
 def fake_manager() -> "FakeManager":
-    """A manager in memory, which has seen nothing yet."""
+    """An empty manager in memory."""
     from jobnik_sdk.testing import FakeManager  # noqa: PLC0415
 
     return FakeManager()

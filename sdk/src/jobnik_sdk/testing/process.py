@@ -1,4 +1,4 @@
-"""A real manager as a process of its own, with a PostgreSQL that it brings along."""
+"""A real manager in a process of its own, with its embedded PostgreSQL."""
 
 import json
 import shutil
@@ -15,31 +15,34 @@ from typing import IO, Final
 from jobnik_sdk.errors import ConfigurationError
 
 COMMAND: Final = "jobnik-manager"
-STOP_LIMIT: Final = 30.0
-"""Seconds."""
+_STOP_TIMEOUT: Final = 30.0
+"""Seconds; then the process is killed."""
 
 
 @contextmanager
 def running_manager(*arguments: str) -> Generator[str]:
-    """Start a manager on a free port, with its data in a folder of its own; give its address, and stop it in the end.
+    """Run a manager on a free port of 127.0.0.1 for the length of a block, and give its address.
 
-    `arguments` are more of them, such as `--part-a-only`.
+    Its data is in a temporary folder.
+
+    Args:
+        arguments: Further command-line arguments, such as `--part-a-only`.
 
     Raises:
         ConfigurationError: no manager is installed.
-        RuntimeError: it ended before it was ready; the message quotes what it said.
+        RuntimeError: the manager ended before it was ready; the message quotes its output.
     """
     with TemporaryDirectory(prefix="jobnik-") as folder:
-        # PostgreSQL does not run as root: where the tests do, another user runs it and must get in here.
+        # If the tests run as root, PostgreSQL runs as another user, who needs access to the folder.
         Path(folder).chmod(0o755)
         serve = [manager_command(), "serve", "--data-dir", str(Path(folder, "data")), "--port", "0", *arguments]
         manager = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603 our own command
-        assert manager.stdout is not None  # noqa: S101 it was asked for
-        with manager.stdout as said:
+        assert manager.stdout is not None  # noqa: S101 a pipe was requested
+        with manager.stdout as output:
             try:
-                url = _ready(said)
-                # What it says later is read as well, because a full pipe would stop it.
-                reader = Thread(target=deque, args=(said, 0), daemon=True)
+                url = _wait_until_ready(output)
+                # Further output is read and dropped: a full pipe would block the manager.
+                reader = Thread(target=deque, args=(output, 0), daemon=True)
                 reader.start()
                 try:
                     yield url
@@ -51,7 +54,7 @@ def running_manager(*arguments: str) -> Generator[str]:
 
 
 def manager_command() -> str:
-    """The manager's program: that of this environment, else the one on PATH.
+    """Return the path of the manager's program: that of this environment, otherwise the one on PATH.
 
     Raises:
         ConfigurationError: no manager is installed.
@@ -66,21 +69,21 @@ def manager_command() -> str:
     return found
 
 
-def _ready(said: IO[str]) -> str:
-    """Where the manager listens, once it does."""
-    heard = deque[str](maxlen=100)
-    for line in said:
-        heard.append(line)
+def _wait_until_ready(output: IO[str]) -> str:
+    """Wait until the manager is ready, and return its address."""
+    lines = deque[str](maxlen=100)
+    for line in output:
+        lines.append(line)
         if '"manager is ready"' in line:
             url: str = json.loads(line)["url"]
             return url
-    raise RuntimeError(f"The manager ended before it was ready:\n{''.join(heard)}")
+    raise RuntimeError(f"The manager ended before it was ready:\n{''.join(lines)}")
 
 
 def _stop(manager: subprocess.Popen[str]) -> None:
     manager.terminate()
     try:
-        manager.wait(STOP_LIMIT)
+        manager.wait(_STOP_TIMEOUT)
     except subprocess.TimeoutExpired:
         manager.kill()
         manager.wait()

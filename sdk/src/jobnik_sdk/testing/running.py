@@ -1,4 +1,4 @@
-"""Handlers and workers at work for the length of a test."""
+"""Run handlers and workers in a test."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -13,30 +13,30 @@ from jobnik_sdk.execution.outcomes import Completed, Outcome
 from jobnik_sdk.execution.runners import runner_for
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import JobStatus, JobType, ResultT, TaskT
-from jobnik_sdk.model.entities import Job, created_job_of
-from jobnik_sdk.model.payloads import to_document
+from jobnik_sdk.model.entities import Job, created_job_model
+from jobnik_sdk.model.payloads import encode_payload
 from jobnik_sdk.producer import Producer
 from jobnik_sdk.testing.contexts import RecordingContext, context_for
 from jobnik_sdk.worker.worker import Worker
 
-PATIENCE: Final = timedelta(seconds=30)
+_TIMEOUT: Final = timedelta(seconds=30)
 
 _ANY_JOB: Final = JobType("any job")
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerResult(Generic[ResultT]):
-    """How a handler's call ended, and with what result."""
+    """The outcome of a call of a handler, and its result."""
 
     outcome: Outcome
     _result: ResultT
 
     @property
     def result(self) -> ResultT:
-        """What the handler returned, read back from its JSON as a producer would read it.
+        """The value that the handler returned, read back from its JSON as a producer reads it.
 
         Raises:
-            AssertionError: it did not return; the message says how it ended.
+            AssertionError: the handler did not complete; the message has its outcome.
         """
         assert isinstance(self.outcome, Completed), f"The handler did not complete: {self.outcome}"  # noqa: S101 for tests
         return self._result
@@ -47,18 +47,24 @@ async def run_handler(
     task: TaskT,
     context: RecordingContext[Any, Any, Any] | None = None,
 ) -> HandlerResult[ResultT]:
-    """Call a handler once as a worker would: in its style, with its time limit, its result checked against the model.
+    """Call a handler once as a worker does: in its style, with its time limit, with its result validated.
 
-    Nothing that it raises is raised here: `HandlerResult.outcome` is Completed, Failed, Snoozed or Cancelled.
+    An exception from the handler is not raised here. It becomes the outcome: `HandlerResult.outcome` is `Completed`,
+    `Failed`, `Snoozed` or `Released`.
+
+    Args:
+        handler: The handler to call.
+        task: The data of the task.
+        context: From `context_for` or `FakeManager.claim`; default: a new one from `context_for`.
 
     Raises:
         InvalidPayloadError: `task` does not fit the stage type.
     """
-    to_document(task, handler.stage_type.task, "task")
+    encode_payload(task, handler.stage_type.task, "task")
     attempt = context if context is not None else context_for(handler.stage_type)
     runner = runner_for(handler)
     try:
-        outcome = await runner.run(task, replace(attempt, timeout=handler.limit(attempt.timeout)))
+        outcome = await runner.run(task, replace(attempt, timeout=handler.attempt_timeout(attempt.timeout)))
     finally:
         await runner.close()
     result: Any = None
@@ -69,7 +75,7 @@ async def run_handler(
 
 @asynccontextmanager
 async def working(*workers: Worker) -> AsyncGenerator[None]:
-    """Let workers work within an `async with` block, and drain in its end."""
+    """Run workers for the length of an `async with` block, and drain them at its end."""
     running = [asyncio.create_task(worker.run()) for worker in workers]
     try:
         yield
@@ -79,30 +85,30 @@ async def working(*workers: Worker) -> AsyncGenerator[None]:
         await asyncio.gather(*running)
 
 
-async def work_off(worker: Worker, job: Job[Any, Any] | UUID, timeout: timedelta = PATIENCE) -> JobStatus:  # noqa: ASYNC109 an end for the test
-    """Run a worker until a job has ended, 30 s at most unless said otherwise, drain it, and return how the job ended.
+async def work_off(worker: Worker, job: Job[Any, Any] | UUID, timeout: timedelta = _TIMEOUT) -> JobStatus:  # noqa: ASYNC109 a limit for the test
+    """Run a worker until a job has ended, then drain the worker and return the final status of the job.
 
     Raises:
-        TimeoutError: the job has not ended in time; the message says how far each of its stages is.
+        TimeoutError: the job did not end within `timeout`, 30 s by default; the message has the status of each stage.
     """
-    seen: Job[Any, Any] | None = None
+    last: Job[Any, Any] | None = None
     async with working(worker):
         try:
             async with asyncio.timeout(timeout.total_seconds()):
                 async for change in Producer(worker.client).watch_job(job, _ANY_JOB):
-                    seen = change
+                    last = change
         except TimeoutError:
-            reached = "cannot be read" if seen is None else f"is {seen.status}. {await _stages(worker.client, seen)}"
-            raise TimeoutError(f"The job has not ended within {timeout}: it {reached}") from None
-    assert seen is not None  # noqa: S101 a watch yields once at least
-    return seen.status
+            status = "cannot be read" if last is None else f"is {last.status}. {await _stages(worker.client, last)}"
+            raise TimeoutError(f"The job has not ended within {timeout}: it {status}") from None
+    assert last is not None  # noqa: S101 a watch yields at least once
+    return last.status
 
 
 async def _stages(client: JobnikClient, job: Job[Any, Any]) -> str:
     answer = await client.request("GET", f"/v1/jobs/{job.id}?should_return_stages=true")
-    stages = read_one(created_job_of(_ANY_JOB), answer).stages
-    said = [
+    stages = read_one(created_job_model(_ANY_JOB), answer).stages
+    lines = [
         f"{stage.type} is {stage.status} with {stage.summary.completed} of {stage.summary.total} tasks completed"
         for stage in stages
     ]
-    return f"Its stages: {', '.join(said)}." if said else "It has no stages."
+    return f"Its stages: {', '.join(lines)}." if lines else "It has no stages."

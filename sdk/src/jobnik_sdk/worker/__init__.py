@@ -1,1 +1,1 @@
-"""The worker runtime: claim tasks, run handlers, renew leases, and report outcomes."""
+"""The worker: claims tasks, runs handlers, renews leases and reports outcomes."""

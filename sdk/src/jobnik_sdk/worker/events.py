@@ -13,14 +13,14 @@ from jobnik_sdk.execution.outcomes import Failed, Snoozed
 
 @dataclass(frozen=True, slots=True)
 class TaskStarted:
-    """An attempt begins."""
+    """An attempt started."""
 
     context: TaskContext[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskCompleted:
-    """An attempt succeeded after so many seconds; `result` is a JSON document, None where the stage type has none."""
+    """An attempt completed after `seconds`; `result` is a JSON document, or None if the stage type has no result."""
 
     context: TaskContext[Any]
     seconds: float
@@ -29,7 +29,7 @@ class TaskCompleted:
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed:
-    """An attempt failed after so many seconds; whether the task is tried again is the manager's to say."""
+    """An attempt failed after `seconds`; the manager decides whether to retry the task."""
 
     context: TaskContext[Any]
     seconds: float
@@ -38,7 +38,7 @@ class TaskFailed:
 
 @dataclass(frozen=True, slots=True)
 class TaskSnoozed:
-    """A handler put its task off after so many seconds."""
+    """A handler snoozed its task after `seconds`."""
 
     context: TaskContext[Any]
     seconds: float
@@ -47,7 +47,7 @@ class TaskSnoozed:
 
 @dataclass(frozen=True, slots=True)
 class TaskCancelled:
-    """An attempt was asked to end for this reason, and did, after so many seconds."""
+    """An attempt was cancelled for `reason`, and ended after `seconds`."""
 
     context: TaskContext[Any]
     seconds: float
@@ -56,7 +56,7 @@ class TaskCancelled:
 
 @dataclass(frozen=True, slots=True)
 class BreakerOpened:
-    """So much went wrong that nothing of this stage type is claimed for a while."""
+    """A circuit breaker opened after repeated failures: the worker claims no tasks of this stage type for a while."""
 
     stage_type: str
     breaker: Literal["handler", "dequeue"]
@@ -64,7 +64,7 @@ class BreakerOpened:
 
 @dataclass(frozen=True, slots=True)
 class BreakerClosed:
-    """A trial went well: tasks of this stage type are claimed as before."""
+    """A circuit breaker closed after a successful trial: the worker claims tasks of this stage type again."""
 
     stage_type: str
     breaker: Literal["handler", "dequeue"]
@@ -72,7 +72,7 @@ class BreakerClosed:
 
 @dataclass(frozen=True, slots=True)
 class QueueEmpty:
-    """A claim brought nothing, for the first time since one brought something."""
+    """A claim returned no tasks, for the first time since one returned some."""
 
     stage_type: str
 
@@ -80,7 +80,8 @@ class QueueEmpty:
 Event: TypeAlias = (
     TaskStarted | TaskCompleted | TaskFailed | TaskSnoozed | TaskCancelled | BreakerOpened | BreakerClosed | QueueEmpty
 )
-"""What a listener is told; look at its class, by `isinstance` or `match`."""
+"""An event that a listener receives; use `isinstance` or `match` to distinguish the classes."""
 
 Listener: TypeAlias = Callable[[Event], None]
-"""Is told what happens, on the event loop, so it must not block; what it raises is logged and harms nobody."""
+"""A function that receives every event. It runs on the event loop, so it must not block. An exception that it raises is
+logged and has no other effect."""

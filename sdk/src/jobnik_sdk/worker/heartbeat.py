@@ -1,8 +1,8 @@
-"""The heartbeat of a worker: from a thread of its own, so that a blocked event loop loses no lease.
+"""The heartbeat of a worker, sent from a thread of its own: a blocked event loop therefore loses no leases.
 
-It renews the leases of all tasks that the worker holds, tells how far they are, and brings back what the manager has to
-say: leases that were lost, tasks to cancel, an order to drain. It also sees when the event loop stands still, and says
-where.
+Each heartbeat renews the leases of all tasks in progress and carries their progress and checkpoints. The response
+carries the manager's instructions: leases that were lost, tasks to cancel, a request to drain. The thread also logs
+where the event loop is blocked.
 """
 
 import json
@@ -13,92 +13,78 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 import httpx2
 import structlog
 from pydantic import BaseModel, ConfigDict
 
-from jobnik_sdk.execution.calls import stack_of
-from jobnik_sdk.execution.context import TaskContext
-from jobnik_sdk.execution.progress import MAX_CHECKPOINT_SIZE, Checkpoint, Progress
-from jobnik_sdk.worker.task_source import Assignment
+from jobnik_sdk.execution.calls import format_stack
+from jobnik_sdk.execution.progress import MAX_CHECKPOINT_SIZE, Checkpoint, ProgressUpdate
+from jobnik_sdk.worker.task_source import TaskInProgress
 
 HEARTBEATS_PER_LEASE: Final = 3
-"""So that one that is lost on the way does no harm: its answer is not waited for longer than until the next is due."""
+"""Regular heartbeats within the duration of a lease, so that one of them may be lost. A response is waited for until
+the next heartbeat is due."""
 RETRIES_PER_LEASE: Final = 10
-"""While there is no answer: what is left of the lease is not waited for."""
+"""The same after a heartbeat has failed: the worker then tries more often."""
 MAX_CHECKPOINT_BYTES: Final = MAX_CHECKPOINT_SIZE
-"""Bytes in one beat, so that it is never too large for the manager."""
+"""The most bytes of checkpoints in one heartbeat, so that the manager never refuses it as too large."""
 FINAL_HEARTBEAT_TIMEOUT: Final = 1.0
-"""Seconds for which the end waits for the answer to a beat that is under way."""
-BLOCKED_AFTER: Final = 5.0
-"""Seconds for which an event loop may stand still before that is worth a line in the log."""
+"""Seconds to wait for the response to the last heartbeat when the worker stops."""
+BLOCKED_AFTER_SECONDS: Final = 5.0
+"""How long the event loop may be blocked before this is logged."""
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class Instructions(BaseModel):
-    """What the manager has to say."""
+    """The manager's response to a heartbeat."""
 
     model_config = ConfigDict(frozen=True)
 
     lost: Sequence[int]
-    """Leases that are no longer the worker's."""
+    """Leases that no longer belong to the worker."""
     cancel: Sequence[int]
-    """Leases whose tasks are to be cancelled: their job was aborted."""
+    """Leases whose tasks must be cancelled, because their job was aborted."""
     drain: bool
-    """Whether the worker is to stop."""
-
-
-class Held(Protocol):
-    """A task that the worker holds: it runs, or its report is on its way."""
-
-    @property
-    def task(self) -> Assignment[Any, Any]:
-        """What was claimed."""
-        ...
-
-    @property
-    def context(self) -> TaskContext[Any]:
-        """What its handler sees of it."""
-        ...
+    """Whether the worker must stop."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """What the heart asks of the worker, from its own thread.
+    """What the heartbeat reads from the worker; all functions are called from the heartbeat's thread.
 
     Args:
-        held: The tasks that it holds.
-        draining: Whether it takes no more.
-        ticked: When the event loop last turned, on the monotonic clock.
-        on_instructions: Called with what the manager has to say.
+        tasks_in_progress: Returns the tasks whose leases are to be renewed.
+        draining: Returns whether the worker has stopped claiming.
+        last_tick: Returns when the event loop last ran, on the monotonic clock.
+        on_instructions: Called with each response of the manager.
     """
 
-    held: Callable[[], Sequence[Held]]
+    tasks_in_progress: Callable[[], Sequence[TaskInProgress]]
     draining: Callable[[], bool]
-    ticked: Callable[[], float]
+    last_tick: Callable[[], float]
     on_instructions: Callable[[Instructions], None]
 
 
 class _Acknowledged(NamedTuple):
-    """What the manager has heard of an attempt."""
+    """The progress and checkpoint of an attempt that the manager already has."""
 
-    progress: Progress | None = None
+    progress: ProgressUpdate | None = None
     checkpoint: Checkpoint | None = None
 
 
 class Heartbeat:
-    """Beats from `start` to `stop`.
+    """Sends heartbeats from `start` to `stop`.
 
     Args:
-        http: A connection of its own to the manager.
-        worker_id: Whose heart it is.
-        stage_types: What the worker works on.
-        lease: How long a lease lasts; it beats three times in it.
-        view: What it asks of the worker.
+        http: A connection to the manager for the heartbeat alone; it is closed at the end.
+        worker_id: The id of the worker.
+        stage_types: The stage types that the worker claims.
+        lease: The duration of a lease; three heartbeats are sent within it.
+        view: Gives access to the worker.
     """
 
     def __init__(
@@ -106,90 +92,91 @@ class Heartbeat:
     ) -> None:
         self._http = http
         self._path = f"/v1/workers/{quote(worker_id, safe='')}/heartbeat"
-        self._about = {
+        self._worker_info = {
             "stageTypes": list(stage_types),
             "host": platform.node(),
             "version": f"jobnik-sdk {version('jobnik-sdk')}",
         }
-        self._lease = lease.total_seconds()
+        self._lease_seconds = lease.total_seconds()
         self._view = view
-        self._answered = time.monotonic()
+        self._answered_at = time.monotonic()
         self._acknowledged: dict[int | None, _Acknowledged] = {}
         self._stopping = threading.Event()
-        self._loop_thread = threading.get_ident()
-        self._thread = threading.Thread(target=self._run, name="jobnik-heart", daemon=True)
+        self._event_loop_thread = threading.get_ident()
+        self._thread = threading.Thread(target=self._run, name="jobnik-heartbeat", daemon=True)
 
     def start(self) -> None:
-        """Begin to beat; call it in the event loop's thread."""
+        """Start sending heartbeats; call this in the event loop's thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Beat no more; returns when the last beat is over, or has no answer yet. Twice is as once."""
+        """Stop sending heartbeats, and wait up to 1 s for the response to the last one. Idempotent."""
         if not self._stopping.is_set():
             self._stopping.set()
             self._thread.join(FINAL_HEARTBEAT_TIMEOUT)
 
     @property
     def healthy(self) -> bool:
-        """Whether the manager has answered lately, so that what is claimed now can be kept."""
-        return time.monotonic() - self._answered < self._lease * 2 / 3
+        """Whether the manager has answered within the last two thirds of a lease, so that new leases can be renewed."""
+        return time.monotonic() - self._answered_at < self._lease_seconds * 2 / 3
 
     def _run(self) -> None:
-        beating = True
-        while beating:
+        while True:
             try:
-                self._look_at_loop()
+                self._check_event_loop()
                 self._send()
-                pause = self._lease / HEARTBEATS_PER_LEASE
-            except Exception as error:  # noqa: BLE001 whatever it is, the next beat must come
-                silent_for = round(time.monotonic() - self._answered, 1)
-                _log.warning("heartbeat failed", silent_for=silent_for, reason=str(error))
-                pause = self._lease / RETRIES_PER_LEASE
-            beating = not self._stopping.wait(pause)
+                pause = self._lease_seconds / HEARTBEATS_PER_LEASE
+            except Exception as error:  # noqa: BLE001 after any error, the next heartbeat must follow
+                seconds = round(time.monotonic() - self._answered_at, 1)
+                _log.warning("heartbeat failed", seconds_since_answer=seconds, reason=str(error))
+                pause = self._lease_seconds / RETRIES_PER_LEASE
+            if self._stopping.wait(pause):
+                break
         self._http.close()
 
     def _send(self) -> None:
-        told: dict[int | None, _Acknowledged] = {}
+        sent: dict[int | None, _Acknowledged] = {}
         running: list[dict[str, Any]] = []
-        room = MAX_CHECKPOINT_BYTES
-        for one in self._view.held():
-            said, told[one.task.lease_id], size = self._encode(one, room)
-            running.append(said)
-            room -= size
-        body = {**self._about, "draining": self._view.draining(), "running": running}
-        answer = self._http.post(self._path, json=body)
-        answer.raise_for_status()
-        instructions = Instructions.model_validate_json(answer.content)
-        self._answered = time.monotonic()
-        self._acknowledged = told
+        bytes_left = MAX_CHECKPOINT_BYTES
+        for task in self._view.tasks_in_progress():
+            entry, sent[task.task.lease_id], size = self._encode(task, bytes_left)
+            running.append(entry)
+            bytes_left -= size
+        body = {**self._worker_info, "draining": self._view.draining(), "running": running}
+        response = self._http.post(self._path, json=body)
+        response.raise_for_status()
+        instructions = Instructions.model_validate_json(response.content)
+        self._answered_at = time.monotonic()
+        self._acknowledged = sent
         self._view.on_instructions(instructions)
 
-    def _encode(self, one: Held, room: int) -> tuple[dict[str, Any], _Acknowledged, int]:
-        """What is said of a task, what it has told then, and the bytes of its checkpoint in it.
+    def _encode(self, running: TaskInProgress, bytes_left: int) -> tuple[dict[str, Any], _Acknowledged, int]:
+        """Return a task's entry, what the manager has after receiving it, and the size of the checkpoint in it.
 
-        What was said before need not be said again. A checkpoint for which there is no room goes with a later beat:
-        first of all a beat keeps the leases.
+        Progress and checkpoints that the manager already has are left out. A checkpoint that does not fit is sent with
+        a later heartbeat, because renewing the leases comes first.
         """
-        said: dict[str, Any] = {"taskId": str(one.task.id), "leaseId": one.task.lease_id}
-        progress, checkpoint = one.context.notes.progress, one.context.notes.checkpoint
-        before = self._acknowledged.get(one.task.lease_id, _Acknowledged())
+        entry: dict[str, Any] = {"taskId": str(running.task.id), "leaseId": running.task.lease_id}
+        progress, checkpoint = running.context.state.progress, running.context.state.checkpoint
+        before = self._acknowledged.get(running.task.lease_id, _Acknowledged())
         if progress is not None and progress is not before.progress:
             eta = progress.eta and progress.eta.total_seconds()
-            said["progress"] = {"fraction": progress.fraction, "message": progress.message, "etaSeconds": eta}
+            entry["progress"] = {"fraction": progress.fraction, "message": progress.message, "etaSeconds": eta}
         if checkpoint is None or checkpoint is before.checkpoint:
-            return said, _Acknowledged(progress, before.checkpoint), 0
+            return entry, _Acknowledged(progress, before.checkpoint), 0
         size = len(checkpoint.document)
-        if size > room:
-            return said, _Acknowledged(progress, before.checkpoint), 0
-        said["checkpoint"] = json.loads(checkpoint.document)
-        return said, _Acknowledged(progress, checkpoint), size
+        if size > bytes_left:
+            return entry, _Acknowledged(progress, before.checkpoint), 0
+        entry["checkpoint"] = json.loads(checkpoint.document)
+        return entry, _Acknowledged(progress, checkpoint), size
 
-    def _look_at_loop(self) -> None:
-        still = time.monotonic() - self._view.ticked()
-        if still < BLOCKED_AFTER:
+    def _check_event_loop(self) -> None:
+        seconds = time.monotonic() - self._view.last_tick()
+        if seconds < BLOCKED_AFTER_SECONDS:
             return
         _log.warning(
-            "the event loop is blocked: blocking work belongs in a handler of style thread or process",
-            seconds=round(still, 1),
-            stack=stack_of(self._loop_thread),
+            "event loop blocked",
+            seconds=round(seconds, 1),
+            stack=format_stack(self._event_loop_thread),
+            advice="move blocking work to a handler of style THREAD or PROCESS",
         )

@@ -4,7 +4,7 @@
 ...     started = time.monotonic()
 ...     outcome = await call_next()
 ...     if isinstance(outcome, Failed):
-...         context.logger.warning("handler failed", after=time.monotonic() - started)
+...         context.logger.warning("handler failed", seconds=time.monotonic() - started)
 ...     return outcome
 >>> Worker(client, [handler], middleware=[log_failures])
 """
@@ -22,18 +22,23 @@ from jobnik_sdk.execution.outcomes import Outcome
 from jobnik_sdk.execution.runner import Runner
 
 CallNext: TypeAlias = Callable[[], Awaitable[Outcome]]
-"""Calls the next middleware, or the handler, and returns the outcome. Call it once. It raises nothing that the handler
-raises."""
+"""Calls the next middleware, or the handler, and returns the outcome. Call it once. It never raises the handler's
+exception."""
 
 Middleware: TypeAlias = Callable[[Any, TaskContext[Any], CallNext], Awaitable[Outcome]]
-"""Runs around the calls of handlers of any style: takes the task's data, the context and `call_next`, and returns the
-outcome of the attempt. It runs on the event loop. An exception that it raises fails the attempt. Context variables that
-it sets are visible to coroutines and threads, but not to processes. A time limit counts from the start of the handler,
-not of the middleware."""
+"""A coroutine function that runs around the calls of handlers of any style. It receives the task's data, the context
+and `call_next`, and returns the outcome of the attempt. It runs on the event loop. An exception that it raises fails
+the attempt. Context variables that it sets are visible in coroutines and threads, but not in processes. A time limit
+starts with the handler, not with the middleware."""
 
 
 class MiddlewareChain:
-    """Runs each attempt through all middleware, the first outermost, in an asyncio task of its own."""
+    """Runs each attempt through all middleware, in an asyncio task of its own; the first middleware is the outermost.
+
+    Args:
+        middleware: The middleware, from the outermost to the innermost.
+        runner: Runs the handler.
+    """
 
     def __init__(self, middleware: Sequence[Middleware], runner: Runner) -> None:
         self._middleware = tuple(middleware)
@@ -44,58 +49,59 @@ class MiddlewareChain:
         self,
         data: BaseModel,
         context: TaskContext[Any],
-        around: contextvars.Context,
-        ended: Callable[[Outcome], None],
-        freed: Callable[[], None],
+        variables: contextvars.Context,
+        on_outcome: Callable[[Outcome], None],
+        on_finished: Callable[[], None],
     ) -> None:
-        """Run the handler within its middleware; see `Runner.start`."""
+        """Run the handler inside its middleware; see `Runner.start`."""
         invocation = _Invocation(self._runner, data, context)
-        task = asyncio.get_running_loop().create_task(self._pass(invocation, ended, freed), context=around)
+        running = self._run(invocation, on_outcome, on_finished)
+        task = asyncio.get_running_loop().create_task(running, context=variables)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         context.cancellation.on_request(lambda: invocation.cancel(task))
 
-    async def _pass(
-        self, invocation: "_Invocation", ended: Callable[[Outcome], None], freed: Callable[[], None]
+    async def _run(
+        self, invocation: "_Invocation", on_outcome: Callable[[Outcome], None], on_finished: Callable[[], None]
     ) -> None:
         try:
-            outcome = outcomes.checked(await invocation.call(self._middleware)())
+            outcome = outcomes.validated(await invocation.chain(self._middleware)())
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 middleware may raise anything
-            outcome = outcomes.of_error(error, invocation.context)
-        invocation.finished = True
-        ended(outcome)
-        await invocation.freed.wait()
-        freed()
+            outcome = outcomes.for_exception(error, invocation.context)
+        invocation.has_outcome = True
+        on_outcome(outcome)
+        await invocation.handler_finished.wait()
+        on_finished()
 
 
 class _Invocation:
-    """An attempt on its way through the middleware, and back."""
+    """One attempt on its way through the middleware."""
 
     def __init__(self, runner: Runner, data: BaseModel, context: TaskContext[Any]) -> None:
         self._runner = runner
         self._data = data
         self._loop = asyncio.get_running_loop()
-        self._inside = False
+        self._in_handler = False
         self.context = context
-        self.finished = False
-        self.freed = asyncio.Event()
-        self.freed.set()
+        self.has_outcome = False
+        self.handler_finished = asyncio.Event()
+        self.handler_finished.set()
 
-    def call(self, middleware: Sequence[Middleware]) -> CallNext:
-        """What calls the first of these, which gets what calls the others."""
+    def chain(self, middleware: Sequence[Middleware]) -> CallNext:
+        """Return a function that calls the first middleware, whose `call_next` calls the others."""
         if not middleware:
             return self._call_handler
         first, *others = middleware
-        return lambda: first(self._data, self.context, self.call(others))
+        return lambda: first(self._data, self.context, self.chain(others))
 
     def cancel(self, task: asyncio.Task[None]) -> None:
-        """End what the middleware does; from any thread. The handler's end is the runner's to see to."""
-        self._loop.call_soon_threadsafe(lambda: None if self._inside or self.finished else task.cancel())
+        """Cancel the middleware, from any thread. While the handler runs, the runner cancels the handler instead."""
+        self._loop.call_soon_threadsafe(lambda: None if self._in_handler or self.has_outcome else task.cancel())
 
     async def _call_handler(self) -> Outcome:
-        self._inside = True
-        self.freed.clear()
+        self._in_handler = True
+        self.handler_finished.clear()
         try:
-            return await self._runner.run(self._data, self.context, self.freed.set)
+            return await self._runner.run(self._data, self.context, self.handler_finished.set)
         finally:
-            self._inside = False
+            self._in_handler = False

@@ -1,9 +1,8 @@
-"""A manager with part A of the protocol alone: one task a request, no leases, and no way to hand a task back."""
+"""A task source for managers that have only part A of the protocol: one task per request, no leases, no release."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -12,90 +11,93 @@ from jobnik_sdk.errors import AnswerError, JobnikError, NotFoundError, Unreadabl
 from jobnik_sdk.execution.outcomes import Completed, Released, Snoozed
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
-from jobnik_sdk.model.definitions import TaskStatus
+from jobnik_sdk.model.definitions import AnyStageType, TaskStatus
 from jobnik_sdk.model.entities import ClaimedTask, JobOfTask, StageOfTask
 from jobnik_sdk.worker.consumer import Consumer
-from jobnik_sdk.worker.reports import PartAOutcome, report_outcome
-from jobnik_sdk.worker.task_source import ACCEPTED, AnyStageType, Assignment, ReportResult, TaskReport
-
-CACHED_STAGES: Final = 100
-"""A worker meets few stages at a time."""
+from jobnik_sdk.worker.lru_cache import LruCache
+from jobnik_sdk.worker.reports import PartAStatus, report_status
+from jobnik_sdk.worker.task_source import ACCEPTED, CACHED_STAGES, Assignment, ReportResult, TaskReport
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-class PartATaskSource:
-    """A desk where a task is the worker's until it says how it outcome, or until the manager finds it stale.
+class _StageAndJob(NamedTuple):
+    """A stage and its job, as JSON objects."""
 
-    What a handler is to know of the stage and the job takes two more requests for each stage. They are remembered, so
-    that their metadata may be older than the task.
+    stage: dict[str, Any]
+    job: dict[str, Any]
+
+
+class PartATaskSource:
+    """Claims tasks without leases: a task belongs to the worker until it is reported, or until it is stale.
+
+    Reading the stage and the job takes two further requests per stage. They are cached, so their metadata may be older
+    than the task.
     """
 
-    waits = False
+    long_polls = False
 
     def __init__(self, client: JobnikClient) -> None:
         self._client = client
         self._consumer = Consumer(client)
-        self._around: OrderedDict[UUID, tuple[dict[str, Any], dict[str, Any]]] = OrderedDict()
+        self._stages: LruCache[UUID, _StageAndJob] = LruCache(CACHED_STAGES)
         self._reports: set[asyncio.Task[None]] = set()
 
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
-        """Claim up to `limit` tasks, the more at the same time the more there were; see `TaskSource`."""
+        """Claim up to `limit` tasks, with 1, 2, 4, … requests at a time while they return tasks; see `TaskSource`."""
         claimed: list[ClaimedTask[Any, Any] | UnreadableTaskError] = []
-        abreast, exhausted = 1, False
+        parallel, exhausted = 1, False
         while not exhausted and len(claimed) < limit:
-            asked = [self._consumer.claim(stage_type) for _ in range(min(abreast, limit - len(claimed)))]
-            answers = await asyncio.gather(*asked, return_exceptions=True)
-            got = [answer for answer in answers if isinstance(answer, ClaimedTask | UnreadableTaskError)]
-            claimed += got
-            troubles = [answer for answer in answers if isinstance(answer, BaseException) and answer not in got]
-            if troubles and not claimed:
-                raise troubles[0]
-            exhausted = len(got) < len(asked)
-            abreast *= 2
-        return [await self._assigned(one) for one in claimed]
+            claims = [self._consumer.claim(stage_type) for _ in range(min(parallel, limit - len(claimed)))]
+            results = await asyncio.gather(*claims, return_exceptions=True)
+            tasks = [result for result in results if isinstance(result, ClaimedTask | UnreadableTaskError)]
+            claimed += tasks
+            errors = [result for result in results if isinstance(result, BaseException) and result not in tasks]
+            if errors and not claimed:
+                raise errors[0]
+            exhausted = len(tasks) < len(claims)
+            parallel *= 2
+        return [await self._assignment(task) for task in claimed]
 
-    def settle(self, report: TaskReport, decided: Callable[[ReportResult], None]) -> None:
-        """Say how an attempt ended; see `TaskSource`. What part A has no word for is a failed attempt."""
-        reporting = asyncio.create_task(self._settle(report, decided))
+    def submit(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
+        """Deliver a report; see `TaskSource`. Outcomes that part A does not have are reported as failed."""
+        reporting = asyncio.create_task(self._deliver(report, on_result))
         self._reports.add(reporting)
         reporting.add_done_callback(self._reports.discard)
 
-    async def leave(self) -> None:
-        """Do nothing: without leases there is nothing to give back."""
+    async def deregister(self) -> None:
+        """Do nothing: without leases, the manager does not know the worker."""
 
-    async def _settle(self, report: TaskReport, decided: Callable[[ReportResult], None]) -> None:
+    async def _deliver(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
         task, outcome = report.task, report.outcome
         if isinstance(outcome, Snoozed | Released):
-            _log.warning("this manager takes no task back: the attempt counts as failed", task_id=str(task.id))
-        status: PartAOutcome = TaskStatus.COMPLETED if isinstance(outcome, Completed) else TaskStatus.FAILED
+            _log.warning("manager cannot take tasks back, reporting the attempt as failed", task_id=str(task.id))
+        status: PartAStatus = TaskStatus.COMPLETED if isinstance(outcome, Completed) else TaskStatus.FAILED
         try:
-            await report_outcome(self._client, task, report.stage_type, status, backoff(INITIAL_DELAY, MAX_DELAY))
+            await report_status(self._client, task, report.stage_type, status, backoff(INITIAL_DELAY, MAX_DELAY))
         except AnswerError as refusal:
-            decided(ReportResult(accepted=False, code=refusal.code, message=str(refusal)))
+            on_result(ReportResult(accepted=False, code=refusal.code, message=str(refusal)))
         else:
-            decided(ACCEPTED)
+            on_result(ACCEPTED)
 
-    async def _assigned(self, claimed: ClaimedTask[Any, Any] | UnreadableTaskError) -> Assignment[Any, Any]:
-        """The task with its stage and its job."""
+    async def _assignment(self, claimed: ClaimedTask[Any, Any] | UnreadableTaskError) -> Assignment[Any, Any]:
+        """Return a claimed task with its stage and its job."""
         if isinstance(claimed, UnreadableTaskError):
-            return _assignment(claimed.task, fault=str(claimed))
+            return _new_assignment(claimed.task, validation_error=str(claimed))
         try:
-            stage, job = await self._look_up(claimed.stage_id)
+            return _new_assignment(claimed, await self._stage_and_job(claimed.stage_id))
         except NotFoundError as error:
-            return _assignment(claimed, fault=f"stageId: {error}")
-        return _assignment(claimed, stage=stage, job=job)
+            return _new_assignment(claimed, validation_error=f"stageId: {error}")
 
-    async def _look_up(self, stage_id: UUID) -> tuple[dict[str, Any], dict[str, Any]]:
-        around = self._around.get(stage_id)
-        if around is None:
-            around = self._around[stage_id] = await self._ask(stage_id)
-            if len(self._around) > CACHED_STAGES:
-                self._around.popitem(last=False)
-        return around
+    async def _stage_and_job(self, stage_id: UUID) -> _StageAndJob:
+        cached = self._stages.get(stage_id)
+        if cached is None:
+            cached = await self._read_stage_and_job(stage_id)
+            self._stages.put(stage_id, cached)
+        return cached
 
-    async def _ask(self, stage_id: UUID) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Ask until the manager answers: the task is ours already, and nobody else will work on it."""
+    async def _read_stage_and_job(self, stage_id: UUID) -> _StageAndJob:
+        """Retry until the manager answers: the task is claimed already, and no other worker will get it."""
         delays = backoff(INITIAL_DELAY, MAX_DELAY)
         while True:
             try:
@@ -105,24 +107,20 @@ class PartATaskSource:
             except NotFoundError:
                 raise
             except JobnikError as error:
-                _log.warning("stage and job cannot be read yet", stage_id=str(stage_id), reason=str(error))
+                _log.warning("stage and job not readable yet, retrying", stage_id=str(stage_id), reason=str(error))
                 await asyncio.sleep(next(delays))
             else:
-                return stage.json(), job.json()
+                return _StageAndJob(stage.json(), job.json())
 
 
 class _Stage(StageOfTask):
     job_id: UUID
 
 
-def _assignment(
-    task: ClaimedTask[Any, Any],
-    *,
-    stage: dict[str, Any] | None = None,
-    job: dict[str, Any] | None = None,
-    fault: str = "",
+def _new_assignment(
+    task: ClaimedTask[Any, Any], parents: _StageAndJob | None = None, *, validation_error: str = ""
 ) -> Assignment[Any, Any]:
-    """A claimed task as the worker knows it: what is in it has been validated already."""
+    """Return a claimed task as an assignment; its fields have been validated already."""
     return Assignment.model_construct(
         id=task.id,
         stage_id=str(task.stage_id),
@@ -132,7 +130,7 @@ def _assignment(
         metadata=task.metadata,
         traceparent=task.traceparent,
         tracestate=task.tracestate,
-        stage=stage,
-        job=job,
-        fault=fault,
+        stage=parents and parents.stage,
+        job=parents and parents.job,
+        validation_error=validation_error,
     )

@@ -1,4 +1,4 @@
-"""Telling the manager what became of a task, so that repeating it does no harm."""
+"""Reports in part A of the protocol: one task per request, safe to repeat. Also the metrics of all reports."""
 
 import time
 from collections.abc import Iterator
@@ -6,78 +6,84 @@ from typing import Final, Literal
 
 import structlog
 
-from jobnik_sdk.errors import IllegalTransitionError, ManagerFailureError, UnexpectedAnswerError, UnreachableError
+from jobnik_sdk.errors import IllegalTransitionError
 from jobnik_sdk.http import retries
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import Empty, TaskStatus
 from jobnik_sdk.model.entities import Task
 from jobnik_sdk.observability import metrics, spans, trace_context
-from jobnik_sdk.observability.spans import AnyTask
+from jobnik_sdk.observability.spans import TracedTask
 
-PartAOutcome = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
+PartAStatus = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
 
-# An unexpected answer is not the manager's: a proxy on the way has its own troubles, limits or wishes.
-_PASSING: Final = (UnreachableError, ManagerFailureError, UnexpectedAnswerError)
-_log: structlog.stdlib.BoundLogger = structlog.get_logger(__name__)
+_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-async def report_outcome(
-    client: JobnikClient, task: AnyTask, stage_type: str, outcome: PartAOutcome, delays: Iterator[float]
+async def report_status(
+    client: JobnikClient, task: TracedTask, stage_type: str, status: PartAStatus, delays: Iterator[float]
 ) -> None:
-    """Report `outcome` until it is accepted, refused for good, or `delays` (seconds between tries) are used up.
+    """Report `status` until the manager has accepted or refused it, or `delays` (seconds between tries) is exhausted.
 
-    An answer may be lost after the manager has acted. So before a report is repeated, and where it is refused as an
-    illegal move, the task is read: if it already is what was to be said, that is success. Without this, a FAILED said
-    twice could burn an attempt of the next worker.
+    The response may be lost after the manager has processed the report. For this reason, the task is read before a
+    report is repeated, and after the manager has refused it as an illegal transition: if the task already has the
+    status, the report has succeeded. Otherwise, a FAILED that is sent twice could fail the next worker's attempt.
 
     Raises:
-        UnreachableError, ManagerFailureError, UnexpectedAnswerError: `delays` are used up; later it may be accepted.
-        AnswerError: the report was refused for good.
+        UnreachableError, ManagerFailureError, UnexpectedAnswerError: `delays` is exhausted; a later try may succeed.
+        AnswerError: the manager refused the report for good.
     """
     started = time.perf_counter()
-    result = "failure"
+    accepted = False
     try:
-        with spans.settling([stage_type], [task]):
-            await _repeat(client, task, outcome, delays)
-        result = "success"
+        with spans.start_settle([stage_type], [task]):
+            await _report_until_decided(client, task, status, delays)
+        accepted = True
     finally:
-        metrics.UPDATE_DURATION.labels(stage_type, outcome).observe(time.perf_counter() - started)
-        metrics.UPDATES.labels(stage_type, outcome, result).inc()
+        record_reports(stage_type, status, time.perf_counter() - started, accepted=accepted)
 
 
-async def _repeat(client: JobnikClient, task: AnyTask, outcome: PartAOutcome, delays: Iterator[float]) -> None:
-    repeated = False
+def record_reports(stage_type: str, status: str, seconds: float, *, accepted: bool, count: int = 1) -> None:
+    """Record reports in the metrics; `seconds` is the duration of the request that carried all of them."""
+    metrics.UPDATE_DURATION.labels(stage_type, status).observe(seconds)
+    metrics.UPDATES.labels(stage_type, status, "success" if accepted else "failure").inc(count)
+
+
+async def _report_until_decided(
+    client: JobnikClient, task: TracedTask, status: PartAStatus, delays: Iterator[float]
+) -> None:
+    may_be_recorded = False
     while True:
         try:
-            if not (repeated and await _is_known(client, task, outcome)):
-                await _say(client, task, outcome)
-        except _PASSING as failure:
+            if not (may_be_recorded and await _is_recorded(client, task, status)):
+                await _put_status(client, task, status)
+        except retries.TRANSIENT_ERRORS as failure:
             delay = next(delays, None)
             if delay is None:
                 raise
-            _log.warning("report not delivered yet", task_id=str(task.id), status=outcome, reason=str(failure))
-            await retries.pause(failure, "PUT", delay)
-            repeated = True
+            _log.warning("report not delivered, retrying", task_id=str(task.id), status=status, reason=str(failure))
+            await retries.wait_before_retry(failure, "PUT", delay)
+            may_be_recorded = True
         else:
             return
 
 
-async def _say(client: JobnikClient, task: AnyTask, outcome: PartAOutcome) -> None:
+async def _put_status(client: JobnikClient, task: TracedTask, status: PartAStatus) -> None:
     path, traceparent = f"/v1/tasks/{task.id}/status", _traceparent(task)
     try:
-        await client.request("PUT", path, json={"status": outcome}, traceparent=traceparent, retry=False)
+        await client.request("PUT", path, json={"status": status}, traceparent=traceparent, retry=False)
     except IllegalTransitionError:
-        if not await _is_known(client, task, outcome):
+        if not await _is_recorded(client, task, status):
             raise
 
 
-async def _is_known(client: JobnikClient, task: AnyTask, outcome: PartAOutcome) -> bool:
-    answer = await client.request("GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False)
-    current = read_one(Task[Empty, Empty], answer)
-    if outcome is TaskStatus.COMPLETED:
+async def _is_recorded(client: JobnikClient, task: TracedTask, status: PartAStatus) -> bool:
+    """Return whether the manager has recorded this outcome of the attempt."""
+    response = await client.request("GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False)
+    current = read_one(Task[Empty, Empty], response)
+    if status is TaskStatus.COMPLETED:
         return current.status is TaskStatus.COMPLETED
     return current.attempts > task.attempts
 
 
-def _traceparent(task: AnyTask) -> str:
+def _traceparent(task: TracedTask) -> str:
     return trace_context.current_traceparent() or trace_context.child_of(task.traceparent)

@@ -1,7 +1,6 @@
-"""What a handler sees of its task, made of what the manager told."""
+"""Creates the context that a handler receives, from a claimed task and its stage and job."""
 
-from collections import OrderedDict
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from pydantic import ValidationError
@@ -11,73 +10,82 @@ from jobnik_sdk.execution.context import JobInfo, StageInfo, TaskContext
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.model.definitions import EMPTY, Priority
 from jobnik_sdk.model.entities import JobOfTask, StageOfTask
-from jobnik_sdk.model.payloads import first_fault
-from jobnik_sdk.worker.task_source import Assignment
+from jobnik_sdk.model.payloads import first_validation_error
+from jobnik_sdk.worker.lru_cache import LruCache
+from jobnik_sdk.worker.task_source import CACHED_STAGES, Assignment
 
-CACHED_STAGES: Final = 100
-"""A worker meets few stages at a time."""
+_MISSING: Final[dict[str, Any]] = {}
 
-_UNTOLD: Final[dict[str, Any]] = {}
+
+class _ParsedStage(NamedTuple):
+    """A stage and its job: the JSON that was parsed, and what it contains."""
+
+    stage_json: dict[str, Any]
+    job_json: dict[str, Any]
+    job: JobInfo
+    stage: StageInfo[Any, Any]
+    validation_error: str
 
 
 class TaskContexts:
-    """Makes the contexts of a handler's attempts.
+    """Creates the contexts of a handler's attempts.
 
-    Tasks that are claimed together mostly belong to one stage. It is told anew with each claim, and read again only
-    when something in it has changed.
+    Tasks that are claimed together usually belong to one stage. Every claim carries the stage again; it is parsed only
+    when it has changed.
     """
 
     def __init__(self, handler: AnyHandler, access: Access) -> None:
         self._handler = handler
         self._access = access
         self._stage_type = handler.stage_type
-        self._seen: OrderedDict[object, tuple[object, object, JobInfo, StageInfo[Any, Any], str]] = OrderedDict()
+        self._stages: LruCache[str, _ParsedStage] = LruCache(CACHED_STAGES)
 
-    def of(self, task: Assignment[Any, Any], traceparent: str) -> tuple[TaskContext[Any], str]:
-        """Return the context of an attempt at this place in its trace, and what does not fit its models, if any."""
-        job, stage, fault = self._around(task)
+    def create(self, task: Assignment[Any, Any], traceparent: str) -> tuple[TaskContext[Any], str]:
+        """Return the context of an attempt with this traceparent, and why the task does not fit its models, if so."""
+        parsed = self._stage_and_job(task)
         context = TaskContext(
-            job=job,
-            stage=stage,
+            job=parsed.job,
+            stage=parsed.stage,
             task_id=task.id,
             attempt=task.attempts + 1,
             max_attempts=task.max_attempts,
             metadata=task.metadata,
             traceparent=traceparent,
-            timeout=self._handler.limit(task.timeout),
+            timeout=self._handler.attempt_timeout(task.timeout),
             checkpoint=task.checkpoint,
             access=self._access,
         )
-        return context, task.fault or fault
+        return context, task.validation_error or parsed.validation_error
 
-    def _around(self, task: Assignment[Any, Any]) -> tuple[JobInfo, StageInfo[Any, Any], str]:
-        stage, job = task.stage or _UNTOLD, task.job or _UNTOLD
-        seen = self._seen.get(task.stage_id)
-        if seen is not None and (seen[0] is stage or seen[0] == stage) and (seen[1] is job or seen[1] == job):
-            return seen[2:]
-        read = (_job(task), *self._stage(task))
-        self._seen[task.stage_id] = (stage, job, *read)
-        if len(self._seen) > CACHED_STAGES:
-            self._seen.popitem(last=False)
-        return read
+    def _stage_and_job(self, task: Assignment[Any, Any]) -> _ParsedStage:
+        stage, job = task.stage or _MISSING, task.job or _MISSING
+        cached = self._stages.get(task.stage_id)
+        if (
+            cached is not None
+            and (cached.stage_json is stage or cached.stage_json == stage)
+            and (cached.job_json is job or cached.job_json == job)
+        ):
+            return cached
+        parsed = _ParsedStage(stage, job, _parse_job(task), *self._parse_stage(task))
+        self._stages.put(task.stage_id, parsed)
+        return parsed
 
-    def _stage(self, task: Assignment[Any, Any]) -> tuple[StageInfo[Any, Any], str]:
-        name = self._stage_type.name
+    def _parse_stage(self, task: Assignment[Any, Any]) -> tuple[StageInfo[Any, Any], str]:
         if task.stage is None:
-            fault = task.fault or "stage: the manager told nothing of it."
-            return StageInfo(UUID(task.stage_id), name, 0, EMPTY, EMPTY), fault
-        told = StageOfTask.model_validate(task.stage)
+            error = task.validation_error or "stage: the manager did not send it."
+            return StageInfo(UUID(task.stage_id), self._stage_type.name, 0, EMPTY, EMPTY), error
+        stage = StageOfTask.model_validate(task.stage)
         try:
-            data = self._stage_type.data.model_validate(told.data)
-            metadata = self._stage_type.metadata.model_validate(told.metadata)
+            data = self._stage_type.data.model_validate(stage.data)
+            metadata = self._stage_type.metadata.model_validate(stage.metadata)
         except ValidationError as error:
-            field, reason = first_fault(error)
-            return StageInfo(told.id, told.type, told.order, EMPTY, EMPTY), f"stage.{field}: {reason}"
-        return StageInfo(told.id, told.type, told.order, data, metadata), ""
+            field, reason = first_validation_error(error)
+            return StageInfo(stage.id, stage.type, stage.order, EMPTY, EMPTY), f"stage.{field}: {reason}"
+        return StageInfo(stage.id, stage.type, stage.order, data, metadata), ""
 
 
-def _job(task: Assignment[Any, Any]) -> JobInfo:
-    if task.job is None:  # nobody asked for it, since the task cannot be read
+def _parse_job(task: Assignment[Any, Any]) -> JobInfo:
+    if task.job is None:  # the job is not read for a task that does not fit its models
         return JobInfo(UUID(int=0), "", Priority.MEDIUM, {}, {})
-    told = JobOfTask.model_validate(task.job)
-    return JobInfo(told.id, told.name, told.priority, told.data, told.metadata)
+    job = JobOfTask.model_validate(task.job)
+    return JobInfo(job.id, job.name, job.priority, job.data, job.metadata)

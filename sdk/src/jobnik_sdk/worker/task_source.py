@@ -1,28 +1,32 @@
-"""Where a worker fetches tasks and brings back how they ended: one Protocol, with leases and without."""
+"""The interface between a worker and its manager: claims and reports, with leases or without."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, Generic, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, Generic, NamedTuple, Protocol
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
+from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.outcomes import Outcome
 from jobnik_sdk.execution.progress import Checkpoint
-from jobnik_sdk.model.definitions import StageType, TaskMetadataT, TaskT
+from jobnik_sdk.model.definitions import AnyStageType, TaskMetadataT, TaskT
+from jobnik_sdk.observability.spans import AttemptSpan
 from jobnik_sdk.observability.trace_context import NO_TRACE
 
-AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
+CACHED_STAGES: Final = 100
+"""How many stages a worker keeps in memory; the tasks that it claims at one time belong to few stages."""
 
 
 class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
-    """A task in this worker's hands: what a claim tells, and no more of it than a worker needs, since it reads many.
+    """A task that this worker has claimed, with the fields that a worker needs and no others: it parses many.
 
-    `stage` and `job` are JSON objects as they came. `waited` is for how many seconds it could have been claimed, None
-    where the manager does not say. `fault` says what does not fit its models: then `data` and `metadata` are empty,
-    and the attempt has failed before it began.
+    `stage` and `job` are JSON objects, as the manager sent them. `waited` is for how many seconds the task could have
+    been claimed; None if the manager does not say. `validation_error` is set if the task does not fit its models: then
+    `data` and `metadata` are empty, and the attempt fails before it starts.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
@@ -41,12 +45,24 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
     waited: float | None = Field(default=None, validation_alias="waitedSeconds")
     stage: dict[str, Any] | None = None
     job: dict[str, Any] | None = None
-    fault: str = Field(default="", init=False)
+    validation_error: str = Field(default="", init=False)
 
     @property
     def job_id(self) -> str:
-        """The id of its job, empty where the manager does not say."""
+        """The id of the task's job; empty if the manager does not say."""
         return "" if self.job is None else str(self.job.get("id", ""))
+
+
+class TaskInProgress:
+    """A claimed task whose handler is running, or whose report is being delivered."""
+
+    __slots__ = ("context", "span", "started", "task")
+
+    def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], span: AttemptSpan) -> None:
+        self.task = task
+        self.context = context
+        self.span = span
+        self.started = time.perf_counter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +73,16 @@ class TaskReport:
     stage_type: str
     outcome: Outcome
     checkpoint: Checkpoint | None = None
-    """What it leaves for the next one, None: nothing new."""
+    """The checkpoint that the attempt saved for the next one; None if it saved none."""
 
 
 class ReportResult(NamedTuple):
-    """What the manager says of a report."""
+    """The manager's response to a report."""
 
     accepted: bool
-    """Whether it counts; it does too where it was said before."""
+    """Whether the report counts. A report that the manager already has is accepted again."""
     code: str = ""
-    """Why not, in the protocol's word."""
+    """The protocol's error code, if the report was refused."""
     message: str = ""
 
 
@@ -74,25 +90,28 @@ ACCEPTED: Final = ReportResult(accepted=True)
 
 
 class TaskSource(Protocol):
-    """A manager, as far as a worker needs it."""
+    """A manager that tasks are claimed from and reported to."""
 
     @property
-    def waits(self) -> bool:
-        """Whether a claim waits at the manager while there are no tasks, so that the next may follow at once."""
+    def long_polls(self) -> bool:
+        """Whether a claim waits at the manager while there are no tasks, so that the next claim may follow at once."""
         ...
 
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
-        """Claim up to `limit` tasks; none where there are none.
+        """Claim up to `limit` tasks; return an empty list if there are none.
 
         Raises:
-            JobnikError: the manager is in trouble, or cannot be reached.
+            JobnikError: the manager refused the claim, failed, or cannot be reached.
         """
         ...
 
-    def settle(self, report: TaskReport, decided: Callable[[ReportResult], None]) -> None:
-        """Say how an attempt ended, until the manager has decided: trouble on the way is waited out."""
+    def submit(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
+        """Deliver a report in the background, and retry until the manager has accepted or refused it.
+
+        `on_result` is then called on the event loop.
+        """
         ...
 
-    async def leave(self) -> None:
-        """Give back what was claimed for this worker and never reached it."""
+    async def deregister(self) -> None:
+        """Release all tasks that the manager has assigned to this worker and the worker does not have."""
         ...

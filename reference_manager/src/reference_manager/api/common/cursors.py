@@ -1,4 +1,4 @@
-"""Cursors: a position in one list, as text that fits into a URL.
+"""Cursors: a sort key of one list, as text that fits into a URL.
 
 A cursor is not signed, because it grants nothing beyond its list. A checksum detects invented cursors and cursors of
 another list. Every manager on the same database accepts the cursors of the others.
@@ -10,7 +10,7 @@ from hashlib import blake2b
 from struct import Struct
 from uuid import UUID
 
-from reference_manager.domain.commands import AgePlace, PlaceT, StagePlace
+from reference_manager.domain.commands import AgeKey, KeyT, StageKey
 
 _CHECKSUM_BYTES = 8
 _AGE = Struct(">qq")
@@ -19,51 +19,51 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def encode_cursor(place: AgePlace | StagePlace, listing: str) -> str:
-    """Encode a position.
+def encode_cursor(key: AgeKey | StageKey, listing: str) -> str:
+    """Encode a sort key.
 
     Args:
-        place: The position after which the next page begins.
+        key: The sort key after which the next page begins.
         listing: What identifies the list: its path and its filters.
     """
-    packed = _packed(place)
+    packed = _packed(key)
     checksum = blake2b(listing.encode() + packed, digest_size=_CHECKSUM_BYTES).digest()
     return urlsafe_b64encode(checksum + packed).rstrip(b"=").decode()
 
 
-def decode_cursor(cursor: str, listing: str, kind: type[PlaceT]) -> PlaceT:
+def decode_cursor(cursor: str, listing: str, key_type: type[KeyT]) -> KeyT:
     """Decode a cursor.
 
     Args:
         cursor: The text from the client.
         listing: What identifies the list, as for ``encode_cursor``.
-        kind: The type of positions in this list.
+        key_type: The type of the sort keys of this list.
 
     Raises:
         ValueError: This is not a cursor of this list.
     """
     try:
-        place = _unpacked(urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))[_CHECKSUM_BYTES:])
+        key = _unpacked(urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4))[_CHECKSUM_BYTES:])
     except (ValueError, OverflowError):
-        place = None
-    if not isinstance(place, kind) or encode_cursor(place, listing) != cursor:
+        key = None
+    if not isinstance(key, key_type) or encode_cursor(key, listing) != cursor:
         raise ValueError("is not a cursor of this list: use the Link header unchanged, or start again without a cursor")
-    return place
+    return key
 
 
-def _packed(place: AgePlace | StagePlace) -> bytes:
-    match place:
-        case AgePlace(created_at, seq):
+def _packed(key: AgeKey | StageKey) -> bytes:
+    match key:
+        case AgeKey(created_at, seq):
             return _AGE.pack((created_at - _EPOCH) // _MICROSECOND, seq)
-        case StagePlace(job_id, position):
+        case StageKey(job_id, position):
             return _STAGE.pack(job_id.bytes, position)
 
 
-def _unpacked(packed: bytes) -> AgePlace | StagePlace | None:
+def _unpacked(packed: bytes) -> AgeKey | StageKey | None:
     if len(packed) == _AGE.size:
         microseconds, seq = _AGE.unpack(packed)
-        return AgePlace(_EPOCH + timedelta(microseconds=microseconds), seq)
+        return AgeKey(_EPOCH + timedelta(microseconds=microseconds), seq)
     if len(packed) == _STAGE.size:
         job_id, position = _STAGE.unpack(packed)
-        return StagePlace(UUID(bytes=job_id), position)
+        return StageKey(UUID(bytes=job_id), position)
     return None

@@ -14,6 +14,7 @@ from reference_manager.domain.rules import PreviousStageNotCompletedError
 from reference_manager.domain.state_machine import IllegalTransitionError
 from reference_manager.domain.states import JobStatus, StageStatus, TaskStatus
 from reference_manager.engine.errors import (
+    ConcurrentChangeError,
     DatabaseBusyError,
     DatabaseError,
     EngineError,
@@ -21,7 +22,6 @@ from reference_manager.engine.errors import (
     NotFiniteError,
     NotFoundError,
     NoWaitingTaskError,
-    OvertakenError,
 )
 
 log = structlog.stdlib.get_logger(__name__)
@@ -66,7 +66,7 @@ def describe_error(error: Exception) -> ErrorResponse:  # noqa: PLR0911 - a tabl
     match error:
         case NotFoundError():
             return ErrorResponse(404, error.code, str(error))
-        case OvertakenError():
+        case ConcurrentChangeError():
             return ErrorResponse(409, error.code, str(error))
         case EngineError():
             return ErrorResponse(400, error.code, str(error))
@@ -109,7 +109,7 @@ NO_WAITING_TASK = describe_error(NoWaitingTaskError())
 ILLEGAL_TASK_STATUS_TRANSITION = describe_error(
     IllegalTransitionError("task", TaskStatus.PENDING, TaskStatus.COMPLETED)
 )
-TASK_STATUS_UPDATE_FAILED = describe_error(OvertakenError())
+TASK_STATUS_UPDATE_FAILED = describe_error(ConcurrentChangeError())
 WORKER_NOT_FOUND = describe_error(NotFoundError("worker"))
 
 

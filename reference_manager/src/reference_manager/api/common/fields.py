@@ -22,9 +22,9 @@ from pydantic.alias_generators import to_camel
 from reference_manager.domain.commands import Trace
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-LONGEST_TRACESTATE = 512
-LARGEST_INTEGER = 2**31 - 1
-LARGEST_LEASE_ID = 2**53 - 1
+MAX_TRACESTATE_LENGTH = 512
+MAX_INTEGER = 2**31 - 1
+MAX_LEASE_ID = 2**53 - 1
 """The largest integer that every JSON parser represents exactly."""
 YEAR = 365 * 86_400
 """Seconds."""
@@ -86,7 +86,7 @@ WHOLE = BeforeValidator(_whole)
 Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
 Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
 Traceparent: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")]
-Tracestate: TypeAlias = Annotated[Text, StringConstraints(max_length=LONGEST_TRACESTATE)]
+Tracestate: TypeAlias = Annotated[Text, StringConstraints(max_length=MAX_TRACESTATE_LENGTH)]
 Instant: TypeAlias = Annotated[datetime, BeforeValidator(_iso_text), AfterValidator(_in_utc)]
 Moment: TypeAlias = Annotated[
     Instant, Field(description="A date alone means its start; a time without an offset is UTC.")
@@ -98,7 +98,7 @@ Checkpoint: TypeAlias = Annotated[
     AfterValidator(finite),
     Field(description="State for the next attempt. Null leaves the stored checkpoint unchanged."),
 ]
-LeaseId: TypeAlias = Annotated[StrictInt, Field(ge=1, le=LARGEST_LEASE_ID), WHOLE]
+LeaseId: TypeAlias = Annotated[StrictInt, Field(ge=1, le=MAX_LEASE_ID), WHOLE]
 
 
 class Body(BaseModel):

@@ -5,7 +5,7 @@ from typing import Any
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.requests import Request
 
-from reference_manager.api.common.fields import LONGEST_TRACESTATE, TRACEPARENT
+from reference_manager.api.common.fields import MAX_TRACESTATE_LENGTH, TRACEPARENT
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.domain.commands import NO_TRACE, Trace
 
@@ -19,7 +19,7 @@ TRACED: dict[str, Any] = {
             ("traceparent", "The W3C trace context of the created entities; a malformed value is ignored."),
             (
                 "tracestate",
-                f"Goes with traceparent; ignored if it is longer than {LONGEST_TRACESTATE} characters or not ASCII.",
+                f"Goes with traceparent; ignored if it is longer than {MAX_TRACESTATE_LENGTH} characters or not ASCII.",
             ),
         )
     ]
@@ -63,7 +63,7 @@ def request_trace(request: Request) -> Trace:
 
 
 def _valid_tracestate(header: str) -> str | None:
-    return header if header.isascii() and 0 < len(header) <= LONGEST_TRACESTATE else None
+    return header if header.isascii() and 0 < len(header) <= MAX_TRACESTATE_LENGTH else None
 
 
 def _current_trace() -> Trace:

@@ -15,19 +15,19 @@ from reference_manager.api.common.cursors import decode_cursor, encode_cursor
 from reference_manager.api.common.errors import ErrorResponse
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.common.responses import openapi_responses
-from reference_manager.domain.commands import PageRequest, PlaceT
-from reference_manager.engine.records.pages import LARGEST_PAGE, Entry, Listing
+from reference_manager.domain.commands import KeyT, PageRequest
+from reference_manager.engine.records.pages import MAX_PAGE_SIZE, Entry, Listing
 
 
 def _digits(value: str) -> str:
     """Reject the other forms of a number that FastAPI accepts, such as ``1_0`` and ``5.0``."""
     if not (value.isascii() and value.isdigit()):
-        raise ValueError(f"must be a whole number from 1 to {LARGEST_PAGE}")
+        raise ValueError(f"must be a whole number from 1 to {MAX_PAGE_SIZE}")
     return value
 
 
 Limit: TypeAlias = Annotated[
-    Annotated[int, Field(ge=1, le=LARGEST_PAGE), BeforeValidator(_digits)] | None,
+    Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), BeforeValidator(_digits)] | None,
     Query(
         description="The maximum number of entities in the response. Without it, the response has all of them.",
         json_schema_extra=PART_B,
@@ -69,22 +69,22 @@ def openapi_list_responses(entity: type[Any], *errors: ErrorResponse) -> dict[in
     return responses
 
 
-async def list_response(query: ListQuery, listing: Listing[PlaceT]) -> Response:
+async def list_response(query: ListQuery, listing: Listing[KeyT]) -> Response:
     """Send a page or the whole list. An error after the first page closes the connection before the end of the body."""
     identity = _identity(query.request)
-    after = None if query.cursor is None else _position(query.cursor, identity, listing.place)
-    page = await listing.read(PageRequest(query.limit or LARGEST_PAGE, after))
+    after = None if query.cursor is None else _decoded(query.cursor, identity, listing.key_type)
+    page = await listing.read(PageRequest(query.limit or MAX_PAGE_SIZE, after))
     headers: dict[str, str] = {}
     if query.limit is not None and page.next is not None:
         headers["Link"] = _link(query.request, encode_cursor(page.next, identity))
     whole = query.limit is None and page.next is not None
-    at_once = not whole and all(entry.inside is None for entry in page.entries)
+    at_once = not whole and all(entry.nested is None for entry in page.entries)
     return await _send(listing.write(page, whole=whole), at_once=at_once, headers=headers)
 
 
 async def entity_response(entry: Entry) -> Response:
     """Send one entity, however many nested entities it has."""
-    return await _send(entry.write(), at_once=entry.inside is None)
+    return await _send(entry.write(), at_once=entry.nested is None)
 
 
 async def _send(pieces: AsyncIterable[str], *, at_once: bool, headers: dict[str, str] | None = None) -> Response:
@@ -100,9 +100,9 @@ def _identity(request: Request) -> str:
     return f"{request.url.path}?{urlencode(filters)}"
 
 
-def _position(cursor: str, identity: str, kind: type[PlaceT]) -> PlaceT:
+def _decoded(cursor: str, identity: str, key_type: type[KeyT]) -> KeyT:
     try:
-        return decode_cursor(cursor, identity, kind)
+        return decode_cursor(cursor, identity, key_type)
     except ValueError as error:
         raise RequestValidationError([{"type": "cursor", "loc": ("query", "cursor"), "msg": str(error)}]) from error
 

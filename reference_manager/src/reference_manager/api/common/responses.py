@@ -25,6 +25,8 @@ JOB_MODIFIED = "JOB_MODIFIED_SUCCESSFULLY"
 STAGE_MODIFIED = "STAGE_MODIFIED_SUCCESSFULLY"
 TASK_MODIFIED = "TASK_MODIFIED_SUCCESSFULLY"
 
+# Python 3.13 renamed this status; the OpenAPI document is the same on every Python.
+_DESCRIPTIONS = {413: "Request Entity Too Large"}
 _HEADERS: dict[int, dict[str, Any]] = {
     503: {"Retry-After": {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer"}}},
 }
@@ -70,6 +72,8 @@ def openapi_responses(successes: dict[int, Any], *errors: ErrorResponse) -> dict
         response = responses.setdefault(error.status, _json({"$ref": "#/components/schemas/Problem"}))
         if headers := _HEADERS.get(error.status):
             response["headers"] = headers
+        if description := _DESCRIPTIONS.get(error.status):
+            response["description"] = description
         value = {"message": error.message, "code": error.code}
         response["content"]["application/json"]["examples"][error.code] = {"value": value}
     return responses

@@ -13,7 +13,7 @@ from reference_manager.api.tasks.requests import TaskBody, new_tasks
 from reference_manager.domain.commands import NewJob, Trace, UniqueKey
 from reference_manager.domain.states import Priority
 
-MOST_STAGES = 100
+MAX_STAGES = 100
 """In one request; a job may have any number of stages."""
 
 
@@ -35,7 +35,7 @@ class JobBody(Traced):
     stages: Annotated[
         Sequence[TreeStageBody],
         Field(
-            max_length=MOST_STAGES,
+            max_length=MAX_STAGES,
             description="The stages in order, with their tasks. Either everything is created or nothing. The response "
             "then includes the stages. A stage or task without a trace context gets that of its job or stage.",
             json_schema_extra=PART_B,

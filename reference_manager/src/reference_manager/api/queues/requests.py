@@ -30,7 +30,7 @@ from reference_manager.api.common.fields import (
 from reference_manager.domain.commands import Claim, Report
 from reference_manager.domain.states import Outcome
 
-MOST_TASKS = 500
+MAX_TASKS = 500
 
 _SETTLEMENT: JsonDict = {
     "workerId": "host-1",
@@ -44,7 +44,7 @@ class ClaimBody(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"workerId": "host-1", "limit": 10}]})
 
     worker_id: Annotated[WorkerId, Field(description="The holder of the leases: a new id at every start of a worker.")]
-    limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS, description="The maximum number of tasks."), WHOLE] = 1
+    limit: Annotated[StrictInt, Field(ge=1, le=MAX_TASKS, description="The maximum number of tasks."), WHOLE] = 1
     wait_seconds: Annotated[
         Seconds, Field(ge=0, le=30, description="How long to wait for the first task if none is waiting.")
     ] = 0
@@ -113,4 +113,4 @@ class SettleBody(Body):
 
     worker_id: WorkerId
     # Each report is validated on its own, later, so that an invalid one does not affect the others.
-    results: Annotated[list[Annotated[ReportBody, SkipValidation]], Field(min_length=1, max_length=MOST_TASKS)]
+    results: Annotated[list[Annotated[ReportBody, SkipValidation]], Field(min_length=1, max_length=MAX_TASKS)]

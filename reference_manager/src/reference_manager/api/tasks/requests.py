@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self, TypeAlias
 from pydantic import ConfigDict, Field, StrictFloat, StrictInt, model_validator
 
 from reference_manager.api.common.fields import (
-    LARGEST_INTEGER,
+    MAX_INTEGER,
     WHOLE,
     YEAR,
     Body,
@@ -22,7 +22,7 @@ HOUR = 3600
 """Seconds."""
 _PAYLOADS = {"data", "user_metadata"}
 
-MaxAttempts: TypeAlias = Annotated[StrictInt, Field(ge=1, le=LARGEST_INTEGER), WHOLE]
+MaxAttempts: TypeAlias = Annotated[StrictInt, Field(ge=1, le=MAX_INTEGER), WHOLE]
 Timeout: TypeAlias = Annotated[Seconds, Field(ge=0.1, le=YEAR)]
 
 

@@ -27,7 +27,7 @@ from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_t
 from reference_manager.api.tasks.responses import Task, TasksCreated
 from reference_manager.domain.commands import TaskFilter
 from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.queues import TaskQueue, only_entity, only_task
+from reference_manager.engine.queues import TaskQueue, claimed_task, reported_task
 from reference_manager.engine.records.tasks import Tasks
 
 
@@ -53,12 +53,12 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         new = new_tasks(body, request_trace(request))
         if not prefers_minimal(request):
             return json_response(await tasks.add(stageId, new), 201)
-        return minimal_response(f'{{"created":{await tasks.add_quietly(stageId, new)}}}', 201)
+        return minimal_response(f'{{"created":{await tasks.add_minimal(stageId, new)}}}', 201)
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))
     async def dequeue_task(stageType: StageTypeName) -> Response:
         """Claim the next task of a stage type: from the most urgent job, oldest first."""
-        return json_response(only_task(await queue.claim(stageType)))
+        return json_response(claimed_task(await queue.claim(stageType)))
 
     @router.get("/tasks", responses=openapi_list_responses(Task))
     async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
@@ -95,6 +95,6 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     async def set_task_status(taskId: Id, body: TaskStatusBody) -> Response:
         """Report a claimed task as COMPLETED or FAILED. A failed task becomes RETRIED while it has attempts left."""
         outcome = TaskStatus(body.status)
-        return json_response(only_entity(await queue.settle_without_lease(taskId, outcome), outcome))
+        return json_response(reported_task(await queue.settle_without_lease(taskId, outcome), outcome))
 
     return router

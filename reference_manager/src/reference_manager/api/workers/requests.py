@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, Strict, StrictBool, StringConstraints
 from pydantic.config import JsonDict
 
 from reference_manager.api.common.fields import YEAR, Body, Checkpoint, Id, LeaseId, Seconds, Text
-from reference_manager.domain.commands import Heartbeat, Running
+from reference_manager.domain.commands import Heartbeat, RunningTask
 
 _HEARTBEAT: JsonDict = {
     "stageTypes": ["thumbnail"],
@@ -48,7 +48,9 @@ class HeartbeatBody(Body):
     def request(self, worker_id: str) -> Heartbeat:
         """Convert the body to a command of the engine."""
         running = [
-            Running(task.task_id, task.lease_id, _progress(task.progress) if task.progress else None, task.checkpoint)
+            RunningTask(
+                task.task_id, task.lease_id, _progress(task.progress) if task.progress else None, task.checkpoint
+            )
             for task in self.running
         ]
         return Heartbeat(worker_id, self.stage_types, self.host, self.version, self.draining, running)

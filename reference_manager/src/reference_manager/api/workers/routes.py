@@ -19,7 +19,7 @@ def workers_router(workers: Workers) -> APIRouter:
     @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatAnswer}, *WITH_A_BODY))
     async def heartbeat(workerId: WorkerId, body: HeartbeatBody) -> Response:
         """Renew the leases of a worker, store the progress of its tasks, and return its orders."""
-        orders = await workers.keep(body.request(workerId))
+        orders = await workers.record_heartbeat(body.request(workerId))
         return json_response(to_json(orders._asdict()).decode())
 
     @router.get("/workers", responses=openapi_responses({200: list[Worker]}))
@@ -35,7 +35,7 @@ def workers_router(workers: Workers) -> APIRouter:
     @router.delete("/workers/{workerId}", responses=openapi_responses({200: WORKER_DELETED}))
     async def remove_worker(workerId: WorkerId) -> Response:
         """Deregister a worker. The tasks that it still holds return to the queue without using up an attempt."""
-        await workers.leave(workerId)
+        await workers.deregister(workerId)
         return code_response(WORKER_DELETED)
 
     return router

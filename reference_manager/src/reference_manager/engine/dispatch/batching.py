@@ -1,7 +1,7 @@
-"""Natural batching: while one batch is under way the batcher collects what arrives, and the next batch takes it all.
+"""Natural batching: a batcher collects items while one batch is processed, and processes them in the next.
 
-Alone, a caller waits for nobody. Under load many callers share one statement, one commit and one change of the stage's
-row, and the busier it gets the larger the share.
+A single caller does not wait for others. Under load, many callers share one statement, one commit and one update of the
+stage's row. Batches grow with the load.
 """
 
 import asyncio
@@ -13,102 +13,106 @@ from itertools import islice
 from typing import Generic, TypeVar, cast
 
 Item = TypeVar("Item")
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclass(slots=True, eq=False)
-class _Group(Generic[Item, Answer]):
-    """What one caller brought, and what has been answered of it."""
+class _Group(Generic[Item, Result]):
+    """The items of one caller, and their results so far."""
 
     items: Sequence[Item]
-    answers: list[Answer | None]
-    missing: int
-    future: asyncio.Future[Sequence[Answer]]
+    results: list[Result | None]
+    unfinished: int
+    future: asyncio.Future[Sequence[Result]]
 
 
 @dataclass(slots=True, eq=False)
-class _Share(Generic[Item, Answer]):
-    """What waits in a batcher: a group, or those of its items that this batcher is to answer."""
+class _Share(Generic[Item, Result]):
+    """The items of a group that one batcher has to process."""
 
-    group: _Group[Item, Answer]
+    group: _Group[Item, Result]
     indexes: Sequence[int]
 
     def fail(self, error: Exception) -> None:
-        """Tell the caller: what other batchers do with the rest of the group is no news any more."""
+        """Fail the whole group. The results of its other items are discarded."""
         if not self.group.future.done():
             self.group.future.set_exception(error)
 
 
-class Batcher(Generic[Item, Answer]):
-    """One batch at a time, in the order of arrival.
+class Batcher(Generic[Item, Result]):
+    """Processes one batch at a time, in the order of arrival.
 
     Args:
-        work: Gets the items of a batch, gives for each in their order its answer, or another batcher that it goes on
-            to. If it raises, every caller of the batch gets that error.
-        limit: The most items in one batch; what one caller brings stays together even if it is more.
-        on_idle: Called when no item waits any more.
+        process: Processes the items of a batch. It returns, for each item in order, the result, or another batcher to
+            forward the item to. If it raises, every caller of the batch gets the error.
+        limit: The maximum number of items in a batch. The items of one caller stay together, even if they are more.
+        on_idle: Called when no items are left.
     """
 
     def __init__(
         self,
-        work: "Callable[[Sequence[Item]], Awaitable[Sequence[Answer | Batcher[Item, Answer]]]]",
+        process: "Callable[[Sequence[Item]], Awaitable[Sequence[Result | Batcher[Item, Result]]]]",
         limit: int,
         on_idle: Callable[[], object] = lambda: None,
     ) -> None:
-        self._work = work
+        self._process = process
         self._limit = limit
         self._on_idle = on_idle
-        self._waiting: deque[_Share[Item, Answer]] = deque()
+        self._waiting: deque[_Share[Item, Result]] = deque()
         self._runner: asyncio.Task[None] | None = None
 
-    def submit(self, items: Sequence[Item]) -> asyncio.Future[Sequence[Answer]]:
-        """Put items into the next batch; their answers to come. They are worked on even if the caller goes away."""
-        future: asyncio.Future[Sequence[Answer]] = asyncio.get_running_loop().create_future()
+    def submit(self, items: Sequence[Item]) -> asyncio.Future[Sequence[Result]]:
+        """Add items to the next batch.
+
+        Returns:
+            A future of one result for each item, in order. Cancelling it does not stop the processing.
+        """
+        future: asyncio.Future[Sequence[Result]] = asyncio.get_running_loop().create_future()
         self._add(_Share(_Group(items, [None] * len(items), len(items), future), range(len(items))))
         return future
 
-    def _add(self, share: _Share[Item, Answer]) -> None:
+    def _add(self, share: _Share[Item, Result]) -> None:
         self._waiting.append(share)
         if self._runner is None:
-            # In no request's context: it serves others than the one that starts it.
+            # An empty context: the task serves many requests, not only the one that starts it.
             self._runner = asyncio.create_task(self._run(), context=Context())
 
     async def _run(self) -> None:
         while self._waiting:
             batch = self._next_batch()
             try:
-                answers = iter(
-                    await self._work([share.group.items[index] for share in batch for index in share.indexes])
+                results = iter(
+                    await self._process([share.group.items[index] for share in batch for index in share.indexes])
                 )
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the callers' answer
+            except Exception as error:  # noqa: BLE001 - every error goes to the callers
                 for share in batch:
                     share.fail(error)
             else:
                 for share in batch:
-                    self._take(share, islice(answers, len(share.indexes)))
+                    self._record(share, islice(results, len(share.indexes)))
             if self._waiting:
-                # One turn of the event loop: what the sockets hold by now joins the next batch.
+                # Let the event loop read from the sockets once, so that those requests join the next batch.
                 await asyncio.sleep(0)
         self._runner = None
         self._on_idle()
 
     @staticmethod
-    def _take(share: _Share[Item, Answer], answers: "Iterable[Answer | Batcher[Item, Answer]]") -> None:
-        """Keep the answers of a share, and let the rest of it go on."""
+    def _record(share: _Share[Item, Result], results: "Iterable[Result | Batcher[Item, Result]]") -> None:
+        """Record the results of a share, and forward its other items."""
         group = share.group
-        onward: defaultdict[Batcher[Item, Answer], list[int]] = defaultdict(list)
-        for index, answer in zip(share.indexes, answers, strict=True):
-            if isinstance(answer, Batcher):
-                onward[cast("Batcher[Item, Answer]", answer)].append(index)
+        forwarded: defaultdict[Batcher[Item, Result], list[int]] = defaultdict(list)
+        for index, result in zip(share.indexes, results, strict=True):
+            if isinstance(result, Batcher):
+                forwarded[cast("Batcher[Item, Result]", result)].append(index)
             else:
-                group.answers[index] = answer
-                group.missing -= 1
-        for batcher, indexes in onward.items():
-            batcher._add(_Share(group, indexes))  # noqa: SLF001 - of the same kind
-        if group.missing == 0 and not group.future.done():
-            group.future.set_result(cast("Sequence[Answer]", group.answers))
+                group.results[index] = result
+                group.unfinished -= 1
+        for batcher, indexes in forwarded.items():
+            batcher._add(_Share(group, indexes))  # noqa: SLF001 - another instance of this class
+        if group.unfinished == 0 and not group.future.done():
+            group.future.set_result(cast("Sequence[Result]", group.results))
 
-    def _next_batch(self) -> Sequence[_Share[Item, Answer]]:
+    def _next_batch(self) -> Sequence[_Share[Item, Result]]:
         batch = [self._waiting.popleft()]
         size = len(batch[0].indexes)
         while self._waiting and (size := size + len(self._waiting[0].indexes)) <= self._limit:

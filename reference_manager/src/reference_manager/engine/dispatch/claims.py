@@ -1,4 +1,4 @@
-"""Hands out the tasks of one stage type: at once where there are some, else as soon as some come."""
+"""Claims of one stage type: served at once if tasks are waiting, otherwise as soon as some become available."""
 
 import asyncio
 from collections import deque
@@ -21,40 +21,40 @@ from reference_manager.store.pool import Database, sql
 
 log = structlog.stdlib.get_logger(__name__)
 
-BATCH = 128
-"""The most tasks in one statement for several claimants: as many as reports, and for the same reasons."""
+BATCH_SIZE = 128
+"""The maximum number of tasks in one statement for several claimants, for the same reasons as that of reports."""
 
 POLL_INTERVAL = timedelta(seconds=1)
-"""How often somebody who waits looks for tasks that nobody told of."""
+"""How often waiting claims look for tasks without a notification, because notifications may get lost."""
 
 
 class Claimed(NamedTuple):
-    """Tasks of one stage in their worker's hands."""
+    """Claimed tasks of one stage."""
 
     lease_ids: Sequence[int]
     task_ids: Sequence[UUID]
     bodies: str
-    """The tasks as JSON, with commas between them."""
+    """The tasks as JSON, separated by commas."""
     context: str | None
-    """What is to be known of their stage and their job, as JSON; None: they have no leases."""
+    """Their stage and their job as JSON; None for tasks without leases."""
 
 
 @dataclass(slots=True, eq=False)
 class _Claimant:
     claim: Claim
-    until: float
+    deadline: float
     future: asyncio.Future[Sequence[Claimed]]
     tried: bool = False
 
 
 class ClaimBatcher:
-    """One statement at a time serves all who wait for a stage type, in the order in which they came.
+    """Serves all claims of one stage type, in the order in which they arrived, one statement at a time.
 
     Args:
-        database: Where the tasks are.
-        settlements: Takes back what was claimed for somebody who has gone away.
-        stage_type: Of which tasks.
-        on_idle: Called when nobody waits any more.
+        database: The database of the tasks.
+        settlements: Releases tasks that were claimed for a client that has disconnected.
+        stage_type: The stage type.
+        on_idle: Called when no claims are left.
     """
 
     def __init__(
@@ -71,26 +71,31 @@ class ClaimBatcher:
         self._runner: asyncio.Task[None] | None = None
 
     def submit(self, claim: Claim) -> asyncio.Future[Sequence[Claimed]]:
-        """Claim tasks; those that were got, to come. Whoever cancels it has gone away: what was his is handed back."""
+        """Claim tasks.
+
+        Returns:
+            A future of the claimed tasks; empty if none became available in time. If it is cancelled, tasks that were
+            claimed for it are released.
+        """
         future: asyncio.Future[Sequence[Claimed]] = self._loop.create_future()
         self._claimants.append(_Claimant(claim, self._loop.time() + claim.wait.total_seconds(), future))
         self._changed.set()
         if self._runner is None:
-            # In no request's context: it serves others than the one that starts it.
+            # An empty context: the task serves many requests, not only the one that starts it.
             self._runner = asyncio.create_task(self._run(), context=Context())
         return future
 
     @property
     def waiting(self) -> int:
-        """How many have no answer yet."""
+        """The number of claims without a response yet."""
         return len(self._claimants)
 
     def wake(self) -> None:
-        """There may be tasks now."""
+        """Look for tasks again, because there may be some now."""
         self._changed.set()
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """Answer waiting claims at once."""
         self._closing = True
         self._changed.set()
 
@@ -99,7 +104,7 @@ class ClaimBatcher:
             self._changed.clear()
             try:
                 exhausted = await self._serve(batch)
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is the claimants' answer
+            except Exception as error:  # noqa: BLE001 - every error goes to the claimants
                 for claimant in batch:
                     if not claimant.future.done():
                         claimant.future.set_exception(error)
@@ -109,67 +114,67 @@ class ClaimBatcher:
                 await self._wait_for_change()
                 self._answer_expired()
             elif self._claimants:
-                # One turn of the event loop: whoever has come by now is served together.
+                # Let the event loop read from the sockets once, so that those claims join the next batch.
                 await asyncio.sleep(0)
         self._runner = None
         self._on_idle()
 
     def _next_batch(self) -> Sequence[_Claimant]:
-        """Those who came first, as many as one statement serves and told alike; without those who have gone away."""
+        """Return the first claimants, as many as one statement serves with the same kind of response."""
         self._claimants = deque(claimant for claimant in self._claimants if not claimant.future.done())
         batch: list[_Claimant] = []
-        wanted = 0
+        limit = 0
         for claimant in self._claimants:
-            wanted += claimant.claim.limit
-            if batch and (wanted > BATCH or claimant.claim.minimal != batch[0].claim.minimal):
+            limit += claimant.claim.limit
+            if batch and (limit > BATCH_SIZE or claimant.claim.minimal != batch[0].claim.minimal):
                 break
             batch.append(claimant)
         return batch
 
     async def _serve(self, batch: Sequence[_Claimant]) -> bool:
-        """Claim for these; whether there were fewer tasks than they wanted."""
-        *starts, wanted = accumulate((claimant.claim.limit for claimant in batch), initial=0)
-        got = [list[Claimed]() for _ in batch]
+        """Claim tasks for these claimants. Return whether there were fewer than requested."""
+        *starts, limit = accumulate((claimant.claim.limit for claimant in batch), initial=0)
+        claimed_by = [list[Claimed]() for _ in batch]
         for claimant in batch:
             claimant.tried = True
         async with self._database.connection(for_workers=True) as connection:
-            began = perf_counter()
+            started = perf_counter()
             rows = await connection.fetch(
                 sql.task_claim.sql,
                 self._stage_type,
-                wanted,
+                limit,
                 [start + 1 for start in starts],
                 [claimant.claim.worker_id for claimant in batch],
                 [claimant.claim.lease for claimant in batch],
                 batch[0].claim.minimal,
             )
-        others_are_busy = any(row["claimant"] is None for row in rows)
-        taken = 0
-        if rows and not others_are_busy:
+        contended = any(row["claimant"] is None for row in rows)
+        count = 0
+        if rows and not contended:
             wait = metrics.TASK_WAIT.labels(metrics.label(self._stage_type))
-            for claimant, lease_ids, task_ids, bodies, waits, context in rows:
-                got[int(claimant) - 1].append(Claimed(lease_ids, task_ids, bodies, context))
-                taken += len(waits)
-                for waited in waits:
-                    wait.observe(waited)
-        metrics.observe_statement(metrics.CLAIM, began, taken)
-        for claimant, claimed in zip(batch, got, strict=True):
+            for number, lease_ids, task_ids, bodies, waits, context in rows:
+                claimed_by[int(number) - 1].append(Claimed(lease_ids, task_ids, bodies, context))
+                count += len(waits)
+                for seconds in waits:
+                    wait.observe(seconds)
+        metrics.observe_statement(metrics.CLAIM, started, count)
+        for claimant, claimed in zip(batch, claimed_by, strict=True):
             if claimed and claimant.future.done():
-                self._hand_back(claimed, claimant.claim.worker_id)
+                self._release(claimed, claimant.claim.worker_id)
             elif claimed:
                 claimant.future.set_result(claimed)
-        return taken < wanted and not others_are_busy
+        return count < limit and not contended
 
     def _answer_expired(self) -> None:
-        """Those for whom there was nothing and whose time is up go."""
+        """Answer the claims that found no tasks and may not wait any longer."""
         now = self._loop.time()
         for claimant in self._claimants:
-            if not claimant.future.done() and claimant.tried and (self._closing or claimant.until <= now):
+            if not claimant.future.done() and claimant.tried and (self._closing or claimant.deadline <= now):
                 claimant.future.set_result(())
         self._claimants = deque(claimant for claimant in self._claimants if not claimant.future.done())
 
     async def _wait_for_change(self) -> None:
-        earliest = min(claimant.until for claimant in self._claimants)
+        earliest = min(claimant.deadline for claimant in self._claimants)
         timeout = min(earliest - self._loop.time(), POLL_INTERVAL.total_seconds())
         try:
             async with asyncio.timeout(max(timeout, 0)):
@@ -177,8 +182,8 @@ class ClaimBatcher:
         except TimeoutError:
             pass
 
-    def _hand_back(self, claimed: Sequence[Claimed], worker_id: str | None) -> None:
-        """Return what nobody is there to take; should this fail, the leases bring it back."""
+    def _release(self, claimed: Sequence[Claimed], worker_id: str | None) -> None:
+        """Release tasks whose client has disconnected. If this fails, they return when their leases expire."""
         reports = [
             Report(task_id, None if worker_id is None else lease_id, worker_id, Outcome.RELEASED)
             for tasks in claimed

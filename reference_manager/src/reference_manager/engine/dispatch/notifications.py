@@ -1,7 +1,7 @@
-"""Word of new work, to everybody who waits for it, in this manager and beside it.
+"""Notifications of new work, for the waiting claims of this manager and of all others on the same database.
 
-A word may get lost (a manager dies before it has spoken, a pooler swallows it): whoever waits also looks for himself,
-now and then. So nothing depends on it but speed.
+A notification may get lost: a manager may crash before it sends one, or a connection pooler may drop it. Waiting claims
+therefore also poll, and notifications only make them faster.
 """
 
 import asyncio
@@ -16,38 +16,39 @@ from reference_manager.store.pool import Database, sql
 log = structlog.stdlib.get_logger(__name__)
 
 CHANNEL = "jobnik_work"
-PAUSE = 0.01
-"""Seconds between two notifications: each takes a lock of the whole database until its commit is on disk."""
-CONNECT_AGAIN = 1.0
-ECHO_LIMIT = 5.0
+SEND_INTERVAL = 0.01
+"""Seconds between two notifications. Each holds a lock of the whole database until its commit is on disk."""
+RECONNECT_DELAY = 1.0
 """Seconds."""
+ECHO_TIMEOUT = 5.0
+"""Seconds until a missing echo means that notifications do not arrive."""
 
 
 class Notifications:
-    """Carries the names of stage types for which there is work."""
+    """Carries the names of stage types that have new work."""
 
     def __init__(self) -> None:
-        self._name = uuid4().hex
+        self._sender = uuid4().hex
         self._listeners: list[Callable[[str | None], None]] = []
         self._unsent: set[str] = set()
         self._pending = asyncio.Event()
         self._echo = asyncio.Event()
-        self.arrive = False
-        """Whether words of other managers reach this one."""
+        self.received = False
+        """Whether this manager receives notifications of other managers."""
 
     def listen(self, listener: Callable[[str | None], None]) -> None:
-        """Call this with each stage type that there is work for; None: anything may have been missed."""
+        """Add a listener, called with each stage type that has new work, or with None if some may have been missed."""
         self._listeners.append(listener)
 
     def notify(self, stage_types: Iterable[str]) -> None:
-        """There is work for these types."""
+        """Announce new work of these stage types."""
         for stage_type in stage_types:
             self._emit(stage_type)
             self._unsent.add(stage_type)
             self._pending.set()
 
     async def run(self, database: Database) -> None:
-        """Exchange words with the other managers on this database, until cancelled."""
+        """Exchange notifications with the other managers on this database until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send(database))
             group.create_task(self._receive(database))
@@ -63,10 +64,12 @@ class Notifications:
             stage_types, self._unsent = self._unsent, set()
             try:
                 async with database.connection(for_workers=True) as connection:
-                    await sql.work_notify(connection, channel=CHANNEL, sender=self._name, stage_types=list(stage_types))
+                    await sql.work_notify(
+                        connection, channel=CHANNEL, sender=self._sender, stage_types=list(stage_types)
+                    )
             except DatabaseError as error:
                 log.warning("notification of other managers failed", error=str(error))
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(SEND_INTERVAL)
 
     async def _receive(self, database: Database) -> None:
         while True:
@@ -77,18 +80,18 @@ class Notifications:
                     await closed.wait()
             except DatabaseError as error:
                 log.warning("listening for notifications failed", error=str(error))
-            self.arrive = False
-            await asyncio.sleep(CONNECT_AGAIN)
+            self.received = False
+            await asyncio.sleep(RECONNECT_DELAY)
 
     async def _check_delivery(self, database: Database) -> None:
-        """Hear one's own voice: poolers in transaction mode swallow notifications without a word."""
+        """Send an empty notification and wait for its echo: poolers in transaction mode drop notifications silently."""
         self._echo.clear()
         async with database.connection(for_workers=True) as connection:
-            await sql.work_notify(connection, channel=CHANNEL, sender=self._name, stage_types=[""])
+            await sql.work_notify(connection, channel=CHANNEL, sender=self._sender, stage_types=[""])
         try:
-            async with asyncio.timeout(ECHO_LIMIT):
+            async with asyncio.timeout(ECHO_TIMEOUT):
                 await self._echo.wait()
-            self.arrive = True
+            self.received = True
         except TimeoutError:
             log.warning(
                 "notifications do not arrive; waiting claims poll every second",
@@ -97,7 +100,7 @@ class Notifications:
 
     def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         sender, _, stage_type = str(payload).partition(" ")
-        if sender != self._name:
+        if sender != self._sender:
             self._emit(stage_type)
         elif not stage_type:
             self._echo.set()

@@ -1,6 +1,7 @@
-"""Ends attempts, in lanes: what is simple on a short way, everything else under the job's lock.
+"""Settles reports in batches: simple ones with a short statement, all others under the lock of their job.
 
-Where somebody else has that lock, those who need it wait in a batcher of the job, so that nobody else waits with them.
+If another session holds the lock of a job, the reports that need it wait in a batcher of that job, so that reports of
+other jobs do not wait with them.
 """
 
 import asyncio
@@ -15,23 +16,22 @@ from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.batching import Batcher
 from reference_manager.engine.dispatch.notifications import Notifications
-from reference_manager.engine.encoding import encode_if_given
-from reference_manager.store.pool import Connection, Database, Record, sql
+from reference_manager.store.pool import Connection, Database, Record, encode_optional, sql
 
-BATCH = 128
-"""The most reports of several callers in one statement. Larger ones gain nothing, and while one caller's statement runs
-the manager can write another's answer."""
+BATCH_SIZE = 128
+"""The maximum number of reports of several callers in one statement. Larger statements gain nothing, and
+while one runs, the manager can write the responses to another."""
 
 
 class Verdict(NamedTuple):
-    """What became of a report."""
+    """The decision on a report."""
 
     source: TaskStatus | None
-    """The status that the task had; None: there is no such task."""
+    """The previous status of the task; None if there is no such task."""
     target: TaskStatus | None
-    """The status that it has got, by this report or when the same was distinct before; None: the report was refused."""
+    """The new status of the task, by this report or an identical earlier one; None if the report was refused."""
     body: str | None
-    """The task as JSON, where it was claimed without a lease."""
+    """The task as JSON if it was claimed without a lease, otherwise None."""
 
 
 _COMPLETED = Verdict(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, None)
@@ -40,100 +40,111 @@ ReportBatcher: TypeAlias = Batcher[Report, Verdict]
 
 
 class Settlements:
-    """Takes reports."""
+    """Settles reports, in several batchers.
+
+    Args:
+        database: The database of the tasks.
+        notifications: Announces tasks that can be claimed because of a report.
+    """
 
     def __init__(self, database: Database, notifications: Notifications) -> None:
         self._database = database
         self._notifications = notifications
-        self._completed: ReportBatcher = Batcher(self._complete, BATCH)
-        self._others: ReportBatcher = Batcher(self._settle_free, BATCH)
-        self._of_jobs: dict[UUID, ReportBatcher] = {}
+        self._completions: ReportBatcher = Batcher(self._complete, BATCH_SIZE)
+        self._general: ReportBatcher = Batcher(self._settle_unlocked, BATCH_SIZE)
+        self._job_batchers: dict[UUID, ReportBatcher] = {}
 
     def submit(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
-        """Take reports; what becomes of each, to come."""
+        """Settle reports. Returns a future of one verdict for each report, in order."""
         completed = any(report.outcome is Outcome.COMPLETED for report in reports)
-        return (self._completed if completed else self._others).submit(reports)
+        return (self._completions if completed else self._general).submit(reports)
 
     async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
-        verdicts: list[Verdict | ReportBatcher] = [self._others] * len(reports)
-        places = [place for place, report in enumerate(reports) if report.outcome is Outcome.COMPLETED]
-        completed = [reports[place] for place in places]
+        verdicts: list[Verdict | ReportBatcher] = [self._general] * len(reports)
+        indexes = [index for index, report in enumerate(reports) if report.outcome is Outcome.COMPLETED]
+        completed = [reports[index] for index in indexes]
         async with self._database.connection(for_workers=True) as connection:
-            began = perf_counter()
+            started = perf_counter()
             rows = await connection.fetch(
                 sql.task_complete.sql,
                 [report.task_id for report in completed],
                 [report.lease_id for report in completed],
                 [report.worker_id for report in completed],
-                [encode_if_given(report.result) for report in completed],
+                [encode_optional(report.result) for report in completed],
             )
-        metrics.observe_statement(metrics.COMPLETE, began, len(completed))
+        metrics.observe_statement(metrics.COMPLETE, started, len(completed))
         for place, body in rows:
-            verdicts[places[place - 1]] = _COMPLETED if body is None else _COMPLETED._replace(body=body)
+            verdicts[indexes[place - 1]] = _COMPLETED if body is None else _COMPLETED._replace(body=body)
         return verdicts
 
-    async def _settle_free(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
+    async def _settle_unlocked(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         distinct = _distinct(reports)
         async with self._database.connection(for_workers=True) as connection:
-            rows = await _ask(connection, sql.task_settle_free.sql, list(distinct.values()))
-        self._notifications.notify(_woken(rows))
-        verdicts = [self._of_job(row["busy"]) if row["busy"] else _verdict(row) for row in rows]
-        return self._answers(reports, distinct, verdicts)
+            rows = await _execute(connection, sql.task_settle_free.sql, list(distinct.values()))
+        self._notifications.notify(_claimable_types(rows))
+        verdicts = [self._job_batcher(row["busy"]) if row["busy"] else _verdict(row) for row in rows]
+        return self._verdicts(reports, distinct, verdicts)
 
     async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         distinct = _distinct(reports)
         async with self._database.connection() as connection:
-            verdicts, woken = await settle(connection, list(distinct.values()))
-        self._notifications.notify(woken)
-        return self._answers(reports, distinct, verdicts)
+            verdicts, stage_types = await settle(connection, list(distinct.values()))
+        self._notifications.notify(stage_types)
+        return self._verdicts(reports, distinct, verdicts)
 
-    def _of_job(self, job_id: UUID) -> ReportBatcher:
-        """The batcher of those who wait for this job's lock; it stays only while somebody does."""
-        batcher = self._of_jobs.get(job_id)
+    def _job_batcher(self, job_id: UUID) -> ReportBatcher:
+        """Return the batcher of the reports that wait for this job's lock. It exists only while there are any."""
+        batcher = self._job_batchers.get(job_id)
         if batcher is None:
-            batcher = self._of_jobs[job_id] = Batcher(self._settle, BATCH, partial(self._of_jobs.pop, job_id))
+            remove = partial(self._job_batchers.pop, job_id)
+            batcher = self._job_batchers[job_id] = Batcher(self._settle, BATCH_SIZE, remove)
         return batcher
 
     @staticmethod
-    def _answers(
+    def _verdicts(
         reports: Sequence[Report], distinct: dict[object, Report], verdicts: Sequence[Verdict | ReportBatcher]
     ) -> Sequence[Verdict | ReportBatcher]:
+        """Return the verdict on each report, given those on the distinct reports."""
         metrics.LEASES_LOST.inc(sum(map(_lease_lost, distinct.values(), verdicts)))
-        answers = dict(zip(distinct, verdicts, strict=True))
-        return [answers[_attempt(report)] for report in reports]
+        by_attempt = dict(zip(distinct, verdicts, strict=True))
+        return [by_attempt[_attempt(report)] for report in reports]
 
 
 def _distinct(reports: Sequence[Report]) -> dict[object, Report]:
-    """Of what is distinct twice in one batch, one is asked and both are answered."""
+    """Return one report for each attempt, the first one: a repeated report gets the same verdict."""
     return {_attempt(report): report for report in reversed(reports)}
 
 
 def _attempt(report: Report) -> object:
-    """What reports of the same attempt have in common; without a lease nobody knows, and each is one of its own."""
+    """Return what identifies the attempt of a report. Without a lease, each report counts as an attempt of its own."""
     return id(report) if report.lease_id is None else (report.task_id, report.lease_id, report.worker_id)
 
 
 async def settle(connection: Connection, reports: Sequence[Report]) -> tuple[Sequence[Verdict], Sequence[str]]:
-    """End attempts with all that follows; the verdicts, and the stage types for which there is work now."""
-    rows = await _ask(connection, sql.task_settle.sql, reports)
-    return [_verdict(row) for row in rows], _woken(rows)
+    """End attempts, with all consequences.
+
+    Returns:
+        The verdicts, and the stage types that have claimable tasks because of the reports.
+    """
+    rows = await _execute(connection, sql.task_settle.sql, reports)
+    return [_verdict(row) for row in rows], _claimable_types(rows)
 
 
-async def _ask(connection: Connection, statement: str, reports: Sequence[Report]) -> Sequence[Record]:
-    began = perf_counter()
+async def _execute(connection: Connection, statement: str, reports: Sequence[Report]) -> Sequence[Record]:
+    started = perf_counter()
     rows = await connection.fetch(
         statement,
         [report.task_id for report in reports],
         [report.lease_id for report in reports],
         [report.worker_id for report in reports],
         [report.outcome for report in reports],
-        [encode_if_given(report.result) for report in reports],
-        [encode_if_given(report.error) for report in reports],
+        [encode_optional(report.result) for report in reports],
+        [encode_optional(report.error) for report in reports],
         [report.retryable for report in reports],
         [report.delay for report in reports],
-        [encode_if_given(report.checkpoint) for report in reports],
+        [encode_optional(report.checkpoint) for report in reports],
     )
-    metrics.observe_statement(metrics.SETTLE, began, len(reports))
+    metrics.observe_statement(metrics.SETTLE, started, len(reports))
     return rows
 
 
@@ -142,7 +153,7 @@ def _verdict(row: Record) -> Verdict:
     return Verdict(TaskStatus(source) if source else None, TaskStatus(target) if target else None, row["body"])
 
 
-def _woken(rows: Sequence[Record]) -> Sequence[str]:
+def _claimable_types(rows: Sequence[Record]) -> Sequence[str]:
     return next((row["woken"] for row in rows if row["woken"]), ())
 
 

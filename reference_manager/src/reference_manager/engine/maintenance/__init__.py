@@ -1,1 +1,1 @@
-"""Periodic work of the managers, which take turns at it."""
+"""Maintenance: periodic work, done by one manager at a time."""

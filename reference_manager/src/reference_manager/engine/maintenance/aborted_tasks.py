@@ -1,19 +1,22 @@
-"""Lets the rows of aborted tasks say so; readers know it at once, by the stage, so that no abort has to wait for it."""
+"""Updates the rows of aborted tasks.
+
+Readers take the status of such a task from its stage, so that an abort does not wait until all rows are updated.
+"""
 
 from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
 from reference_manager.store.pool import Connection, sql
 
-BATCH = 1000
+BATCH_SIZE = 1000
 
 
 class AbortedTasks(MaintenanceTask):
-    """A batch of one stage's tasks a transaction."""
+    """Updates up to ``BATCH_SIZE`` tasks of one stage in each transaction."""
 
     name = "aborted tasks"
 
     async def round(self, connection: Connection) -> int:
-        """Go on until no stage is left to sweep; how many tasks were looked at."""
+        """Update the tasks of all aborted stages. Return the number of examined tasks."""
         done = 0
-        while (looked_at := await sql.task_sweep(connection, most=BATCH)) is not None:
-            done += looked_at
+        while (examined := await sql.task_sweep(connection, limit=BATCH_SIZE)) is not None:
+            done += examined
         return done

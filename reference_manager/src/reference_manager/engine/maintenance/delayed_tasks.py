@@ -1,4 +1,4 @@
-"""Puts delayed tasks back into the queue when their moment has come."""
+"""Returns delayed tasks to the queue when they are due."""
 
 from datetime import timedelta
 
@@ -6,11 +6,11 @@ from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
 from reference_manager.store.pool import Connection, sql
 
-BATCH = 500
+BATCH_SIZE = 500
 
 
 class DelayedTasks(MaintenanceTask):
-    """Looks often: a delay is kept to within the pause."""
+    """Runs more often than other maintenance tasks, because a task may be late by up to the pause."""
 
     name = "delayed tasks"
     pause = timedelta(milliseconds=200)
@@ -19,9 +19,9 @@ class DelayedTasks(MaintenanceTask):
         self._notifications = notifications
 
     async def round(self, connection: Connection) -> int:
-        """Wake tasks until no other is due; how many batches."""
+        """Return all due tasks to the queue. Return the number of batches."""
         batches = 0
-        while stage_type := await sql.delayed_wake(connection, most=BATCH):
+        while stage_type := await sql.delayed_wake(connection, limit=BATCH_SIZE):
             self._notifications.notify([stage_type])
             batches += 1
         return batches

@@ -1,4 +1,4 @@
-"""Ends the attempts whose lease is over: their worker has died, hangs, or never got the answer to its claim."""
+"""Ends attempts whose lease has expired: their worker crashed, hangs, or never received the response to its claim."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -11,11 +11,11 @@ from reference_manager.engine.dispatch.reports import settle
 from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
 from reference_manager.store.pool import Connection, sql
 
-BATCH = 200
+BATCH_SIZE = 200
 
 
 class LeaseSweeper(MaintenanceTask):
-    """A lease that is over is a failed attempt, with the cause as its error; the task is RETRIED while one is left."""
+    """Fails attempts with expired leases. A task becomes RETRIED while it has attempts left, otherwise FAILED."""
 
     name = "lease sweeper"
 
@@ -23,19 +23,19 @@ class LeaseSweeper(MaintenanceTask):
         self._notifications = notifications
 
     async def round(self, connection: Connection) -> int:
-        """End attempts until none is left to end; how many."""
+        """End all attempts whose lease has expired. Return their number."""
         done = 0
-        while over := [row async for row in sql.leases_expired(connection, most=BATCH)]:
-            reports = [_report(*lease) for *lease, _ in over]
-            verdicts, woken = await settle(connection, reports)
-            self._notifications.notify(woken)
+        while expired := [row async for row in sql.leases_expired(connection, limit=BATCH_SIZE)]:
+            reports = [_report(*lease) for *lease, _ in expired]
+            verdicts, stage_types = await settle(connection, reports)
+            self._notifications.notify(stage_types)
             ended = 0
-            for row, report, verdict in zip(over, reports, verdicts, strict=True):
+            for row, report, verdict in zip(expired, reports, verdicts, strict=True):
                 if verdict.target:
                     metrics.LEASES_EXPIRED.labels(metrics.label(row["stage_type"]), report.outcome).inc()
                     ended += 1
             done += ended
-            if len(over) < BATCH or not ended:
+            if len(expired) < BATCH_SIZE or not ended:
                 break
         return done
 

@@ -1,4 +1,4 @@
-"""Periodic work that one manager at a time does. There is no leader: the first manager to take the lock does it."""
+"""Periodic work, done by one manager at a time. There is no leader: the first manager that takes the lock does it."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -19,23 +19,24 @@ tracer = trace.get_tracer(__name__)
 
 
 class MaintenanceTask(ABC):
-    """One kind of work."""
+    """One kind of maintenance."""
 
     name: ClassVar[str]
+    """The name in logs, metrics and traces. The key of the lock is derived from it, so a new name is a new lock."""
     pause: ClassVar[timedelta] = timedelta(seconds=1)
-    """Between the end of one round and the next."""
+    """The time between the end of one round and the start of the next."""
 
     @property
     def key(self) -> int:
-        """The key of its advisory lock: the manager that holds it runs the task, and no other."""
+        """The key of the advisory lock. Only the manager that holds the lock does a round."""
         return int.from_bytes(sha256(f"jobnik {self.name}".encode()).digest()[:8], signed=True)
 
     @abstractmethod
     async def round(self, connection: Connection) -> int:
-        """Do what there is to do, in transactions that are small; how much that was."""
+        """Do all pending work in small transactions. Return the amount, in a unit of the maintenance task."""
 
     async def run(self, database: Database) -> None:
-        """Do rounds until cancelled."""
+        """Do rounds until cancelled. A failed round is logged, and the next one tries again."""
         metrics.MAINTENANCE_ROUNDS.labels(self.name)
         failures = metrics.MAINTENANCE_FAILURES.labels(self.name)
         while True:
@@ -46,22 +47,22 @@ class MaintenanceTask(ABC):
                 log.warning(
                     "maintenance task interrupted; the next round tries again", task=self.name, error=str(error)
                 )
-            except Exception:  # a defect in one round must not end the task for good
+            except Exception:  # a bug in one round must not stop the maintenance task
                 failures.inc()
                 log.exception("maintenance task failed; the next round tries again", task=self.name)
             await asyncio.sleep(self.pause.total_seconds())
 
     async def run_once(self, database: Database) -> None:
-        """Do one round, unless another manager is doing one."""
+        """Do one round, unless another manager is doing one now."""
         async with database.connection() as connection:
             if not await sql.maintenance_begin(connection, key=self.key):
                 return
-            began = time_ns()
+            started = time_ns()
             try:
                 done = await self.round(connection)
             finally:
                 if not connection.is_closed():
                     await sql.maintenance_end(connection, key=self.key)
         metrics.MAINTENANCE_ROUNDS.labels(self.name).inc()
-        if done:  # rounds that found nothing are most of them, and would only fill what keeps the traces
-            tracer.start_span(self.name, attributes={"jobnik.duty.done": done}, start_time=began).end()
+        if done:  # most rounds find nothing to do, and their spans would only fill the trace storage
+            tracer.start_span(self.name, attributes={"jobnik.duty.done": done}, start_time=started).end()

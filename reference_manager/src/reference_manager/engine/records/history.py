@@ -1,4 +1,4 @@
-"""What happened: attempts at tasks, and every change of status with who made it and why."""
+"""The history: attempts at tasks, and every status change with its author and reason."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -10,15 +10,15 @@ from pydantic_core import to_json
 from reference_manager.domain.state_machine import Driver, Machine
 from reference_manager.domain.states import JobStatus, Outcome, StageStatus, TaskStatus
 from reference_manager.domain.transitions import JOB, STAGE, TASK
-from reference_manager.engine.errors import existing
+from reference_manager.engine.errors import require
 from reference_manager.store.pool import Database, sql
 
 Status = TypeVar("Status", JobStatus, StageStatus, TaskStatus)
 
 CREATED = "it was created"
 CLIENT, MANAGER = "client", "manager"
-WHO = {Driver.CLIENT: CLIENT, Driver.MANAGER: MANAGER}
-ENDS = {
+AUTHORS = {Driver.CLIENT: CLIENT, Driver.MANAGER: MANAGER}
+OUTCOME_REASONS = {
     Outcome.COMPLETED: "its worker reports success",
     Outcome.FAILED: "its worker reports failure",
     Outcome.RELEASED: "its worker hands it back",
@@ -29,7 +29,7 @@ ENDS = {
 
 
 class Change(NamedTuple):
-    """One change of status."""
+    """A status change."""
 
     source: str | None
     target: str
@@ -39,47 +39,48 @@ class Change(NamedTuple):
 
 
 class History:
-    """Everything that is asked of the past, as JSON, the oldest first."""
+    """Reads the history as JSON, oldest first."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def attempts(self, task_id: UUID) -> str:
-        """The attempts at a task, or NotFoundError."""
+        """Return the attempts at a task. Raises NotFoundError."""
         async with self._database.connection() as connection:
-            return existing(await sql.task_attempts(connection, id=task_id), "task")
+            return require(await sql.task_attempts(connection, id=task_id), "task")
 
     async def of_job(self, job_id: UUID) -> str:
-        """The changes of a job, or NotFoundError."""
+        """Return the status changes of a job. Raises NotFoundError."""
         async with self._database.connection() as connection:
             rows = [row async for row in sql.history_of_job(connection, job_id=job_id)]
-        return _as_json(_explained(JOB, JobStatus, existing(rows or None, "job")))
+        return _as_json(_with_reasons(JOB, JobStatus, require(rows or None, "job")))
 
     async def of_stage(self, stage_id: UUID) -> str:
-        """The changes of a stage, or NotFoundError."""
+        """Return the status changes of a stage. Raises NotFoundError."""
         async with self._database.connection() as connection:
             rows = [row async for row in sql.history_of_stage(connection, stage_id=stage_id)]
-        return _as_json(_explained(STAGE, StageStatus, existing(rows or None, "stage")))
+        return _as_json(_with_reasons(STAGE, StageStatus, require(rows or None, "stage")))
 
     async def of_task(self, task_id: UUID) -> str:
-        """The changes of a task, or NotFoundError. They are not written down: they follow from its attempts."""
+        """Return the status changes of a task, derived from its attempts. Raises NotFoundError."""
         async with self._database.connection() as connection:
             rows = [row async for row in sql.history_of_task(connection, task_id=task_id)]
-        return _as_json(_of_attempts(existing(rows or None, "task")))
+        return _as_json(_changes_of_attempts(require(rows or None, "task")))
 
 
-def _explained(machine: Machine[Status], status: type[Status], rows: Sequence[Any]) -> Iterator[Change]:
-    """Who made each change and why, by the machine's edges."""
+def _with_reasons(machine: Machine[Status], status: type[Status], rows: Sequence[Any]) -> Iterator[Change]:
+    """Add the author and the reason of each change, from the edges of the state machine."""
     for row in rows:
         source, target = row["source"], status(row["target"])
         if source is None:
             yield Change(None, target, row["changed_at"], CLIENT, CREATED)
         else:
             edge = machine.edge(status(source), target)
-            yield Change(source, target, row["changed_at"], WHO[edge.driver], edge.cause)
+            yield Change(source, target, row["changed_at"], AUTHORS[edge.driver], edge.cause)
 
 
-def _of_attempts(rows: Sequence[Any]) -> Iterator[Change]:
+def _changes_of_attempts(rows: Sequence[Any]) -> Iterator[Change]:
+    """Derive the status changes of a task from the rows of its attempts."""
     status = TaskStatus.PENDING
     yield Change(None, status, rows[0]["created_at"], CLIENT, CREATED)
     for row in rows:
@@ -91,16 +92,16 @@ def _of_attempts(rows: Sequence[Any]) -> Iterator[Change]:
         if row["target"] is not None:
             outcome = Outcome(row["outcome"])
             by = MANAGER if outcome in (Outcome.EXPIRED, Outcome.TIMED_OUT) else worker
-            reason = ENDS[outcome] + (f": {row['error_type']}" if row["error_type"] else "")
+            reason = OUTCOME_REASONS[outcome] + (f": {row['error_type']}" if row["error_type"] else "")
             status = TaskStatus(row["target"])
             yield Change(TaskStatus.IN_PROGRESS, status, row["end_time"], by, reason)
     if (aborted := rows[0]["aborted_at"]) is not None:
         edge = TASK.edge(status, TaskStatus.ABORTED)
-        yield Change(status, edge.target, aborted, WHO[edge.driver], edge.cause)
+        yield Change(status, edge.target, aborted, AUTHORS[edge.driver], edge.cause)
 
 
 def _as_json(changes: Iterator[Change]) -> str:
-    listed = [
+    members = [
         {
             "from": change.source,
             "to": change.target,
@@ -110,4 +111,4 @@ def _as_json(changes: Iterator[Change]) -> str:
         }
         for change in changes
     ]
-    return to_json(listed).decode()
+    return to_json(members).decode()

@@ -1,4 +1,4 @@
-"""Jobs: create, read, change, delete."""
+"""Jobs: create, read, change and delete them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from reference_manager.domain.commands import (
     DEFAULT_MAX_ATTEMPTS,
-    AgePlace,
+    AgeKey,
     JobFilter,
     JsonObject,
     NewJob,
@@ -21,14 +21,13 @@ from reference_manager.domain.state_machine import Consequence, Driver
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.notifications import Notifications
-from reference_manager.engine.encoding import encode, encode_if_given
-from reference_manager.engine.errors import NotFiniteError, existing
-from reference_manager.engine.records.pages import Entry, Inside, Listing, Page, entry_of, read_page
+from reference_manager.engine.errors import NotFiniteError, require
+from reference_manager.engine.records.pages import Entry, Listing, NestedList, Page, read_page, to_entry
 from reference_manager.engine.records.stages import Stages
-from reference_manager.store.pool import Connection, Database, sql
+from reference_manager.store.pool import Connection, Database, encode, encode_optional, sql
 
-# What a client's move of a job entails; what the manager's own moves entail is done by the routines that make them.
-_FOLLOW: dict[Consequence, Callable[[Connection, UUID], Awaitable[Any]]] = {
+# The consequences of transitions that clients request. The consequences of all others are applied by SQL routines.
+_CONSEQUENCES: dict[Consequence, Callable[[Connection, UUID], Awaitable[Any]]] = {
     Consequence.CLOSE_QUEUES: lambda connection, job_id: sql.stages_set_open(connection, job_id=job_id, job_open=False),
     Consequence.OPEN_QUEUES: lambda connection, job_id: sql.stages_set_open(connection, job_id=job_id, job_open=True),
     Consequence.ABORT_TASKS: lambda connection, job_id: sql.tasks_abort(connection, job_id=job_id),
@@ -37,15 +36,15 @@ _FOLLOW: dict[Consequence, Callable[[Connection, UUID], Awaitable[Any]]] = {
 
 
 class Created(NamedTuple):
-    """What became of a job that was to be created."""
+    """The result of a request to create a job."""
 
     body: str
-    """The job as JSON, or the one that has its key."""
+    """The new job as JSON, or the job that holds its unique key."""
     is_new: bool
 
 
 class Jobs:
-    """Everything that is asked of jobs. What is read comes as JSON, as it goes over the wire."""
+    """The jobs in the database. Entities are returned in their wire format."""
 
     def __init__(self, database: Database, notifications: Notifications) -> None:
         self._database = database
@@ -53,7 +52,7 @@ class Jobs:
         self._stages = Stages(database, notifications)
 
     async def create(self, job: NewJob) -> Created:
-        """Create a job with all that it comes with, unless another one has its key."""
+        """Create a job with its stages and tasks, unless another job holds its unique key."""
         fields = {
             "name": job.name,
             "priority": job.priority,
@@ -70,22 +69,22 @@ class Jobs:
                 **fields,
                 unique_key=job.unique and job.unique.key,
                 unique_for=job.unique and job.unique.within,
-                **_tree(job.stages),
+                **_tree_parameters(job.stages),
             )
         self._notifications.notify(row["woken"])
         return Created(row["body"], is_new=row["created"])
 
     async def get(self, job_id: UUID, *, with_stages: bool, with_progress: bool) -> Entry:
-        """One job, or NotFoundError."""
+        """Return a job. Raises NotFoundError."""
         async with self._database.connection() as connection:
             row = await sql.job_get(connection, id=job_id, with_stages=with_stages, with_progress=with_progress)
-        return entry_of(existing(row, "job"), self._stages_of)
+        return to_entry(require(row, "job"), self._stages_of)
 
-    def list(self, wanted: JobFilter, *, with_stages: bool) -> Listing[AgePlace]:
-        """The jobs that match, oldest first."""
-        return Listing(AgePlace, partial(self._read, wanted, with_stages=with_stages))
+    def list(self, wanted: JobFilter, *, with_stages: bool) -> Listing[AgeKey]:
+        """List the matching jobs, oldest first."""
+        return Listing(AgeKey, partial(self._read, wanted, with_stages=with_stages))
 
-    async def _read(self, wanted: JobFilter, part: PageRequest[AgePlace], *, with_stages: bool) -> Page[AgePlace]:
+    async def _read(self, wanted: JobFilter, request: PageRequest[AgeKey], *, with_stages: bool) -> Page[AgeKey]:
         async with self._database.connection() as connection:
             rows = sql.job_list(
                 connection,
@@ -93,26 +92,26 @@ class Jobs:
                 priority=wanted.priority,
                 from_date=wanted.from_date,
                 end_date=wanted.end_date,
-                until=part.until,
+                until=request.until,
                 with_stages=with_stages,
-                after_time=part.after.created_at if part.after else None,
-                after_seq=part.after.seq if part.after else None,
-                wanted=part.limit,
+                after_time=request.after.created_at if request.after else None,
+                after_seq=request.after.seq if request.after else None,
+                limit=request.limit,
             )
-            return await read_page(rows, AgePlace, self._stages_of)
+            return await read_page(rows, AgeKey, self._stages_of)
 
-    def _stages_of(self, job_id: UUID) -> Inside:
-        return Inside("stages", self._stages.list(StageFilter(job_id=job_id), with_tasks=False))
+    def _stages_of(self, job_id: UUID) -> NestedList:
+        return NestedList("stages", self._stages.list(StageFilter(job_id=job_id), with_tasks=False))
 
     async def set_metadata(self, job_id: UUID, metadata: JsonObject) -> None:
-        """Replace the user's metadata, or NotFoundError."""
+        """Replace the user metadata of a job. Raises NotFoundError."""
         async with self._database.connection() as connection:
-            existing(await sql.job_set_metadata(connection, id=job_id, user_metadata=encode(metadata)), "job")
+            require(await sql.job_set_metadata(connection, id=job_id, user_metadata=encode(metadata)), "job")
 
     async def set_priority(self, job_id: UUID, priority: Priority) -> bool:
-        """Change the priority of the job and its waiting tasks; whether it was another before. Or NotFoundError."""
+        """Change the priority of a job and its waiting tasks. Return whether it changed. Raises NotFoundError."""
         async with self._database.transaction() as connection:
-            job = existing(await sql.job_lock(connection, id=job_id), "job")
+            job = require(await sql.job_lock(connection, id=job_id), "job")
             if job["priority"] == priority:
                 return False
             await sql.job_set_priority(connection, id=job_id, priority=priority)
@@ -120,38 +119,38 @@ class Jobs:
         return True
 
     async def set_status(self, job_id: UUID, target: JobStatus) -> None:
-        """Pause, resume or abort.
+        """Pause (PAUSED), resume (PENDING) or abort (ABORTED) a job.
 
         Raises:
             NotFoundError: There is no such job.
-            IllegalTransitionError: A client may not move the job there from where it stands.
+            IllegalTransitionError: The current status of the job does not permit this.
         """
         async with self._database.transaction() as connection:
-            job = existing(await sql.job_lock(connection, id=job_id), "job")
+            job = require(await sql.job_lock(connection, id=job_id), "job")
             edge = JOB.move(JobStatus(job["status"]), target, Driver.CLIENT)
             await sql.job_set_status(connection, id=job_id, status=edge.target)
             for consequence in edge.follows:
-                await _FOLLOW[consequence](connection, job_id)
-            woken = [row["type"] async for row in sql.stages_claimable(connection, job_id=job_id)]
-        self._notifications.notify(woken)
+                await _CONSEQUENCES[consequence](connection, job_id)
+            claimable = [row["type"] async for row in sql.stages_claimable(connection, job_id=job_id)]
+        self._notifications.notify(claimable)
 
     async def delete(self, job_id: UUID) -> None:
-        """Delete a job that has ended, with all that belongs to it.
+        """Delete a job that has ended, with its stages, tasks and history.
 
         Raises:
             NotFoundError: There is no such job.
-            NotFiniteError: It has not ended.
+            NotFiniteError: The job has not ended.
         """
         async with self._database.transaction() as connection:
-            job = existing(await sql.job_lock(connection, id=job_id), "job")
+            job = require(await sql.job_lock(connection, id=job_id), "job")
             status = JobStatus(job["status"])
             if status not in JOB.final:
                 raise NotFiniteError(status)
             await sql.job_delete(connection, id=job_id)
 
 
-def _tree(tree: Sequence[tuple[NewStage, NewTasks]] | None) -> Mapping[str, object]:
-    """What the stages of a new job and their tasks say, each in a list that has an item for each stage."""
+def _tree_parameters(tree: Sequence[tuple[NewStage, NewTasks]] | None) -> Mapping[str, object]:
+    """Return the stages of a new job, with their tasks, as parameters of ``job_create``: lists by stage."""
     stages = [stage for stage, _ in tree or ()]
     tasks = [tasks for _, tasks in tree or ()]
     return {
@@ -160,11 +159,11 @@ def _tree(tree: Sequence[tuple[NewStage, NewTasks]] | None) -> Mapping[str, obje
         "datas": [encode(stage.data) for stage in stages],
         "metadatas": [encode(stage.user_metadata) for stage in stages],
         "weights": [stage.weight for stage in stages],
-        "defaults": [encode_if_given(stage.task_defaults) for stage in stages],
+        "defaults": [encode_optional(stage.task_defaults) for stage in stages],
         "traceparents": [stage.trace.traceparent for stage in stages],
         "tracestates": [stage.trace.tracestate for stage in stages],
-        "usual_attempts": DEFAULT_MAX_ATTEMPTS,
-        "task_datas": [encode(one.data) for one in tasks],
-        "task_metadatas": [encode_if_given(one.user_metadata) for one in tasks],
-        "task_options": [encode_if_given(one.options) for one in tasks],
+        "default_max_attempts": DEFAULT_MAX_ATTEMPTS,
+        "task_datas": [encode(new.data) for new in tasks],
+        "task_metadatas": [encode_optional(new.user_metadata) for new in tasks],
+        "task_options": [encode_optional(new.options) for new in tasks],
     }

@@ -1,6 +1,6 @@
-"""Lists, a page at a time: each is one statement, one index walk of bounded length, one bounded piece of memory.
+"""Lists, read a page at a time. Each page is one statement, one bounded index walk, and a bounded amount of memory.
 
-What is longer than a page is written piece by piece. Between two pages nothing is held: no connection, no snapshot.
+A list longer than a page is written in pieces. Between pages, the manager holds neither a connection nor a snapshot.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable
@@ -9,29 +9,29 @@ from datetime import datetime
 from typing import Any, Generic
 from uuid import UUID
 
-from reference_manager.domain.commands import PageRequest, PlaceT
+from reference_manager.domain.commands import KeyT, PageRequest
 
-LARGEST_PAGE = 500
-"""The most entities in a page. It ends earlier after 8 MiB of them, or 20,000 rows looked at: list_pages.sql."""
+MAX_PAGE_SIZE = 500
+"""The maximum number of entities in a page. A page also ends after 8 MiB or 20,000 examined rows (list_pages.sql)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Generic[PlaceT]):
-    """A list that has yet to be read."""
+class Listing(Generic[KeyT]):
+    """A list that has not been read yet."""
 
-    place: type[PlaceT]
-    """What a place in its order is made of."""
-    read: "Callable[[PageRequest[PlaceT]], Awaitable[Page[PlaceT]]]"
+    key_type: type[KeyT]
+    """The type of its sort keys."""
+    read: "Callable[[PageRequest[KeyT]], Awaitable[Page[KeyT]]]"
 
-    async def write(self, page: "Page[PlaceT]", *, whole: bool) -> AsyncGenerator[str]:
-        """The list as JSON, in pieces.
+    async def write(self, page: "Page[KeyT]", *, whole: bool) -> AsyncGenerator[str]:
+        """Yield the list as JSON, in pieces.
 
         Args:
-            page: Where it begins.
-            whole: Whether what comes behind this page follows. What is created meanwhile is left out: there is an end
-                even where others create faster than this is taken.
+            page: The first page.
+            whole: Whether to continue with the following pages. Entities created after the first page was read are left
+                out, so that the list ends even if clients create entities faster than it is read.
         """
-        until = page.moment
+        until = page.read_at
         yield "["
         separator = ""
         while True:
@@ -39,7 +39,7 @@ class Listing(Generic[PlaceT]):
             for entry in page.entries:
                 pieces.append(separator)
                 separator = ","
-                if entry.inside is None:
+                if entry.nested is None:
                     pieces.append(entry.body)
                 else:
                     yield "".join(pieces)
@@ -49,68 +49,69 @@ class Listing(Generic[PlaceT]):
             yield "".join(pieces)
             if page.next is None or not whole:
                 break
-            page = await self.read(PageRequest(LARGEST_PAGE, page.next, until))
+            page = await self.read(PageRequest(MAX_PAGE_SIZE, page.next, until))
         yield "]"
 
 
 @dataclass(frozen=True, slots=True)
-class Inside:
-    """A list that belongs into an entity's JSON."""
+class NestedList:
+    """A list that is a member of an entity's JSON."""
 
     member: str
+    """The name of the member."""
     listing: Listing[Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entity as JSON, and what is too long to be in it already."""
+    """An entity as JSON, and its nested list if that is too long to be in the JSON already."""
 
     body: str
-    inside: Inside | None = None
+    nested: NestedList | None = None
 
     async def write(self) -> AsyncGenerator[str]:
-        """The whole entity as JSON, in pieces."""
-        if self.inside is None:
+        """Yield the entity with its nested list as JSON, in pieces."""
+        if self.nested is None:
             yield self.body
             return
-        yield f'{self.body[:-1]},"{self.inside.member}":'
-        listing = self.inside.listing
-        async for piece in listing.write(await listing.read(PageRequest(LARGEST_PAGE)), whole=True):
+        yield f'{self.body[:-1]},"{self.nested.member}":'
+        listing = self.nested.listing
+        async for piece in listing.write(await listing.read(PageRequest(MAX_PAGE_SIZE)), whole=True):
             yield piece
         yield "}"
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[PlaceT]):
-    """Some entities of a list, in their order."""
+class Page(Generic[KeyT]):
+    """A part of a list, in order."""
 
     entries: list[Entry]
-    next: PlaceT | None = None
-    """The place behind which the next page begins; None: the list is at its end."""
-    moment: datetime | None = None
-    """When this page was read, by the database's clock; None where there is no next."""
+    next: KeyT | None = None
+    """The sort key after which the next page begins; None at the end of the list."""
+    read_at: datetime | None = None
+    """When the page was read, by the clock of the database; None at the end of the list."""
 
 
 async def read_page(
-    rows: AsyncIterable[Any], place: Callable[[Any, int], PlaceT], inside: Callable[[UUID], Inside] | None = None
-) -> Page[PlaceT]:
-    """The page that a query of list_pages.sql answered.
+    rows: AsyncIterable[Any], key: Callable[[Any, int], KeyT], nested: Callable[[UUID], NestedList] | None = None
+) -> Page[KeyT]:
+    """Convert the rows of a query of list_pages.sql to a page.
 
     Args:
-        rows: Its rows.
-        place: Makes a place of a row's ``major`` and ``minor``.
-        inside: The list that belongs into the entity with this id.
+        rows: The rows.
+        key: Builds a sort key from the columns ``major`` and ``minor``.
+        nested: Returns the nested list of the entity with this id. None: the entities have none.
     """
     entries: list[Entry] = []
     async for row in rows:
         if row["body"] is None:
-            return Page(entries, place(row["major"], row["minor"]), row["moment"])
-        entries.append(entry_of(row, inside))
+            return Page(entries, key(row["major"], row["minor"]), row["moment"])
+        entries.append(to_entry(row, nested))
     return Page(entries)
 
 
-def entry_of(row: Any, inside: Callable[[UUID], Inside] | None) -> Entry:  # noqa: ANN401 - a row has no type of its own
-    """The entity of a row with ``body`` and ``parent``."""
-    if inside is None or row["parent"] is None:
+def to_entry(row: Any, nested: Callable[[UUID], NestedList] | None) -> Entry:  # noqa: ANN401 - rows are untyped
+    """Convert a row with the columns ``body`` and ``parent`` to an entry."""
+    if nested is None or row["parent"] is None:
         return Entry(row["body"])
-    return Entry(row["body"], inside(row["parent"]))
+    return Entry(row["body"], nested(row["parent"]))

@@ -1,11 +1,11 @@
-"""Tasks: add, read, annotate. Claiming and settling them is the queue's."""
+"""Tasks: add, read and annotate them. The queue claims and settles them."""
 
 from functools import partial
 from uuid import UUID
 
 from reference_manager.domain.commands import (
     DEFAULT_MAX_ATTEMPTS,
-    AgePlace,
+    AgeKey,
     JsonObject,
     NewTasks,
     PageRequest,
@@ -14,47 +14,49 @@ from reference_manager.domain.commands import (
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.notifications import Notifications
-from reference_manager.engine.encoding import encode, encode_if_given
-from reference_manager.engine.errors import InFiniteStateError, existing
+from reference_manager.engine.errors import InFiniteStateError, require
 from reference_manager.engine.records.pages import Listing, Page, read_page
-from reference_manager.store.pool import Database, Record, sql
+from reference_manager.store.pool import Database, Record, encode, encode_optional, sql
 
 CLAIMABLE = (StageStatus.PENDING, StageStatus.IN_PROGRESS)
 
 
 class Tasks:
-    """What is asked of tasks apart from working on them. What is read comes as JSON, as it goes over the wire."""
+    """The tasks in the database. Entities are returned in their wire format."""
 
     def __init__(self, database: Database, notifications: Notifications) -> None:
         self._database = database
         self._notifications = notifications
 
     async def add(self, stage_id: UUID, tasks: NewTasks) -> str:
-        """Add tasks to a stage, all or none, in their order; they come back.
+        """Add tasks to a stage, in order: all of them or none.
+
+        Returns:
+            The tasks as a JSON list.
 
         Raises:
             NotFoundError: There is no such stage.
             InFiniteStateError: The stage or its job has ended.
         """
-        return (await self._add(stage_id, tasks, written=True))["body"]
+        return (await self._add(stage_id, tasks, with_body=True))["body"]
 
-    async def add_quietly(self, stage_id: UUID, tasks: NewTasks) -> int:
-        """The same, but only their number comes back, which costs less."""
-        return (await self._add(stage_id, tasks, written=False))["added"]
+    async def add_minimal(self, stage_id: UUID, tasks: NewTasks) -> int:
+        """Add tasks like ``add``, but return only their number, which is cheaper."""
+        return (await self._add(stage_id, tasks, with_body=False))["added"]
 
-    async def _add(self, stage_id: UUID, tasks: NewTasks, *, written: bool) -> Record:
+    async def _add(self, stage_id: UUID, tasks: NewTasks, *, with_body: bool) -> Record:
         async with self._database.connection() as connection:
-            row = existing(
+            row = require(
                 await sql.task_add(
                     connection,
                     stage_id=stage_id,
-                    usual_attempts=DEFAULT_MAX_ATTEMPTS,
+                    default_max_attempts=DEFAULT_MAX_ATTEMPTS,
                     data=encode(tasks.data),
-                    user_metadata=encode_if_given(tasks.user_metadata),
-                    options=encode_if_given(tasks.options),
+                    user_metadata=encode_optional(tasks.user_metadata),
+                    options=encode_optional(tasks.options),
                     traceparent=tasks.trace.traceparent,
                     tracestate=tasks.trace.tracestate,
-                    written=written,
+                    with_body=with_body,
                 ),
                 "stage",
             )
@@ -66,21 +68,21 @@ class Tasks:
         return row
 
     async def get(self, task_id: UUID) -> str:
-        """One task, or NotFoundError."""
+        """Return a task. Raises NotFoundError."""
         async with self._database.connection() as connection:
-            return existing(await sql.task_get(connection, id=task_id), "task")
+            return require(await sql.task_get(connection, id=task_id), "task")
 
-    def list(self, wanted: TaskFilter) -> Listing[AgePlace]:
-        """The tasks that match, oldest first; those of one stage as they were added."""
-        return Listing(AgePlace, partial(self._read, wanted))
+    def list(self, wanted: TaskFilter) -> Listing[AgeKey]:
+        """List the matching tasks, oldest first. The tasks of one stage are in the order in which they were added."""
+        return Listing(AgeKey, partial(self._read, wanted))
 
-    async def list_of_stage(self, stage_id: UUID) -> Listing[AgePlace]:
-        """The stage's tasks as they were added, or NotFoundError if there is no such stage."""
+    async def list_of_stage(self, stage_id: UUID) -> Listing[AgeKey]:
+        """List the tasks of a stage in the order in which they were added. Raises NotFoundError."""
         async with self._database.connection() as connection:
-            existing(await sql.stage_exists(connection, id=stage_id), "stage")
+            require(await sql.stage_exists(connection, id=stage_id), "stage")
         return self.list(TaskFilter(stage_id=stage_id))
 
-    async def _read(self, wanted: TaskFilter, part: PageRequest[AgePlace]) -> Page[AgePlace]:
+    async def _read(self, wanted: TaskFilter, request: PageRequest[AgeKey]) -> Page[AgeKey]:
         async with self._database.connection() as connection:
             rows = sql.task_list(
                 connection,
@@ -89,14 +91,14 @@ class Tasks:
                 status=wanted.status,
                 from_date=wanted.from_date,
                 end_date=wanted.end_date,
-                until=part.until,
-                after_time=part.after.created_at if part.after else None,
-                after_seq=part.after.seq if part.after else None,
-                wanted=part.limit,
+                until=request.until,
+                after_time=request.after.created_at if request.after else None,
+                after_seq=request.after.seq if request.after else None,
+                limit=request.limit,
             )
-            return await read_page(rows, AgePlace)
+            return await read_page(rows, AgeKey)
 
     async def set_metadata(self, task_id: UUID, metadata: JsonObject) -> None:
-        """Replace the user's metadata, or NotFoundError."""
+        """Replace the user metadata of a task. Raises NotFoundError."""
         async with self._database.connection() as connection:
-            existing(await sql.task_set_metadata(connection, id=task_id, user_metadata=encode(metadata)), "task")
+            require(await sql.task_set_metadata(connection, id=task_id, user_metadata=encode(metadata)), "task")

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that store.migrate hands over, in its transaction."""
+"""The entry point of Alembic: runs the migrations on the connection of ``store.upgrade``, in its transaction."""
 
 from alembic import context
 from sqlalchemy import Connection

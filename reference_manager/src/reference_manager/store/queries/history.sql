@@ -1,15 +1,16 @@
 -- name: history_of_job(job_id)
--- The changes of a job's status, oldest first; no row: there is no such job.
+-- Rows: the status changes of a job, oldest first; none if there is no such job.
 SELECT source, target, changed_at FROM history WHERE job_id = :job_id AND stage_id IS NULL ORDER BY id;
 
 -- name: history_of_stage(stage_id)
--- The changes of a stage's status, oldest first; no row: there is no such stage.
+-- Rows: the status changes of a stage, oldest first; none if there is no such stage.
 SELECT source, target, changed_at FROM history
 WHERE job_id = (SELECT job_id FROM stages WHERE id = :stage_id) AND stage_id = :stage_id ORDER BY id;
 
 -- name: history_of_task(task_id)
--- When the task was created and aborted (null: it was not), and its attempts, oldest first: who made each, what the task was
--- before and after it (null: it runs). One row with a null lease where there are none; no row: there is no such task.
+-- Rows: the attempts of a task, oldest first, each with its worker and the status of the task before and after it
+-- (null: in progress), and when the task was created and aborted (null: it was not). One row with a null lease if there
+-- are no attempts; none if there is no such task.
 SELECT task.created_at, CASE WHEN task_status(task, aborted_at(stage)) = 'ABORTED' THEN
         coalesce(task.end_time, aborted_at(stage)) END AS aborted_at, task_status(task, aborted_at(stage)) AS status,
     attempt.*

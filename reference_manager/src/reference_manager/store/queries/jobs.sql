@@ -1,19 +1,19 @@
 -- name: job_insert(name, priority, data, user_metadata, traceparent, tracestate)$
--- CREATED → PENDING. The job as JSON.
+-- CREATED → PENDING. Returns the job as JSON.
 INSERT INTO jobs AS job (name, status, priority, data, user_metadata, traceparent, tracestate)
 VALUES (:name, 'PENDING', :priority, :data, :user_metadata, :traceparent, :tracestate)
 RETURNING job_wire(job, false);
 
--- name: job_create(name, priority, data, user_metadata, traceparent, tracestate, unique_key, unique_for, types, statuses, datas, metadatas, weights, defaults, traceparents, tracestates, usual_attempts, task_datas, task_metadatas, task_options)^
--- CREATED → PENDING, with stages and tasks, unless another job holds its key; see routines/create_job.sql.
+-- name: job_create^
+-- CREATED → PENDING, with stages and tasks, only if no other job holds the key. Rows: see routines/create_job.sql.
 SELECT created, body, woken FROM create_job(
     :name, :priority, :data, :user_metadata, :traceparent, :tracestate, :unique_key, :unique_for,
     :types, :statuses::stage_status[], :datas, :metadatas, :weights, :defaults, :traceparents, :tracestates,
-    :usual_attempts, :task_datas, :task_metadatas, :task_options
+    :default_max_attempts, :task_datas, :task_metadatas, :task_options
 );
 
 -- name: job_get(with_stages, with_progress, id)^
--- The job as JSON; no row: there is none. `parent`: its id, where its stages are wanted but too many to be in it.
+-- Rows: the job as JSON; none if there is no such job. `parent` is its id if it has too many stages to be in the JSON.
 SELECT wire_with(
         job_wire(job, :with_stages AND list_inlines(job.stages_total)),
         CASE WHEN :with_progress THEN job_progress(job) END
@@ -22,47 +22,47 @@ SELECT wire_with(
 FROM jobs AS job WHERE id = :id;
 
 -- name: job_exists(id)$
--- The id; no row: there is no such job.
+-- Returns the id; null if there is no such job.
 SELECT id FROM jobs WHERE id = :id;
 
--- name: job_list(name, priority, from_date, end_date, until, with_stages, after_time, after_seq, wanted)
--- A page of the jobs that match, oldest first; see routines/list_pages.sql. A filter that is null matches all; dates are
+-- name: job_list(name, priority, from_date, end_date, until, with_stages, after_time, after_seq, limit)
+-- Rows: a page of the matching jobs, oldest first; see routines/list_pages.sql. A null filter matches all; dates are
 -- inclusive.
 SELECT body, parent, major, minor, now() AS moment FROM list_jobs(
     :name, :priority, :from_date, least(:end_date::timestamptz, :until::timestamptz), :with_stages,
-    :after_time, :after_seq, :wanted
+    :after_time, :after_seq, :limit
 );
 
 -- name: job_lock(id)^
--- Takes the job's lock until the transaction ends. Its status and priority; no row: there is none.
+-- Takes the job's lock until the transaction ends. Rows: its status and priority; none if there is no such job.
 SELECT id, status, priority FROM lock_job(:id);
 
 -- name: job_set_status(status, id)!
--- PENDING, IN_PROGRESS → PAUSED; PAUSED → PENDING; CREATED, PENDING, IN_PROGRESS, PAUSED → ABORTED. The caller holds the
--- job's lock and has asked the state machine.
+-- PENDING, IN_PROGRESS → PAUSED; PAUSED → PENDING; CREATED, PENDING, IN_PROGRESS, PAUSED → ABORTED. The caller holds
+-- the job's lock and has checked the transition.
 UPDATE jobs SET status = :status, updated_at = now() WHERE id = :id;
 
 -- name: job_set_priority(priority, id)!
--- The caller holds the job's lock.
+-- Sets the priority. The caller holds the job's lock.
 UPDATE jobs SET priority = :priority, updated_at = now() WHERE id = :id;
 
 -- name: job_set_metadata(user_metadata, id)$
--- The id; no row: there is no such job.
+-- Returns the id; null if there is no such job.
 UPDATE jobs SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
 
 -- name: job_add_stage(id)!
--- One more stage to complete. The caller holds the job's lock.
+-- Counts one more stage. The caller holds the job's lock.
 UPDATE jobs SET stages_total = stages_total + 1, updated_at = now() WHERE id = :id;
 
 -- name: job_delete(id)!
--- The job with all that belongs to it. The caller holds the job's lock.
-WITH gone AS (
+-- Deletes the job with its stages, tasks and history. The caller holds the job's lock.
+WITH deleted_stages AS (
     SELECT id FROM stages WHERE job_id = :id
 ), deltas AS (
-    DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT id FROM gone))
+    DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT id FROM deleted_stages))
 ), waiting AS (
-    DELETE FROM waiting_tasks WHERE stage_id = ANY (ARRAY(SELECT id FROM gone))
+    DELETE FROM waiting_tasks WHERE stage_id = ANY (ARRAY(SELECT id FROM deleted_stages))
 ), delayed AS (
-    DELETE FROM delayed_tasks WHERE stage_id = ANY (ARRAY(SELECT id FROM gone))
+    DELETE FROM delayed_tasks WHERE stage_id = ANY (ARRAY(SELECT id FROM deleted_stages))
 )
 DELETE FROM jobs WHERE id = :id;

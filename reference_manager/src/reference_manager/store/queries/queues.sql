@@ -1,10 +1,9 @@
 -- name: work_notify(channel, sender, stage_types)!
--- Notifies every listening manager of stage types for which there is work.
+-- Notifies every listening manager of stage types that have new work.
 SELECT pg_notify(:channel, :sender || ' ' || stage_type) FROM unnest(:stage_types::text[]) AS listed (stage_type);
 
 -- name: work_depth(type)$
--- How much work there is for a stage type, as JSON: what may be claimed, what is in progress, and both together, which is
--- what an autoscaler reads.
+-- Returns the amount of work of a stage type as JSON: claimable tasks, tasks in progress, and the sum, for autoscalers.
 SELECT format('{"waiting":%s,"inProgress":%s,"total":%s}', waiting, running, waiting + running)
 FROM (
     SELECT coalesce(sum(figures.waiting) FILTER (WHERE stage.job_open), 0) AS waiting,

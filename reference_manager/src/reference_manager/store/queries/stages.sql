@@ -1,18 +1,20 @@
--- name: stage_insert(job_id, position, type, status, data, user_metadata, weight, task_defaults, traceparent, tracestate)$
--- CREATED → PENDING, WAITING, or it stays CREATED. The caller holds the job's lock. The stage as JSON.
+-- name: stage_insert$
+-- CREATED → PENDING, WAITING, or it stays CREATED. The caller holds the job's lock. Returns the stage as JSON.
 INSERT INTO stages AS stage
-    (job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open, traceparent, tracestate)
+    (job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open, traceparent,
+    tracestate)
 SELECT :job_id, :position, :type, :status, :data, :user_metadata, :weight, :task_defaults,
     job.priority, job.status IN ('PENDING', 'IN_PROGRESS'), :traceparent, :tracestate
 FROM jobs AS job WHERE job.id = :job_id
 RETURNING stage_wire(stage, false);
 
 -- name: stage_last(job_id)^
--- Position and status of the job's last stage; no row: it has none.
+-- Rows: the position and the status of the last stage of a job; none if it has no stages.
 SELECT position, status FROM stages WHERE job_id = :job_id ORDER BY position DESC LIMIT 1;
 
 -- name: stage_get(with_tasks, with_progress, id)^
--- The stage as JSON; no row: there is none. `parent`: its id, where its tasks are wanted but too many to be in it.
+-- Rows: the stage as JSON; none if there is no such stage. `parent` is its id if it has too many tasks to be in the
+-- JSON.
 SELECT wire_with(
         stage_wire(stage, :with_tasks AND list_inlines(stage_total(stage))),
         CASE WHEN :with_progress THEN stage_progress(stage) END
@@ -21,26 +23,27 @@ SELECT wire_with(
 FROM stages AS stage WHERE id = :id;
 
 -- name: stage_exists(id)$
--- The id; no row: there is no such stage.
+-- Returns the id; null if there is no such stage.
 SELECT id FROM stages WHERE id = :id;
 
--- name: stage_list(job_id, type, status, until, with_tasks, after_job, after_position, wanted)
--- A page of the stages that match, by job and position; see routines/list_pages.sql. A filter that is null matches all.
+-- name: stage_list(job_id, type, status, until, with_tasks, after_job, after_position, limit)
+-- Rows: a page of the matching stages, by job and position; see routines/list_pages.sql. A null filter matches all.
 SELECT body, parent, major, minor, now() AS moment FROM list_stages(
-    :job_id, :type, :status, :until, :with_tasks, :after_job, :after_position, :wanted
+    :job_id, :type, :status, :until, :with_tasks, :after_job, :after_position, :limit
 );
 
 -- name: stage_get_summary(id)$
--- The stage's tasks by status as JSON; no row: there is no such stage.
+-- Returns the number of tasks by status as JSON; null if there is no such stage.
 SELECT stage_summary(stage) FROM stages AS stage WHERE id = :id;
 
 -- name: stage_lock_job(id)$
--- Takes the lock of the stage's job until the transaction ends. The job's id; no row: there is no such stage.
+-- Takes the lock of a stage's job until the transaction ends. Returns the id of the job; null if there is no such
+-- stage.
 SELECT id FROM lock_job((SELECT job_id FROM stages WHERE id = :id));
 
 -- name: stage_state(id)^
--- What a change to the stage depends on: its status and type, its job's status, and that of the stage before it (null: it is the first).
--- Exact while the caller holds the job's lock.
+-- Rows: the status and the type of the stage, the status of its job, and that of the previous stage (null: it is the
+-- first). Exact while the caller holds the job's lock.
 SELECT stage.status, stage.type, job.status AS job_status, previous.status AS previous_status
 FROM stages AS stage
 JOIN jobs AS job ON job.id = stage.job_id
@@ -48,24 +51,24 @@ LEFT JOIN stages AS previous ON previous.job_id = stage.job_id AND previous.posi
 WHERE stage.id = :id;
 
 -- name: stage_release(id)!
--- WAITING → PENDING. The caller holds the job's lock and has asked the state machine.
+-- WAITING → PENDING. The caller holds the job's lock and has checked the transition.
 UPDATE stages SET status = 'PENDING', opened_at = now(), updated_at = now() WHERE id = :id;
 
 -- name: stage_set_metadata(user_metadata, id)$
--- The id; no row: there is no such stage.
+-- Returns the id; null if there is no such stage.
 UPDATE stages SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
 
 -- name: stages_set_priority(priority, job_id)!
--- The stages of a job take over its priority. The caller holds the job's lock.
+-- Sets the priority of the stages of a job. The caller holds the job's lock.
 UPDATE stages SET priority = :priority WHERE job_id = :job_id;
 
 -- name: stages_set_open(job_open, job_id)!
--- Whether the tasks of a job are handed out. The caller holds the job's lock.
+-- Sets whether the tasks of a job can be claimed. The caller holds the job's lock.
 UPDATE stages SET job_open = :job_open, opened_at = now() WHERE job_id = :job_id;
 
 -- name: stages_abort(job_id)!
--- CREATED, WAITING, PENDING, IN_PROGRESS → ABORTED, and with them their unfinished tasks, for whoever reads them. The
--- caller holds the job's lock.
+-- CREATED, WAITING, PENDING, IN_PROGRESS → ABORTED. Readers then see the unfinished tasks as aborted, too. The caller
+-- holds the job's lock.
 WITH unfinished AS (
     SELECT id FROM stages WHERE job_id = :job_id AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED')
 ), folding AS (
@@ -82,7 +85,7 @@ FROM unfinished, LATERAL (
 WHERE stage.id = unfinished.id;
 
 -- name: stages_claimable(job_id)
--- The types of the job's stages that have tasks to hand out.
+-- Rows: the types of the job's stages that have claimable tasks.
 SELECT DISTINCT type
 FROM (SELECT type, oldest_waiting, job_open, status FROM stages WHERE job_id = :job_id OFFSET 0) AS stage
 WHERE oldest_waiting IS NOT NULL AND job_open AND status IN ('PENDING', 'IN_PROGRESS');

@@ -1,6 +1,6 @@
--- name: worker_seen(id, stage_types, host, version, draining, running)$
--- A worker is alive. Whether it is to drain. Those that nobody has heard of for an hour are forgotten.
-WITH forgotten AS (
+-- name: worker_upsert(id, stage_types, host, version, draining, running)$
+-- Records a heartbeat, and deletes workers without a heartbeat for an hour. Returns whether the worker must drain.
+WITH deleted AS (
     DELETE FROM workers WHERE seen_at < now() - interval '1 hour' AND id <> :id
 )
 INSERT INTO workers AS worker (id, stage_types, host, version, draining, running)
@@ -12,17 +12,17 @@ ON CONFLICT (id) DO UPDATE SET
 RETURNING worker.drain_wanted;
 
 -- name: worker_list()$
--- Every worker as one JSON list, by id.
+-- Returns all workers as a JSON list, by id.
 SELECT wire_list(array_agg(worker_wire(worker) ORDER BY id)) FROM workers AS worker;
 
--- name: worker_order(drain, id)$
--- The worker as JSON; no row: there is none.
+-- name: worker_set_drain(drain, id)$
+-- Orders a worker to drain, or withdraws the order. Returns the worker as JSON; null if there is no such worker.
 UPDATE workers AS worker SET drain_wanted = :drain WHERE id = :id RETURNING worker_wire(worker);
 
--- name: worker_forget(id)
--- A worker ends: it is in the list no more. The leases that it still holds; they are few beside those of all tasks in progress,
--- which this reads.
-WITH forgotten AS (
+-- name: worker_delete(id)
+-- Deletes a worker. Rows: the leases that it still holds. This reads all leases, of which there are no more than tasks
+-- in progress.
+WITH deleted AS (
     DELETE FROM workers WHERE id = :id
 )
 SELECT task_id, id AS lease_id FROM leases WHERE worker_id = :id;

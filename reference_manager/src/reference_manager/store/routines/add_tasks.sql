@@ -1,7 +1,7 @@
--- add_tasks(stage, what its tasks say, whether to write them): CREATED → PENDING, all of one stage, in their order; the
--- stage's figures with them. All of them, or none where the stage or its job has ended. One row: the status of the stage and
--- of its job before, the stage's type, how many tasks were added, null where none could be, and if wanted the tasks as one
--- JSON list. No row: there is no such stage. What the tasks say is as insert_tasks takes it.
+-- add_tasks: CREATED → PENDING, only if neither the stage nor its job has ended. Adds all tasks to one stage, in order,
+-- and updates the counts of the stage. Rows: one with the previous status of the stage and of its job, the type of the
+-- stage, the number of added tasks (null: the stage or its job has ended) and, if `written`, the tasks as a JSON list;
+-- none if there is no such stage. The payloads and options are as for insert_tasks.
 --
 -- Plans are pinned to index walks, as in claim_tasks.
 CREATE OR REPLACE FUNCTION add_tasks(
@@ -32,11 +32,12 @@ BEGIN
 END
 $$;
 
--- insert_tasks(stages, what the tasks of each say, whether to write them): their tasks are there, PENDING, and in the stages'
--- figures. The caller holds the job's lock, or nobody else sees the job. Of each stage: JSON lists of the data, the metadata
--- (null: nothing is noted on any) and the options (null: none has any; an element may be null) of its tasks, and the trace of
--- those that do not name their own. Options are called as on the wire; one that is not given is the stage's. One row: how
--- many tasks, and if wanted the tasks as one JSON list.
+-- insert_tasks: inserts PENDING tasks of one or more stages, in order, and updates the counts of the stages. The caller
+-- holds the job's lock, or has created the job in the same transaction. Every array has one item for each stage: JSON
+-- lists of the data, the metadata (null: no task has any) and the options (null: no task has any; an element may be
+-- null) of its tasks, and the trace context of the tasks that do not set their own. Options have the protocol's names;
+-- one that a task does not set comes from its stage. Rows: one with the number of tasks and, if `written`, the tasks as
+-- a JSON list.
 CREATE OR REPLACE FUNCTION insert_tasks(
     stage_ids uuid[], usual_attempts integer, datas json[], metadatas json[], options json[], traceparents text[],
     tracestates text[], written boolean
@@ -44,13 +45,13 @@ CREATE OR REPLACE FUNCTION insert_tasks(
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    -- Randomness costs as much as the rest of an insert. So tasks share it, and end with their numbers, as a UUID may
-    -- (RFC 9562, 6.2, a counter).
-    beginning text := left(new_id()::text, 28);
+    -- Generating random bits costs as much as the rest of an insert. The ids therefore share one random prefix and end
+    -- with the number of the task, as a UUID may (RFC 9562, section 6.2, counters).
+    prefix text := left(new_id()::text, 28);
 BEGIN
     RETURN QUERY
     WITH numbered AS MATERIALIZED (
-        -- Numbered here, so that what follows needs no join.
+        -- Numbered here, so that the following steps need no join.
         SELECT nextval('tasks_seq_seq') AS seq, * FROM (
             SELECT parent.stage_id, stage.task_defaults, task.data, task.user_metadata, task.options,
                 parent.traceparent, parent.tracestate,
@@ -62,12 +63,13 @@ BEGIN
                 AS parent (stage_id, datas, metadatas, options, traceparent, tracestate, place),
             LATERAL (SELECT task_defaults FROM stages WHERE id = parent.stage_id OFFSET 0) AS stage,
             LATERAL ROWS FROM (
-                json_array_elements(parent.datas), json_array_elements(parent.metadatas), json_array_elements(parent.options)
+                json_array_elements(parent.datas), json_array_elements(parent.metadatas),
+                json_array_elements(parent.options)
             ) WITH ORDINALITY AS task (data, user_metadata, options, place)
             ORDER BY parent.place, task.place
         ) AS ordered
     ), listed AS MATERIALIZED (
-        SELECT (beginning || lpad(to_hex(seq & 4294967295), 8, '0'))::uuid AS id, * FROM numbered
+        SELECT (prefix || lpad(to_hex(seq & 4294967295), 8, '0'))::uuid AS id, * FROM numbered
     ), inserted AS (
         INSERT INTO tasks AS task
             (id, seq, stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry)

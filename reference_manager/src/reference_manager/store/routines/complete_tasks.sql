@@ -1,11 +1,12 @@
--- complete_tasks(task ids, lease ids, workers, results): task IN_PROGRESS → COMPLETED, where it is simple: the lease is the
--- current one and the worker's (both null: the task was claimed without), nobody changes the job at this moment, and the stage has tasks that wait, so that
--- nothing follows from it. Rows: the place of each item that was taken, and the task as JSON where it was claimed without
--- a lease. No row for an item: settle_tasks must look at it; nothing was changed.
+-- complete_tasks: task IN_PROGRESS → COMPLETED, only in the simple case: the lease is current and belongs to the worker
+-- (both null: the task was claimed without a lease), no other session is changing the job, and the stage has waiting
+-- tasks, so that the stage does not end. Rows: one for each completed item, with its place in the arrays and, if it was
+-- claimed without a lease, the task as JSON. An item without a row is unchanged; settle_tasks has to process it.
 --
--- Many may do this at once, since they hold the job's lock shared and add to the stage's counts by inserting deltas. None of
--- them can be the stage's last: each saw a task waiting under its lock, and whoever settles that one later either sees
--- another waiting or takes the lock alone, hence after these have ended. So the last of all is never in here.
+-- Any number of sessions may do this at the same time: they share the job's lock, and update the counts of the stage by
+-- inserting deltas. None of them can complete the last task of the stage: each saw a waiting task under the lock, and a
+-- session that settles that task later either sees another waiting task, or takes the lock exclusively, which means
+-- after these sessions have ended.
 --
 -- Plans are pinned to index walks, as in claim_tasks.
 CREATE OR REPLACE FUNCTION complete_tasks(wanted_ids uuid[], wanted_leases bigint[], workers text[], results json[])
@@ -16,10 +17,10 @@ DECLARE
     held bigint[];
     touched uuid[];
     locked uuid[];
-    taken uuid[];
-    places integer[];
+    ended_ids uuid[];
+    ended_places integer[];
 BEGIN
-    -- A lease has the same task and the same worker for as long as it lasts: it is enough to compare them once.
+    -- The task and the worker of a lease never change, so that it is enough to compare them once.
     SELECT array_agg(task.lease_id ORDER BY wanted.place), array_agg(DISTINCT task.stage_id)
     INTO held, touched
     FROM unnest(wanted_ids, wanted_leases, workers) WITH ORDINALITY AS wanted (id, lease_id, worker_id, place)
@@ -47,13 +48,13 @@ BEGIN
         INSERT INTO stage_deltas (stage_id, pending, retried, in_progress, completed)
         SELECT stage_id, 0, 0, -count(*), count(*) FROM ended GROUP BY stage_id
     )
-    SELECT array_agg(task_id), array_agg(place) INTO taken, places FROM ended;
+    SELECT array_agg(task_id), array_agg(place) INTO ended_ids, ended_places FROM ended;
 
     RETURN QUERY
     UPDATE tasks SET
         status = 'COMPLETED', outcome = 'COMPLETED', error = NULL, end_time = now(), updated_at = now(),
-        result = results[places[array_position(taken, id)]]
-    WHERE id = ANY (taken)
-    RETURNING places[array_position(taken, id)], CASE WHEN worker_id IS NULL THEN task_wire(tasks, NULL) END;
+        result = results[ended_places[array_position(ended_ids, id)]]
+    WHERE id = ANY (ended_ids)
+    RETURNING ended_places[array_position(ended_ids, id)], CASE WHEN worker_id IS NULL THEN task_wire(tasks, NULL) END;
 END
 $$;

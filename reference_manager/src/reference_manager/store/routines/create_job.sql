@@ -1,8 +1,8 @@
--- create_job(the job, its key if it is to be unique, its stages if it comes with them): job CREATED → PENDING; stage
--- CREATED → PENDING, WAITING, or it stays CREATED; task CREATED → PENDING. All of it or none. A job whose key is held by another
--- one is not created. The job comes without stages where `types` is null; else every array has an item for each stage, those
--- of its tasks as insert_tasks takes them. One row: whether it was created; the job, or the one that holds the key, as JSON,
--- with its stages where stages were given; the types of stages that have tasks to hand out now.
+-- create_job: job CREATED → PENDING; stage CREATED → PENDING, WAITING, or it stays CREATED; task CREATED → PENDING.
+-- Creates the job with its stages and tasks, only if no other job holds `unique_key`. The job has no stages if `types`
+-- is null; otherwise every array has one item for each stage, and those of its tasks are as for insert_tasks. Rows: one
+-- with whether the job was created; the job, or the job that holds the key, as JSON (with its stages if stages were
+-- given); and the types of the stages that have claimable tasks now.
 --
 -- Plans are pinned to index walks, as in claim_tasks.
 CREATE OR REPLACE FUNCTION create_job(
@@ -19,7 +19,7 @@ DECLARE
     stage_ids uuid[];
 BEGIN
     IF unique_key IS NOT NULL THEN
-        -- Whoever creates a job with the same key at this moment goes first: this waits until that job is there, or is not.
+        -- If another session is creating a job with the same key, this waits until that session commits or rolls back.
         INSERT INTO job_keys AS held (key, job_id) VALUES (unique_key, new_job)
         ON CONFLICT (key) DO UPDATE SET job_id = EXCLUDED.job_id WHERE NOT holds_key(held.job_id, unique_for);
         IF NOT FOUND THEN
@@ -32,13 +32,15 @@ BEGIN
 
     INSERT INTO jobs (id, name, status, priority, data, user_metadata, stages_total, traceparent, tracestate)
     VALUES (
-        new_job, name, 'PENDING', priority, data, user_metadata, coalesce(cardinality(types), 0), traceparent, tracestate
+        new_job, name, 'PENDING', priority, data, user_metadata, coalesce(cardinality(types), 0), traceparent,
+        tracestate
     );
     WITH inserted AS (
         INSERT INTO stages
-            (job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open, traceparent,
-            tracestate)
-        SELECT new_job, place, type, status, data, user_metadata, weight, task_defaults, priority, true, traceparent, tracestate
+            (job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open,
+            traceparent, tracestate)
+        SELECT new_job, place, type, status, data, user_metadata, weight, task_defaults, priority, true,
+            traceparent, tracestate
         FROM unnest(types, statuses, datas, metadatas, weights, defaults, traceparents, tracestates) WITH ORDINALITY
             AS listed (type, status, data, user_metadata, weight, task_defaults, traceparent, tracestate, place)
         RETURNING id, position
@@ -56,8 +58,8 @@ BEGIN
 END
 $$;
 
--- Whether a job keeps others with its key from being created: if it was created less than so long ago; null: if it goes on.
--- Volatile, so that it sees a job for which its caller has waited.
+-- holds_key: whether a job prevents the creation of others with its key: if it was created less than `unique_for` ago;
+-- or, if that is null, until it has ended. Volatile, so that it sees a job for which its caller has waited.
 CREATE OR REPLACE FUNCTION holds_key(holder uuid, unique_for interval) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     RETURN EXISTS (

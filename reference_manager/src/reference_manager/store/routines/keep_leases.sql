@@ -1,10 +1,10 @@
--- keep_leases(worker, what it says of itself, what it runs): a heartbeat. Renews the leases that it still holds and keeps the
--- progress and the checkpoints of their tasks, and its fraction on the lease. Rows: the leases that it must give up, each LOST or CANCEL (its job
--- was aborted).
--- Waits for nobody: a lease that is just being settled needs no renewal.
+-- keep_leases: a heartbeat of a worker. Renews the leases that the worker still holds, and stores the progress and the
+-- checkpoints of their tasks, and the fraction of the progress in the lease. Rows: the leases that the worker must give
+-- up, each LOST, or CANCEL if its job was aborted. Does not wait for locks: a lease that is being settled needs no
+-- renewal.
 --
--- Plans are pinned to index walks, as in claim_tasks. What is found so is joined with what was said without nested loops:
--- ten thousand tasks at once would be compared each with each.
+-- Plans are pinned to index walks, as in claim_tasks. The results are joined with the arguments without nested loops,
+-- which would compare ten thousand tasks with one another.
 CREATE OR REPLACE FUNCTION keep_leases(
     wanted_worker text, wanted_ids uuid[], wanted_leases bigint[], progresses json[], checkpoints json[]
 ) RETURNS TABLE (lease_id bigint, verdict text) LANGUAGE plpgsql
@@ -15,9 +15,10 @@ BEGIN
     WITH item AS MATERIALIZED (
         SELECT * FROM unnest(wanted_ids, wanted_leases, progresses, checkpoints)
             AS item (task_id, lease_id, progress, checkpoint)
-    ), standing AS MATERIALIZED (
+    ), current_status AS MATERIALIZED (
         SELECT task.id, stage.status = 'ABORTED' AS aborted
-        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id]) WHERE task.id = ANY (wanted_ids)
+        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+        WHERE task.id = ANY (wanted_ids)
     ), held AS MATERIALIZED (
         SELECT lease.id, lease.task_id FROM leases AS lease
         WHERE lease.id = ANY (wanted_leases) AND lease.worker_id = wanted_worker
@@ -26,7 +27,7 @@ BEGIN
         WHERE lease.id = ANY (ARRAY(
             SELECT held.id FROM held
             JOIN item ON item.lease_id = held.id AND item.task_id = held.task_id
-            JOIN standing ON standing.id = held.task_id AND NOT standing.aborted
+            JOIN current_status ON current_status.id = held.task_id AND NOT current_status.aborted
         ))
         FOR NO KEY UPDATE SKIP LOCKED
     ), renewed AS (
@@ -43,10 +44,10 @@ BEGIN
         WHERE task.id = ANY (ARRAY(SELECT task_id FROM locked)) AND task.id = item.task_id
             AND (item.progress IS NOT NULL OR item.checkpoint IS NOT NULL)
     )
-    SELECT item.lease_id, CASE WHEN standing.aborted THEN 'CANCEL' ELSE 'LOST' END
+    SELECT item.lease_id, CASE WHEN current_status.aborted THEN 'CANCEL' ELSE 'LOST' END
     FROM item
-    LEFT JOIN standing ON standing.id = item.task_id
-    WHERE coalesce(standing.aborted, true)
+    LEFT JOIN current_status ON current_status.id = item.task_id
+    WHERE coalesce(current_status.aborted, true)
         OR NOT EXISTS (SELECT FROM held WHERE held.id = item.lease_id AND held.task_id = item.task_id);
 END
 $$;

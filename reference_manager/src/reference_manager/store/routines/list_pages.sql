@@ -1,19 +1,19 @@
--- Lists, a page at a time. Each statement is one index walk of bounded length, whatever the filters and whatever lies
--- around. Rows: the entities as JSON, in the order of the list; then, unless the list is at its end, one row without
--- `body`, whose (major, minor) is the place behind which the next page begins. That last row is exact as far as the walk
--- may reach: where it is missing nothing more matches.
+-- Lists, read a page at a time. Each statement is one index walk of bounded length, whatever the filters and the size
+-- of the tables. Rows: the entities as JSON, in the order of the list; then, unless the list has ended, one row without
+-- `body`, whose (major, minor) is the sort key after which the next page begins. Without that last row, no further
+-- entity matches.
 --
--- What an index can find bounds the walk. What it cannot (a name, a status, a type) is looked at on the way: a walk gives a
--- row for whatever it passes, with `body` null where the entity is left out, and take_page counts both.
+-- Filters that an index supports bound the walk. The others (name, status, type) are checked during the walk: it yields
+-- every row it passes, with a null `body` if the entity does not match, and take_page counts both kinds.
 --
--- The order is by columns that never change, so that nothing is skipped or listed twice while others write.
+-- The sort columns never change, so that no entity is skipped or listed twice while others write.
 --
--- Plans are pinned: with the other ways switched off, a walk along the index that has the order is the only one left,
--- whatever the statistics say. Each walk has one lower bound and at most one upper: of two lower ones PostgreSQL would
--- begin at either, and then pass by all that lies between them.
+-- Plans are pinned: with the alternatives switched off, a walk of the sorted index is the only plan left, whatever the
+-- statistics. Each walk has one lower bound and at most one upper bound: with two lower bounds, PostgreSQL could begin
+-- at the lower one and read every row up to the other.
 
--- Takes a page from a walk: until it has the wanted number of entities, or `budget` bytes of them, or has passed `reach`
--- rows. Its caller gives `major` no value, only the type that it has in the walk.
+-- take_page: reads a page from a walk: until it has `wanted` entities or `budget` bytes of them, or has passed `reach`
+-- rows. The argument `major` only sets the type of that column in the walk; its value is null.
 CREATE OR REPLACE FUNCTION take_page(
     walk refcursor, wanted integer, INOUT major anyelement, OUT minor bigint, OUT body text, OUT parent uuid
 ) RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
@@ -47,18 +47,19 @@ BEGIN
 END
 $$;
 
--- Whether an entity with so many children, if they are wanted, has them in its body. Of one that has more `parent` is its
--- id, and the children are for the caller to put in, a page at a time.
+-- list_inlines: whether an entity with this number of children contains them in its body, if they are requested.
+-- Otherwise, `parent` is the id of the entity, and the caller adds the children a page at a time.
 CREATE OR REPLACE FUNCTION list_inlines(children bigint) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT children <= 20
 $$;
 
--- Jobs, oldest first.
+-- list_jobs: a page of jobs, oldest first.
 CREATE OR REPLACE FUNCTION list_jobs(
     of_name text, of_priority job_priority, from_date timestamptz, end_date timestamptz, with_stages boolean,
     after_time timestamptz, after_seq bigint, wanted integer
 ) RETURNS TABLE (body text, parent uuid, major timestamptz, minor bigint) LANGUAGE plpgsql STABLE
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_sort = off AS $$
 DECLARE
     walk refcursor;
 BEGIN
@@ -82,12 +83,13 @@ BEGIN
 END
 $$;
 
--- Stages, by job and position.
+-- list_stages: a page of stages, by job and position.
 CREATE OR REPLACE FUNCTION list_stages(
     of_job uuid, of_type text, of_status stage_status, end_date timestamptz, with_tasks boolean,
     after_job uuid, after_position bigint, wanted integer
 ) RETURNS TABLE (body text, parent uuid, major uuid, minor bigint) LANGUAGE plpgsql STABLE
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_sort = off AS $$
 DECLARE
     walk refcursor;
     first_id CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
@@ -114,13 +116,15 @@ BEGIN
 END
 $$;
 
--- Tasks, oldest first; those of one stage in the order in which they were added. The stage is named by = ANY (array), as
--- in claim_tasks: with a plain join a plan from the time when there were no stages walks all of them for each task.
+-- list_tasks: a page of tasks, oldest first; the tasks of one stage in the order in which they were added. The stage is
+-- selected with = ANY (array), as in claim_tasks: with a plain join, a plan from the time when there were no stages
+-- walks all of them for each task.
 CREATE OR REPLACE FUNCTION list_tasks(
     of_stage uuid, of_type text, of_status task_status, from_date timestamptz, end_date timestamptz,
     after_time timestamptz, after_seq bigint, wanted integer
 ) RETURNS TABLE (body text, parent uuid, major timestamptz, minor bigint) LANGUAGE plpgsql STABLE
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off
+SET enable_sort = off AS $$
 DECLARE
     walk refcursor;
 BEGIN
@@ -142,7 +146,9 @@ BEGIN
             after_seq := 0;
         END IF;
         OPEN walk NO SCROLL FOR
-            SELECT CASE WHEN task_listed(task, stage, of_type, of_status) THEN task_wire(task, aborted_at(stage)) END AS body,
+            SELECT CASE
+                    WHEN task_listed(task, stage, of_type, of_status) THEN task_wire(task, aborted_at(stage))
+                END AS body,
                 NULL::uuid AS parent, task.created_at AS major, task.seq AS minor
             FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
             WHERE (task.created_at, task.seq) > (coalesce(after_time, '-infinity'), coalesce(after_seq, 0))

@@ -1,8 +1,8 @@
--- What managers do of their own accord, in small transactions. Who needs a job's lock waits for it like everybody: those who
--- complete tasks share it one after the other, so that it might never be free when only looked at.
+-- The maintenance tasks, in small transactions. A maintenance task that needs a job's lock waits for it like any other
+-- session. Just trying the lock could fail for ever, because sessions that complete tasks may share it in turn.
 
--- Adds what claims and reports have moved to the counts of one stage, and moves the head of its queue up to the first task that
--- waits.
+-- fold_stage: adds the deltas of claims and reports to the counts of one stage, and moves the head of its queue to its
+-- first waiting task.
 CREATE OR REPLACE FUNCTION fold_stage(wanted_stage uuid) RETURNS void LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
@@ -20,13 +20,14 @@ BEGIN
         in_progress = stage.in_progress + moved.in_progress,
         completed = stage.completed + moved.completed,
         head = coalesce(
-            (SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1), stage.head
+            (SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1),
+            stage.head
         )
     FROM moved WHERE stage.id = wanted_stage AND stage.status <> 'ABORTED';
 END
 $$;
 
--- Sums the rows of each total up to one. How many rows there were too many.
+-- fold_totals: replaces the rows of each total by their sum. Returns the number of rows that this saved.
 CREATE OR REPLACE FUNCTION fold_totals() RETURNS bigint LANGUAGE sql AS $$
     WITH jobs_before AS (
         DELETE FROM job_totals WHERE status IN (SELECT status FROM job_totals GROUP BY status HAVING count(*) > 1)
@@ -39,7 +40,7 @@ CREATE OR REPLACE FUNCTION fold_totals() RETURNS bigint LANGUAGE sql AS $$
             SELECT type, priority, status FROM stage_totals GROUP BY type, priority, status HAVING count(*) > 1
         ) RETURNING *
     ), stages_after AS (
-        -- No stages: no tasks either.
+        -- A total without stages has no tasks either.
         INSERT INTO stage_totals
         SELECT type, priority, status, sum(stages), sum(pending), sum(in_progress), sum(retried), sum(completed),
             sum(failed), sum(aborted)
@@ -49,7 +50,8 @@ CREATE OR REPLACE FUNCTION fold_totals() RETURNS bigint LANGUAGE sql AS $$
         + (SELECT count(*) FROM stages_before) - (SELECT count(*) FROM stages_after)
 $$;
 
--- Up to so many tasks of one stage whose moment has come go back to the queue. The type of the stage; null: no task is due.
+-- wake_tasks: returns up to `most` due tasks of one stage to the queue. Returns the type of the stage; null if no task
+-- is due.
 CREATE OR REPLACE FUNCTION wake_tasks(most integer) RETURNS text LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
@@ -77,8 +79,9 @@ BEGIN
 END
 $$;
 
--- Lets the rows of up to so many tasks of an aborted stage say so: task CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED. How
--- many tasks were looked at; 0: the stage is done. Null: there is no such stage to sweep, or somebody else is at it.
+-- sweep_aborted_stage: task CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, in the rows of up to `most` tasks of an
+-- aborted stage. Returns the number of examined tasks; 0 if the stage is finished; null if no aborted stage is left, or
+-- another session has locked it.
 CREATE OR REPLACE FUNCTION sweep_aborted_stage(most integer) RETURNS integer LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
@@ -100,7 +103,7 @@ BEGIN
         DELETE FROM aborted_stages WHERE stage_id = sweep.stage_id;
         RETURN 0;
     END IF;
-    -- In the order of a claim, which may have begun before the abort: it has the waiting ones before it has the tasks.
+    -- In the same order as a claim that started before the abort: waiting_tasks before tasks.
     DELETE FROM waiting_tasks WHERE stage_id = sweep.stage_id AND seq = ANY (seqs);
     UPDATE tasks SET status = 'ABORTED', end_time = sweep.end_time, updated_at = greatest(updated_at, sweep.end_time)
     WHERE stage_id = sweep.stage_id AND seq = ANY (seqs) AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');
@@ -109,24 +112,25 @@ BEGIN
 END
 $$;
 
--- Up to so many leases that are over, the longest first: what settle_tasks needs to end their attempts. A lease whose task is
--- no longer its own (its stage was aborted meanwhile) is removed here.
+-- expired_leases: up to `most` expired leases, the oldest first, with the arguments that settle_tasks needs to end
+-- their attempts. Leases whose task has been aborted meanwhile are deleted here.
 CREATE OR REPLACE FUNCTION expired_leases(most integer)
-RETURNS TABLE (task_id uuid, lease_id bigint, worker_id text, timed_out boolean, length interval, stage_type text) LANGUAGE plpgsql
+RETURNS TABLE (task_id uuid, lease_id bigint, worker_id text, timed_out boolean, length interval, stage_type text)
+LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    over bigint[];
+    expired bigint[];
 BEGIN
-    over := ARRAY(SELECT id FROM leases WHERE expires_at <= now() ORDER BY expires_at LIMIT most);
+    expired := ARRAY(SELECT id FROM leases WHERE expires_at <= now() ORDER BY expires_at LIMIT most);
     DELETE FROM leases AS lease
-    WHERE id = ANY (over) AND (
+    WHERE id = ANY (expired) AND (
         SELECT task_status(task, aborted_at(stage)) FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
         WHERE task.id = lease.task_id
     ) IS DISTINCT FROM 'IN_PROGRESS';
     RETURN QUERY
     SELECT task_id, id, worker_id, coalesce(deadline <= now(), false), length,
         (SELECT type FROM stages WHERE id = lease.stage_id)
-    FROM leases AS lease WHERE id = ANY (over);
+    FROM leases AS lease WHERE id = ANY (expired);
 END
 $$;

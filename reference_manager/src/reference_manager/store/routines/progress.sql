@@ -1,10 +1,10 @@
--- How far a stage or a job is, as a member of its JSON. Read when it is asked for, and kept nowhere: what is completed is in
--- the counts, what is in progress in the leases that tell a fraction, and of those there are no more than work now. Plans
--- are pinned to index walks, as in claim_tasks.
+-- The progress of a stage or a job, as a member of its JSON. Calculated on request and not stored: completed tasks are
+-- in the counts, and the fractions of tasks in progress are in their leases, of which there are at most as many as
+-- tasks in progress. Plans are pinned to index walks, as in claim_tasks.
 
--- fraction: of 1; null: nothing is known. elapsed: since the start; null: it has not begun, does not go on or has ended. What
--- is left takes as long as what is done has taken, in proportion: 30 s for 0.25 leave 30 * 0.75 / 0.25 = 90 s. Cut off, not
--- rounded, so that 1 is only said of what is done.
+-- wire_progress: the member `progress`. `fraction` is from 0 to 1, or null if it is unknown. `elapsed` is the time
+-- since the start, or null unless the entity is in progress. The remaining time is proportional: 30 s for 0.25 leave 30
+-- * 0.75 / 0.25 = 90 s. The fraction is truncated, not rounded, so that it is 1 only for a finished entity.
 CREATE OR REPLACE FUNCTION wire_progress(fraction numeric, elapsed interval) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT ',"progress":{"fraction":' || trim_scale(share)
@@ -14,7 +14,8 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     FROM (SELECT trunc(fraction, 6) AS share) AS cut
 $$;
 
--- The completed tasks, and of each in progress the fraction that it told, of all; null: there are no tasks.
+-- stage_fraction: the completed tasks, plus the reported fractions of the tasks in progress, divided by the number of
+-- tasks; null if the stage has no tasks.
 CREATE OR REPLACE FUNCTION stage_fraction(stage stages) RETURNS numeric LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
@@ -25,6 +26,7 @@ BEGIN
 END
 $$;
 
+-- stage_progress: the progress of a stage as a member of its JSON.
 CREATE OR REPLACE FUNCTION stage_progress(stage stages) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT wire_progress(
         stage_fraction(stage),
@@ -32,7 +34,7 @@ CREATE OR REPLACE FUNCTION stage_progress(stage stages) RETURNS text LANGUAGE sq
     )
 $$;
 
--- The mean of its stages by their weights, one without tasks as not begun.
+-- job_progress: the mean of the stages by weight. A stage without tasks counts as 0.
 CREATE OR REPLACE FUNCTION job_progress(job jobs) RETURNS text LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN

@@ -1,19 +1,20 @@
--- settle_tasks(items): an attempt ends, in whatever way. Task IN_PROGRESS → COMPLETED, PENDING, RETRIED, FAILED; then,
--- together with it, stage IN_PROGRESS → COMPLETED, FAILED; next stage CREATED → PENDING; job PENDING, IN_PROGRESS, PAUSED →
--- COMPLETED, FAILED. Only for the holder of the task's lease (a lease that is null: the task was claimed without one), in
--- stages that were not aborted; EXPIRED and TIMED_OUT only once the lease is over. An item that is refused spoils no other.
--- Items: task, lease, worker, outcome; the result of a completed one; for failed ones the error and whether another attempt may
--- follow; the delay before a task that goes back to the queue may be claimed (0: none; null: after a failed attempt what the
--- task's retry policy says, else none); what the attempt leaves for the next one (null: what was there before).
--- Rows: one an item, in the order of the arrays: the status that the task had (null: no such task), the one that it has got
--- (null: refused) by this call or by an earlier one with this lease, and the task as JSON if it was claimed without. The
--- last column, the same in each row: the stage types for which there is work now.
+-- settle_tasks: ends attempts: task IN_PROGRESS → COMPLETED, PENDING, RETRIED, FAILED; as a consequence, stage
+-- IN_PROGRESS → COMPLETED, FAILED; next stage CREATED → PENDING; job PENDING, IN_PROGRESS, PAUSED → COMPLETED, FAILED.
+-- Only for the holder of the task's lease (a null lease: the task was claimed without one), in stages that are not
+-- ABORTED; EXPIRED and TIMED_OUT only once the lease has expired. A refused item does not affect the others.
+-- Items: the task, the lease, the worker and the outcome; the result of a completed task; the error of a failed attempt
+-- and whether the task may be retried; the delay before a task that returns to the queue is claimable (0: none; null:
+-- that of the task's retry policy after a failed attempt, otherwise none); and the checkpoint for the next attempt
+-- (null: keep the stored one).
+-- Rows: one for each item, in the order of the arrays, with the previous status of the task (null: there is no such
+-- task); its new status by this call or by an earlier one with this lease (null: refused); the task as JSON if it was
+-- claimed without a lease; and, the same in each row, the stage types that have claimable tasks because of this call.
 --
--- Everything that changes a job's tree, claims and complete_tasks apart, first takes the job's lock, so that "this was the
--- last task" is exact. Plans are pinned to index walks, as in claim_tasks.
+-- Every change to a job's tree, except by a claim or complete_tasks, first takes the job's lock, so that the check for
+-- the last task of a stage is exact. Plans are pinned to index walks, as in claim_tasks.
 CREATE OR REPLACE FUNCTION settle_tasks(
-    wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[], errors json[],
-    retryables boolean[], delays interval[], checkpoints json[]
+    wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[],
+    errors json[], retryables boolean[], delays interval[], checkpoints json[]
 ) RETURNS TABLE (source task_status, target task_status, body text, woken text[]) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -22,9 +23,9 @@ DECLARE
     targets task_status[];
     bodies text[];
     held bigint[];
-    taken uuid[];
-    places integer[];
-    settled_to task_status[];
+    settled_ids uuid[];
+    settled_places integer[];
+    settled_statuses task_status[];
     wires text[];
     ended uuid[];
     refilled uuid[];
@@ -34,7 +35,7 @@ BEGIN
         SELECT job_id FROM stages WHERE id = ANY (ARRAY(SELECT stage_id FROM tasks WHERE id = ANY (wanted_ids)))
     ));
 
-    -- What a worker says again is answered as the first time: the lease tells which attempt is meant.
+    -- A repeated report gets the same answer as the first one: the lease identifies the attempt.
     SELECT array_agg(task.status ORDER BY wanted.place),
         array_agg(coalesce(
             past.target,
@@ -46,14 +47,15 @@ BEGIN
         SELECT task.id, task.lease_id, task.worker_id, task_status(task, aborted_at(stage)) AS status,
             CASE WHEN task.outcome IN ('COMPLETED', 'FAILED') AND task.status IN ('COMPLETED', 'FAILED')
                 THEN task.status END AS settled
-        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id]) WHERE task.id = ANY (wanted_ids)
+        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+        WHERE task.id = ANY (wanted_ids)
     ) AS task ON task.id = wanted.id
     LEFT JOIN (
         SELECT task_id, lease_id, worker_id, target FROM attempts
         WHERE lease_id = ANY (wanted_leases) AND outcome NOT IN ('EXPIRED', 'TIMED_OUT')
     ) AS past ON past.lease_id = wanted.lease_id AND past.task_id = wanted.id AND past.worker_id = wanted.worker_id;
 
-    -- Null for whoever does not hold the task, so that he is not in the way of who does.
+    -- Null for an item whose worker does not hold the task, so that it does not hide the item of the holder.
     SELECT array_agg(task.lease_id ORDER BY wanted.place) INTO held
     FROM unnest(wanted_ids, wanted_leases, workers, outcomes) WITH ORDINALITY
         AS wanted (id, lease_id, worker_id, outcome, place)
@@ -61,16 +63,16 @@ BEGIN
         ON task.id = wanted.id AND task.lease_id = coalesce(wanted.lease_id, task.lease_id)
             AND (wanted.outcome IN ('EXPIRED', 'TIMED_OUT') OR task.worker_id IS NOT DISTINCT FROM wanted.worker_id);
 
-    WITH over AS (
+    WITH removed AS (
         DELETE FROM leases AS lease
         WHERE id = ANY (held)
             AND (outcomes[array_position(held, id)] NOT IN ('EXPIRED', 'TIMED_OUT') OR expires_at <= now())
             AND (SELECT status FROM stages WHERE id = lease.stage_id) <> 'ABORTED'
         RETURNING task_id, array_position(held, id) AS place
     )
-    SELECT array_agg(task_id), array_agg(place) INTO taken, places FROM over;
+    SELECT array_agg(task_id), array_agg(place) INTO settled_ids, settled_places FROM removed;
 
-    -- From here on everything stands at its task's place in taken.
+    -- From here on, the arrays are in the order of settled_ids.
     SELECT array_agg(outcomes[place] ORDER BY number), array_agg(results[place] ORDER BY number),
         array_agg(errors[place] ORDER BY number), array_agg(checkpoints[place] ORDER BY number),
         array_agg(coalesce(delays[place], CASE
@@ -83,24 +85,30 @@ BEGIN
             WHEN retryables[place] AND task.attempts + 1 < task.max_attempts THEN 'RETRIED'
             ELSE 'FAILED'
         END::task_status ORDER BY number)
-    INTO outcomes, results, errors, checkpoints, delays, settled_to
-    FROM unnest(taken, places) WITH ORDINALITY AS listed (id, place, number)
-    JOIN (SELECT id, attempts, max_attempts, retry FROM tasks WHERE id = ANY (taken)) AS task ON task.id = listed.id;
+    INTO outcomes, results, errors, checkpoints, delays, settled_statuses
+    FROM unnest(settled_ids, settled_places) WITH ORDINALITY AS listed (id, place, number)
+    JOIN (SELECT id, attempts, max_attempts, retry FROM tasks WHERE id = ANY (settled_ids)) AS task
+        ON task.id = listed.id;
 
     WITH settling AS (
         UPDATE tasks AS task SET
-            status = settled_to[array_position(taken, id)],
-            attempts = attempts + (outcomes[array_position(taken, id)] IN ('FAILED', 'EXPIRED', 'TIMED_OUT'))::integer,
-            outcome = outcomes[array_position(taken, id)],
-            result = results[array_position(taken, id)],
-            error = errors[array_position(taken, id)],
-            checkpoint = coalesce(checkpoints[array_position(taken, id)], checkpoint),
-            end_time = CASE WHEN settled_to[array_position(taken, id)] IN ('COMPLETED', 'FAILED') THEN now() END,
+            status = settled_statuses[array_position(settled_ids, id)],
+            attempts = attempts
+                + (outcomes[array_position(settled_ids, id)] IN ('FAILED', 'EXPIRED', 'TIMED_OUT'))::integer,
+            outcome = outcomes[array_position(settled_ids, id)],
+            result = results[array_position(settled_ids, id)],
+            error = errors[array_position(settled_ids, id)],
+            checkpoint = coalesce(checkpoints[array_position(settled_ids, id)], checkpoint),
+            end_time = CASE
+                WHEN settled_statuses[array_position(settled_ids, id)] IN ('COMPLETED', 'FAILED') THEN now()
+            END,
             updated_at = now()
-        WHERE id = ANY (taken)
-        RETURNING array_position(taken, id) AS number, task, task.id, task.stage_id, task.seq, task.status, task.attempts,
-            CASE WHEN delays[array_position(taken, id)] > interval '0' THEN now() + delays[array_position(taken, id)] END
-                AS due
+        WHERE id = ANY (settled_ids)
+        RETURNING array_position(settled_ids, id) AS number, task, task.id, task.stage_id, task.seq, task.status,
+            task.attempts, CASE
+                WHEN delays[array_position(settled_ids, id)] > interval '0'
+                THEN now() + delays[array_position(settled_ids, id)]
+            END AS due
     ), past AS (
         INSERT INTO attempts (lease_id, task_id, worker_id, outcome, source, target, error, start_time, end_time)
         SELECT (task).lease_id, id, (task).worker_id, (task).outcome,
@@ -114,7 +122,7 @@ BEGIN
     ), delayed AS (
         INSERT INTO delayed_tasks (task_id, stage_id, seq, due)
         SELECT id, stage_id, seq, due FROM settling WHERE status IN ('PENDING', 'RETRIED') AND due IS NOT NULL
-    ), tally AS (
+    ), settled_counts AS (
         SELECT stage_id, count(*) AS settled,
             count(*) FILTER (WHERE status = 'PENDING') AS pending,
             count(*) FILTER (WHERE status = 'RETRIED') AS retried,
@@ -123,20 +131,20 @@ BEGIN
             min(seq) FILTER (WHERE status IN ('PENDING', 'RETRIED') AND due IS NULL) AS oldest_waiting
         FROM settling GROUP BY stage_id
     ), folding AS (
-        DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT stage_id FROM tally)) RETURNING *
+        DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT stage_id FROM settled_counts)) RETURNING *
     ), moved AS (
         SELECT stage_id, sum(pending) AS pending, sum(retried) AS retried, sum(in_progress) AS in_progress,
             sum(completed) AS completed
         FROM folding GROUP BY stage_id
     ), figures AS (
-        SELECT tally.stage_id, tally.failed, tally.oldest_waiting,
-            tally.pending + coalesce(moved.pending, 0) AS pending,
-            tally.retried + coalesce(moved.retried, 0) AS retried,
-            coalesce(moved.in_progress, 0) - tally.settled AS in_progress,
-            tally.completed + coalesce(moved.completed, 0) AS completed
-        FROM tally LEFT JOIN moved ON moved.stage_id = tally.stage_id
+        SELECT settled_counts.stage_id, settled_counts.failed, settled_counts.oldest_waiting,
+            settled_counts.pending + coalesce(moved.pending, 0) AS pending,
+            settled_counts.retried + coalesce(moved.retried, 0) AS retried,
+            coalesce(moved.in_progress, 0) - settled_counts.settled AS in_progress,
+            settled_counts.completed + coalesce(moved.completed, 0) AS completed
+        FROM settled_counts LEFT JOIN moved ON moved.stage_id = settled_counts.stage_id
     ), verdict AS (
-        -- Under the job's lock nobody else ends a stage or adds a task, so what is read here is what is updated below.
+        -- Under the job's lock, no other session ends a stage or adds a task: these rows are still the same below.
         SELECT figures.*, stage.status AS source,
             CASE
                 WHEN stage.status <> 'IN_PROGRESS' THEN stage.status
@@ -160,7 +168,10 @@ BEGIN
         FROM verdict WHERE stage.id = ANY (ARRAY[verdict.stage_id])
     )
     SELECT
-        (SELECT array_agg(CASE WHEN (task).worker_id IS NULL THEN task_wire(task, NULL) END ORDER BY number) FROM settling),
+        (
+            SELECT array_agg(CASE WHEN (task).worker_id IS NULL THEN task_wire(task, NULL) END ORDER BY number)
+            FROM settling
+        ),
         (SELECT array_agg(stage_id) FROM verdict WHERE target <> source),
         (SELECT array_agg(stage_id) FROM verdict WHERE oldest_waiting IS NOT NULL)
     INTO wires, ended, refilled;
@@ -173,19 +184,19 @@ BEGIN
     END IF;
 
     bodies := array_fill(NULL::text, ARRAY[cardinality(wanted_ids)]);
-    FOR number IN 1 .. coalesce(cardinality(taken), 0) LOOP
-        targets[places[number]] := settled_to[number];
-        bodies[places[number]] := wires[number];
+    FOR number IN 1 .. coalesce(cardinality(settled_ids), 0) LOOP
+        targets[settled_places[number]] := settled_statuses[number];
+        bodies[settled_places[number]] := wires[number];
     END LOOP;
     RETURN QUERY SELECT *, opened FROM unnest(sources, targets, bodies);
 END
 $$;
 
--- settle_free_tasks(items): the same without a wait for any job's lock. Rows: one an item, in the order of the arrays, as
--- above; but an item whose job is locked by somebody else is left alone, and its row has that job as busy, and nothing else.
+-- settle_free_tasks: the same without waiting for any job's lock. Rows: as for settle_tasks, with one more column: an
+-- item whose job is locked by another session is unchanged, and its row has only that job, as `busy`.
 CREATE OR REPLACE FUNCTION settle_free_tasks(
-    wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[], errors json[],
-    retryables boolean[], delays interval[], checkpoints json[]
+    wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[],
+    errors json[], retryables boolean[], delays interval[], checkpoints json[]
 ) RETURNS TABLE (busy uuid, source task_status, target task_status, body text, woken text[]) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -198,7 +209,8 @@ BEGIN
     FROM unnest(wanted_ids) WITH ORDINALITY AS wanted (id, place)
     LEFT JOIN (
         SELECT task.id, stage.job_id
-        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id]) WHERE task.id = ANY (wanted_ids)
+        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+        WHERE task.id = ANY (wanted_ids)
     ) AS task ON task.id = wanted.id;
 
     locked := ARRAY(
@@ -211,30 +223,31 @@ BEGIN
     );
 
     RETURN QUERY
-    SELECT CASE WHEN settled.place IS NULL THEN owner.id END, settled.source, settled.target, settled.body, settled.woken
+    SELECT CASE WHEN settled.place IS NULL THEN owner.id END, settled.source, settled.target, settled.body,
+        settled.woken
     FROM unnest(jobs) WITH ORDINALITY AS owner (id, place)
     LEFT JOIN (
         SELECT free[number] AS place, source, target, body, woken
         FROM settle_tasks(
-            ARRAY(SELECT wanted_ids[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
-            ARRAY(SELECT wanted_leases[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
-            ARRAY(SELECT workers[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
-            ARRAY(SELECT outcomes[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
-            ARRAY(SELECT results[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
-            ARRAY(SELECT errors[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
-            ARRAY(SELECT retryables[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
-            ARRAY(SELECT delays[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number),
-            ARRAY(SELECT checkpoints[place] FROM unnest(free) WITH ORDINALITY AS kept (place, number) ORDER BY number)
+            ARRAY(SELECT wanted_ids[place] FROM unnest(free) WITH ORDINALITY AS item(place, number) ORDER BY number),
+            ARRAY(SELECT wanted_leases[place] FROM unnest(free) WITH ORDINALITY AS item(place, number) ORDER BY number),
+            ARRAY(SELECT workers[place] FROM unnest(free) WITH ORDINALITY AS item(place, number) ORDER BY number),
+            ARRAY(SELECT outcomes[place] FROM unnest(free) WITH ORDINALITY AS item(place, number) ORDER BY number),
+            ARRAY(SELECT results[place] FROM unnest(free) WITH ORDINALITY AS item(place, number) ORDER BY number),
+            ARRAY(SELECT errors[place] FROM unnest(free) WITH ORDINALITY AS item(place, number) ORDER BY number),
+            ARRAY(SELECT retryables[place] FROM unnest(free) WITH ORDINALITY AS item(place, number) ORDER BY number),
+            ARRAY(SELECT delays[place] FROM unnest(free) WITH ORDINALITY AS item(place, number) ORDER BY number),
+            ARRAY(SELECT checkpoints[place] FROM unnest(free) WITH ORDINALITY AS item(place, number) ORDER BY number)
         ) WITH ORDINALITY AS settled (source, target, body, woken, number)
     ) AS settled ON settled.place = owner.place
     ORDER BY owner.place;
 END
 $$;
 
--- How long a task waits after so many failed attempts; null: it has no policy. Fixed: the delay. Exponential: the delay times
--- factor ^ (failed - 1), up to the longest; delay 5, factor 2, longest 60: 5, 10, 20, 40, 60, 60 … Then more or less by up to
--- the jitter's share, by chance. No delay is between 0 and 1 µs and none above a year: a growth beyond 10 ^ 14 changes
--- nothing, and without that bound it would overflow.
+-- retry_delay: the delay after this number of failed attempts; null if there is no policy. Strategy fixed: the delay.
+-- Exponential: the delay times factor ^ (failed - 1), up to the maximum; delay 5, factor 2, maximum 60 give 5, 10, 20,
+-- 40, 60, 60 … The jitter then makes each delay longer or shorter by a random share. No delay is between 0 and 1 µs or
+-- above a year, so the growth is limited to 10 ^ 14, which changes no result and prevents an overflow.
 CREATE OR REPLACE FUNCTION retry_delay(retry json, failed integer) RETURNS interval LANGUAGE sql VOLATILE STRICT AS $$
     SELECT make_interval(secs => (1 + jitter * (2 * random() - 1)) * CASE strategy
         WHEN 'fixed' THEN delay
@@ -247,8 +260,8 @@ CREATE OR REPLACE FUNCTION retry_delay(retry json, failed integer) RETURNS inter
     ) AS policy
 $$;
 
--- What follows when stages end: the next stage opens and the job's share of completed stages grows, or the job ends. The
--- caller holds the locks of their jobs. The types of the stages that opened.
+-- follow_ended_stages: applies the consequences of ended stages: the next stage opens and the job counts the completed
+-- stage, or the job ends. The caller holds the locks of the jobs. Returns the types of the stages that opened.
 CREATE OR REPLACE FUNCTION follow_ended_stages(ended uuid[]) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     opened text[];
@@ -257,7 +270,8 @@ BEGIN
         UPDATE stages AS next SET status = 'PENDING', opened_at = now(), updated_at = now()
         FROM stages AS stage
         WHERE stage.id = ANY (ended) AND stage.status = 'COMPLETED'
-            AND next.job_id = ANY (ARRAY[stage.job_id]) AND next.position = stage.position + 1 AND next.status = 'CREATED'
+            AND next.job_id = ANY (ARRAY[stage.job_id]) AND next.position = stage.position + 1
+            AND next.status = 'CREATED'
         RETURNING next.type
     )
     SELECT array_agg(DISTINCT type) INTO opened FROM next;

@@ -1,7 +1,7 @@
--- What metrics ask of the tables of the queue. Plans are pinned to index walks, as in claim_tasks: a scrape must not read
--- what has ended, whatever the tables held when it was planned.
+-- Statistics for metrics. Plans are pinned to index walks, as in claim_tasks: a scrape must not read finished tasks,
+-- whatever the tables contained when it was planned.
 
--- What claims and reports have moved and nobody has added to the stages' counts yet, by stage type and priority.
+-- unfolded_moves: the deltas that are not in the counts of their stages yet, by stage type and priority.
 CREATE OR REPLACE FUNCTION unfolded_moves() RETURNS TABLE (
     type text, priority job_priority, pending bigint, retried bigint, in_progress bigint, completed bigint
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
@@ -21,8 +21,8 @@ BEGIN
 END
 $$;
 
--- For how many seconds the oldest task of each stage type waits, where some may be claimed: the oldest of those at the heads of
--- the first ten stages of each priority. A stage further back has joined the queue later than these.
+-- oldest_waiting: how long the oldest claimable task of each stage type has been waiting, in seconds: the oldest of the
+-- first tasks of the first ten stages of each priority. Stages behind them joined the queue later.
 CREATE OR REPLACE FUNCTION oldest_waiting() RETURNS TABLE (type text, age double precision)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column

@@ -1,9 +1,9 @@
--- The trigger functions of jobs and stages. Migration 0002 creates their first versions, together with the triggers that
--- call them; the functions are replaced here at every start, like all routines. A trigger
--- knows only the name of its function, so that a new version of the function needs no new trigger.
+-- The trigger functions of jobs and stages. Migration 0002 creates their first versions, with the triggers that call
+-- them. Like all routines, the functions are replaced at every start: a trigger refers to its function by name, so a
+-- new version of the function needs no new trigger.
 
--- A row of history for each change of a job's status, whoever makes it. Its author and its reason follow from the edge of the
--- state machine: domain/transitions.py.
+-- record_job: adds a row to the history for each change of a job's status. Its author and its reason follow from the
+-- edge of the state machine (domain/transitions.py).
 CREATE OR REPLACE FUNCTION record_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO history (job_id, source, target) VALUES (
@@ -13,7 +13,7 @@ BEGIN
 END
 $$;
 
--- The same for stages.
+-- record_stage: the same for stages.
 CREATE OR REPLACE FUNCTION record_stage() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO history (job_id, stage_id, source, target) VALUES (
@@ -23,7 +23,8 @@ BEGIN
 END
 $$;
 
--- The totals that metrics read: a row for each change, so that no writer waits for another; fold_totals sums the rows up.
+-- count_job: adds rows to the totals for metrics, one for each change, so that writers do not wait for one another.
+-- fold_totals sums them up.
 CREATE OR REPLACE FUNCTION count_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP <> 'INSERT' THEN
@@ -36,7 +37,7 @@ BEGIN
 END
 $$;
 
--- The same for stages, and for the tasks that their own figures count.
+-- count_stage: the same for stages, and for the tasks in their counts.
 CREATE OR REPLACE FUNCTION count_stage() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP <> 'INSERT' THEN

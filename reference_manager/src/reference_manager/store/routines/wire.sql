@@ -1,69 +1,79 @@
--- How entities look on the wire: PostgreSQL writes the JSON, the manager passes it on as it is. The texts are put together
--- by hand since that takes half the time of json_build_object, and claims spend most of theirs here. What is quoted by
--- hand (ids, statuses, times, traceparent) has only characters that need no escape; payloads are stored as JSON text.
+-- The wire format of entities: PostgreSQL writes the JSON, and the manager passes it on unchanged. The JSON is built by
+-- concatenation, which takes half the time of json_build_object, and claims spend most of their time here. Values
+-- quoted by hand (ids, statuses, times, traceparent) contain no characters that need escaping. Payloads are stored as
+-- JSON text.
 
+-- wire_time: a time in UTC with milliseconds; null as JSON null.
 CREATE OR REPLACE FUNCTION wire_time(moment timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT coalesce(to_char(moment AT TIME ZONE 'UTC', '"\""YYYY-MM-DD"T"HH24:MI:SS.MS"Z\""'), 'null')
 $$;
 
--- format() writes each time once, although both spellings need it.
+-- wire_times: the times of creation and update under both names. format() formats each time only once.
 CREATE OR REPLACE FUNCTION wire_times(created timestamptz, updated timestamptz) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT format(
-        ',"createdAt":%1$s,"updatedAt":%2$s,"creationTime":%1$s,"updateTime":%2$s', wire_time(created), wire_time(updated)
+        ',"createdAt":%1$s,"updatedAt":%2$s,"creationTime":%1$s,"updateTime":%2$s',
+        wire_time(created), wire_time(updated)
     )
 $$;
 
--- tracestate is left out when there is none.
+-- wire_trace: the trace context; tracestate is left out if there is none.
 CREATE OR REPLACE FUNCTION wire_trace(traceparent text, tracestate text) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT ',"traceparent":"' || traceparent || '"' || coalesce(',"tracestate":' || to_json(tracestate), '')
 $$;
 
-CREATE OR REPLACE FUNCTION wire_share(part bigint, total bigint) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+-- wire_share: a whole percentage, rounded down; 0 of nothing.
+CREATE OR REPLACE FUNCTION wire_share(part bigint, total bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN total > 0 THEN part * 100 / total ELSE 0 END
 $$;
 
--- An entity with one more member at its end: `,"name":value`; null: as it is.
+-- wire_with: an entity with one more member at its end, such as `,"name":value`; unchanged if the member is null.
 CREATE OR REPLACE FUNCTION wire_with(entity text, member text) RETURNS text LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT coalesce(left(entity, -1) || member || '}', entity)
 $$;
 
+-- wire_list: a JSON list.
 CREATE OR REPLACE FUNCTION wire_list(entities text[]) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '[' || coalesce(array_to_string(entities, ','), '') || ']'
 $$;
 
--- When the stage was aborted, and its unfinished tasks with it, whether their rows say so yet or not; null: it was not.
+-- aborted_at: when the stage and its unfinished tasks were aborted, even if the rows of the tasks are not updated yet;
+-- null if it was not aborted.
 CREATE OR REPLACE FUNCTION aborted_at(stage stages) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN stage.status = 'ABORTED' THEN stage.end_time END
 $$;
 
+-- task_unfinished: whether the row of a task has a status that is not final.
 CREATE OR REPLACE FUNCTION task_unfinished(task tasks) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT task.status NOT IN ('COMPLETED', 'FAILED', 'ABORTED')
 $$;
 
+-- task_status: the status of a task, given when its stage was aborted (null: it was not).
 CREATE OR REPLACE FUNCTION task_status(task tasks, aborted timestamptz) RETURNS task_status
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN aborted IS NOT NULL AND task_unfinished(task) THEN 'ABORTED' ELSE task.status END
 $$;
 
--- Whether a list of tasks of this type, with this status, has this task in it; null: any. The status is the one that is
--- shown: of an aborted stage it is not the row's.
+-- task_listed: whether a task matches these filters (null matches all). The status is the shown one, which in an
+-- aborted stage may differ from that of the row.
 CREATE OR REPLACE FUNCTION task_listed(task tasks, stage stages, of_type text, of_status task_status) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT (of_type IS NULL OR stage.type = of_type)
         AND (of_status IS NULL OR task_status(task, aborted_at(stage)) = of_status)
 $$;
 
--- What only part B of the protocol knows, for managers that serve more than part A alone: see the settings of sessions in
--- pool.py.
+-- wire_part_b: fields that only part B of the protocol has; empty in sessions of a manager that serves only part A
+-- (pool.py).
 CREATE OR REPLACE FUNCTION wire_part_b(fields text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN current_setting('jobnik.part_a_only', true) = 'on' THEN '' ELSE fields END
 $$;
 
--- A task without its last brace, for who adds to it. aborted: when its stage was. What only part B of the protocol knows is
--- left out where there is none.
-CREATE OR REPLACE FUNCTION task_wire_open(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+-- task_wire_open: a task without its closing brace, so that the caller can add members. `aborted` is when its stage was
+-- aborted. Fields of part B are left out if they have no value.
+CREATE OR REPLACE FUNCTION task_wire_open(task tasks, aborted timestamptz) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || task.id
         || '","stageId":"' || task.stage_id
         || '","status":"' || task_status(task, aborted)
@@ -85,17 +95,20 @@ CREATE OR REPLACE FUNCTION task_wire_open(task tasks, aborted timestamptz) RETUR
         )
 $$;
 
-CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+-- task_wire: a task.
+CREATE OR REPLACE FUNCTION task_wire(task tasks, aborted timestamptz) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT task_wire_open(task, aborted) || '}'
 $$;
 
--- Claims move tasks between statuses, so that the stage's own figures always sum to the number of its tasks.
+-- stage_total: the number of tasks of a stage. Claims and reports only move tasks between statuses, so that the sum of
+-- the counts of the stage is exact even without its deltas.
 CREATE OR REPLACE FUNCTION stage_total(stage stages) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT stage.pending + stage.in_progress + stage.completed + stage.failed + stage.retried + stage.aborted
 $$;
 
--- The exact summary: the stage's own figures plus what claims and reports have moved since they were last folded. Of an
--- aborted stage they are final: a claim that was under way moves nothing that counts.
+-- stage_summary: the exact number of tasks by status: the counts of the stage plus its deltas. The counts of an aborted
+-- stage are final, so that deltas of a concurrent claim are ignored.
 CREATE OR REPLACE FUNCTION stage_summary(stage stages) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"created":0,"pending":' || stage.pending + moved.pending
         || ',"inProgress":' || stage.in_progress + moved.in_progress
@@ -114,6 +127,7 @@ CREATE OR REPLACE FUNCTION stage_summary(stage stages) RETURNS text LANGUAGE sql
     ) AS moved
 $$;
 
+-- stage_completed: the exact number of completed tasks.
 CREATE OR REPLACE FUNCTION stage_completed(stage stages) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT stage.completed + (
         SELECT coalesce(sum(completed), 0)::bigint FROM stage_deltas
@@ -121,7 +135,9 @@ CREATE OR REPLACE FUNCTION stage_completed(stage stages) RETURNS bigint LANGUAGE
     )
 $$;
 
-CREATE OR REPLACE FUNCTION stage_wire(stage stages, with_tasks boolean) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+-- stage_wire: a stage, with its tasks if requested.
+CREATE OR REPLACE FUNCTION stage_wire(stage stages, with_tasks boolean) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || stage.id
         || '","jobId":"' || stage.job_id
         || '","type":' || to_json(stage.type)
@@ -140,11 +156,13 @@ CREATE OR REPLACE FUNCTION stage_wire(stage stages, with_tasks boolean) RETURNS 
             || coalesce(',"taskDefaults":' || stage.task_defaults, '')
         )
         || CASE WHEN with_tasks THEN ',"tasks":' || (
-            SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY task.seq)) FROM tasks AS task WHERE task.stage_id = stage.id
+            SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY task.seq))
+            FROM tasks AS task WHERE task.stage_id = stage.id
         ) ELSE '' END
         || '}'
 $$;
 
+-- job_wire: a job, with its stages if requested.
 CREATE OR REPLACE FUNCTION job_wire(job jobs, with_stages boolean) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || job.id
         || '","name":' || to_json(job.name)
@@ -162,7 +180,7 @@ CREATE OR REPLACE FUNCTION job_wire(job jobs, with_stages boolean) RETURNS text 
         || '}'
 $$;
 
--- A task without its last brace, as the one who works on it needs it, and no more.
+-- task_wire_brief: a task without its closing brace, reduced to the fields that a worker needs.
 CREATE OR REPLACE FUNCTION task_wire_brief(task tasks) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || task.id
         || '","stageId":"' || task.stage_id
@@ -175,7 +193,7 @@ CREATE OR REPLACE FUNCTION task_wire_brief(task tasks) RETURNS text LANGUAGE sql
         || coalesce(',"checkpoint":' || task.checkpoint, '')
 $$;
 
--- What a worker needs to know of the stage and the job of the tasks that it claimed.
+-- claim_context: the stage of claimed tasks, and its job, reduced to the fields that a worker needs.
 CREATE OR REPLACE FUNCTION claim_context(wanted_stage uuid) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT '{"stage":{"id":"' || stage.id
         || '","type":' || to_json(stage.type)
@@ -194,6 +212,7 @@ CREATE OR REPLACE FUNCTION claim_context(wanted_stage uuid) RETURNS text LANGUAG
     WHERE stage.id = wanted_stage
 $$;
 
+-- worker_wire: a worker.
 CREATE OR REPLACE FUNCTION worker_wire(worker workers) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":' || to_json(worker.id)
         || ',"stageTypes":' || to_json(worker.stage_types)
@@ -207,7 +226,8 @@ CREATE OR REPLACE FUNCTION worker_wire(worker workers) RETURNS text LANGUAGE sql
         || '}'
 $$;
 
--- Every attempt of a task, the oldest first: those that ended while it went on, and the one that stands on it.
+-- attempts_wire: all attempts of a task, oldest first: those in the table of attempts, and the current or last one,
+-- which is stored in the task itself.
 CREATE OR REPLACE FUNCTION attempts_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT wire_list(array_agg(
         '{"number":' || number
@@ -226,7 +246,7 @@ CREATE OR REPLACE FUNCTION attempts_wire(task tasks, aborted timestamptz) RETURN
             UNION ALL
             SELECT task.lease_id, task.worker_id, task.start_time, coalesce(task.end_time, aborted),
                 coalesce(task.outcome::text, CASE WHEN task_status(task, aborted) = 'ABORTED' THEN 'ABORTED' END),
-                -- While an attempt runs, the task still shows why the one before it failed.
+                -- While an attempt runs, the task still has the error of the previous one.
                 CASE WHEN task.outcome IS NOT NULL THEN task.error::text END
             WHERE task.lease_id IS NOT NULL AND NOT EXISTS (SELECT FROM attempts WHERE lease_id = task.lease_id)
         ) AS listed

@@ -1,1 +1,1 @@
-"""Run handlers in child processes."""
+"""Runs handlers in child processes."""

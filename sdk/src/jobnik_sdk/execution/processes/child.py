@@ -1,4 +1,4 @@
-"""A handler's process from the inside: it takes one task after the other from its worker."""
+"""The main program of a handler's process: it receives tasks from its worker, and runs them one after the other."""
 
 import ctypes
 import gc
@@ -22,33 +22,32 @@ from typing import Any, Final
 from pydantic import BaseModel
 from typing_extensions import override
 
-from jobnik_sdk.execution import context as contexts
-from jobnik_sdk.execution.calls import Gate, call, stack_of
-from jobnik_sdk.execution.context import TaskContext
+from jobnik_sdk.execution.calls import InterruptWindow, call_function, format_stack
+from jobnik_sdk.execution.context import TaskContext, bind_context
 from jobnik_sdk.execution.outcomes import Failed, Outcome
 from jobnik_sdk.execution.processes.messages import (
     LENGTH,
-    Ended,
+    AttemptEnded,
+    ImportFailed,
     Interrupted,
     Message,
-    Noted,
     Ready,
-    Unloadable,
-    framed,
+    StateUpdate,
+    frame,
 )
-from jobnik_sdk.execution.progress import AttemptState, Checkpoint, Progress
+from jobnik_sdk.execution.progress import AttemptState, Checkpoint, ProgressUpdate
 from jobnik_sdk.observability import logging
 
 INTERRUPT: Final = signal.SIGURG
-"""What interrupts the main thread, also in a system call; a process that knows nothing of it ignores it."""
+"""Interrupts the main thread, even in a system call. Programs without a handler for this signal ignore it."""
 
-_PROGRESS_PAUSE: Final = 0.1
-_SYSTEM_MEMORY: Final = Path("/proc/self/statm")
+_PROGRESS_INTERVAL_SECONDS: Final = 0.1
+_STATM: Final = Path("/proc/self/statm")
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a process is told when it begins; `handler` is the pickle of the function and the model of its result."""
+    """The configuration of a process; `handler` is a pickle of the function and its result model."""
 
     handler: bytes
     log_level: str | None
@@ -56,58 +55,63 @@ class Setup:
     memory_limit: int | None
 
 
-def main(stream: socket.socket, control: Connection, begun: ctypes.c_ulonglong, setup: Setup) -> None:
-    """Work until the worker wants no more, or this process is to be replaced.
+def main(stream: socket.socket, control: Connection, started: ctypes.c_ulonglong, setup: Setup) -> None:
+    """Run tasks until the worker closes the stream, or this process has to be replaced.
 
-    `begun` is shared with the worker: the number of the last task that was taken, counted from 1.
+    Args:
+        stream: Carries tasks from the worker, and messages to it.
+        control: Carries interrupts from the worker.
+        started: Shared with the worker: the number of the last task that was started, counted from 1.
+        setup: The configuration of this process.
     """
-    # A group of its own: Ctrl-C in a terminal is for the worker to answer, and what the handler starts ends with it.
+    # A process group of its own: Ctrl-C in a terminal reaches the worker only, and programs that the handler starts are
+    # killed together with this process.
     os.setpgid(0, 0)
-    # Not SIG_IGN, which the programs that a handler starts would inherit.
-    for signalled in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signalled, _do_nothing)
+    # Not SIG_IGN, because programs that a handler starts would inherit it.
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, _ignore_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     if setup.log_level is not None:
         logging.configure_logging(setup.log_level)
-    worker = _Worker(stream, control)
+    worker = _WorkerConnection(stream, control)
     try:
-        function, result = pickle.loads(setup.handler)  # noqa: S301 the worker wrote it
-    except BaseException as error:  # noqa: BLE001 importing the handler may raise anything
-        worker.tell(Unloadable(Failed.because(error)))
+        function, result = pickle.loads(setup.handler)  # noqa: S301 written by the worker
+    except BaseException as error:  # noqa: BLE001 importing a handler can raise anything
+        worker.send(ImportFailed(Failed.from_exception(error)))
         return
-    gc.freeze()  # what is loaded stays: a collection need not look at it
-    worker.tell(Ready())
+    gc.freeze()  # imported modules stay in memory, so garbage collections can skip them
+    worker.send(Ready())
     for number in count(1):
-        order = worker.next_order()
-        if order is None:
+        task = worker.receive_task()
+        if task is None:
             return
-        begun.value = number
-        outcome = _work_on(order, number, function, result, worker)
-        leaving = _reason_to_leave(number, setup)
-        worker.tell(Ended(outcome, leaving))
-        if leaving is not None:
+        started.value = number
+        outcome = _run_task(task, number, function, result, worker)
+        exit_reason = _exit_reason(number, setup)
+        worker.send(AttemptEnded(outcome, exit_reason))
+        if exit_reason is not None:
             return
 
 
-def _work_on(
-    order: bytes, number: int, function: Callable[..., Any], result: type[BaseModel] | None, worker: "_Worker"
+def _run_task(
+    task: bytes, number: int, function: Callable[..., Any], result: type[BaseModel] | None, worker: "_WorkerConnection"
 ) -> Outcome:
     try:
-        data, context = pickle.loads(order)  # noqa: S301 the worker wrote it
+        data, context = pickle.loads(task)  # noqa: S301 written by the worker
     except Exception as error:  # noqa: BLE001 the models are the application's code
-        return Failed.because(error)
-    gate = _MainThread()
-    notes = _SharedAttemptState(worker, number, gate)
-    context = replace(context, notes=notes)
-    contexts.enter(context)
-    worker.begin(number, context, gate)
-    outcome = call(function, result, data, context, gate)
-    notes.tell_progress()
+        return Failed.from_exception(error)
+    window = _MainThreadWindow()
+    state = _ForwardedState(worker, number, window)
+    context = replace(context, state=state)
+    bind_context(context)
+    worker.start_attempt(number, context, window)
+    outcome = call_function(function, result, data, context, window)
+    state.send_progress()
     return outcome
 
 
-class _MainThread(Gate):
-    """The call of a handler in this process, which a signal interrupts."""
+class _MainThreadWindow(InterruptWindow):
+    """The time in which a signal can interrupt the handler in the main thread."""
 
     def __init__(self) -> None:
         self.context: TaskContext[Any] | None = None
@@ -117,21 +121,21 @@ class _MainThread(Gate):
     def open(self) -> None:
         self._is_open = True
         if self.context is not None:
-            self.context.cancellation.begin()
+            self.context.cancellation.bind_thread()
         self.interrupt()
 
     @override
-    def shut(self) -> None:
+    def close(self) -> None:
         self._is_open = False
 
     def interrupt(self) -> None:
-        """Raise `Cancelled` if it is due; in the main thread."""
+        """Raise `Cancelled` if the attempt is cancelled, unless it has been raised. Call it in the main thread."""
         if self._is_open and self.context is not None:
             self.context.cancellation.raise_if_due()
 
     @contextmanager
-    def put_off(self) -> Generator[None]:
-        """Let what is done within a `with` block not be interrupted in the middle."""
+    def suspended(self) -> Generator[None]:
+        """Defer interrupts to the end of a `with` block."""
         if not self._is_open or threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -142,127 +146,128 @@ class _MainThread(Gate):
             self.open()
 
 
-class _Worker:
-    """The worker that this process belongs to."""
+class _WorkerConnection:
+    """The connection to the worker that started this process."""
 
     def __init__(self, stream: socket.socket, control: Connection) -> None:
         self._stream = stream
-        self._orders = stream.makefile("rb")
+        self._tasks = stream.makefile("rb")
         self._control = control
-        self._one_at_a_time = threading.Lock()
-        self._number = 0
+        self._send_lock = threading.Lock()
+        self._task_number = 0
         self._context: TaskContext[Any] | None = None
-        self._gate = _MainThread()
-        self._asked_to_end: tuple[int, str] = (0, "")
-        self._news: SimpleQueue[_SharedAttemptState] | None = None
-        signal.signal(INTERRUPT, self._interrupt)
-        threading.Thread(target=self._listen, name="jobnik control", daemon=True).start()
+        self._window = _MainThreadWindow()
+        self._interrupt_request: tuple[int, str] = (0, "")
+        self._unsent_states: SimpleQueue[_ForwardedState] | None = None
+        signal.signal(INTERRUPT, self._on_signal)
+        threading.Thread(target=self._receive_interrupts, name="jobnik control", daemon=True).start()
 
-    def tell(self, message: Message) -> None:
-        """Tell the worker something; a handler's main thread must not be interrupted in here."""
+    def send(self, message: Message) -> None:
+        """Send a message. The main thread must not be interruptible meanwhile."""
         pickled = pickle.dumps(message)
-        with suppress(OSError), self._one_at_a_time:  # it is gone, and this process with it in a moment
-            self._stream.sendall(framed(pickled))
+        with suppress(OSError), self._send_lock:  # the worker has ended, and this process will be killed
+            self._stream.sendall(frame(pickled))
 
-    def tell_soon(self, notes: "_SharedAttemptState") -> None:
-        """Let another thread tell what is newest, now or in a moment, so that a handler need not wait for it."""
-        if self._news is None:
-            self._news = SimpleQueue()
-            threading.Thread(target=self._tell_news, args=(self._news,), name="jobnik progress", daemon=True).start()
-        self._news.put(notes)
+    def schedule_progress(self, state: "_ForwardedState") -> None:
+        """Make another thread send the latest progress, at most ten times a second. It does not block the handler."""
+        if self._unsent_states is None:
+            self._unsent_states = SimpleQueue()
+            target, states = self._send_progress, self._unsent_states
+            threading.Thread(target=target, args=(states,), name="jobnik progress", daemon=True).start()
+        self._unsent_states.put(state)
 
-    def next_order(self) -> bytes | None:
-        """Wait for the next task; None when there will be no more."""
-        head = self._orders.read(LENGTH.size)
-        if len(head) < LENGTH.size:
+    def receive_task(self) -> bytes | None:
+        """Wait for the next task; return None when the worker has closed the stream."""
+        length = self._tasks.read(LENGTH.size)
+        if len(length) < LENGTH.size:
             return None
-        return self._orders.read(LENGTH.unpack(head)[0])
+        return self._tasks.read(LENGTH.unpack(length)[0])
 
-    def begin(self, number: int, context: TaskContext[Any], gate: _MainThread) -> None:
-        """Let the worker interrupt this attempt, the `number`th of this process."""
-        gate.context = context
-        self._context, self._gate = context, gate
-        self._number = number
-        # It may have been asked to end before it was taken from the stream.
-        asked, reason = self._asked_to_end
-        if asked == number:
+    def start_attempt(self, number: int, context: TaskContext[Any], window: _MainThreadWindow) -> None:
+        """Make interrupts apply to this attempt, at task `number` of this process."""
+        window.context = context
+        self._context, self._window = context, window
+        self._task_number = number
+        # The attempt may have been cancelled before its task was read from the stream.
+        cancelled_number, reason = self._interrupt_request
+        if cancelled_number == number:
             context.cancellation.request(reason)
 
-    def _listen(self) -> None:
-        main = threading.main_thread().ident or 0
+    def _receive_interrupts(self) -> None:
+        main_thread = threading.main_thread().ident or 0
         with suppress(EOFError, OSError):
             while True:
-                number, reason = self._asked_to_end = self._control.recv()
+                number, reason = self._interrupt_request = self._control.recv()
                 context = self._context
-                if number == self._number and context is not None:
-                    stack = stack_of(main)
+                if number == self._task_number and context is not None:
+                    stack = format_stack(main_thread)
                     context.cancellation.request(reason)
-                    signal.pthread_kill(main, INTERRUPT)
-                    self.tell(Interrupted(number, stack))
-        # The worker has ended. What this handler has started ends as well.
+                    signal.pthread_kill(main_thread, INTERRUPT)
+                    self.send(Interrupted(number, stack))
+        # The worker has ended: kill this process, and the programs that its handler started.
         os.killpg(0, signal.SIGKILL)
 
-    def _tell_news(self, news: "SimpleQueue[_SharedAttemptState]") -> None:
+    def _send_progress(self, states: "SimpleQueue[_ForwardedState]") -> None:
         while True:
-            news.get().tell_progress()
-            time.sleep(_PROGRESS_PAUSE)
+            states.get().send_progress()
+            time.sleep(_PROGRESS_INTERVAL_SECONDS)
 
-    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
-        self._gate.interrupt()
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._window.interrupt()
 
 
-class _SharedAttemptState(AttemptState):
-    """AttemptState that the worker gets to see: progress now and then, a checkpoint at once."""
+class _ForwardedState(AttemptState):
+    """The state of an attempt, forwarded to the worker: progress after a short delay, checkpoints immediately."""
 
-    __slots__ = ("_gate", "_number", "_told", "_waiting", "_worker")
+    __slots__ = ("_scheduled", "_sent_progress", "_task_number", "_window", "_worker")
 
-    def __init__(self, worker: _Worker, number: int, gate: _MainThread) -> None:
+    def __init__(self, worker: _WorkerConnection, task_number: int, window: _MainThreadWindow) -> None:
         super().__init__()
         self._worker = worker
-        self._number = number
-        self._gate = gate
-        self._waiting = False
-        self._told: Progress | None = None
+        self._task_number = task_number
+        self._window = window
+        self._scheduled = False
+        self._sent_progress: ProgressUpdate | None = None
 
     @override
-    def record_progress(self, progress: Progress) -> None:
-        # The handler does not write to the stream itself here: that may have to wait.
+    def record_progress(self, progress: ProgressUpdate) -> None:
+        # Sent by another thread, because writing to the stream can block.
         self.progress = progress
-        if not self._waiting:
-            self._waiting = True
-            with self._gate.put_off():
-                self._worker.tell_soon(self)
+        if not self._scheduled:
+            self._scheduled = True
+            with self._window.suspended():
+                self._worker.schedule_progress(self)
 
     @override
     def record_checkpoint(self, checkpoint: Checkpoint) -> None:
-        # Written before the handler goes on: what it does next may end the process.
-        with self._gate.put_off():
+        # Sent before the handler continues, because the handler's next step may end the process.
+        with self._window.suspended():
             self.checkpoint = checkpoint
-            self._worker.tell(Noted(self._number, checkpoint))
+            self._worker.send(StateUpdate(self._task_number, checkpoint))
 
-    def tell_progress(self) -> None:
-        """Tell what was not told yet; a handler's main thread must not be interrupted in here."""
-        self._waiting = False
-        newest = self.progress
-        if newest is not None and newest is not self._told:
-            self._told = newest
-            self._worker.tell(Noted(self._number, newest))
+    def send_progress(self) -> None:
+        """Send the latest progress, unless it has been sent. The main thread must not be interruptible meanwhile."""
+        self._scheduled = False
+        latest = self.progress
+        if latest is not None and latest is not self._sent_progress:
+            self._sent_progress = latest
+            self._worker.send(StateUpdate(self._task_number, latest))
 
 
-def _do_nothing(_number: int, _frame: FrameType | None) -> None:
+def _ignore_signal(_number: int, _frame: FrameType | None) -> None:
     pass
 
 
-def _reason_to_leave(tasks: int, setup: Setup) -> str | None:
+def _exit_reason(tasks: int, setup: Setup) -> str | None:
     if setup.recycle_after is not None and tasks >= setup.recycle_after:
-        return f"it has worked on {tasks} tasks"
-    if setup.memory_limit is not None and (held := _memory()) > setup.memory_limit:
-        return f"it holds {held} bytes of memory"
+        return f"{tasks} tasks processed"
+    if setup.memory_limit is not None and (held := _memory_bytes()) > setup.memory_limit:
+        return f"{held} bytes of memory in use"
     return None
 
 
-def _memory() -> int:
-    """Return the bytes of memory that this process holds; its peak, where the system does not tell."""
-    if _SYSTEM_MEMORY.exists():
-        return int(_SYSTEM_MEMORY.read_text().split()[1]) * resource.getpagesize()
+def _memory_bytes() -> int:
+    """Return the memory that this process holds, in bytes; without /proc, the most that it has held."""
+    if _STATM.exists():
+        return int(_STATM.read_text().split()[1]) * resource.getpagesize()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,4 +1,4 @@
-"""What a worker and a handler's process tell each other, and how it goes over a stream: its length, then a pickle."""
+"""Messages between a worker and the processes of its handlers. In a stream, each is a length followed by a pickle."""
 
 import pickle
 import struct
@@ -7,68 +7,68 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from jobnik_sdk.execution.outcomes import Failed, Outcome
-from jobnik_sdk.execution.progress import Checkpoint, Progress
+from jobnik_sdk.execution.progress import Checkpoint, ProgressUpdate
 
 LENGTH: Final = struct.Struct("!Q")
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The handler is loaded; tasks may come."""
+    """The handler is imported, and the process accepts tasks."""
 
 
 @dataclass(frozen=True, slots=True)
-class Unloadable:
-    """The handler cannot be loaded, so the process ends."""
+class ImportFailed:
+    """The handler cannot be imported, so the process ends."""
 
     failure: Failed
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
-    """What the handler has to say in the middle of the process's `number`th task."""
+class StateUpdate:
+    """The handler recorded progress or a checkpoint; `task_number` counts the tasks of the process from 1."""
 
-    number: int
-    note: Progress | Checkpoint
+    task_number: int
+    update: ProgressUpdate | Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The handler was asked to end the process's `number`th task when it was here."""
+    """The handler was interrupted; `stack` is where it was."""
 
-    number: int
+    task_number: int
     stack: str
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """An attempt is over; `leaving` says why the process ends as well, None: it takes the next task."""
+class AttemptEnded:
+    """The attempt has ended. `exit_reason` is why the process ends as well; None: it accepts the next task."""
 
     outcome: Outcome
-    leaving: str | None
+    exit_reason: str | None
 
 
-Message: TypeAlias = Ready | Unloadable | Noted | Interrupted | Ended
+Message: TypeAlias = Ready | ImportFailed | StateUpdate | Interrupted | AttemptEnded
 
 
-def framed(pickled: bytes) -> bytes:
-    """Return a pickle as it goes over the stream."""
+def frame(pickled: bytes) -> bytes:
+    """Return a pickle with its length in front, as it is sent over a stream."""
     return LENGTH.pack(len(pickled)) + pickled
 
 
-class Inbox:
-    """Makes messages of the pieces in which they arrive."""
+class MessageDecoder:
+    """Decodes messages from the chunks in which they arrive."""
 
     def __init__(self) -> None:
-        self._bytes = bytearray()
+        self._buffer = bytearray()
 
-    def take(self, piece: bytes) -> Iterator[Any]:
-        """Yield each message that is whole now."""
-        self._bytes += piece
-        while len(self._bytes) >= LENGTH.size:
-            end = LENGTH.size + LENGTH.unpack_from(self._bytes)[0]
-            if len(self._bytes) < end:
+    def feed(self, chunk: bytes) -> Iterator[Any]:
+        """Add a chunk, and yield each message that is now complete."""
+        self._buffer += chunk
+        while len(self._buffer) >= LENGTH.size:
+            end = LENGTH.size + LENGTH.unpack_from(self._buffer)[0]
+            if len(self._buffer) < end:
                 return
-            pickled = bytes(self._bytes[LENGTH.size : end])
-            del self._bytes[:end]
-            yield pickle.loads(pickled)  # noqa: S301 our own process wrote it
+            pickled = bytes(self._buffer[LENGTH.size : end])
+            del self._buffer[:end]
+            yield pickle.loads(pickled)  # noqa: S301 written by our own process

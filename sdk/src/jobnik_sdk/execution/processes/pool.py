@@ -1,4 +1,4 @@
-"""Handlers that are plain functions, in processes of their own: one that dies takes no other task along."""
+"""Runs handlers that are plain functions in processes: if one dies, no other attempt is affected."""
 
 import asyncio
 import atexit
@@ -24,22 +24,31 @@ from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.outcomes import Failed, Outcome
 from jobnik_sdk.execution.processes import child
-from jobnik_sdk.execution.processes.messages import Ended, Inbox, Interrupted, Message, Noted, Ready, Unloadable, framed
-from jobnik_sdk.execution.progress import Checkpoint, Progress
-from jobnik_sdk.execution.runner import Attempt, Runner
+from jobnik_sdk.execution.processes.messages import (
+    AttemptEnded,
+    ImportFailed,
+    Interrupted,
+    Message,
+    MessageDecoder,
+    Ready,
+    StateUpdate,
+    frame,
+)
+from jobnik_sdk.execution.progress import ProgressUpdate
+from jobnik_sdk.execution.runner import Runner, RunningAttempt
 from jobnik_sdk.observability.logging import configured_level
 
-_PIECE: Final = 262_144
+_READ_BYTES: Final = 262_144
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 class ProcessRunner(Runner):
-    """Runs each attempt in a process; processes are spawned when first needed and used again."""
+    """Runs each attempt in a process. Processes are started on demand, and reused."""
 
-    _begins_at_once = False  # a process that has yet to start takes no time of its task's
+    _starts_timeout_immediately = False  # the start of a process does not count towards the time limit
 
-    def __init__(self, handler: AnyHandler, grace: timedelta) -> None:
-        super().__init__(handler, grace)
+    def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
+        super().__init__(handler, cancellation_timeout)
         self._setup = child.Setup(
             pickle.dumps((handler.function, handler.stage_type.result)),
             configured_level(),
@@ -48,112 +57,114 @@ class ProcessRunner(Runner):
         )
         self._idle: list[_Process] = []
         self._processes: set[_Process] = set()
-        self._at_work: dict[Attempt, _Process] = {}
-        atexit.register(self._kill_all)  # else the interpreter would wait for them, should nobody close this
+        self._process_by_attempt: dict[RunningAttempt, _Process] = {}
+        atexit.register(self._kill_all)  # if this runner is not closed, the interpreter would wait for its processes
 
     @override
-    def _start(self, attempt: Attempt, data: BaseModel) -> None:
-        self._give(attempt, pickle.dumps((data, attempt.context)))
+    def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
+        self._assign(attempt, pickle.dumps((data, attempt.context)))
 
-    def _give(self, attempt: Attempt, order: bytes) -> None:
+    def _assign(self, attempt: RunningAttempt, task: bytes) -> None:
         process = self._take_idle() or self._spawn()
-        self._at_work[attempt] = process
-        process.give(attempt, order)
+        self._process_by_attempt[attempt] = process
+        process.assign(attempt, task)
 
     @override
-    def _interrupt(self, attempt: Attempt) -> None:
-        process = self._at_work[attempt]
-        if process.take_back():
-            self._finish(process, outcomes.interrupted(attempt.context, ""))
+    def _interrupt(self, attempt: RunningAttempt) -> None:
+        process = self._process_by_attempt[attempt]
+        if process.withdraw():
+            self._complete(process, outcomes.for_cancellation(attempt.context, ""))
         else:
             process.interrupt(attempt.context.cancellation.reason or "")
 
     @override
-    def _stack(self, attempt: Attempt) -> str:
-        return self._at_work[attempt].stack
+    def _stack(self, attempt: RunningAttempt) -> str:
+        return self._process_by_attempt[attempt].stack
 
     @override
-    def _abandon(self, attempt: Attempt) -> None:
-        self._at_work[attempt].kill()
+    def _kill(self, attempt: RunningAttempt) -> None:
+        self._process_by_attempt[attempt].kill()
 
     @override
-    async def _give_back(self) -> None:
+    async def _close(self) -> None:
         for process in self._processes:
-            process.let_end()
+            process.shut_down()
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._grace):
+            async with asyncio.timeout(self._cancellation_seconds):
                 for process in list(self._processes):
-                    await process.gone.wait()
+                    await process.exited.wait()
         self._kill_all()
         for process in list(self._processes):
-            await process.gone.wait()
+            await process.exited.wait()
         atexit.unregister(self._kill_all)
 
     def _take_idle(self) -> "_Process | None":
         while self._idle:
             process = self._idle.pop()
-            if process.is_alive and not process.exiting:  # the loop may not have heard yet
+            if process.is_alive and not process.exiting:  # the event loop may not have noticed an exit yet
                 return process
         return None
 
     def _spawn(self) -> "_Process":
-        process = _Process(f"jobnik {self._handler.stage_type.name}", self._setup, self._heard, self._lost)
+        process = _Process(f"jobnik {self._handler.stage_type.name}", self._setup, self._on_message, self._on_exit)
         self._processes.add(process)
         return process
 
-    def _heard(self, process: "_Process", message: Message) -> None:
+    def _on_message(self, process: "_Process", message: Message) -> None:
         attempt = process.attempt
         match message:
-            case Ended():
-                if message.leaving is not None:
-                    _log.info("process is replaced", pid=process.pid, reason=message.leaving)
-                    process.let_end()
-                    asyncio.get_running_loop().call_later(self._grace, process.kill)
-                self._finish(process, message.outcome)
-            case Unloadable():
-                process.let_end()
-                self._finish(process, message.failure)
-            case Noted(number, Progress() as progress) if attempt is not None and number == process.number:
-                attempt.context.notes.record_progress(progress)
-            case Noted(number, Checkpoint() as checkpoint) if attempt is not None and number == process.number:
-                attempt.context.notes.record_checkpoint(checkpoint)
-            case Interrupted(number, stack) if number == process.number:
+            case AttemptEnded():
+                if message.exit_reason is not None:
+                    _log.info("handler process replaced", pid=process.pid, reason=message.exit_reason)
+                    process.shut_down()
+                    asyncio.get_running_loop().call_later(self._cancellation_seconds, process.kill)
+                self._complete(process, message.outcome)
+            case ImportFailed():
+                process.shut_down()
+                self._complete(process, message.failure)
+            case StateUpdate(number, update) if attempt is not None and number == process.task_number:
+                if isinstance(update, ProgressUpdate):
+                    attempt.context.state.record_progress(update)
+                else:
+                    attempt.context.state.record_checkpoint(update)
+            case Interrupted(number, stack) if number == process.task_number:
                 process.stack = stack
-            case _:  # about a task before
+            case _:  # it concerns a previous task
                 pass
 
-    def _finish(self, process: "_Process", outcome: Outcome) -> None:
+    def _complete(self, process: "_Process", outcome: Outcome) -> None:
         attempt, process.attempt = process.attempt, None
         if not process.exiting:
             self._idle.append(process)
         if attempt is not None:
-            del self._at_work[attempt]
-            self._end(attempt, outcome)
+            del self._process_by_attempt[attempt]
+            self._finish(attempt, outcome)
 
-    def _lost(self, process: "_Process", how: str) -> None:
+    def _on_exit(self, process: "_Process", exit_status: str) -> None:
         self._processes.discard(process)
         if process in self._idle:
             self._idle.remove(process)
         attempt = process.attempt
         if not process.exiting and process.idle:
-            _log.warning("idle process died", pid=process.pid, how=how)
+            _log.warning("idle handler process died", pid=process.pid, exit_status=exit_status)
         process.exiting = True
         if attempt is None:
             return
         if attempt.context.cancellation.requested:
-            self._finish(process, outcomes.interrupted(attempt.context, process.stack))
+            self._complete(process, outcomes.for_cancellation(attempt.context, process.stack))
         elif process.idle:
-            self._give_to_another(attempt, process.order)
+            self._reassign(attempt, process.task)
         else:
-            where = "in the middle of the task" if process.ready else "before it could take the task"
-            self._finish(process, Failed("ProcessDiedError", f"The handler's process died {where}: {how}.", ""))
+            when = "while it ran the task" if process.ready else "before it received the task"
+            message = f"The process of the handler died {when}: {exit_status}."
+            self._complete(process, Failed("ProcessDiedError", message, ""))
 
-    def _give_to_another(self, attempt: Attempt, order: bytes) -> None:
-        del self._at_work[attempt]
+    def _reassign(self, attempt: RunningAttempt, task: bytes) -> None:
+        del self._process_by_attempt[attempt]
         try:
-            self._give(attempt, order)
-        except OSError as error:  # there may be no more processes
-            self._end(attempt, outcomes.of_error(error, attempt.context))
+            self._assign(attempt, task)
+        except OSError as error:  # the system allows no more processes
+            self._finish(attempt, outcomes.for_exception(error, attempt.context))
 
     def _kill_all(self) -> None:
         for process in self._processes:
@@ -161,170 +172,174 @@ class ProcessRunner(Runner):
 
 
 class _Process:
-    """A handler's process, seen from the event loop of its worker.
+    """The worker's side of a handler process.
 
-    `heard` is called with each message from it, `lost` once, when it has ended, with how.
+    Args:
+        name: The name of the process.
+        setup: Its configuration.
+        on_message: Called with each message that the process sends.
+        on_exit: Called once, when the process has exited, with a description of its exit status.
     """
 
     def __init__(
         self,
         name: str,
         setup: child.Setup,
-        heard: "Callable[[_Process, Message], None]",
-        lost: "Callable[[_Process, str], None]",
+        on_message: "Callable[[_Process, Message], None]",
+        on_exit: "Callable[[_Process, str], None]",
     ) -> None:
-        self.attempt: Attempt | None = None
+        self.attempt: RunningAttempt | None = None
         self.ready = False
         self.exiting = False
-        self.gone = asyncio.Event()
+        self.exited = asyncio.Event()
         self.stack = ""
-        self.order = b""
-        self._heard = heard
-        self._lost = lost
+        self.task = b""
+        self._on_message = on_message
+        self._on_exit = on_exit
         self._loop = asyncio.get_running_loop()
-        self._inbox = Inbox()
-        self._unsent = b""
-        self.number = 0
-        self._sent = True
-        # Spawned, not forked: a fork would copy the event loop's threads and locks in whatever state they are.
-        spawning = multiprocessing.get_context("spawn")
-        # Memory that outlives it: it may have died before it took what was sent, which then is for another.
-        self._begun = spawning.RawValue(ctypes.c_ulonglong, 0)
-        self._stream, its_stream = socket.socketpair()
-        its_control, self._control = spawning.Pipe(duplex=False)
+        self._decoder = MessageDecoder()
+        self._write_buffer = b""
+        self.task_number = 0
+        self._task_sent = True
+        # Spawned, not forked: a fork would copy the event loop's threads and locks in an arbitrary state.
+        spawn = multiprocessing.get_context("spawn")
+        # Shared memory, which outlives the process: it shows whether a process that died had started its task.
+        self._started = spawn.RawValue(ctypes.c_ulonglong, 0)
+        self._stream, child_stream = socket.socketpair()
+        child_control, self._control = spawn.Pipe(duplex=False)
         self._stream.settimeout(0)
-        self._process = spawning.Process(
-            target=child.main, args=(its_stream, its_control, self._begun, setup), name=name
+        self._process = spawn.Process(
+            target=child.main, args=(child_stream, child_control, self._started, setup), name=name
         )
-        with its_stream, its_control, _signals_held_back():
+        with child_stream, child_control, _signals_blocked():
             self._process.start()
         self.pid = self._process.pid or 0
-        # That it has ended shows here alone: its end of the stream may be held open by what it forked.
-        self._life = _open_life(self._process)
+        # The end of the stream does not show that the process has exited: its own children may hold it open.
+        self._exit_fd = _open_exit_fd(self._process)
         self._loop.add_reader(self._stream, self._read)
-        self._loop.add_reader(self._life, self._end)
+        self._loop.add_reader(self._exit_fd, self._clean_up)
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
-        return not self.gone.is_set() and self._process.is_alive()
+        """Whether the process is running."""
+        return not self.exited.is_set() and self._process.is_alive()
 
     @property
     def idle(self) -> bool:
-        """Whether it has nothing to do, or has not taken it yet."""
-        return self.ready and (self.attempt is None or self._begun.value < self.number)
+        """Whether the process has no task, or has not started it yet."""
+        return self.ready and (self.attempt is None or self._started.value < self.task_number)
 
-    def give(self, attempt: Attempt, order: bytes) -> None:
-        """Let it work on this next: at once, or as soon as it is ready."""
+    def assign(self, attempt: RunningAttempt, task: bytes) -> None:
+        """Send a task to the process, as soon as the process is ready."""
         self.attempt = attempt
         self.stack = ""
-        self.order = order
-        self._sent = False
+        self.task = task
+        self._task_sent = False
         if self.ready:
-            self._send()
+            self._send_task()
 
-    def take_back(self) -> bool:
-        """Return whether it has not been sent its order yet; then it never will be."""
-        unsent, self._sent = not self._sent, True
-        return unsent
+    def withdraw(self) -> bool:
+        """Withdraw the task if it has not been sent yet; return whether it was withdrawn."""
+        withdrawn, self._task_sent = not self._task_sent, True
+        return withdrawn
 
     def interrupt(self, reason: str) -> None:
         """Raise `Cancelled` in the handler."""
-        with suppress(OSError):  # it has just died
-            self._control.send((self.number, reason))
+        with suppress(OSError):  # the process has just died
+            self._control.send((self.task_number, reason))
 
-    def let_end(self) -> None:
-        """Let it end by itself: there will be nothing more to do."""
+    def shut_down(self) -> None:
+        """Let the process exit by itself: it receives no further tasks."""
         self.exiting = True
-        with suppress(OSError):  # it has just died
+        with suppress(OSError):  # the process has just died
             self._stream.shutdown(socket.SHUT_WR)
 
     def kill(self) -> None:
-        """End it, and what it has started, at once."""
+        """Kill the process, and the programs that it started."""
         self.exiting = True
-        if not self.gone.is_set():
+        if not self.exited.is_set():
             self._kill_group()
 
-    def _send(self) -> None:
-        self._sent = True
-        self.number += 1
+    def _send_task(self) -> None:
+        self._task_sent = True
+        self.task_number += 1
         if self.attempt is not None:
-            self.attempt.begin()
-        self._unsent = framed(self.order)
+            self.attempt.start_timeout()
+        self._write_buffer = frame(self.task)
         self._write()
 
     def _write(self) -> None:
         try:
-            sent = self._stream.send(self._unsent)
+            sent = self._stream.send(self._write_buffer)
         except BlockingIOError:
             sent = 0
-        except OSError:  # it has just died, which is heard by reading
-            sent = len(self._unsent)
-        self._unsent = self._unsent[sent:]
-        if self._unsent:
+        except OSError:  # the process has just died; `_read` handles that
+            sent = len(self._write_buffer)
+        self._write_buffer = self._write_buffer[sent:]
+        if self._write_buffer:
             self._loop.add_writer(self._stream, self._write)
         else:
             self._loop.remove_writer(self._stream)
 
     def _read(self) -> bool:
-        """Hear what has arrived; return whether there may be more."""
+        """Read and handle messages; return whether there may be more."""
         try:
-            piece = self._stream.recv(_PIECE)
+            chunk = self._stream.recv(_READ_BYTES)
         except BlockingIOError:
             return False
-        except OSError:  # it died before it read all that was sent
-            piece = b""
-        if not piece:
+        except OSError:  # the process died before it read everything that was sent
+            chunk = b""
+        if not chunk:
             self._loop.remove_reader(self._stream)
-            self._kill_group()  # it has ended, or it only closed the stream: then it is of no use
+            self._kill_group()  # a process that only closed the stream is of no use either
             return False
-        for message in self._inbox.take(piece):
+        for message in self._decoder.feed(chunk):
             if isinstance(message, Ready):
-                self._become_ready()
+                self._set_ready()
             else:
-                self._heard(self, message)
+                self._on_message(self, message)
         return True
 
-    def _become_ready(self) -> None:
+    def _set_ready(self) -> None:
         self.ready = True
-        if not self._sent:
-            self._send()
+        if not self._task_sent:
+            self._send_task()
 
     def _kill_group(self) -> None:
         try:
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it is so young that it has no group of its own yet
+        except ProcessLookupError:  # it has just started, and has no process group of its own yet
             self._process.kill()
 
-    def _end(self) -> None:
-        while self._read():  # its last words
+    def _clean_up(self) -> None:
+        while self._read():  # handle the remaining messages
             pass
-        self._kill_group()  # what it has started, and left
-        self._loop.remove_reader(self._life)
+        self._kill_group()  # programs that it started may still be running
+        self._loop.remove_reader(self._exit_fd)
         self._loop.remove_reader(self._stream)
         self._loop.remove_writer(self._stream)
-        os.close(self._life)
+        os.close(self._exit_fd)
         self._process.join()
-        how = _in_words(self._process.exitcode)
+        exit_status = _describe_exit(self._process.exitcode)
         self._process.close()
         self._stream.close()
         self._control.close()
-        self.gone.set()
-        self._lost(self, how)
+        self.exited.set()
+        self._on_exit(self, exit_status)
 
 
-def _open_life(process: SpawnProcess) -> int:
-    """Return a file descriptor that is readable once a process has ended."""
+def _open_exit_fd(process: SpawnProcess) -> int:
+    """Return a file descriptor that becomes readable when the process has exited."""
     if sys.platform == "linux":
         return os.pidfd_open(process.pid or 0)
-    # Elsewhere it is a pipe, which those that the process forks hold open as well.
+    # On other systems it is a pipe, which children of the process hold open as well.
     return os.dup(process.sentinel)
 
 
 @contextmanager
-def _signals_held_back() -> Generator[None]:
-    """Start a process within a `with` block that no Ctrl-C ends before it is set up: it inherits what is held back."""
-    resource_tracker.ensure_running()  # it would let them through again when it is started with the first process
+def _signals_blocked() -> Generator[None]:
+    """Block SIGINT and SIGTERM for a process started within a `with` block, so that Ctrl-C cannot end it too early."""
+    resource_tracker.ensure_running()  # it starts together with the first process, and would unblock the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
     try:
         yield
@@ -332,7 +347,7 @@ def _signals_held_back() -> Generator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _in_words(exit_code: Any) -> str:  # noqa: ANN401 multiprocessing says int or None
+def _describe_exit(exit_code: Any) -> str:  # noqa: ANN401 multiprocessing declares int or None
     if isinstance(exit_code, int) and exit_code < 0:
         return f"killed by {signal.Signals(-exit_code).name}"
     return f"exit code {exit_code}"

@@ -1,4 +1,4 @@
-"""What clients may send: part A of the protocol, and what part B adds to it."""
+"""Request bodies: those of part A of the protocol, and those with the fields that part B adds."""
 
 import math
 import re
@@ -22,23 +22,23 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from jobnik_sdk.model.definitions import Priority
+from jobnik_sdk.model.definitions import MAX_DURATION, MAX_FACTOR, Priority
 
 HOUR: Final = 3600
-YEAR: Final = 365 * 86_400
 """Seconds."""
+MAX_SECONDS: Final = int(MAX_DURATION.total_seconds())
 DEFAULT_MAX_ATTEMPTS: Final = 3
-MOST_STAGES: Final = 100
+MAX_STAGES: Final = 100
 """In one request."""
-MOST_TASKS: Final = 500
-"""In one claim or report."""
-LARGEST_LEASE_ID: Final = 2**53 - 1
+MAX_TASKS: Final = 500
+"""In one claim or in one request that reports outcomes."""
+MAX_LEASE_ID: Final = 2**53 - 1
 TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-LONGEST_TRACESTATE: Final = 512
+MAX_TRACESTATE_LENGTH: Final = 512
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
-def _canonical(value: Any) -> Any:  # noqa: ANN401 what the path or the query held
+def _canonical(value: Any) -> Any:  # noqa: ANN401 a part of the path or the query
     if not _UUID.fullmatch(str(value)):
         raise ValueError("must be a UUID such as 019a2f5e-7c1b-7d3a-9e4f-5b6c7d8e9f00")
     return value
@@ -53,7 +53,7 @@ def _finite(value: Any) -> Any:  # noqa: ANN401 any JSON value
 
 
 def _unwrapped(body: Any) -> Any:  # noqa: ANN401 any JSON value
-    """Known clients wrap metadata: a body whose only key is `userMetadata`, with an object in it, means that object."""
+    """Unwrap metadata: some clients send an object whose only key is `userMetadata`."""
     if isinstance(body, dict) and list(body) == ["userMetadata"] and isinstance(body["userMetadata"], dict):  # pyright: ignore[reportUnknownArgumentType]
         return body["userMetadata"]  # pyright: ignore[reportUnknownVariableType]
     return body  # pyright: ignore[reportUnknownVariableType]
@@ -74,55 +74,55 @@ AnyJson: TypeAlias = Annotated[JsonValue, AfterValidator(_finite)]
 Instant: TypeAlias = Annotated[datetime, AfterValidator(_in_utc)]
 Seconds: TypeAlias = Annotated[float, Strict()]
 MaxAttempts: TypeAlias = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
-Timeout: TypeAlias = Annotated[Seconds, Field(ge=0.1, le=YEAR)]
+Timeout: TypeAlias = Annotated[Seconds, Field(ge=0.1, le=MAX_SECONDS)]
 
 
 class Body(BaseModel):
-    """A request's body: names in camelCase, no others than these."""
+    """A request body: its fields in camelCase, and no others."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
 class Created(Body):
-    """What jobs, stages and tasks are created with."""
+    """The fields that new jobs, stages and tasks share."""
 
     data: Payload
     user_metadata: Payload = {}
     traceparent: Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")] | None = None
-    tracestate: Annotated[Text, StringConstraints(max_length=LONGEST_TRACESTATE)] | None = None
+    tracestate: Annotated[Text, StringConstraints(max_length=MAX_TRACESTATE_LENGTH)] | None = None
 
 
 class PlainJobBody(Created):
-    """A job, by part A."""
+    """A new job, in part A."""
 
     name: Name
     priority: Priority = Priority.MEDIUM
 
 
 class PlainStageBody(Created):
-    """A stage, by part A."""
+    """A new stage, in part A."""
 
     type: StageTypeName
     start_as_waiting: StrictBool = False
 
 
 class PlainTaskBody(Created):
-    """A task, by part A."""
+    """A new task, in part A."""
 
     max_attempts: MaxAttempts = DEFAULT_MAX_ATTEMPTS
 
 
 class RetryBody(Body):
-    """How long a task waits after a failed attempt."""
+    """The retry policy: how long a task waits after a failed attempt."""
 
     strategy: Literal["fixed", "exponential"] = "exponential"
-    delay_seconds: Annotated[Seconds, Field(ge=0, le=YEAR)] = 1
-    factor: Annotated[StrictFloat, Field(ge=1, le=100)] = 2
-    max_delay_seconds: Annotated[Seconds | None, Field(ge=0, le=YEAR)] = None
+    delay_seconds: Annotated[Seconds, Field(ge=0, le=MAX_SECONDS)] = 1
+    factor: Annotated[StrictFloat, Field(ge=1, le=MAX_FACTOR)] = 2
+    max_delay_seconds: Annotated[Seconds | None, Field(ge=0, le=MAX_SECONDS)] = None
     jitter: Annotated[StrictFloat, Field(ge=0, le=1)] = 0
 
     def policy(self) -> dict[str, Any]:
-        """The policy as it is kept and shown, with nothing left open."""
+        """Return the policy as it is stored and answered, with its defaults."""
         if self.strategy == "fixed":
             return self.model_dump(by_alias=True, include={"strategy", "delay_seconds", "jitter"})
         longest = max(HOUR, self.delay_seconds) if self.max_delay_seconds is None else self.max_delay_seconds
@@ -130,36 +130,36 @@ class RetryBody(Body):
 
 
 class TaskDefaultsBody(Body):
-    """Options of a stage's tasks that do not say them themselves."""
+    """Defaults for the tasks of a stage."""
 
     max_attempts: MaxAttempts | None = None
     timeout_seconds: Timeout | None = None
     retry: RetryBody | None = None
 
     def options(self) -> dict[str, Any] | None:
-        """What is said, as it is kept and shown."""
-        said = {
+        """Return the defaults that are given, as they are stored and answered; None if there are none."""
+        given = {
             "maxAttempts": self.max_attempts,
             "timeoutSeconds": self.timeout_seconds,
             "retry": self.retry and self.retry.policy(),
         }
-        return {name: value for name, value in said.items() if value is not None} or None
+        return {name: value for name, value in given.items() if value is not None} or None
 
 
 class StageBody(PlainStageBody):
-    """A stage."""
+    """A new stage."""
 
     weight: Annotated[StrictFloat, Field(ge=0.001, le=1000)] = 1
     task_defaults: TaskDefaultsBody | None = None
 
 
 class TaskBody(PlainTaskBody):
-    """A task."""
+    """A new task."""
 
     timeout_seconds: Timeout | None = None
     retry: RetryBody | None = None
     available_at: Instant | None = None
-    delay_seconds: Annotated[Seconds | None, Field(ge=0, le=YEAR)] = None
+    delay_seconds: Annotated[Seconds | None, Field(ge=0, le=MAX_SECONDS)] = None
 
     @model_validator(mode="after")
     def _one_start(self) -> Self:
@@ -169,54 +169,54 @@ class TaskBody(PlainTaskBody):
 
 
 class TreeStageBody(StageBody):
-    """A stage with its tasks."""
+    """A new stage with its tasks."""
 
     tasks: list[TaskBody] = []
 
 
 class JobBody(PlainJobBody):
-    """A job, with its stages."""
+    """A new job with its stages."""
 
-    stages: Annotated[list[TreeStageBody], Field(max_length=MOST_STAGES)] = []
+    stages: Annotated[list[TreeStageBody], Field(max_length=MAX_STAGES)] = []
     unique_key: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = None
-    unique_for: Literal["running"] | Annotated[Seconds, Field(ge=0.001, le=YEAR)] = "running"
+    unique_for: Literal["running"] | Annotated[Seconds, Field(ge=0.001, le=MAX_SECONDS)] = "running"
 
 
 class PriorityBody(Body):
-    """A job's new priority."""
+    """The new priority of a job."""
 
     priority: Priority
 
 
 class JobStatusBody(Body):
-    """What a client may move a job to."""
+    """The statuses that a client may set on a job."""
 
     status: Literal["PENDING", "PAUSED", "ABORTED"]
 
 
 class StageStatusBody(Body):
-    """What a client may move a stage to."""
+    """The status that a client may set on a stage."""
 
     status: Literal["PENDING"]
 
 
 class TaskStatusBody(Body):
-    """What a client may report of a task."""
+    """The statuses that a client of part A may set on a task."""
 
     status: Literal["COMPLETED", "FAILED"]
 
 
 class ClaimBody(Body):
-    """A wish for tasks."""
+    """A claim."""
 
     worker_id: WorkerId
-    limit: Annotated[StrictInt, Field(ge=1, le=MOST_TASKS)] = 1
+    limit: Annotated[StrictInt, Field(ge=1, le=MAX_TASKS)] = 1
     wait_seconds: Annotated[Seconds, Field(ge=0, le=30)] = 0
     lease_seconds: Annotated[Seconds, Field(ge=1, le=3600)] = 30
 
 
 class ErrorBody(Body):
-    """Why an attempt failed."""
+    """The error of a failed attempt."""
 
     type: Annotated[Text, StringConstraints(max_length=200)]
     message: Annotated[Text, StringConstraints(max_length=10_000)] = ""
@@ -224,44 +224,44 @@ class ErrorBody(Body):
 
 
 class ReportBody(Body):
-    """How an attempt ended."""
+    """The outcome of an attempt."""
 
     task_id: Id
-    lease_id: Annotated[StrictInt, Field(ge=1, le=LARGEST_LEASE_ID)]
+    lease_id: Annotated[StrictInt, Field(ge=1, le=MAX_LEASE_ID)]
     outcome: Literal["COMPLETED", "FAILED", "RELEASED", "SNOOZED"]
     result: AnyJson = None
     error: ErrorBody | None = None
     retryable: StrictBool = True
-    delay_seconds: Annotated[Seconds | None, Field(ge=0, le=YEAR)] = None
+    delay_seconds: Annotated[Seconds | None, Field(ge=0, le=MAX_SECONDS)] = None
     checkpoint: AnyJson = None
 
 
 class SettleBody(Body):
-    """Reports of one worker; each is looked at for itself, later."""
+    """The reports of one worker; each is validated separately, later."""
 
     worker_id: WorkerId
-    results: Annotated[list[Any], Field(min_length=1, max_length=MOST_TASKS)]
+    results: Annotated[list[Any], Field(min_length=1, max_length=MAX_TASKS)]
 
 
 class ProgressBody(Body):
-    """How far a task is."""
+    """The progress of a task."""
 
     fraction: Annotated[StrictFloat, Field(ge=0, le=1)]
     message: Annotated[Text, StringConstraints(max_length=500)] = ""
-    eta_seconds: Annotated[Seconds | None, Field(ge=0, le=YEAR)] = None
+    eta_seconds: Annotated[Seconds | None, Field(ge=0, le=MAX_SECONDS)] = None
 
 
 class RunningBody(Body):
-    """A task that a worker works on."""
+    """A task that a worker is running."""
 
     task_id: Id
-    lease_id: Annotated[StrictInt, Field(ge=1, le=LARGEST_LEASE_ID)]
+    lease_id: Annotated[StrictInt, Field(ge=1, le=MAX_LEASE_ID)]
     progress: ProgressBody | None = None
     checkpoint: AnyJson = None
 
 
 class HeartbeatBody(Body):
-    """What a worker says of itself."""
+    """A heartbeat."""
 
     stage_types: Annotated[list[StageTypeName], Field(max_length=100)]
     host: Annotated[Text, StringConstraints(max_length=255)] | None = None
@@ -271,11 +271,11 @@ class HeartbeatBody(Body):
 
 
 class DrainBody(Body):
-    """An order for a worker."""
+    """An order to a worker."""
 
     drain: StrictBool
 
 
-def span(seconds: float | None) -> timedelta | None:
-    """Return seconds as a span of time."""
+def duration(seconds: float | None) -> timedelta | None:
+    """Return a number of seconds as a duration."""
     return None if seconds is None else timedelta(seconds=seconds)

@@ -1,19 +1,19 @@
-"""What all groups of endpoints have in common: the entities that paths name."""
+"""The base of all endpoints: their routes, and the entities that their paths name."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from jobnik_sdk.testing.fake import bodies, wire
+from jobnik_sdk.testing.fake.dispatch import Dispatcher
 from jobnik_sdk.testing.fake.jobs import Jobs
 from jobnik_sdk.testing.fake.queries import Query
-from jobnik_sdk.testing.fake.requests import Answer, Asked, Waiting
-from jobnik_sdk.testing.fake.state import Job, Refused, Stage, State, Task
-from jobnik_sdk.testing.fake.work import Work
+from jobnik_sdk.testing.fake.requests import Answer, NotYet, Request
+from jobnik_sdk.testing.fake.state import Job, RefusedRequestError, Stage, State, Task
 
 FoundT = TypeVar("FoundT")
 
-Serve = Callable[[Asked], Answer | Waiting]
+Serve = Callable[[Request], Answer | NotYet]
 
 
 class Route(NamedTuple):
@@ -21,57 +21,57 @@ class Route(NamedTuple):
 
     method: str
     path: str
-    """With its parameters in braces."""
+    """Its parameters are in braces."""
     serve: Serve
     part_b: bool = False
-    """Whether part A of the protocol does not have it."""
+    """Whether only part B of the protocol has it."""
 
 
 class Endpoints:
     """A group of endpoints.
 
     Args:
-        state: What they are about.
-        part_a_only: Whether part B of the protocol is unknown here.
+        state: What they read and change.
+        part_a_only: Whether this manager does not know part B of the protocol.
     """
 
     def __init__(self, state: State, *, part_a_only: bool) -> None:
         self._state = state
         self._part_a_only = part_a_only
         self._jobs = Jobs(state)
-        self._work = Work(state)
+        self._dispatcher = Dispatcher(state)
 
-    def _job(self, asked: Asked) -> Job:
-        return _found(self._state.jobs, asked.id(), "job")
+    def _job(self, request: Request) -> Job:
+        return _found(self._state.jobs, request.id(), "job")
 
-    def _stage(self, asked: Asked) -> Stage:
-        return _found(self._state.stages, asked.id(), "stage")
+    def _stage(self, request: Request) -> Stage:
+        return _found(self._state.stages, request.id(), "stage")
 
-    def _task(self, asked: Asked) -> Task:
-        return _found(self._state.tasks, asked.id(), "task")
+    def _task(self, request: Request) -> Task:
+        return _found(self._state.tasks, request.id(), "task")
 
     def _task_json(self, task: Task) -> dict[str, Any]:
-        # That nobody reported a task in time is known to part B alone.
+        # Without leases the only error is that a task was not reported in time, and only part B shows errors.
         body = wire.task_json(task)
         return {name: value for name, value in body.items() if name != "error"} if self._part_a_only else body
 
-    def _setting_metadata(self, find: Callable[[Asked], Job | Stage | Task], kind: str) -> Serve:
-        def serve(asked: Asked) -> Answer:
-            asked.query(Query)
-            metadata = asked.metadata(bodies.Metadata)
-            self._jobs.set_metadata(find(asked), metadata)
+    def _setting_metadata(self, find: Callable[[Request], Job | Stage | Task], kind: str) -> Serve:
+        def serve(request: Request) -> Answer:
+            request.query(Query)
+            metadata = request.metadata(bodies.Metadata)
+            self._jobs.set_metadata(find(request), metadata)
             return done(f"{kind}_MODIFIED_SUCCESSFULLY")
 
         return serve
 
 
 def done(code: str) -> Answer:
-    """Return a success without an entity."""
+    """Return the answer to a change that returns no entity."""
     return Answer(200, {"code": code})
 
 
 def _found(entities: Mapping[UUID, FoundT], wanted: UUID, kind: str) -> FoundT:
     entity = entities.get(wanted)
     if entity is None:
-        raise Refused(404, f"{kind.upper()}_NOT_FOUND", f"There is no such {kind}")
+        raise RefusedRequestError(404, f"{kind.upper()}_NOT_FOUND", f"There is no such {kind}")
     return entity

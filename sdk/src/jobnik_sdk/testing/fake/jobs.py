@@ -1,10 +1,10 @@
-"""What producers ask for: create jobs, stages and tasks, steer them, delete them."""
+"""What producers do: create jobs, stages and tasks, change them, and delete jobs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from jobnik_sdk.model.definitions import JobStatus, Priority, StageStatus, TaskStatus
+from jobnik_sdk.model.definitions import JobStatus, Priority, StageStatus
 from jobnik_sdk.testing.fake.bodies import (
     Created,
     JobBody,
@@ -13,29 +13,32 @@ from jobnik_sdk.testing.fake.bodies import (
     PlainTaskBody,
     StageBody,
     TaskBody,
-    span,
+    duration,
 )
-from jobnik_sdk.testing.fake.machines import CLIENT, JOB, JOB_ENDED, STAGE, STAGE_ENDED, TASK_ENDED
-from jobnik_sdk.testing.fake.state import Job, Refused, Stage, State, Task, Trace, created
+from jobnik_sdk.testing.fake.lifecycle import Lifecycle
+from jobnik_sdk.testing.fake.state import Job, RefusedRequestError, Stage, State, Task, Trace, creation
+from jobnik_sdk.testing.fake.transitions import CLIENT, JOB, JOB_FINAL, STAGE, STAGE_FINAL
 
 
 class Jobs:
-    """Jobs, stages and tasks of a state."""
+    """The jobs, stages and tasks of a state."""
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._lifecycle = Lifecycle(state)
 
     def create(self, body: PlainJobBody, trace: Trace) -> tuple[Job, bool]:
-        """Create a job with the stages and tasks that come with it; or return the one that has its unique key.
+        """Create a job with its stages and tasks, unless another job holds its unique key.
 
-        Whether it is new comes along.
+        Returns:
+            The new job and True, or the job that holds the key and False.
         """
         if isinstance(body, JobBody) and body.unique_key is not None:
             holder = self._state.keys.get(body.unique_key)
-            if holder is not None and self._holds(holder, body.unique_for):
+            if holder is not None and self._holds_key(holder, body.unique_for):
                 return holder, False
-        job = Job(**self._new(body, trace), name=body.name, priority=body.priority)
-        job.changes.append(created(job))
+        job = Job(**self._fields(body, trace), name=body.name, priority=body.priority)
+        job.changes.append(creation(job))
         self._state.jobs[job.id] = job
         if isinstance(body, JobBody):
             if body.unique_key is not None:
@@ -46,9 +49,11 @@ class Jobs:
         return job, True
 
     def add_stage(self, job: Job, body: PlainStageBody, trace: Trace) -> Stage:
-        """Add a stage behind the last one of a job."""
-        if job.status in JOB_ENDED:
-            raise Refused(400, "JOB_IN_FINITE_STATE", f"The job is {job.status}: nothing can be added any more")
+        """Add a stage after the last stage of a job."""
+        if job.status in JOB_FINAL:
+            raise RefusedRequestError(
+                400, "JOB_IN_FINITE_STATE", f"The job is {job.status}: nothing can be added any more"
+            )
         previous = job.stages[-1].status if job.stages else None
         if body.start_as_waiting:
             status = StageStatus.WAITING
@@ -56,12 +61,12 @@ class Jobs:
             status = StageStatus.PENDING
         else:
             status = StageStatus.CREATED
-        stage = Stage(**self._new(body, trace), job=job, type=body.type, status=status)
+        stage = Stage(**self._fields(body, trace), job=job, type=body.type, status=status)
         if isinstance(body, StageBody):
             stage.weight = body.weight
             if body.task_defaults is not None:
                 stage.task_defaults = body.task_defaults.options()
-        stage.changes.append(created(stage))
+        stage.changes.append(creation(stage))
         job.stages.append(stage)
         job.updated = stage.created
         self._state.stages[stage.id] = stage
@@ -70,51 +75,48 @@ class Jobs:
 
     def add_tasks(self, stage: Stage, bodies: Sequence[PlainTaskBody], trace: Trace) -> list[Task]:
         """Add tasks to a stage."""
-        if stage.status in STAGE_ENDED or stage.job.status in JOB_ENDED:
-            ended = stage.status in STAGE_ENDED
+        if stage.status in STAGE_FINAL or stage.job.status in JOB_FINAL:
+            ended = stage.status in STAGE_FINAL
             whose = f"stage is {stage.status}" if ended else f"job of this stage is {stage.job.status}"
-            raise Refused(400, "STAGE_IN_FINITE_STATE", f"The {whose}: nothing can be added any more")
+            raise RefusedRequestError(400, "STAGE_IN_FINITE_STATE", f"The {whose}: nothing can be added any more")
         return [self._add_task(stage, body, trace) for body in bodies]
 
     def set_metadata(self, entity: Job | Stage | Task, metadata: dict[str, Any]) -> None:
-        """Replace an entity's metadata."""
-        entity.metadata, entity.updated = metadata, self._state.now()
+        """Replace the metadata of an entity."""
+        entity.metadata, entity.updated = metadata, self._state.now
 
     def set_priority(self, job: Job, priority: Priority) -> bool:
-        """Change a job's priority; whether it was another before."""
+        """Change the priority of a job, and return whether it was a different one before."""
         if job.priority is priority:
             return False
-        job.priority, job.updated = priority, self._state.now()
+        job.priority, job.updated = priority, self._state.now
         return True
 
     def set_status(self, job: Job, target: JobStatus) -> None:
         """Pause, resume or abort a job."""
         edge = JOB.get((job.status, target))
         if edge is None or edge.by != CLIENT:
-            raise Refused(400, "ILLEGAL_JOB_STATUS_TRANSITION", _illegal(job.status, target))
-        self._state.move_job(job, target)
-        if target is JobStatus.ABORTED:
-            for stage in job.stages:
-                if stage.status not in STAGE_ENDED:
-                    self._abort(stage)
+            raise RefusedRequestError(400, "ILLEGAL_JOB_STATUS_TRANSITION", _illegal(job.status, target))
+        self._lifecycle.move_job(job, target)
 
     def release(self, stage: Stage) -> None:
-        """Let a stage that was created as waiting begin."""
+        """Start a stage that was created with `startAsWaiting`."""
         if stage.status is StageStatus.PENDING:
             return
         its_turn = stage.previous is None or stage.previous.status is StageStatus.COMPLETED
         if stage.status in {StageStatus.CREATED, StageStatus.WAITING} and not its_turn:
-            raise Refused(400, "ILLEGAL_STAGE_STATUS_TRANSITION", "Previous stage is not COMPLETED")
+            raise RefusedRequestError(400, "ILLEGAL_STAGE_STATUS_TRANSITION", "Previous stage is not COMPLETED")
         edge = STAGE.get((stage.status, StageStatus.PENDING))
         if edge is None or edge.by != CLIENT:
-            raise Refused(400, "ILLEGAL_STAGE_STATUS_TRANSITION", _illegal(stage.status, StageStatus.PENDING))
-        self._state.move_stage(stage, StageStatus.PENDING)
+            message = _illegal(stage.status, StageStatus.PENDING)
+            raise RefusedRequestError(400, "ILLEGAL_STAGE_STATUS_TRANSITION", message)
+        self._lifecycle.move_stage(stage, StageStatus.PENDING)
 
     def delete(self, job: Job) -> None:
-        """Delete a job that has ended, with all that belongs to it."""
-        if job.status not in JOB_ENDED:
+        """Delete a job that has ended, with its stages and tasks."""
+        if job.status not in JOB_FINAL:
             message = f"The job is {job.status}: abort it first, or wait until it has ended"
-            raise Refused(400, "JOB_NOT_IN_FINITE_STATE", message)
+            raise RefusedRequestError(400, "JOB_NOT_IN_FINITE_STATE", message)
         del self._state.jobs[job.id]
         for stage in job.stages:
             del self._state.stages[stage.id]
@@ -124,25 +126,27 @@ class Jobs:
                 if task.attempts:
                     self._state.leased.pop(task.attempts[-1].lease_id, None)
 
-    def _holds(self, holder: Job, unique_for: float | str) -> bool:
-        """Whether a job keeps others from having its unique key."""
+    def _holds_key(self, holder: Job, unique_for: float | str) -> bool:
+        """Return whether the last job with a unique key prevents another."""
+        if holder.id not in self._state.jobs:
+            return False
         if isinstance(unique_for, str):
-            return holder.id in self._state.jobs and holder.status not in JOB_ENDED
-        return holder.id in self._state.jobs and self._state.now() < holder.created + timedelta(seconds=unique_for)
+            return holder.status not in JOB_FINAL
+        return self._state.now < holder.created + timedelta(seconds=unique_for)
 
-    def _new(self, body: Created, trace: Trace) -> dict[str, Any]:
+    def _fields(self, body: Created, trace: Trace) -> dict[str, Any]:
         if body.traceparent is not None:
             trace = Trace(body.traceparent, body.tracestate)
-        return {**self._state.fresh(), "data": body.data, "metadata": body.user_metadata, "trace": trace}
+        return {**self._state.new_entity_fields(), "data": body.data, "metadata": body.user_metadata, "trace": trace}
 
     def _add_task(self, stage: Stage, body: PlainTaskBody, trace: Trace) -> Task:
         defaults = stage.task_defaults or {}
-        said = "max_attempts" in body.model_fields_set
-        most = body.max_attempts if said else defaults.get("maxAttempts", body.max_attempts)
-        task = Task(**self._new(body, trace), stage=stage, max_attempts=most)
+        is_given = "max_attempts" in body.model_fields_set
+        max_attempts = body.max_attempts if is_given else defaults.get("maxAttempts", body.max_attempts)
+        task = Task(**self._fields(body, trace), stage=stage, max_attempts=max_attempts)
         due = None
         if isinstance(body, TaskBody):
-            task.timeout = span(body.timeout_seconds or defaults.get("timeoutSeconds"))
+            task.timeout = duration(body.timeout_seconds or defaults.get("timeoutSeconds"))
             task.retry = body.retry.policy() if body.retry else defaults.get("retry")
             due = body.available_at
             if body.delay_seconds is not None:
@@ -153,48 +157,6 @@ class Jobs:
         self._state.tasks[task.id] = task
         self._state.enqueue(task, due)
         return task
-
-    def _abort(self, stage: Stage) -> None:
-        self._state.move_stage(stage, StageStatus.ABORTED)
-        stage.ended = stage.updated
-        stage.ready.clear()
-        for task in stage.tasks:
-            if task.status in TASK_ENDED:
-                continue
-            if task.status is TaskStatus.IN_PROGRESS:
-                attempt = task.attempts[-1]
-                attempt.outcome, attempt.ended = "ABORTED", stage.ended
-                self._state.leased.pop(attempt.lease_id, None)
-            self._state.move_task(task, TaskStatus.ABORTED)
-            task.ended = stage.ended
-
-
-def follow_ended(state: State, stage: Stage) -> None:
-    """Do what follows when a stage has ended: the next one opens, or the job ends."""
-    job = stage.job
-    if stage.status is StageStatus.FAILED:
-        if job.status not in JOB_ENDED:
-            state.move_job(job, JobStatus.FAILED)
-        return
-    job.updated = state.now()
-    for following in job.stages[stage.order : stage.order + 1]:
-        if following.status is StageStatus.CREATED:
-            state.move_stage(following, StageStatus.PENDING)
-    if job.status not in JOB_ENDED and _all_completed(job.stages):
-        state.move_job(job, JobStatus.COMPLETED)
-
-
-def start(state: State, stage: Stage) -> None:
-    """Do what follows when a task is claimed: its stage and its job are in progress."""
-    if stage.status is StageStatus.PENDING:
-        state.move_stage(stage, StageStatus.IN_PROGRESS)
-        stage.started = stage.updated
-    if stage.job.status is JobStatus.PENDING:
-        state.move_job(stage.job, JobStatus.IN_PROGRESS)
-
-
-def _all_completed(stages: Iterable[Stage]) -> bool:
-    return all(stage.status is StageStatus.COMPLETED for stage in stages)
 
 
 def _illegal(source: str, target: str) -> str:

@@ -1,4 +1,4 @@
-"""A manager for tests, in memory."""
+"""A manager in memory, for tests."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,39 +19,40 @@ from jobnik_sdk.model.definitions import (
     TaskMetadataT,
     TaskT,
 )
-from jobnik_sdk.model.entities import Job, Task, job_of
+from jobnik_sdk.model.entities import Job, Task, job_model
 from jobnik_sdk.observability import trace_context
 from jobnik_sdk.testing.contexts import ClockedCancellation, MemoryAccess, RecordingContext
 from jobnik_sdk.testing.fake import wire
+from jobnik_sdk.testing.fake.dispatch import Dispatcher
 from jobnik_sdk.testing.fake.state import State
 from jobnik_sdk.testing.fake.transport import FakeTransport
-from jobnik_sdk.testing.fake.work import Work
 
 ADDRESS: Final = "http://fake"
-_TESTER: Final = "a test"
+_TEST_WORKER: Final = "a test"
 
 
 class RecordedTask(Task[TaskT, TaskMetadataT, ResultT], Generic[TaskT, TaskMetadataT, ResultT]):
-    """A task as the manager has it, with the checkpoint that its attempts left."""
+    """A task as the manager stores it, with the latest checkpoint."""
 
     checkpoint: JsonValue = None
 
 
 class FakeManager:
-    """A manager in this process: it keeps everything in memory, and answers as the reference manager does.
+    """A manager in this process. It stores everything in memory, and answers as the reference manager does.
 
     >>> manager = FakeManager()
     >>> producer = Producer(manager.client())
 
-    Clients, producers and workers in any thread and any event loop may share it. It has a clock of its own, which
-    `advance` moves: leases end, delayed tasks are due and waiting claims end as they would after that time.
+    Clients, producers and workers in any thread and any event loop can share it. `advance` moves its clock ahead:
+    leases expire, delayed tasks become due and waiting claims end, without a sleep in the test.
 
-    With `part_a_only` it is a manager without leases and all else that part B of the protocol adds.
+    Args:
+        part_a_only: Serve part A of the protocol alone: no leases, and nothing else that part B adds.
     """
 
     def __init__(self, *, part_a_only: bool = False) -> None:
         self.transport = FakeTransport(State(), part_a_only=part_a_only)
-        """For a client of your own: `JobnikClient("http://fake", transport=manager.transport)`."""
+        """The transport for your own client: `JobnikClient("http://fake", transport=manager.transport)`."""
 
     def client(self) -> JobnikClient:
         """Return a new client of this manager."""
@@ -60,44 +61,44 @@ class FakeManager:
     @property
     def now(self) -> datetime:
         """The time of the manager's clock, in UTC."""
-        with self.transport.looking() as state:
-            return state.now()
+        with self.transport.locked() as state:
+            return state.now
 
     @property
     def waiting_claims(self) -> int:
-        """How many claims have found nothing and wait for work."""
+        """How many claims have found no task and are waiting for one."""
         return self.transport.waiting
 
     def advance(self, by: timedelta) -> None:
-        """Move the manager's clock ahead, with all that follows from it."""
+        """Move the manager's clock ahead, with everything that follows."""
         self.transport.advance(by)
 
     def claim(
         self, stage_type: StageType[TaskT, Any, TaskMetadataT, StageDataT, StageMetadataT]
     ) -> tuple[TaskT, RecordingContext[TaskMetadataT, StageDataT, StageMetadataT]]:
-        """Claim a task as a worker would, and return its data and its context, to call a handler with.
+        """Claim a task as a worker does, and return its data and a context to call a handler with.
 
         >>> task, context = manager.claim(pages)
         >>> await read_page(task, context)
         >>> manager.tasks(words)[0].data
 
-        What the handler creates, and what metadata it changes, is then found in the manager. The attempt stays in
-        progress: how it ends is the test's to look at. `context.wait` works where a plain handler is called by
+        The manager then contains what the handler creates and the metadata that it changes. The attempt stays in
+        progress, because no worker reports its outcome. `context.wait` works if a plain handler is called with
         `run_handler`, or by a test that is a plain function itself.
 
         Raises:
-            LookupError: there is no task of this type that may be claimed now.
+            LookupError: no task of this type can be claimed now.
         """
-        with self.transport.looking() as state:
-            claimed = Work(state).claim(stage_type.name, 1, _TESTER, MAX_DURATION)
+        with self.transport.locked() as state:
+            claimed = Dispatcher(state).claim(stage_type.name, 1, _TEST_WORKER, MAX_DURATION)
             if not claimed:
-                raise LookupError(f"No task of a stage of type {stage_type.name!r} may be claimed now.")
+                raise LookupError(f"No task of a stage of type {stage_type.name!r} can be claimed now.")
             task, document = claimed[0], to_json(wire.task_json(claimed[0]))
         read, stage, job = _recorded(stage_type).model_validate_json(document), task.stage, task.stage.job
-        told = stage_type.data.model_validate(stage.data), stage_type.metadata.model_validate(stage.metadata)
+        stage_payloads = stage_type.data.model_validate(stage.data), stage_type.metadata.model_validate(stage.metadata)
         context = RecordingContext(
             job=JobInfo(job.id, job.name, job.priority, dict(job.data), dict(job.metadata)),
-            stage=StageInfo(stage.id, stage.type, stage.order, *told),
+            stage=StageInfo(stage.id, stage.type, stage.order, *stage_payloads),
             task_id=task.id,
             attempt=task.failed + 1,
             max_attempts=task.max_attempts,
@@ -111,17 +112,17 @@ class FakeManager:
         return read.data, context
 
     def jobs(self, job_type: JobType[DataT, MetadataT]) -> Sequence[Job[DataT, MetadataT]]:
-        """Return the jobs of a type, the oldest first."""
-        model = job_of(job_type)
-        with self.transport.looking() as state:
+        """Return the jobs of a type, oldest first."""
+        model = job_model(job_type)
+        with self.transport.locked() as state:
             found = [to_json(wire.job_json(job)) for job in state.jobs.values() if job.name == job_type.name]
         return [model.model_validate_json(job) for job in found]
 
     def tasks(
         self, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
     ) -> Sequence[RecordedTask[TaskT, TaskMetadataT, ResultT]]:
-        """Return the tasks of a stage type, the oldest first."""
-        with self.transport.looking() as state:
+        """Return the tasks of a stage type, oldest first."""
+        with self.transport.locked() as state:
             stages = state.stages_by_type.get(stage_type.name, ())
             found = sorted((task for stage in stages for task in stage.tasks), key=lambda task: task.number)
             documents = [to_json(wire.task_json(task)) for task in found]
@@ -134,5 +135,5 @@ def _recorded(
 ) -> type[RecordedTask[TaskT, TaskMetadataT, ResultT]]:
     types = (stage_type.task, stage_type.task_metadata, stage_type.result or type(None))
     generic: Any = RecordedTask
-    made: type[RecordedTask[TaskT, TaskMetadataT, ResultT]] = generic.__class_getitem__(types)
-    return made
+    model: type[RecordedTask[TaskT, TaskMetadataT, ResultT]] = generic.__class_getitem__(types)
+    return model

@@ -1,4 +1,4 @@
-"""What clients may ask for in a query."""
+"""Query parameters."""
 
 from typing import Annotated, Final
 
@@ -8,22 +8,22 @@ from jobnik_sdk.model.definitions import Priority, StageStatus, TaskStatus
 from jobnik_sdk.testing.fake.bodies import Id, Instant, StageTypeName, Text
 
 PART_B: Final = frozenset({"limit", "cursor", "should_return_progress"})
-"""What part A does not have."""
+"""The parameters that part A does not have."""
 
 
 class Query(BaseModel):
-    """A query: no parameters, unless a subclass has some."""
+    """A query without parameters, and the base of all others."""
 
 
-class Part(Query):
-    """Which part of a list."""
+class PageQuery(Query):
+    """A page of a list."""
 
     limit: Annotated[int, Field(ge=1, le=500)] | None = None
     cursor: str | None = None
 
 
-class JobQuery(Part):
-    """Which jobs to list; dates are about their creation, and inclusive."""
+class JobQuery(PageQuery):
+    """Which jobs to list, by the dates of their creation, both inclusive."""
 
     job_name: Annotated[Text, StringConstraints(max_length=50)] | None = None
     priority: Priority | None = None
@@ -32,8 +32,8 @@ class JobQuery(Part):
     should_return_stages: bool = False
 
 
-class StagesOfJobQuery(Part):
-    """Which stages of a job to list."""
+class StagesOfJobQuery(PageQuery):
+    """How to list the stages of a job."""
 
     should_return_tasks: bool = False
 
@@ -46,12 +46,8 @@ class StageQuery(StagesOfJobQuery):
     stage_operation_status: StageStatus | None = None
 
 
-class TasksOfStageQuery(Part):
-    """Which tasks of a stage to list."""
-
-
-class TaskQuery(Part):
-    """Which tasks to list; dates are about their creation, and inclusive."""
+class TaskQuery(PageQuery):
+    """Which tasks to list, by the dates of their creation, both inclusive."""
 
     stage_id: Id | None = None
     stage_type: StageTypeName | None = None
@@ -61,14 +57,14 @@ class TaskQuery(Part):
 
 
 class OneJobQuery(Query):
-    """What is wanted of a job."""
+    """What to return of a job."""
 
     should_return_stages: bool = False
     should_return_progress: bool = False
 
 
 class OneStageQuery(Query):
-    """What is wanted of a stage."""
+    """What to return of a stage."""
 
     should_return_tasks: bool = False
     should_return_progress: bool = False

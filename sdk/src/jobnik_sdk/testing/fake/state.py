@@ -1,10 +1,9 @@
-"""What the fake keeps: jobs, stages, tasks and workers, its clock, and the moves between their statuses."""
+"""What the fake manager stores: jobs, stages, tasks, attempts and workers, with a clock of its own."""
 
 import heapq
 import random
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -12,14 +11,19 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
 from jobnik_sdk.model.definitions import JobStatus, Priority, StageStatus, TaskStatus
-from jobnik_sdk.testing.fake.machines import CLIENT, JOB, JOB_OPEN, STAGE, STAGE_OPEN
+from jobnik_sdk.testing.fake.transitions import CLIENT, JOB_OPEN, STAGE_OPEN
 
-URGENCY: Final = {priority: place for place, priority in enumerate(Priority)}
-_CREATED: Final = "it was created"
+_URGENCY: Final = {priority: place for place, priority in enumerate(Priority)}
 
 
-class Refused(Exception):  # noqa: N818 it is an answer, and reads so where it is raised
-    """A request that is refused, as the protocol says it."""
+class RefusedRequestError(Exception):
+    """A request that the manager refuses.
+
+    Args:
+        status: The HTTP status of the answer.
+        code: The protocol's error code.
+        message: What is wrong.
+    """
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -28,17 +32,17 @@ class Refused(Exception):  # noqa: N818 it is an answer, and reads so where it i
 
 
 class Clock:
-    """Goes on by itself, and further ahead whenever it is moved."""
+    """A clock that runs by itself and can be moved ahead."""
 
     def __init__(self) -> None:
         self._started = datetime.now(UTC) - timedelta(seconds=time.monotonic())
 
-    def now(self) -> datetime:
-        """The time of this clock."""
+    def read(self) -> datetime:
+        """Return the time of this clock, in UTC."""
         return self._started + timedelta(seconds=time.monotonic())
 
     def advance(self, by: timedelta) -> None:
-        """Move it ahead."""
+        """Move the clock ahead."""
         self._started += by
 
 
@@ -50,18 +54,18 @@ class Trace(NamedTuple):
 
 
 class Change(NamedTuple):
-    """A change of status."""
+    """A change of status, as the history shows it; `source` is None at the creation."""
 
     source: str | None
     target: str
     at: datetime
     by: str
-    why: str
+    reason: str
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Entity:
-    """What jobs, stages and tasks have in common; `number` grows from one to the next."""
+    """The fields that jobs, stages and tasks share; `number` grows from one entity to the next."""
 
     number: int
     created: datetime
@@ -85,7 +89,14 @@ class Job(Entity):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Stage(Entity):
-    """A stage; `ready` is a heap of its tasks that may be claimed, `counts` says how many have each status."""
+    """A stage.
+
+    Args:
+        waiting: A heap of the tasks that can be claimed while the stage is open, with their numbers.
+        place: The task whose age is the place of the stage in the queue: the oldest task that has waited since the
+            stage joined the queue. None: the stage is not in the queue.
+        counts: The number of tasks by their status.
+    """
 
     job: Job
     type: str
@@ -95,13 +106,14 @@ class Stage(Entity):
     started: datetime | None = None
     ended: datetime | None = None
     tasks: "list[Task]" = field(default_factory=list["Task"])
-    ready: "list[tuple[int, Task]]" = field(default_factory=list["tuple[int, Task]"])
+    waiting: "list[tuple[int, Task]]" = field(default_factory=list["tuple[int, Task]"])
+    place: "Task | None" = None
     counts: Counter[TaskStatus] = field(default_factory=Counter[TaskStatus])
     changes: list[Change] = field(default_factory=list[Change])
 
     @property
     def order(self) -> int:
-        """Its place in its job, from 1."""
+        """Its position in its job, from 1."""
         return self.job.stages.index(self) + 1
 
     @property
@@ -111,19 +123,27 @@ class Stage(Entity):
 
     @property
     def open(self) -> bool:
-        """Whether its tasks are handed out."""
+        """Whether its tasks can be claimed."""
         return self.status in STAGE_OPEN and self.job.status in JOB_OPEN
 
     @property
     def opened(self) -> datetime:
-        """Since when its tasks are handed out, if they are."""
+        """When its tasks could first be claimed, since the last pause of the job; meaningful while it is open."""
         changes = (*self.changes, *self.job.changes)
         return max((self.created, *(change.at for change in changes if change.target == "PENDING")))
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Attempt:
-    """An attempt at a task under a lease, which lasts `length` from each heartbeat on, but not beyond `deadline`."""
+    """An attempt at a task, and the lease that it is made under.
+
+    Args:
+        worker_id: None for a client of part A, which has no lease.
+        length: How long the lease lasts from the claim, and again from each heartbeat on.
+        deadline: When the time limit of the task ends the attempt; the lease does not last longer.
+        source: The status of the task before the claim.
+        target: The status of the task after the attempt; None while the attempt is in progress, or if it was aborted.
+    """
 
     lease_id: int
     worker_id: str | None
@@ -141,9 +161,12 @@ class Attempt:
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Task(Entity):
-    """A task; `attempts` are those that ended and the one under way, `failed` counts those that burnt one.
+    """A task.
 
-    `ready` is when it came to wait last.
+    Args:
+        failed: The number of attempts that are used up.
+        waiting_since: When it last joined the tasks that can be claimed.
+        attempts: All attempts, the one in progress included.
     """
 
     stage: Stage
@@ -152,7 +175,7 @@ class Task(Entity):
     retry: dict[str, Any] | None = None
     status: TaskStatus = TaskStatus.PENDING
     failed: int = 0
-    ready: datetime | None = None
+    waiting_since: datetime | None = None
     started: datetime | None = None
     ended: datetime | None = None
     result: Any = None
@@ -178,96 +201,99 @@ class WorkerRecord:
 
 
 class State:
-    """Everything that the fake knows. Whoever calls holds the fake's lock."""
+    """Everything that the fake manager stores. The caller holds the lock of the transport.
+
+    Time stands still between two calls of `tick`, so that everything that one request changes has the same time.
+    """
 
     def __init__(self) -> None:
         self.clock = Clock()
+        self.now = self.clock.read()
+        """The time of the current request, in UTC."""
         self.jobs: dict[UUID, Job] = {}
         self.stages: dict[UUID, Stage] = {}
         self.tasks: dict[UUID, Task] = {}
         self.workers: dict[str, WorkerRecord] = {}
         self.keys: dict[str, Job] = {}
+        """The last job that was created with each unique key, even if it was deleted."""
         self.leased: dict[int, Task] = {}
+        """The tasks in progress by the ids of their leases."""
         self.stages_by_type: defaultdict[str, list[Stage]] = defaultdict(list)
-        self._delayed: list[tuple[datetime, int, Task]] = []
-        self._numbers = count(1)
+        self.delayed: list[tuple[datetime, int, Task]] = []
+        """A heap of the tasks that cannot be claimed before a moment, with that moment and their numbers."""
         self.lease_ids = count(1)
+        self._numbers = count(1)
 
-    def now(self) -> datetime:
-        """The time of the fake's clock."""
-        return self.clock.now()
+    def tick(self) -> datetime:
+        """Read the clock; `now` is this time until the next call."""
+        self.now = self.clock.read()
+        return self.now
 
-    def fresh(self) -> dict[str, Any]:
-        """What every new entity begins with."""
-        now = self.now()
-        return {"number": next(self._numbers), "created": now, "updated": now}
-
-    def move_job(self, job: Job, target: JobStatus) -> None:
-        """Change a job's status, by an edge that its machine has."""
-        edge, job.updated = JOB[job.status, target], self.now()
-        job.changes.append(Change(job.status, target, job.updated, edge.by, edge.why))
-        job.status = target
-
-    def move_stage(self, stage: Stage, target: StageStatus) -> None:
-        """Change a stage's status, by an edge that its machine has."""
-        edge, stage.updated = STAGE[stage.status, target], self.now()
-        stage.changes.append(Change(stage.status, target, stage.updated, edge.by, edge.why))
-        stage.status = target
-
-    def move_task(self, task: Task, target: TaskStatus) -> None:
-        """Change a task's status, and the counts of its stage."""
-        task.stage.counts[task.status] -= 1
-        task.stage.counts[target] += 1
-        task.status, task.updated = target, self.now()
+    def new_entity_fields(self) -> dict[str, Any]:
+        """Return the number and the times of a new entity."""
+        return {"number": next(self._numbers), "created": self.now, "updated": self.now}
 
     def enqueue(self, task: Task, due: datetime | None) -> None:
-        """Let a task wait to be claimed, not before it is due."""
-        if due is None or due <= self.now():
+        """Let a task be claimed, at once or when it is due."""
+        if due is None or due <= self.now:
             self._let_wait(task)
         else:
-            heapq.heappush(self._delayed, (due, task.number, task))
+            heapq.heappush(self.delayed, (due, task.number, task))
 
     def wake(self) -> None:
-        """Let tasks whose moment has come be claimed."""
-        while self._delayed and self._delayed[0][0] <= self.now():
-            task = heapq.heappop(self._delayed)[2]
+        """Let the delayed tasks that are due be claimed."""
+        while self.delayed and self.delayed[0][0] <= self.now:
+            task = heapq.heappop(self.delayed)[2]
             if task.status in {TaskStatus.PENDING, TaskStatus.RETRIED} and task.id in self.tasks:
                 self._let_wait(task)
 
-    def _let_wait(self, task: Task) -> None:
-        task.ready = self.now()
-        heapq.heappush(task.stage.ready, (task.number, task))
-
     def next_moment(self) -> datetime | None:
-        """When something happens by itself: a task is due or a lease is over."""
-        moments = [self._delayed[0][0]] if self._delayed else []
+        """Return when something next happens without a request: a task is due, or a lease expires."""
+        moments = [self.delayed[0][0]] if self.delayed else []
         moments += [task.attempts[-1].expires for task in self.leased.values()]
         return min(moments, default=None)
 
-    def claimable(self, stage_type: str) -> Iterator[Task]:
-        """Take tasks from their queues: the most urgent job first, then the oldest task."""
-        stages = self.stages_by_type.get(stage_type, ())
-        while waiting := [stage for stage in stages if stage.ready and stage.open]:
-            first = min(waiting, key=lambda stage: (URGENCY[stage.job.priority], stage.ready[0][0]))
-            yield heapq.heappop(first.ready)[1]
+    def take(self, stage_type: str, limit: int) -> list[Task]:
+        """Take tasks from the queue of a stage type.
+
+        The job with the highest priority comes first, then the stage that has waited longest, then its oldest task. A
+        stage leaves the queue when it has too few tasks for a claim, and gets a new place when it has tasks again.
+        """
+        stages = [stage for stage in self.stages_by_type.get(stage_type, ()) if stage.open]
+        queue = [(_URGENCY[one.job.priority], one.place.number, one) for one in stages if one.place is not None]
+        taken: list[Task] = []
+        for _, _, stage in sorted(queue, key=lambda entry: entry[:2]):
+            while stage.waiting and len(taken) < limit:
+                taken.append(heapq.heappop(stage.waiting)[1])
+            if len(taken) == limit:
+                break
+            stage.place = None
+        return taken
+
+    def _let_wait(self, task: Task) -> None:
+        stage = task.stage
+        task.waiting_since = self.now
+        heapq.heappush(stage.waiting, (task.number, task))
+        if stage.place is None or task.number < stage.place.number:
+            stage.place = task
 
 
-def created(entity: Job | Stage) -> Change:
-    """The first change of a job or stage."""
-    return Change(None, entity.status, entity.created, CLIENT, _CREATED)
+def creation(entity: Job | Stage) -> Change:
+    """Return the first change in the history of a job or stage."""
+    return Change(None, entity.status, entity.created, CLIENT, "it was created")
 
 
 def retry_delay(retry: dict[str, Any] | None, failed: int) -> timedelta | None:
-    """Return how long a task waits after so many failed attempts; None: it has no policy.
+    """Return how long a task waits after so many failed attempts; None if it has no retry policy.
 
-    Delay 5, factor 2, longest 60: 5, 10, 20, 40, 60, 60 … seconds, each more or less by up to the jitter's share.
+    With delay 5, factor 2 and maximum 60: 5, 10, 20, 40, 60, 60 … seconds, each changed at random by up to the jitter.
     """
     if retry is None:
         return None
     delay: float = retry["delaySeconds"]
     if retry["strategy"] == "exponential":
         longest: float = retry["maxDelaySeconds"]
-        # Growth beyond 100 years changes nothing, and would overflow.
+        # The loop ends at the maximum: further growth would change nothing, and would overflow in the end.
         for _ in range(failed - 1):
             if delay >= longest or not delay or retry["factor"] == 1:
                 break

@@ -1,4 +1,4 @@
-"""The wire between clients and the fake: both kinds of httpx2 transport, without a network."""
+"""The connection between clients and the fake manager: both kinds of httpx2 transport, without a network."""
 
 import asyncio
 import re
@@ -14,36 +14,36 @@ from pydantic_core import to_json
 from typing_extensions import override
 
 from jobnik_sdk.testing.fake.endpoints import Route
-from jobnik_sdk.testing.fake.producing import JobEndpoints, StageEndpoints, TaskEndpoints
+from jobnik_sdk.testing.fake.job_endpoints import JobEndpoints, StageEndpoints, TaskEndpoints
 from jobnik_sdk.testing.fake.queries import PART_B
-from jobnik_sdk.testing.fake.requests import Answer, Asked, Waiting
-from jobnik_sdk.testing.fake.state import Refused, State
-from jobnik_sdk.testing.fake.working import WorkEndpoints
+from jobnik_sdk.testing.fake.requests import Answer, NotYet, Request
+from jobnik_sdk.testing.fake.state import RefusedRequestError, State
+from jobnik_sdk.testing.fake.worker_endpoints import WorkerEndpoints
 
 _PARAMETER: Final = re.compile(r"{(\w+)}")
 
 
 class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
-    """Answers requests from a state in memory, from any thread and any event loop."""
+    """Answers requests from any thread and any event loop."""
 
     def __init__(self, state: State, *, part_a_only: bool) -> None:
         self._state = state
         self._lock = threading.Lock()
         self._wakers: set[Callable[[], None]] = set()
         self._unknown = PART_B if part_a_only else frozenset[str]()
-        self._work = WorkEndpoints(state, part_a_only=part_a_only)
+        self._worker_endpoints = WorkerEndpoints(state, part_a_only=part_a_only)
         groups = (
-            self._work,
+            self._worker_endpoints,
             *(kind(state, part_a_only=part_a_only) for kind in (JobEndpoints, StageEndpoints, TaskEndpoints)),
         )
         routes = [route for group in groups for route in group.routes() if not (route.part_b and part_a_only)]
-        # A path without parameters goes before one with: /v1/tasks/settle is not the task "settle".
+        # Paths without parameters come first: /v1/tasks/settle is not the task "settle".
         self._routes = [(_pattern(route.path), route) for route in sorted(routes, key=lambda one: "{" in one.path)]
 
     @override
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         request.read()
-        at, changed = self._now(), threading.Event()
+        at, changed = self._arrival(), threading.Event()
         while not isinstance(answer := self._answer(request, at, changed.set), httpx2.Response):
             changed.wait(answer)
             changed.clear()
@@ -52,8 +52,8 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
     @override
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         await request.aread()
-        await asyncio.sleep(0)  # others have their turn, as they would while a network is waited for
-        at, loop, changed = self._now(), asyncio.get_running_loop(), asyncio.Event()
+        await asyncio.sleep(0)  # lets other coroutines run, as a request over a network would
+        at, loop, changed = self._arrival(), asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
             loop.call_soon_threadsafe(changed.set)
@@ -71,41 +71,41 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
 
     @property
     def waiting(self) -> int:
-        """How many requests wait for something to change."""
+        """How many requests are waiting for something to change."""
         with self._lock:
             return len(self._wakers)
 
     def advance(self, by: timedelta) -> None:
-        """Move the clock ahead, with all that follows."""
+        """Move the clock ahead, with everything that follows."""
         with self._lock:
             self._state.clock.advance(by)
-            self._work.catch_up()
+            self._worker_endpoints.catch_up()
             self._wake()
 
     @contextmanager
-    def looking(self) -> Generator[State]:
-        """The state, as it is now, while nobody changes it."""
+    def locked(self) -> Generator[State]:
+        """Give the state as it is now. No request is served within the block."""
         with self._lock:
-            self._work.catch_up()
+            self._worker_endpoints.catch_up()
             yield self._state
 
-    def _now(self) -> datetime:
+    def _arrival(self) -> datetime:
         with self._lock:
-            return self._state.now()
+            return self._state.tick()
 
     def _answer(self, request: httpx2.Request, at: datetime, wake: Callable[[], None]) -> httpx2.Response | float:
-        """The answer; or for how many seconds to wait at the most before asking again, unless woken up before."""
+        """Return the answer, or the number of seconds after which to try again if nothing calls `wake` before."""
         with self._lock:
             self._wakers.discard(wake)
-            self._work.catch_up()
+            self._worker_endpoints.catch_up()
             try:
                 answer = self._serve(request, at)
-            except Refused as refusal:
+            except RefusedRequestError as refusal:
                 answer = Answer(refusal.status, {"message": str(refusal), "code": refusal.code})
-            if isinstance(answer, Waiting):
+            if isinstance(answer, NotYet):
                 self._wakers.add(wake)
                 moments = [moment for moment in (answer.until, self._state.next_moment()) if moment is not None]
-                return max(0.0, (min(moments) - self._state.now()).total_seconds())
+                return max(0.0, (min(moments) - self._state.now).total_seconds())
             if request.method != "GET":
                 self._wake()
         if answer.body is None:
@@ -113,20 +113,20 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         headers = {**answer.headers, "Content-Type": "application/json"}
         return httpx2.Response(answer.status, headers=headers, content=to_json(answer.body))
 
-    def _serve(self, request: httpx2.Request, at: datetime) -> Answer | Waiting:
+    def _serve(self, request: httpx2.Request, at: datetime) -> Answer | NotYet:
         path = request.url.raw_path.partition(b"?")[0].decode("ascii")
-        there: list[Route] = []
+        others: list[Route] = []
         for pattern, route in self._routes:
             found = pattern.fullmatch(path)
-            if found is None or (there and "{" in route.path and "{" not in there[0].path):
+            if found is None or (others and "{" in route.path and "{" not in others[0].path):
                 continue
             if route.method == request.method:
                 parameters = {name: unquote(value) for name, value in found.groupdict().items()}
-                return route.serve(Asked(request, at, parameters, self._unknown))
-            there.append(route)
-        if not there:
-            raise Refused(404, "NOT_FOUND", "Not Found")
-        raise Refused(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
+                return route.serve(Request(request, at, parameters, self._unknown))
+            others.append(route)
+        if not others:
+            raise RefusedRequestError(404, "NOT_FOUND", "Not Found")
+        raise RefusedRequestError(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
 
     def _wake(self) -> None:
         for wake in self._wakers:

@@ -1,11 +1,11 @@
-"""How entities look in answers."""
+"""The JSON of entities in answers."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from jobnik_sdk.model.definitions import JobStatus, StageStatus, TaskStatus
-from jobnik_sdk.testing.fake.machines import CLIENT, ENDS, MANAGER
 from jobnik_sdk.testing.fake.state import Attempt, Change, Entity, Job, Stage, Task, Trace, WorkerRecord
+from jobnik_sdk.testing.fake.transitions import CLIENT, ENDS, MANAGER, TASK
 
 Json = dict[str, Any]
 
@@ -16,7 +16,7 @@ def moment(at: datetime | None) -> str | None:
 
 
 def job_json(job: Job, *, stages: bool = False) -> Json:
-    """Return a job, with its stages in it where they are wanted."""
+    """Return a job, with its stages if wanted."""
     completed = sum(stage.status is StageStatus.COMPLETED for stage in job.stages)
     body = {
         **_head(job),
@@ -29,13 +29,13 @@ def job_json(job: Job, *, stages: bool = False) -> Json:
 
 
 def job_progress(job: Job, now: datetime) -> Json:
-    """Return how far a job is: the mean of its stages by their weights; nothing where it has none."""
+    """Return the progress of a job, the weighted mean of its stages; nothing if it has no stages."""
     if not job.stages:
         return {}
     done = sum(stage.weight * (_fraction(stage) or 0) for stage in job.stages)
     started = min((stage.started for stage in job.stages if stage.started), default=None)
-    goes_on = job.status is JobStatus.IN_PROGRESS
-    return _progress(done / sum(stage.weight for stage in job.stages), started if goes_on else None, now)
+    is_running = job.status is JobStatus.IN_PROGRESS
+    return _progress(done / sum(stage.weight for stage in job.stages), started if is_running else None, now)
 
 
 def stage_json(stage: Stage) -> Json:
@@ -59,16 +59,16 @@ def stage_json(stage: Stage) -> Json:
 
 
 def stage_progress(stage: Stage, now: datetime) -> Json:
-    """Return how far a stage is; nothing where it has no tasks."""
+    """Return the progress of a stage; nothing if it has no tasks."""
     fraction = _fraction(stage)
     if fraction is None:
         return {}
-    goes_on = stage.status is StageStatus.IN_PROGRESS and stage.open
-    return _progress(fraction, stage.started if goes_on else None, now)
+    is_running = stage.status is StageStatus.IN_PROGRESS and stage.open
+    return _progress(fraction, stage.started if is_running else None, now)
 
 
 def summary_json(stage: Stage) -> Json:
-    """Return how many tasks of a stage have each status."""
+    """Return the number of tasks of a stage by their status."""
     names = {
         "created": TaskStatus.CREATED,
         "pending": TaskStatus.PENDING,
@@ -82,9 +82,9 @@ def summary_json(stage: Stage) -> Json:
 
 
 def task_json(task: Task) -> Json:
-    """Return a task; what only part B knows is left out where there is none."""
-    said = {
-        "timeoutSeconds": task.timeout and task.timeout.total_seconds(),
+    """Return a task, without the optional fields that have no value."""
+    optional = {
+        "timeoutSeconds": _seconds(task.timeout),
         "retry": task.retry,
         "result": task.result,
         "error": task.error,
@@ -99,12 +99,12 @@ def task_json(task: Task) -> Json:
         "maxAttempts": task.max_attempts,
         "startTime": moment(task.started),
         "endTime": moment(task.ended),
-        **{name: value for name, value in said.items() if value is not None},
+        **{name: value for name, value in optional.items() if value is not None},
     }
 
 
 def claimed_json(task: Task) -> Json:
-    """Return a task in its worker's hands, with all that the worker needs to know."""
+    """Return a claimed task with its lease, its stage and its job."""
     lease = task.attempts[-1]
     return {
         **task_json(task),
@@ -114,21 +114,21 @@ def claimed_json(task: Task) -> Json:
     }
 
 
-def brief_json(task: Task) -> Json:
-    """Return a task in its worker's hands, without what the worker does not need, its stage and its job."""
-    said = task_json(task)
+def minimal_claimed_json(task: Task) -> Json:
+    """Return a claimed task with only the fields that a worker needs; its stage and its job are sent beside it."""
+    body = task_json(task)
     names = {"id", "stageId", "data", "userMetadata", "attempts", "maxAttempts"}
     names |= {"traceparent", "tracestate", "timeoutSeconds", "checkpoint"}
     now = task.attempts[-1].started
     return {
-        **{name: value for name, value in said.items() if name in names},
+        **{name: value for name, value in body.items() if name in names},
         "leaseId": task.attempts[-1].lease_id,
-        "waitedSeconds": (now - max(task.ready or now, task.stage.opened)).total_seconds(),
+        "waitedSeconds": (now - max(task.waiting_since or now, task.stage.opened)).total_seconds(),
     }
 
 
 def stage_and_job_json(stage: Stage) -> Json:
-    """Return what workers are told of a stage and its job."""
+    """Return a stage and its job as workers receive them with a claim."""
     job = stage.job
     return {
         "stage": {
@@ -166,7 +166,7 @@ def worker_json(worker: WorkerRecord) -> Json:
 
 
 def attempts_json(task: Task) -> list[Json]:
-    """Return the attempts at a task, the oldest first."""
+    """Return the attempts at a task, oldest first."""
     return [
         {
             "number": number,
@@ -182,30 +182,33 @@ def attempts_json(task: Task) -> list[Json]:
 
 
 def changes_json(changes: list[Change]) -> list[Json]:
-    """Return changes of a status, the oldest first."""
+    """Return a history, oldest change first."""
     return [
-        {"from": change.source, "to": change.target, "at": moment(change.at), "by": change.by, "reason": change.why}
+        {"from": change.source, "to": change.target, "at": moment(change.at), "by": change.by, "reason": change.reason}
         for change in changes
     ]
 
 
 def changes_of_task(task: Task) -> list[Change]:
-    """Return the changes of a task's status: they follow from its attempts."""
+    """Return the history of a task, which follows from its attempts."""
     changes = [Change(None, TaskStatus.PENDING, task.created, CLIENT, "it was created")]
     for attempt in task.attempts:
         worker = attempt.worker_id or CLIENT
-        changes.append(Change(attempt.source, TaskStatus.IN_PROGRESS, attempt.started, worker, "claimed"))
+        edge = TASK[attempt.source, TaskStatus.IN_PROGRESS]
+        changes.append(Change(attempt.source, TaskStatus.IN_PROGRESS, attempt.started, worker, edge.reason))
         if attempt.outcome is not None and attempt.ended is not None and attempt.target is not None:
             changes.append(_end(attempt, attempt.target, attempt.ended, worker))
     if task.status is TaskStatus.ABORTED and task.ended is not None:
-        changes.append(Change(changes[-1].target, TaskStatus.ABORTED, task.ended, MANAGER, "its job is aborted"))
+        source = TaskStatus(changes[-1].target)
+        edge = TASK[source, TaskStatus.ABORTED]
+        changes.append(Change(source, TaskStatus.ABORTED, task.ended, edge.by, edge.reason))
     return changes
 
 
 def _end(attempt: Attempt, target: TaskStatus, ended: datetime, worker: str) -> Change:
     by = MANAGER if attempt.outcome in {"EXPIRED", "TIMED_OUT"} else worker
-    why = ENDS[attempt.outcome or ""] + (f": {attempt.error['type']}" if attempt.error else "")
-    return Change(TaskStatus.IN_PROGRESS, target, ended, by, why)
+    reason = ENDS[attempt.outcome or ""] + (f": {attempt.error['type']}" if attempt.error else "")
+    return Change(TaskStatus.IN_PROGRESS, target, ended, by, reason)
 
 
 def _head(entity: Entity) -> Json:
@@ -223,8 +226,14 @@ def _head(entity: Entity) -> Json:
 
 
 def _trace(trace: Trace) -> Json:
-    said: Json = {"traceparent": trace.traceparent}
-    return said if trace.tracestate is None else said | {"tracestate": trace.tracestate}
+    body: Json = {"traceparent": trace.traceparent}
+    return body if trace.tracestate is None else body | {"tracestate": trace.tracestate}
+
+
+def _seconds(duration: timedelta | None) -> float | None:
+    """Return a duration as PostgreSQL writes it: a whole number without a decimal point."""
+    seconds = None if duration is None else duration.total_seconds()
+    return int(seconds) if seconds is not None and seconds.is_integer() else seconds
 
 
 def _share(part: int, total: int) -> int:
@@ -232,7 +241,7 @@ def _share(part: int, total: int) -> int:
 
 
 def _fraction(stage: Stage) -> float | None:
-    """The completed tasks, and of each in progress the fraction that it told, of all; None: there are no tasks."""
+    """Return the share of completed tasks, plus the reported fractions of those in progress; None without tasks."""
     if not stage.tasks:
         return None
     running = (task.attempts[-1] for task in stage.tasks if task.status is TaskStatus.IN_PROGRESS)
@@ -240,9 +249,9 @@ def _fraction(stage: Stage) -> float | None:
 
 
 def _progress(fraction: float, started: datetime | None, now: datetime) -> Json:
-    """What is left takes as long as what is done has taken, in proportion: 30 s for 0.25 leave 90 s."""
-    told = int(fraction * 1_000_000) / 1_000_000
+    """Return a fraction and an estimate: after 30 s for 0.25, the rest takes 90 s."""
+    cut = int(fraction * 1_000_000) / 1_000_000
     elapsed = (now - started).total_seconds() if started else 0
-    if not told or elapsed <= 0:
-        return {"progress": {"fraction": told}}
-    return {"progress": {"fraction": told, "etaSeconds": round(elapsed * (1 - told) / told, 3)}}
+    if not cut or elapsed <= 0:
+        return {"progress": {"fraction": cut}}
+    return {"progress": {"fraction": cut, "etaSeconds": round(elapsed * (1 - cut) / cut, 3)}}

@@ -5,14 +5,14 @@ CREATE TYPE job_status AS ENUM ('CREATED', 'PENDING', 'IN_PROGRESS', 'PAUSED', '
 CREATE TYPE stage_status AS ENUM ('CREATED', 'WAITING', 'PENDING', 'IN_PROGRESS', 'COMPLETED', 'FAILED', 'ABORTED');
 CREATE TYPE task_status AS ENUM ('CREATED', 'PENDING', 'RETRIED', 'IN_PROGRESS', 'COMPLETED', 'FAILED', 'ABORTED');
 
--- Ids are UUIDs of version 7: they begin with the milliseconds since 1970, so that new rows land together in the
--- index. PostgreSQL 18 has this built in; older servers are welcome too.
+-- Ids are UUIDs of version 7. They begin with the milliseconds since 1970, so that new rows are close together in the
+-- index. PostgreSQL 18 has a function for this, but the manager also supports older versions.
 CREATE FUNCTION new_id() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
     SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0')
         || '7' || right(replace(gen_random_uuid()::text, '-', ''), 19))::uuid
 $$;
 
--- created_at has milliseconds, as on the wire: what a client reads finds the row again when used as a filter.
+-- created_at has milliseconds, as in the wire format, so that a filter with a time from a response matches the row.
 
 CREATE TABLE jobs (
     id uuid PRIMARY KEY DEFAULT new_id(),
@@ -40,12 +40,12 @@ CREATE TABLE stages (
     status stage_status NOT NULL,
     data json NOT NULL,
     user_metadata json NOT NULL,
-    -- What a claim must know of the job, copied here so that it never reads finished or paused jobs.
+    -- The fields of the job that a claim needs, copied so that a claim never reads finished or paused jobs.
     priority job_priority NOT NULL,
     job_open boolean NOT NULL,
-    -- The smallest seq among its waiting tasks when they began to wait; null once a claim found none left.
+    -- At most the smallest seq of its waiting tasks; null once a claim has found no waiting task.
     oldest_waiting bigint,
-    -- Tasks by status. Claims record what they move in stage_deltas; the true figure is this plus those.
+    -- The number of tasks by status. Claims add deltas to stage_deltas instead; the exact number is the sum of both.
     pending bigint NOT NULL DEFAULT 0,
     in_progress bigint NOT NULL DEFAULT 0,
     retried bigint NOT NULL DEFAULT 0,
@@ -67,12 +67,13 @@ CREATE TABLE stages (
         CHECK (status <> 'COMPLETED' OR (completed > 0 AND pending + in_progress + retried + failed + aborted = 0))
 ) WITH (fillfactor = 60);
 
--- The queue of a stage type: an index walk, most urgent job first, then the stage that has waited longest.
+-- The queue of a stage type, in the order of the index: the most urgent job first, then the stage that has waited
+-- longest.
 CREATE INDEX stages_claimable ON stages (type, priority, oldest_waiting)
     WHERE oldest_waiting IS NOT NULL AND job_open AND status IN ('PENDING', 'IN_PROGRESS');
 
--- What claims moved between pending, retried and in_progress. Inserting here locks nothing, so that no claim waits for
--- another; whoever holds the job's lock folds the rows into the stage. Each row sums to zero.
+-- Changes of the counts of a stage by claims. An insert needs no lock, so that claims do not wait for one another. A
+-- session that holds the job's lock folds the rows into the stage. The sum of each row is zero.
 CREATE TABLE stage_deltas (
     stage_id uuid NOT NULL,
     pending bigint NOT NULL,
@@ -87,8 +88,8 @@ CREATE TABLE tasks (
     seq bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     stage_id uuid NOT NULL REFERENCES stages ON DELETE CASCADE,
     status task_status NOT NULL,
-    -- seq while the task waits, else null: the key of the queue. A column of its own, so that no other index can be
-    -- mistaken for it, and so that a settlement, which leaves it null, touches no index at all.
+    -- The key of the queue: seq while the task is waiting, otherwise null. It is a separate column, so that the planner
+    -- cannot choose another index, and so that settling a task, which leaves the column null, updates no index.
     waiting bigint GENERATED ALWAYS AS (CASE WHEN status IN ('PENDING', 'RETRIED') THEN seq END) STORED,
     attempts integer NOT NULL DEFAULT 0,
     max_attempts integer NOT NULL CHECK (max_attempts >= 1),

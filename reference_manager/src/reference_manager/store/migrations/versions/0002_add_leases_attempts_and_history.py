@@ -1,4 +1,4 @@
-"""Add leases, attempts, history and workers; waiting tasks move to a table of their own."""
+"""Add leases, attempts, history and workers; move waiting tasks to a table of their own."""
 
 from reference_manager.store.scripts import sql_migration
 

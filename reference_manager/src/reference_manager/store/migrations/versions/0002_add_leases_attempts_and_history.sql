@@ -1,4 +1,5 @@
--- Run once, after 0001. Leases, attempts, history and workers; the queue moves out of the tasks into a slim table.
+-- Run once, after 0001. Adds leases, attempts, history and workers, and moves the queue from the tasks to a small
+-- table.
 
 DROP FUNCTION IF EXISTS claim_tasks(text, integer);
 DROP FUNCTION IF EXISTS settle_tasks(uuid[], task_status[]);
@@ -6,24 +7,24 @@ DROP FUNCTION IF EXISTS follow_ended_stages(uuid[]);
 DROP FUNCTION IF EXISTS stage_wire(stages, boolean);
 DROP FUNCTION IF EXISTS task_wire(tasks);
 
--- What an attempt ended with. EXPIRED and TIMED_OUT are the manager's, the others a worker's word.
+-- The outcome of an attempt. The manager sets EXPIRED and TIMED_OUT; workers report the others.
 CREATE TYPE attempt_outcome AS ENUM ('COMPLETED', 'FAILED', 'RELEASED', 'SNOOZED', 'EXPIRED', 'TIMED_OUT');
 
--- Numbers of leases only grow, over all tasks; a crash may skip some and repeats none.
+-- Lease ids increase across all tasks. A crash may leave gaps, but no id is used twice.
 CREATE SEQUENCE lease_ids;
 
--- The queue of a stage: its tasks that may be claimed, by age. Claims delete here, so that nothing of what they change
--- stands in an index of tasks: a claim and a report of a task are HOT updates there, whatever the number of its indexes.
+-- The queue of a stage: its claimable tasks, by age. Claims delete rows here, so that no column that they change is in
+-- an index of tasks: there, a claim and a report are HOT updates, whatever the number of indexes.
 CREATE TABLE waiting_tasks (
     stage_id uuid NOT NULL,
     seq bigint NOT NULL,
     task_id uuid NOT NULL,
-    -- Since when it waits here: what a claim measures its wait from.
+    -- When the task became claimable, from which a claim measures how long it waited.
     ready_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (stage_id, seq)
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 
--- Tasks that wait for a moment before they may be claimed.
+-- Tasks that cannot be claimed before they are due.
 CREATE TABLE delayed_tasks (
     task_id uuid PRIMARY KEY,
     stage_id uuid NOT NULL,
@@ -33,28 +34,28 @@ CREATE TABLE delayed_tasks (
 CREATE INDEX delayed_tasks_by_due ON delayed_tasks (due);
 CREATE INDEX delayed_tasks_of_stage ON delayed_tasks (stage_id);
 
--- Who works on what, one row for each task IN_PROGRESS. Whoever ends an attempt deletes its row: nobody else can.
+-- Leases: one row for each task IN_PROGRESS. Ending an attempt deletes its row, so that only one session can end it.
 CREATE TABLE leases (
     id bigint PRIMARY KEY,
     task_id uuid NOT NULL,
     stage_id uuid NOT NULL,
-    -- Null for a client that claims without a lease; it has the stale time instead.
+    -- Null for a client without leases. Its leases last for the stale time.
     worker_id text,
     length interval NOT NULL,
     expires_at timestamptz NOT NULL,
-    -- When the attempt's time is up, whatever its worker's heartbeat says; null: never.
+    -- When the time limit of the attempt passes, even if heartbeats renew the lease; null: there is no limit.
     deadline timestamptz,
     CHECK (expires_at <= deadline)
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 CREATE INDEX leases_by_expiry ON leases (expires_at);
 
--- Attempts that ended while their task went on. The one that runs, or was the last, stands on the task itself.
+-- Attempts after which the task continued. The current or last attempt is stored in the task itself.
 CREATE TABLE attempts (
     lease_id bigint PRIMARY KEY,
     task_id uuid NOT NULL REFERENCES tasks ON DELETE CASCADE,
     worker_id text,
     outcome attempt_outcome NOT NULL,
-    -- The status before the claim, and after the attempt.
+    -- The status of the task before the claim and after the attempt.
     source task_status NOT NULL,
     target task_status NOT NULL,
     error json,
@@ -63,18 +64,19 @@ CREATE TABLE attempts (
 );
 CREATE INDEX attempts_of_task ON attempts (task_id, lease_id);
 
--- Every change of a job's or a stage's status, written by triggers. Tasks have theirs in their attempts.
+-- Every status change of jobs and stages, written by triggers. The changes of tasks follow from their attempts.
 CREATE TABLE history (
     id bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     job_id uuid NOT NULL REFERENCES jobs ON DELETE CASCADE,
-    stage_id uuid, -- null: the change is the job's
-    source text, -- null: it was created
+    stage_id uuid, -- null for a change of the job itself
+    source text, -- null for the creation
     target text NOT NULL,
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 CREATE INDEX history_of_job ON history (job_id, id);
 
--- Every change of status writes its row, whoever makes it. Who and why follow from the edge: domain/transitions.py.
+-- Every status change adds a row. Its author and reason follow from the edge of the state machine:
+-- domain/transitions.py.
 CREATE FUNCTION record_job() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO history (job_id, source, target) VALUES (
@@ -100,9 +102,9 @@ CREATE TRIGGER created AFTER INSERT ON stages FOR EACH ROW EXECUTE FUNCTION reco
 CREATE TRIGGER moved AFTER UPDATE ON stages FOR EACH ROW
     WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION record_stage();
 
--- How many jobs, stages and tasks there are, for metrics: each figure is the sum of all rows of its key. Triggers add a row
--- for each change, so that nobody waits for anybody; a duty sums the rows up (fold_totals). What claims and reports have
--- moved is not in here before it is folded into the stage's counts.
+-- The numbers of jobs, stages and tasks, for metrics: each is the sum of all rows with its key. Triggers add a row for
+-- each change, so that writers do not wait for one another, and a maintenance task sums the rows up (fold_totals).
+-- Deltas of claims and reports are not included until they are folded into the counts of the stage.
 CREATE TABLE job_totals (
     status job_status NOT NULL,
     jobs bigint NOT NULL
@@ -182,19 +184,19 @@ CREATE TABLE workers (
     seen_at timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 50);
 
--- Stages that were aborted and whose tasks' rows do not say so yet; whoever reads them knows by the stage.
+-- Aborted stages whose tasks' rows are not all updated yet. Readers take the status of such tasks from the stage.
 CREATE TABLE aborted_stages (
     stage_id uuid PRIMARY KEY REFERENCES stages ON DELETE CASCADE,
-    swept_to bigint NOT NULL DEFAULT 0 -- the seq up to which the tasks' rows say it
+    swept_to bigint NOT NULL DEFAULT 0 -- the seq up to which the rows are updated
 );
 
 ALTER TABLE stages
-    -- No task that waits has a smaller seq: where claims begin to look, behind the dead entries of what has been claimed.
+    -- No waiting task has a smaller seq. Claims begin here, behind the dead index entries of claimed tasks.
     ADD COLUMN head bigint NOT NULL DEFAULT 0,
-    -- Since when its tasks may be claimed, if they may: a task that was there before does not wait for workers until then.
+    -- When the tasks became claimable, if they are. An older task has not been waiting for workers before that.
     ADD COLUMN opened_at timestamptz NOT NULL DEFAULT now();
 
--- How deep the queue of a stage type is, for autoscalers.
+-- For the depth of a stage type, which autoscalers read.
 CREATE INDEX stages_at_work ON stages (type) WHERE status IN ('PENDING', 'IN_PROGRESS');
 
 ALTER TABLE stage_deltas
@@ -211,7 +213,7 @@ ALTER TABLE tasks
     DROP CONSTRAINT retried_tasks_have_failed_before,
     DROP CONSTRAINT started_tasks_have_a_start_time,
     DROP CONSTRAINT finished_tasks_have_an_end_time,
-    -- The attempt that runs or was the last: its lease, its worker, how it ended.
+    -- The current or last attempt: its lease, its worker and its outcome.
     ADD COLUMN lease_id bigint,
     ADD COLUMN worker_id text,
     ADD COLUMN outcome attempt_outcome,
@@ -223,15 +225,17 @@ ALTER TABLE tasks
 UPDATE tasks SET lease_id = nextval('lease_ids') WHERE status = 'IN_PROGRESS';
 UPDATE tasks SET outcome = status::text::attempt_outcome WHERE status IN ('COMPLETED', 'FAILED');
 INSERT INTO leases (id, task_id, stage_id, length, expires_at)
-SELECT lease_id, id, stage_id, interval '30 minutes', now() + interval '30 minutes' FROM tasks WHERE status = 'IN_PROGRESS';
+SELECT lease_id, id, stage_id, interval '30 minutes', now() + interval '30 minutes'
+FROM tasks WHERE status = 'IN_PROGRESS';
 
--- One check for all, since PostgreSQL reads each anew in every statement that writes a task.
+-- One check for all statuses, because PostgreSQL loads each check again in every statement that writes a task.
 ALTER TABLE tasks ADD CONSTRAINT statuses_mean_what_they_say CHECK (
     attempts BETWEEN 0 AND max_attempts
     AND CASE status
         WHEN 'PENDING' THEN attempts = 0 AND end_time IS NULL
         WHEN 'RETRIED' THEN attempts BETWEEN 1 AND max_attempts - 1 AND start_time IS NOT NULL AND end_time IS NULL
-        WHEN 'IN_PROGRESS' THEN attempts < max_attempts AND start_time IS NOT NULL AND end_time IS NULL AND lease_id IS NOT NULL
+        WHEN 'IN_PROGRESS'
+            THEN attempts < max_attempts AND start_time IS NOT NULL AND end_time IS NULL AND lease_id IS NOT NULL
         WHEN 'COMPLETED' THEN start_time IS NOT NULL AND end_time IS NOT NULL AND outcome = 'COMPLETED'
         WHEN 'FAILED' THEN attempts > 0 AND start_time IS NOT NULL AND end_time IS NOT NULL
         WHEN 'ABORTED' THEN end_time IS NOT NULL
@@ -242,4 +246,5 @@ ALTER TABLE tasks ADD CONSTRAINT statuses_mean_what_they_say CHECK (
 INSERT INTO history (job_id, source, target, changed_at) SELECT id, NULL, 'PENDING', created_at FROM jobs;
 INSERT INTO history (job_id, source, target, changed_at)
 SELECT id, 'PENDING', status, updated_at FROM jobs WHERE status <> 'PENDING';
-INSERT INTO history (job_id, stage_id, source, target, changed_at) SELECT job_id, id, NULL, status, updated_at FROM stages;
+INSERT INTO history (job_id, stage_id, source, target, changed_at)
+SELECT job_id, id, NULL, status, updated_at FROM stages;

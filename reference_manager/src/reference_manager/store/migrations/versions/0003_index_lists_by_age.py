@@ -1,4 +1,4 @@
-"""Index jobs and tasks by age, for their lists."""
+"""Add indexes of jobs and tasks by age, for their lists."""
 
 from reference_manager.store.scripts import sql_migration
 

@@ -1,4 +1,4 @@
-"""Add checkpoints: what an attempt saves for the next one."""
+"""Add checkpoints: state that an attempt saves for the next one."""
 
 from reference_manager.store.scripts import sql_migration
 

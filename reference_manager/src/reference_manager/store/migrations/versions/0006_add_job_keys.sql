@@ -1,4 +1,4 @@
--- Run once, while managers may be at work: a table for whoever uses it.
+-- Run once, possibly while managers are running. Adds a table that managers of the previous version may ignore.
 
 DROP FUNCTION IF EXISTS add_tasks(
     uuid, integer, json[], json[], integer[], text[], text[], interval[], json[], timestamptz[], interval[]
@@ -7,6 +7,7 @@ DROP FUNCTION IF EXISTS add_tasks(
 -- The last job that was created with each key.
 CREATE TABLE job_keys (
     key text PRIMARY KEY,
-    -- Looked at when the transaction ends: who creates a job has its key first, so that others wait for nothing else.
+    -- Checked at the end of the transaction: a session takes the key before it creates the job, so that sessions with
+    -- the same key wait for nothing else.
     job_id uuid NOT NULL UNIQUE REFERENCES jobs ON DELETE CASCADE DEFERRABLE INITIALLY DEFERRED
 );

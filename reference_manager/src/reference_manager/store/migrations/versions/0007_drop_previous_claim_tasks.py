@@ -1,4 +1,4 @@
-"""Drop the claim_tasks that has no minimal answers; the routines create its successor."""
+"""Drop the claim_tasks function without minimal responses; the routines create the current one."""
 
 from reference_manager.store.scripts import sql_migration
 

@@ -1,2 +1,2 @@
--- The signature before claims had minimal answers. The routines create the present one.
+-- Run once. Drops the signature without minimal responses. The routines create the current one.
 DROP FUNCTION IF EXISTS claim_tasks(text, integer, integer[], text[], interval[]);

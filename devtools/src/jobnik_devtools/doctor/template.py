@@ -1,0 +1,96 @@
+"""The template of a project, and what it renders from the project's answers."""
+
+import json
+import re
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from jobnik_devtools.doctor.findings import CannotCheckError
+from jobnik_devtools.doctor.project import Project, failure_cause
+
+ANSWERS: Final = ".copier-answers.yml"
+COPIER: Final = ("tool", "run", "--quiet", "--from", "copier>=9.19", "copier")
+_ADDRESS: Final = re.compile("^_src_path: .*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """What a version of the template renders: the texts of the files by their paths, such as `helm/Chart.yaml`."""
+
+    version: str
+    files: Mapping[str, str]
+
+
+class Template:
+    """The template at the address that a project records.
+
+    Args:
+        project: The project.
+        answers: The contents of an earlier answers file; default: those of the project's present file.
+    """
+
+    def __init__(self, project: Project, answers: str | None = None) -> None:
+        present = _answers(project)
+        self._project = project
+        self.address = recorded(present, "_src_path")
+        self._answers = present if answers is None else _ADDRESS.sub(lambda _: f"_src_path: {self.address}", answers)
+        self.version = recorded(self._answers, "_commit")
+
+    def current(self) -> Rendering:
+        """Render the version that the answers record."""
+        rendering = self._render("--vcs-ref", ":current:")
+        # The same commit can have another name by now: a tag that was added since, or more digits of its hash.
+        new, old = (f'rev = "{revision(version)}"' for version in (rendering.version, self.version))
+        files = {name: text.replace(new, old) for name, text in rendering.files.items()}
+        return Rendering(self.version, files)
+
+    def newest(self) -> Rendering | None:
+        """Render the newest version; None if the project follows it, or an even newer one."""
+        with self._folder() as folder:
+            newer = json.loads(self._copier(folder, "check-update", "--output-format", "json"))["update_available"]
+        return self._render() if newer else None
+
+    def _render(self, *version: str) -> Rendering:
+        with self._folder() as folder:
+            self._copier(folder, "recopy", "--defaults", "--overwrite", "--quiet", *version)
+            found = [path for path in folder.rglob("*") if path.is_file()]
+            texts = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in found}
+        return Rendering(recorded(texts.pop(ANSWERS), "_commit"), texts)
+
+    @contextmanager
+    def _folder(self) -> Generator[Path]:
+        """Give a folder that contains only the answers, which is all that Copier needs."""
+        with TemporaryDirectory(prefix="jobnik-doctor-") as folder:
+            (Path(folder) / ANSWERS).write_text(self._answers, encoding="utf-8")
+            yield Path(folder)
+
+    def _copier(self, folder: Path, *arguments: str) -> str:
+        result = self._project.uv(*COPIER, *arguments, cwd=folder)
+        if result.returncode != 0:
+            raise CannotCheckError(
+                f"the template at {self.address} cannot be read: {failure_cause(result)}",
+                f"check that it is reachable: {ANSWERS} has its address (_src_path) and version (_commit)",
+            )
+        return result.stdout
+
+
+def _answers(project: Project) -> str:
+    file = project.root / ANSWERS
+    if not file.exists():
+        raise CannotCheckError(f"{ANSWERS}, which records the template, is missing", f"run git restore {ANSWERS}")
+    return file.read_text(encoding="utf-8")
+
+
+def recorded(answers: str, name: str) -> str:
+    """Return a value that Copier records in an answers file: the address `_src_path` or the version `_commit`."""
+    line = re.search(rf"^{name}: *['\"]?([^'\"\n]+)", answers, re.MULTILINE)
+    return line[1] if line else "?"
+
+
+def revision(version: str) -> str:
+    """Return the name that git knows a recorded version by: for `v1.2.0-3-gabc1234`, a commit after a tag, its hash."""
+    return re.sub(r"^.*-\d+-g([0-9a-f]+)$", r"\1", version)

@@ -1,0 +1,106 @@
+"""The requests of a producer that change something, with their metrics."""
+
+from collections.abc import Collection
+from typing import Final
+
+from httpx2 import Response
+
+from jobnik_sdk.errors import JobnikError, UnsupportedError
+from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.model.definitions import Empty, JobStatus, StageStatus
+from jobnik_sdk.model.entities import Stage
+from jobnik_sdk.observability import metrics
+from jobnik_sdk.producer.bodies import TraceFields, json_object
+from jobnik_sdk.producer.paths import stage_path
+
+OK: Final = 200
+"""The HTTP status if a unique job already exists; for a new job it is 201."""
+
+_NO_TASKS: Final = b"[]"
+
+_ADVICE: Final = {
+    "retry-policy": "omit all options of tasks except max_attempts",
+    "task-defaults": "omit task_defaults, and set the options on each task",
+    "weighted-progress": "omit the weight of stages",
+    "unique-jobs": "omit unique_key, and check yourself whether such a job exists",
+    "attempts": "do not read attempts",
+}
+
+
+def check_features(required: Collection[str], features: Collection[str]) -> None:
+    """Check that the manager has all required features.
+
+    Raises:
+        UnsupportedError: it lacks one.
+    """
+    for feature in required:
+        if feature not in features:
+            raise UnsupportedError(feature, _ADVICE[feature])
+
+
+class Requests:
+    """Sends the requests of a producer that change something, and counts them."""
+
+    def __init__(self, client: JobnikClient) -> None:
+        self._client = client
+
+    async def post_job(self, fields: dict[str, bytes], trace: TraceFields) -> Response:
+        """Create a job."""
+        with metrics.operation("create_job", metrics.JOB_CREATE_DURATION):
+            response = await self._client.request(
+                "POST", "/v1/jobs", json=json_object(fields), traceparent=trace["traceparent"]
+            )
+        if response.status_code != OK:
+            metrics.GUIDE_JOBS_CREATED.inc()
+        return response
+
+    async def post_stage(self, job_path: str, fields: dict[str, bytes], trace: TraceFields) -> Response:
+        """Create a stage."""
+        with metrics.operation("create_stage", metrics.STAGE_CREATE_DURATION):
+            return await self._client.request(
+                "POST", f"{job_path}/stage", json=json_object(fields), traceparent=trace["traceparent"]
+            )
+
+    async def post_tasks(
+        self, stage_path: str, tasks: bytes, trace: TraceFields, prefer: str | None = None
+    ) -> Response:
+        """Create tasks, given as a JSON array."""
+        with metrics.operation("create_tasks", metrics.TASK_CREATE_DURATION):
+            return await self._client.request(
+                "POST", f"{stage_path}/tasks", json=tasks, traceparent=trace["traceparent"], prefer=prefer
+            )
+
+    async def create_stages(
+        self, job_path: str, trees: list[tuple[dict[str, bytes], bytes]], trace: TraceFields
+    ) -> None:
+        """Create the stages of a new job and their tasks one by one, for managers without the feature `job-tree`.
+
+        If one of them cannot be created, the job is aborted.
+        """
+        try:
+            # The first stage waits, so that no stage can start, or end, before everything is created.
+            (first, _), waiting = trees[0], {"startAsWaiting": b"true"}
+            stages: list[Stage[Empty, Empty]] = []
+            for fields, tasks in trees:
+                body = fields if stages else fields | waiting
+                stages.append(read_one(Stage[Empty, Empty], await self.post_stage(job_path, body, trace)))
+                if tasks != _NO_TASKS:
+                    await self.post_tasks(stage_path(stages[-1]), tasks, trace)
+            if first["startAsWaiting"] != waiting["startAsWaiting"]:
+                path = f"{stage_path(stages[0])}/status"
+                await self.command("start_stage", "PUT", path, {"status": StageStatus.PENDING})
+        except BaseException as error:
+            await self._abort_incomplete(job_path, error)
+            raise
+
+    async def command(self, name: str, method: str, path: str, body: dict[str, str] | None) -> None:
+        """Send a command, such as `abort_job`."""
+        with metrics.operation(name):
+            await self._client.request(method, path, json=body)
+
+    async def _abort_incomplete(self, job_path: str, cause: BaseException) -> None:
+        try:
+            await self.command("abort_job", "PUT", f"{job_path}/status", {"status": JobStatus.ABORTED})
+            cause.add_note(f"The job at {job_path} was created, and has been aborted.")
+        except JobnikError as error:
+            cause.add_note(f"The job at {job_path} was created, and could not be aborted: {error}")

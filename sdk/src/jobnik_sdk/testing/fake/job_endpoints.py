@@ -1,0 +1,199 @@
+"""The endpoints of jobs, stages and tasks."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from jobnik_sdk.model.definitions import JobStatus
+from jobnik_sdk.testing.fake import bodies, queries, wire
+from jobnik_sdk.testing.fake.endpoints import Endpoints, Route, done
+from jobnik_sdk.testing.fake.queries import Query
+from jobnik_sdk.testing.fake.requests import MINIMAL, Answer, Request, page_of
+from jobnik_sdk.testing.fake.state import Job, Stage, Task
+
+
+class JobEndpoints(Endpoints):
+    """What is request of jobs."""
+
+    def routes(self) -> Sequence[Route]:
+        """Return all routes."""
+        return (
+            Route("POST", "/v1/jobs", self._create),
+            Route("GET", "/v1/jobs", self._list),
+            Route("GET", "/v1/jobs/{id}", self._get),
+            Route("DELETE", "/v1/jobs/{id}", self._delete),
+            Route("PATCH", "/v1/jobs/{id}/user-metadata", self._setting_metadata(self._job, "JOB")),
+            Route("PATCH", "/v1/jobs/{id}/priority", self._set_priority),
+            Route("PUT", "/v1/jobs/{id}/status", self._set_status),
+            Route("GET", "/v1/jobs/{id}/history", self._history, part_b=True),
+        )
+
+    def _create(self, request: Request) -> Answer:
+        request.query(Query)
+        body = request.body(bodies.PlainJobBody if self._part_a_only else bodies.JobBody)
+        job, new = self._jobs.create(body, request.trace())
+        return Answer(201 if new else 200, wire.job_json(job, stages="stages" in body.model_fields_set))
+
+    def _list(self, request: Request) -> Answer:
+        query = request.query(queries.JobQuery)
+        found = [
+            ((job.number, 0), job)
+            for job in self._state.jobs.values()
+            if query.job_name in {None, job.name}
+            and query.priority in {None, job.priority}
+            and _created_between(job, query.from_date, query.end_date)
+        ]
+        return page_of(request, query, found, lambda job: wire.job_json(job, stages=query.should_return_stages))
+
+    def _get(self, request: Request) -> Answer:
+        query = request.query(queries.OneJobQuery)
+        job = wire.job_json(self._job(request), stages=query.should_return_stages)
+        if query.should_return_progress:
+            job |= wire.job_progress(self._job(request), self._state.now)
+        return Answer(200, job)
+
+    def _delete(self, request: Request) -> Answer:
+        request.query(Query)
+        self._jobs.delete(self._job(request))
+        return done("JOB_DELETED_SUCCESSFULLY")
+
+    def _set_priority(self, request: Request) -> Answer:
+        request.query(Query)
+        body = request.body(bodies.PriorityBody)
+        if self._jobs.set_priority(self._job(request), body.priority):
+            return done("JOB_MODIFIED_SUCCESSFULLY")
+        return Answer(204, headers={"Reason": "The job has this priority already"})
+
+    def _set_status(self, request: Request) -> Answer:
+        request.query(Query)
+        body = request.body(bodies.JobStatusBody)
+        self._jobs.set_status(self._job(request), JobStatus(body.status))
+        return done("JOB_MODIFIED_SUCCESSFULLY")
+
+    def _history(self, request: Request) -> Answer:
+        request.query(Query)
+        return Answer(200, wire.changes_json(self._job(request).changes))
+
+
+class StageEndpoints(Endpoints):
+    """What is request of stages."""
+
+    def routes(self) -> Sequence[Route]:
+        """Return all routes."""
+        return (
+            Route("GET", "/v1/jobs/{id}/stages", self._list_of_job),
+            Route("POST", "/v1/jobs/{id}/stage", self._add),
+            Route("GET", "/v1/stages", self._list),
+            Route("GET", "/v1/stages/{id}", self._get),
+            Route("GET", "/v1/stages/{id}/summary", self._get_summary),
+            Route("PATCH", "/v1/stages/{id}/user-metadata", self._setting_metadata(self._stage, "STAGE")),
+            Route("PUT", "/v1/stages/{id}/status", self._release),
+            Route("GET", "/v1/stages/{id}/history", self._history, part_b=True),
+        )
+
+    def _add(self, request: Request) -> Answer:
+        request.query(Query)
+        body = request.body(bodies.PlainStageBody if self._part_a_only else bodies.StageBody)
+        return Answer(201, wire.stage_json(self._jobs.add_stage(self._job(request), body, request.trace())))
+
+    def _list_of_job(self, request: Request) -> Answer:
+        query = request.query(queries.StagesOfJobQuery)
+        return self._listed(request, query, self._job(request).stages)
+
+    def _list(self, request: Request) -> Answer:
+        query = request.query(queries.StageQuery)
+        found = [
+            stage
+            for stage in self._state.stages.values()
+            if query.job_id in {None, stage.job.id}
+            and query.stage_type in {None, stage.type}
+            and query.stage_operation_status in {None, stage.status}
+        ]
+        return self._listed(request, query, found)
+
+    def _listed(self, request: Request, query: queries.StagesOfJobQuery, stages: Sequence[Stage]) -> Answer:
+        found = [((stage.job.number, stage.order), stage) for stage in stages]
+        return page_of(request, query, found, lambda stage: self._with_tasks(stage, wanted=query.should_return_tasks))
+
+    def _with_tasks(self, stage: Stage, *, wanted: bool) -> wire.Json:
+        body = wire.stage_json(stage)
+        return body | {"tasks": [self._task_json(task) for task in stage.tasks]} if wanted else body
+
+    def _get(self, request: Request) -> Answer:
+        query = request.query(queries.OneStageQuery)
+        stage = self._with_tasks(self._stage(request), wanted=query.should_return_tasks)
+        if query.should_return_progress:
+            stage |= wire.stage_progress(self._stage(request), self._state.now)
+        return Answer(200, stage)
+
+    def _get_summary(self, request: Request) -> Answer:
+        request.query(Query)
+        return Answer(200, wire.summary_json(self._stage(request)))
+
+    def _release(self, request: Request) -> Answer:
+        request.query(Query)
+        request.body(bodies.StageStatusBody)
+        self._jobs.release(self._stage(request))
+        return done("STAGE_MODIFIED_SUCCESSFULLY")
+
+    def _history(self, request: Request) -> Answer:
+        request.query(Query)
+        return Answer(200, wire.changes_json(self._stage(request).changes))
+
+
+class TaskEndpoints(Endpoints):
+    """What is request of tasks, apart from working on them."""
+
+    def routes(self) -> Sequence[Route]:
+        """Return all routes."""
+        return (
+            Route("GET", "/v1/stages/{id}/tasks", self._list_of_stage),
+            Route("POST", "/v1/stages/{id}/tasks", self._add),
+            Route("GET", "/v1/tasks", self._list),
+            Route("GET", "/v1/tasks/{id}", self._get),
+            Route("PATCH", "/v1/tasks/{id}/user-metadata", self._setting_metadata(self._task, "TASK")),
+            Route("GET", "/v1/tasks/{id}/history", self._history, part_b=True),
+            Route("GET", "/v1/tasks/{id}/attempts", self._attempts, part_b=True),
+        )
+
+    def _add(self, request: Request) -> Answer:
+        request.query(Query)
+        body = request.bodies(bodies.PlainTaskBody if self._part_a_only else bodies.TaskBody)
+        tasks = self._jobs.add_tasks(self._stage(request), body, request.trace())
+        if request.prefers_minimal and not self._part_a_only:
+            return Answer(201, {"created": len(tasks)}, MINIMAL)
+        return Answer(201, [self._task_json(task) for task in tasks])
+
+    def _list_of_stage(self, request: Request) -> Answer:
+        query = request.query(queries.PageQuery)
+        return self._listed(request, query, self._stage(request).tasks)
+
+    def _list(self, request: Request) -> Answer:
+        query = request.query(queries.TaskQuery)
+        found = [
+            task
+            for task in self._state.tasks.values()
+            if query.stage_id in {None, task.stage.id}
+            and query.stage_type in {None, task.stage.type}
+            and query.status in {None, task.status}
+            and _created_between(task, query.from_date, query.end_date)
+        ]
+        return self._listed(request, query, found)
+
+    def _listed(self, request: Request, query: queries.PageQuery, tasks: Sequence[Task]) -> Answer:
+        return page_of(request, query, [((task.number, 0), task) for task in tasks], self._task_json)
+
+    def _get(self, request: Request) -> Answer:
+        request.query(Query)
+        return Answer(200, self._task_json(self._task(request)))
+
+    def _history(self, request: Request) -> Answer:
+        request.query(Query)
+        return Answer(200, wire.changes_json(wire.changes_of_task(self._task(request))))
+
+    def _attempts(self, request: Request) -> Answer:
+        request.query(Query)
+        return Answer(200, wire.attempts_json(self._task(request)))
+
+
+def _created_between(entity: Job | Task, first: datetime | None, last: datetime | None) -> bool:
+    return (first is None or first <= entity.created) and (last is None or entity.created <= last)

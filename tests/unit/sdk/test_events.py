@@ -1,0 +1,137 @@
+"""Events that a worker emits to its listeners, on a scripted manager."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+from jobnik_sdk import (
+    BreakerOpened,
+    ConfigurationError,
+    Event,
+    Handler,
+    QueueEmpty,
+    Snooze,
+    StageType,
+    TaskCompleted,
+    TaskContext,
+    TaskFailed,
+    TaskSnoozed,
+    TaskStarted,
+    Worker,
+)
+from pydantic import BaseModel
+from structlog.testing import capture_logs
+
+from tests.unit.sdk.script import ScriptedManager
+
+Make = Callable[..., dict[str, Any]]
+MILLISECOND = timedelta(milliseconds=1)
+
+
+class Word(BaseModel):
+    """A task's data, and its result."""
+
+    text: str = ""
+
+
+words = StageType("words", task=Word, result=Word)
+
+
+@pytest.fixture
+async def manager(task_json: Make) -> AsyncIterator[ScriptedManager]:
+    """A manager with one task."""
+    manager = ScriptedManager()
+    manager.claims.append(task_json(data={"text": "a"}))
+    yield manager
+    await manager.client.aclose()
+
+
+async def follow(task: Word, _context: TaskContext) -> Word:
+    """Do what the task's text says, and return the data as the result."""
+    if task.text == "fail":
+        raise ValueError(task.text)
+    if task.text == "snooze":
+        raise Snooze(timedelta(seconds=1))
+    return task
+
+
+def _worker(manager: ScriptedManager, *listeners: Any) -> Worker:  # noqa: ANN401 some are wrong on purpose
+    handler = Handler(words, follow)
+    return Worker(
+        manager.client, [handler], listeners=listeners, poll_initial_delay=MILLISECOND, poll_max_delay=MILLISECOND
+    )
+
+
+async def test_listeners_receive_the_events_of_attempts(manager: ScriptedManager, task_json: Make) -> None:
+    """An attempt emits its start and its outcome. The empty queue is emitted once, however often it is seen."""
+    manager.claims += [task_json(data={"text": "fail"}), task_json(data={"text": "snooze"})]
+    received: list[Event] = []
+    await manager.run_until_empty(_worker(manager, received.append))
+    kinds = [type(event) for event in received if not isinstance(event, QueueEmpty)]
+    assert kinds == [TaskStarted, TaskCompleted, TaskStarted, TaskFailed, TaskStarted, TaskSnoozed]
+    (completed,) = [event for event in received if isinstance(event, TaskCompleted)]
+    assert completed.result == b'{"text":"a"}'
+    assert sum(isinstance(event, QueueEmpty) for event in received) == 1
+
+
+async def test_a_listener_that_raises_is_logged(manager: ScriptedManager) -> None:
+    """The exception has no other effect, and other listeners receive the event."""
+    received: list[Event] = []
+
+    def fail(event: Event) -> None:
+        raise ValueError(event)
+
+    with capture_logs() as logs:
+        await manager.run_until_empty(_worker(manager, fail, received.append))
+    assert TaskCompleted in [type(event) for event in received]
+    assert "listener failed" in [line["event"] for line in logs]
+
+
+async def test_a_listener_must_be_a_plain_function(manager: ScriptedManager) -> None:
+    """A coroutine function would never be awaited."""
+
+    async def listen(_event: Event) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="A listener is a plain function"):
+        _worker(manager, listen)
+
+
+async def test_failing_attempts_open_the_breaker_of_the_handler(manager: ScriptedManager, task_json: Make) -> None:
+    """After ten failures, the worker claims no more, and the remaining tasks stay in the queue."""
+    manager.claims.clear()
+    manager.claims += [task_json(data={"text": "fail"}) for _ in range(20)]
+    received: list[Event] = []
+
+    def stop_when_opened(event: Event) -> None:
+        received.append(event)
+        if isinstance(event, BreakerOpened):
+            worker.stop()
+
+    worker = _worker(manager, stop_when_opened)
+    await worker.run()
+    assert BreakerOpened("words", "handler") in received
+    assert manager.reported == ['{"status":"FAILED"}'] * 10
+
+
+@pytest.mark.usefixtures("pauses")  # the client would wait between its attempts at each claim
+async def test_failing_claims_open_the_breaker_of_claims(manager: ScriptedManager) -> None:
+    """After ten failed claims, the worker sends no more for a while."""
+
+    def refuse_connection() -> None:
+        raise httpx2.ConnectError("refused")
+
+    manager.before_claim = refuse_connection
+    received: list[Event] = []
+
+    def stop(event: Event) -> None:
+        received.append(event)
+        worker.stop()
+
+    worker = _worker(manager, stop)
+    with capture_logs() as logs:
+        await worker.run()
+    assert received == [BreakerOpened("words", "dequeue")]
+    (line,) = [line for line in logs if line["event"] == "circuit breaker opened"]
+    assert (line["breaker"], line["stage_type"], line["pause_seconds"]) == ("dequeue", "words", 30)

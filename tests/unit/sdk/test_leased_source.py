@@ -1,0 +1,62 @@
+"""Requests of a worker to a manager that supports leases."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+from jobnik_sdk import Completed, Empty, Failed, JobnikClient, Outcome, Released, Snoozed, StageType
+from jobnik_sdk.worker.leased_source import LeasedTaskSource
+from jobnik_sdk.worker.task_source import Assignment, ReportResult, TaskReport
+from prometheus_client import REGISTRY
+
+
+async def test_a_claim_waits_no_longer_than_half_the_client_timeout() -> None:
+    """Otherwise, an empty queue would look like a manager that does not respond."""
+    waits: list[float] = []
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        waits.append(json.loads(request.content)["waitSeconds"])
+        return httpx2.Response(200, json={"tasks": []})
+
+    for seconds in (4, 300):
+        timeout, transport = timedelta(seconds=seconds), httpx2.MockTransport(respond)
+        async with JobnikClient("http://manager", timeout=timeout, transport=transport) as client:
+            source = LeasedTaskSource(client, "worker-1", timedelta(seconds=30))
+            assert not await source.claim(StageType("any", task=Empty), 1)
+    assert waits == [2, 20]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "sent", "status"),
+    [
+        (Completed(None), "COMPLETED", "COMPLETED"),
+        (Failed("ValueError", "no", stack=""), "FAILED", "FAILED"),
+        (Snoozed(timedelta(seconds=1)), "SNOOZED", "SNOOZED"),
+        (Released("drain"), "RELEASED", "CANCELLED"),
+    ],
+    ids=repr,
+)
+async def test_each_outcome_is_reported_and_counted(
+    outcome: Outcome, sent: str, status: str, task_json: Callable[..., dict[str, Any]]
+) -> None:
+    """The report carries the protocol's outcome; the metrics count it under their own label."""
+    reported: list[str] = []
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        reported.extend(report["outcome"] for report in json.loads(request.content)["results"])
+        return httpx2.Response(200, json={"accepted": 1, "refused": []})
+
+    labels = {"stage_type": "counted", "status": status, "result": "success"}
+    before = REGISTRY.get_sample_value("jobnik_sdk_consumer_task_updates_total", labels) or 0
+    task = Assignment[Empty, Empty].model_validate(task_json(leaseId=1))
+    result: asyncio.Future[ReportResult] = asyncio.get_running_loop().create_future()
+    async with JobnikClient("http://manager", transport=httpx2.MockTransport(respond)) as client:
+        source = LeasedTaskSource(client, "worker-1", timedelta(seconds=30))
+        source.submit(TaskReport(task, "counted", outcome), result.set_result)
+        assert (await result).accepted
+    assert reported == [sent]
+    assert REGISTRY.get_sample_value("jobnik_sdk_consumer_task_updates_total", labels) == before + 1

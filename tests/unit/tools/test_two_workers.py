@@ -1,0 +1,88 @@
+"""Which worker runs which tests, and when, as the scheduler of `make test` decides."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from tests.support.two_workers import FromBothEnds
+
+FILES = {"chaos/a.py": 3, "first.py": 4, "second.py": 1, "third.py": 3, "alone.py": 2, "last.py": 5}
+ALONE = ("chaos", "alone.py")
+TESTS = [f"{file}::test_{number}" for file, count in FILES.items() for number in range(count)]
+SHARED = [test for test in TESTS if not test.startswith(ALONE)]
+
+
+class Worker:
+    """Starts a test when it knows the one after it, or that there is none, as a worker of xdist does."""
+
+    def __init__(self, name: str) -> None:
+        self.gateway = SimpleNamespace(id=name)
+        self.shutting_down = False
+        self.given: list[int] = []
+        self.ran: list[int] = []
+
+    def send_runtest_some(self, indices: Sequence[int]) -> None:
+        """Take some tests."""
+        assert not self.shutting_down
+        self.given += indices
+
+    def shutdown(self) -> None:
+        """Learn that nothing more will come."""
+        self.shutting_down = True
+
+    @property
+    def next(self) -> int | None:
+        """The test that it is ready to run."""
+        waiting = self.given[len(self.ran) :]
+        return waiting[0] if len(waiting) > 1 or (waiting and self.shutting_down) else None
+
+
+def run(names: str, tests: list[str]) -> tuple[list[list[str]], dict[str, list[str]]]:
+    """Run these tests on workers of these names, a test a moment; what ran in each moment, and what each worker ran."""
+    options = {"tx": [f"{len(names)}*popen"]}
+    config = SimpleNamespace(option=SimpleNamespace(), getvalue=options.__getitem__)
+    scheduler = FromBothEnds(cast("pytest.Config", config), ALONE)
+    workers = [Worker(name) for name in names]
+    active: list[Any] = list(workers)
+    for worker in active:
+        scheduler.add_node(worker)
+    for worker in active:
+        scheduler.add_node_collection(worker, tests)
+    scheduler.schedule()
+
+    moments: list[list[str]] = []
+    while active:
+        running = [(worker, worker.next) for worker in active if worker.next is not None]
+        for worker, test in running:
+            worker.ran.append(test)
+            scheduler.mark_test_complete(worker, test)
+        moments.append([tests[test] for _, test in running])
+        for worker in [one for one in active if one.shutting_down and len(one.ran) == len(one.given)]:
+            if worker in scheduler.nodes:  # one that got no work has been forgotten already
+                assert scheduler.remove_node(worker) is None
+            active.remove(worker)
+        if scheduler.tests_finished:
+            for worker in active:
+                worker.shutdown()
+    return moments, {worker.gateway.id: [tests[test] for test in worker.ran] for worker in workers}
+
+
+def test_files_are_taken_from_both_ends_and_some_tests_run_alone() -> None:
+    """Each worker keeps a file to itself; the tests that run alone come last and beside no other."""
+    moments, ran = run("ab", TESTS)
+
+    alone = [test for test in TESTS if test.startswith(ALONE)]
+    assert ran["a"] == [*TESTS[3:11], *alone]
+    assert ran["b"] == TESTS[-5:]
+    assert [moment for moment in moments if moment][-len(alone) :] == [[test] for test in alone]
+    assert max(len(moment) for moment in moments) == 2
+
+
+@pytest.mark.parametrize("tests", [TESTS, SHARED, TESTS[:3], TESTS[:1], TESTS[3:4], SHARED[:6]], ids=len)
+@pytest.mark.parametrize("names", ["a", "ab"])
+def test_every_test_runs_once(names: str, tests: list[str]) -> None:
+    """However many there are, and whether some of them run alone or all do."""
+    _, ran = run(names, tests)
+    assert sorted(test for some in ran.values() for test in some) == sorted(tests)
