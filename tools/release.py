@@ -47,7 +47,7 @@ def release(version: str) -> str:
         The name of the tag.
 
     Raises:
-        ReleaseError: It cannot be made, or a step of it failed.
+        ReleaseError: The release is not possible, or a step failed.
         MissingProgramError: uv is not installed.
     """
     tag = f"v{version}"

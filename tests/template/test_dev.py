@@ -66,7 +66,7 @@ class Dev:
         return psutil.Process(self._make.pid).children(recursive=True)
 
     def interrupt(self) -> None:
-        """Send SIGINT, as Ctrl-C does."""
+        """Press Ctrl-C."""
         os.killpg(self._make.pid, signal.SIGINT)
 
     def wait(self) -> int:
@@ -77,7 +77,7 @@ class Dev:
 
 @pytest.fixture(scope="module")
 def data() -> Iterator[Path]:
-    """Give a folder for the manager's data that PostgreSQL has access to; it has none to the folders of pytest."""
+    """Return a folder for the manager's data that PostgreSQL has access to; it has none to the folders of pytest."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         Path(folder).chmod(0o711)
         yield Path(folder) / "data"
@@ -85,13 +85,13 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture
 def project(installed: Path, tmp_path: Path) -> Path:
-    """Give a project to edit, with the dependencies that are installed already."""
+    """Return a project to edit, with the dependencies that are installed already."""
     return shutil.copytree(installed, tmp_path / "project", ignore=shutil.ignore_patterns(".venv", ".*_cache"))
 
 
 @pytest.fixture
 def start(project: Path, data: Path) -> Iterator[Callable[[int], Dev]]:
-    """Give a function that runs `make dev` on a port and the next one. It is stopped when the test ends."""
+    """Return a function that runs `make dev` on a port and the next one. It is stopped when the test ends."""
     with ExitStack() as running:
         yield lambda port: running.enter_context(Dev(project, data, port))
 

@@ -15,14 +15,14 @@ from tests.template.versions import commit, edit
 
 Tool = Callable[..., str]
 
-RENDERING = 60
+RENDER_TIMEOUT = 60
 """Seconds: Copier renders several times, and uv may have to fetch it first."""
-pytestmark = pytest.mark.timeout(RENDERING)
+pytestmark = pytest.mark.timeout(RENDER_TIMEOUT)
 
 
 @pytest.fixture
 def template(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
-    """Give a clone of the template that a test can change or remove."""
+    """Return a clone of the template that a test can change or remove."""
     tool("git", "clone", "--quiet", thin_template, tmp_path / "template", cwd=tmp_path)
     tool("git", "tag", "v0.1.0", cwd=tmp_path / "template")
     return tmp_path / "template"
@@ -30,7 +30,7 @@ def template(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
 
 @pytest.fixture
 def project(render: Callable[..., Path], template: Path, tool: Tool) -> Path:
-    """Give a project in a git repository."""
+    """Return a project in a git repository."""
     project = render(template)
     tool("git", "init", "--quiet", cwd=project)
     commit(project, tool)

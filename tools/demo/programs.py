@@ -1,4 +1,4 @@
-"""The paths of the programs that the demo runs."""
+"""Find the programs that the demo runs."""
 
 import shutil
 import sys
