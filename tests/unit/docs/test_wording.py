@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -37,12 +38,15 @@ _LOGGERS: Final = {"_log", "log", "_logger", "logger"}
 _LOG_METHODS: Final = {"debug", "info", "warning", "error", "exception", "critical"}
 
 
-def _trees() -> Iterator[tuple[Path, ast.Module]]:
-    """Yield the modules of the SDK, the development tools and the manager, by their path below src."""
-    for source in SOURCES:
-        for file in sorted(source.rglob("*.py")):
-            if not file.stem[0].isdecimal():  # the number of a migration
-                yield file.relative_to(source), ast.parse(file.read_text(encoding="utf-8"))
+@cache
+def _trees() -> list[tuple[Path, ast.Module]]:
+    """Return the modules of the SDK, the development tools and the manager, with their paths below src."""
+    return [
+        (file.relative_to(source), ast.parse(file.read_text(encoding="utf-8")))
+        for source in SOURCES
+        for file in sorted(source.rglob("*.py"))
+        if not file.stem[0].isdecimal()  # the number of a migration
+    ]
 
 
 def _findings(texts: Callable[[ast.Module], Iterable[str]], wrong: Callable[[str], object]) -> list[str]:
