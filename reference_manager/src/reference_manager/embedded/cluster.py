@@ -27,7 +27,7 @@ def ensure_cluster(folder: DataFolder, binaries: Path, account: Account | None, 
     Args:
         folder: The data folder.
         binaries: The folder of `postgres` and `initdb`.
-        account: The account of the server; None for the current account.
+        account: The account that runs the server; None for the current account.
         durable: Whether the cluster must survive a power failure.
 
     Raises:
@@ -95,7 +95,7 @@ def _create_database(run: Callable[..., None], pgdata: Path, binaries: Path, *, 
 
 
 def _write_password(path: Path, account: Account | None) -> None:
-    # A file of an interrupted attempt belongs to no cluster.
+    # A file from an interrupted attempt does not belong to any cluster.
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"{secrets.token_urlsafe(32)}\n")
@@ -126,7 +126,7 @@ def _remove_incomplete(folder: DataFolder) -> None:
 
 
 def _discard(staging: Path) -> None:
-    """Remove the folder of an interrupted attempt, once initdb and its child have ended: both outlive the manager."""
+    """Remove the folder of an interrupted attempt once initdb and its child, which outlive a manager, have ended."""
     with suppress(OSError), _locked(staging):
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -18,7 +18,7 @@ def encode_payload(value: object, model: type[BaseModel], path: str) -> bytes:
     Args:
         value: An instance of `model`, or a value that `model` validates.
         model: The model of the payload.
-        path: Where the payload belongs, such as `tasks[2].data`; paths in errors begin with it.
+        path: The path of the payload, such as `tasks[2].data`; paths in errors begin with it.
 
     Raises:
         InvalidPayloadError: the value is an instance of another model, has an invalid field, or has no JSON

@@ -66,11 +66,11 @@ class FakeManager:
 
     @property
     def waiting_claims(self) -> int:
-        """How many claims have found no task and are waiting for one."""
+        """The number of claims that have found no task and are waiting for one."""
         return self.transport.waiting
 
     def advance(self, by: timedelta) -> None:
-        """Move the manager's clock ahead, with everything that follows."""
+        """Move the manager's clock ahead, and apply everything that becomes due."""
         self.transport.advance(by)
 
     def claim(

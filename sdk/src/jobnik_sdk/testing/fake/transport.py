@@ -37,7 +37,7 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
             *(kind(state, part_a_only=part_a_only) for kind in (JobEndpoints, StageEndpoints, TaskEndpoints)),
         )
         routes = [route for group in groups for route in group.routes() if not (route.part_b and part_a_only)]
-        # Paths without parameters come first: /v1/tasks/settle is not the task "settle".
+        # Paths without parameters are tried first, because /v1/tasks/settle is not a task with the id "settle".
         self._routes = [(_pattern(route.path), route) for route in sorted(routes, key=lambda one: "{" in one.path)]
 
     @override
@@ -71,12 +71,12 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
 
     @property
     def waiting(self) -> int:
-        """How many requests are waiting for something to change."""
+        """The number of requests that are waiting for a change."""
         with self._lock:
             return len(self._wakers)
 
     def advance(self, by: timedelta) -> None:
-        """Move the clock ahead, with everything that follows."""
+        """Move the clock ahead, and apply everything that becomes due."""
         with self._lock:
             self._state.clock.advance(by)
             self._worker_endpoints.catch_up()
@@ -84,7 +84,7 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
 
     @contextmanager
     def locked(self) -> Generator[State]:
-        """Give the state as it is now. No request is served within the block."""
+        """Yield the current state. No request is served within the block."""
         with self._lock:
             self._worker_endpoints.catch_up()
             yield self._state
@@ -94,7 +94,7 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
             return self._state.tick()
 
     def _answer(self, request: httpx2.Request, at: datetime, wake: Callable[[], None]) -> httpx2.Response | float:
-        """Return the answer, or the number of seconds after which to try again if nothing calls `wake` before."""
+        """Return the answer, or the number of seconds after which to try again unless `wake` is called earlier."""
         with self._lock:
             self._wakers.discard(wake)
             self._worker_endpoints.catch_up()
