@@ -77,7 +77,7 @@ async def test_a_normal_user_needs_nobody(start_owner: Callable[[str], Owner], d
 def test_a_folder_below_a_closed_one_is_refused_by_name(data_dir: Path) -> None:
     """Root's own folders are closed to the server's account: the message names the folder and a better place."""
     data_dir.mkdir(mode=0o700)
-    with pytest.raises(EmbeddedPostgresError, match=rf"may not pass {data_dir} to reach .*/var/lib/jobnik"):
+    with pytest.raises(EmbeddedPostgresError, match=rf"cannot enter {data_dir} to reach .*/var/lib/jobnik"):
         EmbeddedPostgres(data_dir / "inside").start()
 
 

@@ -60,7 +60,7 @@ def test_a_link_on_path_leads_to_the_installation(places: dict[str, Path], tmp_p
 def test_an_override_without_postgres_is_refused(places: dict[str, Path], tmp_path: Path) -> None:
     """A wrong folder is an error, not a reason to take another one silently."""
     assert places
-    with pytest.raises(EmbeddedPostgresError, match="holds no PostgreSQL"):
+    with pytest.raises(EmbeddedPostgresError, match="does not contain"):
         find_binaries(tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_a_folder_is_closed_by_the_bits_that_count_for_the_account(
     for between in (tmp_path, *(parent for parent in tmp_path.parents if top in parent.parents)):
         between.chmod(0o755)
     folder.chmod(mode)
-    assert account.closed_folder(folder) == (folder if is_closed else None)
+    assert account.inaccessible_folder(folder) == (folder if is_closed else None)
     folder.chmod(0o700)
 
 

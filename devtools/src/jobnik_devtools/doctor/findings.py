@@ -65,7 +65,7 @@ def problem(text: str, remedy: str) -> Finding:
     return Finding(Level.PROBLEM, text, remedy)
 
 
-def rendered(name: str, findings: Sequence[Finding], *, terminal: bool) -> Iterator[str]:
+def format_check(name: str, findings: Sequence[Finding], *, terminal: bool) -> Iterator[str]:
     """Yield the lines of a check; on a terminal, they are coloured and wrapped to its width.
 
     The name of the check is printed next to its first finding. If several findings in a row have the same remedy, the

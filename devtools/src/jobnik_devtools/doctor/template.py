@@ -63,7 +63,7 @@ class Template:
 
     @contextmanager
     def _folder(self) -> Generator[Path]:
-        """Give a folder that contains only the answers, which is all that Copier needs."""
+        """Yield a folder that contains only the answers, which are all that Copier needs."""
         with TemporaryDirectory(prefix="jobnik-doctor-") as folder:
             (Path(folder) / ANSWERS).write_text(self._answers, encoding="utf-8")
             yield Path(folder)

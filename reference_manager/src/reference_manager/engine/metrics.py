@@ -53,7 +53,7 @@ LEASES_EXPIRED = Counter(
 )
 LEASES_LOST = Counter(
     f"{PREFIX}leases_lost_total",
-    "Reports refused with LEASE_LOST: late ones, or those of a worker without the lease.",
+    "Reports refused with LEASE_LOST: late reports, or reports from a worker without the lease.",
     registry=REGISTRY,
 )
 MAINTENANCE_ROUNDS = Counter(

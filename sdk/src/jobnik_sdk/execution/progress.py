@@ -46,7 +46,7 @@ class Checkpoint:
         except (TypeError, ValueError) as error:
             raise InvalidPayloadError("checkpoint", str(error)) from None
         if len(document) > MAX_CHECKPOINT_SIZE:
-            reason = f"has {len(document)} bytes, at most {MAX_CHECKPOINT_SIZE} are allowed: save a reference instead."
+            reason = f"has {len(document)} bytes, but the limit is {MAX_CHECKPOINT_SIZE}: save a reference instead."
             raise InvalidPayloadError("checkpoint", reason)
         return cls(document)
 

@@ -22,7 +22,7 @@ _ADVICE: Final = {
     "retry-policy": "omit all options of tasks except max_attempts",
     "task-defaults": "omit task_defaults, and set the options on each task",
     "weighted-progress": "omit the weight of stages",
-    "unique-jobs": "omit unique_key, and check yourself whether such a job exists",
+    "unique-jobs": "omit unique_key, and first check whether the job already exists",
     "attempts": "do not read attempts",
 }
 

@@ -49,7 +49,7 @@ def tracing(url: str | None, flush_timeout: timedelta) -> Generator[None]:
         ConfigurationError: the exporter is not installed.
     """
     if not isinstance(otel.get_tracer_provider(), otel.ProxyTracerProvider):
-        _log.info("tracer provider is set up already, using it")
+        _log.info("tracer provider already set up, using it")
         yield
         return
     # Importing these takes a quarter of a second, which only workers that send traces should pay.

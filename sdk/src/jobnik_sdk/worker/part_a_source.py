@@ -66,7 +66,7 @@ class PartATaskSource:
         reporting.add_done_callback(self._reports.discard)
 
     async def deregister(self) -> None:
-        """Do nothing: without leases, the manager does not know the worker."""
+        """Do nothing: without leases, the manager does not keep track of workers."""
 
     async def _deliver(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
         task, outcome = report.task, report.outcome

@@ -141,7 +141,7 @@ class Poller:
         await self._runner.close()
 
     @property
-    def _claimable(self) -> int:
+    def _claim_limit(self) -> int:
         """How many tasks may be claimed now: the free slots, unless too many reports are waiting for delivery."""
         if not self._dependencies.may_claim():
             return 0
@@ -163,7 +163,7 @@ class Poller:
         delays = backoff(*self._dependencies.poll_delays)
         share = -(-self._handler.concurrency // CONCURRENT_CLAIMS)
         while not self._stopping:
-            free = self._claimable if first or self._has_backlog else 0
+            free = self._claim_limit if first or self._has_backlog else 0
             if free <= 0:
                 if first:
                     self._last_claim_at = time.monotonic()  # not claiming is correct here

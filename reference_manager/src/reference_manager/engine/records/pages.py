@@ -1,4 +1,4 @@
-"""Lists, read a page at a time. Each page is one statement, one bounded index walk, and a bounded amount of memory.
+"""Lists, read a page at a time. Each page is one statement, one bounded index scan, and a bounded amount of memory.
 
 A list longer than a page is written in pieces. Between pages, the manager holds neither a connection nor a snapshot.
 """

@@ -12,7 +12,7 @@
 -- call.
 --
 -- Every change to a job's tree, except by a claim or complete_tasks, first takes the job's lock, so that the check for
--- the last task of a stage is exact. Plans are pinned to index walks, as in claim_tasks.
+-- the last task of a stage is exact. Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION settle_tasks(
     wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[],
     errors json[], retryables boolean[], delays interval[], checkpoints json[]

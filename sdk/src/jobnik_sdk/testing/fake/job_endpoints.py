@@ -12,7 +12,7 @@ from jobnik_sdk.testing.fake.state import Job, Stage, Task
 
 
 class JobEndpoints(Endpoints):
-    """What is request of jobs."""
+    """The endpoints of jobs."""
 
     def routes(self) -> Sequence[Route]:
         """Return all routes."""
@@ -61,7 +61,7 @@ class JobEndpoints(Endpoints):
         body = request.body(bodies.PriorityBody)
         if self._jobs.set_priority(self._job(request), body.priority):
             return done("JOB_MODIFIED_SUCCESSFULLY")
-        return Answer(204, headers={"Reason": "The job has this priority already"})
+        return Answer(204, headers={"Reason": "The job already has this priority"})
 
     def _set_status(self, request: Request) -> Answer:
         request.query(Query)
@@ -75,7 +75,7 @@ class JobEndpoints(Endpoints):
 
 
 class StageEndpoints(Endpoints):
-    """What is request of stages."""
+    """The endpoints of stages."""
 
     def routes(self) -> Sequence[Route]:
         """Return all routes."""
@@ -141,7 +141,7 @@ class StageEndpoints(Endpoints):
 
 
 class TaskEndpoints(Endpoints):
-    """What is request of tasks, apart from working on them."""
+    """The endpoints of tasks, except for claims and reports under leases."""
 
     def routes(self) -> Sequence[Route]:
         """Return all routes."""

@@ -1,4 +1,4 @@
-"""The state machines of the protocol: every transition of jobs, stages and tasks, and what follows from it.
+"""The state machines of the protocol: every transition of jobs, stages and tasks, and its effects.
 
 The manager has the same tables. A test compares the two, edge by edge.
 """
@@ -87,9 +87,11 @@ TASK: Final[dict[tuple[TaskStatus, TaskStatus], Edge]] = {
     (TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED): Edge(
         CLIENT, "its worker reports success", (Effect.COMPLETE_STAGE,)
     ),
-    (TaskStatus.IN_PROGRESS, TaskStatus.PENDING): Edge(MANAGER, "its worker hands back the first attempt"),
+    (TaskStatus.IN_PROGRESS, TaskStatus.PENDING): Edge(
+        MANAGER, "it is released or snoozed before any attempt has failed"
+    ),
     (TaskStatus.IN_PROGRESS, TaskStatus.RETRIED): Edge(
-        MANAGER, "its attempt failed and another is left, or is handed back"
+        MANAGER, "its attempt failed and another is left, or a retry is released or snoozed"
     ),
     (TaskStatus.IN_PROGRESS, TaskStatus.FAILED): Edge(CLIENT, "its last attempt failed", (Effect.FAIL_STAGE,)),
     **{(status, TaskStatus.ABORTED): Edge(MANAGER, "its job is aborted") for status in _UNFINISHED_TASK},
@@ -106,8 +108,8 @@ REPORTED: Final = frozenset({"COMPLETED", "FAILED", "RELEASED", "SNOOZED"})
 ENDS: Final = {
     "COMPLETED": "its worker reports success",
     "FAILED": "its worker reports failure",
-    "RELEASED": "its worker hands it back",
-    "SNOOZED": "its worker puts it off",
+    "RELEASED": "its worker releases it",
+    "SNOOZED": "its worker snoozes it",
     "EXPIRED": "its lease was not renewed",
     "TIMED_OUT": "the attempt took too long",
 }
