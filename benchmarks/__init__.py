@@ -1,1 +1,1 @@
-"""What the hot paths cost, side by side in one run: `make bench`."""
+"""The cost of the hot paths, side by side in one run: `make bench`."""

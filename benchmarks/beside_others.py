@@ -1,4 +1,4 @@
-"""A worker end to end, beside what people would pick instead: Jobnik and other queues, one worker process each.
+"""A worker end to end, compared with the alternatives: Jobnik and other queues, one worker process each.
 
 Run by ``make bench``. Each contender creates tasks that do nothing, works them off, picks up single ones and idles, all
 on this machine, with durable settings, with log lines from WARNING on. What counts are the ratios of one run. Each rate
@@ -40,7 +40,7 @@ console = Console()
 
 @dataclass
 class Figures:
-    """What was measured of one contender."""
+    """The measurements of one contender."""
 
     rate: float = 0.0
     """Tasks/s, from the first task's start to the last one's."""
@@ -63,12 +63,12 @@ class Comparison:
     stores: Stores
     figures: dict[str, Figures] = field(default_factory=lambda: {name: Figures() for name in ENTRIES})
     engine_rate: float = 0.0
-    """Tasks/s of claims and reports alone."""
+    """Tasks/s of claims and reports, without a worker."""
     requests: int = 0
-    """Of an idle worker of ours in a minute."""
+    """Requests per minute of Jobnik's idle worker."""
 
     async def drain(self, name: str) -> None:
-        """Create tasks and have them worked off, once."""
+        """Create tasks, and let a worker process all of them, once."""
         entry, figures = ENTRIES[name], self.figures[name]
         async with self.stores.opened(entry.store, name) as address, entry.contender(address) as contender:
             begin = time.perf_counter()
@@ -101,7 +101,7 @@ class Comparison:
         self.figures[name].pickups = sorted(seconds)
 
     async def idle(self, name: str) -> None:
-        """Let a worker wait that has worked once; of ours, count what it asks the manager."""
+        """Let a worker wait after its first task; for Jobnik's, also count its requests to the manager."""
         entry, figures = ENTRIES[name], self.figures[name]
         async with AsyncExitStack() as stack:
             address = await stack.enter_async_context(self.stores.opened(entry.store, name))
@@ -125,7 +125,7 @@ class Comparison:
         return None
 
     async def engine(self) -> None:
-        """What the engine does by the hundred, without a worker that runs anything."""
+        """Measure the engine by the hundred, without a worker that runs anything."""
         async with Database.connect(
             self.stores.postgres_url, connections=2, acquire_timeout=timedelta(seconds=5)
         ) as database:
@@ -136,7 +136,7 @@ class Comparison:
 
     def show(self) -> None:
         """The table, with each rate as a multiple of the base's."""
-        table = Table(title="One worker process, beside other queues", box=SIMPLE_HEAD, show_edge=False, padding=0)
+        table = Table(title="One worker process, alongside other queues", box=SIMPLE_HEAD, show_edge=False, padding=0)
         table.add_column("queue,\nwhat a worker does", no_wrap=True)
         for heading in ("\ntasks/s", "\ntimes", "created\n/s", "\ntimes", "pickup\np50 ms", "\np99 ms"):
             table.add_column(heading, justify="right")

@@ -93,7 +93,7 @@ async def throughput(bench: Bench, crowd: Bench) -> None:
 
 
 async def pickup(bench: Bench) -> None:
-    """How long it takes until a new task is in a waiting worker's hands, against the simplest request there is."""
+    """Measure how long it takes until a waiting worker receives a new task, compared with the simplest request."""
     with console.status("pickup"):
         liveness = await bench.liveness(PICKUPS)
         since_asked, since_answered = await bench.pickup("pickup", PICKUPS)
@@ -107,7 +107,7 @@ async def pickup(bench: Bench) -> None:
 
 
 async def memory(bench: Bench, process_id: int) -> None:
-    """What a manager holds after so many tasks, against what it held after a tenth of them."""
+    """Measure a manager's memory after many tasks, compared with its memory after a tenth of them."""
     with console.status(f"filling {MEMORY_TASKS:,}"):
         await bench.fill("memory", MEMORY_TASKS)
     held: list[float] = []

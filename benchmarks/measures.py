@@ -1,4 +1,4 @@
-"""What is measured: each function runs one thing once and says how fast it was."""
+"""The measurements: each function runs one thing once, and returns how fast it was."""
 
 import asyncio
 import statistics
@@ -24,7 +24,7 @@ class Bench:
     urls: Sequence[str]
 
     async def fill(self, stage_type: str, count: int, finished: int = 0) -> None:
-        """A job with so many waiting and finished tasks, and statistics as autovacuum would soon have them."""
+        """Create a job with these numbers of waiting and finished tasks, and update the statistics as autovacuum would."""
         stage_id = await add_backlog(self.database, stage_type, count)
         await add_finished(self.database, stage_id, finished)
         async with self.database.connection() as connection:
@@ -79,7 +79,7 @@ class Bench:
         return count / elapsed
 
     async def pickup(self, stage_type: str, count: int) -> tuple[list[float], list[float]]:
-        """Seconds until a new task is in a waiting worker's hands: since its creation was asked for, and answered."""
+        """Seconds until a waiting worker receives a new task: since the creation request, and since its response."""
         producer, worker = await self._connect(2)
         status, job = await producer.ask(b"POST", b"/v1/jobs", b'{"name":"pickup","data":{}}')
         body = b'{"type":"%s","data":{}}' % stage_type.encode()

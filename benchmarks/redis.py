@@ -1,6 +1,6 @@
 # pyright: basic, reportMissingImports=false
 # Its package is in the group bench alone, which the gate does not install.
-"""A Redis for a while: Valkey, its free successor, from a wheel, so that everybody measures the same one."""
+"""A temporary Redis: Valkey, its free successor, from a wheel, so that everyone measures the same version."""
 
 from collections.abc import Generator
 from contextlib import contextmanager

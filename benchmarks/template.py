@@ -23,7 +23,7 @@ from tools.snapshot import take_snapshot
 
 COPIES, STARTS = 10, 5
 COMPLETED = "It is COMPLETED"
-"""What the project's first job says at its end."""
+"""The last line that the project's first job prints."""
 
 console = Console()
 
@@ -39,7 +39,7 @@ def copy(template: Path, project: Path) -> float:
 
 def complete(project: Path, data: Path) -> float:
     """Seconds of ``make dev`` in a fresh project until its first job is COMPLETED: install, manager, worker, tasks."""
-    # What is set for this environment would act on the project's.
+    # The variables of this environment would affect the project's.
     theirs = {name: value for name, value in os.environ.items() if not name.startswith(("UV_", "MAKE", "VIRTUAL_ENV"))}
     start = time.perf_counter()
     with subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The queues that are measured side by side: each in a module of its own, used as its documentation says."""
+"""The queues that are measured side by side: each in a separate module, used as its documentation recommends."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ from typing import Protocol, Self
 
 
 class Contender(Protocol):
-    """A queue of tasks that do nothing: its producer here, its worker in a process of its own."""
+    """A queue of tasks that do nothing: its producer runs here, its worker in a separate process."""
 
     async def __aenter__(self) -> Self:
         """Connect as a producer, and set up what the queue needs in its store."""
@@ -20,7 +20,7 @@ class Contender(Protocol):
         ...
 
     async def fill(self, count: int) -> None:
-        """Create so many tasks, in the fastest way that the documentation shows."""
+        """Create this number of tasks, in the fastest way that the documentation shows."""
         ...
 
     async def put(self) -> None:
@@ -45,13 +45,13 @@ class Entry:
     """How a contender takes part."""
 
     package: str
-    """What is installed; its version is said in the results."""
+    """The installed package; the results show its version."""
     module: str
     store: Store
     tasks: int
     """How many are worked off in one round: some seconds' worth."""
     how: str
-    """What one worker process does at a time, as its documentation recommends."""
+    """The tasks that one worker process runs at a time, as its documentation recommends."""
     options: Mapping[str, int] = field(default_factory=dict[str, int])
 
     @property
@@ -60,7 +60,7 @@ class Entry:
         return f"{self.package} {version(self.package)}"
 
     def contender(self, address: str) -> Contender:
-        """The contender itself, which alone imports the package."""
+        """The contender itself; only its module imports the package."""
         return import_module(f"{__name__}.{self.module}").Contender(address, **self.options)
 
 

@@ -16,7 +16,7 @@ STDOUT = 1
 
 
 def notes(every: int) -> Callable[[], None]:
-    """What handlers call, from any thread."""
+    """Return the function that each task calls, from any thread."""
     numbers = itertools.count(1)
 
     def note() -> None:

@@ -43,6 +43,6 @@ class Contender:
         self._noop.delay()
 
     def work(self, note: Callable[[], None]) -> None:
-        """Run in this process alone."""
+        """Run in this single process."""
         self._note = note
         self._app.worker_main(["--quiet", "worker", "--pool=solo", "--loglevel=WARNING"])

@@ -19,7 +19,7 @@ _ADDRESS: Final = re.compile("^_src_path: .*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Rendering:
-    """What a version of the template renders: the texts of the files by their paths, such as `helm/Chart.yaml`."""
+    """The files that a version of the template renders: their texts by their paths, such as `helm/Chart.yaml`."""
 
     version: str
     files: Mapping[str, str]

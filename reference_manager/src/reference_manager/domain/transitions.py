@@ -56,7 +56,7 @@ STAGE = Machine(
             "all its tasks are completed",
             (Consequence.OPEN_NEXT_STAGE, Consequence.COMPLETE_JOB),
         ),
-        Edge(Stage.IN_PROGRESS, Stage.FAILED, MANAGER, "a task failed for good", (Consequence.FAIL_JOB,)),
+        Edge(Stage.IN_PROGRESS, Stage.FAILED, MANAGER, "a task failed permanently", (Consequence.FAIL_JOB,)),
         *(Edge(source, Stage.WAITING, MANAGER, RESERVED) for source in (Stage.PENDING, Stage.IN_PROGRESS)),
         *(
             Edge(source, Stage.ABORTED, MANAGER, "its job is aborted", (Consequence.ABORT_TASKS,))

@@ -1,7 +1,7 @@
 """Metrics that this process measures. Each manager counts only its own work, so their metrics can be added up.
 
 Stage types are label values, and clients choose their names. To limit the number of series, only the first hundred
-stage types have series of their own.
+stage types have separate series.
 """
 
 from time import perf_counter

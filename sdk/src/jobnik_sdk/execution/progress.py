@@ -76,7 +76,7 @@ class AttemptState:
 class Phase:
     """A step of an attempt with its own progress; a `with` block starts and ends it.
 
-    It may have phases of its own. Each phase starts where the previous one ended.
+    It may contain further phases. Each phase starts where the previous one ended.
     """
 
     __slots__ = ("_name", "_parent", "_share", "_start", "_state", "completed_share")

@@ -142,7 +142,7 @@ class _StopSignals:
             signal.signal(number, handler)
 
     def stop_worker(self, worker: Worker, timeout_seconds: float) -> None:
-        """Stop this worker on a signal, or now if a signal has arrived already."""
+        """Stop this worker on a signal, or now if a signal has already arrived."""
         self._worker = worker
         watchdog = threading.Thread(target=self._enforce_timeout, args=(timeout_seconds,), name="jobnik-stop")
         watchdog.daemon = True

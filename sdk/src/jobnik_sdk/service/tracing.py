@@ -38,7 +38,7 @@ def is_enabled(enabled: bool | None, url: str | None, environment: Mapping[str, 
 def tracing(url: str | None, flush_timeout: timedelta) -> Generator[None]:
     """Collect and send the spans of this process; flush the last ones at the end of the `with` block.
 
-    If the program has set up a tracer provider of its own, it stays in place.
+    If the program has set up its own tracer provider, that provider is kept.
 
     Args:
         url: Where to send traces; None: to the endpoint in the standard variables of OpenTelemetry. These also set

@@ -59,8 +59,8 @@ def manager_command() -> str:
     Raises:
         ConfigurationError: no manager is installed.
     """
-    beside = Path(sys.executable).with_name(COMMAND)
-    found = str(beside) if beside.exists() else shutil.which(COMMAND)
+    installed = Path(sys.executable).with_name(COMMAND)
+    found = str(installed) if installed.exists() else shutil.which(COMMAND)
     if found is None:
         raise ConfigurationError(
             f"{COMMAND} is neither next to {sys.executable} nor on PATH: "

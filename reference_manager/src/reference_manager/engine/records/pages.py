@@ -64,7 +64,7 @@ class NestedList:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entity as JSON, and its nested list if that is too long to be in the JSON already."""
+    """An entity as JSON, and its nested list if the list is too long to be included in that JSON."""
 
     body: str
     nested: NestedList | None = None

@@ -47,7 +47,7 @@ class FakeManager:
     leases expire, delayed tasks become due and waiting claims end, without a sleep in the test.
 
     Args:
-        part_a_only: Serve part A of the protocol alone: no leases, and nothing else that part B adds.
+        part_a_only: Serve only part A of the protocol: no leases, and nothing else that part B adds.
     """
 
     def __init__(self, *, part_a_only: bool = False) -> None:

@@ -13,7 +13,7 @@ MANAGER: Final = "manager"
 
 
 class Effect(Enum):
-    """What the manager does in the same transaction as the transition."""
+    """A change that the manager makes in the same transaction as the transition."""
 
     START_STAGE = "its stage becomes IN_PROGRESS"
     START_JOB = "its job becomes IN_PROGRESS"
@@ -74,7 +74,7 @@ STAGE: Final[dict[tuple[StageStatus, StageStatus], Edge]] = {
     (StageStatus.IN_PROGRESS, StageStatus.COMPLETED): Edge(
         MANAGER, "all its tasks are completed", (Effect.OPEN_NEXT_STAGE, Effect.COMPLETE_JOB)
     ),
-    (StageStatus.IN_PROGRESS, StageStatus.FAILED): Edge(MANAGER, "a task failed for good", (Effect.FAIL_JOB,)),
+    (StageStatus.IN_PROGRESS, StageStatus.FAILED): Edge(MANAGER, "a task failed permanently", (Effect.FAIL_JOB,)),
     **{
         (status, StageStatus.ABORTED): Edge(MANAGER, "its job is aborted", (Effect.ABORT_TASKS,))
         for status in _UNFINISHED_STAGE
