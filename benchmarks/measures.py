@@ -24,7 +24,7 @@ class Bench:
     urls: Sequence[str]
 
     async def fill(self, stage_type: str, count: int, finished: int = 0) -> None:
-        """Create a job with these numbers of waiting and finished tasks, and update the statistics as autovacuum would."""
+        """Create a job with waiting and finished tasks, and with statistics as autovacuum would have them."""
         stage_id = await add_backlog(self.database, stage_type, count)
         await add_finished(self.database, stage_id, finished)
         async with self.database.connection() as connection:

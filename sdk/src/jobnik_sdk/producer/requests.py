@@ -103,4 +103,4 @@ class Requests:
             await self.command("abort_job", "PUT", f"{job_path}/status", {"status": JobStatus.ABORTED})
             cause.add_note(f"The job at {job_path} was created, and has been aborted.")
         except JobnikError as error:
-            cause.add_note(f"The job at {job_path} was created, and could not be aborted: {error}")
+            cause.add_note(f"The job at {job_path} was created, but could not be aborted: {error}")
