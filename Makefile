@@ -10,7 +10,7 @@ export PATH := $(CURDIR)/.tools/uv/bin:$(PATH)
 # With this variable set, every program compiles all its modules again at each start, which takes longer than most tests.
 unexport PYTHONDONTWRITEBYTECODE
 
-# PYTHON=3.13 runs a command on that Python, which uv finds or downloads, in an environment of its own.
+# PYTHON=3.13 runs a command on that Python, which uv finds or downloads, in a separate environment.
 ifeq ($(origin PYTHON),command line)
 export UV_PYTHON := $(PYTHON)
 export UV_PROJECT_ENVIRONMENT := .tools/python-$(PYTHON)
@@ -97,7 +97,7 @@ golden: $(UV)  ## write the manifests that the charts render, in tests/template/
 
 # The other queues stay out of .venv, because some of them install plugins for pytest.
 bench: export UV_PROJECT_ENVIRONMENT := .tools/bench
-bench: $(UV)  ## measure the engine, a worker beside other queues, and the template (PART=engine, worker or template for one)
+bench: $(UV)  ## measure the engine, a worker alongside other queues, and the template (PART=engine, worker or template for one)
 	@$(RUN) --group bench python -m benchmarks $(PART)
 
 manager: $(UV)  ## start the manager with its embedded PostgreSQL on 127.0.0.1:8080

@@ -91,7 +91,7 @@ def test_each_problem_comes_with_a_remedy(project: Path, template: Path, tool: T
         "template": [
             "✗ conflicts not merged: README.md → edit the lines between <<<<<<< and >>>>>>>, then git add the file",
             "! edited in this project: AGENTS.md → keep your version, or run make doctor RESTORE=AGENTS.md",
-            "! deleted in this project: renovate.json → leave it out, or run make doctor RESTORE=renovate.json",
+            "! deleted in this project: renovate.json → leave it deleted, or run make doctor RESTORE=renovate.json",
             (
                 "! template v0.2.0 is available, this project follows v0.1.0;"
                 " it changes Dockerfile, NEW.md, pyproject.toml"

@@ -66,11 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=version("jobnik-reference-manager"))
     commands = parser.add_subparsers(required=True, dest="command", metavar="serve | migrate")
     about = "Serve the API. Without arguments, start an embedded PostgreSQL with its data in your data folder."
-    more = f"Each flag is also an environment variable, such as {variable('port')}; the flag wins."
+    more = f"Each flag is also an environment variable, such as {variable('port')}; the flag takes precedence."
     serving = commands.add_parser("serve", help="serve the API", description=about, epilog=more)
     _add_flags(serving, Settings.model_fields)
     about = (
-        "Migrate your PostgreSQL to the schema of this version, then exit. Every manager also does this at its start."
+        "Migrate your PostgreSQL to the schema of this version, then exit. Every manager also does this when it starts."
     )
     migrating = commands.add_parser("migrate", help="migrate the database", description=about, epilog=more)
     _add_flags(migrating, ("database_url", "log_level"))

@@ -119,7 +119,7 @@ class Settings(BaseSettings):
         timedelta,
         Field(
             gt=timedelta(),
-            description="How long a request waits for a database connection before it is answered 503, such as PT5S.",
+            description="How long a request waits for a database connection before the response is 503, such as PT5S.",
         ),
     ] = timedelta(seconds=5)
     body_limit: Annotated[ByteSize, Field(gt=0, description="The maximum size of a request body, such as 512KiB.")] = (

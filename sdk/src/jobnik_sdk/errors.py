@@ -152,7 +152,7 @@ class JobFailedError(JobnikError):
     Attributes:
         job: The job, as last read.
         task: The first of its tasks that failed, with plain JSON; its `error` is the reason, if the manager stores it.
-            None if the task cannot be read any more.
+            None if the task can no longer be read.
     """
 
     def __init__(self, job: Job[Any, Any], task: Task[Any, Any, Any] | None = None) -> None:
@@ -205,7 +205,7 @@ class AnswerError(JobnikError):
 
 
 class UnexpectedAnswerError(AnswerError):
-    """The response does not follow Jobnik's protocol. Check that the address is that of a Jobnik manager."""
+    """The response does not follow Jobnik's protocol. Check that a Jobnik manager runs at the address."""
 
 
 class ManagerFailureError(AnswerError):
@@ -264,7 +264,7 @@ class StatusConflictError(IllegalTransitionError):
 
 
 class RetryLater(Exception):  # noqa: N818 named after its effect, which is how a `raise` statement reads
-    """A handler raises it to fail the current attempt; the next one starts after `delay`.
+    """Raised by a handler to fail the current attempt; the next one starts after `delay`.
 
     >>> raise RetryLater(timedelta(minutes=5), "the archive is locked")
 
@@ -285,7 +285,7 @@ class RetryLater(Exception):  # noqa: N818 named after its effect, which is how 
 
 
 class DoNotRetry(Exception):  # noqa: N818 named after its effect, which is how a `raise` statement reads
-    """A handler raises it to fail its task permanently, whatever attempts are left.
+    """Raised by a handler to fail its task permanently, even if attempts are left.
 
     >>> raise DoNotRetry("the archive is not a ZIP file") from error
 
@@ -300,7 +300,7 @@ class DoNotRetry(Exception):  # noqa: N818 named after its effect, which is how 
 
 
 class Snooze(Exception):  # noqa: N818 named after its effect, which is how a `raise` statement reads
-    """A handler raises it to postpone its task by `delay`. The attempt does not count.
+    """Raised by a handler to postpone its task by `delay`. The attempt does not count.
 
     Use it when something that the task needs is not ready yet.
 

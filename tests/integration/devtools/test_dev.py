@@ -24,5 +24,5 @@ def test_it_ends_when_the_manager_does_not_start(tmp_path: Path) -> None:
     assert result.returncode == 1, result.stdout
     assert "manager | jobnik-manager: " in result.stdout
     assert "Choose another data folder" in result.stdout
-    assert "The manager has ended (exit code 1). Its last lines above say why." in result.stdout
+    assert "The manager has ended (exit code 1). Its last lines above show the reason." in result.stdout
     assert "worker" not in result.stdout

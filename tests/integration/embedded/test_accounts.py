@@ -79,7 +79,7 @@ async def test_a_normal_user_runs_the_server_without_help(
 def test_a_data_folder_inside_a_closed_folder_is_refused(data_dir: Path) -> None:
     """The message names the closed folder, which the server's account cannot enter, and a better location."""
     data_dir.mkdir(mode=0o700)
-    with pytest.raises(EmbeddedPostgresError, match=rf"may not pass {data_dir} to reach .*/var/lib/jobnik"):
+    with pytest.raises(EmbeddedPostgresError, match=rf"cannot enter {data_dir} to reach .*/var/lib/jobnik"):
         EmbeddedPostgres(data_dir / "inside").start()
 
 

@@ -22,7 +22,7 @@ def test_a_second_manager_on_the_same_folder_is_refused(used_dir: Path) -> None:
 def test_data_of_another_major_version_is_refused(used_dir: Path) -> None:
     """The message names both versions, and the data is not changed."""
     (used_dir / "postgres" / "PG_VERSION").write_text("13\n")
-    with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 13, and .* is PostgreSQL"):
+    with pytest.raises(EmbeddedPostgresError, match=r"created by PostgreSQL 13, but .* has PostgreSQL"):
         EmbeddedPostgres(used_dir).start()
 
 

@@ -120,7 +120,7 @@ async def test_a_newer_schema_is_refused(database_url: str) -> None:
         await connection.execute("UPDATE jobnik.migrations SET version_num = '9999'")
     finally:
         await connection.close()
-    with pytest.raises(UnsupportedDatabaseError, match="Update this one"):
+    with pytest.raises(UnsupportedDatabaseError, match="Update this manager"):
         await migrate(database_url)
 
 

@@ -139,7 +139,7 @@ def test_port_in_use_is_an_error(tmp_path: Path) -> None:
     """The message names the port, what it is for, and how to choose other ports."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
-        message = f"Port {taken}, for the worker's probes, is not available: .*PORT="
+        message = f"Port {taken} for the worker's probes is not available: .*PORT="
         with pytest.raises(ConfigurationError, match=message):
             DevConfig(tmp_path, "p", taken - 1).check_ports()
 

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from jobnik_devtools.doctor import chart_values, manager, settings
 from jobnik_devtools.doctor.__main__ import run_check
-from jobnik_devtools.doctor.findings import CannotCheckError, Finding, Level, note, ok, problem, rendered, summary
+from jobnik_devtools.doctor.findings import CannotCheckError, Finding, Level, format_check, note, ok, problem, summary
 from jobnik_devtools.doctor.ownership import is_owned, with_own_parts
 from jobnik_devtools.doctor.project import Project, failure_cause
 from jobnik_devtools.doctor.template import recorded, revision
@@ -35,7 +35,7 @@ target-version = "py311"
 def test_names_and_remedies_are_not_repeated() -> None:
     """The name of a check is printed once, and so is the remedy for several findings in a row."""
     findings = [problem("one", "mend it"), problem("two", "mend it"), note("three", "or not")]
-    assert list(rendered("lock", findings, terminal=False)) == [
+    assert list(format_check("lock", findings, terminal=False)) == [
         "  ✗ lock       one",
         "  ✗            two",
         "               → mend it",
@@ -48,7 +48,7 @@ def test_lines_are_wrapped_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> Non
     """On a terminal, signs are coloured, and lines are wrapped between words and indented."""
     monkeypatch.setenv("COLUMNS", "40")
     finding = problem("a text that is longer than the line", "and-a-command --that-stays whole")
-    assert list(rendered("lock", [finding], terminal=True)) == [
+    assert list(format_check("lock", [finding], terminal=True)) == [
         "  \33[31m✗\33[0m lock       a text that is longer",
         "               than the line",
         "               → and-a-command",

@@ -60,7 +60,7 @@ def test_a_symlink_on_path_leads_to_the_installation(locations: dict[str, Path],
 def test_an_override_without_postgres_is_refused(locations: dict[str, Path], tmp_path: Path) -> None:
     """An override without PostgreSQL is an error; no other installation is used instead."""
     assert locations
-    with pytest.raises(EmbeddedPostgresError, match="holds no PostgreSQL"):
+    with pytest.raises(EmbeddedPostgresError, match="does not contain"):
         find_binaries(tmp_path)
 
 
@@ -93,7 +93,7 @@ def test_the_permission_bits_of_the_account_decide_whether_a_folder_is_closed(
     for between in (tmp_path, *(parent for parent in tmp_path.parents if top in parent.parents)):
         between.chmod(0o755)
     folder.chmod(mode)
-    assert account.closed_folder(folder) == (folder if is_closed else None)
+    assert account.inaccessible_folder(folder) == (folder if is_closed else None)
     folder.chmod(0o700)
 
 

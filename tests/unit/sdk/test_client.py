@@ -43,7 +43,7 @@ async def test_the_error_names_an_unreachable_manager(wire: "Wire", pauses: list
     wire.will_answer(*[httpx2.ConnectError("refused")] * 4)
     with pytest.raises(
         errors.UnreachableError,
-        match=r"http://manager cannot be reached \(check the address, and that it runs\): refused",
+        match=r"http://manager cannot be reached \(check the address, and that the manager is running\): refused",
     ):
         await wire.client.request("GET", "/v1/jobs")
     assert len(pauses) == 3

@@ -94,7 +94,7 @@ async def test_a_listener_must_be_a_plain_function(manager: ScriptedManager) -> 
 
     async def listen(_event: Event) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="A listener is a plain function"):
+    with pytest.raises(ConfigurationError, match="A listener must be a plain function"):
         _worker(manager, listen)
 
 

@@ -89,7 +89,7 @@ _INVALID: list[tuple[Any, dict[str, Any], str]] = [
     (measure, {"style": HandlerStyle.THREAD}, "a plain function"),
     (measure, {"style": HandlerStyle.PROCESS}, "a plain function"),
     (_local(), {"style": HandlerStyle.PROCESS}, "at the top level of a module"),
-    (lambda: None, {"style": HandlerStyle.THREAD}, "cannot be: too many positional arguments"),
+    (lambda: None, {"style": HandlerStyle.THREAD}, "does not: too many positional arguments"),
     (_with_quality, {"style": HandlerStyle.THREAD}, "missing a required (keyword-only )?argument: 'quality'.*partial"),
     (measure, {"concurrency": 0}, "concurrency of a handler must be 1 or more"),
     (measure, {"timeout": timedelta()}, "timeout of a handler must be longer than 0"),

@@ -128,7 +128,7 @@ async def test_job_that_cannot_be_aborted_is_named(wire: "Wire", entity: Make, r
     with pytest.raises(Exception, match="VALIDATION_ERROR") as caught:
         await Producer(wire.client).create_job(plain, stages=TREE)
     assert caught.value.__notes__[0].startswith(
-        f"The job at /v1/jobs/{job['id']} was created, and could not be aborted"
+        f"The job at /v1/jobs/{job['id']} was created, but could not be aborted"
     )
 
 

@@ -211,6 +211,6 @@ async def test_entity_that_does_not_fit_its_model_is_rejected(wire: "Wire", task
     """The error has the path of the field that does not fit the stage type."""
     wire.will_answer(httpx2.Response(200, json=[task_json(data={"source": "a"}), task_json()]))
     with pytest.raises(
-        UnexpectedAnswerError, match=r"does not fit the expected model at \[1\]\.data\.source: Field required"
+        UnexpectedAnswerError, match=r"does not match the expected model at \[1\]\.data\.source: Field required"
     ):
         await Producer(wire.client).get_tasks(_STAGE, simple)

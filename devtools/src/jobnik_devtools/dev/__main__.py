@@ -16,7 +16,7 @@ from jobnik_devtools.dev.session import Session
 
 _DESCRIPTION = """\
 Run a manager, the worker and a first job (seed.py) in the current folder. The worker restarts when a file below src/ or
-.env changes, the first job when seed.py changes. Ctrl-C stops everything."""
+.env changes, and the first job when seed.py changes. Ctrl-C stops everything."""
 
 
 def main() -> int:

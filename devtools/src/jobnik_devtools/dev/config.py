@@ -71,7 +71,7 @@ class DevConfig:
             except OSError as error:
                 reason = os.strerror(error.errno or errno.EADDRINUSE).lower()
                 raise ConfigurationError(
-                    f"Port {port}, for {user}, is not available: {reason}. "
+                    f"Port {port} for {user} is not available: {reason}. "
                     f"Stop the program that uses it, or choose other ports: make dev PORT={self._other_port}"
                 ) from error
 

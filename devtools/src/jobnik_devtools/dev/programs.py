@@ -1,4 +1,4 @@
-"""Programs that run beside this one: their output goes to the screen, and none of them outlives this process."""
+"""Child programs: their output goes to the screen, and none of them outlives this process."""
 
 import asyncio
 import ctypes

@@ -15,7 +15,7 @@ _WIDTH: Final = len("manager")
 _COLOURS: Final = {"manager": "34", "worker": "32", "seed": "35", _OWN: "1"}
 """ANSI codes: blue, green, magenta, bold."""
 _RED: Final = "31"
-# A line of a screen is shorter than a line of a log.
+# Lines on a screen are shorter than lines in a log.
 _HIDDEN: Final = {"logger", "trace_id", "span_id", "job_id", "stage_id", "exc_info"}
 _LAST: Final = ("stage_type", "attempt", "task_id")
 """The fields that all lines about a task share. They are shown last."""

@@ -59,7 +59,7 @@ class Session:
         """Stop everything when the manager ends, since nothing works without it."""
         code = await manager.wait()
         if not self._stop.is_set():
-            self._screen.error(f"The manager has ended (exit code {code}). Its last lines above say why.")
+            self._screen.error(f"The manager has ended (exit code {code}). Its last lines above show the reason.")
             self._code = 1
             self._stop.set()
 

@@ -14,8 +14,8 @@ from jobnik_devtools.doctor.findings import (
     Finding,
     Level,
     RefusedError,
+    format_check,
     not_checked,
-    rendered,
     summary,
 )
 from jobnik_devtools.doctor.project import Project
@@ -56,7 +56,7 @@ def main() -> int:
         action="store_true",
         help="instead of checking, update to the newest version of the template; commit everything first",
     )
-    # The name of --restore in Makefiles that were rendered before it, until 1.0.
+    # The former name of --restore, which older Makefiles use; accepted until 1.0.
     action.add_argument("--heal", metavar="FILE", dest="restore", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     project = Project(Path.cwd(), arguments.package)
@@ -71,7 +71,7 @@ def _check_all(project: Project) -> int:
         results = pool.map(run_check, CHECKS.values(), repeat(project))
         for name, findings in zip(CHECKS, results, strict=True):
             everything += findings
-            lines = rendered(name, findings, terminal=sys.stdout.isatty())
+            lines = format_check(name, findings, terminal=sys.stdout.isatty())
             sys.stdout.writelines(f"{line}\n" for line in lines)
             sys.stdout.flush()
     sys.stdout.write(f"\n{summary(everything)}\n")

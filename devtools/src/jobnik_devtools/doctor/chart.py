@@ -39,5 +39,6 @@ def _rendering_errors(project: Project, files: Sequence[Path]) -> Iterator[Findi
         result = project.run(helm or "", "template", "helm", "--values", file)
         if result.returncode != 0:
             yield problem(
-                f"with helm/{file.name}: {failure_cause(result)}", "correct the value, or the template that is named"
+                f"with helm/{file.name}: {failure_cause(result)}",
+                "correct the value, or the template that the message names",
             )

@@ -1,8 +1,8 @@
 """Prints the errors in a chart's values as JSON: a list of pairs of a file and an error.
 
 `python chart_values.py SCHEMA VALUES [MORE...]` merges each file after the first into the first, as helm does, and
-validates the result. The script runs in an environment of its own, since jobnik-devtools does not depend on the
-packages that it imports.
+validates the result. The script runs in a separate environment, since jobnik-devtools does not depend on the packages
+that the script imports.
 """
 
 import json

@@ -24,7 +24,7 @@ def check(project: Project) -> Iterator[Finding]:
         yield from (findings := list(_differences(project, current)))
         newest = newer.result()
     if newest is not None:
-        yield note(_news(current, newest), "commit your work, then run make update")
+        yield note(_update_text(current, newest), "commit your work, then run make update")
     elif not findings:
         yield ok(f"the project matches the template at {current.version}, the newest version")
 
@@ -34,7 +34,7 @@ def _differences(project: Project, current: Rendering) -> Iterator[Finding]:
     unmerged = [name for name, text in contents.items() if text is not None and _CONFLICT in text]
     if unmerged:
         yield problem(
-            f"conflicts not merged: {_listed(unmerged)}",
+            f"conflicts not merged: {_join_names(unmerged)}",
             "edit the lines between <<<<<<< and >>>>>>>, then git add the file",
         )
     edited, deleted = list[str](), list[str]()
@@ -44,9 +44,11 @@ def _differences(project: Project, current: Rendering) -> Iterator[Finding]:
                 deleted.append(name)
         elif name not in unmerged and not is_owned(name) and with_own_parts(name, current.files[name], text) != text:
             edited.append(name)
-    for names, done, keep in ((edited, "edited", "keep your version"), (deleted, "deleted", "leave it out")):
+    for names, done, keep in ((edited, "edited", "keep your version"), (deleted, "deleted", "leave it deleted")):
         if names:
-            yield note(f"{done} in this project: {_listed(names)}", f"{keep}, or run make doctor RESTORE={names[0]}")
+            yield note(
+                f"{done} in this project: {_join_names(names)}", f"{keep}, or run make doctor RESTORE={names[0]}"
+            )
 
 
 def _text(file: Path) -> str | None:
@@ -54,14 +56,14 @@ def _text(file: Path) -> str | None:
     return file.read_text("utf-8", "replace") if file.is_file() else None
 
 
-def _news(current: Rendering, newest: Rendering) -> str:
+def _update_text(current: Rendering, newest: Rendering) -> str:
     names = (name for name in sorted({*current.files, *newest.files}) if not is_written_once(name))
     changed = [name for name in names if current.files.get(name) != newest.files.get(name)]
-    what = _listed(changed) if changed else "no files"
+    what = _join_names(changed) if changed else "no files"
     return f"template {newest.version} is available, this project follows {current.version}; it changes {what}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     """Return the first names, and the number of further ones."""
     more = len(names) - _MAX_NAMES
     return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")

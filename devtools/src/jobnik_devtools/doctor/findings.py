@@ -10,7 +10,7 @@ from typing import Final
 
 _MAX_WIDTH: Final = 110
 _MARGIN: Final = " " * 15
-"""The width of a sign and the name of a check."""
+"""An indent as wide as a sign and the name of a check."""
 
 
 class Level(Enum):
@@ -20,13 +20,13 @@ class Level(Enum):
     NOTE = ("!", 33)
     """Worth knowing, and possibly intended."""
     NOT_CHECKED = ("?", 33)
-    """The check could not be made."""
+    """The check could not be completed."""
     PROBLEM = ("✗", 31)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A result of a check, and how to fix it; a result without a problem needs no remedy."""
+    """The result of a check, and the remedy if the result is a problem."""
 
     level: Level
     text: str
@@ -34,7 +34,7 @@ class Finding:
 
 
 class CannotCheckError(Exception):
-    """A check cannot be made; the message says why."""
+    """A check cannot be completed; the message says why."""
 
     def __init__(self, why: object, remedy: str = "") -> None:
         super().__init__(why)
@@ -42,7 +42,7 @@ class CannotCheckError(Exception):
 
 
 class RefusedError(Exception):
-    """An action is refused, and nothing was changed; the message says why, and what to do first."""
+    """An action was refused, and nothing was changed; the message says why, and what to do first."""
 
 
 def ok(text: str) -> Finding:
@@ -56,7 +56,7 @@ def note(text: str, remedy: str) -> Finding:
 
 
 def not_checked(error: CannotCheckError) -> Finding:
-    """Return the finding of a check that cannot be made."""
+    """Return the finding for a check that cannot be completed."""
     return Finding(Level.NOT_CHECKED, f"not checked: {error}", error.remedy)
 
 
@@ -65,11 +65,11 @@ def problem(text: str, remedy: str) -> Finding:
     return Finding(Level.PROBLEM, text, remedy)
 
 
-def rendered(name: str, findings: Sequence[Finding], *, terminal: bool) -> Iterator[str]:
+def format_check(name: str, findings: Sequence[Finding], *, terminal: bool) -> Iterator[str]:
     """Yield the lines of a check; on a terminal, they are coloured and wrapped to its width.
 
-    The name of the check stands beside its first finding. If several findings in a row have the same remedy, it stands
-    after the last of them.
+    The name of the check is printed next to its first finding. If several findings in a row have the same remedy, the
+    remedy is printed once, after the last of them.
     """
     width = min(shutil.get_terminal_size().columns, _MAX_WIDTH) - len(_MARGIN) if terminal else None
     for finding, following in zip_longest(findings, findings[1:]):
@@ -82,7 +82,7 @@ def rendered(name: str, findings: Sequence[Finding], *, terminal: bool) -> Itera
 
 
 def _paragraph(start: str, text: str, width: int | None) -> Iterator[str]:
-    # Paths and commands are not broken.
+    # Do not break paths and commands.
     lines = [text] if width is None else wrap(text, width, break_long_words=False, break_on_hyphens=False)
     yield start + lines[0]
     indent = _MARGIN + "  " * start.endswith("→ ")
@@ -90,7 +90,7 @@ def _paragraph(start: str, text: str, width: int | None) -> Iterator[str]:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Return the last line of the output: the numbers of problems, notes and checks that could not be made."""
+    """Return the last line of the output: the numbers of problems, notes and incomplete checks."""
     count = {level: sum(finding.level is level for finding in findings) for level in Level}
     problems, notes, unchecked = count[Level.PROBLEM], count[Level.NOTE], count[Level.NOT_CHECKED]
     parts = [

@@ -1,4 +1,4 @@
-"""Checks whether the manager answers, and which protocol it speaks."""
+"""Checks whether the manager answers, and which version of the protocol it uses."""
 
 import asyncio
 from collections.abc import Iterator
@@ -62,9 +62,9 @@ async def _check_capabilities(client: JobnikClient) -> Finding:
             raise
         return await _check_part_a(client)
     if not answer.protocol:
-        return problem(f"{client.base_url} is not a Jobnik manager: it states no protocol version", _CORRECT_ADDRESS)
+        return problem(f"{client.base_url} is not a Jobnik manager: it reports no protocol version", _CORRECT_ADDRESS)
     if answer.protocol != _PROTOCOL:
-        text = f"{client.base_url} speaks version {answer.protocol} of the protocol, this worker version {_PROTOCOL}"
+        text = f"{client.base_url} uses version {answer.protocol} of the protocol, this worker version {_PROTOCOL}"
         return problem(text, "use the same release of both; make update updates this worker")
     return ok(f"{client.base_url} answers, version {answer.version}")
 
@@ -78,4 +78,4 @@ async def _check_part_a(client: JobnikClient) -> Finding:
             f"{client.base_url} serves only part A of the protocol, without leases that recover a dead worker's tasks"
         )
         return note(text, "update the manager if you need leases")
-    return problem(f"{client.base_url} is not a Jobnik manager: it has a job that nobody created", _CORRECT_ADDRESS)
+    return problem(f"{client.base_url} is not a Jobnik manager: it returns a job that does not exist", _CORRECT_ADDRESS)

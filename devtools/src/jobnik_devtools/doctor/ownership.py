@@ -1,4 +1,4 @@
-"""Which files of a project belong to its owner, and which parts of the template's files do."""
+"""Decides which files of a project, and which parts of the template's files, belong to the owner."""
 
 import re
 from collections.abc import Sequence

@@ -13,7 +13,7 @@ from jobnik_devtools.doctor.findings import CannotCheckError
 _TIMEOUT: Final = 120.0
 """Seconds for a program: over a slow connection, uv needs long to fetch one."""
 _OUTER_UV: Final = {"UV_FROZEN", "UV_LOCKED", "VIRTUAL_ENV"}
-"""Variables that the uv that runs this process sets for it. They must not reach the uv that this process runs."""
+"""Variables that uv sets for this process. They must not reach the uv that this process runs."""
 
 _CAUSE: Final = re.compile(r"\b(?:[Ee]rror|fatal|cause|[A-Z]\w*Error): (.+)")
 

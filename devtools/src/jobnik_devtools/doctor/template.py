@@ -19,7 +19,7 @@ _ADDRESS: Final = re.compile("^_src_path: .*$", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Rendering:
-    """What a version of the template renders: the texts of the files by their paths, such as `helm/Chart.yaml`."""
+    """The files that a version of the template renders: their texts by their paths, such as `helm/Chart.yaml`."""
 
     version: str
     files: Mapping[str, str]
@@ -63,7 +63,7 @@ class Template:
 
     @contextmanager
     def _folder(self) -> Generator[Path]:
-        """Give a folder that contains only the answers, which is all that Copier needs."""
+        """Yield a folder that contains only the answers, which are all that Copier needs."""
         with TemporaryDirectory(prefix="jobnik-doctor-") as folder:
             (Path(folder) / ANSWERS).write_text(self._answers, encoding="utf-8")
             yield Path(folder)

@@ -38,7 +38,8 @@ def update(project: Project) -> int:
 def _answers_of_example(project: Project) -> str | None:
     """Return the answers at the last commit that changed the example; None for the present ones.
 
-    They differ after an update by Copier alone, such as that of a bot: it changes the answers, but not the example.
+    They differ after an update that ran only Copier, such as an update by a bot: it changes the answers, but not the
+    example.
     """
     # In a path of git, as in fnmatch, an asterisk also matches slashes.
     commit = project.run("git", "log", "-1", "--format=%H", "--", *WRITTEN_ONCE).stdout.strip()

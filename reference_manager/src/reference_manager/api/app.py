@@ -25,7 +25,7 @@ def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) ->
 
     Args:
         engine: The engine that serves the requests.
-        body_limit: The maximum size of a request body, in bytes; a larger one is answered 413.
+        body_limit: The maximum size of a request body, in bytes; for a larger one, the response is 413.
         part_a_only: Whether to serve only part A of the protocol. The engine's database needs the same setting, because
             the database writes the JSON of entities.
     """

@@ -7,7 +7,7 @@ from reference_manager.domain.states import TaskStatus as Task
 
 CLIENT, MANAGER = Driver.CLIENT, Driver.MANAGER
 
-RESERVED = "permitted by the protocol; no rule of version 1 takes it"
+RESERVED = "permitted by the protocol, but not used in version 1"
 """The cause of edges that other managers may take and this manager never takes."""
 
 # A job that is PAUSED, or PENDING again after a pause, can still have tasks in progress. Their reports end the job like
@@ -56,7 +56,7 @@ STAGE = Machine(
             "all its tasks are completed",
             (Consequence.OPEN_NEXT_STAGE, Consequence.COMPLETE_JOB),
         ),
-        Edge(Stage.IN_PROGRESS, Stage.FAILED, MANAGER, "a task failed for good", (Consequence.FAIL_JOB,)),
+        Edge(Stage.IN_PROGRESS, Stage.FAILED, MANAGER, "a task failed permanently", (Consequence.FAIL_JOB,)),
         *(Edge(source, Stage.WAITING, MANAGER, RESERVED) for source in (Stage.PENDING, Stage.IN_PROGRESS)),
         *(
             Edge(source, Stage.ABORTED, MANAGER, "its job is aborted", (Consequence.ABORT_TASKS,))
@@ -74,8 +74,13 @@ TASK = Machine(
             for source in (Task.PENDING, Task.RETRIED)
         ),
         Edge(Task.IN_PROGRESS, Task.COMPLETED, CLIENT, "its worker reports success", (Consequence.COMPLETE_STAGE,)),
-        Edge(Task.IN_PROGRESS, Task.PENDING, MANAGER, "its worker hands back the first attempt"),
-        Edge(Task.IN_PROGRESS, Task.RETRIED, MANAGER, "its attempt failed and another is left, or is handed back"),
+        Edge(Task.IN_PROGRESS, Task.PENDING, MANAGER, "it is released or snoozed before any attempt has failed"),
+        Edge(
+            Task.IN_PROGRESS,
+            Task.RETRIED,
+            MANAGER,
+            "its attempt failed and another is left, or a retry is released or snoozed",
+        ),
         Edge(
             Task.IN_PROGRESS,
             Task.FAILED,

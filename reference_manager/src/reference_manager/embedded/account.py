@@ -19,8 +19,8 @@ class Account:
     uid: int
     gid: int
 
-    def closed_folder(self, path: Path) -> Path | None:
-        """Return the outermost folder on the path, including its end, that this account may not pass; None if it may.
+    def inaccessible_folder(self, path: Path) -> Path | None:
+        """Return the outermost folder of the path, including the path itself, that this account cannot enter, or None.
 
         Only mode bits count: access control lists are ignored.
         """
@@ -36,7 +36,7 @@ class Account:
                 return folder
         return None
 
-    def own(self, path: Path) -> None:
+    def take_ownership(self, path: Path) -> None:
         """Make this account the owner of `path`."""
         os.chown(path, self.uid, self.gid)
 
@@ -77,6 +77,6 @@ def _account_for_root() -> Account:
             continue
         return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
     raise EmbeddedPostgresError(
-        f"PostgreSQL does not run as root, and none of the users {', '.join(_CANDIDATES_FOR_ROOT)} exists. "
+        f"PostgreSQL cannot run as root, and none of the users {', '.join(_CANDIDATES_FOR_ROOT)} exists. "
         "Start the manager as a normal user, or set the URL of a database."
     )

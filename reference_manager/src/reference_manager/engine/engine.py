@@ -56,7 +56,7 @@ class Engine:
 
     async def check_database(self) -> None:
         """Raise DatabaseError unless the database answers."""
-        # The workers' pool, so that requests that wait for a locked job do not make the manager unready.
+        # Use the workers' pool: requests that wait for a locked job cannot occupy it, so the manager stays ready.
         async with self.database.connection(for_workers=True) as connection:
             await sql.database_ping(connection)
 

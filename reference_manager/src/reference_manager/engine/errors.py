@@ -58,7 +58,7 @@ class InFiniteStateError(EngineError):
     def __init__(self, entity: str, status: StrEnum, *, of_job: StrEnum | None = None) -> None:
         self.code = f"{entity.upper()}_IN_FINITE_STATE"
         whose = f"job of this {entity} is {of_job}" if of_job else f"{entity} is {status}"
-        super().__init__(f"The {whose}: nothing can be added to it")
+        super().__init__(f"The {whose}: nothing more can be added")
 
 
 class NotFiniteError(EngineError):
@@ -66,7 +66,7 @@ class NotFiniteError(EngineError):
 
     def __init__(self, status: StrEnum) -> None:
         self.code = "JOB_NOT_IN_FINITE_STATE"
-        super().__init__(f"The job is {status}: abort it, or wait until it has ended")
+        super().__init__(f"The job is {status} and cannot be deleted yet: abort it, or wait until it ends")
 
 
 class ConcurrentChangeError(EngineError):
@@ -74,7 +74,7 @@ class ConcurrentChangeError(EngineError):
 
     def __init__(self) -> None:
         self.code = "TASK_STATUS_UPDATE_FAILED"
-        super().__init__("Another client changed the task at the same time")
+        super().__init__("Another request changed the task at the same time")
 
 
 def require(value: T | None, entity: str) -> T:

@@ -1,7 +1,7 @@
 """Metrics that this process measures. Each manager counts only its own work, so their metrics can be added up.
 
 Stage types are label values, and clients choose their names. To limit the number of series, only the first hundred
-stage types have series of their own.
+stage types have separate series.
 """
 
 from time import perf_counter
@@ -53,7 +53,7 @@ LEASES_EXPIRED = Counter(
 )
 LEASES_LOST = Counter(
     f"{PREFIX}leases_lost_total",
-    "Reports refused with LEASE_LOST: late ones, or those of a worker without the lease.",
+    "Reports refused with LEASE_LOST: late reports, or reports from a worker without the lease.",
     registry=REGISTRY,
 )
 MAINTENANCE_ROUNDS = Counter(

@@ -9,8 +9,8 @@ from reference_manager.store.schema import LATEST_MIGRATION, LOCK_KEY, ROUTINES
 async def migrate(url: str) -> None:
     """Create or upgrade the schema ``jobnik`` in one transaction, under an advisory lock.
 
-    Numbered migrations change the tables; each runs once. Routines are replaced at every start, so that they are those
-    of the manager that started last.
+    Numbered migrations change the tables; each runs once. Routines are replaced at every start, so that they are always
+    those of the manager that started last.
 
     Args:
         url: The URL of the database.

@@ -28,7 +28,7 @@ SESSION = {
     "application_name": "jobnik-manager",
     "search_path": "jobnik",
     "jit": "off",  # the statements are so short that compiling them takes longer
-    "lock_timeout": "10s",  # after this, the request is answered 503
+    "lock_timeout": "10s",  # after this, the response is 503
     "idle_in_transaction_session_timeout": "10s",  # a manager that hangs must not hold the lock of a job for ever
 }
 """The settings of every session."""

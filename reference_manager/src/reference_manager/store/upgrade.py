@@ -49,7 +49,7 @@ def _upgrade(connection: Connection, revision: str) -> None:
     except CommandError as error:
         if "Can't locate revision" in str(error):
             raise UnsupportedDatabaseError(
-                "A newer manager migrated this database. Update this one, then start again."
+                "A newer manager migrated this database. Update this manager, then start it again."
             ) from error
         raise
     if revision == "head":

@@ -1,4 +1,4 @@
-"""Access to the manager for handlers: the connection of the worker, or in a process a connection of its own.
+"""Access to the manager for handlers: the worker's connection or, in a process, a separate one.
 
 This module does not import the HTTP client, so a process whose handler does not need it never loads it.
 """
@@ -94,7 +94,7 @@ class WorkerAccess(Access):
 
 
 class ProcessAccess(Access):
-    """A connection of its own, on an event loop in its own thread. Both are created on first use."""
+    """A separate connection, on an event loop in a separate thread. Both are created on first use."""
 
     def __init__(self, open_client: "Callable[[], JobnikClient]") -> None:
         self._open_client = open_client

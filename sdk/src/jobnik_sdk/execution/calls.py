@@ -27,12 +27,12 @@ class InterruptWindow(ABC):
         """Open the window.
 
         Raises:
-            Cancelled: the attempt is cancelled already.
+            Cancelled: the attempt is already cancelled.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Close the window: after the return, `Cancelled` is not raised any more."""
+        """Close the window: once this returns, `Cancelled` is no longer raised."""
 
 
 def call_function(

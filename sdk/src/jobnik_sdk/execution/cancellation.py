@@ -36,7 +36,7 @@ class Cancellation:
         return self._reasons[0] if self._reasons else None
 
     def request(self, reason: str) -> None:
-        """Cancel the attempt, from any thread. If it is cancelled already, the first reason stays."""
+        """Cancel the attempt, from any thread. If it is already cancelled, the first reason is kept."""
         self._reasons.append(reason)
         self._run_callbacks()
 
@@ -79,7 +79,7 @@ class Cancellation:
             raise Cancelled(self._reasons[0])
 
     def on_request(self, callback: Callable[[], None]) -> None:
-        """Call `callback` once, in the thread that cancels the attempt; at once if the attempt is cancelled already."""
+        """Call `callback` once, in the thread that cancels the attempt; at once if the attempt is already cancelled."""
         self._callbacks.append(callback)
         if self._reasons:
             self._run_callbacks()

@@ -1,4 +1,4 @@
-"""The context of an attempt: what a handler receives besides the data of its task."""
+"""The context of an attempt, which a handler receives together with the data of its task."""
 
 from collections.abc import Awaitable
 from contextlib import nullcontext
@@ -170,18 +170,18 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
 
     @property
     def producer(self) -> "Producer":
-        """A producer for follow-up work. What it creates belongs to the trace of this attempt.
+        """A producer for follow-up work. Everything that it creates belongs to the trace of this attempt.
 
         >>> await context.producer.create_tasks(context.stage.id, pages, [Page(number=2)])
         """
         return self._access().producer
 
     def wait(self, awaitable: Awaitable[T]) -> T:
-        """Block until `awaitable` is done, and return its value. It replaces `await` in plain functions.
+        """Block until `awaitable` is done, and return its value. Use it in plain functions instead of `await`.
 
         >>> context.wait(context.set_job_metadata({"pages": 7}))
 
-        The awaitable runs on the event loop of the worker; in a process, on one of its own. If the attempt is cancelled
+        The awaitable runs on the event loop of the worker; in a process, on a separate one. If the attempt is cancelled
         meanwhile, the awaitable is cancelled and `Cancelled` is raised.
 
         Raises:
@@ -222,7 +222,7 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
         self, kind: str, entity_id: UUID, metadata: BaseModel | dict[str, JsonValue], model: type[BaseModel]
     ) -> None:
         if model is not _JsonObject and not isinstance(metadata, model):
-            raise InvalidPayloadError("metadata", f"expected a {model.__name__}, got a {type(metadata).__name__}.")
+            raise InvalidPayloadError("metadata", f"must be of type {model.__name__}, not {type(metadata).__name__}.")
         document = encode_payload(metadata, model, "metadata")
         await self._access().client.request("PATCH", f"/v1/{kind}/{entity_id}/user-metadata", json=document)
 

@@ -21,7 +21,7 @@ PlainFunction: TypeAlias = Callable[[TaskT, TaskContext[TaskMetadataT, DataT, Me
 
 
 class HandlerStyle(StrEnum):
-    """Where a handler runs. Choose by what the handler spends its time on."""
+    """Where a handler runs. Choose according to how the handler spends its time."""
 
     ASYNC = "async"
     """A coroutine function (`async def`) on the event loop: for I/O with async libraries."""
@@ -35,7 +35,7 @@ class HandlerStyle(StrEnum):
 
 @dataclass(frozen=True, init=False)
 class AnyHandler:
-    """A handler for a stage type of any models.
+    """A handler for a stage type with any models.
 
     It is a separate class because, for a parameter of type `Handler[Any, …]`, a type checker would not compare the
     types of the function with those of the stage type.
@@ -50,7 +50,7 @@ class AnyHandler:
     memory_limit: int | None
 
     def attempt_timeout(self, task_timeout: timedelta | None) -> timedelta | None:
-        """Return the time limit of an attempt: the shorter of that of the task and that of the handler."""
+        """Return the time limit of an attempt: the limit of the task or of the handler, whichever is shorter."""
         if task_timeout is None or self.timeout is None:
             return task_timeout if self.timeout is None else self.timeout
         return min(task_timeout, self.timeout)
@@ -62,7 +62,7 @@ class AnyHandler:
         is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
         if is_coroutine != (style is HandlerStyle.ASYNC):
             wanted = "a coroutine function (async def)" if style is HandlerStyle.ASYNC else "a plain function (def)"
-            raise ConfigurationError(f"A handler of style {style} must be {wanted}, which {function!r} is not.")
+            raise ConfigurationError(f"A handler of style {style} must be {wanted}, but {function!r} is not.")
         _check_parameters(function)
         if style is HandlerStyle.PROCESS:
             for value in (function, self.stage_type):
@@ -99,7 +99,8 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         function: Takes the data of a task and a `TaskContext`, and returns the result.
         style: Where the function runs. Default: `HandlerStyle.ASYNC`.
         concurrency: The maximum number of attempts at the same time. Default: 1.
-        timeout: The time limit of one attempt; a shorter limit of the task takes precedence. None: only the task's.
+        timeout: The time limit of one attempt; a shorter limit of the task takes precedence. None: only the task's
+            limit applies.
         recycle_after: The number of tasks after which a process is replaced; None: never.
         memory_limit: The memory in bytes that a process may hold after a task; a process that holds more is replaced.
             None: no limit.
@@ -177,8 +178,8 @@ def _check_parameters(function: Callable[..., Any]) -> None:
         inspect.signature(function).bind(None, None)
     except TypeError as error:
         raise ConfigurationError(
-            f"A handler is called with the data and the context of a task, and {function!r} cannot be: {error}. "
-            "Bind further arguments with functools.partial, for example."
+            f"A handler must accept the data and the context of a task, but {function!r} does not: {error}. "
+            "Bind further arguments, for example with functools.partial."
         ) from None
     except ValueError:  # built-in functions have no signature
         return
@@ -189,6 +190,6 @@ def _check_importable(value: object) -> None:
         pickle.dumps(value)
     except Exception as error:
         raise ConfigurationError(
-            f"A handler of style process and its models must be importable by name in another process, and {value!r} "
+            f"A handler of style process and its models must be importable by name in another process, but {value!r} "
             f"is not: {error}. Define it at the top level of a module."
         ) from error

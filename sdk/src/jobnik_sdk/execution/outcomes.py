@@ -1,4 +1,4 @@
-"""Outcomes of attempts, which can be sent between processes, and how they follow from what a handler did."""
+"""Outcomes of attempts, and their derivation from a handler's result or exception. Outcomes can be pickled."""
 
 import traceback
 from dataclasses import dataclass
@@ -41,8 +41,8 @@ class Failed:
         error_type: The name of the exception's class; up to 200 characters.
         message: The exception's message; up to 10,000 characters.
         stack: The stack trace; up to 50,000 characters.
-        retryable: False if the task must fail permanently, whatever attempts are left.
-        delay: How long the next attempt has to wait; None: as long as the task's retry policy sets.
+        retryable: False if the task must fail permanently, even if attempts are left.
+        delay: How long the next attempt has to wait; None: the task's retry policy decides.
     """
 
     error_type: str
@@ -143,7 +143,7 @@ def validated(outcome: object) -> Outcome:
 
 
 def for_cancellation(context: TaskContext[Any], stack: str) -> Outcome:
-    """Return the outcome of a cancelled attempt; `stack` is where the handler was."""
+    """Return the outcome of a cancelled attempt; `stack` is the stack of the handler at that moment."""
     reason = context.cancellation.reason
     if reason == TIMEOUT and context.timeout is not None:
         seconds = context.timeout.total_seconds()

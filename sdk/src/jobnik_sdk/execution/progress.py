@@ -46,7 +46,7 @@ class Checkpoint:
         except (TypeError, ValueError) as error:
             raise InvalidPayloadError("checkpoint", str(error)) from None
         if len(document) > MAX_CHECKPOINT_SIZE:
-            reason = f"has {len(document)} bytes, at most {MAX_CHECKPOINT_SIZE} are allowed: save a reference instead."
+            reason = f"has {len(document)} bytes, but the limit is {MAX_CHECKPOINT_SIZE}: save a reference instead."
             raise InvalidPayloadError("checkpoint", reason)
         return cls(document)
 
@@ -76,7 +76,7 @@ class AttemptState:
 class Phase:
     """A step of an attempt with its own progress; a `with` block starts and ends it.
 
-    It may have phases of its own. Each phase starts where the previous one ended.
+    It may contain further phases. Each phase starts where the previous one ended.
     """
 
     __slots__ = ("_name", "_parent", "_share", "_start", "_state", "completed_share")

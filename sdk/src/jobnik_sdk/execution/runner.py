@@ -74,7 +74,7 @@ class RunningAttempt:
             self._on_outcome(outcome)
 
     def finish(self, outcome: Outcome) -> None:
-        """Record that no code of the handler runs any more, and set the outcome if there is none yet."""
+        """Record that the handler's code has stopped running, and set the outcome if there is none yet."""
         self.finished = True
         if self.abandon_timer is not None:
             self.abandon_timer.cancel()
@@ -128,8 +128,8 @@ class Runner(ABC):
             context: The context of the attempt.
             variables: The context variables that the handler runs with.
             on_outcome: Called with the outcome.
-            on_finished: Called when no code of the handler runs any more: right after `on_outcome`, unless the handler
-                was abandoned.
+            on_finished: Called when the handler's code has stopped running: right after `on_outcome`, unless the
+                handler was abandoned.
         """
         attempt = RunningAttempt(self, context, variables, on_outcome, on_finished)
         self._attempts.add(attempt)
@@ -191,7 +191,7 @@ class Runner(ABC):
         self._kill(attempt)
 
     def _finish(self, attempt: RunningAttempt, outcome: Outcome) -> None:
-        """Record that no code of the handler runs any more for this attempt."""
+        """Record that the handler's code has stopped running for this attempt."""
         self._attempts.discard(attempt)
         attempt.finish(outcome)
         self._attempt_finished.set()

@@ -40,7 +40,7 @@ class ThreadRunner(Runner):
         loop = asyncio.get_running_loop()
 
         def return_outcome(outcome: Outcome) -> None:
-            with suppress(RuntimeError):  # the loop is closed, so the outcome is not needed any more
+            with suppress(RuntimeError):  # the loop is closed, so the outcome is no longer needed
                 loop.call_soon_threadsafe(self._on_return, thread, attempt, outcome)
 
         self._calls[attempt] = call = _ThreadCall(thread, attempt.context.cancellation)
@@ -136,7 +136,7 @@ class _ThreadCall(InterruptWindow):
             _raise_in_thread(self.thread.ident, _NO_EXCEPTION)  # withdraw the exception if it has not been raised yet
 
     def interrupt(self) -> None:
-        """Raise `Cancelled` in the handler at its next line of Python, unless it has been raised already."""
+        """Raise `Cancelled` in the handler at its next line of Python, unless it has already been raised."""
         self._interrupting = True
         if self._is_open and self._cancellation.claim_raise():
             _raise_in_thread(self.thread.ident, Cancelled)

@@ -15,7 +15,8 @@ FAILURE_RATE: Final = 0.5
 MIN_CALLS: Final = 10
 OPEN_SECONDS: Final = 30.0
 MAX_EARLIER_SUCCESSES: Final = 1_000
-"""How many successes before the first failure count: 1,000 failures in a row open the breaker of a fast worker too."""
+"""How many successes before the first failure count, so that 1,000 failures in a row open even a fast worker's
+breaker."""
 
 
 class BreakerState(IntEnum):
@@ -44,7 +45,7 @@ class CircuitBreaker:
 
     @property
     def state(self) -> BreakerState:
-        """The current state; OPEN becomes HALF_OPEN by the clock alone."""
+        """The current state; OPEN becomes HALF_OPEN when its time is over, without a call."""
         opened_at = self._opened_at  # another thread may reset it
         if opened_at is None:
             return BreakerState.CLOSED

@@ -147,7 +147,7 @@ class JobnikClient:
 
         Raises:
             UnreachableError: no response arrived; `LostAnswerError` if the manager may have processed the request.
-            AnswerError: the manager refused the request; the subclass tells why.
+            AnswerError: the manager refused the request; the subclass shows why.
         """
         headers = trace_context.fields(traceparent or trace_context.current_traceparent() or trace_context.generate())
         if prefer is not None:
@@ -188,7 +188,7 @@ class JobnikClient:
     def _unreachable_error(self, error: httpx2.HTTPError) -> UnreachableError:
         reason = str(error) or type(error).__name__
         if isinstance(error, _NOT_SENT):
-            advice = "check the address, and that it runs"
+            advice = "check the address, and that the manager is running"
             return UnreachableError(f"The manager at {self.base_url} cannot be reached ({advice}): {reason}.")
         return LostAnswerError(f"The manager at {self.base_url} did not answer: {reason}.")
 
@@ -246,7 +246,7 @@ def read_many(model: type[ModelT], response: httpx2.Response) -> list[ModelT]:
 
 @cache
 def _list_adapter(model: type[ModelT]) -> TypeAdapter[list[ModelT]]:
-    # Only pydantic needs to understand this annotation, which exists at run time alone.
+    # This annotation exists only at run time, for pydantic.
     annotation: Any = list.__class_getitem__(model)
     return TypeAdapter(annotation)
 
@@ -255,7 +255,7 @@ def _unexpected_answer(response: httpx2.Response, error: ValidationError) -> Une
     field, reason = first_validation_error(error)
     request = response.request
     place = field or "the top level"
-    message = f"The response to {request.method} {request.url} does not fit the expected model at {place}: {reason}"
+    message = f"The response to {request.method} {request.url} does not match the expected model at {place}: {reason}"
     return UnexpectedAnswerError(message, status=response.status_code, code="UNEXPECTED_ANSWER")
 
 
@@ -265,7 +265,7 @@ def _answer_error(response: httpx2.Response) -> AnswerError:
         body = _ErrorBody.model_validate_json(response.content)
         message, code = f"{request.method} {request.url.path}: {body.message}", body.code
     except ValidationError:
-        message = f"{request.method} {request.url} was answered {response.reason_phrase}."
+        message = f"The response to {request.method} {request.url} was {response.status_code} {response.reason_phrase}."
         code = None
     retry_after = retries.parse_retry_after(response.headers.get("Retry-After", ""))
     return answer_error(message, status=response.status_code, code=code, retry_after=retry_after)

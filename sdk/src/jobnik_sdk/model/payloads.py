@@ -18,7 +18,7 @@ def encode_payload(value: object, model: type[BaseModel], path: str) -> bytes:
     Args:
         value: An instance of `model`, or a value that `model` validates.
         model: The model of the payload.
-        path: Where the payload belongs, such as `tasks[2].data`; paths in errors begin with it.
+        path: The path of the payload, such as `tasks[2].data`; paths in errors begin with it.
 
     Raises:
         InvalidPayloadError: the value is an instance of another model, has an invalid field, or has no JSON
@@ -29,7 +29,7 @@ def encode_payload(value: object, model: type[BaseModel], path: str) -> bytes:
             return b"{}"
         value = {}  # the payload was omitted, which is valid if every field of the model has a default
     if isinstance(value, BaseModel) and not isinstance(value, model):
-        raise InvalidPayloadError(path, f"expected a {model.__name__}, got a {type(value).__name__}.")
+        raise InvalidPayloadError(path, f"must be of type {model.__name__}, not {type(value).__name__}.")
     try:
         document = _dump(value if isinstance(value, model) else model.model_validate(value), path)
         model.__pydantic_validator__.validate_json(document)
@@ -37,7 +37,7 @@ def encode_payload(value: object, model: type[BaseModel], path: str) -> bytes:
         field, reason = first_validation_error(error)
         raise InvalidPayloadError(_join(path, field), reason) from None
     if not document.startswith(b"{"):
-        raise InvalidPayloadError(path, f"a payload must be a JSON object, and {model.__name__} is encoded otherwise.")
+        raise InvalidPayloadError(path, f"must be a JSON object, but {model.__name__} is encoded as another type.")
     return document
 
 

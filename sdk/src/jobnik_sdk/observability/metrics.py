@@ -48,7 +48,9 @@ BREAKER_STATE = Gauge(
     ["stage_type", "breaker"],
 )
 BREAKER_OPENS = Counter(
-    "jobnik_sdk_worker_circuit_breaker_opens_total", "Times that the circuit breaker opened.", ["stage_type", "breaker"]
+    "jobnik_sdk_worker_circuit_breaker_opens_total",
+    "Number of times that the circuit breaker opened.",
+    ["stage_type", "breaker"],
 )
 EMPTY_POLLS = Gauge(
     "jobnik_sdk_worker_consecutive_empty_polls", "Consecutive claims that returned no task.", ["stage_type"]

@@ -94,7 +94,7 @@ class RequestSpan:
 
 
 class AttemptSpan:
-    """The span of an attempt. `traceparent` is that of the span; without tracing, that of the task."""
+    """The span of an attempt. `traceparent` identifies the span or, without tracing, the trace of the task."""
 
     __slots__ = ("_span", "_tracestate", "_variables", "traceparent")
 

@@ -93,7 +93,7 @@ def generate() -> str:
 
 
 def child_of(traceparent: str) -> str:
-    """Return a traceparent in the same trace with a new span id; that of a new trace if this one is invalid."""
+    """Return a traceparent in the same trace with a new span id; if this one is invalid, in a new trace."""
     match = _FORMAT.fullmatch(traceparent)
     if match is None:
         return generate()

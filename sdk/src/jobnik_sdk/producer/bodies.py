@@ -57,10 +57,10 @@ def job_fields(
 
 
 def unique_fields(unique_key: str | None, unique_for: timedelta | None) -> dict[str, bytes]:
-    """Return the fields that make a job unique as JSON; none without a key."""
+    """Return, as JSON, the fields that make a job unique; none without a key."""
     if unique_key is None:
         if unique_for is not None:
-            raise InvalidPayloadError("unique_for", "needs a unique_key.")
+            raise InvalidPayloadError("unique_for", "requires a unique_key.")
         return {}
     if not 1 <= len(unique_key) <= _MAX_KEY_LENGTH:
         raise InvalidPayloadError("unique_key", f"must have 1 to {_MAX_KEY_LENGTH} characters, not {len(unique_key)}.")
@@ -116,9 +116,9 @@ class TaskEncoder:
     """Encodes tasks as JSON.
 
     Args:
-        stage_type: The type of their stage.
-        trace: The trace that they belong to; empty for that of the request.
-        path: Paths in errors begin with it, such as `stages[2].`.
+        stage_type: The type of the stage that the tasks belong to.
+        trace: The trace that the tasks belong to; if empty, they belong to the trace of the request.
+        path: The beginning of paths in errors, such as `stages[2].`.
 
     Attributes:
         required_features: The features that the manager must have for the tasks encoded so far.
@@ -160,7 +160,7 @@ class TaskEncoder:
             if delay is not None:
                 raise InvalidPayloadError("available_at", "cannot be combined with delay.")
             if available_at.tzinfo is None:
-                raise InvalidPayloadError("available_at", f"needs a time zone: {available_at}.")
+                raise InvalidPayloadError("available_at", f"must have a time zone, but {available_at} has none.")
             fields["availableAt"] = available_at
         if fields.keys() - {"maxAttempts"}:
             self.required_features.add("retry-policy")

@@ -12,7 +12,7 @@ from jobnik_sdk.model.entities import CreatedJob, Task
 
 
 async def failed_task(client: JobnikClient, job_id: UUID) -> Task[Any, Any, Any] | None:
-    """Return the first failed task of a job, with plain JSON; None if it cannot be read any more."""
+    """Return the first failed task of a job, with plain JSON; None if it can no longer be read."""
     with suppress(JobnikError):
         job = read_one(
             CreatedJob[Any, Any], await client.request("GET", f"/v1/jobs/{job_id}?should_return_stages=true")

@@ -16,7 +16,7 @@ EntityT = TypeVar("EntityT", bound=BaseModel)
 async def pages(client: JobnikClient, path: str, model: type[EntityT]) -> AsyncGenerator[EntityT]:
     """Yield the entities of the list at `path`.
 
-    One page is in memory at a time. If the manager lacks the feature `lists`, it is the whole list.
+    One page is in memory at a time. If the manager lacks the feature `lists`, the page is the whole list.
     """
     next_page: str | None = path
     if "lists" in await client.capabilities():

@@ -1,4 +1,4 @@
-"""URL paths of entities, and the traces of what is created in them."""
+"""URL paths of entities, and the traces of entities that are created in them."""
 
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -9,10 +9,10 @@ from jobnik_sdk.model.entities import Job, Stage, Task
 from jobnik_sdk.observability import trace_context
 
 AnyJob: TypeAlias = Job[Any, Any] | UUID
-"""A job, or its id. What is created in a job belongs to its trace only if the job itself is given."""
+"""A job, or its id. Stages created in a job belong to the job's trace only if the job itself is given."""
 
 AnyStage: TypeAlias = Stage[Any, Any] | UUID
-"""A stage, or its id. What is created in a stage belongs to its trace only if the stage itself is given."""
+"""A stage, or its id. Tasks created in a stage belong to the stage's trace only if the stage itself is given."""
 
 AnyTask: TypeAlias = Task[Any, Any, Any] | UUID
 """A task, or its id."""
@@ -57,7 +57,7 @@ def check_stage_type(stage: AnyStage, stage_type: StageType[Any, Any, Any, Any, 
 
 
 def trace_in(parent: AnyJob | AnyStage | None = None) -> dict[str, str]:
-    """Return the trace for what is created in `parent`: that of `parent`, else the current one, else a new one."""
+    """Return the trace of `parent` for entities created in it, otherwise the current trace, otherwise a new one."""
     if parent is not None and not isinstance(parent, UUID) and trace_context.is_valid(parent.traceparent):
         return trace_context.fields(parent.traceparent, parent.tracestate)
     return trace_context.fields(trace_context.current_traceparent() or trace_context.generate())

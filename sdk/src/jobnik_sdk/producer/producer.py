@@ -63,7 +63,7 @@ BATCH_SIZE: Final = 1_000
 """The default number of tasks in a request of a stream."""
 
 LARGE_BATCH_SIZE: Final = 4_000
-"""The same if the manager does not have to return the created tasks."""
+"""The default number of tasks in a request of a stream if the manager does not have to return the created tasks."""
 
 IN_FLIGHT: Final = 4
 """The default number of requests of a stream at the same time."""
@@ -311,7 +311,7 @@ class Producer:
 
         >>> job = await producer.wait_for_job(job, gallery, on_progress=lambda job: print(job.percentage))
 
-        The job is polled as in `watch_job`; if the manager becomes unreachable meanwhile, the wait goes on.
+        The job is polled as in `watch_job`; if the manager becomes unreachable meanwhile, the wait continues.
 
         Args:
             job: The job, or its id.
@@ -320,9 +320,9 @@ class Producer:
             on_progress: Called with the job, first as it is and then after each change.
 
         Raises:
-            JobFailedError: the job has failed; the error has the failed task.
+            JobFailedError: the job has failed; the error contains the failed task.
             JobAbortedError: the job was aborted.
-            WaitTimeoutError: the job did not end within `timeout`. It goes on.
+            WaitTimeoutError: the job did not end within `timeout`. It is still running.
         """
         if timeout is not None:
             check_duration("timeout", timeout)
@@ -356,7 +356,7 @@ class Producer:
 
         The job is polled ten times a second at first and gradually less often: every 5 s after a minute. If the manager
         has the feature `weighted-progress`, the job has `progress` with a fraction and an estimate. If the manager
-        becomes unreachable after the first response, polling goes on.
+        becomes unreachable after the first response, polling continues.
         """
         weighted = "weighted-progress" in await self._client.capabilities()
         path = f"{job_path(job)}?should_return_progress=true" if weighted else job_path(job)

@@ -22,7 +22,7 @@ _ADVICE: Final = {
     "retry-policy": "omit all options of tasks except max_attempts",
     "task-defaults": "omit task_defaults, and set the options on each task",
     "weighted-progress": "omit the weight of stages",
-    "unique-jobs": "omit unique_key, and check yourself whether such a job exists",
+    "unique-jobs": "omit unique_key, and first check whether the job already exists",
     "attempts": "do not read attempts",
 }
 
@@ -103,4 +103,4 @@ class Requests:
             await self.command("abort_job", "PUT", f"{job_path}/status", {"status": JobStatus.ABORTED})
             cause.add_note(f"The job at {job_path} was created, and has been aborted.")
         except JobnikError as error:
-            cause.add_note(f"The job at {job_path} was created, and could not be aborted: {error}")
+            cause.add_note(f"The job at {job_path} was created, but could not be aborted: {error}")

@@ -28,7 +28,7 @@ _YOUNG_OBJECTS: Final = 100_000
 """How many new objects trigger a garbage collection: some megabytes."""
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 STOP_MARGIN_SECONDS = 5.0
-"""How long after the drain timeout a process that has not ended is ended by force."""
+"""How long after the drain timeout a process that is still running is ended by force."""
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
@@ -142,7 +142,7 @@ class _StopSignals:
             signal.signal(number, handler)
 
     def stop_worker(self, worker: Worker, timeout_seconds: float) -> None:
-        """Stop this worker on a signal, or now if a signal has arrived already."""
+        """Stop this worker on a signal, or now if a signal has already arrived."""
         self._worker = worker
         watchdog = threading.Thread(target=self._enforce_timeout, args=(timeout_seconds,), name="jobnik-stop")
         watchdog.daemon = True

@@ -33,7 +33,7 @@ def _check_traces_url(url: str) -> str:
 _MIN_SIMILARITY: Final = 0.75
 """How similar two names must be, from 0 to 1, for one to count as a misspelling of the other."""
 _MAX_FLUSH: Final = timedelta(seconds=3)
-"""The most time that is reserved for the last spans at the end of a drain."""
+"""The maximum time that is reserved for the last spans at the end of a drain."""
 
 
 class WorkerSettings(BaseSettings):

@@ -38,7 +38,7 @@ def is_enabled(enabled: bool | None, url: str | None, environment: Mapping[str, 
 def tracing(url: str | None, flush_timeout: timedelta) -> Generator[None]:
     """Collect and send the spans of this process; flush the last ones at the end of the `with` block.
 
-    If the program has set up a tracer provider of its own, it stays in place.
+    If the program has set up its own tracer provider, that provider is kept.
 
     Args:
         url: Where to send traces; None: to the endpoint in the standard variables of OpenTelemetry. These also set
@@ -49,7 +49,7 @@ def tracing(url: str | None, flush_timeout: timedelta) -> Generator[None]:
         ConfigurationError: the exporter is not installed.
     """
     if not isinstance(otel.get_tracer_provider(), otel.ProxyTracerProvider):
-        _log.info("tracer provider is set up already, using it")
+        _log.info("tracer provider already set up, using it")
         yield
         return
     # Importing these takes a quarter of a second, which only workers that send traces should pay.

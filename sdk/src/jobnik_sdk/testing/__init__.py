@@ -1,7 +1,7 @@
 """Tools for the tests of workers and producers. A worker in production does not load them.
 
 `context_for` and `run_handler` test handlers, `FakeManager` is a manager in memory, and `work_off` and `working` run
-workers. Pytest finds the fixtures `jobnik_manager` and `fake_manager` by itself.
+workers. Pytest finds the fixtures `jobnik_manager` and `fake_manager` automatically.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Fixtures for pytest. It finds them by itself once `jobnik-sdk[testing]` is installed.
+"""Fixtures for pytest, which finds them automatically once `jobnik-sdk[testing]` is installed.
 
 | fixture | scope | value |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""A real manager in a process of its own, with its embedded PostgreSQL."""
+"""A real manager in a separate process, with an embedded PostgreSQL."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ _STOP_TIMEOUT: Final = 30.0
 
 @contextmanager
 def running_manager(*arguments: str) -> Generator[str]:
-    """Run a manager on a free port of 127.0.0.1 for the length of a block, and give its address.
+    """Run a manager on a free port of 127.0.0.1 for the length of a block, and yield its address.
 
     Its data is in a temporary folder.
 
@@ -59,11 +59,11 @@ def manager_command() -> str:
     Raises:
         ConfigurationError: no manager is installed.
     """
-    beside = Path(sys.executable).with_name(COMMAND)
-    found = str(beside) if beside.exists() else shutil.which(COMMAND)
+    installed = Path(sys.executable).with_name(COMMAND)
+    found = str(installed) if installed.exists() else shutil.which(COMMAND)
     if found is None:
         raise ConfigurationError(
-            f"{COMMAND} is neither beside {sys.executable} nor on PATH: "
+            f"{COMMAND} is neither next to {sys.executable} nor on PATH: "
             "install the package jobnik-reference-manager into that environment."
         )
     return found

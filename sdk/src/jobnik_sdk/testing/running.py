@@ -99,7 +99,7 @@ async def work_off(worker: Worker, job: Job[Any, Any] | UUID, timeout: timedelta
                     last = change
         except TimeoutError:
             status = "cannot be read" if last is None else f"is {last.status}. {await _stages(worker.client, last)}"
-            raise TimeoutError(f"The job has not ended within {timeout}: it {status}") from None
+            raise TimeoutError(f"The job did not end within {timeout}: it {status}") from None
     assert last is not None  # noqa: S101 a watch yields at least once
     return last.status
 

@@ -18,7 +18,7 @@ from jobnik_sdk.worker.reports import report_status
 
 
 class Consumer:
-    """Claims and reports tasks, for programs with a loop of their own. A `Worker` does not need one.
+    """Claims and reports tasks, for programs with their own loop. A `Worker` does not need one.
 
     Every method raises `UnreachableError` if no response arrived, and a subclass of `AnswerError` if the manager
     refused the request.

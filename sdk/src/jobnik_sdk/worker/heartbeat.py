@@ -1,4 +1,4 @@
-"""The heartbeat of a worker, sent from a thread of its own: a blocked event loop therefore loses no leases.
+"""The heartbeat of a worker, sent from a separate thread, so that no lease is lost while the event loop is blocked.
 
 Each heartbeat renews the leases of all tasks in progress and carries their progress and checkpoints. The response
 carries the manager's instructions: leases that were lost, tasks to cancel, a request to drain. The thread also logs
@@ -25,12 +25,12 @@ from jobnik_sdk.execution.progress import MAX_CHECKPOINT_SIZE, Checkpoint, Progr
 from jobnik_sdk.worker.task_source import TaskInProgress
 
 HEARTBEATS_PER_LEASE: Final = 3
-"""Regular heartbeats within the duration of a lease, so that one of them may be lost. A response is waited for until
-the next heartbeat is due."""
+"""The number of heartbeats within the duration of a lease, so that the lease survives the loss of one. The worker waits
+for a response until the next heartbeat is due."""
 RETRIES_PER_LEASE: Final = 10
-"""The same after a heartbeat has failed: the worker then tries more often."""
+"""The number of heartbeats within the duration of a lease after one has failed."""
 MAX_CHECKPOINT_BYTES: Final = MAX_CHECKPOINT_SIZE
-"""The most bytes of checkpoints in one heartbeat, so that the manager never refuses it as too large."""
+"""The maximum size of all checkpoints in one heartbeat, so that the manager never refuses it as too large."""
 FINAL_HEARTBEAT_TIMEOUT: Final = 1.0
 """Seconds to wait for the response to the last heartbeat when the worker stops."""
 BLOCKED_AFTER_SECONDS: Final = 5.0
@@ -54,7 +54,7 @@ class Instructions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """What the heartbeat reads from the worker; all functions are called from the heartbeat's thread.
+    """The part of the worker that the heartbeat uses; all functions are called from the heartbeat's thread.
 
     Args:
         tasks_in_progress: Returns the tasks whose leases are to be renewed.
@@ -80,7 +80,7 @@ class Heartbeat:
     """Sends heartbeats from `start` to `stop`.
 
     Args:
-        http: A connection to the manager for the heartbeat alone; it is closed at the end.
+        http: A connection to the manager that nothing else uses; the heartbeat closes it at the end.
         worker_id: The id of the worker.
         stage_types: The stage types that the worker claims.
         lease: The duration of a lease; three heartbeats are sent within it.
@@ -151,7 +151,7 @@ class Heartbeat:
         self._view.on_instructions(instructions)
 
     def _encode(self, running: TaskInProgress, bytes_left: int) -> tuple[dict[str, Any], _Acknowledged, int]:
-        """Return a task's entry, what the manager has after receiving it, and the size of the checkpoint in it.
+        """Return the entry of a task, what the manager has once it receives it, and the size of its checkpoint.
 
         Progress and checkpoints that the manager already has are left out. A checkpoint that does not fit is sent with
         a later heartbeat, because renewing the leases comes first.

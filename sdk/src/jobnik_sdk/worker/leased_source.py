@@ -25,9 +25,9 @@ from jobnik_sdk.worker.reports import record_reports
 from jobnik_sdk.worker.task_source import ACCEPTED, Assignment, ReportResult, TaskReport
 
 MAX_WAIT: Final = timedelta(seconds=20)
-"""How long a claim waits at the manager at most; shorter than the usual response timeouts of proxies."""
+"""The maximum time that a claim waits at the manager; shorter than the usual response timeouts of proxies."""
 MAX_TASKS: Final = 500
-"""The most tasks in one claim; the protocol's limit."""
+"""The maximum number of tasks in one claim, as set by the protocol."""
 
 _STATUS_LABELS: Final[Mapping[type[Outcome], str]] = {
     Completed: "COMPLETED",
@@ -153,7 +153,7 @@ class _UntypedClaim(BaseModel):
 @cache
 def _adapters(stage_type: AnyStageType) -> tuple[TypeAdapter[_Claim[Any, Any]], TypeAdapter[Assignment[Any, Any]]]:
     """Return the parsers for a claim of this stage type, and for one task in it."""
-    # Only pydantic needs to understand these annotations, which exist at run time alone.
+    # These annotations exist only at run time, for pydantic.
     models: Any = (stage_type.task, stage_type.task_metadata)
     claim: Any = _Claim.__class_getitem__(models)
     assignment: Any = Assignment.__class_getitem__(models)

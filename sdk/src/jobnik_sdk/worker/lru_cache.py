@@ -1,4 +1,4 @@
-"""A small cache that evicts what was not used for the longest time."""
+"""A small cache that evicts the least recently used entry."""
 
 from collections import OrderedDict
 from typing import Generic, TypeVar
@@ -8,7 +8,7 @@ ValueT = TypeVar("ValueT")
 
 
 class LruCache(Generic[KeyT, ValueT]):
-    """Keeps the `max_size` entries that were used last. Unlike `functools.lru_cache`, the caller stores the values."""
+    """Keeps the `max_size` most recently used entries. Unlike `functools.lru_cache`, the caller stores the values."""
 
     __slots__ = ("_entries", "_max_size")
 
@@ -24,7 +24,7 @@ class LruCache(Generic[KeyT, ValueT]):
         return value
 
     def put(self, key: KeyT, value: ValueT) -> None:
-        """Store a value, and evict the entry that was not used for the longest time if the cache is full."""
+        """Store a value, and evict the least recently used entry if the cache is full."""
         self._entries[key] = value
         self._entries.move_to_end(key)
         if len(self._entries) > self._max_size:

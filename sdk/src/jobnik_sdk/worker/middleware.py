@@ -33,7 +33,7 @@ starts with the handler, not with the middleware."""
 
 
 class MiddlewareChain:
-    """Runs each attempt through all middleware, in an asyncio task of its own; the first middleware is the outermost.
+    """Runs each attempt through all middleware, in a separate asyncio task; the first middleware is the outermost.
 
     Args:
         middleware: The middleware, from the outermost to the innermost.
@@ -75,7 +75,7 @@ class MiddlewareChain:
 
 
 class _Invocation:
-    """One attempt on its way through the middleware."""
+    """One attempt that passes through the middleware."""
 
     def __init__(self, runner: Runner, data: BaseModel, context: TaskContext[Any]) -> None:
         self._runner = runner

@@ -66,7 +66,7 @@ class PartATaskSource:
         reporting.add_done_callback(self._reports.discard)
 
     async def deregister(self) -> None:
-        """Do nothing: without leases, the manager does not know the worker."""
+        """Do nothing: without leases, the manager does not keep track of workers."""
 
     async def _deliver(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
         task, outcome = report.task, report.outcome
@@ -97,7 +97,7 @@ class PartATaskSource:
         return cached
 
     async def _read_stage_and_job(self, stage_id: UUID) -> _StageAndJob:
-        """Retry until the manager answers: the task is claimed already, and no other worker will get it."""
+        """Retry until the manager responds: the task is already claimed, and no other worker will get it."""
         delays = backoff(INITIAL_DELAY, MAX_DELAY)
         while True:
             try:
@@ -120,7 +120,7 @@ class _Stage(StageOfTask):
 def _new_assignment(
     task: ClaimedTask[Any, Any], parents: _StageAndJob | None = None, *, validation_error: str = ""
 ) -> Assignment[Any, Any]:
-    """Return a claimed task as an assignment; its fields have been validated already."""
+    """Return a claimed task as an assignment; its fields have already been validated."""
     return Assignment.model_construct(
         id=task.id,
         stage_id=str(task.stage_id),

@@ -32,19 +32,20 @@ from jobnik_sdk.worker.task_source import Assignment, ReportResult, TaskInProgre
 CONCURRENT_CLAIMS: Final = 2
 """How many claims run at the same time while there is a backlog."""
 POLL_GRACE_SECONDS: Final = 60.0
-"""How long after the longest poll delay a poller that has tried no claim counts as stuck."""
+"""Seconds without a claim, in addition to the longest poll delay, after which a poller counts as stuck."""
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class PollerDependencies:
-    """What all pollers of a worker share.
+    """The dependencies that all pollers of a worker share.
 
     Args:
         source: Where tasks are claimed and reported.
-        poll_delays: The upper limits of the first delay and of every delay, after a claim that failed or was empty.
-        may_claim: Returns whether new tasks can be kept; False while heartbeats fail.
+        poll_delays: The maximum of the first delay and of any later one, after a claim that failed or returned no
+            tasks.
+        may_claim: Returns whether the worker may claim tasks; False while heartbeats fail.
         on_contact: Called when the manager has answered a claim.
         middleware: Runs around each call of a handler, the first outermost.
         emit: Sends an event to the listeners; None if there are no listeners.
@@ -81,7 +82,7 @@ class Poller:
         self._variables = contextvars.copy_context()
         self._changed = asyncio.Event()
         self._claims: set[asyncio.Task[Sequence[Assignment[Any, Any]]]] = set()
-        self._requested = 0  # tasks that the claims under way may return
+        self._requested = 0  # tasks that the claims in progress may return
         self._has_backlog = False
         self._last_claim_at = time.monotonic()
         self._stopping = False
@@ -89,7 +90,7 @@ class Poller:
         self._free_slots = handler.concurrency
         self._in_progress: dict[TaskInProgress, None] = {}
         self._empty_claims = 0
-        # Building a log line costs more than everything else about a small task.
+        # For a small task, building a log line costs more than everything else.
         self._logs_completions = is_enabled(_log, logging.INFO)
 
     @property
@@ -99,7 +100,7 @@ class Poller:
 
     @property
     def polling(self) -> bool:
-        """Whether it has tried a claim recently, or must not claim. May be read from any thread."""
+        """False if it could have claimed but has not tried to for too long. May be read from any thread."""
         timeout = self._dependencies.poll_delays[1].total_seconds() + POLL_GRACE_SECONDS
         return bool(self._claims) or self._stopping or time.monotonic() - self._last_claim_at < timeout
 
@@ -140,7 +141,7 @@ class Poller:
         await self._runner.close()
 
     @property
-    def _claimable(self) -> int:
+    def _claim_limit(self) -> int:
         """How many tasks may be claimed now: the free slots, unless too many reports are waiting for delivery."""
         if not self._dependencies.may_claim():
             return 0
@@ -154,7 +155,7 @@ class Poller:
                 return 0
 
     async def _claim_until_stopped(self, *, first: bool) -> None:
-        """Claim tasks in a loop, with only the `first` loop active unless there is a backlog.
+        """Claim tasks in a loop; without a backlog, only the `first` loop is active.
 
         With a backlog, every loop claims a part of the free slots, so that further tasks arrive while others run.
         Without one, a single claim waits for all free slots.
@@ -162,7 +163,7 @@ class Poller:
         delays = backoff(*self._dependencies.poll_delays)
         share = -(-self._handler.concurrency // CONCURRENT_CLAIMS)
         while not self._stopping:
-            free = self._claimable if first or self._has_backlog else 0
+            free = self._claim_limit if first or self._has_backlog else 0
             if free <= 0:
                 if first:
                     self._last_claim_at = time.monotonic()  # not claiming is correct here
@@ -266,7 +267,7 @@ class Poller:
         elif isinstance(outcome, Failed):
             self._metrics.record_attempt("failed", seconds, outcome.error_type)
             running.span.end("failed", outcome.error_type, outcome.message, outcome.stack)
-            # A failure that must not be retried is due to the task and says nothing about the next one.
+            # A failure that must not be retried is caused by the task itself, so the next task may succeed.
             if outcome.retryable:
                 self._handler_breaker.record(success=False)
         else:
@@ -282,7 +283,7 @@ class Poller:
             self._source.submit(report, partial(self._on_report_result, running))
 
     def _on_finished(self) -> None:
-        """Free the slot of an attempt of which nothing is running any more."""
+        """Free the slot of an attempt, now that none of its code is running."""
         self._free_slots += 1
         self._changed.set()
 
@@ -314,7 +315,7 @@ class Poller:
 
 
 def _log_outcome(context: TaskContext[Any], outcome: Outcome, seconds: float) -> None:
-    """Write the one log line about an attempt."""
+    """Log the outcome of an attempt, in a single line."""
     _, trace_id, span_id, _ = context.traceparent.split("-")
     ids = {**context.ids, "trace_id": trace_id, "span_id": span_id}
     match outcome:

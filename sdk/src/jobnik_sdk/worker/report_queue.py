@@ -1,4 +1,4 @@
-"""The queue of reports on their way to the manager; while one request is under way, the next batch collects.
+"""The queue of reports for the manager; while one request is in progress, the next batch is collected.
 
 A report stays in the queue until the manager has accepted or refused it. Other errors are retried without limit, so
 that a completed task never becomes a failed one because the manager could not be reached.
@@ -19,9 +19,9 @@ from jobnik_sdk.http.retries import INITIAL_DELAY, backoff, wait_before_retry
 from jobnik_sdk.worker.task_source import ReportResult, TaskReport
 
 MAX_BATCH: Final = 500
-"""The most reports in one request; the protocol's limit."""
+"""The maximum number of reports in one request, as set by the protocol."""
 MAX_RETRY_DELAY: Final = timedelta(seconds=5)
-"""The longest delay between two tries. Undelivered reports occupy slots, so work resumes soon after the manager has."""
+"""The longest delay between two tries. It is short, because undelivered reports occupy slots."""
 INVALID_REPORT: Final = "VALIDATION_ERROR"
 """The protocol's error code for a report that the manager will never accept."""
 

@@ -30,7 +30,7 @@ async def report_status(
 
     Raises:
         UnreachableError, ManagerFailureError, UnexpectedAnswerError: `delays` is exhausted; a later try may succeed.
-        AnswerError: the manager refused the report for good.
+        AnswerError: the manager refused the report permanently.
     """
     started = time.perf_counter()
     accepted = False

@@ -41,7 +41,7 @@ class TaskContexts:
         self._stages: LruCache[str, _ParsedStage] = LruCache(CACHED_STAGES)
 
     def create(self, task: Assignment[Any, Any], traceparent: str) -> tuple[TaskContext[Any], str]:
-        """Return the context of an attempt with this traceparent, and why the task does not fit its models, if so."""
+        """Return the context of an attempt with this traceparent, and a validation error or an empty string."""
         parsed = self._stage_and_job(task)
         context = TaskContext(
             job=parsed.job,

@@ -22,11 +22,11 @@ CACHED_STAGES: Final = 100
 
 
 class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
-    """A task that this worker has claimed, with the fields that a worker needs and no others: it parses many.
+    """A task that this worker has claimed, with only the fields that a worker needs, because it parses many tasks.
 
-    `stage` and `job` are JSON objects, as the manager sent them. `waited` is for how many seconds the task could have
-    been claimed; None if the manager does not say. `validation_error` is set if the task does not fit its models: then
-    `data` and `metadata` are empty, and the attempt fails before it starts.
+    `stage` and `job` are JSON objects, as the manager sent them. `waited` is the number of seconds for which the task
+    was claimable; None if the manager does not report it. `validation_error` is set if the task does not fit its
+    models: then `data` and `metadata` are empty, and the attempt fails before it starts.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
@@ -49,7 +49,7 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
 
     @property
     def job_id(self) -> str:
-        """The id of the task's job; empty if the manager does not say."""
+        """The id of the task's job; empty if the manager does not send it."""
         return "" if self.job is None else str(self.job.get("id", ""))
 
 
@@ -113,5 +113,5 @@ class TaskSource(Protocol):
         ...
 
     async def deregister(self) -> None:
-        """Release all tasks that the manager has assigned to this worker and the worker does not have."""
+        """Release all tasks that the manager has assigned to this worker but the worker has not received."""
         ...

@@ -93,11 +93,13 @@ class Worker:
             raise ConfigurationError("A worker needs at least one handler.")
         if len(set(stage_types)) < len(stage_types):
             raise ConfigurationError(
-                f"A worker has at most one handler per stage type, but these are: {', '.join(stage_types)}."
+                f"A worker can have only one handler per stage type, but was given: {', '.join(stage_types)}."
             )
         for listener in listeners:
             if inspect.iscoroutinefunction(listener):
-                raise ConfigurationError(f"A listener is a plain function (def), but {listener!r} is a coroutine one.")
+                raise ConfigurationError(
+                    f"A listener must be a plain function (def), not a coroutine function: {listener!r}."
+                )
         check_instance("A worker's client", client, JobnikClient)
         for name, duration in (("lease", lease), ("drain_timeout", drain_timeout)):
             check_duration(name, duration)
@@ -122,7 +124,7 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether the manager has answered and still does, and the worker is not stopping."""
+        """Whether the manager is responding and the worker is not stopping."""
         return self._contacted and not self._stopping and self._may_claim()
 
     @property

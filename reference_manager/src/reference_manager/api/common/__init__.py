@@ -1,1 +1,1 @@
-"""What the resources of the API share."""
+"""Code that the resources of the API share."""

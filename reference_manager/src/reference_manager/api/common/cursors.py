@@ -24,7 +24,7 @@ def encode_cursor(key: AgeKey | StageKey, listing: str) -> str:
 
     Args:
         key: The sort key after which the next page begins.
-        listing: What identifies the list: its path and its filters.
+        listing: The identity of the list: its path and its filters.
     """
     packed = _packed(key)
     checksum = blake2b(listing.encode() + packed, digest_size=_CHECKSUM_BYTES).digest()
@@ -36,7 +36,7 @@ def decode_cursor(cursor: str, listing: str, key_type: type[KeyT]) -> KeyT:
 
     Args:
         cursor: The text from the client.
-        listing: What identifies the list, as for ``encode_cursor``.
+        listing: The identity of the list, as for ``encode_cursor``.
         key_type: The type of the sort keys of this list.
 
     Raises:

@@ -46,9 +46,7 @@ UNSUPPORTED_MEDIA_TYPE = ErrorResponse(
     415, "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON in UTF-8, with the header Content-Type: application/json"
 )
 METHOD_NOT_ALLOWED = ErrorResponse(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
-LEASE_LOST = ErrorResponse(
-    409, "LEASE_LOST", "The worker does not hold this lease, or no longer holds it: nothing was changed"
-)
+LEASE_LOST = ErrorResponse(409, "LEASE_LOST", "The worker does not hold this lease: nothing was changed")
 """Sent as the result of one report, without its status."""
 
 
@@ -97,7 +95,7 @@ ON_EVERY_ROUTE = (
     DATABASE_BUSY,
 )
 WITH_A_BODY = (body_too_large(1024 * 1024), UNSUPPORTED_MEDIA_TYPE)
-"""What a route that takes a body may also answer."""
+"""The additional errors of a route that takes a body."""
 
 JOB_NOT_FOUND = describe_error(NotFoundError("job"))
 JOB_NOT_IN_FINITE_STATE = describe_error(NotFiniteError(JobStatus.PENDING))
@@ -135,7 +133,7 @@ def error_response(error: Exception) -> Response:
 
 
 def validation_message(invalid: Mapping[str, Any]) -> str:
-    """Say where a value is invalid and why, such as ``body.name: String should have at least 2 characters``."""
+    """Describe where a value is invalid and why, such as ``body.name: String should have at least 2 characters``."""
     if invalid["type"] == "json_invalid":
         return f"body: not JSON, {invalid['ctx']['error']}"
     path = ".".join(str(part) for part in invalid["loc"])

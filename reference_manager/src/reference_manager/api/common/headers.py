@@ -19,7 +19,7 @@ TRACED: dict[str, Any] = {
             ("traceparent", "The W3C trace context of the created entities; a malformed value is ignored."),
             (
                 "tracestate",
-                f"Goes with traceparent; ignored if it is longer than {MAX_TRACESTATE_LENGTH} characters or not ASCII.",
+                f"Belongs to traceparent; ignored if longer than {MAX_TRACESTATE_LENGTH} characters or not ASCII.",
             ),
         )
     ]

@@ -15,7 +15,7 @@ class Methods:
     def __init__(self, app: ASGIApp, routes: list[APIRoute]) -> None:
         self._app = app
         self._routes = routes
-        # A path without parameters takes precedence: /v1/tasks/settle is not the task "settle".
+        # A path without parameters takes precedence: /v1/tasks/settle is not a task with the id "settle".
         concrete = {route.path for route in routes if not route.param_convertors}
         self._concrete = {path: _methods(route for route in routes if route.path == path) for path in concrete}
 

@@ -83,7 +83,7 @@ async def list_response(query: ListQuery, listing: Listing[KeyT]) -> Response:
 
 
 async def entity_response(entry: Entry) -> Response:
-    """Send one entity, however many nested entities it has."""
+    """Send one entity with any number of nested entities."""
     return await _send(entry.write(), at_once=entry.nested is None)
 
 

@@ -45,7 +45,7 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """A route that rejects what FastAPI ignores."""
+    """A route that rejects input that FastAPI ignores."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Match each segment of the path separately, so that ``%2F`` and ``%0A`` are part of a parameter."""
@@ -91,7 +91,7 @@ def _check_query(request: Request, known: set[str]) -> None:
         if name not in known:
             raise _invalid_parameter(name, "Unknown parameter")
         if name in seen:
-            raise _invalid_parameter(name, "Given twice")
+            raise _invalid_parameter(name, "Given more than once")
         seen.add(name)
     try:
         unquote_to_bytes(request.scope["query_string"]).decode()

@@ -45,7 +45,7 @@ class JobBody(Traced):
         Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None,
         Field(
             description="If a job with this key exists, nothing is created, and the response is 200 with that job. "
-            "The last job created with the key counts, whatever its name.",
+            "The last job created with the key counts, even if it has another name.",
             json_schema_extra=PART_B,
         ),
     ] = None
@@ -53,7 +53,7 @@ class JobBody(Traced):
         Literal["running"] | Annotated[Seconds, Field(ge=0.001, le=YEAR)],
         Field(
             description="Which job counts as existing: `running`, one that has not ended; a number, one created less "
-            "than so many seconds ago.",
+            "than this number of seconds ago.",
             json_schema_extra=PART_B,
         ),
     ] = "running"

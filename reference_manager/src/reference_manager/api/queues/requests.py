@@ -43,7 +43,9 @@ class ClaimBody(Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"workerId": "host-1", "limit": 10}]})
 
-    worker_id: Annotated[WorkerId, Field(description="The holder of the leases: a new id at every start of a worker.")]
+    worker_id: Annotated[
+        WorkerId, Field(description="The holder of the leases: a worker uses a new id each time it starts.")
+    ]
     limit: Annotated[StrictInt, Field(ge=1, le=MAX_TASKS, description="The maximum number of tasks."), WHOLE] = 1
     wait_seconds: Annotated[
         Seconds, Field(ge=0, le=30, description="How long to wait for the first task if none is waiting.")
@@ -74,7 +76,8 @@ class ReportBody(Body):
     outcome: Annotated[
         Literal["COMPLETED", "FAILED", "RELEASED", "SNOOZED"],
         Field(
-            description="RELEASED returns the task to the queue, SNOOZED does so for later; neither uses up an attempt."
+            description="RELEASED and SNOOZED return the task to the queue, SNOOZED for later. Neither uses up an "
+            "attempt."
         ),
     ]
     result: Annotated[JsonValue, AfterValidator(finite), Field(description="The result of a completed task.")] = None

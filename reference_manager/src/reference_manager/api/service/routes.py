@@ -40,7 +40,7 @@ EXPOSITION = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
 class Capabilities(Representation):
-    """What this manager supports beyond part A of the protocol."""
+    """The features that this manager supports beyond part A of the protocol."""
 
     protocol: str
     version: str
@@ -78,7 +78,7 @@ def capabilities_router() -> APIRouter:
 
     @router.get("/v1/capabilities", responses=openapi_responses({200: Capabilities}))
     async def get_capabilities() -> Response:
-        """What this manager supports beyond part A of the protocol."""
+        """Return the features that this manager supports beyond part A of the protocol."""
         answer = {"protocol": "1", "version": version("jobnik-reference-manager"), "features": FEATURES}
         return json_response(to_json(answer).decode())
 

@@ -87,7 +87,7 @@ def stages_router(stages: Stages) -> APIRouter:
             {200: STAGE_MODIFIED}, STAGE_NOT_FOUND, ILLEGAL_STAGE_STATUS_TRANSITION, *WITH_A_BODY
         ),
     )
-    async def set_stage_status(stageId: Id, body: StageStatusBody) -> Response:  # noqa: ARG001 - PENDING is all there is
+    async def set_stage_status(stageId: Id, body: StageStatusBody) -> Response:  # noqa: ARG001 - only PENDING
         """Release a stage that was created with startAsWaiting. The stage before it must be COMPLETED."""
         await stages.release(stageId)
         return code_response(STAGE_MODIFIED)

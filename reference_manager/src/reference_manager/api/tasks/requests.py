@@ -124,7 +124,7 @@ class TaskBody(Traced):
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         if self.available_at is not None and self.delay_seconds is not None:
-            raise ValueError("availableAt and delaySeconds exclude each other: set one of them")
+            raise ValueError("set availableAt or delaySeconds, not both")
         return self
 
     def options(self) -> JsonObject | None:

@@ -17,7 +17,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 CHANNEL = "jobnik_work"
 SEND_INTERVAL = 0.01
-"""Seconds between two notifications. Each holds a lock of the whole database until its commit is on disk."""
+"""Seconds between two notifications. Each holds a lock on the whole database until its commit is on disk."""
 RECONNECT_DELAY = 1.0
 """Seconds."""
 ECHO_TIMEOUT = 5.0
@@ -68,7 +68,7 @@ class Notifications:
                         connection, channel=CHANNEL, sender=self._sender, stage_types=list(stage_types)
                     )
             except DatabaseError as error:
-                log.warning("notification of other managers failed", error=str(error))
+                log.warning("notifying other managers failed", error=str(error))
             await asyncio.sleep(SEND_INTERVAL)
 
     async def _receive(self, database: Database) -> None:

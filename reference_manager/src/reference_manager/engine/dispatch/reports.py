@@ -116,7 +116,7 @@ def _distinct(reports: Sequence[Report]) -> dict[object, Report]:
 
 
 def _attempt(report: Report) -> object:
-    """Return what identifies the attempt of a report. Without a lease, each report counts as an attempt of its own."""
+    """Return the identity of a report's attempt. Without a lease, each report counts as a separate attempt."""
     return id(report) if report.lease_id is None else (report.task_id, report.lease_id, report.worker_id)
 
 

@@ -44,7 +44,7 @@ def _report(task_id: UUID, lease_id: int, worker_id: str | None, timed_out: bool
     if timed_out:
         outcome, kind, message = Outcome.TIMED_OUT, "TimedOut", "The attempt took longer than its time limit"
     elif worker_id is None:
-        outcome, kind, message = Outcome.EXPIRED, "Stale", f"Nobody reported the task within {length}"
+        outcome, kind, message = Outcome.EXPIRED, "Stale", f"No report arrived within {length}"
     else:
         outcome, kind = Outcome.EXPIRED, "LeaseExpired"
         message = f"Worker {worker_id} did not renew its lease within {length}"

@@ -21,8 +21,8 @@ AUTHORS = {Driver.CLIENT: CLIENT, Driver.MANAGER: MANAGER}
 OUTCOME_REASONS = {
     Outcome.COMPLETED: "its worker reports success",
     Outcome.FAILED: "its worker reports failure",
-    Outcome.RELEASED: "its worker hands it back",
-    Outcome.SNOOZED: "its worker puts it off",
+    Outcome.RELEASED: "its worker releases it",
+    Outcome.SNOOZED: "its worker snoozes it",
     Outcome.EXPIRED: "its lease was not renewed",
     Outcome.TIMED_OUT: "the attempt took too long",
 }

@@ -1,4 +1,4 @@
-"""Lists, read a page at a time. Each page is one statement, one bounded index walk, and a bounded amount of memory.
+"""Lists, read a page at a time. Each page is one statement, one bounded index scan, and a bounded amount of memory.
 
 A list longer than a page is written in pieces. Between pages, the manager holds neither a connection nor a snapshot.
 """
@@ -64,7 +64,7 @@ class NestedList:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entity as JSON, and its nested list if that is too long to be in the JSON already."""
+    """An entity as JSON, and its nested list if the list is too long to be included in that JSON."""
 
     body: str
     nested: NestedList | None = None

@@ -13,7 +13,8 @@ SELECT created, body, woken FROM create_job(
 );
 
 -- name: job_get(with_stages, with_progress, id)^
--- Rows: the job as JSON; none if there is no such job. `parent` is its id if it has too many stages to be in the JSON.
+-- Rows: the job as JSON; none if there is no such job. `parent` is the id of the job if the job has too many stages to
+-- include in the JSON.
 SELECT wire_with(
         job_wire(job, :with_stages AND list_inlines(job.stages_total)),
         CASE WHEN :with_progress THEN job_progress(job) END
@@ -51,7 +52,7 @@ UPDATE jobs SET priority = :priority, updated_at = now() WHERE id = :id;
 UPDATE jobs SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
 
 -- name: job_add_stage(id)!
--- Counts one more stage. The caller holds the job's lock.
+-- Adds one to the job's number of stages. The caller holds the job's lock.
 UPDATE jobs SET stages_total = stages_total + 1, updated_at = now() WHERE id = :id;
 
 -- name: job_delete(id)!

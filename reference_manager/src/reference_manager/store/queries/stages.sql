@@ -13,8 +13,8 @@ RETURNING stage_wire(stage, false);
 SELECT position, status FROM stages WHERE job_id = :job_id ORDER BY position DESC LIMIT 1;
 
 -- name: stage_get(with_tasks, with_progress, id)^
--- Rows: the stage as JSON; none if there is no such stage. `parent` is its id if it has too many tasks to be in the
--- JSON.
+-- Rows: the stage as JSON; none if there is no such stage. `parent` is the id of the stage if the stage has too many
+-- tasks to include in the JSON.
 SELECT wire_with(
         stage_wire(stage, :with_tasks AND list_inlines(stage_total(stage))),
         CASE WHEN :with_progress THEN stage_progress(stage) END

@@ -20,8 +20,7 @@ SELECT wire_list(array_agg(worker_wire(worker) ORDER BY id)) FROM workers AS wor
 UPDATE workers AS worker SET drain_wanted = :drain WHERE id = :id RETURNING worker_wire(worker);
 
 -- name: worker_delete(id)
--- Deletes a worker. Rows: the leases that it still holds. This reads all leases, of which there are no more than tasks
--- in progress.
+-- Deletes a worker. Rows: the leases that it still holds. This reads all leases, at most one for each task in progress.
 WITH deleted AS (
     DELETE FROM workers WHERE id = :id
 )

@@ -2,8 +2,7 @@
 -- and updates the counts of the stage. Rows: one with the previous status of the stage and of its job, the type of the
 -- stage, the number of added tasks (null: the stage or its job has ended) and, if `written`, the tasks as a JSON list;
 -- none if there is no such stage. The payloads and options are as for insert_tasks.
---
--- Plans are pinned to index walks, as in claim_tasks.
+-- Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION add_tasks(
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
     tracestate text, written boolean

@@ -9,16 +9,14 @@
 -- separated by commas, and for how many seconds each task was claimable, all in the order of the queue; then the stage
 -- and its job as JSON (null: there are no leases). None if no task is waiting. One row of nulls if other sessions are
 -- busy with all waiting tasks: try again.
---
--- A claim walks the index of claimable stages and, in each stage, the index of waiting tasks. It does not wait for
+-- A claim scans the index of claimable stages and, in each stage, the index of waiting tasks. It does not wait for
 -- other sessions, with one exception: to start a stage or a job, it needs the job's lock. It waits for at most one such
 -- lock, and holds no other lock meanwhile, so that no deadlock is possible.
---
--- Plans are pinned to index walks. Planning each call anew, because of the varying limit, would take longer than the
--- claim itself, and a plan made while the tables were empty must remain good when they are large. Hence the settings of
--- the function. Rows are always selected with = ANY (array), because a join would let the planner read the whole table
--- first. A row selected by its id has no second condition on its status: a plan made while no task was in progress
--- would walk the index of everything in progress, which seemed empty then.
+-- Plans are pinned to index scans by the settings of the function. Making a new plan for each call, because of the
+-- varying limit, would take longer than the claim itself, and a plan made while the tables were empty must remain good
+-- when they are large. Rows are always selected with = ANY (array), because a join would let the planner read the whole
+-- table first. A row selected by its id has no second condition on its status: a plan made while no task was in
+-- progress would scan the index of everything in progress, which seemed empty then.
 CREATE OR REPLACE FUNCTION claim_tasks(
     wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[], brief boolean
 ) RETURNS TABLE (

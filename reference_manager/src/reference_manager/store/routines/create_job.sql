@@ -3,8 +3,7 @@
 -- is null; otherwise every array has one item for each stage, and those of its tasks are as for insert_tasks. Rows: one
 -- with whether the job was created; the job, or the job that holds the key, as JSON (with its stages if stages were
 -- given); and the types of the stages that have claimable tasks now.
---
--- Plans are pinned to index walks, as in claim_tasks.
+-- Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION create_job(
     name text, priority job_priority, data json, user_metadata json, traceparent text, tracestate text,
     unique_key text, unique_for interval,

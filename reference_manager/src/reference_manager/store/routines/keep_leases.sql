@@ -2,8 +2,7 @@
 -- checkpoints of their tasks, and the fraction of the progress in the lease. Rows: the leases that the worker must give
 -- up, each LOST, or CANCEL if its job was aborted. Does not wait for locks: a lease that is being settled needs no
 -- renewal.
---
--- Plans are pinned to index walks, as in claim_tasks. The results are joined with the arguments without nested loops,
+-- Plans are pinned to index scans, as in claim_tasks. The results are joined with the arguments without nested loops,
 -- which would compare ten thousand tasks with one another.
 CREATE OR REPLACE FUNCTION keep_leases(
     wanted_worker text, wanted_ids uuid[], wanted_leases bigint[], progresses json[], checkpoints json[]

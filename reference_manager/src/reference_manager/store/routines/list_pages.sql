@@ -1,19 +1,17 @@
--- Lists, read a page at a time. Each statement is one index walk of bounded length, whatever the filters and the size
--- of the tables. Rows: the entities as JSON, in the order of the list; then, unless the list has ended, one row without
--- `body`, whose (major, minor) is the sort key after which the next page begins. Without that last row, no further
--- entity matches.
---
--- Filters that an index supports bound the walk. The others (name, status, type) are checked during the walk: it yields
--- every row it passes, with a null `body` if the entity does not match, and take_page counts both kinds.
+-- Lists, read a page at a time. Each statement is one index scan of bounded length, regardless of the filters and the
+-- size of the tables. Rows: the entities as JSON, in the order of the list; then, unless the list has ended, one row
+-- without `body`, whose (major, minor) is the sort key after which the next page begins. Without that last row, no
+-- further entity matches.
+-- Filters that an index supports bound the scan. The others (name, status, type) are checked during the scan: it yields
+-- every row that it passes, with a null `body` if the entity does not match, and take_page counts both kinds.
 --
 -- The sort columns never change, so that no entity is skipped or listed twice while others write.
---
--- Plans are pinned: with the alternatives switched off, a walk of the sorted index is the only plan left, whatever the
--- statistics. Each walk has one lower bound and at most one upper bound: with two lower bounds, PostgreSQL could begin
--- at the lower one and read every row up to the other.
+-- Plans are pinned: with the alternatives switched off, a scan of the sorted index is the only plan left, regardless of
+-- the statistics. Each scan has one lower bound and at most one upper bound: with two lower bounds, PostgreSQL could
+-- begin at the lower one and read every row up to the other.
 
--- take_page: reads a page from a walk: until it has `wanted` entities or `budget` bytes of them, or has passed `reach`
--- rows. The argument `major` only sets the type of that column in the walk; its value is null.
+-- take_page: reads a page from the cursor `walk` of a scan: until it has `wanted` entities or `budget` bytes of them,
+-- or has passed `reach` rows. The argument `major` only sets the type of that column in the scan; its value is null.
 CREATE OR REPLACE FUNCTION take_page(
     walk refcursor, wanted integer, INOUT major anyelement, OUT minor bigint, OUT body text, OUT parent uuid
 ) RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
@@ -117,8 +115,8 @@ END
 $$;
 
 -- list_tasks: a page of tasks, oldest first; the tasks of one stage in the order in which they were added. The stage is
--- selected with = ANY (array), as in claim_tasks: with a plain join, a plan from the time when there were no stages
--- walks all of them for each task.
+-- selected with = ANY (array), as in claim_tasks: with a plain join, a plan made when there were no stages would scan
+-- all of them for each task.
 CREATE OR REPLACE FUNCTION list_tasks(
     of_stage uuid, of_type text, of_status task_status, from_date timestamptz, end_date timestamptz,
     after_time timestamptz, after_seq bigint, wanted integer

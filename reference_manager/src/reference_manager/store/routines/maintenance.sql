@@ -1,5 +1,5 @@
 -- The maintenance tasks, in small transactions. A maintenance task that needs a job's lock waits for it like any other
--- session. Just trying the lock could fail for ever, because sessions that complete tasks may share it in turn.
+-- session. Only trying to take the lock could fail for ever, because sessions that complete tasks may share it in turn.
 
 -- fold_stage: adds the deltas of claims and reports to the counts of one stage, and moves the head of its queue to its
 -- first waiting task.

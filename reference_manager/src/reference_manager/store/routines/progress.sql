@@ -1,6 +1,6 @@
 -- The progress of a stage or a job, as a member of its JSON. Calculated on request and not stored: completed tasks are
--- in the counts, and the fractions of tasks in progress are in their leases, of which there are at most as many as
--- tasks in progress. Plans are pinned to index walks, as in claim_tasks.
+-- in the counts, and the fractions of tasks in progress are in their leases, at most one for each task in progress.
+-- Plans are pinned to index scans, as in claim_tasks.
 
 -- wire_progress: the member `progress`. `fraction` is from 0 to 1, or null if it is unknown. `elapsed` is the time
 -- since the start, or null unless the entity is in progress. The remaining time is proportional: 30 s for 0.25 leave 30

@@ -3,15 +3,16 @@
 -- Only for the holder of the task's lease (a null lease: the task was claimed without one), in stages that are not
 -- ABORTED; EXPIRED and TIMED_OUT only once the lease has expired. A refused item does not affect the others.
 -- Items: the task, the lease, the worker and the outcome; the result of a completed task; the error of a failed attempt
--- and whether the task may be retried; the delay before a task that returns to the queue is claimable (0: none; null:
--- that of the task's retry policy after a failed attempt, otherwise none); and the checkpoint for the next attempt
--- (null: keep the stored one).
+-- and whether the task may be retried; the delay before a task that returns to the queue is claimable (0: no delay;
+-- null: the delay of the task's retry policy after a failed attempt, otherwise no delay); and the checkpoint for the
+-- next attempt (null: keep the stored one).
 -- Rows: one for each item, in the order of the arrays, with the previous status of the task (null: there is no such
--- task); its new status by this call or by an earlier one with this lease (null: refused); the task as JSON if it was
--- claimed without a lease; and, the same in each row, the stage types that have claimable tasks because of this call.
+-- task); its new status, set by this call or by an earlier one with this lease (null: refused); the task as JSON if it
+-- was claimed without a lease; and, the same in each row, the stage types that have claimable tasks because of this
+-- call.
 --
 -- Every change to a job's tree, except by a claim or complete_tasks, first takes the job's lock, so that the check for
--- the last task of a stage is exact. Plans are pinned to index walks, as in claim_tasks.
+-- the last task of a stage is exact. Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION settle_tasks(
     wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[],
     errors json[], retryables boolean[], delays interval[], checkpoints json[]
@@ -55,7 +56,8 @@ BEGIN
         WHERE lease_id = ANY (wanted_leases) AND outcome NOT IN ('EXPIRED', 'TIMED_OUT')
     ) AS past ON past.lease_id = wanted.lease_id AND past.task_id = wanted.id AND past.worker_id = wanted.worker_id;
 
-    -- Null for an item whose worker does not hold the task, so that it does not hide the item of the holder.
+    -- The lease of each item; null if the item's worker does not hold the task, so that the item cannot replace that of
+    -- the worker that does.
     SELECT array_agg(task.lease_id ORDER BY wanted.place) INTO held
     FROM unnest(wanted_ids, wanted_leases, workers, outcomes) WITH ORDINALITY
         AS wanted (id, lease_id, worker_id, outcome, place)
@@ -144,7 +146,8 @@ BEGIN
             settled_counts.completed + coalesce(moved.completed, 0) AS completed
         FROM settled_counts LEFT JOIN moved ON moved.stage_id = settled_counts.stage_id
     ), verdict AS (
-        -- Under the job's lock, no other session ends a stage or adds a task: these rows are still the same below.
+        -- Under the job's lock, no other session ends a stage or adds a task, so these rows do not change until the
+        -- update below.
         SELECT figures.*, stage.status AS source,
             CASE
                 WHEN stage.status <> 'IN_PROGRESS' THEN stage.status
@@ -192,8 +195,8 @@ BEGIN
 END
 $$;
 
--- settle_free_tasks: the same without waiting for any job's lock. Rows: as for settle_tasks, with one more column: an
--- item whose job is locked by another session is unchanged, and its row has only that job, as `busy`.
+-- settle_free_tasks: like settle_tasks, but does not wait for the lock of any job. Rows: as for settle_tasks, with one
+-- more column: an item whose job is locked by another session is unchanged, and its row has only that job, as `busy`.
 CREATE OR REPLACE FUNCTION settle_free_tasks(
     wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[],
     errors json[], retryables boolean[], delays interval[], checkpoints json[]

@@ -1,5 +1,5 @@
--- Statistics for metrics. Plans are pinned to index walks, as in claim_tasks: a scrape must not read finished tasks,
--- whatever the tables contained when it was planned.
+-- Statistics for metrics. Plans are pinned to index scans, as in claim_tasks: a scrape must not read finished tasks,
+-- even if the tables were empty when it was planned.
 
 -- unfolded_moves: the deltas that are not in the counts of their stages yet, by stage type and priority.
 CREATE OR REPLACE FUNCTION unfolded_moves() RETURNS TABLE (

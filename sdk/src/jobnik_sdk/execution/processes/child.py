@@ -64,7 +64,7 @@ def main(stream: socket.socket, control: Connection, started: ctypes.c_ulonglong
         started: Shared with the worker: the number of the last task that was started, counted from 1.
         setup: The configuration of this process.
     """
-    # A process group of its own: Ctrl-C in a terminal reaches the worker only, and programs that the handler starts are
+    # A separate process group: Ctrl-C in a terminal reaches only the worker, and programs that the handler starts are
     # killed together with this process.
     os.setpgid(0, 0)
     # Not SIG_IGN, because programs that a handler starts would inherit it.

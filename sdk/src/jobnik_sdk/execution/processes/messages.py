@@ -34,7 +34,7 @@ class StateUpdate:
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The handler was interrupted; `stack` is where it was."""
+    """The handler was interrupted; `stack` is its stack at that moment."""
 
     task_number: int
     stack: str
@@ -42,7 +42,7 @@ class Interrupted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnded:
-    """The attempt has ended. `exit_reason` is why the process ends as well; None: it accepts the next task."""
+    """The attempt has ended. `exit_reason` is the reason why the process ends too; None: it accepts the next task."""
 
     outcome: Outcome
     exit_reason: str | None

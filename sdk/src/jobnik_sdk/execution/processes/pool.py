@@ -308,7 +308,7 @@ class _Process:
     def _kill_group(self) -> None:
         try:
             os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it has just started, and has no process group of its own yet
+        except ProcessLookupError:  # it has just started, and does not have its own process group yet
             self._process.kill()
 
     def _clean_up(self) -> None:

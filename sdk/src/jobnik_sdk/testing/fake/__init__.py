@@ -1,1 +1,1 @@
-"""A manager in memory, behind a transport: for tests that want no process and no database."""
+"""A manager in memory, behind a transport: for tests without a process or a database."""

@@ -122,7 +122,7 @@ class RetryBody(Body):
     jitter: Annotated[StrictFloat, Field(ge=0, le=1)] = 0
 
     def policy(self) -> dict[str, Any]:
-        """Return the policy as it is stored and answered, with its defaults."""
+        """Return the policy as it is stored and returned, with its defaults."""
         if self.strategy == "fixed":
             return self.model_dump(by_alias=True, include={"strategy", "delay_seconds", "jitter"})
         longest = max(HOUR, self.delay_seconds) if self.max_delay_seconds is None else self.max_delay_seconds
@@ -137,7 +137,7 @@ class TaskDefaultsBody(Body):
     retry: RetryBody | None = None
 
     def options(self) -> dict[str, Any] | None:
-        """Return the defaults that are given, as they are stored and answered; None if there are none."""
+        """Return the defaults that are given, as they are stored and returned; None if there are none."""
         given = {
             "maxAttempts": self.max_attempts,
             "timeoutSeconds": self.timeout_seconds,
@@ -164,7 +164,7 @@ class TaskBody(PlainTaskBody):
     @model_validator(mode="after")
     def _one_start(self) -> Self:
         if self.available_at is not None and self.delay_seconds is not None:
-            raise ValueError("availableAt and delaySeconds say the same: give one")
+            raise ValueError("set availableAt or delaySeconds, not both")
         return self
 
 

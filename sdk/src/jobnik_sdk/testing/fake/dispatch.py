@@ -1,4 +1,4 @@
-"""What workers do: claim tasks, keep their leases, report the outcomes of their attempts."""
+"""The actions of workers: claim tasks, renew their leases, report the outcomes of their attempts."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,7 +17,7 @@ STALE_AFTER: Final = timedelta(minutes=30)
 """How long a client of part A, which has no lease, may take for a task."""
 FORGOTTEN_AFTER: Final = timedelta(hours=1)
 """How long a worker without heartbeats is listed."""
-_LEASE_LOST: Final = "The worker does not hold this lease, or no longer holds it: nothing was changed"
+_LEASE_LOST: Final = "The worker does not hold this lease: nothing was changed"
 
 
 class Dispatcher:
@@ -28,7 +28,7 @@ class Dispatcher:
         self._lifecycle = Lifecycle(state)
 
     def catch_up(self) -> None:
-        """Apply what has happened since the last request: delayed tasks are due, leases have expired."""
+        """Apply the events since the last request: delayed tasks have become due, leases have expired."""
         now = self._state.tick()
         self._state.wake()
         for task in [task for task in self._state.leased.values() if task.attempts[-1].expires <= now]:
@@ -65,7 +65,7 @@ class Dispatcher:
             message = f"Illegal status transition from {task.status} to {outcome}"
             raise RefusedRequestError(400, "ILLEGAL_TASK_STATUS_TRANSITION", message)
         if task.attempts[-1].worker_id is not None:
-            message = "Another client changed the task at the same time"
+            message = "Another request changed the task at the same time"
             raise RefusedRequestError(409, "TASK_STATUS_UPDATE_FAILED", message)
         self._end(task, outcome)
 
@@ -159,7 +159,7 @@ class Dispatcher:
         retryable: bool = True,
         delay: timedelta | None = None,
     ) -> None:
-        """End the attempt in progress, with everything that follows."""
+        """End the attempt in progress, with all consequences."""
         attempt, now = task.attempts[-1], self._state.now
         del self._state.leased[attempt.lease_id]
         if outcome in FAILURES:
@@ -191,6 +191,6 @@ def _expiry(attempt: Attempt, *, timed_out: bool) -> tuple[str, dict[str, Any]]:
     if timed_out:
         return "TIMED_OUT", {"type": "TimedOut", "message": "The attempt took longer than its time limit"}
     if attempt.worker_id is None:
-        return "EXPIRED", {"type": "Stale", "message": f"Nobody reported the task within {attempt.length}"}
+        return "EXPIRED", {"type": "Stale", "message": f"No report arrived within {attempt.length}"}
     message = f"Worker {attempt.worker_id} did not renew its lease within {attempt.length}"
     return "EXPIRED", {"type": "LeaseExpired", "message": message}

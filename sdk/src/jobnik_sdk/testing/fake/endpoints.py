@@ -24,15 +24,15 @@ class Route(NamedTuple):
     """Its parameters are in braces."""
     serve: Serve
     part_b: bool = False
-    """Whether only part B of the protocol has it."""
+    """Whether the endpoint belongs to part B of the protocol."""
 
 
 class Endpoints:
     """A group of endpoints.
 
     Args:
-        state: What they read and change.
-        part_a_only: Whether this manager does not know part B of the protocol.
+        state: The state that they read and change.
+        part_a_only: Whether this manager supports only part A of the protocol.
     """
 
     def __init__(self, state: State, *, part_a_only: bool) -> None:

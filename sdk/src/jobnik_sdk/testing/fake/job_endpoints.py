@@ -12,7 +12,7 @@ from jobnik_sdk.testing.fake.state import Job, Stage, Task
 
 
 class JobEndpoints(Endpoints):
-    """What is request of jobs."""
+    """The endpoints of jobs."""
 
     def routes(self) -> Sequence[Route]:
         """Return all routes."""
@@ -75,7 +75,7 @@ class JobEndpoints(Endpoints):
 
 
 class StageEndpoints(Endpoints):
-    """What is request of stages."""
+    """The endpoints of stages."""
 
     def routes(self) -> Sequence[Route]:
         """Return all routes."""
@@ -141,7 +141,7 @@ class StageEndpoints(Endpoints):
 
 
 class TaskEndpoints(Endpoints):
-    """What is request of tasks, apart from working on them."""
+    """The endpoints of tasks, except for claims and reports under leases."""
 
     def routes(self) -> Sequence[Route]:
         """Return all routes."""

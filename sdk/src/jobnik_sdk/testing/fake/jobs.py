@@ -1,4 +1,4 @@
-"""What producers do: create jobs, stages and tasks, change them, and delete jobs."""
+"""The actions of producers: create jobs, stages and tasks, change them, and delete jobs."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -51,9 +51,7 @@ class Jobs:
     def add_stage(self, job: Job, body: PlainStageBody, trace: Trace) -> Stage:
         """Add a stage after the last stage of a job."""
         if job.status in JOB_FINAL:
-            raise RefusedRequestError(
-                400, "JOB_IN_FINITE_STATE", f"The job is {job.status}: nothing can be added to it"
-            )
+            raise RefusedRequestError(400, "JOB_IN_FINITE_STATE", f"The job is {job.status}: nothing more can be added")
         previous = job.stages[-1].status if job.stages else None
         if body.start_as_waiting:
             status = StageStatus.WAITING
@@ -78,7 +76,7 @@ class Jobs:
         if stage.status in STAGE_FINAL or stage.job.status in JOB_FINAL:
             ended = stage.status in STAGE_FINAL
             whose = f"stage is {stage.status}" if ended else f"job of this stage is {stage.job.status}"
-            raise RefusedRequestError(400, "STAGE_IN_FINITE_STATE", f"The {whose}: nothing can be added to it")
+            raise RefusedRequestError(400, "STAGE_IN_FINITE_STATE", f"The {whose}: nothing more can be added")
         return [self._add_task(stage, body, trace) for body in bodies]
 
     def set_metadata(self, entity: Job | Stage | Task, metadata: dict[str, Any]) -> None:
@@ -115,7 +113,7 @@ class Jobs:
     def delete(self, job: Job) -> None:
         """Delete a job that has ended, with its stages and tasks."""
         if job.status not in JOB_FINAL:
-            message = f"The job is {job.status}: abort it, or wait until it has ended"
+            message = f"The job is {job.status} and cannot be deleted yet: abort it, or wait until it ends"
             raise RefusedRequestError(400, "JOB_NOT_IN_FINITE_STATE", message)
         del self._state.jobs[job.id]
         for stage in job.stages:

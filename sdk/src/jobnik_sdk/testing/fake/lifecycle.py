@@ -6,7 +6,7 @@ from jobnik_sdk.testing.fake.transitions import JOB, JOB_FINAL, STAGE, STAGE_FIN
 
 
 class Lifecycle:
-    """Moves what a state contains; a transition without an edge is a `KeyError`, since callers check requests first."""
+    """Changes the statuses of entities. A transition without an edge is a `KeyError`; callers check requests first."""
 
     def __init__(self, state: State) -> None:
         self._state = state

@@ -47,7 +47,7 @@ class FakeManager:
     leases expire, delayed tasks become due and waiting claims end, without a sleep in the test.
 
     Args:
-        part_a_only: Serve part A of the protocol alone: no leases, and nothing else that part B adds.
+        part_a_only: Serve only part A of the protocol: no leases, and nothing else that part B adds.
     """
 
     def __init__(self, *, part_a_only: bool = False) -> None:
@@ -66,11 +66,11 @@ class FakeManager:
 
     @property
     def waiting_claims(self) -> int:
-        """How many claims have found no task and are waiting for one."""
+        """The number of claims that have found no task and are waiting for one."""
         return self.transport.waiting
 
     def advance(self, by: timedelta) -> None:
-        """Move the manager's clock ahead, with everything that follows."""
+        """Move the manager's clock ahead, and apply everything that becomes due."""
         self.transport.advance(by)
 
     def claim(

@@ -23,7 +23,7 @@ class PageQuery(Query):
 
 
 class JobQuery(PageQuery):
-    """Which jobs to list, by the dates of their creation, both inclusive."""
+    """Selects the jobs to list; the dates refer to their creation and are inclusive."""
 
     job_name: Annotated[Text, StringConstraints(max_length=50)] | None = None
     priority: Priority | None = None
@@ -39,7 +39,7 @@ class StagesOfJobQuery(PageQuery):
 
 
 class StageQuery(StagesOfJobQuery):
-    """Which stages to list."""
+    """Selects the stages to list."""
 
     job_id: Id | None = None
     stage_type: StageTypeName | None = None
@@ -47,7 +47,7 @@ class StageQuery(StagesOfJobQuery):
 
 
 class TaskQuery(PageQuery):
-    """Which tasks to list, by the dates of their creation, both inclusive."""
+    """Selects the tasks to list; the dates refer to their creation and are inclusive."""
 
     stage_id: Id | None = None
     stage_type: StageTypeName | None = None
@@ -57,14 +57,14 @@ class TaskQuery(PageQuery):
 
 
 class OneJobQuery(Query):
-    """What to return of a job."""
+    """Selects the parts of a job to return."""
 
     should_return_stages: bool = False
     should_return_progress: bool = False
 
 
 class OneStageQuery(Query):
-    """What to return of a stage."""
+    """Selects the parts of a stage to return."""
 
     should_return_tasks: bool = False
     should_return_progress: bool = False

@@ -1,4 +1,4 @@
-"""Requests as the fake manager reads them, and its answers: validated strictly, refused in the form of the protocol."""
+"""The requests and answers of the fake manager: requests are validated strictly, and errors follow the protocol."""
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -55,7 +55,7 @@ class Request:
         http: The request as it was sent.
         at: When it arrived.
         parameters: The values of the parameters in its path.
-        unknown: Query parameters that this manager does not know, although the models have them.
+        unknown: Query parameters that this manager does not support, although the models have them.
     """
 
     http: httpx2.Request
@@ -85,7 +85,7 @@ class Request:
             if name not in model.model_fields or name in self.unknown:
                 raise RefusedRequestError(400, "VALIDATION_ERROR", f"query.{name}: Unknown parameter")
             if name in given:
-                raise RefusedRequestError(400, "VALIDATION_ERROR", f"query.{name}: Given twice")
+                raise RefusedRequestError(400, "VALIDATION_ERROR", f"query.{name}: Given more than once")
             given[name] = value
         try:
             return model.model_validate(given)
@@ -155,7 +155,7 @@ def page_of(
     if query.cursor is not None:
         position = _CURSOR.fullmatch(query.cursor)
         if position is None:
-            raise RefusedRequestError(400, "VALIDATION_ERROR", "query.cursor: is none of this list")
+            raise RefusedRequestError(400, "VALIDATION_ERROR", "query.cursor: is not a cursor of this list")
         after = (int(position[1]), int(position[2]))
         listed = [pair for pair in listed if pair[0] > after]
     if query.limit is None or len(listed) <= query.limit:

@@ -1,4 +1,4 @@
-"""What the fake manager stores: jobs, stages, tasks, attempts and workers, with a clock of its own."""
+"""The state of the fake manager: jobs, stages, tasks, attempts and workers, and a clock."""
 
 import heapq
 import random
@@ -135,7 +135,7 @@ class Stage(Entity):
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Attempt:
-    """An attempt at a task, and the lease that it is made under.
+    """An attempt at a task, and its lease.
 
     Args:
         worker_id: None for a client of part A, which has no lease.
@@ -203,7 +203,7 @@ class WorkerRecord:
 class State:
     """Everything that the fake manager stores. The caller holds the lock of the transport.
 
-    Time stands still between two calls of `tick`, so that everything that one request changes has the same time.
+    The time changes only when `tick` is called, so that everything that one request changes has the same time.
     """
 
     def __init__(self) -> None:
@@ -234,21 +234,21 @@ class State:
         return {"number": next(self._numbers), "created": self.now, "updated": self.now}
 
     def enqueue(self, task: Task, due: datetime | None) -> None:
-        """Let a task be claimed, at once or when it is due."""
+        """Make a task claimable, at once or when it is due."""
         if due is None or due <= self.now:
             self._let_wait(task)
         else:
             heapq.heappush(self.delayed, (due, task.number, task))
 
     def wake(self) -> None:
-        """Let the delayed tasks that are due be claimed."""
+        """Make the delayed tasks that are due claimable."""
         while self.delayed and self.delayed[0][0] <= self.now:
             task = heapq.heappop(self.delayed)[2]
             if task.status in {TaskStatus.PENDING, TaskStatus.RETRIED} and task.id in self.tasks:
                 self._let_wait(task)
 
     def next_moment(self) -> datetime | None:
-        """Return when something next happens without a request: a task is due, or a lease expires."""
+        """Return the time of the next event without a request: a task becomes due, or a lease expires."""
         moments = [self.delayed[0][0]] if self.delayed else []
         moments += [task.attempts[-1].expires for task in self.leased.values()]
         return min(moments, default=None)
@@ -284,7 +284,7 @@ def creation(entity: Job | Stage) -> Change:
 
 
 def retry_delay(retry: dict[str, Any] | None, failed: int) -> timedelta | None:
-    """Return how long a task waits after so many failed attempts; None if it has no retry policy.
+    """Return how long a task waits after this number of failed attempts; None if it has no retry policy.
 
     With delay 5, factor 2 and maximum 60: 5, 10, 20, 40, 60, 60 … seconds, each changed at random by up to the jitter.
     """

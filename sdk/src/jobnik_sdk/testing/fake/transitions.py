@@ -1,4 +1,4 @@
-"""The state machines of the protocol: every transition of jobs, stages and tasks, and what follows from it.
+"""The state machines of the protocol: every transition of jobs, stages and tasks, and its effects.
 
 The manager has the same tables. A test compares the two, edge by edge.
 """
@@ -13,7 +13,7 @@ MANAGER: Final = "manager"
 
 
 class Effect(Enum):
-    """What the manager does in the same transaction as the transition."""
+    """A change that the manager makes in the same transaction as the transition."""
 
     START_STAGE = "its stage becomes IN_PROGRESS"
     START_JOB = "its job becomes IN_PROGRESS"
@@ -74,7 +74,7 @@ STAGE: Final[dict[tuple[StageStatus, StageStatus], Edge]] = {
     (StageStatus.IN_PROGRESS, StageStatus.COMPLETED): Edge(
         MANAGER, "all its tasks are completed", (Effect.OPEN_NEXT_STAGE, Effect.COMPLETE_JOB)
     ),
-    (StageStatus.IN_PROGRESS, StageStatus.FAILED): Edge(MANAGER, "a task failed for good", (Effect.FAIL_JOB,)),
+    (StageStatus.IN_PROGRESS, StageStatus.FAILED): Edge(MANAGER, "a task failed permanently", (Effect.FAIL_JOB,)),
     **{
         (status, StageStatus.ABORTED): Edge(MANAGER, "its job is aborted", (Effect.ABORT_TASKS,))
         for status in _UNFINISHED_STAGE
@@ -87,9 +87,11 @@ TASK: Final[dict[tuple[TaskStatus, TaskStatus], Edge]] = {
     (TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED): Edge(
         CLIENT, "its worker reports success", (Effect.COMPLETE_STAGE,)
     ),
-    (TaskStatus.IN_PROGRESS, TaskStatus.PENDING): Edge(MANAGER, "its worker hands back the first attempt"),
+    (TaskStatus.IN_PROGRESS, TaskStatus.PENDING): Edge(
+        MANAGER, "it is released or snoozed before any attempt has failed"
+    ),
     (TaskStatus.IN_PROGRESS, TaskStatus.RETRIED): Edge(
-        MANAGER, "its attempt failed and another is left, or is handed back"
+        MANAGER, "its attempt failed and another is left, or a retry is released or snoozed"
     ),
     (TaskStatus.IN_PROGRESS, TaskStatus.FAILED): Edge(CLIENT, "its last attempt failed", (Effect.FAIL_STAGE,)),
     **{(status, TaskStatus.ABORTED): Edge(MANAGER, "its job is aborted") for status in _UNFINISHED_TASK},
@@ -106,8 +108,8 @@ REPORTED: Final = frozenset({"COMPLETED", "FAILED", "RELEASED", "SNOOZED"})
 ENDS: Final = {
     "COMPLETED": "its worker reports success",
     "FAILED": "its worker reports failure",
-    "RELEASED": "its worker hands it back",
-    "SNOOZED": "its worker puts it off",
+    "RELEASED": "its worker releases it",
+    "SNOOZED": "its worker snoozes it",
     "EXPIRED": "its lease was not renewed",
     "TIMED_OUT": "the attempt took too long",
 }

@@ -30,21 +30,21 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         self._state = state
         self._lock = threading.Lock()
         self._wakers: set[Callable[[], None]] = set()
-        self._unknown = PART_B if part_a_only else frozenset[str]()
+        self._unknown_parameters = PART_B if part_a_only else frozenset[str]()
         self._worker_endpoints = WorkerEndpoints(state, part_a_only=part_a_only)
         groups = (
             self._worker_endpoints,
             *(kind(state, part_a_only=part_a_only) for kind in (JobEndpoints, StageEndpoints, TaskEndpoints)),
         )
         routes = [route for group in groups for route in group.routes() if not (route.part_b and part_a_only)]
-        # Paths without parameters come first: /v1/tasks/settle is not the task "settle".
-        self._routes = [(_pattern(route.path), route) for route in sorted(routes, key=lambda one: "{" in one.path)]
+        # Paths without parameters are tried first, because /v1/tasks/settle is not a task with the id "settle".
+        self._routes = [(_pattern(route.path), route) for route in sorted(routes, key=lambda route: "{" in route.path)]
 
     @override
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         request.read()
-        at, changed = self._arrival(), threading.Event()
-        while not isinstance(answer := self._answer(request, at, changed.set), httpx2.Response):
+        arrived_at, changed = self._arrival(), threading.Event()
+        while not isinstance(answer := self._answer(request, arrived_at, changed.set), httpx2.Response):
             changed.wait(answer)
             changed.clear()
         return answer
@@ -53,13 +53,13 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         await request.aread()
         await asyncio.sleep(0)  # lets other coroutines run, as a request over a network would
-        at, loop, changed = self._arrival(), asyncio.get_running_loop(), asyncio.Event()
+        arrived_at, loop, changed = self._arrival(), asyncio.get_running_loop(), asyncio.Event()
 
         def wake() -> None:
             loop.call_soon_threadsafe(changed.set)
 
         try:
-            while not isinstance(answer := self._answer(request, at, wake), httpx2.Response):
+            while not isinstance(answer := self._answer(request, arrived_at, wake), httpx2.Response):
                 with suppress(TimeoutError):
                     async with asyncio.timeout(answer):
                         await changed.wait()
@@ -71,12 +71,12 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
 
     @property
     def waiting(self) -> int:
-        """How many requests are waiting for something to change."""
+        """The number of requests that are waiting for a change."""
         with self._lock:
             return len(self._wakers)
 
     def advance(self, by: timedelta) -> None:
-        """Move the clock ahead, with everything that follows."""
+        """Move the clock ahead, and apply everything that becomes due."""
         with self._lock:
             self._state.clock.advance(by)
             self._worker_endpoints.catch_up()
@@ -84,7 +84,7 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
 
     @contextmanager
     def locked(self) -> Generator[State]:
-        """Give the state as it is now. No request is served within the block."""
+        """Yield the current state. No request is served within the block."""
         with self._lock:
             self._worker_endpoints.catch_up()
             yield self._state
@@ -93,13 +93,15 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         with self._lock:
             return self._state.tick()
 
-    def _answer(self, request: httpx2.Request, at: datetime, wake: Callable[[], None]) -> httpx2.Response | float:
-        """Return the answer, or the number of seconds after which to try again if nothing calls `wake` before."""
+    def _answer(
+        self, request: httpx2.Request, arrived_at: datetime, wake: Callable[[], None]
+    ) -> httpx2.Response | float:
+        """Return the answer, or the number of seconds after which to try again unless `wake` is called earlier."""
         with self._lock:
             self._wakers.discard(wake)
             self._worker_endpoints.catch_up()
             try:
-                answer = self._serve(request, at)
+                answer = self._serve(request, arrived_at)
             except RefusedRequestError as refusal:
                 answer = Answer(refusal.status, {"message": str(refusal), "code": refusal.code})
             if isinstance(answer, NotYet):
@@ -113,18 +115,18 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         headers = {**answer.headers, "Content-Type": "application/json"}
         return httpx2.Response(answer.status, headers=headers, content=to_json(answer.body))
 
-    def _serve(self, request: httpx2.Request, at: datetime) -> Answer | NotYet:
+    def _serve(self, request: httpx2.Request, arrived_at: datetime) -> Answer | NotYet:
         path = request.url.raw_path.partition(b"?")[0].decode("ascii")
-        others: list[Route] = []
+        other_methods: list[Route] = []
         for pattern, route in self._routes:
             found = pattern.fullmatch(path)
-            if found is None or (others and "{" in route.path and "{" not in others[0].path):
+            if found is None or (other_methods and "{" in route.path and "{" not in other_methods[0].path):
                 continue
             if route.method == request.method:
                 parameters = {name: unquote(value) for name, value in found.groupdict().items()}
-                return route.serve(Request(request, at, parameters, self._unknown))
-            others.append(route)
-        if not others:
+                return route.serve(Request(request, arrived_at, parameters, self._unknown_parameters))
+            other_methods.append(route)
+        if not other_methods:
             raise RefusedRequestError(404, "NOT_FOUND", "Not Found")
         raise RefusedRequestError(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
 

@@ -115,7 +115,7 @@ def claimed_json(task: Task) -> Json:
 
 
 def minimal_claimed_json(task: Task) -> Json:
-    """Return a claimed task with only the fields that a worker needs; its stage and its job are sent beside it."""
+    """Return a claimed task with only the fields that a worker needs; its stage and its job are sent separately."""
     body = task_json(task)
     names = {"id", "stageId", "data", "userMetadata", "attempts", "maxAttempts"}
     names |= {"traceparent", "tracestate", "timeoutSeconds", "checkpoint"}

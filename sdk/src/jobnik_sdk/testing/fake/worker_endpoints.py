@@ -20,10 +20,10 @@ FEATURES: Final = (
 
 
 class WorkerEndpoints(Endpoints):
-    """What is request of the queue."""
+    """The endpoints of workers, queues and the manager itself."""
 
     def catch_up(self) -> None:
-        """Apply what has happened since the last request."""
+        """Apply the events since the last request."""
         self._dispatcher.catch_up()
 
     def routes(self) -> Sequence[Route]:

@@ -1,4 +1,4 @@
-"""Add leases, attempts, history and workers; move waiting tasks to a table of their own."""
+"""Add leases, attempts, history and workers; move waiting tasks to a separate table."""
 
 from reference_manager.store.scripts import sql_migration
 
