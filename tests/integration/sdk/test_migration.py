@@ -1,4 +1,4 @@
-"""What is told to those who come from TypeScript: the handler on the page, and old workers beside new ones."""
+"""The guide for users of the TypeScript SDK: its handler runs, and old and new workers share a queue."""
 
 import re
 from pathlib import Path

@@ -253,14 +253,14 @@ async def wrong(producer: Producer, consumer: Consumer, task: Task[Picture, Empt
 def _pyright(folder: Path) -> dict[int, str]:
     (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "pythonVersion": "3.11"}')
     command = [Path(sys.executable).parent / "pyright", "--outputjson", "--pythonpath", sys.executable]
-    said: dict[str, Any] = json.loads(_output([*command, "--project", folder]))
-    return {fault["range"]["start"]["line"]: fault["message"] for fault in said["generalDiagnostics"]}
+    report: dict[str, Any] = json.loads(_output([*command, "--project", folder]))
+    return {fault["range"]["start"]["line"]: fault["message"] for fault in report["generalDiagnostics"]}
 
 
 def _mypy(folder: Path) -> dict[int, str]:
     command = [sys.executable, "-m", "mypy", "--strict", "--output=json", "--cache-dir", folder / "cache"]
-    said = map(json.loads, _output([*command, folder / "code.py"]).splitlines())
-    return {fault["line"] - 1: fault["message"] for fault in said if fault["severity"] == "error"}
+    faults = map(json.loads, _output([*command, folder / "code.py"]).splitlines())
+    return {fault["line"] - 1: fault["message"] for fault in faults if fault["severity"] == "error"}
 
 
 def _output(command: list[str | Path]) -> str:

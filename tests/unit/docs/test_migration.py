@@ -1,4 +1,4 @@
-"""The names that the page for those who come from TypeScript gives are those of settings, chart and metrics."""
+"""The guide for users of the TypeScript SDK names settings, chart values and metrics that exist."""
 
 import re
 from pathlib import Path
@@ -12,14 +12,14 @@ PAGE = (ROOT / "docs" / "how-to" / "migrate-from-typescript.md").read_text()
 
 
 def _names_here(heading: str, column: int = 2) -> set[str]:
-    """What stands in backticks in a column of the table under a heading."""
+    """Return the names in backticks in a column of the table under a heading."""
     table = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
     rows = [line.split(" | ")[column - 1] for line in table.splitlines() if line.startswith("| ")]
     return {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
 
 def _paths(values: Any, prefix: str = "") -> set[str]:  # noqa: ANN401 - any YAML
-    """The dotted path of each value, and of what it is in."""
+    """Return the dotted path of each value and of each mapping that contains it."""
     if not isinstance(values, dict):
         return set()
     named = cast("dict[str, Any]", values)
@@ -28,8 +28,8 @@ def _paths(values: Any, prefix: str = "") -> set[str]:  # noqa: ANN401 - any YAM
     )
 
 
-def test_every_setting_is_there() -> None:
-    """A setting of the new worker is one that it has, or one of OpenTelemetry's."""
+def test_settings_exist() -> None:
+    """Each setting is a setting of the worker or of OpenTelemetry."""
     names = {name.partition("=")[0] for name in _names_here("Settings") if re.match(r"[A-Z]+_", name)}
 
     assert len(names) > 5
@@ -38,8 +38,8 @@ def test_every_setting_is_there() -> None:
     }
 
 
-def test_every_value_is_there() -> None:
-    """A value of the new chart is one that it has."""
+def test_chart_values_exist() -> None:
+    """Each value is in the values.yaml of the chart."""
     values = re.sub(r"\{\{.*?\}\}", "x", (ROOT / "template" / "helm" / "values.yaml.jinja").read_text())
 
     names = {name for name in _names_here("The chart's values") if not re.match(r"/|[A-Z]", name)}
@@ -47,10 +47,10 @@ def test_every_value_is_there() -> None:
     assert names <= _paths(yaml.safe_load(values))
 
 
-def test_every_metric_is_there() -> None:
-    """A metric that both have is one that the new worker tells."""
-    told = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+def test_metrics_exist() -> None:
+    """Each metric that both workers share is in the reference of metrics."""
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
 
     names = {name for name in _names_here("Metrics", 1) if name.startswith("jobnik") and "…" not in name}
     assert len(names) > 5
-    assert {name for name in names if f"`{name}`" not in told} == set()
+    assert {name for name in names if f"`{name}`" not in page} == set()
