@@ -42,8 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"{_explain(error, renamed)}\n")
         return 2
     configure_logs(settings.log_level)
-    for former, current in renamed:
-        log.warning("deprecated setting", setting=former, use=current, removed_in="1.0")
+    for former, current, overridden in renamed:
+        ignored = {"ignored": True} if overridden else {}
+        log.warning("deprecated setting", setting=former, use=current, removed_in="1.0", **ignored)
     # Until the server runs, a signal exits at once, through every cleanup on the stack.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit)
@@ -73,16 +74,17 @@ def _parser() -> argparse.ArgumentParser:
         "Migrate your PostgreSQL to the schema of this version, then exit. Every manager also does this when it starts."
     )
     migrating = commands.add_parser("migrate", help="migrate the database", description=about, epilog=more)
-    _add_flags(migrating, ("database_url", "log_level"))
+    url = f"The URL of your PostgreSQL (15 or later), postgresql://…; required, here or as {variable('database_url')}."
+    _add_flags(migrating, ("database_url", "log_level"), database_url=url)
     return parser
 
 
-def _add_flags(parser: argparse.ArgumentParser, names: Iterable[str]) -> None:
+def _add_flags(parser: argparse.ArgumentParser, names: Iterable[str], **descriptions: str) -> None:
     for name in names:
         field = Settings.model_fields[name]
         metavar = name.rpartition("_")[2].upper()
         default = f" Default: {shown(field.default)}." if field.default is not None else ""
-        text = f"{field.description}{default}"
+        text = f"{descriptions.get(name, field.description)}{default}"
         # A flag that is off by default needs no value.
         value: dict[str, Any] = {"nargs": "?", "const": "true"} if field.default is False else {}
         parser.add_argument(flag(name), dest=name, metavar=metavar, help=text, default=argparse.SUPPRESS, **value)
@@ -116,7 +118,11 @@ def _explain(error: ValidationError | SettingsError, renamed: Sequence[Renamed])
     lines: list[str] = []
     for invalid in error.errors():
         name = setting(str(invalid["loc"][0]))
-        sources = [former for former, current in renamed if current in (flag(name), variable(name))]
+        sources = [
+            former
+            for former, current, overridden in renamed
+            if current in (flag(name), variable(name)) and not overridden
+        ]
         given = f" (given as {' and '.join(sources)})" if sources else ""
         lines.append(f"{flag(name)} or {variable(name)}{given}: {invalid['msg']}")
     return "\n".join(lines)

@@ -58,10 +58,11 @@ def shown(default: object) -> str:
 
 
 class Renamed(NamedTuple):
-    """A former flag or variable in use, and the one that replaces it."""
+    """A former flag or variable in use, the one that replaces it, and whether another one overrides its value."""
 
     former: str
     current: str
+    overridden: bool = False
 
 
 def replace_former_names(
@@ -84,12 +85,13 @@ def replace_former_names(
     for former, current in FORMER_NAMES.items():
         former_variable, current_variable = f"{PREFIX}{former.upper()}", variable(current)
         if former in values:
+            renamed.append(Renamed(flag(former), flag(current), overridden=current in values))
             values.setdefault(current, values.pop(former))
-            renamed.append(Renamed(flag(former), flag(current)))
         if former_variable in variables:
-            if current_variable not in variables:
-                values.setdefault(current, variables[former_variable])
-            renamed.append(Renamed(former_variable, current_variable))
+            overridden = current in values or current_variable in variables
+            renamed.append(Renamed(former_variable, current_variable, overridden))
+            if not overridden:
+                values[current] = variables[former_variable]
     return values, renamed
 
 

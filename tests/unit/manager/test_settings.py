@@ -7,6 +7,7 @@ import sys
 from datetime import timedelta
 
 import pytest
+from reference_manager.cli import main
 from reference_manager.settings import FORMER_NAMES, Renamed, Settings, flag, replace_former_names, variable
 
 UNREACHABLE = "postgresql://127.0.0.1:1/none"
@@ -43,8 +44,11 @@ def test_a_current_name_wins_over_a_former_one(
     flags: dict[str, str], environment: dict[str, str], expected: dict[str, str]
 ) -> None:
     """A flag wins over a variable; of two flags or two variables, the current one wins."""
-    values, _ = replace_former_names(flags, {f"JOBNIK_MANAGER_{name}": value for name, value in environment.items()})
+    variables = {f"JOBNIK_MANAGER_{name}": value for name, value in environment.items()}
+    values, renamed = replace_former_names(flags, variables)
     assert values == expected
+    in_use = values == {"database_timeout": flags.get("database_patience")}
+    assert all(name.overridden is not in_use for name in renamed)
 
 
 def test_each_former_name_is_logged_once() -> None:
@@ -58,6 +62,19 @@ def test_each_former_name_is_logged_once() -> None:
     ]
 
 
+def test_the_log_says_that_a_former_name_is_ignored() -> None:
+    """If the current variable is set as well, the warning says that the former one has no effect."""
+    ended = _run(JOBNIK_MANAGER_DATABASE_PATIENCE="PT1S", JOBNIK_MANAGER_DATABASE_TIMEOUT="PT2S")
+    (warning,) = [line for line in map(json.loads, ended.stdout.splitlines()) if line["level"] == "warning"]
+    assert (warning["setting"], warning["ignored"]) == ("JOBNIK_MANAGER_DATABASE_PATIENCE", True)
+
+
+def test_an_invalid_value_is_not_blamed_on_a_former_name_without_effect() -> None:
+    """The error names the former variable only if the invalid value comes from it."""
+    ended = _run(JOBNIK_MANAGER_DATABASE_PATIENCE="PT1S", JOBNIK_MANAGER_DATABASE_TIMEOUT="soon")
+    assert ended.stderr.startswith("--database-timeout or JOBNIK_MANAGER_DATABASE_TIMEOUT: ")
+
+
 def test_an_invalid_value_of_a_former_variable_is_located() -> None:
     """The error names the current flag and variable, and the former name that holds the value."""
     ended = _run(JOBNIK_MANAGER_DATABASE_PATIENCE="soon")
@@ -65,6 +82,15 @@ def test_an_invalid_value_of_a_former_variable_is_located() -> None:
     assert ended.stderr.startswith(
         "--database-timeout or JOBNIK_MANAGER_DATABASE_TIMEOUT (given as JOBNIK_MANAGER_DATABASE_PATIENCE): "
     )
+
+
+def test_the_help_of_migrate_promises_no_embedded_database(capsys: pytest.CaptureFixture[str]) -> None:
+    """`migrate` requires a database URL, so its help offers no default."""
+    with pytest.raises(SystemExit):
+        main(["migrate", "--help"])
+    text = capsys.readouterr().out
+    assert "embedded" not in text
+    assert "required" in text
 
 
 def _run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from jobnik_sdk import (
     CallNext,
+    Cancelled,
     Completed,
     DoNotRetry,
     Event,
@@ -157,6 +158,18 @@ async def test_middleware_that_raises_fails_the_attempt(manager: ScriptedManager
     subject = WorkerUnderTest(manager, fail)
     await manager.run_until_empty(subject.worker)
     assert [(failure.error_type, failure.retryable) for failure in subject.failures] == [("DoNotRetry", False)]
+
+
+async def test_middleware_that_raises_cancelled_ends_the_attempt(manager: ScriptedManager) -> None:
+    """`Cancelled` is no `Exception`, but the attempt is reported all the same, and its slot is free again."""
+
+    async def give_up(_task: Word, _context: TaskContext, call_next: CallNext) -> Outcome:
+        await call_next()
+        raise Cancelled("given up")
+
+    subject = WorkerUnderTest(manager, give_up)
+    await manager.run_until_empty(subject.worker)
+    assert [failure.error_type for failure in subject.failures] == ["Cancelled"]
 
 
 async def test_middleware_that_waits_is_cancelled_by_a_drain(manager: ScriptedManager) -> None:
