@@ -93,7 +93,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         """Change the priority of a job and of its waiting tasks. 204 if the job already has this priority."""
         if await jobs.set_priority(jobId, body.priority):
             return code_response(JOB_MODIFIED)
-        return Response(status_code=204, headers={"Reason": "The job already has this priority"})
+        return Response(status_code=204, headers={"Reason": "The job has this priority already"})
 
     @router.put(
         "/jobs/{jobId}/status",

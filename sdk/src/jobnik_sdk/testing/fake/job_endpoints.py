@@ -61,7 +61,7 @@ class JobEndpoints(Endpoints):
         body = request.body(bodies.PriorityBody)
         if self._jobs.set_priority(self._job(request), body.priority):
             return done("JOB_MODIFIED_SUCCESSFULLY")
-        return Answer(204, headers={"Reason": "The job already has this priority"})
+        return Answer(204, headers={"Reason": "The job has this priority already"})
 
     def _set_status(self, request: Request) -> Answer:
         request.query(Query)
