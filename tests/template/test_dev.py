@@ -191,6 +191,6 @@ def test_port_in_use_is_an_error(start: Callable[[int], Dev], beyond: int) -> No
         dev = start(port)
         assert dev.wait() == 2
 
-    assert f"Port {port + beyond}, for " in dev.output[-1]
+    assert f"Port {port + beyond} for the " in dev.output[-1]
     assert f"make dev PORT={port + 10}" in dev.output[-1]
     assert "manager |" not in dev.output[-1]

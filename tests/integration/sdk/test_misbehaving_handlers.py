@@ -126,7 +126,7 @@ async def test_a_process_that_leaks_memory_is_replaced(site: Site) -> None:
     """A process over its memory limit ends after its task."""
     task = await _run_beside_others(site, HandlerStyle.PROCESS, "leak")
     assert task["status"] == "COMPLETED"
-    (line,) = site.logged("process is replaced")
+    (line,) = site.logged("handler process replaced")
     assert "bytes of memory" in line["reason"]
 
 
@@ -144,7 +144,7 @@ async def test_a_handler_that_ignores_its_timeout_fails_its_task(site: Site, sty
     await site.wait_until_ended(await site.create(style, {"data": {"do": "work"}}))
     task = await _run_beside_others(site, style, "ignore", timeoutSeconds=3)
     assert (task["status"], task["error"]["type"]) == ("FAILED", "TimedOut")
-    (line,) = await site.wait_for_log("handler ignores its cancellation")
+    (line,) = await site.wait_for_log("handler ignored cancellation, abandoned")
     assert "in _ignore" in line["stack"]
 
 
