@@ -45,7 +45,7 @@ def test_manager_requires_a_database_url(image: Image, run: Run) -> None:
     manager = run(image, "serve")
 
     assert manager.end() == 1
-    assert "give the manager the URL of a database" in manager.log
+    assert "set the URL of a database" in manager.log
 
 
 def test_manager_serves_on_all_interfaces_by_default(image: Image) -> None:
