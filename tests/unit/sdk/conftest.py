@@ -1,4 +1,4 @@
-"""Fixtures: a transport with prepared responses, retries without pauses, and the JSON of entities."""
+"""Fixtures: a scripted manager, prepared responses, retries without pauses, and the JSON of entities."""
 
 import asyncio
 import random
@@ -10,6 +10,8 @@ from uuid import uuid4
 import httpx2
 import pytest
 from jobnik_sdk import JobnikClient
+
+from tests.unit.sdk.script import ScriptedManager
 
 NOW = "2026-01-01T00:00:00.000Z"
 Answer = httpx2.Response | Exception
@@ -47,6 +49,14 @@ async def wire() -> AsyncIterator[Wire]:
     yield wire
     await wire.client.aclose()
     assert not wire.answers, "some prepared responses were not requested"
+
+
+@pytest.fixture
+async def manager() -> AsyncIterator[ScriptedManager]:
+    """A scripted manager."""
+    manager = ScriptedManager()
+    yield manager
+    await manager.client.aclose()
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ from typing import Any
 from uuid import uuid4
 
 import httpx2
-from jobnik_sdk import JobnikClient, Worker
+from jobnik_sdk import JobnikClient, StageType, Worker
+from pydantic import BaseModel
 
 Answer = dict[str, Any] | httpx2.Response | Exception
 
@@ -15,6 +16,15 @@ STAGE_AND_JOB: dict[str, dict[str, Any]] = {
     "jobs": {"id": str(uuid4()), "name": "gallery", "priority": "HIGH", "data": {"a": 1}, "userMetadata": {}},
 }
 """The stage and the job of every task."""
+
+
+class Word(BaseModel):
+    """A task's data, and its result."""
+
+    text: str = ""
+
+
+words = StageType("words", task=Word, result=Word)
 
 
 class ScriptedManager:

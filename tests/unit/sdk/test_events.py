@@ -1,6 +1,6 @@
 """Events that a worker emits to its listeners, on a scripted manager."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -13,7 +13,6 @@ from jobnik_sdk import (
     Handler,
     QueueEmpty,
     Snooze,
-    StageType,
     TaskCompleted,
     TaskContext,
     TaskFailed,
@@ -21,31 +20,19 @@ from jobnik_sdk import (
     TaskStarted,
     Worker,
 )
-from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from tests.unit.sdk.script import ScriptedManager
+from tests.unit.sdk.script import ScriptedManager, Word, words
 
 Make = Callable[..., dict[str, Any]]
 MILLISECOND = timedelta(milliseconds=1)
 
 
-class Word(BaseModel):
-    """A task's data, and its result."""
-
-    text: str = ""
-
-
-words = StageType("words", task=Word, result=Word)
-
-
 @pytest.fixture
-async def manager(task_json: Make) -> AsyncIterator[ScriptedManager]:
+def manager(manager: ScriptedManager, task_json: Make) -> ScriptedManager:
     """A manager with one task."""
-    manager = ScriptedManager()
     manager.claims.append(task_json(data={"text": "a"}))
-    yield manager
-    await manager.client.aclose()
+    return manager
 
 
 async def follow(task: Word, _context: TaskContext) -> Word:

@@ -1,7 +1,7 @@
 """Middleware of a worker, on a scripted manager."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -17,15 +17,13 @@ from jobnik_sdk import (
     HandlerStyle,
     Outcome,
     Snoozed,
-    StageType,
     TaskContext,
     TaskFailed,
     Worker,
 )
 from jobnik_sdk.worker.middleware import Middleware
-from pydantic import BaseModel
 
-from tests.unit.sdk.script import ScriptedManager
+from tests.unit.sdk.script import ScriptedManager, Word, words
 
 Make = Callable[..., dict[str, Any]]
 MILLISECOND = timedelta(milliseconds=1)
@@ -35,22 +33,11 @@ failed: Any = Failed
 snoozed: Any = Snoozed
 
 
-class Word(BaseModel):
-    """A task's data, and its result."""
-
-    text: str = ""
-
-
-words = StageType("words", task=Word, result=Word)
-
-
 @pytest.fixture
-async def manager(task_json: Make) -> AsyncIterator[ScriptedManager]:
+def manager(manager: ScriptedManager, task_json: Make) -> ScriptedManager:
     """A manager with one task."""
-    manager = ScriptedManager()
     manager.claims.append(task_json(data={"text": "a"}))
-    yield manager
-    await manager.client.aclose()
+    return manager
 
 
 async def echo(task: Word, _context: TaskContext) -> Word:
@@ -160,16 +147,23 @@ async def test_middleware_that_raises_fails_the_attempt(manager: ScriptedManager
     assert [(failure.error_type, failure.retryable) for failure in subject.failures] == [("DoNotRetry", False)]
 
 
-async def test_middleware_that_raises_cancelled_ends_the_attempt(manager: ScriptedManager) -> None:
-    """`Cancelled` is no `Exception`, but the attempt is reported all the same, and its slot is free again."""
+class UnusualError(BaseException):
+    """An exception that is not an `Exception`."""
+
+
+@pytest.mark.parametrize(
+    "error", [Cancelled("given up"), SystemExit(1), UnusualError()], ids=lambda error: type(error).__name__
+)
+async def test_middleware_may_raise_anything(manager: ScriptedManager, error: BaseException) -> None:
+    """An exception that is not an `Exception` also ends the attempt: it is reported, and its slot is free again."""
 
     async def give_up(_task: Word, _context: TaskContext, call_next: CallNext) -> Outcome:
         await call_next()
-        raise Cancelled("given up")
+        raise error
 
     subject = WorkerUnderTest(manager, give_up)
     await manager.run_until_empty(subject.worker)
-    assert [failure.error_type for failure in subject.failures] == ["Cancelled"]
+    assert [failure.error_type for failure in subject.failures] == [type(error).__name__]
 
 
 async def test_middleware_that_waits_is_cancelled_by_a_drain(manager: ScriptedManager) -> None:

@@ -1,7 +1,6 @@
 """Whether a poller counts as polling, which the liveness probe checks."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -31,14 +30,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(poller_module, "time", clock)
     return clock
-
-
-@pytest.fixture
-async def manager() -> AsyncIterator[ScriptedManager]:
-    """A scripted manager."""
-    manager = ScriptedManager()
-    yield manager
-    await manager.client.aclose()
 
 
 def _poller_that_may_not_claim(manager: ScriptedManager) -> Poller:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -33,14 +33,6 @@ class Size(BaseModel):
 
 pictures = StageType("pictures", task=Picture)
 measured = StageType("measured", task=Picture, result=Size)
-
-
-@pytest.fixture
-async def manager() -> AsyncIterator[ScriptedManager]:
-    """A scripted manager."""
-    manager = ScriptedManager()
-    yield manager
-    await manager.client.aclose()
 
 
 async def do_nothing(_task: Picture, _context: TaskContext) -> None:

@@ -16,7 +16,6 @@ from typing import Any, TypeAlias
 
 from pydantic import BaseModel
 
-from jobnik_sdk.errors import Cancelled
 from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.outcomes import Outcome
@@ -67,7 +66,9 @@ class MiddlewareChain:
     ) -> None:
         try:
             outcome = outcomes.validated(await invocation.chain(self._middleware)())
-        except (Exception, asyncio.CancelledError, Cancelled) as error:  # noqa: BLE001 middleware may raise anything
+        except (KeyboardInterrupt, GeneratorExit):  # they stop the process or the event loop, not the middleware
+            raise
+        except BaseException as error:  # noqa: BLE001 middleware may raise anything
             outcome = outcomes.for_exception(error, invocation.context)
         invocation.has_outcome = True
         on_outcome(outcome)
