@@ -11,7 +11,7 @@ other, when the second worker has ended.
 from collections.abc import Iterable
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs] it is annotated, and says so nowhere
+from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
 from xdist.workermanage import WorkerController  # pyright: ignore[reportMissingTypeStubs] as above
 
 
@@ -19,8 +19,8 @@ class FromBothEnds(LoadScopeScheduling):
     """A scheduler whose unit of work is a test file, or a single test that runs alone.
 
     Args:
-        config: That of the controlling process.
-        alone: Paths from the root folder; the tests of these files and folders run alone.
+        config: The configuration of the controlling process.
+        alone: Paths of files and folders, relative to the root folder. Their tests run alone.
     """
 
     def __init__(self, config: pytest.Config, alone: Iterable[str] = ()) -> None:
@@ -30,7 +30,7 @@ class FromBothEnds(LoadScopeScheduling):
         self._alone = tuple(alone)
 
     def remove_node(self, node: WorkerController) -> str | None:
-        """Forget a worker that has ended; the one that is left may then run the tests that run alone."""
+        """Remove a worker that has ended, so that the remaining worker can run the tests that run alone."""
         crashed = super().remove_node(node)
         for left in self.nodes:
             self._reschedule(left)
@@ -64,8 +64,8 @@ class FromBothEnds(LoadScopeScheduling):
             return shared[0 if node is self._keeper() else -1]
         if not self.workqueue or node is not self._keeper():
             return None
-        # A worker starts a test once it knows the one after it. So while the other worker is busy, a single test that
-        # runs alone is held back by itself, and lets this worker finish the last test of its last file.
+        # A worker starts a test only once it has the next one. While the other worker is busy, it therefore gets only
+        # one test that runs alone: it can finish the last test of its last file, but not start that one.
         holds_one = any(self._runs_alone(unit) for unit in self.assigned_work[node])
         return None if holds_one and len(self.nodes) > 1 else next(iter(self.workqueue))
 
