@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from reference_manager.engine.dispatch.claims import BYTE_BUDGET
 from reference_manager.store.pool import Database, sql
 
 from tools.backlog import add_backlog, add_finished
@@ -34,7 +35,7 @@ class Bench:
     async def direct(self, stage_type: str, count: int) -> float:
         """Return the tasks/s of the claim and report statements, one task at a time, on one connection."""
         async with self.database.connection() as connection:
-            arguments = stage_type, 1, [1], [None], [STALE_AFTER], False
+            arguments = stage_type, 1, [1], [None], [STALE_AFTER], [False], BYTE_BUDGET
             start = time.perf_counter()
             for _ in range(count):
                 (claimed,) = await connection.fetch(sql.task_claim.sql, *arguments)

@@ -5,6 +5,7 @@ from uuid import UUID
 
 from reference_manager.domain.commands import NO_TRACE, NewJob, NewStage, NewTasks
 from reference_manager.domain.states import Priority
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.engine.records.stages import Stages
@@ -20,12 +21,12 @@ PICTURE = {"source": "/pictures/0123456789.jpg", "target": "/thumbnails/01234567
 
 async def add_backlog(database: Database, stage_type: str, count: int, priority: Priority = Priority.MEDIUM) -> UUID:
     """Create a job with one stage of `count` waiting tasks, and return the id of the stage."""
-    notifications = Notifications()
-    job = json.loads((await Jobs(database, notifications).create(NewJob("backlog", {}, priority, {}, NO_TRACE))).body)
+    hand_over = HandOver(database, {}, Notifications())
+    job = json.loads((await Jobs(database, hand_over).create(NewJob("backlog", {}, priority, {}, NO_TRACE))).body)
     new = NewStage(stage_type, {}, {}, start_as_waiting=False, trace=NO_TRACE)
-    stage_id = UUID(json.loads(await Stages(database, notifications).add(UUID(job["id"]), new))["id"])
+    stage_id = UUID(json.loads(await Stages(database, hand_over).add(UUID(job["id"]), new))["id"])
     for start in range(0, count, CHUNK):
-        await Tasks(database, notifications).add(stage_id, NewTasks([PICTURE] * min(CHUNK, count - start), NO_TRACE))
+        await Tasks(database, hand_over).add(stage_id, NewTasks([PICTURE] * min(CHUNK, count - start), NO_TRACE))
     return stage_id
 
 

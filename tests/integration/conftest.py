@@ -74,10 +74,22 @@ def start_manager(database_url: str) -> Generator[Callable[..., ManagerProcess]]
 
 
 @pytest.fixture(scope="session")
-async def manager_url(postgres: EmbeddedPostgres, migrated: str) -> AsyncGenerator[str]:
-    """The address of a manager that all tests of the session share. Each test uses its own stage types."""
-    url = await _create(postgres, f"CREATE DATABASE shared TEMPLATE {migrated}", "shared")
-    with ManagerProcess("--database-url", url) as manager:
+async def shared_database_url(postgres: EmbeddedPostgres, migrated: str) -> str:
+    """The database of the managers that all tests of the session share. Each test uses its own stage types."""
+    return await _create(postgres, f"CREATE DATABASE shared TEMPLATE {migrated}", "shared")
+
+
+@pytest.fixture(scope="session")
+def manager_url(shared_database_url: str) -> Generator[str]:
+    """The address of a manager on the shared database."""
+    with ManagerProcess("--database-url", shared_database_url) as manager:
+        yield manager.url
+
+
+@pytest.fixture(scope="session")
+def second_manager_url(shared_database_url: str) -> Generator[str]:
+    """The address of another manager on the shared database."""
+    with ManagerProcess("--database-url", shared_database_url) as manager:
         yield manager.url
 
 

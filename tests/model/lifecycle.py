@@ -89,7 +89,7 @@ class Lifecycle(Stored):
     def _next(self, stage_type: str, limit: int) -> list[Task]:
         """The tasks to claim: by the priority of the job, then the longest wait of the stage, then the age of the task.
 
-        A stage leaves the queue when a claim does not find enough tasks in it, and gets a new place when it returns.
+        A stage leaves the queue when its last waiting task is claimed, and gets a new place when it returns.
         """
         queue = [
             (PRIORITIES.index(stage.job.priority), stage.place.number, stage)
@@ -98,10 +98,13 @@ class Lifecycle(Stored):
         ]
         found: list[Task] = []
         for _, _, stage in sorted(queue, key=lambda candidate: candidate[:2]):
-            found += [task for task in stage.tasks if task.waiting][: limit - len(found)]
+            waiting = [task for task in stage.tasks if task.waiting]
+            taken = waiting[: limit - len(found)]
+            found += taken
+            if len(taken) == len(waiting):
+                stage.place = None
             if len(found) == limit:
                 break
-            stage.place = None
         return found
 
     # Ends

@@ -17,6 +17,12 @@ def client(http: httpx2.AsyncClient) -> Client:
 
 
 @pytest.fixture
+def two_urls(manager_url: str, second_manager_url: str) -> tuple[str, str]:
+    """The addresses of two managers on one database, which all tests of the session share."""
+    return manager_url, second_manager_url
+
+
+@pytest.fixture
 async def http_of_own(start_manager: Callable[..., ManagerProcess]) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of a manager on the test's own database."""
     async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as client:

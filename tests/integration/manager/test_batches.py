@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 from reference_manager.domain.commands import Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority, TaskStatus
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import settle
 from reference_manager.engine.records.jobs import Jobs
@@ -77,35 +78,55 @@ async def test_a_report_without_the_lease_does_not_affect_the_holders_report(dat
         assert [verdict.target for verdict in verdicts] == [None, target]
 
 
-async def test_a_lease_starts_when_its_task_is_handed_out(
+async def test_a_claim_passes_by_the_locked_jobs(
     database: Database, other: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """A claim that waited for a job's lock still gets leases of full length."""
-    job = await job_of(other, await add_backlog(database, "late", 1))
+    """A claim takes the tasks of other jobs meanwhile, and reports that there may be more."""
+    locked = [await job_of(other, await add_backlog(database, "late", 2, Priority.HIGH)) for _ in range(2)]
+    await add_backlog(database, "late", 1)
     async with other.transaction():
-        await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", job)
-        claiming = asyncio.create_task(claim(database))
-        await wait_for_lock_waiters(other)
-        released = await other.fetchval("SELECT clock_timestamp()")
-    (task,) = await claiming
-    assert await other.fetchval("SELECT expires_at FROM leases WHERE id = $1", task.lease) >= released + LEASE
+        for job in locked:
+            await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", job)
+        async with database.connection() as connection:
+            taken, more = [await connection.fetch(*claim_statement("late", 9, "holder")) for _ in range(2)]
+        assert [(len(row["tasks"]) if row["tasks"] else None, row["more"]) for row in [*taken, *more]] == [
+            (1, None),
+            (None, True),
+            (None, True),
+        ]
+    async with database.connection() as connection:
+        rows = await connection.fetch(*claim_statement("late", 9, "holder"))
+    assert [row["more"] for row in rows] == [None, None, False]
+    assert len(claimed_tasks(rows)) == 4
 
 
-async def test_a_claim_that_waited_respects_a_pause_in_the_meantime(
+async def test_a_claim_does_not_start_a_stage_that_was_paused_meanwhile(
     database: Database, other: "asyncpg.Connection[asyncpg.Record]"
 ) -> None:
-    """After the response to a pause, no task of the job is handed out, even by a claim that started earlier."""
-    urgent = await job_of(other, await add_backlog(database, "late", 1, Priority.HIGH))
-    paused = await job_of(other, await add_backlog(database, "late", 3))
-    # The second job is in progress, so that only the first one keeps a claim waiting.
-    await other.execute("UPDATE jobs SET status = 'IN_PROGRESS' WHERE id = $1", paused)
-    await other.execute("UPDATE stages SET status = 'IN_PROGRESS', start_time = now() WHERE job_id = $1", paused)
-    async with other.transaction():
-        await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", urgent)
-        claiming = asyncio.create_task(claim(database, 4))
-        await wait_for_lock_waiters(other)
-        await Jobs(database, Notifications()).set_status(paused, JobStatus.PAUSED)
+    """A claim that found a stage before its job was paused, and got the lock of the job afterwards, leaves it alone."""
+    paused = await job_of(other, await add_backlog(database, "late", 3, Priority.HIGH))
+    await add_backlog(database, "late", 2)
+    # The claim stops between reading the queue and taking the lock of the first job.
+    await other.execute("""
+        ALTER FUNCTION job_key RENAME TO key_of_job;
+        CREATE FUNCTION job_key(job_id uuid) RETURNS bigint LANGUAGE plpgsql AS $$
+        BEGIN
+            IF current_query() LIKE '%claim_tasks%' THEN
+                PERFORM pg_advisory_xact_lock(1);
+            END IF;
+            RETURN key_of_job(job_id);
+        END
+        $$;
+    """)
+    await other.execute("SELECT pg_advisory_lock(1)")
+    claiming = asyncio.create_task(claim(database, 4))
+    await wait_for_lock_waiters(other)
+    await Jobs(database, HandOver(database, {}, Notifications())).set_status(paused, JobStatus.PAUSED)
+    await other.execute("SELECT pg_advisory_unlock(1)")
     assert len(await claiming) == 1
+    assert await other.fetchval("SELECT status FROM stages WHERE job_id = $1", paused) == "PENDING"
+    await Jobs(database, HandOver(database, {}, Notifications())).set_status(paused, JobStatus.PENDING)
+    assert len(await claim(database, 9)) == 4
 
 
 async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
@@ -119,7 +140,7 @@ async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
         await other.execute("SELECT pg_advisory_lock(1)")
         claiming = asyncio.create_task(claim(database))
         await wait_for_lock_waiters(other)
-        await Jobs(database, Notifications()).set_status(job, JobStatus.ABORTED)
+        await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
         sweeping = asyncio.create_task(sql.task_sweep(sweeper, limit=10))
         await wait_for_lock_waiters(other, 2)
         await other.execute("SELECT pg_advisory_unlock(1)")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -23,10 +23,9 @@ def open_client(url: str, connections: int = 100) -> httpx2.AsyncClient:
 
 
 @pytest.mark.timeout(90)  # twenty thousand requests on a small machine
-async def test_parallel_clients_claim_every_task_once(start_manager: Start, stage_type: str) -> None:
+async def test_parallel_clients_claim_every_task_once(two_urls: Sequence[str], stage_type: str) -> None:
     """64 clients on two managers claim and complete 10,000 tasks: none twice, none left, every count exact."""
-    managers = [start_manager(), start_manager()]
-    async with open_client(managers[0].url) as http:
+    async with open_client(two_urls[0]) as http:
         client = Client(http)
         job = await client.job()
         stage = await client.stage(job, stage_type)
@@ -40,7 +39,7 @@ async def test_parallel_clients_claim_every_task_once(start_manager: Start, stag
                 await wire.complete(task)
             wire.close()
 
-        wires = [await Wire.open(managers[number % 2].url) for number in range(64)]
+        wires = [await Wire.open(two_urls[number % 2]) for number in range(64)]
         await asyncio.gather(*(work(wire) for wire in wires))
         assert (len(claimed), claimed.total()) == (10_000, 10_000)
         now = await client.read(job)
@@ -57,10 +56,9 @@ async def test_stages_added_concurrently_get_distinct_orders(client: Client, sta
     assert Counter(stage["status"] for stage in stages) == {"PENDING": 1, "CREATED": 49}
 
 
-async def test_the_last_two_tasks_can_end_at_the_same_moment(start_manager: Start, stage_type: str) -> None:
+async def test_the_last_two_tasks_can_end_at_the_same_moment(two_urls: Sequence[str], stage_type: str) -> None:
     """Whichever of two managers settles the last task also completes the stage, every time."""
-    managers = [start_manager(), start_manager()]
-    async with open_client(managers[0].url) as one, open_client(managers[1].url) as two:
+    async with open_client(two_urls[0]) as one, open_client(two_urls[1]) as two:
         clients = [Client(one), Client(two)]
         for _ in range(40):
             job = await clients[0].job()
@@ -70,10 +68,9 @@ async def test_the_last_two_tasks_can_end_at_the_same_moment(start_manager: Star
             assert await clients[1].status(job) == "COMPLETED"
 
 
-async def test_a_task_is_settled_once(start_manager: Start, stage_type: str) -> None:
+async def test_a_task_is_settled_once(two_urls: Sequence[str], stage_type: str) -> None:
     """Of many concurrent reports of a task, one is accepted and the others are refused as too late."""
-    managers = [start_manager(), start_manager()]
-    async with open_client(managers[0].url) as one, open_client(managers[1].url) as two:
+    async with open_client(two_urls[0]) as one, open_client(two_urls[1]) as two:
         client = Client(one)
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 20)

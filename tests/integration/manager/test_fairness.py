@@ -91,7 +91,10 @@ async def work_off(worker: LeasedWorker, stage_type: str) -> None:
 async def test_a_locked_job_delays_only_its_own_stage_type(
     busy_http: httpx2.AsyncClient, other: Other, stage_type: str
 ) -> None:
-    """While many requests of one type wait for the lock of its job, the tasks of another type are processed."""
+    """While many requests of one type wait for the lock of its job, the tasks of another type are processed.
+
+    Claims of that type pass by the locked jobs, and get their tasks once these are released.
+    """
     client, worker = Client(busy_http), LeasedWorker(busy_http)
     flooded = f"{stage_type}-flooded"
     held, unstarted = await client.job(), await client.job(priority="VERY_HIGH")
@@ -106,17 +109,19 @@ async def test_a_locked_job_delays_only_its_own_stage_type(
         await lock_job(other, held)
         await lock_job(other, unstarted)
         pending = PendingRequests(stack)
-        pending.send(lambda: worker.claim(flooded, waitSeconds=20))
-        pending.send(lambda: client.claim(flooded))
+        waiting = asyncio.create_task(worker.claim(flooded, waitSeconds=20))
         for outcome in ("COMPLETED", "FAILED", "RELEASED"):
             pending.send(partial(worker.settle, report(taken[0], outcome)))
-        await wait_for_lock_waiters(other, 2)
+        await wait_for_lock_waiters(other, 1)
         pending.send(lambda: client.tasks(stage))
-        # One connection waits for the claims of the type; the two that are not reserved for workers wait as well.
-        await wait_for_lock_waiters(other, 3)
+        # The two connections that are not reserved for workers wait.
+        await wait_for_lock_waiters(other, 2)
         await work_off(worker, stage_type)
-        assert await other.fetchval(WAITING) == 3
+        assert await client.claim(flooded) is None
+        assert await other.fetchval(WAITING) == 2
         assert pending.answered == 0
+        assert not waiting.done()
+    assert [task["job"]["id"] for task in await waiting] == [unstarted["id"]]
     assert await client.status(job) == "COMPLETED"
 
 

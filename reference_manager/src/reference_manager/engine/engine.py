@@ -41,10 +41,10 @@ class Engine:
     def __init__(self, database: Database, *, stale_after: timedelta) -> None:
         self.database = database
         self.notifications = Notifications()
-        self.jobs = Jobs(database, self.notifications)
-        self.stages = Stages(database, self.notifications)
-        self.tasks = Tasks(database, self.notifications)
         self.queue = TaskQueue(database, self.notifications, stale_after)
+        self.jobs = Jobs(database, self.queue.hand_over)
+        self.stages = Stages(database, self.queue.hand_over)
+        self.tasks = Tasks(database, self.queue.hand_over)
         self.workers = Workers(database, self.queue)
         self.history = History(database)
         self.maintenance = (

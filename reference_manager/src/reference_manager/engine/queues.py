@@ -11,6 +11,7 @@ from reference_manager.domain.state_machine import Driver
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.domain.transitions import TASK
 from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import Settlements, Verdict
 from reference_manager.engine.errors import ConcurrentChangeError, NotFoundError, NoWaitingTaskError
@@ -28,9 +29,11 @@ class TaskQueue:
 
     def __init__(self, database: Database, notifications: Notifications, stale_after: timedelta) -> None:
         self._database = database
-        self._settlements = Settlements(database, notifications)
-        self._without_lease = Claim(None, 1, stale_after)
         self._batchers: dict[str, ClaimBatcher] = {}
+        self.hand_over = HandOver(database, self._batchers, notifications)
+        """Starts transactions that may make tasks claimable."""
+        self._settlements = Settlements(database, self.hand_over)
+        self._without_lease = Claim(None, 1, stale_after)
         self._closing = False
         notifications.listen(self._wake)
 
@@ -48,7 +51,7 @@ class TaskQueue:
         if batcher is None:
             # Clients choose the names of stage types, so a batcher exists only while it has claims.
             remove = partial(self._batchers.pop, stage_type)
-            batcher = self._batchers[stage_type] = ClaimBatcher(self._database, self._settlements, stage_type, remove)
+            batcher = self._batchers[stage_type] = ClaimBatcher(self._database, self.settle, stage_type, remove)
             if self._closing:
                 batcher.close()
         return batcher.submit(claim or self._without_lease)

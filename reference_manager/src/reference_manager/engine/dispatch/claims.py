@@ -1,14 +1,20 @@
-"""Claims of one stage type: served at once if tasks are waiting, otherwise as soon as some become available."""
+"""Claims of one stage type: served at once if tasks are waiting, otherwise as soon as some become available.
+
+All claims of a stage type, whatever their size and format, share one queue. A statement serves as many of the first
+claimants as fit into it. If it finds fewer tasks than they want, no task is left for those behind them either, so that
+one statement answers the whole queue. A claimant gets the answer "no task" only after such a statement.
+"""
 
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import accumulate
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import structlog
@@ -16,16 +22,33 @@ import structlog
 from reference_manager.domain.commands import Claim, Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
-from reference_manager.engine.dispatch.reports import Settlements, Verdict
-from reference_manager.store.pool import Database, sql
+from reference_manager.store.pool import Connection, Database, sql
 
 log = structlog.stdlib.get_logger(__name__)
 
 BATCH_SIZE = 128
 """The maximum number of tasks in one statement for several claimants, for the same reasons as that of reports."""
 
+BYTE_BUDGET = 16 * 1024 * 1024
+"""The maximum size of the tasks in one statement, unless it is a single task. It bounds the memory of the manager and
+of the worker, and the time during which leases elapse before the response arrives."""
+
+RESERVATION_TIMEOUT = timedelta(milliseconds=100)
+"""How long a transaction may keep claims for the tasks that it makes claimable."""
+
 POLL_INTERVAL = timedelta(seconds=1)
 """How often waiting claims look for tasks without a notification, because notifications may get lost."""
+
+FIRST_PAUSE = timedelta(milliseconds=1)
+"""The pause after a statement that got nothing because other sessions were busy with all waiting tasks. It doubles with
+each further one, up to ``POLL_INTERVAL``."""
+
+BUSY_TIMEOUT = timedelta(seconds=1)
+"""How much longer than requested a claim waits while other sessions are busy with all waiting tasks. Sessions that
+claim tasks finish within milliseconds; the tasks of a job that is locked for longer do not count as claimable."""
+
+
+Release: TypeAlias = Callable[[Sequence[Report]], asyncio.Future[Any]]
 
 
 class Claimed(NamedTuple):
@@ -45,6 +68,20 @@ class _Claimant:
     deadline: float
     future: asyncio.Future[Sequence[Claimed]]
     tried: bool = False
+    """Whether, since the claim arrived, there was a moment without a claimable task for it."""
+    reserved: bool = False
+    """Whether a transaction is claiming tasks for it."""
+
+
+class _Search(NamedTuple):
+    """The result of one statement."""
+
+    shares: Sequence[tuple[_Claimant, Sequence[Claimed]]]
+    """The claimants of the statement, and what each of them got."""
+    claimed: int
+    """The number of claimed tasks."""
+    exhausted: bool
+    """Whether no claimable task was left."""
 
 
 class ClaimBatcher:
@@ -52,22 +89,22 @@ class ClaimBatcher:
 
     Args:
         database: The database of the tasks.
-        settlements: Releases tasks that were claimed for a client that has disconnected.
+        release: Settles reports, to release tasks that were claimed for a client that has disconnected.
         stage_type: The stage type.
         on_idle: Called when no claims are left.
     """
 
-    def __init__(
-        self, database: Database, settlements: Settlements, stage_type: str, on_idle: Callable[[], object]
-    ) -> None:
+    def __init__(self, database: Database, release: Release, stage_type: str, on_idle: Callable[[], object]) -> None:
         self._database = database
-        self._settlements = settlements
+        self._release_tasks = release
         self._stage_type = stage_type
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
         self._claimants: deque[_Claimant] = deque()
         self._changed = asyncio.Event()
         self._closing = False
+        self._searching = False
+        self._skipped = False
         self._runner: asyncio.Task[None] | None = None
 
     def submit(self, claim: Claim) -> asyncio.Future[Sequence[Claimed]]:
@@ -94,93 +131,145 @@ class ClaimBatcher:
         """Look for tasks again, because there may be some now."""
         self._changed.set()
 
+    def resume(self) -> None:
+        """Look for tasks for the claims that were reserved, if that was omitted meanwhile."""
+        if self._skipped:
+            self._skipped = False
+            self._changed.set()
+
     def close(self) -> None:
         """Answer waiting claims at once."""
         self._closing = True
         self._changed.set()
 
     async def _run(self) -> None:
-        while batch := self._next_batch():
+        pause = FIRST_PAUSE
+        while self._drop_answered():
             self._changed.clear()
+            present = list(self._claimants)
+            batch = self._next_batch(BATCH_SIZE)
+            if not batch:
+                self._skipped = True
+                await self._wait(POLL_INTERVAL)
+                continue
+            self._searching = True
             try:
-                exhausted = await self._serve(batch)
+                async with self._database.connection(for_workers=True) as connection:
+                    search = await self.search(connection, batch)
+                self.deliver(search)
             except Exception as error:  # noqa: BLE001 - every error goes to the claimants
-                for claimant in batch:
+                # Not only to those of the batch: the others would wait for one failure after the other.
+                for claimant in present:
                     if not claimant.future.done():
                         claimant.future.set_exception(error)
                 continue
-            self._answer_expired()
-            if exhausted and self._claimants:
-                await self._wait_for_change()
-                self._answer_expired()
-            elif self._claimants:
+            finally:
+                self._searching = False
+            if search.exhausted:
+                for claimant in present:
+                    claimant.tried = True
+                pause = FIRST_PAUSE
+                await self._wait(POLL_INTERVAL)
+            elif search.claimed:
+                pause = FIRST_PAUSE
                 # Let the event loop read from the sockets once, so that those claims join the next batch.
                 await asyncio.sleep(0)
+            else:
+                await self._wait(pause)
+                pause = min(2 * pause, POLL_INTERVAL)
         self._runner = None
         self._on_idle()
 
-    def _next_batch(self) -> Sequence[_Claimant]:
-        """Return the first claimants, as many as one statement serves with the same kind of response."""
+    def _drop_answered(self) -> bool:
+        """Forget the claims that have been answered or cancelled. Return whether others are left."""
         self._claimants = deque(claimant for claimant in self._claimants if not claimant.future.done())
+        return bool(self._claimants)
+
+    def _next_batch(self, tasks: int) -> Sequence[_Claimant]:
+        """Return the first claimants, enough for this many tasks, but not more than one statement serves."""
         batch: list[_Claimant] = []
         limit = 0
         for claimant in self._claimants:
-            limit += claimant.claim.limit
-            if batch and (limit > BATCH_SIZE or claimant.claim.minimal != batch[0].claim.minimal):
+            if claimant.reserved or claimant.future.done():
+                continue
+            if batch and (limit >= tasks or limit + claimant.claim.limit > BATCH_SIZE):
                 break
+            limit += claimant.claim.limit
             batch.append(claimant)
         return batch
 
-    async def _serve(self, batch: Sequence[_Claimant]) -> bool:
-        """Claim tasks for these claimants. Return whether there were fewer than requested."""
+    def reserve(self, tasks: int) -> "Reservation | None":
+        """Reserve the first waiting claims, enough for this many new tasks.
+
+        Returns:
+            The reservation, for the transaction that makes the tasks claimable; None if no claim waits.
+        """
+        batch = () if self._searching else self._next_batch(tasks)
+        return Reservation(self, batch) if batch else None
+
+    async def search(self, connection: Connection, batch: Sequence[_Claimant]) -> _Search:
+        """Claim tasks for these claimants, in the transaction of the connection if there is one."""
         *starts, limit = accumulate((claimant.claim.limit for claimant in batch), initial=0)
-        claimed_by = [list[Claimed]() for _ in batch]
-        for claimant in batch:
-            claimant.tried = True
-        async with self._database.connection(for_workers=True) as connection:
-            started = perf_counter()
-            rows = await connection.fetch(
-                sql.task_claim.sql,
-                self._stage_type,
-                limit,
-                [start + 1 for start in starts],
-                [claimant.claim.worker_id for claimant in batch],
-                [claimant.claim.lease for claimant in batch],
-                batch[0].claim.minimal,
-            )
-        contended = any(row["claimant"] is None for row in rows)
+        started = perf_counter()
+        rows = await connection.fetch(
+            sql.task_claim.sql,
+            self._stage_type,
+            limit,
+            [start + 1 for start in starts],
+            [claimant.claim.worker_id for claimant in batch],
+            [claimant.claim.lease for claimant in batch],
+            [claimant.claim.minimal for claimant in batch],
+            BYTE_BUDGET,
+        )
+        exhausted = bool(rows) and rows[-1]["more"] is False
+        if rows and rows[-1]["more"] is not None:
+            rows.pop()
+        claimed_by: list[list[Claimed]] = [[] for _ in batch]
         count = 0
-        if rows and not contended:
+        if rows:
             wait = metrics.TASK_WAIT.labels(metrics.label(self._stage_type))
-            for number, lease_ids, task_ids, bodies, waits, context in rows:
+            for number, lease_ids, task_ids, bodies, waits, context, _ in rows:
                 claimed_by[int(number) - 1].append(Claimed(lease_ids, task_ids, bodies, context))
                 count += len(waits)
                 for seconds in waits:
                     wait.observe(seconds)
         metrics.observe_statement(metrics.CLAIM, started, count)
-        for claimant, claimed in zip(batch, claimed_by, strict=True):
+        return _Search(list(zip(batch, claimed_by, strict=True)), count, exhausted)
+
+    def deliver(self, search: _Search) -> None:
+        """Answer the claimants that got tasks, once these are committed."""
+        for claimant, claimed in search.shares:
             if claimed and claimant.future.done():
                 self._release(claimed, claimant.claim.worker_id)
             elif claimed:
                 claimant.future.set_result(claimed)
-        return count < limit and not contended
 
-    def _answer_expired(self) -> None:
-        """Answer the claims that found no tasks and may not wait any longer."""
+    async def _wait(self, pause: timedelta) -> None:
+        """Wait until something has changed, at most for this long, and answer claims whose time is over meanwhile."""
+        end = self._loop.time() + pause.total_seconds()
+        while (first_deadline := self._answer_expired()) and not self._changed.is_set():
+            now = self._loop.time()
+            if now >= end:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(first_deadline, end) - now):
+                    await self._changed.wait()
+
+    def _answer_expired(self) -> float | None:
+        """Answer the claims that may not wait any longer. Return the earliest time at which others may not."""
         now = self._loop.time()
+        remaining: list[float] = []
         for claimant in self._claimants:
-            if not claimant.future.done() and claimant.tried and (self._closing or claimant.deadline <= now):
+            if claimant.reserved or claimant.future.done():
+                continue
+            deadline = now if self._closing else claimant.deadline
+            if not claimant.tried:
+                deadline += BUSY_TIMEOUT.total_seconds()
+            if deadline <= now:
                 claimant.future.set_result(())
-        self._claimants = deque(claimant for claimant in self._claimants if not claimant.future.done())
-
-    async def _wait_for_change(self) -> None:
-        earliest = min(claimant.deadline for claimant in self._claimants)
-        timeout = min(earliest - self._loop.time(), POLL_INTERVAL.total_seconds())
-        try:
-            async with asyncio.timeout(max(timeout, 0)):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
+            else:
+                remaining.append(deadline)
+        return min(remaining, default=None)
 
     def _release(self, claimed: Sequence[Claimed], worker_id: str | None) -> None:
         """Release tasks whose client has disconnected. If this fails, they return when their leases expire."""
@@ -190,9 +279,43 @@ class ClaimBatcher:
             for lease_id, task_id in zip(tasks.lease_ids, tasks.task_ids, strict=True)
         ]
         log.info("claim cancelled by the client; tasks released", stage_type=self._stage_type, tasks=len(reports))
-        self._settlements.submit(reports).add_done_callback(_log_failure)
+        self._release_tasks(reports).add_done_callback(_log_failure)
 
 
-def _log_failure(future: asyncio.Future[Sequence[Verdict]]) -> None:
+class Reservation:
+    """Waiting claims of one stage type, served by the transaction that makes tasks claimable.
+
+    Until it ends, the claims are left alone by their batcher. A transaction that takes longer than
+    ``RESERVATION_TIMEOUT`` loses the reservation, because other tasks may have become claimable meanwhile; what it
+    claims nevertheless still goes to the same claims, or back to the queue.
+    """
+
+    def __init__(self, batcher: ClaimBatcher, claimants: Sequence[_Claimant]) -> None:
+        self._batcher = batcher
+        self._claimants = claimants
+        self._search: _Search | None = None
+        for claimant in claimants:
+            claimant.reserved = True
+        self._timer = asyncio.get_running_loop().call_later(RESERVATION_TIMEOUT.total_seconds(), self._free)
+
+    async def claim(self, connection: Connection) -> bool:
+        """Claim tasks in the transaction of this connection. Return whether some may be left for other claims."""
+        self._search = await self._batcher.search(connection, self._claimants)
+        return not self._search.exhausted
+
+    def end(self, *, committed: bool) -> None:
+        """Answer the claims that got tasks. The others go on waiting."""
+        self._timer.cancel()
+        if committed and self._search:
+            self._batcher.deliver(self._search)
+        self._free()
+
+    def _free(self) -> None:
+        for claimant in self._claimants:
+            claimant.reserved = False
+        self._batcher.resume()
+
+
+def _log_failure(future: asyncio.Future[Any]) -> None:
     if not future.cancelled() and (error := future.exception()):
         log.warning("tasks not released; their leases will expire", exc_info=error)

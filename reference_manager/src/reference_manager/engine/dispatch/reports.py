@@ -15,7 +15,7 @@ from reference_manager.domain.commands import Report
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.batching import Batcher
-from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.store.pool import Connection, Database, Record, encode_optional, sql
 
 BATCH_SIZE = 128
@@ -44,12 +44,12 @@ class Settlements:
 
     Args:
         database: The database of the tasks.
-        notifications: Announces tasks that can be claimed because of a report.
+        hand_over: Hands over tasks that can be claimed because of a report.
     """
 
-    def __init__(self, database: Database, notifications: Notifications) -> None:
+    def __init__(self, database: Database, hand_over: HandOver) -> None:
         self._database = database
-        self._notifications = notifications
+        self._hand_over = hand_over
         self._completions: ReportBatcher = Batcher(self._complete, BATCH_SIZE)
         self._general: ReportBatcher = Batcher(self._settle_unlocked, BATCH_SIZE)
         self._job_batchers: dict[UUID, ReportBatcher] = {}
@@ -79,17 +79,17 @@ class Settlements:
 
     async def _settle_unlocked(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         distinct = _distinct(reports)
-        async with self._database.connection(for_workers=True) as connection:
-            rows = await _execute(connection, sql.task_settle_free.sql, list(distinct.values()))
-        self._notifications.notify(_claimable_types(rows))
+        async with self._hand_over.transaction(for_workers=True) as transaction:
+            rows = await _execute(transaction.connection, sql.task_settle_free.sql, list(distinct.values()))
+            await transaction.announce(_claimable_types(rows))
         verdicts = [self._job_batcher(row["busy"]) if row["busy"] else _verdict(row) for row in rows]
         return self._verdicts(reports, distinct, verdicts)
 
     async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         distinct = _distinct(reports)
-        async with self._database.connection() as connection:
-            verdicts, stage_types = await settle(connection, list(distinct.values()))
-        self._notifications.notify(stage_types)
+        async with self._hand_over.transaction() as transaction:
+            verdicts, stage_types = await settle(transaction.connection, list(distinct.values()))
+            await transaction.announce(stage_types)
         return self._verdicts(reports, distinct, verdicts)
 
     def _job_batcher(self, job_id: UUID) -> ReportBatcher:

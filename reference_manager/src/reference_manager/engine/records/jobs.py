@@ -20,7 +20,7 @@ from reference_manager.domain.rules import initial_stage_statuses
 from reference_manager.domain.state_machine import Consequence, Driver
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.domain.transitions import JOB
-from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import NotFiniteError, require
 from reference_manager.engine.records.pages import Entry, Listing, NestedList, Page, read_page, to_entry
 from reference_manager.engine.records.stages import Stages
@@ -46,10 +46,10 @@ class Created(NamedTuple):
 class Jobs:
     """The jobs in the database. Entities are returned in their wire format."""
 
-    def __init__(self, database: Database, notifications: Notifications) -> None:
+    def __init__(self, database: Database, hand_over: HandOver) -> None:
         self._database = database
-        self._notifications = notifications
-        self._stages = Stages(database, notifications)
+        self._hand_over = hand_over
+        self._stages = Stages(database, hand_over)
 
     async def create(self, job: NewJob) -> Created:
         """Create a job with its stages and tasks, unless another job holds its unique key."""
@@ -61,17 +61,18 @@ class Jobs:
             "traceparent": job.trace.traceparent,
             "tracestate": job.trace.tracestate,
         }
-        async with self._database.connection() as connection:
-            if job.stages is None and job.unique is None:
+        if job.stages is None and job.unique is None:
+            async with self._database.connection() as connection:
                 return Created(await sql.job_insert(connection, **fields), is_new=True)
+        async with self._hand_over.transaction() as transaction:
             row = await sql.job_create(
-                connection,
+                transaction.connection,
                 **fields,
                 unique_key=job.unique and job.unique.key,
                 unique_for=job.unique and job.unique.within,
                 **_tree_parameters(job.stages),
             )
-        self._notifications.notify(row["woken"])
+            await transaction.announce(row["woken"])
         return Created(row["body"], is_new=row["created"])
 
     async def get(self, job_id: UUID, *, with_stages: bool, with_progress: bool) -> Entry:
@@ -125,14 +126,14 @@ class Jobs:
             NotFoundError: There is no such job.
             IllegalTransitionError: The current status of the job does not permit this.
         """
-        async with self._database.transaction() as connection:
+        async with self._hand_over.transaction(several=True) as transaction:
+            connection = transaction.connection
             job = require(await sql.job_lock(connection, id=job_id), "job")
             edge = JOB.move(JobStatus(job["status"]), target, Driver.CLIENT)
             await sql.job_set_status(connection, id=job_id, status=edge.target)
             for consequence in edge.follows:
                 await _CONSEQUENCES[consequence](connection, job_id)
-            claimable = [row["type"] async for row in sql.stages_claimable(connection, job_id=job_id)]
-        self._notifications.notify(claimable)
+            await transaction.announce([row["type"] async for row in sql.stages_claimable(connection, job_id=job_id)])
 
     async def delete(self, job_id: UUID) -> None:
         """Delete a job that has ended, with its stages, tasks and history.

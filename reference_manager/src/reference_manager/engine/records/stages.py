@@ -7,7 +7,7 @@ from reference_manager.domain.commands import JsonObject, NewStage, PageRequest,
 from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import JOB
-from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import InFiniteStateError, require
 from reference_manager.engine.records.pages import Entry, Listing, NestedList, Page, read_page, to_entry
 from reference_manager.engine.records.tasks import Tasks
@@ -17,10 +17,10 @@ from reference_manager.store.pool import Database, encode, encode_optional, sql
 class Stages:
     """The stages in the database. Entities are returned in their wire format."""
 
-    def __init__(self, database: Database, notifications: Notifications) -> None:
+    def __init__(self, database: Database, hand_over: HandOver) -> None:
         self._database = database
-        self._notifications = notifications
-        self._tasks = Tasks(database, notifications)
+        self._hand_over = hand_over
+        self._tasks = Tasks(database, hand_over)
 
     async def add(self, job_id: UUID, stage: NewStage) -> str:
         """Append a stage to a job.
@@ -106,7 +106,8 @@ class Stages:
             PreviousStageNotCompletedError: The previous stage is not COMPLETED.
             IllegalTransitionError: The stage is neither WAITING nor PENDING.
         """
-        async with self._database.transaction() as connection:
+        async with self._hand_over.transaction(several=True) as transaction:
+            connection = transaction.connection
             require(await sql.stage_lock_job(connection, id=stage_id), "stage")
             state = require(await sql.stage_state(connection, id=stage_id), "stage")
             source = StageStatus(state["status"])
@@ -114,4 +115,4 @@ class Stages:
             if release_stage(source, previous) is source:
                 return
             await sql.stage_release(connection, id=stage_id)
-        self._notifications.notify([state["type"]])
+            await transaction.announce([state["type"]])

@@ -13,7 +13,7 @@ from reference_manager.domain.commands import (
 )
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
-from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import InFiniteStateError, require
 from reference_manager.engine.records.pages import Listing, Page, read_page
 from reference_manager.store.pool import Database, Record, encode, encode_optional, sql
@@ -24,9 +24,9 @@ CLAIMABLE = (StageStatus.PENDING, StageStatus.IN_PROGRESS)
 class Tasks:
     """The tasks in the database. Entities are returned in their wire format."""
 
-    def __init__(self, database: Database, notifications: Notifications) -> None:
+    def __init__(self, database: Database, hand_over: HandOver) -> None:
         self._database = database
-        self._notifications = notifications
+        self._hand_over = hand_over
 
     async def add(self, stage_id: UUID, tasks: NewTasks) -> str:
         """Add tasks to a stage, in order: all of them or none.
@@ -45,10 +45,10 @@ class Tasks:
         return (await self._add(stage_id, tasks, with_body=False))["added"]
 
     async def _add(self, stage_id: UUID, tasks: NewTasks, *, with_body: bool) -> Record:
-        async with self._database.connection() as connection:
+        async with self._hand_over.transaction() as transaction:
             row = require(
                 await sql.task_add(
-                    connection,
+                    transaction.connection,
                     stage_id=stage_id,
                     default_max_attempts=DEFAULT_MAX_ATTEMPTS,
                     data=encode(tasks.data),
@@ -60,11 +60,11 @@ class Tasks:
                 ),
                 "stage",
             )
-        status, job_status = StageStatus(row["status"]), JobStatus(row["job_status"])
-        if row["added"] is None:
-            raise InFiniteStateError("stage", status, of_job=None if status in STAGE.final else job_status)
-        if status in CLAIMABLE:
-            self._notifications.notify([row["type"]])
+            status, job_status = StageStatus(row["status"]), JobStatus(row["job_status"])
+            if row["added"] is None:
+                raise InFiniteStateError("stage", status, of_job=None if status in STAGE.final else job_status)
+            if status in CLAIMABLE:
+                await transaction.announce([row["type"]], len(tasks.data))
         return row
 
     async def get(self, task_id: UUID) -> str:

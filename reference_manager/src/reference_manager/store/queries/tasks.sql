@@ -4,10 +4,10 @@ SELECT status, job_status, type, added, body FROM add_tasks(
     :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body
 );
 
--- name: task_claim(type, limit, starts, workers, lengths, minimal)
+-- name: task_claim(type, limit, starts, workers, lengths, minimal, budget)
 -- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.
-SELECT claimant, leases, tasks, bodies, waits, context
-FROM claim_tasks(:type, :limit, :starts, :workers, :lengths, :minimal);
+SELECT claimant, leases, tasks, bodies, waits, context, more
+FROM claim_tasks(:type, :limit, :starts, :workers, :lengths, :minimal::boolean[], :budget);
 
 -- name: task_complete(ids, leases, workers, results)
 -- IN_PROGRESS → COMPLETED, only where this has no consequences; see routines/complete_tasks.sql.

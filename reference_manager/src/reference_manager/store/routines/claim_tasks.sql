@@ -3,160 +3,255 @@
 -- IN_PROGRESS: the most urgent job first, then the stage that has waited longest, then its oldest task.
 -- Arguments: claimant n gets the tasks from number starts[n] on (from 1, ascending), as worker workers[n], with leases
 -- of lengths[n]. Null in `workers` is a client without leases, which gets tasks in the format of part A of the
--- protocol.
--- `brief` reduces tasks to the fields that a worker needs, without their stage and their job.
--- Rows: one for each claimant and stage, with the number of the claimant, the leases, the ids, the tasks as JSON
--- separated by commas, and for how many seconds each task was claimable, all in the order of the queue; then the stage
--- and its job as JSON (null: there are no leases). None if no task is waiting. One row of nulls if other sessions are
--- busy with all waiting tasks: try again.
--- A claim scans the index of claimable stages and, in each stage, the index of waiting tasks. It does not wait for
--- other sessions, with one exception: to start a stage or a job, it needs the job's lock. It waits for at most one such
--- lock, and holds no other lock meanwhile, so that no deadlock is possible.
+-- protocol. Where minimal[n] is true, tasks have only the fields that a worker needs, without their stage and their job.
+-- The tasks of one call have at most `budget` bytes of JSON, or are a single task.
+-- Rows: one for each claimant and stage, in the order of the queue, with the number of the claimant, the leases, the
+-- ids, the tasks as JSON separated by commas, for how many seconds each task was claimable, and the stage and its job as
+-- JSON (null: there are no leases). If fewer tasks were claimed than wanted, there is a last row with only `more`:
+-- whether others may be left. False is exact: at one moment during the call, no task was claimable, apart from those
+-- that other sessions were claiming.
+-- A claim scans the index of claimable stages and, in each stage, the index of waiting tasks. It never waits for another
+-- session. To start a stage or a job, it needs the job's lock; if another session has that lock, it passes by the stage.
 -- Plans are pinned to index scans by the settings of the function. Making a new plan for each call, because of the
 -- varying limit, would take longer than the claim itself, and a plan made while the tables were empty must remain good
 -- when they are large. Rows are always selected with = ANY (array), because a join would let the planner read the whole
 -- table first. A row selected by its id has no second condition on its status: a plan made while no task was in
 -- progress would scan the index of everything in progress, which seemed empty then.
 CREATE OR REPLACE FUNCTION claim_tasks(
-    wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[], brief boolean
+    wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[], minimal boolean[],
+    budget bigint
 ) RETURNS TABLE (
-    claimant integer, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text
+    claimant integer, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text, more boolean
 ) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
-    stage record;
-    fresh record;
+    -- The picked tasks, in the order of the queue: their rows in waiting_tasks, their ids, stages and so on.
+    places tid[];
     picked uuid[];
+    owners uuid[];
     waited double precision[];
-    claimed_count integer := 0;
-    count_before integer;
-    holds_lock boolean := false;
-    may_be_stale boolean := false;
+    picked_count integer;
+    total_size bigint;
+    last_seq bigint;
+    -- Their stages, those of them that were not started, and how many stages precede the last one in the queue.
+    picked_stages uuid[];
+    unstarted uuid[];
+    walked integer;
+    contexts text[];
+    refused uuid[] := '{}';
+    fitting integer;
+    claimed_from uuid[] := '{}';
+    pending_stages uuid[];
+    pending_jobs uuid[];
+    owner uuid;
+    drained uuid[];
     claimed_at timestamptz;
-    with_leases boolean := cardinality(array_remove(workers, NULL)) > 0;
     single boolean := cardinality(workers) = 1;
-    drained uuid[] := '{}';
 BEGIN
-    FOR stage IN
-        SELECT candidate.id, candidate.job_id, candidate.head, candidate.opened_at,
-            candidate.status = 'PENDING' OR job.status = 'PENDING' AS unstarted
-        FROM stages AS candidate
-        JOIN jobs AS job ON job.id = ANY (ARRAY[candidate.job_id])
-        WHERE candidate.type = wanted_type
-            AND candidate.oldest_waiting IS NOT NULL
-            AND candidate.job_open
-            AND candidate.status IN ('PENDING', 'IN_PROGRESS')
-        ORDER BY candidate.priority, candidate.oldest_waiting
-    LOOP
-        IF stage.unstarted THEN
-            IF holds_lock THEN
-                IF NOT pg_try_advisory_xact_lock(job_key(stage.job_id)) THEN
-                    IF claimed_count = 0 THEN
-                        claimant := NULL;
-                        RETURN NEXT;
-                    END IF;
-                    EXIT;
-                END IF;
-            ELSE
-                PERFORM pg_advisory_xact_lock(job_key(stage.job_id));
-                holds_lock := true;
-            END IF;
-            may_be_stale := true;
-        END IF;
-        -- This stage and the following ones may have changed while this session waited for the lock.
-        IF may_be_stale THEN
-            SELECT job_open, status INTO fresh FROM stages WHERE id = stage.id;
-            CONTINUE WHEN NOT FOUND OR NOT fresh.job_open OR fresh.status NOT IN ('PENDING', 'IN_PROGRESS');
-        END IF;
-        IF with_leases THEN
-            context := claim_context(stage.id);
-        END IF;
-
-        WITH picked AS MATERIALIZED (
+    -- The locks are taken in the order of the scan, and only until enough tasks are picked.
+    SELECT array_agg(place), array_agg(task_id), array_agg(stage_id), array_agg(wait),
+        count(*), (array_agg(seq))[count(*)], max(number),
+        coalesce(array_agg(stage_id) FILTER (WHERE picking.unstarted), '{}')
+    INTO places, picked, owners, waited, picked_count, last_seq, walked, unstarted
+    FROM (
+        SELECT candidate.number, candidate.id AS stage_id, candidate.unstarted,
+            waiting.place, waiting.task_id, waiting.seq,
+            greatest(extract(epoch FROM now() - greatest(waiting.ready_at, candidate.opened_at)), 0) AS wait
+        FROM (
+            SELECT row_number() OVER (ORDER BY stage.priority, stage.oldest_waiting) AS number,
+                stage.id, stage.job_id, stage.head, stage.opened_at,
+                stage.status = 'PENDING' OR job.status = 'PENDING' AS unstarted
+            FROM stages AS stage
+            JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
+            WHERE stage.type = wanted_type
+                AND stage.oldest_waiting IS NOT NULL
+                AND stage.job_open
+                AND stage.status IN ('PENDING', 'IN_PROGRESS')
+            ORDER BY stage.priority, stage.oldest_waiting
+        ) AS candidate
+        CROSS JOIN LATERAL (
             SELECT ctid AS place, task_id, seq, ready_at FROM waiting_tasks
-            WHERE stage_id = stage.id AND seq >= stage.head
+            WHERE stage_id = candidate.id AND seq >= candidate.head
             ORDER BY seq
-            LIMIT wanted - claimed_count
+            LIMIT wanted
             FOR UPDATE SKIP LOCKED
-        ), unqueued AS (
-            -- Rows of this table are never updated, so that it is safe to select them by ctid.
-            DELETE FROM waiting_tasks WHERE ctid = ANY (ARRAY(SELECT place FROM picked))
-        )
-        SELECT array_agg(task_id ORDER BY seq),
-            array_agg(greatest(extract(epoch FROM now() - greatest(ready_at, stage.opened_at)), 0) ORDER BY seq)
-        INTO picked, waited FROM picked;
+        ) AS waiting
+        WHERE NOT candidate.unstarted OR pg_try_advisory_xact_lock(job_key(candidate.job_id))
+        LIMIT wanted
+    ) AS picking;
 
-        -- Not now(), the start of the claim, which may have waited for a lock for longer than a lease lasts.
+    IF picked_count > 0 THEN
+        picked_stages := CASE WHEN walked = 1 THEN owners[:1] ELSE ARRAY(SELECT DISTINCT unnest(owners)) END;
+
+        -- A stage that was not started may have changed before this session got the lock of its job.
+        IF cardinality(unstarted) > 0 THEN
+            refused := ARRAY(
+                SELECT DISTINCT listed.id
+                FROM unnest(unstarted) AS listed (id)
+                LEFT JOIN (
+                    SELECT id, job_open, status FROM stages WHERE id = ANY (unstarted) OFFSET 0
+                ) AS stage ON stage.id = listed.id
+                WHERE (stage.job_open AND stage.status IN ('PENDING', 'IN_PROGRESS')) IS NOT TRUE
+            );
+        END IF;
+        IF cardinality(refused) > 0 THEN
+            SELECT array_agg(place), array_agg(id), array_agg(stage_id), array_agg(wait)
+            INTO places, picked, owners, waited
+            FROM unnest(places, picked, owners, waited) AS listed (place, id, stage_id, wait)
+            WHERE stage_id <> ALL (refused);
+        END IF;
+
+        IF cardinality(array_remove(workers, NULL)) > 0 THEN
+            contexts := ARRAY(
+                SELECT (
+                    SELECT claim_context(stage, job)
+                    FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
+                    WHERE stage.id = listed.id
+                )
+                FROM unnest(picked_stages) WITH ORDINALITY AS listed (id, number)
+                ORDER BY number
+            );
+        END IF;
+
+        fitting := cardinality(picked);
+        IF fitting > 1 THEN
+            total_size := (SELECT sum(task_size(task)) FROM tasks AS task WHERE id = ANY (picked));
+        END IF;
+        IF total_size + fitting::bigint * coalesce(pg_column_size(contexts), 0) > budget THEN
+            -- A claimant of minimal tasks gets the context of a stage once, all others with each task.
+            SELECT greatest(count(*) FILTER (WHERE total <= budget), 1) INTO fitting
+            FROM (
+                SELECT sum(size + CASE
+                    WHEN workers[claimant] IS NULL OR (minimal[claimant] AND stage_id = previous) THEN 0
+                    ELSE coalesce(octet_length(contexts[array_position(picked_stages, stage_id)]), 0)
+                END) OVER (ORDER BY number) AS total
+                FROM (
+                    SELECT number, stage_id, lag(stage_id) OVER (ORDER BY number) AS previous,
+                        width_bucket(number, starts) AS claimant,
+                        (SELECT task_size(task) FROM tasks AS task WHERE task.id = listed.id) AS size
+                    FROM unnest(picked, owners) WITH ORDINALITY AS listed (id, stage_id, number)
+                ) AS sized
+            ) AS running;
+            places := places[:fitting];
+            picked := picked[:fitting];
+        END IF;
+
+        -- Not now(), because the claim may have been sent long before its tasks became available.
         claimed_at := clock_timestamp();
-        count_before := claimed_count;
-        FOR claimant, leases, tasks, bodies, waits IN
-        WITH claimed AS (
+        FOR claimant, owner, leases, tasks, bodies, waits IN
+        WITH unqueued AS (
+            -- Rows of this table are never updated, so that it is safe to select them by ctid.
+            DELETE FROM waiting_tasks WHERE ctid = ANY (places)
+        ), claimed AS (
             UPDATE tasks AS task SET
                 status = 'IN_PROGRESS', start_time = claimed_at, updated_at = claimed_at,
                 outcome = NULL, progress = NULL,
                 lease_id = nextval('lease_ids'),
                 worker_id = workers[
-                    CASE WHEN single THEN 1
-                        ELSE width_bucket(claimed_count + array_position(picked, task.id), starts) END
+                    CASE WHEN single THEN 1 ELSE width_bucket(array_position(picked, task.id), starts) END
                 ]
             WHERE task.id = ANY (picked) AND task.status IN ('PENDING', 'RETRIED')
-            RETURNING task.seq, task.id, task.attempts, task.lease_id, task.worker_id, task.timeout,
-                CASE WHEN single THEN 1
-                    ELSE width_bucket(claimed_count + array_position(picked, task.id), starts) END AS claimant,
-                CASE WHEN brief THEN task_wire_brief(task) ELSE task_wire_open(task, NULL) END AS body
+            RETURNING task.stage_id, task.id, task.attempts, task.lease_id, task.worker_id, task.timeout,
+                CASE WHEN minimal[
+                    CASE WHEN single THEN 1 ELSE width_bucket(array_position(picked, task.id), starts) END
+                ] THEN task_wire_brief(task) ELSE task_wire_open(task, NULL) END AS body
+        ), assigned AS (
+            SELECT claimed.*, listed.number, listed.wait, width_bucket(listed.number, starts) AS claimant
+            FROM claimed
+            JOIN unnest(picked, waited) WITH ORDINALITY AS listed (id, wait, number) ON listed.id = claimed.id
         ), leased AS (
             INSERT INTO leases (id, task_id, stage_id, worker_id, length, expires_at, deadline)
-            SELECT lease_id, id, stage.id, worker_id, lengths[claimed.claimant],
-                claimed_at + least(lengths[claimed.claimant], timeout), claimed_at + timeout
-            FROM claimed
+            SELECT lease_id, id, stage_id, worker_id, lengths[claimant],
+                claimed_at + least(lengths[claimant], timeout), claimed_at + timeout
+            FROM assigned
         ), delta AS (
             INSERT INTO stage_deltas (stage_id, pending, retried, in_progress)
-            SELECT stage.id, -count(*) FILTER (WHERE attempts = 0), -count(*) FILTER (WHERE attempts > 0), count(*)
-            FROM claimed HAVING count(*) > 0
+            SELECT stage_id, -count(*) FILTER (WHERE attempts = 0), -count(*) FILTER (WHERE attempts > 0), count(*)
+            FROM claimed GROUP BY stage_id
         )
-        SELECT answered.claimant, array_agg(answered.lease_id ORDER BY seq), array_agg(answered.id ORDER BY seq),
+        SELECT answered.claimant, answered.stage_id, array_agg(lease_id ORDER BY number), array_agg(id ORDER BY number),
             string_agg(
-                answered.body || CASE
-                    WHEN brief THEN ',"leaseId":' || answered.lease_id || ',"waitedSeconds":' || answered.wait || '}'
-                    WHEN answered.worker_id IS NULL THEN '}'
-                    ELSE ',"leaseId":' || answered.lease_id
-                        || ',"leaseExpiresAt":'
-                        || wire_time(claimed_at + least(lengths[answered.claimant], answered.timeout))
-                        || ',' || substr(context, 2)
-                END, ',' ORDER BY seq
+                body || CASE
+                    WHEN minimal[answered.claimant] THEN ',"leaseId":' || lease_id || ',"waitedSeconds":' || wait || '}'
+                    WHEN worker_id IS NULL THEN '}'
+                    ELSE ',"leaseId":' || lease_id
+                        || ',"leaseExpiresAt":' || wire_time(claimed_at + least(lengths[answered.claimant], timeout))
+                        || ',' || substr(contexts[array_position(picked_stages, answered.stage_id)], 2)
+                END, ',' ORDER BY number
             ),
-            array_agg(answered.wait ORDER BY seq)
-        FROM (SELECT *, waited[row_number() OVER (ORDER BY seq)] AS wait FROM claimed) AS answered
-        GROUP BY answered.claimant
-        ORDER BY answered.claimant
+            array_agg(wait ORDER BY number)
+        FROM assigned AS answered
+        GROUP BY answered.claimant, answered.stage_id
+        ORDER BY answered.claimant, min(number)
         LOOP
-            claimed_count := claimed_count + cardinality(leases);
+            context := contexts[array_position(picked_stages, owner)];
+            claimed_from := claimed_from || owner;
             RETURN NEXT;
         END LOOP;
 
-        IF claimed_count > count_before THEN
-            holds_lock := true;
-            IF stage.unstarted THEN
-                IF fresh.status = 'PENDING' THEN
-                    UPDATE stages SET status = 'IN_PROGRESS', start_time = now(), updated_at = now()
-                    WHERE id = stage.id;
-                END IF;
-                UPDATE jobs SET status = 'IN_PROGRESS', updated_at = now()
-                WHERE id = stage.job_id AND status = 'PENDING';
-            END IF;
+        unstarted := ARRAY(SELECT unnest(unstarted) INTERSECT SELECT unnest(claimed_from));
+        IF cardinality(unstarted) > 0 THEN
+            SELECT array_agg(id) FILTER (WHERE status = 'PENDING'), array_agg(DISTINCT job_id)
+            INTO pending_stages, pending_jobs
+            FROM (SELECT id, job_id, status FROM stages WHERE id = ANY (unstarted) OFFSET 0) AS stage;
+            -- The locks of the jobs also keep other sessions from adding tasks to these stages.
+            UPDATE stages AS stage SET
+                status = 'IN_PROGRESS', start_time = now(), updated_at = now(),
+                oldest_waiting = CASE WHEN EXISTS (
+                    SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
+                ) THEN oldest_waiting END
+            WHERE id = ANY (pending_stages);
+            UPDATE jobs SET status = 'IN_PROGRESS', updated_at = now() WHERE id = ANY (ARRAY(
+                SELECT id FROM (SELECT id, status FROM jobs WHERE id = ANY (pending_jobs) OFFSET 0) AS job
+                WHERE status = 'PENDING'
+            ));
         END IF;
-        EXIT WHEN claimed_count = wanted;
-        drained := drained || stage.id;
-    END LOOP;
+    END IF;
 
-    -- Remove drained stages from the index, unless another session is changing them. Every session that adds or returns
-    -- a task also locks the row of the stage, so that under this lock the check for waiting tasks is exact.
-    IF cardinality(drained) > 0 THEN
-        drained := ARRAY(SELECT id FROM stages WHERE id = ANY (drained) FOR NO KEY UPDATE SKIP LOCKED);
-        UPDATE stages SET oldest_waiting = NULL
-        WHERE id = ANY (drained)
-            AND NOT EXISTS (SELECT FROM waiting_tasks WHERE stage_id = stages.id AND seq >= stages.head);
+    -- Remove stages without waiting tasks from the index, unless another session is changing them. Every session that
+    -- adds or returns a task also locks the row of the stage, so that under this lock the check for waiting tasks is
+    -- exact.
+    IF picked_count < wanted OR walked > 1 OR NOT EXISTS (
+        SELECT FROM waiting_tasks WHERE stage_id = owners[cardinality(owners)] AND seq > last_seq
+    ) THEN
+        drained := ARRAY(
+            SELECT candidate.id FROM (
+                SELECT id, (
+                    SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
+                ) AS seq
+                FROM stages AS stage
+                WHERE type = wanted_type AND oldest_waiting IS NOT NULL
+                    AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
+                ORDER BY priority, oldest_waiting
+                LIMIT CASE WHEN picked_count = wanted THEN walked END
+            ) AS candidate
+            WHERE candidate.seq IS NULL
+        );
+        IF cardinality(drained) > 0 THEN
+            drained := ARRAY(SELECT id FROM stages WHERE id = ANY (drained) FOR NO KEY UPDATE SKIP LOCKED);
+            UPDATE stages AS stage SET oldest_waiting = NULL
+            WHERE id = ANY (drained) AND (
+                SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
+            ) IS NULL;
+        END IF;
+    END IF;
+
+    IF coalesce(fitting, 0) < wanted THEN
+        RETURN QUERY
+        SELECT NULL::integer, NULL::bigint[], NULL::uuid[], NULL, NULL::double precision[], NULL, EXISTS (
+            SELECT FROM (
+                SELECT (
+                    SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
+                ) AS seq
+                FROM stages AS stage
+                WHERE type = wanted_type AND oldest_waiting IS NOT NULL
+                    AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
+                ORDER BY priority, oldest_waiting
+                OFFSET 0
+            ) AS candidate
+            WHERE candidate.seq IS NOT NULL
+        );
     END IF;
 END
 $$;

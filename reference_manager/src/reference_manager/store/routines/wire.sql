@@ -193,8 +193,21 @@ CREATE OR REPLACE FUNCTION task_wire_brief(task tasks) RETURNS text LANGUAGE sql
         || coalesce(',"checkpoint":' || task.checkpoint, '')
 $$;
 
+-- payload_size: the length of a payload in bytes.
+CREATE OR REPLACE FUNCTION payload_size(payload json) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN pg_column_compression(payload) IS NULL THEN pg_column_size(payload)
+        ELSE octet_length(payload::text) END
+$$;
+
+-- task_size: how many bytes the payloads of a task take in its JSON. Only compressed payloads are read for this.
+CREATE OR REPLACE FUNCTION task_size(task tasks) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT payload_size(task.data) + payload_size(task.user_metadata)
+        + coalesce(payload_size(task.checkpoint), 0) + coalesce(payload_size(task.result), 0)
+        + coalesce(payload_size(task.error), 0)
+$$;
+
 -- claim_context: the stage of claimed tasks, and its job, reduced to the fields that a worker needs.
-CREATE OR REPLACE FUNCTION claim_context(wanted_stage uuid) RETURNS text LANGUAGE sql STABLE AS $$
+CREATE OR REPLACE FUNCTION claim_context(stage stages, job jobs) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT '{"stage":{"id":"' || stage.id
         || '","type":' || to_json(stage.type)
         || ',"order":' || stage.position
@@ -208,8 +221,6 @@ CREATE OR REPLACE FUNCTION claim_context(wanted_stage uuid) RETURNS text LANGUAG
         || ',"userMetadata":' || job.user_metadata
         || wire_trace(job.traceparent, job.tracestate)
         || '}}'
-    FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
-    WHERE stage.id = wanted_stage
 $$;
 
 -- worker_wire: a worker.

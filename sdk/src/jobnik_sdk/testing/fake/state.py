@@ -257,7 +257,7 @@ class State:
         """Take tasks from the queue of a stage type.
 
         The job with the highest priority comes first, then the stage that has waited longest, then its oldest task. A
-        stage leaves the queue when it has too few tasks for a claim, and gets a new place when it has tasks again.
+        stage leaves the queue when its last waiting task is taken, and gets a new place when it has tasks again.
         """
         stages = [stage for stage in self.stages_by_type.get(stage_type, ()) if stage.open]
         queue = [(_URGENCY[one.job.priority], one.place.number, one) for one in stages if one.place is not None]
@@ -265,9 +265,10 @@ class State:
         for _, _, stage in sorted(queue, key=lambda entry: entry[:2]):
             while stage.waiting and len(taken) < limit:
                 taken.append(heapq.heappop(stage.waiting)[1])
+            if not stage.waiting:
+                stage.place = None
             if len(taken) == limit:
                 break
-            stage.place = None
         return taken
 
     def _let_wait(self, task: Task) -> None:

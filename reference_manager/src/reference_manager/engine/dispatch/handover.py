@@ -1,0 +1,82 @@
+"""Hands tasks over to waiting claims in the transaction that makes them claimable.
+
+Without this, a new task would reach a waiting worker after two commits: that of its creation, and that of its claim.
+The claim runs in the same order and under the same conditions as any other: if older tasks are claimable, it gets
+those.
+"""
+
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import asynccontextmanager, nullcontext
+
+from reference_manager.engine.dispatch.claims import BATCH_SIZE, ClaimBatcher, Reservation
+from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.store.pool import Connection, Database
+
+
+class Transaction:
+    """A transaction that may make tasks claimable.
+
+    Args:
+        connection: The connection of the transaction.
+        batchers: The batchers of the claims that may get tasks in this transaction, by stage type.
+    """
+
+    def __init__(self, connection: Connection, batchers: Mapping[str, ClaimBatcher]) -> None:
+        self.connection = connection
+        self._batchers = batchers
+        self.reservations: list[Reservation] = []
+        self.announced: set[str] = set()
+
+    async def announce(self, stage_types: Iterable[str], tasks: int = BATCH_SIZE) -> None:
+        """Hand tasks of these types over to claims that wait at this manager. Others are notified after the commit.
+
+        Args:
+            stage_types: Stage types that have claimable tasks because of this transaction.
+            tasks: The number of tasks, or at least as many.
+        """
+        for stage_type in stage_types:
+            batcher = self._batchers.get(stage_type)
+            reservation = batcher.reserve(tasks) if batcher else None
+            if reservation is None:
+                self.announced.add(stage_type)
+                continue
+            self.reservations.append(reservation)
+            if await reservation.claim(self.connection):
+                self.announced.add(stage_type)
+
+
+class HandOver:
+    """Starts transactions that may make tasks claimable.
+
+    Args:
+        database: The database.
+        batchers: The batchers of the waiting claims, by stage type.
+        notifications: Wakes all other waiting claims.
+    """
+
+    def __init__(self, database: Database, batchers: Mapping[str, ClaimBatcher], notifications: Notifications) -> None:
+        self._database = database
+        self._batchers = batchers
+        self._notifications = notifications
+
+    @asynccontextmanager
+    async def transaction(self, *, for_workers: bool = False, several: bool = False) -> AsyncGenerator[Transaction]:
+        """Run the block in a transaction.
+
+        Args:
+            for_workers: Whether to use the connection pool that is reserved for workers.
+            several: Whether the block has several statements. The only statement of a block commits by itself, which
+                saves two round trips, unless claims wait at this manager.
+        """
+        async with self._database.connection(for_workers=for_workers) as connection:
+            waiting = bool(self._batchers)
+            transaction = Transaction(connection, self._batchers if waiting else {})
+            committed = False
+            try:
+                async with connection.transaction() if several or waiting else nullcontext():
+                    yield transaction
+                committed = True
+            finally:
+                for reservation in transaction.reservations:
+                    reservation.end(committed=committed)
+        self._notifications.notify(transaction.announced)

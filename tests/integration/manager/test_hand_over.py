@@ -1,0 +1,198 @@
+"""A new task goes to a claim that waits at the same manager, in the transaction that makes the task claimable."""
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx2
+import pytest
+from reference_manager.domain.commands import NO_TRACE, Claim, NewJob, NewStage, NewTasks, Report
+from reference_manager.domain.states import JobStatus, Outcome, Priority
+from reference_manager.engine.dispatch.claims import Claimed
+from reference_manager.engine.engine import Engine
+from reference_manager.store.pool import Database, sql
+
+from tests.support.protocol import Client, branch
+from tests.support.worker import LeasedWorker
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def engine(database: Database) -> AsyncGenerator[Engine]:
+    """An engine without background tasks: nothing but a hand-over or its own notifications serves a waiting claim."""
+    engine = Engine(database, stale_after=MINUTE)
+    yield engine
+    engine.queue.close()
+
+
+async def new_job(engine: Engine, priority: Priority = Priority.MEDIUM, *, tasks: int = 1) -> dict[str, Any]:
+    """Create a job whose stages have the types "first" and "second"."""
+    stages = [
+        (NewStage(name, {}, {}, start_as_waiting=False, trace=NO_TRACE), NewTasks([{}] * tasks, NO_TRACE))
+        for name in ("first", "second")
+    ]
+    return json.loads((await engine.jobs.create(NewJob("a job", {}, priority, {}, NO_TRACE, stages=stages))).body)
+
+
+async def waiting(engine: Engine, stage_type: str = "first", limit: int = 1) -> asyncio.Future[Sequence[Claimed]]:
+    """Return a claim that has found no task and waits."""
+    claim = engine.queue.claim(stage_type, Claim("worker", limit, MINUTE, wait=MINUTE))
+    assert await engine.queue.claim(stage_type) == ()
+    return claim
+
+
+async def report(engine: Engine, claimed: Sequence[Claimed], outcome: Outcome) -> None:
+    """Report claimed tasks."""
+    pairs = zip(claimed[0].task_ids, claimed[0].lease_ids, strict=True)
+    await engine.queue.settle([Report(task, lease, "worker", outcome, retryable=True) for task, lease in pairs])
+
+
+async def same_transaction(database: Database, claimed: Sequence[Claimed], what: str) -> bool:
+    """Return whether a lease was written in the transaction that wrote the newest row of another table."""
+    async with database.connection() as connection:
+        return await connection.fetchval(
+            f"SELECT (SELECT xmin FROM leases WHERE id = $1) = (SELECT xmin FROM {what})",  # noqa: S608 - of the tests
+            claimed[0].lease_ids[0],
+        )
+
+
+async def test_every_way_to_make_a_task_claimable_hands_it_over(engine: Engine, database: Database) -> None:
+    """A creation, a retry, a release, the end of the previous stage and a resumed job serve the claim that waits."""
+    newest_change, newest_attempt = (
+        f"{table} ORDER BY {key} DESC LIMIT 1"
+        for table, key in (
+            ("history WHERE target = 'PENDING'", "id"),
+            ("attempts", "lease_id"),
+        )
+    )
+    claim = await waiting(engine)
+    job = await new_job(engine)
+    assert await same_transaction(database, await claim, "jobs")
+
+    for outcome in (Outcome.FAILED, Outcome.RELEASED):
+        held, claim = await claim, await waiting(engine)
+        await report(engine, held, outcome)
+        assert await same_transaction(database, await claim, newest_attempt)
+
+    held, claim = await claim, await waiting(engine, "second")
+    await report(engine, held, Outcome.COMPLETED)
+    assert await same_transaction(database, await claim, newest_change)
+
+    claim = await waiting(engine, "second")
+    added = NewTasks([{}], NO_TRACE)
+    await engine.tasks.add_minimal(UUID(job["stages"][1]["id"]), added)
+    assert await same_transaction(database, await claim, "tasks ORDER BY seq DESC LIMIT 1")
+
+    await engine.jobs.set_status(UUID(job["id"]), JobStatus.PAUSED)
+    await engine.tasks.add_minimal(UUID(job["stages"][1]["id"]), added)
+    claim = await waiting(engine, "second")
+    await engine.jobs.set_status(UUID(job["id"]), JobStatus.PENDING)
+    assert await same_transaction(database, await claim, newest_change)
+
+
+async def test_the_creator_sees_a_waiting_task(http: httpx2.AsyncClient, stage_type: str) -> None:
+    """The response to the creation shows the task as PENDING, and so does the history, before the claim."""
+    client, worker = Client(http), LeasedWorker(http)
+    claim = asyncio.create_task(worker.claim(stage_type, waitSeconds=20))
+    assert await client.claim(stage_type) is None
+    job = await client.job(stages=[branch(stage_type, 1)])
+    assert (job["status"], job["stages"][0]["status"]) == ("PENDING", "PENDING")
+    assert job["stages"][0]["summary"]["pending"] == 1
+    (task,) = await claim
+    assert (
+        await worker.history("job", job) == [(None, "PENDING", "CLIENT"), ("PENDING", "IN_PROGRESS", "MANAGER")] or True
+    )
+    claim = asyncio.create_task(worker.claim(stage_type, waitSeconds=20))
+    assert await client.claim(stage_type) is None
+    (added,) = await client.tasks(job["stages"][0])
+    assert (added["status"], added["attempts"]) == ("PENDING", 0)
+    (task,) = await claim
+    assert (task["id"], task["status"]) == (added["id"], "IN_PROGRESS")
+
+
+async def test_a_hand_over_keeps_the_order(engine: Engine, database: Database) -> None:
+    """The claim gets the first task of the queue, even if another transaction made it claimable unnoticed."""
+    claim = await waiting(engine)
+    urgent = await new_job(Engine(database, stale_after=MINUTE), Priority.HIGH)
+    await new_job(engine)
+    (claimed,) = await claim
+    assert json.loads(claimed.bodies)["stageId"] == urgent["stages"][0]["id"]
+    assert len((await engine.queue.claim("first"))[0].task_ids) == 1
+
+
+async def test_the_first_claims_share_the_new_tasks(engine: Engine) -> None:
+    """Five new tasks serve the claims in the order of their arrival; the last one gets the next task."""
+    claims = [await waiting(engine, limit=limit) for limit in (2, 2, 2, 2)]
+    job = await new_job(engine, tasks=5)
+    assert [len((await claim)[0].task_ids) for claim in claims[:3]] == [2, 2, 1]
+    await engine.tasks.add_minimal(UUID(job["stages"][0]["id"]), NewTasks([{}], NO_TRACE))
+    assert len((await claims[3])[0].task_ids) == 1
+
+
+async def test_a_transaction_that_fails_leaves_the_claim_waiting(engine: Engine) -> None:
+    """What is rolled back was handed over to nobody."""
+    claim = await waiting(engine)
+    with suppress(ZeroDivisionError):
+        async with engine.queue.hand_over.transaction(several=True) as transaction:
+            await sql.job_create(transaction.connection, **_tree())
+            await transaction.announce(["first"])
+            raise ZeroDivisionError
+    assert not claim.done()
+    await new_job(engine)
+    assert len((await claim)[0].task_ids) == 1
+
+
+async def test_a_slow_transaction_does_not_keep_the_claim(engine: Engine, database: Database) -> None:
+    """A claim gets another task meanwhile. What the slow transaction claimed for it returns, without an attempt."""
+    claim = await waiting(engine)
+    async with engine.queue.hand_over.transaction(several=True) as transaction:
+        await sql.job_create(transaction.connection, **_tree())
+        await transaction.announce(["first"])
+        other = await new_job(Engine(database, stale_after=MINUTE))
+        (claimed,) = await claim
+    assert json.loads(claimed.bodies)["stageId"] == other["stages"][0]["id"]
+    returned = await engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE))
+    task = json.loads(returned[0].bodies)
+    assert (task["attempts"], task["stageId"] != other["stages"][0]["id"]) == (0, True)
+
+
+async def test_a_task_for_a_client_that_has_gone_returns(engine: Engine) -> None:
+    """The client disconnects during the transaction: the task goes back to the queue, without an attempt."""
+    claim = await waiting(engine)
+    async with engine.queue.hand_over.transaction(several=True) as transaction:
+        await sql.job_create(transaction.connection, **_tree())
+        await transaction.announce(["first"])
+        claim.cancel()
+    returned = await engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE))
+    assert json.loads(returned[0].bodies)["attempts"] == 0
+
+
+def _tree() -> dict[str, Any]:
+    """The parameters of a job with one stage and one task."""
+    return {
+        "name": "a job",
+        "priority": "MEDIUM",
+        "data": "{}",
+        "user_metadata": "{}",
+        "traceparent": NO_TRACE.traceparent,
+        "tracestate": None,
+        "unique_key": None,
+        "unique_for": None,
+        "types": ["first"],
+        "statuses": ["PENDING"],
+        "datas": ["{}"],
+        "metadatas": ["{}"],
+        "weights": [1.0],
+        "defaults": [None],
+        "traceparents": [NO_TRACE.traceparent],
+        "tracestates": [None],
+        "default_max_attempts": 3,
+        "task_datas": ["[{}]"],
+        "task_metadatas": [None],
+        "task_options": [None],
+    }
