@@ -8,70 +8,58 @@ import asyncpg
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.store.errors import UnsupportedDatabaseError
-from reference_manager.store.migrate import migrate
+from reference_manager.store.migrate import migrate, upgrade
 from reference_manager.store.schema import MIGRATIONS
-from reference_manager.store.upgrade import upgrade
 
 SCHEMA = """
     SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
-        SELECT format('%s.%s %s', table_name, column_name, data_type) FROM information_schema.columns
-        WHERE table_schema = 'jobnik'
-        UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'jobnik'
+        SELECT format('%s.%s.%s %s', table_schema, table_name, column_name, data_type) FROM information_schema.columns
+        WHERE table_schema LIKE 'jobnik%'
+        UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname LIKE 'jobnik%'
         UNION ALL SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'jobnik'::regnamespace
-        UNION ALL SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'jobnik'::regnamespace
+        UNION ALL
+        SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace::regnamespace::text LIKE 'jobnik%'
         UNION ALL SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+        UNION ALL SELECT number FROM jobnik.applied_migrations
+        UNION ALL SELECT version_num FROM jobnik.migrations
     ) AS lines (line)
 """
 
 
-async def test_concurrent_migrations_are_applied_once(postgres: EmbeddedPostgres) -> None:
-    """Five concurrent migrations produce one schema, and a later migration changes nothing."""
-    url = f"{postgres.url.rpartition('/')[0]}/contested"
+@pytest.fixture
+async def empty_url(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> str:
+    """An empty database."""
+    name = f"empty_{abs(hash(request.node.nodeid))}"
     admin = await asyncpg.connect(postgres.url)
-    await admin.execute("CREATE DATABASE contested")
-    await admin.close()
-    await asyncio.gather(*(migrate(url) for _ in range(5)))
-    connection = await asyncpg.connect(url)
     try:
-        before = await connection.fetchval(SCHEMA)
-        assert "waiting_tasks" in before
-        await migrate(url)
-        assert await connection.fetchval(SCHEMA) == before
-        assert await connection.fetchval("SELECT count(*) FROM jobnik.migrations") == 1
+        await admin.execute(f"CREATE DATABASE {name}")
+    finally:
+        await admin.close()
+    return f"{postgres.url.rpartition('/')[0]}/{name}"
+
+
+async def test_concurrent_migrations_are_applied_once(empty_url: str) -> None:
+    """Five concurrent migrations produce one schema, and a later migration changes nothing."""
+    await asyncio.gather(*(migrate(empty_url) for _ in range(5)))
+    before = await schema(empty_url)
+    assert "waiting_tasks" in before
+    await migrate(empty_url)
+    assert await schema(empty_url) == before
+
+
+@pytest.mark.parametrize("count", range(1, len(MIGRATIONS)))
+async def test_a_migrated_database_equals_a_fresh_one(empty_url: str, database_url: str, count: int) -> None:
+    """A database of any earlier revision gets the same tables, constraints, triggers and functions as a new one."""
+    connection = await asyncpg.connect(empty_url)
+    try:
+        await upgrade(connection, MIGRATIONS[:count])
     finally:
         await connection.close()
-
-
-@pytest.mark.parametrize("revision", sorted(file.name[:4] for file in (MIGRATIONS / "versions").glob("0*.sql"))[:-1])
-async def test_a_migrated_database_equals_a_fresh_one(
-    postgres: EmbeddedPostgres, database_url: str, revision: str
-) -> None:
-    """A database of any earlier revision gets the same tables, constraints, triggers and functions as a new one."""
-    url = f"{postgres.url.rpartition('/')[0]}/from_{revision}"
-    admin = await asyncpg.connect(postgres.url)
-    await admin.execute(f"CREATE DATABASE from_{revision}")
-    await admin.close()
-    await upgrade(url, revision)
-    older = await schema(url)
-    await migrate(url)
-    migrated = await schema(url)
+    older = await schema(empty_url)
+    await migrate(empty_url)
+    migrated = await schema(empty_url)
     assert older != migrated
     assert migrated == await schema(database_url)
-
-
-async def test_trigger_functions_are_replaced(database_url: str) -> None:
-    """A function that a migration created is replaced at the next start, like every other routine."""
-    fresh = await schema(database_url)
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
-    try:
-        await connection.execute("""
-            CREATE OR REPLACE FUNCTION count_job() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'
-        """)
-    finally:
-        await connection.close()
-    assert await schema(database_url) != fresh
-    await migrate(database_url)
-    assert await schema(database_url) == fresh
 
 
 async def schema(url: str) -> str:
@@ -83,21 +71,13 @@ async def schema(url: str) -> str:
         await connection.close()
 
 
-async def test_the_migrate_command_migrates_and_exits(postgres: EmbeddedPostgres) -> None:
+async def test_the_migrate_command_migrates_and_exits(empty_url: str, database_url: str) -> None:
     """The command creates the whole schema, and reports a missing setting or a database that does not exist."""
-    url = f"{postgres.url.rpartition('/')[0]}/prepared"
-    admin = await asyncpg.connect(postgres.url)
-    await admin.execute("CREATE DATABASE prepared")
-    await admin.close()
-    assert await migrate_by_command("--database-url", url) == (0, "")
-    connection = await asyncpg.connect(url)
-    try:
-        assert "waiting_tasks" in await connection.fetchval(SCHEMA)
-    finally:
-        await connection.close()
+    assert await migrate_by_command("--database-url", empty_url) == (0, "")
+    assert await schema(empty_url) == await schema(database_url)
     code, error = await migrate_by_command()
     assert (code, "JOBNIK_MANAGER_DATABASE_URL" in error) == (1, True)
-    code, error = await migrate_by_command("--database-url", url.replace("/prepared", "/nowhere"))
+    code, error = await migrate_by_command("--database-url", f"{empty_url.rpartition('/')[0]}/nowhere")
     assert (code, 'database "nowhere" does not exist' in error) == (1, True)
 
 

@@ -9,6 +9,7 @@ from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.maintenance.counter_folding import CounterFolding
 from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
 from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
+from reference_manager.engine.maintenance.routine_use import RoutineUse
 from reference_manager.engine.queues import TaskQueue
 from reference_manager.engine.records.history import History
 from reference_manager.engine.records.jobs import Jobs
@@ -52,6 +53,7 @@ class Engine:
             DelayedTasks(self.notifications),
             CounterFolding(),
             AbortedTasks(),
+            RoutineUse(),
         )
 
     async def check_database(self) -> None:
