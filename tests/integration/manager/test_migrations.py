@@ -6,7 +6,6 @@ import sys
 
 import asyncpg
 import pytest
-from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.store.errors import UnsupportedDatabaseError
 from reference_manager.store.migrate import migrate, upgrade
 from reference_manager.store.schema import MIGRATIONS
@@ -24,18 +23,6 @@ SCHEMA = """
         UNION ALL SELECT version_num FROM jobnik.migrations
     ) AS lines (line)
 """
-
-
-@pytest.fixture
-async def empty_url(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> str:
-    """An empty database."""
-    name = f"empty_{abs(hash(request.node.nodeid))}"
-    admin = await asyncpg.connect(postgres.url)
-    try:
-        await admin.execute(f"CREATE DATABASE {name}")
-    finally:
-        await admin.close()
-    return f"{postgres.url.rpartition('/')[0]}/{name}"
 
 
 async def test_concurrent_migrations_are_applied_once(empty_url: str) -> None:
