@@ -56,10 +56,11 @@ class PreviousRelease:
         connection = await asyncpg.connect(url)
         try:
             await connection.execute("CREATE SCHEMA jobnik; SET search_path = jobnik")
-            for file in sorted(versions.glob("*.sql")):
+            files = sorted(versions.glob("*.sql"))
+            for file in files:
                 await connection.execute(file.read_text(encoding="utf-8"))
             await connection.execute("CREATE TABLE migrations (version_num varchar(32) PRIMARY KEY)")
-            await connection.execute("INSERT INTO migrations VALUES ($1)", file.name[:4])
+            await connection.execute("INSERT INTO migrations VALUES ($1)", files[-1].name[:4])
         finally:
             await connection.close()
 

@@ -22,7 +22,7 @@ from tools.manager import ManagerProcess
 Start = Callable[..., ManagerProcess]
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
-MAINTENANCE_TASKS = ("aborted tasks", "counter folding", "delayed tasks", "lease sweeper", "routine use")
+MAINTENANCE_TASKS = ("aborted tasks", "counter folding", "delayed tasks", "lease sweeper")
 HOUR = 3600
 
 

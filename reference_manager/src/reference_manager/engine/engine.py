@@ -9,7 +9,6 @@ from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.maintenance.counter_folding import CounterFolding
 from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
 from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
-from reference_manager.engine.maintenance.routine_use import RoutineUse
 from reference_manager.engine.queues import TaskQueue
 from reference_manager.engine.records.history import History
 from reference_manager.engine.records.jobs import Jobs
@@ -17,6 +16,7 @@ from reference_manager.engine.records.stages import Stages
 from reference_manager.engine.records.tasks import Tasks
 from reference_manager.engine.statistics import DatabaseStatistics, read_statistics
 from reference_manager.engine.workers import Workers
+from reference_manager.store.migrate import record_use
 from reference_manager.store.pool import Database, sql
 
 
@@ -53,7 +53,6 @@ class Engine:
             DelayedTasks(self.notifications),
             CounterFolding(),
             AbortedTasks(),
-            RoutineUse(),
         )
 
     async def check_database(self) -> None:
@@ -74,5 +73,6 @@ class Engine:
         """Exchange notifications and run the maintenance tasks until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.notifications.run(self.database))
+            group.create_task(record_use(self.database))
             for task in self.maintenance:
                 group.create_task(task.run(self.database))

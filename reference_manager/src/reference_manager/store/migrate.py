@@ -13,8 +13,8 @@ from typing import Final, TypeAlias, TypeVar
 import asyncpg
 import structlog
 
-from reference_manager.store.errors import DatabaseBusyError, UnsupportedDatabaseError, translated_errors
-from reference_manager.store.pool import sql
+from reference_manager.store.errors import DatabaseBusyError, DatabaseError, UnsupportedDatabaseError, translated_errors
+from reference_manager.store.pool import Database, sql
 from reference_manager.store.schema import (
     BASELINE,
     LATEST_MIGRATION,
@@ -39,6 +39,9 @@ PAUSE: Final = 3.0
 """Seconds until the next attempt, in which those requests proceed."""
 PATIENCE: Final = 300.0
 """Seconds after which a migration fails that does not get its locks."""
+
+USE_INTERVAL: Final = 3600.0
+"""Seconds between two records that routines are in use. Unused ones are dropped after 30 days."""
 
 _LOCKED: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
 
@@ -89,6 +92,17 @@ async def upgrade(connection: Connection, migrations: Iterable[Migration]) -> No
             await _build_index(connection, migration, *index)
         else:
             await _in_turn(connection, migration.name, partial(_run, migration=migration))
+
+
+async def record_use(database: Database) -> None:
+    """Record every hour that the routines of this version are in use, until cancelled. Unused ones are dropped."""
+    while True:
+        await asyncio.sleep(USE_INTERVAL)
+        try:
+            async with database.connection() as connection:
+                await sql.routines_use(connection, name=ROUTINE_SCHEMA, latest=LATEST_MIGRATION)
+        except DatabaseError as error:
+            log.warning("use of routines not recorded; the manager tries again", error=str(error))
 
 
 async def _use_routines(connection: Connection) -> bool:

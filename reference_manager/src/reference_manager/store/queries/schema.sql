@@ -13,7 +13,8 @@ RETURNING true;
 -- name: migration_begin(lock_timeout, key)!
 -- Begins a step of the migration, in the current transaction. Only one manager at a time does one.
 WITH settings AS MATERIALIZED (
-    SELECT set_config('search_path', 'jobnik', true), set_config('lock_timeout', :lock_timeout, true)
+    SELECT set_config('search_path', 'jobnik', true), set_config('lock_timeout', :lock_timeout, true),
+        set_config('statement_timeout', '0', true)
 )
 SELECT pg_advisory_xact_lock(:key) FROM settings;
 
