@@ -8,7 +8,8 @@ import asyncpg
 import pytest
 from reference_manager.store import migrate as migrate_module
 from reference_manager.store.errors import DatabaseBusyError, UnsupportedDatabaseError
-from reference_manager.store.migrate import migrate, upgrade
+from reference_manager.store.migrate import migrate, record_use, upgrade
+from reference_manager.store.pool import Database
 from reference_manager.store.schema import MIGRATIONS, ROUTINE_SCHEMA, Migration
 
 SCHEMA = """
@@ -79,6 +80,19 @@ async def routine_set(connection: "asyncpg.Connection[asyncpg.Record]") -> async
     return row
 
 
+async def test_a_running_manager_records_that_it_uses_its_routines(
+    connection: "asyncpg.Connection[asyncpg.Record]", database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time of use moves while a manager runs, not only when it starts."""
+    monkeypatch.setattr(migrate_module, "USE_INTERVAL", 0.05)
+    before = await routine_set(connection)
+    async with asyncio.TaskGroup() as group:
+        recording = group.create_task(record_use(database))
+        while (await routine_set(connection))["used_at"] == before["used_at"]:
+            await asyncio.sleep(0.01)
+        recording.cancel()
+
+
 async def test_unused_routines_are_dropped(connection: "asyncpg.Connection[asyncpg.Record]", database_url: str) -> None:
     """A migration drops sets that were not used for 30 days, but keeps the one that was used last before its own."""
     await connection.execute("DELETE FROM routine_sets")
@@ -135,7 +149,7 @@ async def test_a_migration_that_gets_no_lock_says_what_to_do(
     connection: "asyncpg.Connection[asyncpg.Record]", database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It fails after some minutes, without having changed anything."""
-    monkeypatch.setattr(migrate_module, "PATIENCE", 0.0)
+    monkeypatch.setattr(migrate_module, "GIVE_UP_AFTER", 0.0)
     migrating = await asyncpg.connect(database_url)
     before = await schema(database_url)
     try:

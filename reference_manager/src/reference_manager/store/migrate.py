@@ -37,7 +37,7 @@ LOCK_TIMEOUT: Final = "1500ms"
 ``deadlock_timeout`` (1 s), after which PostgreSQL cancels an autovacuum that holds the lock."""
 PAUSE: Final = 3.0
 """Seconds until the next attempt, in which those requests proceed."""
-PATIENCE: Final = 300.0
+GIVE_UP_AFTER: Final = 300.0
 """Seconds after which a migration fails that does not get its locks."""
 
 USE_INTERVAL: Final = 3600.0
@@ -116,7 +116,7 @@ async def _use_routines(connection: Connection) -> bool:
 
 async def _in_turn(connection: Connection, name: str, step: Callable[[Connection], Awaitable[T]]) -> T:
     """Run a step in a transaction, one manager at a time, and repeat it until it gets all of its locks."""
-    give_up = monotonic() + PATIENCE
+    give_up = monotonic() + GIVE_UP_AFTER
     while True:
         try:
             async with connection.transaction():
@@ -125,7 +125,7 @@ async def _in_turn(connection: Connection, name: str, step: Callable[[Connection
         except _LOCKED as error:
             if monotonic() > give_up:
                 raise DatabaseBusyError(
-                    f"Other sessions held a lock for {PATIENCE / 60:.0f} minutes that the migration needs ({name})."
+                    f"For {GIVE_UP_AFTER / 60:.0f} minutes, other sessions held a lock that the migration needs ({name})."
                     " End their transactions, which pg_stat_activity lists, then start the manager again."
                 ) from error
             log.warning("migration waits for a lock", step=name, error=str(error))
