@@ -125,7 +125,7 @@ async def _in_turn(connection: Connection, name: str, step: Callable[[Connection
         except _LOCKED as error:
             if monotonic() > give_up:
                 raise DatabaseBusyError(
-                    f"For {GIVE_UP_AFTER / 60:.0f} minutes, other sessions held a lock that the migration needs ({name})."
+                    f"For {GIVE_UP_AFTER:.0f} seconds, other sessions held a lock that the migration needs ({name})."
                     " End their transactions, which pg_stat_activity lists, then start the manager again."
                 ) from error
             log.warning("migration waits for a lock", step=name, error=str(error))
