@@ -24,14 +24,16 @@ class ManagerProcess:
     Args:
         arguments: Further arguments, such as ``--database-url``.
         log_file: The manager's output is also appended to this file.
+        sources: A folder with the manager's package; None: that of this environment.
 
     Raises:
         RuntimeError: The manager ended before it was ready; the message quotes its output.
     """
 
-    def __init__(self, *arguments: str | Path, log_file: Path | None = None) -> None:
+    def __init__(self, *arguments: str | Path, log_file: Path | None = None, sources: Path | None = None) -> None:
         self._arguments = [str(argument) for argument in arguments]
         self._log_file = log_file or Path(os.devnull)
+        self._environment = os.environ | ({"PYTHONPATH": str(sources)} if sources else {})
         self._lines: deque[str] = deque(maxlen=200)
         self._ready = threading.Event()
         self.url = ""
@@ -42,6 +44,7 @@ class ManagerProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=self._environment,
             preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - the manager ends when the test run is killed
         )
         assert self.process.stdout  # noqa: S101 - requested above

@@ -27,6 +27,7 @@ import asyncpg
 import httpx2
 from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.embedded.process import end_with_parent
+from reference_manager.store.schema import SEARCH_PATH
 
 from tests.chaos.journal import Event, Journal
 from tests.support import invariants, jumping_clock
@@ -192,7 +193,7 @@ class Cluster:
 
         async def try_it() -> tuple[Any] | None:
             try:
-                connection = await asyncpg.connect(self.postgres.url, server_settings={"search_path": "jobnik"})
+                connection = await asyncpg.connect(self.postgres.url, server_settings={"search_path": SEARCH_PATH})
                 try:
                     return (await query(connection, **arguments),)
                 finally:

@@ -60,6 +60,13 @@ async def database_url(postgres: EmbeddedPostgres, migrated: str) -> str:
 
 
 @pytest.fixture
+async def empty_url(postgres: EmbeddedPostgres) -> str:
+    """A database without a schema for one test."""
+    name = f"empty_{next(_numbers)}"
+    return await _create(postgres, f"CREATE DATABASE {name}", name)
+
+
+@pytest.fixture
 async def database(database_url: str) -> AsyncGenerator[Database]:
     """A connection pool like that of a manager in this process."""
     async with Database.connect(database_url, connections=10, acquire_timeout=timedelta(seconds=5)) as opened:

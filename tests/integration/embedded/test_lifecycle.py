@@ -9,7 +9,6 @@ import asyncpg
 import pytest
 from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError
 from reference_manager.embedded import server as server_module
-from sqlalchemy.engine import make_url
 
 Query = Callable[[str, str], Awaitable[object]]
 
@@ -63,7 +62,7 @@ def test_only_the_owner_can_read_the_password(running: EmbeddedPostgres, shared_
     """The mode of the password file is 0600, and the URL contains the password."""
     file = shared_data_dir / "postgres.password"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert make_url(running.url).password == file.read_text().strip()
+    assert urlsplit(running.url).password == file.read_text().strip()
 
 
 async def test_a_test_database_is_not_durable(used_dir: Path, query: Query) -> None:
@@ -97,9 +96,9 @@ def test_a_port_taken_by_another_program_is_replaced(
     used_dir: Path, running: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If another program takes the free port before the server does, the server uses another port."""
-    taken = make_url(running.url).port
+    taken = urlsplit(running.url).port
     ports = [taken, server_module._free_port()]  # pyright: ignore[reportPrivateUsage] - the real one
     monkeypatch.setattr(server_module, "_free_port", lambda: ports.pop(0))
     with EmbeddedPostgres(used_dir, durable=False) as server:
-        assert make_url(server.url).port != taken
+        assert urlsplit(server.url).port != taken
     assert ports == []

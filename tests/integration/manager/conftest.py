@@ -5,6 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 import asyncpg
 import httpx2
 import pytest
+from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.protocol import Client
 from tools.manager import ManagerProcess
@@ -32,7 +33,7 @@ async def http_of_own(start_manager: Callable[..., ManagerProcess]) -> AsyncGene
 @pytest.fixture
 async def connection(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
     """A connection to the test's own database."""
-    opened = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    opened = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
     try:
         yield opened
     finally:

@@ -7,6 +7,7 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
+from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.invariants import violations
 from tests.support.protocol import Client
@@ -59,7 +60,7 @@ async def test_the_database_is_consistent_after_managers_and_backends_are_killed
 
     late = start_manager()
     await asyncio.gather(*(work(late.url) for _ in range(16)))
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
     try:
         assert await violations(connection) == []
         rows = await connection.fetch("SELECT status, count(*) FROM tasks GROUP BY status")

@@ -45,7 +45,6 @@ def _trees() -> list[tuple[Path, ast.Module]]:
         (file.relative_to(source), ast.parse(file.read_text(encoding="utf-8")))
         for source in SOURCES
         for file in sorted(source.rglob("*.py"))
-        if not file.stem[0].isdecimal()  # the number of a migration
     ]
 
 

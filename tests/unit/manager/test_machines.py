@@ -19,7 +19,7 @@ from reference_manager.domain.states import JobStatus, StageStatus, TaskStatus
 from reference_manager.domain.transitions import JOB, MACHINES, RESERVED, STAGE, TASK
 
 STORE = Path(reference_manager.store.__file__).parent
-MIGRATION = (STORE / "migrations/versions/0001_create_jobs_stages_tasks.sql").read_text()
+MIGRATION = (STORE / "migrations/0001_create_jobs_stages_tasks.sql").read_text()
 ANY_MACHINE = pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 
 

@@ -16,6 +16,7 @@ from reference_manager.engine.records.stages import Stages
 from reference_manager.engine.records.tasks import Tasks
 from reference_manager.engine.statistics import DatabaseStatistics, read_statistics
 from reference_manager.engine.workers import Workers
+from reference_manager.store.migrate import record_use
 from reference_manager.store.pool import Database, sql
 
 
@@ -72,5 +73,6 @@ class Engine:
         """Exchange notifications and run the maintenance tasks until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.notifications.run(self.database))
+            group.create_task(record_use(self.database))
             for task in self.maintenance:
                 group.create_task(task.run(self.database))

@@ -43,9 +43,8 @@ def configure_logs(level: str) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # Their INFO lines about starting and migrating repeat the manager's own.
-    for name in ("uvicorn", "alembic"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    # Its INFO lines about starting repeat the manager's own.
+    logging.getLogger("uvicorn").setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
 
 
 def _trace_ids(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -13,6 +13,7 @@ from asyncpg.pool import PoolConnectionProxy
 from pydantic_core import to_json
 
 from reference_manager.store.errors import DatabaseBusyError, translated_errors
+from reference_manager.store.schema import SEARCH_PATH
 
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -26,7 +27,7 @@ sql: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosq
 
 SESSION = {
     "application_name": "jobnik-manager",
-    "search_path": "jobnik",
+    "search_path": SEARCH_PATH,
     "jit": "off",  # the statements are so short that compiling them takes longer
     "lock_timeout": "10s",  # after this, the response is 503
     "idle_in_transaction_session_timeout": "10s",  # a manager that hangs must not hold the lock of a job for ever

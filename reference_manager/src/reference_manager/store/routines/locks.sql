@@ -4,11 +4,6 @@
 -- are granted in order of arrival. Data that depends on the lock must be read in a later statement than the one that
 -- takes the lock: only then does it include the changes that others committed before they released it.
 
--- job_key: the key of a job's lock.
-CREATE OR REPLACE FUNCTION job_key(job_id uuid) RETURNS bigint LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT uuid_hash_extended(job_id, 7813)
-$$;
-
 -- lock_jobs: takes the locks of several jobs in the order of their keys, so that no deadlock is possible.
 CREATE OR REPLACE FUNCTION lock_jobs(job_ids uuid[]) RETURNS void LANGUAGE sql VOLATILE AS $$
     SELECT pg_advisory_xact_lock(key)

@@ -1,5 +1,0 @@
-"""Add the keys of unique jobs."""
-
-from reference_manager.store.scripts import sql_migration
-
-revision, down_revision, upgrade = sql_migration(__file__)
