@@ -62,9 +62,10 @@ async def test_probes_and_scrapes_fail_while_the_database_is_unavailable(
             assert (await http.get("/readiness")).json() == {"code": "READY"}
             await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
-            for path in ("/readiness", "/metrics", "/v1/jobs"):
-                refused(await http.get(path), 500, "DATABASE_RELATED_ERROR")
-            refused(await http.patch("/v1/stages/x/tasks/dequeue"), 500, "DATABASE_RELATED_ERROR")
+            answers = [await http.get(path) for path in ("/readiness", "/metrics", "/v1/jobs")]
+            for answer in (*answers, await http.patch("/v1/stages/x/tasks/dequeue")):
+                refused(answer, 503, "DATABASE_RELATED_ERROR")
+                assert answer.headers["Retry-After"] == "1"
             assert (await http.get("/liveness")).json() == {"code": "ALIVE"}
             await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
             assert (await http.get("/readiness")).status_code == 200

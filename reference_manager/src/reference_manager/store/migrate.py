@@ -2,6 +2,7 @@
 
 import asyncpg
 
+from reference_manager.store.connections import Connector, answers_within
 from reference_manager.store.errors import UnsupportedDatabaseError, translated_errors
 from reference_manager.store.schema import LATEST_MIGRATION, LOCK_KEY, ROUTINES
 
@@ -19,7 +20,7 @@ async def migrate(url: str) -> None:
         UnsupportedDatabaseError: The schema is from a newer manager, the server is too old, or it rejects the user.
         DatabaseError: The database failed or cannot be reached.
     """
-    with translated_errors():
+    with translated_errors(), answers_within(None):
         if await _replace_routines(url):
             return
         # Importing Alembic takes half of a manager's start-up time, and most starts have nothing to upgrade.
@@ -30,7 +31,7 @@ async def migrate(url: str) -> None:
 
 async def _replace_routines(url: str) -> bool:
     """Replace the routines if the tables are those of this version. Return whether they were."""
-    connection = await asyncpg.connect(url)
+    connection = await Connector(url, {}).connect()
     try:
         async with connection.transaction():
             await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK_KEY)

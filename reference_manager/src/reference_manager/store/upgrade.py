@@ -1,6 +1,5 @@
 """Upgrades a database from any earlier schema to that of this version."""
 
-import asyncpg
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
@@ -8,6 +7,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from reference_manager.store.connections import Connector
 from reference_manager.store.errors import UnsupportedDatabaseError
 from reference_manager.store.schema import LOCK_KEY, MIGRATIONS, MIN_POSTGRES_VERSION, ROUTINES
 from reference_manager.store.scripts import run_script
@@ -21,7 +21,7 @@ async def upgrade(url: str, revision: str = "head") -> None:
         revision: The last migration to run. The routines are created only after the latest migration, "head".
     """
     # The driver itself connects, so that a URL, with options such as sslmode, means the same here as in the pool.
-    engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: asyncpg.connect(url))
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=Connector(url, {}).connect)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
