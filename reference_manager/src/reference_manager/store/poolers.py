@@ -1,5 +1,6 @@
 """Recognizes connection poolers that do not keep sessions. The manager cannot work behind them."""
 
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from uuid import uuid4
 
@@ -37,11 +38,18 @@ async def check_pooler(url: str) -> None:
                 if not await _keeps_session(Connector(url, {})):
                     raise UnsupportedDatabaseError(_REFUSED.format(mode="transaction"))
     except DatabaseError as error:
-        if isinstance(error.__cause__, _SHARED):
+        causes = list(_causes(error))
+        if any(isinstance(cause, _SHARED) for cause in causes):
             raise UnsupportedDatabaseError(_REFUSED.format(mode="transaction")) from error
-        if isinstance(error.__cause__, asyncpg.ProtocolViolationError):  # the pooler refuses to begin a transaction
+        if any(isinstance(cause, asyncpg.ProtocolViolationError) and "statement" in str(cause) for cause in causes):
             raise UnsupportedDatabaseError(_REFUSED.format(mode="statement")) from error
         raise
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    while error.__cause__ is not None:
+        error = error.__cause__
+        yield error
 
 
 async def _keeps_session(connector: Connector) -> bool:
