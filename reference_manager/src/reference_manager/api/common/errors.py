@@ -135,8 +135,11 @@ def problem(error: ErrorResponse, headers: Mapping[str, str] | None = None) -> R
 def error_response(error: Exception) -> Response:
     """Build the HTTP response to an exception. Log it if the response does not say what went wrong."""
     described = describe_error(error)
-    if described in (DATABASE_BUSY, DATABASE_UNAVAILABLE):
-        log.warning("database busy" if described is DATABASE_BUSY else "database unavailable", error=str(error))
+    if described is DATABASE_BUSY:
+        log.warning("database busy", error=str(error))
+        return problem(described, RETRY_AFTER)
+    if described is DATABASE_UNAVAILABLE:
+        log.warning("database unavailable", error=str(error))
         return problem(described, RETRY_AFTER)
     if described is DATABASE_FAILED:
         log.error("database failed", exc_info=error)
