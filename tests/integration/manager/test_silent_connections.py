@@ -171,3 +171,11 @@ async def test_a_silent_host_does_not_keep_the_others_from_being_used(
         with answers_within(SOON), pytest.raises(DatabaseError):
             await read(database)
         assert await read(database) == 1
+
+
+async def test_only_an_extended_transaction_may_run_for_minutes(database: Database) -> None:
+    """A statement may run for 15 s, and one of an extended transaction for 5 minutes; then PostgreSQL cancels it."""
+    async with database.transaction(extended=True) as connection:
+        assert await connection.fetchval("SHOW statement_timeout") == "5min"
+    async with database.transaction() as connection:
+        assert await connection.fetchval("SHOW statement_timeout") == "15s"
