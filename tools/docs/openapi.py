@@ -9,6 +9,7 @@ import httpx2
 from reference_manager.api.app import create_app
 from reference_manager.engine.engine import Engine
 from reference_manager.settings import Settings
+from reference_manager.store.connections import Connector
 from reference_manager.store.pool import Database
 
 
@@ -26,7 +27,7 @@ def _lines(members: dict[str, Any]) -> str:
 
 
 async def _document() -> dict[str, Any]:
-    unused = Database("", cast("Any", None), timedelta())  # the document depends on the code alone
+    unused = Database(Connector("", {}), cast("Any", None), timedelta())  # the document depends on the code alone
     body_limit = Settings.model_fields["body_limit"].default
     transport = httpx2.ASGITransport(create_app(Engine(unused, stale_after=timedelta()), body_limit=body_limit))
     async with httpx2.AsyncClient(transport=transport, base_url="http://manager") as client:

@@ -27,6 +27,7 @@ from reference_manager.settings import (
     shown,
     variable,
 )
+from reference_manager.store.errors import DatabaseError
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -57,6 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _serve_embedded(settings)
     except (EmbeddedPostgresError, StartError) as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
+        return 1
+    except DatabaseError as error:  # it became unavailable between the migration and the start
+        sys.stderr.write(f"jobnik-manager: Cannot use the database: {error}\n")
         return 1
     return 0
 

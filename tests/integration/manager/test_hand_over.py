@@ -10,7 +10,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from reference_manager.domain.commands import NO_TRACE, Claim, NewJob, NewStage, NewTasks, Report
+from reference_manager.domain.commands import NO_TRACE, Claim, JsonObject, NewJob, NewStage, NewTasks, Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority
 from reference_manager.engine.dispatch.claims import Claimed
 from reference_manager.engine.engine import Engine
@@ -20,6 +20,7 @@ from tests.support.protocol import Client, branch
 from tests.support.worker import LeasedWorker
 
 MINUTE = timedelta(minutes=1)
+EMPTY: JsonObject = {}
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ async def engine(database: Database) -> AsyncGenerator[Engine]:
 async def new_job(engine: Engine, priority: Priority = Priority.MEDIUM, *, tasks: int = 1) -> dict[str, Any]:
     """Create a job whose stages have the types "first" and "second"."""
     stages = [
-        (NewStage(name, {}, {}, start_as_waiting=False, trace=NO_TRACE), NewTasks([{}] * tasks, NO_TRACE))
+        (NewStage(name, {}, {}, start_as_waiting=False, trace=NO_TRACE), NewTasks([EMPTY] * tasks, NO_TRACE))
         for name in ("first", "second")
     ]
     return json.loads((await engine.jobs.create(NewJob("a job", {}, priority, {}, NO_TRACE, stages=stages))).body)

@@ -50,8 +50,15 @@ async def test_metrics_have_explicit_zeros_for_all_labels(client: Client, stage_
     assert found["process_start_time_seconds", ()] > 0
 
 
+@pytest.mark.parametrize(
+    ("end", "resume"),
+    [
+        ("ALLOW_CONNECTIONS false", "ALLOW_CONNECTIONS true"),
+        ("SET default_transaction_read_only = on", "RESET default_transaction_read_only"),
+    ],
+)
 async def test_probes_and_scrapes_fail_while_the_database_is_unavailable(
-    postgres: EmbeddedPostgres, start_manager: Callable[..., ManagerProcess], database_url: str
+    postgres: EmbeddedPostgres, start_manager: Callable[..., ManagerProcess], database_url: str, end: str, resume: str
 ) -> None:
     """Readiness and metrics fail, liveness does not, and the manager recovers with the database."""
     manager = start_manager()
@@ -60,13 +67,14 @@ async def test_probes_and_scrapes_fail_while_the_database_is_unavailable(
     try:
         async with httpx2.AsyncClient(base_url=manager.url) as http:
             assert (await http.get("/readiness")).json() == {"code": "READY"}
-            await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+            await admin.execute(f"ALTER DATABASE {name} {end}")
             await admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
-            for path in ("/readiness", "/metrics", "/v1/jobs"):
-                refused(await http.get(path), 500, "DATABASE_RELATED_ERROR")
-            refused(await http.patch("/v1/stages/x/tasks/dequeue"), 500, "DATABASE_RELATED_ERROR")
+            answers = [await http.get(path) for path in ("/readiness", "/metrics", "/v1/jobs")]
+            for answer in (*answers, await http.patch("/v1/stages/x/tasks/dequeue")):
+                refused(answer, 503, "DATABASE_RELATED_ERROR")
+                assert answer.headers["Retry-After"] == "1"
             assert (await http.get("/liveness")).json() == {"code": "ALIVE"}
-            await admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+            await admin.execute(f"ALTER DATABASE {name} {resume}")
             assert (await http.get("/readiness")).status_code == 200
     finally:
         await admin.close()

@@ -2,9 +2,11 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from typing import NamedTuple
 
 from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.errors import DatabaseUnavailableError
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.maintenance.counter_folding import CounterFolding
 from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
@@ -15,9 +17,13 @@ from reference_manager.engine.records.jobs import Jobs
 from reference_manager.engine.records.stages import Stages
 from reference_manager.engine.records.tasks import Tasks
 from reference_manager.engine.statistics import DatabaseStatistics, read_statistics
+from reference_manager.engine.supervision import BackgroundTask, stalled
 from reference_manager.engine.workers import Workers
 from reference_manager.store.migrate import record_use
-from reference_manager.store.pool import Database, sql
+from reference_manager.store.pool import Database
+
+CHECK_TIMEOUT = timedelta(seconds=4)
+"""How long a check of the database may take. A Kubernetes probe of the chart waits for 5 s."""
 
 
 class ManagerStatistics(NamedTuple):
@@ -54,12 +60,24 @@ class Engine:
             CounterFolding(),
             AbortedTasks(),
         )
+        self.background_tasks = (
+            BackgroundTask("sender of notifications", partial(self.notifications.send, database)),
+            BackgroundTask("receiver of notifications", partial(self.notifications.receive, database)),
+            BackgroundTask("record of the routines in use", partial(record_use, database)),
+            *(BackgroundTask(task.name, partial(task.run, database)) for task in self.maintenance),
+        )
 
     async def check_database(self) -> None:
-        """Raise DatabaseError unless the database answers."""
-        # Use the workers' pool: requests that wait for a locked job cannot occupy it, so the manager stays ready.
-        async with self.database.connection(for_workers=True) as connection:
-            await sql.database_ping(connection)
+        """Raise DatabaseError unless claims and reports would work now."""
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT.total_seconds()):
+                await self.database.check()
+        except TimeoutError as error:
+            raise DatabaseUnavailableError(f"no answer within {CHECK_TIMEOUT.seconds} s") from error
+
+    def stalled_tasks(self) -> list[str]:
+        """Return the names of the background tasks that have made no progress for so long that they never will."""
+        return stalled(self.background_tasks)
 
     async def database_statistics(self) -> DatabaseStatistics:
         """Count jobs, stages and tasks in one snapshot of the database."""
@@ -72,7 +90,5 @@ class Engine:
     async def run(self) -> None:
         """Exchange notifications and run the maintenance tasks until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self.notifications.run(self.database))
-            group.create_task(record_use(self.database))
-            for task in self.maintenance:
-                group.create_task(task.run(self.database))
+            for task in self.background_tasks:
+                group.create_task(task.supervise())

@@ -7,19 +7,21 @@ EngineError
 ├── NotFiniteError          the job has not ended yet
 └── ConcurrentChangeError   another client changed the task at the same time
 
-DatabaseError               the database failed or cannot be reached (from ``store``)
-└── DatabaseBusyError       the database is busy: the same request may succeed shortly
+DatabaseError                 the database failed (from ``store``)
+├── DatabaseBusyError         the database is busy: the same request may succeed shortly
+└── DatabaseUnavailableError  the database cannot be reached or used at present: the same request may succeed later
 """
 
 from enum import StrEnum
 from typing import TypeVar
 
-from reference_manager.store.errors import DatabaseBusyError, DatabaseError
+from reference_manager.store.errors import DatabaseBusyError, DatabaseError, DatabaseUnavailableError
 
 __all__ = [
     "ConcurrentChangeError",
     "DatabaseBusyError",
     "DatabaseError",
+    "DatabaseUnavailableError",
     "EngineError",
     "InFiniteStateError",
     "NoWaitingTaskError",

@@ -23,6 +23,7 @@ from reference_manager.settings import Settings
 from reference_manager.store.errors import DatabaseError
 from reference_manager.store.migrate import migrate
 from reference_manager.store.pool import Database
+from reference_manager.store.poolers import check_pooler
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -64,6 +65,7 @@ async def prepare(database_url: str) -> None:
         StartError: The database cannot be used.
     """
     try:
+        await check_pooler(database_url)
         await migrate(database_url)
     except DatabaseError as error:
         raise StartError(f"Cannot use the database: {error}") from error

@@ -13,8 +13,9 @@ from typing import Final, TypeAlias, TypeVar
 import asyncpg
 import structlog
 
+from reference_manager.store.connections import Connector, answers_within, sql
 from reference_manager.store.errors import DatabaseBusyError, DatabaseError, UnsupportedDatabaseError, translated_errors
-from reference_manager.store.pool import Database, sql
+from reference_manager.store.pool import Database
 from reference_manager.store.schema import (
     BASELINE,
     LATEST_MIGRATION,
@@ -40,7 +41,7 @@ PAUSE: Final = 3.0
 GIVE_UP_AFTER: Final = 300.0
 """Seconds after which a migration fails that does not get its locks."""
 
-USE_INTERVAL: Final = 3600.0
+USE_INTERVAL: Final = 300.0
 """Seconds between two records that routines are in use. Unused ones are dropped after 30 days."""
 
 _LOCKED: Final = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError)
@@ -58,8 +59,8 @@ async def migrate(url: str) -> None:
         DatabaseBusyError: Other sessions held a lock for minutes.
         DatabaseError: The database failed or cannot be reached.
     """
-    with translated_errors():
-        connection = await asyncpg.connect(url, statement_cache_size=0)  # every statement runs once
+    with translated_errors(), answers_within(None):
+        connection = await Connector(url, {}).connect()
         try:
             if not await _use_routines(connection):
                 await upgrade(connection, MIGRATIONS)
@@ -94,10 +95,16 @@ async def upgrade(connection: Connection, migrations: Iterable[Migration]) -> No
             await _in_turn(connection, migration.name, partial(_run, migration=migration))
 
 
-async def record_use(database: Database) -> None:
-    """Record every hour that the routines of this version are in use, until cancelled. Unused ones are dropped."""
+async def record_use(database: Database, progress: Callable[[], None] = lambda: None) -> None:
+    """Record now and then that the routines of this version are in use, until cancelled. Unused ones are dropped.
+
+    Args:
+        database: The migrated database.
+        progress: Called after each interval.
+    """
     while True:
         await asyncio.sleep(USE_INTERVAL)
+        progress()
         try:
             async with database.connection() as connection:
                 await sql.routines_use(connection, name=ROUTINE_SCHEMA, latest=LATEST_MIGRATION)

@@ -2,37 +2,52 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
-import aiosql
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 from pydantic_core import to_json
 
-from reference_manager.store.errors import DatabaseBusyError, translated_errors
+from reference_manager.store.connections import (
+    ANSWER_MARGIN,
+    STATEMENT_TIMEOUT,
+    Connector,
+    DeadlineConnection,
+    answers_within,
+    sql,
+)
+from reference_manager.store.errors import DatabaseBusyError, DatabaseUnavailableError, translated_errors
 from reference_manager.store.schema import SEARCH_PATH
+
+__all__ = ["SESSION", "Connection", "Database", "Pools", "Record", "encode", "encode_optional", "sql"]
 
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
-
-# Any, because aiosql creates the methods from the files: await sql.job_get(connection, id=…, with_stages=…).
-sql: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
-    Path(__file__).parent / "queries",
-    "asyncpg",
-    mandatory_parameters=False,  # lists of parameters that do not fit into one line are left out
-)
 
 SESSION = {
     "application_name": "jobnik-manager",
     "search_path": SEARCH_PATH,
     "jit": "off",  # the statements are so short that compiling them takes longer
     "lock_timeout": "10s",  # after this, the response is 503
-    "idle_in_transaction_session_timeout": "10s",  # a manager that hangs must not hold the lock of a job for ever
+    "statement_timeout": f"{STATEMENT_TIMEOUT.seconds}s",
+    # A manager that hangs, or whose network is silent, must not hold locks or connections for ever.
+    "idle_in_transaction_session_timeout": "10s",
+    "idle_session_timeout": "20s",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20s",
 }
 """The settings of every session."""
+
+MAX_IDLE = timedelta(seconds=10)
+"""How long a connection may be idle. A pool closes it before PostgreSQL does (``idle_session_timeout``)."""
+CLOSE_TIMEOUT = timedelta(seconds=2)
+"""How long the manager waits until PostgreSQL has closed a connection."""
+EXTENDED_STATEMENT_TIMEOUT = timedelta(minutes=5)
+"""How long each statement of an extended transaction may run."""
 
 
 def encode(payload: object) -> str:
@@ -58,13 +73,13 @@ class Database:
     """Connections to a migrated database.
 
     Args:
-        url: The URL of the database, for connections outside the pools.
+        connector: Opens connections outside the pools.
         pools: The pools. Their connections have the settings of ``SESSION``.
         acquire_timeout: How long a request waits for a connection.
     """
 
-    def __init__(self, url: str, pools: Pools, acquire_timeout: timedelta) -> None:
-        self._url = url
+    def __init__(self, connector: Connector, pools: Pools, acquire_timeout: timedelta) -> None:
+        self._connector = connector
         self._pools = pools
         self._acquire_timeout = acquire_timeout
 
@@ -80,14 +95,14 @@ class Database:
             connections: The maximum number of connections, two or more. Each pool gets half.
             acquire_timeout: How long a request waits for a connection.
             part_a_only: Whether to omit the fields of part B of the protocol from the JSON of entities.
+
+        Raises:
+            DatabaseUnavailableError: The database cannot be reached.
         """
         general = connections // 2
-        session = SESSION | {"jobnik.part_a_only": "on" if part_a_only else "off"}
-        async with (
-            _pool(url, connections - general, session) as workers_pool,
-            _pool(url, general, session) as general_pool,
-        ):
-            yield cls(url, Pools(workers_pool, general_pool), acquire_timeout)
+        connector = Connector(url, SESSION | {"jobnik.part_a_only": "on" if part_a_only else "off"})
+        async with _pool(connector, connections - general) as workers_pool, _pool(connector, general) as general_pool:
+            yield cls(connector, Pools(workers_pool, general_pool), acquire_timeout)
 
     @property
     def connections(self) -> tuple[int, int]:
@@ -104,7 +119,8 @@ class Database:
 
         Raises:
             DatabaseBusyError: No connection became free in time, or a lock was not granted in time.
-            DatabaseError: The database failed or cannot be reached.
+            DatabaseUnavailableError: The database cannot be reached, or did not answer in time.
+            DatabaseError: The database failed.
         """
         pool = self._pools.workers if for_workers else self._pools.general
         with translated_errors():
@@ -114,22 +130,47 @@ class Database:
                 raise DatabaseBusyError("Every database connection is busy. Try again shortly.") from error
             try:
                 yield connection
+            except (asyncio.CancelledError, asyncpg.ReadOnlySQLTransactionError, asyncpg.InternalClientError):
+                # The statement may still run, another server is the primary now, or the connection is broken.
+                with suppress(asyncpg.InterfaceError):
+                    connection.terminate()
+                raise
             finally:
                 await pool.release(connection)
 
     @asynccontextmanager
-    async def transaction(self, *, snapshot: bool = False) -> AsyncGenerator[Connection]:
+    async def transaction(self, *, snapshot: bool = False, extended: bool = False) -> AsyncGenerator[Connection]:
         """Acquire a connection and run the block in a transaction.
 
         Args:
             snapshot: Whether the transaction only reads, and all statements see the same snapshot.
+            extended: Whether a statement may run for minutes, such as one that deletes a million tasks.
         """
         isolation = "repeatable_read" if snapshot else "read_committed"
         async with self.connection() as connection, connection.transaction(isolation=isolation, readonly=snapshot):
-            yield connection
+            if not extended:
+                yield connection
+                return
+            limit = EXTENDED_STATEMENT_TIMEOUT
+            await sql.transaction_extend(connection, milliseconds=str(limit // timedelta(milliseconds=1)))
+            with answers_within(limit + ANSWER_MARGIN):
+                yield connection
+
+    async def check(self) -> None:
+        """Check that the connections for workers can be used for work.
+
+        Raises:
+            DatabaseError: They cannot be used; the message says why.
+        """
+        async with self.connection(for_workers=True) as connection:
+            session = await sql.session_check(connection)
+            if not session["writable"]:
+                raise DatabaseUnavailableError("the server is read-only, such as a standby")
+            if not session["configured"]:
+                raise DatabaseUnavailableError("the session lost its settings; is there a pooler in transaction mode?")
 
     @asynccontextmanager
-    async def listener(self, channel: str, callback: Callable[..., None]) -> AsyncGenerator[asyncio.Event]:
+    async def listener(self, channel: str, callback: Callable[..., None]) -> AsyncGenerator[DeadlineConnection]:
         """Listen to a channel on a separate connection.
 
         Args:
@@ -137,21 +178,35 @@ class Database:
             callback: Called with the connection, the process id of the sender, the channel and the payload.
 
         Yields:
-            An event that is set when the connection has closed.
+            The connection.
         """
-        closed = asyncio.Event()
         with translated_errors():
-            connection = await asyncpg.connect(self._url, server_settings=SESSION)
+            connection = await self._connector.connect()
             try:
-                connection.add_termination_listener(lambda _: closed.set())
                 await connection.add_listener(channel, callback)
-                yield closed
+                yield connection
             finally:
-                await connection.close()
+                with suppress(TimeoutError):
+                    await connection.close(timeout=CLOSE_TIMEOUT.total_seconds())
 
 
-def _pool(url: str, size: int, session: dict[str, str]) -> "asyncpg.Pool[asyncpg.Record]":
-    return asyncpg.create_pool(url, min_size=1, max_size=size, server_settings=session, reset=_skip_reset)
+@asynccontextmanager
+async def _pool(connector: Connector, size: int) -> AsyncGenerator["asyncpg.Pool[asyncpg.Record]"]:
+    pool = await asyncpg.create_pool(
+        connect=connector.connect,
+        connection_class=DeadlineConnection,
+        init_size=1,
+        min_size=0,
+        max_size=size,
+        max_inactive_connection_lifetime=MAX_IDLE.total_seconds(),
+        reset=_skip_reset,
+    )
+    try:
+        yield pool
+    finally:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT.total_seconds()):
+                await pool.close()  # if it is cancelled, it terminates the connections
 
 
 async def _skip_reset(_connection: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -1,6 +1,6 @@
 """Error responses: every error as a status, a code and a message, and the handlers that send them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -17,6 +17,7 @@ from reference_manager.engine.errors import (
     ConcurrentChangeError,
     DatabaseBusyError,
     DatabaseError,
+    DatabaseUnavailableError,
     EngineError,
     InFiniteStateError,
     NotFiniteError,
@@ -26,7 +27,7 @@ from reference_manager.engine.errors import (
 
 log = structlog.stdlib.get_logger(__name__)
 
-_RETRY_AFTER = {"Retry-After": "1"}
+RETRY_AFTER = {"Retry-After": "1"}
 """Seconds."""
 _HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
 
@@ -42,12 +43,21 @@ class ErrorResponse(NamedTuple):
 DATABASE_FAILED = ErrorResponse(500, "DATABASE_RELATED_ERROR", "The database failed. See the manager's log.")
 UNKNOWN_ERROR = ErrorResponse(500, "UNKNOWN_ERROR", "An unexpected error occurred. See the manager's log.")
 DATABASE_BUSY = ErrorResponse(503, "DATABASE_RELATED_ERROR", "The database is busy. Try again shortly.")
+DATABASE_UNAVAILABLE = ErrorResponse(
+    503, "DATABASE_RELATED_ERROR", "The database is unavailable. Try again shortly; the manager's log has the reason."
+)
 UNSUPPORTED_MEDIA_TYPE = ErrorResponse(
     415, "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON in UTF-8, with the header Content-Type: application/json"
 )
 METHOD_NOT_ALLOWED = ErrorResponse(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
 LEASE_LOST = ErrorResponse(409, "LEASE_LOST", "The worker does not hold this lease: nothing was changed")
 """Sent as the result of one report, without its status."""
+
+
+def stalled(tasks: Sequence[str]) -> ErrorResponse:
+    """The error of a manager whose background tasks make no progress."""
+    message = f"No progress for a long time: {', '.join(tasks)}. Restart the manager."
+    return ErrorResponse(503, "BACKGROUND_TASK_STALLED", message)
 
 
 def body_too_large(limit: int) -> ErrorResponse:
@@ -61,7 +71,7 @@ def head_too_large(limit: int) -> ErrorResponse:
     return ErrorResponse(431, "HEAD_TOO_LARGE", message)
 
 
-def describe_error(error: Exception) -> ErrorResponse:  # noqa: PLR0911 - a table of errors, not a decision
+def describe_error(error: Exception) -> ErrorResponse:  # noqa: C901, PLR0911 - a table of errors, not a decision
     """Return the response to an error."""
     match error:
         case NotFoundError():
@@ -81,6 +91,8 @@ def describe_error(error: Exception) -> ErrorResponse:  # noqa: PLR0911 - a tabl
             return ErrorResponse(error.status_code, code, error.detail)
         case DatabaseBusyError():
             return DATABASE_BUSY
+        case DatabaseUnavailableError():
+            return DATABASE_UNAVAILABLE
         case DatabaseError():
             return DATABASE_FAILED
         case _:
@@ -93,6 +105,7 @@ ON_EVERY_ROUTE = (
     DATABASE_FAILED,
     UNKNOWN_ERROR,
     DATABASE_BUSY,
+    DATABASE_UNAVAILABLE,
 )
 WITH_A_BODY = (body_too_large(1024 * 1024), UNSUPPORTED_MEDIA_TYPE)
 """The additional errors of a route that takes a body."""
@@ -124,7 +137,10 @@ def error_response(error: Exception) -> Response:
     described = describe_error(error)
     if described is DATABASE_BUSY:
         log.warning("database busy", error=str(error))
-        return problem(described, _RETRY_AFTER)
+        return problem(described, RETRY_AFTER)
+    if described is DATABASE_UNAVAILABLE:
+        log.warning("database unavailable", error=str(error))
+        return problem(described, RETRY_AFTER)
     if described is DATABASE_FAILED:
         log.error("database failed", exc_info=error)
     elif described is UNKNOWN_ERROR:

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 from pydantic_core import to_json
 
+from reference_manager.api.common.errors import RETRY_AFTER, problem, stalled
 from reference_manager.api.common.responses import code_response, json_response, openapi_responses
 from reference_manager.api.common.schemas import Representation
 from reference_manager.api.common.strict import StrictRoute
@@ -36,6 +37,7 @@ FEATURES = (
 """Features that clients may use if this list has them."""
 ALIVE = "ALIVE"
 READY = "READY"
+STALLED = stalled(["lease sweeper"])
 EXPOSITION = {"content": {"text/plain": {"schema": {"type": "string"}}}}
 
 
@@ -51,14 +53,16 @@ def service_router(engine: Engine) -> APIRouter:
     """Build the routes for operators."""
     router = APIRouter(tags=["service"], route_class=StrictRoute)
 
-    @router.get("/liveness", responses=openapi_responses({200: ALIVE}))
+    @router.get("/liveness", responses=openapi_responses({200: ALIVE}, STALLED))
     async def liveness() -> Response:
-        """Report that the manager is running. The database is not checked."""
+        """Report that the manager and its background tasks are running. The database is not checked."""
+        if tasks := engine.stalled_tasks():
+            return problem(stalled(tasks), RETRY_AFTER)
         return code_response(ALIVE)
 
     @router.get("/readiness", responses=openapi_responses({200: READY}))
     async def readiness() -> Response:
-        """Report whether the manager reaches its database."""
+        """Report whether claims and reports would work now."""
         await engine.check_database()
         return code_response(READY)
 

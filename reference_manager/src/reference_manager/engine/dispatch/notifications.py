@@ -6,12 +6,14 @@ therefore also poll, and notifications only make them faster.
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from uuid import uuid4
 
 import structlog
 
+from reference_manager.store.connections import DeadlineConnection
 from reference_manager.store.errors import DatabaseError
-from reference_manager.store.pool import Database, sql
+from reference_manager.store.pool import Connection, Database, sql
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -20,8 +22,12 @@ SEND_INTERVAL = 0.01
 """Seconds between two notifications. Each holds a lock on the whole database until its commit is on disk."""
 RECONNECT_DELAY = 1.0
 """Seconds."""
+ECHO_INTERVAL = 10.0
+"""Seconds between two notifications that a manager sends to itself. PostgreSQL closes the connection after 20 s."""
 ECHO_TIMEOUT = 5.0
 """Seconds until a missing echo means that notifications do not arrive."""
+MAX_WAIT = 30.0
+"""Seconds that the sender waits for something to send before it reports that it is alive."""
 
 
 class Notifications:
@@ -47,56 +53,61 @@ class Notifications:
             self._unsent.add(stage_type)
             self._pending.set()
 
-    async def run(self, database: Database) -> None:
-        """Exchange notifications with the other managers on this database until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._send(database))
-            group.create_task(self._receive(database))
-
     def _emit(self, stage_type: str | None) -> None:
         for listener in self._listeners:
             listener(stage_type)
 
-    async def _send(self, database: Database) -> None:
+    async def send(self, database: Database, progress: Callable[[], None]) -> None:
+        """Send notifications to the other managers on this database until cancelled."""
         while True:
-            await self._pending.wait()
+            progress()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(MAX_WAIT):
+                    await self._pending.wait()
+            if not self._unsent:
+                continue
             self._pending.clear()
             stage_types, self._unsent = self._unsent, set()
             try:
                 async with database.connection(for_workers=True) as connection:
-                    await sql.work_notify(
-                        connection, channel=CHANNEL, sender=self._sender, stage_types=list(stage_types)
-                    )
+                    await self._notify(connection, stage_types)
             except DatabaseError as error:
                 log.warning("notifying other managers failed", error=str(error))
             await asyncio.sleep(SEND_INTERVAL)
 
-    async def _receive(self, database: Database) -> None:
+    async def receive(self, database: Database, progress: Callable[[], None]) -> None:
+        """Receive notifications of the other managers on this database until cancelled."""
         while True:
+            progress()
             try:
-                async with database.listener(CHANNEL, self._on_notification) as closed:
-                    await self._check_delivery(database)
+                async with database.listener(CHANNEL, self._on_notification) as connection:
                     self._emit(None)
-                    await closed.wait()
+                    while await self._arrive(connection):
+                        self.received = True
+                        progress()
+                        await asyncio.sleep(ECHO_INTERVAL)
+                    log.warning(
+                        "notifications do not arrive; waiting claims poll every second",
+                        likely_cause="the connection is silent, or a pooler drops notifications",
+                    )
             except DatabaseError as error:
                 log.warning("listening for notifications failed", error=str(error))
             self.received = False
             await asyncio.sleep(RECONNECT_DELAY)
 
-    async def _check_delivery(self, database: Database) -> None:
-        """Send an empty notification and wait for its echo: poolers in transaction mode drop notifications silently."""
+    async def _arrive(self, connection: DeadlineConnection) -> bool:
+        """Send an empty notification on the connection that listens, and return whether its echo arrives."""
         self._echo.clear()
-        async with database.connection(for_workers=True) as connection:
-            await sql.work_notify(connection, channel=CHANNEL, sender=self._sender, stage_types=[""])
         try:
             async with asyncio.timeout(ECHO_TIMEOUT):
+                await self._notify(connection, [""])
                 await self._echo.wait()
-            self.received = True
         except TimeoutError:
-            log.warning(
-                "notifications do not arrive; waiting claims poll every second",
-                likely_cause="a connection pooler in transaction mode between the manager and PostgreSQL",
-            )
+            return False
+        return True
+
+    async def _notify(self, connection: "Connection | DeadlineConnection", stage_types: Iterable[str]) -> None:
+        await sql.work_notify(connection, channel=CHANNEL, sender=self._sender, stage_types=list(stage_types))
 
     def _on_notification(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
         sender, _, stage_type = str(payload).partition(" ")

@@ -2,6 +2,7 @@
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from datetime import timedelta
 from hashlib import sha256
 from time import time_ns
@@ -35,8 +36,8 @@ class MaintenanceTask(ABC):
     async def round(self, connection: Connection) -> int:
         """Do all pending work in small transactions. Return the amount, in a unit of the maintenance task."""
 
-    async def run(self, database: Database) -> None:
-        """Do rounds until cancelled. A failed round is logged, and the next one tries again."""
+    async def run(self, database: Database, progress: Callable[[], None]) -> None:
+        """Do rounds until cancelled, and report progress after each. A failed round is logged; the next tries again."""
         metrics.MAINTENANCE_ROUNDS.labels(self.name)
         failures = metrics.MAINTENANCE_FAILURES.labels(self.name)
         while True:
@@ -50,6 +51,7 @@ class MaintenanceTask(ABC):
             except Exception:  # a bug in one round must not stop the maintenance task
                 failures.inc()
                 log.exception("maintenance task failed; the next round tries again", task=self.name)
+            progress()
             await asyncio.sleep(self.pause.total_seconds())
 
     async def run_once(self, database: Database) -> None:

@@ -142,7 +142,7 @@ class Jobs:
             NotFoundError: There is no such job.
             NotFiniteError: The job has not ended.
         """
-        async with self._database.transaction() as connection:
+        async with self._database.transaction(extended=True) as connection:
             job = require(await sql.job_lock(connection, id=job_id), "job")
             status = JobStatus(job["status"])
             if status not in JOB.final:

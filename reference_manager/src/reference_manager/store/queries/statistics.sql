@@ -36,7 +36,3 @@ SELECT coalesce(max(age(xid)), 0) FROM (
     UNION ALL SELECT transaction FROM pg_prepared_xacts
     UNION ALL SELECT xmin FROM pg_replication_slots
 ) AS held (xid);
-
--- name: database_ping()$
--- Returns 1 if the database responds.
-SELECT 1;
