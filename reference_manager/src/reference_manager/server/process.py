@@ -1,6 +1,7 @@
 """The manager process: migrate, listen, and serve the API until a signal stops it."""
 
 import asyncio
+import math
 import os
 import signal
 import socket
@@ -17,7 +18,9 @@ import uvloop
 from reference_manager.api.app import create_app
 from reference_manager.api.hot_path import HotPath
 from reference_manager.engine.engine import Engine
-from reference_manager.server.http_protocol import CoalescingProtocol, HotPathProtocol
+from reference_manager.server.admission import Admission
+from reference_manager.server.connections import Connections, fit_open_files
+from reference_manager.server.http_protocol import HotPathProtocol, LimitedProtocol
 from reference_manager.server.tracing import is_tracing_enabled, tracing
 from reference_manager.settings import Settings
 from reference_manager.store.errors import DatabaseError
@@ -32,6 +35,9 @@ KEEP_ALIVE = 75
 """Seconds that an idle connection stays open. Clients close theirs sooner, so they never reuse a closed connection."""
 
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 class StartError(Exception):
     """The manager cannot start; the message says what to do."""
 
@@ -39,10 +45,17 @@ class StartError(Exception):
 class _Server(uvicorn.Server):
     """A uvicorn server with callbacks at start and stop. Signals are handled by the process, which has more to stop."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
+        on_timeout: tuple[float, Callable[[], None]],
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
         self._on_stop = on_stop
+        self._on_timeout = on_timeout
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -50,7 +63,9 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_stop()
+        timer = asyncio.get_running_loop().call_later(*self._on_timeout)
         await super().shutdown(sockets)
+        timer.cancel()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -111,10 +126,17 @@ async def _serve(
     ) as database:
         engine = Engine(database, stale_after=settings.task_stale_after)
         app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
+        limit = fit_open_files(settings.connection_limit, settings.database_connections)
+        connections = Connections(limit, settings.client_timeout)
         # The hot path bypasses the framework, which creates the spans of requests.
-        protocol: Any = CoalescingProtocol if traced else partial(HotPathProtocol, HotPath(engine.queue))
+        protocol: Any = (
+            partial(LimitedProtocol, connections)
+            if traced
+            else partial(HotPathProtocol, HotPath(engine.queue), connections)
+        )
+        shutdown_timeout = settings.shutdown_timeout.total_seconds()
         config = uvicorn.Config(
-            app,
+            Admission(app),
             lifespan="off",
             http=protocol,
             proxy_headers=False,
@@ -123,7 +145,8 @@ async def _serve(
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=round(settings.shutdown_timeout.total_seconds()),
+            # Then the connections have been closed. What still runs has nobody to answer.
+            timeout_graceful_shutdown=math.ceil(shutdown_timeout) + 1,
         )
         base = f"http://{settings.host}:{listener.getsockname()[1]}"
         ready = partial(
@@ -134,13 +157,21 @@ async def _serve(
             version=version("jobnik-reference-manager"),
             **paths,
         )
-        server = _Server(config, on_ready=ready, on_stop=engine.queue.close)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        background = asyncio.create_task(engine.run())
+        server = _Server(
+            config, on_ready=ready, on_stop=engine.queue.close, on_timeout=(shutdown_timeout, connections.abort)
+        )
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, server.handle_exit, number, None)
+        background = [asyncio.create_task(engine.run()), asyncio.create_task(connections.watch())]
         try:
             await server.serve([listener])
         finally:
-            background.cancel()
-            await asyncio.gather(background, return_exceptions=True)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            for number in STOP_SIGNALS:
+                # Otherwise, another signal would kill the process before it has stopped everything.
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
         log.info("manager has stopped")

@@ -26,9 +26,15 @@ from reference_manager.engine.errors import (
 
 log = structlog.stdlib.get_logger(__name__)
 
-_RETRY_AFTER = {"Retry-After": "1"}
+RETRY_AFTER = {"Retry-After": "1"}
 """Seconds."""
-_HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+_HTTP_CODES = {
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "BODY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    503: "MANAGER_BUSY",
+}
 
 
 class ErrorResponse(NamedTuple):
@@ -42,6 +48,7 @@ class ErrorResponse(NamedTuple):
 DATABASE_FAILED = ErrorResponse(500, "DATABASE_RELATED_ERROR", "The database failed. See the manager's log.")
 UNKNOWN_ERROR = ErrorResponse(500, "UNKNOWN_ERROR", "An unexpected error occurred. See the manager's log.")
 DATABASE_BUSY = ErrorResponse(503, "DATABASE_RELATED_ERROR", "The database is busy. Try again shortly.")
+MANAGER_BUSY = ErrorResponse(503, "MANAGER_BUSY", "The manager serves too many requests. Try again shortly.")
 UNSUPPORTED_MEDIA_TYPE = ErrorResponse(
     415, "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON in UTF-8, with the header Content-Type: application/json"
 )
@@ -93,6 +100,7 @@ ON_EVERY_ROUTE = (
     DATABASE_FAILED,
     UNKNOWN_ERROR,
     DATABASE_BUSY,
+    MANAGER_BUSY,
 )
 WITH_A_BODY = (body_too_large(1024 * 1024), UNSUPPORTED_MEDIA_TYPE)
 """The additional errors of a route that takes a body."""
@@ -124,7 +132,7 @@ def error_response(error: Exception) -> Response:
     described = describe_error(error)
     if described is DATABASE_BUSY:
         log.warning("database busy", error=str(error))
-        return problem(described, _RETRY_AFTER)
+        return problem(described, RETRY_AFTER)
     if described is DATABASE_FAILED:
         log.error("database failed", exc_info=error)
     elif described is UNKNOWN_ERROR:
