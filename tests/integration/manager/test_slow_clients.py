@@ -57,7 +57,7 @@ async def send_slowly(writer: asyncio.StreamWriter, text: bytes) -> None:
 
 async def test_slow_requests_are_ended_and_long_polls_are_not(start_manager: Start) -> None:
     """Silent clients, slow heads and slow bodies are disconnected; a request that the manager works on is not."""
-    manager = start_manager("--client-timeout", "PT1S")
+    manager = start_manager("--client-timeout", "PT2S")
     async with (
         httpx2.AsyncClient(base_url=manager.url, timeout=15) as http,
         raw(manager.url) as silent,
@@ -67,7 +67,7 @@ async def test_slow_requests_are_ended_and_long_polls_are_not(start_manager: Sta
         raw(manager.url, HEAD % 100_000) as slow_body,
     ):
         polling = asyncio.create_task(
-            http.post("/v1/stages/none/tasks/claim", json={"workerId": "me", "waitSeconds": 3})
+            http.post("/v1/stages/none/tasks/claim", json={"workerId": "me", "waitSeconds": 4})
         )
         trickle = [
             asyncio.create_task(send_slowly(writer, text))

@@ -6,6 +6,7 @@ busy: every other request on them is refused, and they close after one response.
 """
 
 import asyncio
+import math
 import resource
 from datetime import timedelta
 from typing import Protocol
@@ -61,6 +62,10 @@ class Connections:
         # In the order in which they were opened.
         self._open: dict[Connection, None] = {}
         self._surplus: dict[Connection, None] = {}
+        self._check_interval = min(CHECK_INTERVAL, client_timeout / 2).total_seconds()
+        self._checked = math.inf
+        """When the last check was, or was due and skipped."""
+        self._skipped = False
 
     @property
     def are_full(self) -> bool:
@@ -100,8 +105,13 @@ class Connections:
         """Close the connections of clients that take too long, until cancelled."""
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(min(CHECK_INTERVAL, self.client_timeout / 2).total_seconds())
-            self.check(clock())
+            await asyncio.sleep(self._check_interval)
+            # If this process was stopped or delayed, it first reads what clients have sent in the meantime.
+            now = clock()
+            self._skipped = not self._skipped and now - self._checked > 2 * self._check_interval
+            self._checked = now
+            if not self._skipped:
+                self.check(now)
 
     def check(self, now: float) -> None:
         """Close the connections of clients that take too long, and stalled ones if too many bytes wait for clients."""
