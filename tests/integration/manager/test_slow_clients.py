@@ -44,13 +44,13 @@ async def ends(reader: asyncio.StreamReader) -> bytes:
     return received
 
 
-async def send_slowly(writer: asyncio.StreamWriter, text: bytes) -> None:
-    """Send the same bytes five times a second until the connection closes."""
+async def send_until_closed(writer: asyncio.StreamWriter, text: bytes, interval: float = 0) -> None:
+    """Send the same bytes until the connection closes, with an interval in seconds."""
     try:
         while True:
             writer.write(text)
             await writer.drain()
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(interval)
     except ConnectionError:
         pass
 
@@ -70,7 +70,7 @@ async def test_slow_requests_are_ended_and_long_polls_are_not(start_manager: Sta
             http.post("/v1/stages/none/tasks/claim", json={"workerId": "me", "waitSeconds": 4})
         )
         trickle = [
-            asyncio.create_task(send_slowly(writer, text))
+            asyncio.create_task(send_until_closed(writer, text, 0.2))
             for (_, writer), text in ((head, b"X: y\r\n"), (between, b"\r\n"), (slow_body, b" "))
         ]
         assert await ends(silent[0]) == b""
@@ -110,6 +110,22 @@ async def test_connections_above_the_limit_serve_only_the_probes(start_manager: 
         while (await http.get("/v1/jobs")).status_code == 503:
             pass
         assert (await http.get("/v1/jobs")).status_code == 200
+
+
+async def test_pipelined_requests_and_trailers_are_bounded(manager_url: str) -> None:
+    """A connection with too many unanswered requests, or with endless trailers, closes; a few pipelined ones do not."""
+    request = b"GET /v1/jobs?limit=1 HTTP/1.1\r\nHost: manager\r\n\r\n"
+    last = b"GET /liveness HTTP/1.1\r\nHost: manager\r\nConnection: close\r\n\r\n"
+    async with raw(manager_url, request * 50 + last) as (reader, _):
+        assert (await ends(reader)).count(b"HTTP/1.1 200 OK") == 51
+    async with raw(manager_url, request * 1_000 + last) as (reader, _):
+        assert b"ALIVE" not in await ends(reader)
+    chunked = HEAD.replace(b"Content-Length: %d", b"Transfer-Encoding: chunked")
+    for endless in (b"0\r\n", b"1;"):
+        async with raw(manager_url, chunked + endless) as (reader, writer):
+            sending = asyncio.create_task(send_until_closed(writer, b"a: b\r\n" * 20_000))
+            assert await ends(reader) == b""
+            await sending
 
 
 async def test_large_bodies_are_bounded_in_total(start_manager: Start) -> None:

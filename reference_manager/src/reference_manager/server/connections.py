@@ -62,6 +62,8 @@ class Connections:
         # In the order in which they were opened.
         self._open: dict[Connection, None] = {}
         self._surplus: dict[Connection, None] = {}
+        self._surplus_opened = 0
+        """Since the last check."""
         self._check_interval = min(CHECK_INTERVAL, client_timeout / 2).total_seconds()
         self._checked = math.inf
         """When the last check was, or was due and skipped."""
@@ -82,9 +84,8 @@ class Connections:
         if not surplus:
             self._open[connection] = None
             return
-        if not self._surplus:
-            log.warning("too many connections; requests on further ones are refused", limit=self._limit)
         self._surplus[connection] = None
+        self._surplus_opened += 1
         if len(self._surplus) > SURPLUS:
             waiting = (one for one in self._surplus if one.is_waiting_for_request())
             oldest = next(waiting, connection)
@@ -115,6 +116,9 @@ class Connections:
 
     def check(self, now: float) -> None:
         """Close the connections of clients that take too long, and stalled ones if too many bytes wait for clients."""
+        if self._surplus_opened:
+            log.warning("too many connections", limit=self._limit, above=self._surplus_opened)
+            self._surplus_opened = 0
         timeout = self.client_timeout.total_seconds()
         stalled: list[tuple[float, Connection]] = []
         unsent = 0

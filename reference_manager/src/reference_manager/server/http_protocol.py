@@ -21,7 +21,9 @@ from reference_manager.server.write_coalescing import CoalescingTransport
 
 OK_HEADERS = [(b"content-type", b"application/json")]
 MAX_HEAD_SIZE = 64 * 1024
-"""Bytes."""
+"""Bytes. Trailers and chunk extensions have the same limit."""
+MAX_PIPELINED = 100
+"""Requests that a client may send before the response to an earlier one."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -37,8 +39,9 @@ class LimitedProtocol(HttpToolsProtocol):
         self._connections = connections
         self._is_surplus = connections.are_full
         super().__init__(app_state={**app_state, SURPLUS_STATE: self._is_surplus}, **uvicorn)
-        self._head: int | None = None
-        """Bytes received of an incomplete head, without the chunk in which it began."""
+        self._in_head = False
+        self._unparsed = 0
+        """Bytes received since the parser last found something, without the chunk in which it did."""
         self._request = RequestDeadline(connections.client_timeout, self.loop.time())
         self._response = ResponseDeadline(self.loop.time())
 
@@ -54,20 +57,30 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse a chunk. The parser itself has no limit for the head of a request."""
+        """Parse a chunk. The parser itself has no limit for the head of a request, for trailers or chunk extensions."""
         if self.is_waiting_for_request():
             self._request.begin_head(self.loop.time())
-        if self._head is not None:
-            self._head += len(data)
+        self._unparsed += len(data)
         super().data_received(data)
-        if self._head is not None and self._head > MAX_HEAD_SIZE and not self.transport.is_closing():
-            self.refuse(problem(head_too_large(MAX_HEAD_SIZE)))
+        if self._unparsed > MAX_HEAD_SIZE and not self.transport.is_closing():
+            if self._in_head:
+                self.refuse(problem(head_too_large(MAX_HEAD_SIZE)))
+            else:
+                self.abort()
 
     def on_message_begin(self) -> None:
-        """Start a head."""
-        self._head = 0
+        """Start a head. An exception ends the parsing of the chunk."""
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many pipelined requests")
+        self._in_head = True
+        self._unparsed = 0
         self._request.begin_head(self.loop.time())
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Add a header. Trailers are ignored."""
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """End a head."""
@@ -76,19 +89,26 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def end_head(self) -> None:
         """Wait for the body."""
-        self._head = None
+        self._in_head = False
+        self._unparsed = 0
         self._request.begin_body(self.loop.time())
 
     def on_body(self, body: bytes) -> None:
         """Receive a part of a body. Once the request has been answered, its body has no more time."""
+        self._unparsed = 0
         if not self.cycle.response_complete:
             self._request.receive_body(len(body), self.loop.time())
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
-        self._request.complete()
+        self.end_body()
         super().on_message_complete()
+
+    def end_body(self) -> None:
+        """Wait for nothing more of this request."""
+        self._unparsed = 0
+        self._request.complete()
 
     def is_waiting_for_request(self) -> bool:
         """Return whether no request is in progress."""
@@ -115,8 +135,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._request.resume(self.loop.time())
 
     def send_400_response(self, msg: str) -> None:
-        """Answer a request that is not valid HTTP."""
-        self.refuse(problem(ErrorResponse(400, "VALIDATION_ERROR", msg)))
+        """Answer a request that is not valid HTTP, unless the client still waits for another answer."""
+        if self.is_waiting_for_request():
+            self.refuse(problem(ErrorResponse(400, "VALIDATION_ERROR", msg)))
+        else:
+            self.abort()
 
     def refuse(self, response: Response) -> None:
         """Send an error and close the connection."""
@@ -169,7 +192,7 @@ class HotPathProtocol(LimitedProtocol):
     def on_message_complete(self) -> None:
         """Serve the request."""
         if self._hot_body is not None:
-            self._request.complete()
+            self.end_body()
             body = self._hot_body
             parser: Any = self.parser
             work = self._hot_path.serve(parser.get_method(), self.url, self.headers, bytes(body))
