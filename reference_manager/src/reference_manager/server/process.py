@@ -1,12 +1,12 @@
 """The manager process: migrate, listen, and serve the API until a signal stops it."""
 
 import asyncio
-import math
 import os
 import signal
 import socket
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -33,9 +33,9 @@ BACKLOG = 4096
 """Connections that the kernel queues until the manager accepts them."""
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open. Clients close theirs sooner, so they never reuse a closed connection."""
-
-
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+DISCONNECT_TIME = 0.1
+"""Seconds from the end of the connections to the end of their requests, which then know that nobody waits."""
 
 
 class StartError(Exception):
@@ -48,14 +48,16 @@ class _Server(uvicorn.Server):
     def __init__(
         self,
         config: uvicorn.Config,
+        connections: Connections,
+        shutdown_timeout: timedelta,
         on_ready: Callable[[], None],
         on_stop: Callable[[], None],
-        on_timeout: tuple[float, Callable[[], None]],
     ) -> None:
         super().__init__(config)
+        self._connections = connections
+        self._shutdown_timeout = shutdown_timeout
         self._on_ready = on_ready
         self._on_stop = on_stop
-        self._on_timeout = on_timeout
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -63,9 +65,23 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_stop()
-        timer = asyncio.get_running_loop().call_later(*self._on_timeout)
+        timer = asyncio.get_running_loop().call_later(self._shutdown_timeout.total_seconds(), self._end)
         await super().shutdown(sockets)
         timer.cancel()
+
+    def stop(self) -> None:
+        """Stop. The second call does not wait for requests in progress."""
+        if self.should_exit:
+            self._end()
+        self.should_exit = True
+
+    def _end(self) -> None:
+        self._connections.abort()
+        asyncio.get_running_loop().call_later(DISCONNECT_TIME, self._cancel_requests)
+
+    def _cancel_requests(self) -> None:
+        for task in self.server_state.tasks:
+            task.cancel()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -134,7 +150,6 @@ async def _serve(
             if traced
             else partial(HotPathProtocol, HotPath(engine.queue), connections)
         )
-        shutdown_timeout = settings.shutdown_timeout.total_seconds()
         config = uvicorn.Config(
             Admission(app),
             lifespan="off",
@@ -145,8 +160,6 @@ async def _serve(
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE,
-            # Then the connections have been closed. What still runs has nobody to answer.
-            timeout_graceful_shutdown=math.ceil(shutdown_timeout) + 1,
         )
         base = f"http://{settings.host}:{listener.getsockname()[1]}"
         ready = partial(
@@ -157,12 +170,10 @@ async def _serve(
             version=version("jobnik-reference-manager"),
             **paths,
         )
-        server = _Server(
-            config, on_ready=ready, on_stop=engine.queue.close, on_timeout=(shutdown_timeout, connections.abort)
-        )
+        server = _Server(config, connections, settings.shutdown_timeout, on_ready=ready, on_stop=engine.queue.close)
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
-            loop.add_signal_handler(number, server.handle_exit, number, None)
+            loop.add_signal_handler(number, server.stop)
         background = [asyncio.create_task(engine.run()), asyncio.create_task(connections.watch())]
         try:
             await server.serve([listener])
