@@ -127,6 +127,21 @@ class Settings(BaseSettings):
     body_limit: Annotated[ByteSize, Field(gt=0, description="The maximum size of a request body, such as 512KiB.")] = (
         ByteSize(1024 * 1024)
     )
+    connection_limit: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=100_000,
+            description="The maximum number of connections from clients. On further ones, only the probes are served.",
+        ),
+    ] = 1000
+    client_timeout: Annotated[
+        timedelta,
+        Field(
+            gt=timedelta(),
+            description="How long a client may send and read nothing in the middle of a request, such as PT30S.",
+        ),
+    ] = timedelta(seconds=30)
     shutdown_timeout: Annotated[
         timedelta,
         Field(

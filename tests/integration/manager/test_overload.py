@@ -2,13 +2,15 @@
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
 import httpx2
+import pytest
 from reference_manager.embedded import EmbeddedPostgres
 
 from tests.support.protocol import refused
@@ -102,3 +104,26 @@ async def test_a_database_without_free_connections_is_busy(postgres: EmbeddedPos
                 await wait_for_lock_waiters()
                 refused(await http.get("/v1/stages"), 503, "DATABASE_RELATED_ERROR")
             assert {(await one).status_code for one in pending} == {200, 503}
+
+
+@pytest.mark.parametrize("deadline", ["PT0.5S", "PT60S"])
+async def test_a_stop_ends_requests_that_cannot_be_answered(
+    start_manager: Start, database_url: str, deadline: str
+) -> None:
+    """At the deadline, or at a second signal, the connections close, and the manager exits with 0."""
+    manager = start_manager("--shutdown-timeout", deadline)
+    async with (
+        httpx2.AsyncClient(base_url=manager.url, timeout=20) as http,
+        locked_tables(database_url, waiters=1) as wait_for_lock_waiters,
+    ):
+        creation = asyncio.create_task(http.post("/v1/jobs", json=BODIES["create_job"]))
+        await wait_for_lock_waiters()
+        manager.process.send_signal(signal.SIGTERM)
+        if deadline == "PT60S":
+            with suppress(httpx2.TransportError):  # until it accepts no connections
+                while True:
+                    await http.get("/liveness", headers={"Connection": "close"})
+            manager.process.send_signal(signal.SIGTERM)
+        with pytest.raises(httpx2.RemoteProtocolError):
+            await creation
+        assert await asyncio.to_thread(manager.process.wait, 15) == 0

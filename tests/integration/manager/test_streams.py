@@ -2,13 +2,16 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 import httpx2
+import psutil
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.store.pool import Database
@@ -158,3 +161,56 @@ async def test_an_interrupted_list_is_an_incomplete_response(
             assert (await read_rest(pieces)).endswith(b"}]")
     finally:
         await admin.close()
+
+
+@pytest.mark.usefixtures("heavy")
+@pytest.mark.timeout(60)  # starts 40 lists of 60 MB
+async def test_clients_that_do_not_read_take_little_memory(start_manager: Callable[..., ManagerProcess]) -> None:
+    """Each client that reads nothing of a long list takes little more than one page, and is dropped after a while."""
+    manager = start_manager("--client-timeout", "PT2S")
+    process, address = psutil.Process(manager.process.pid), urlsplit(manager.url)
+    at_start = most = process.memory_info().rss
+    with ExitStack() as stack:
+        for _ in range(40):
+            client = stack.enter_context(socket.create_connection((address.hostname, address.port)))
+            client.sendall(b"GET /v1/tasks HTTP/1.1\r\nHost: manager\r\n\r\n")
+        while manager.log.count("client dropped") < 40:
+            most = max(most, process.memory_info().rss)
+            await asyncio.sleep(0.05)
+    assert most - at_start < 150_000_000
+    async with httpx2.AsyncClient(base_url=manager.url, timeout=15) as http:
+        assert (await http.get("/readiness")).status_code == 200
+
+
+@pytest.mark.usefixtures("heavy")
+async def test_a_manager_that_stops_completes_the_lists_that_are_read(
+    start_manager: Callable[..., ManagerProcess],
+) -> None:
+    """After SIGTERM, idle connections close at once, and a list under way is sent to its end."""
+    manager = start_manager("--shutdown-timeout", "PT60S")
+    address = urlsplit(manager.url)
+    idle, writer = await asyncio.open_connection(address.hostname, address.port)
+    writer.write(b"GET /liveness HTTP/1.1\r\nHost: manager\r\n\r\n")
+    await idle.readuntil(b"ALIVE")
+    async with stalled_client(manager.url) as (first, pieces):
+        manager.process.terminate()
+        await idle.read()
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(address.hostname, address.port)
+        assert len(json.loads(first + await read_rest(pieces))) == 3_000
+    writer.close()
+    assert manager.stop() == 0
+
+
+@pytest.mark.usefixtures("heavy")
+async def test_a_manager_that_stops_ends_the_lists_that_are_not_read(
+    start_manager: Callable[..., ManagerProcess],
+) -> None:
+    """At the deadline of the shutdown, a list that its client does not read ends incomplete, and the manager exits."""
+    manager = start_manager("--shutdown-timeout", "PT0.5S")
+    async with stalled_client(manager.url) as (_, pieces):
+        assert manager.stop() == 0
+        with pytest.raises(httpx2.HTTPError):
+            await read_rest(pieces)
+    assert "manager has stopped" in manager.log
+    assert '"level": "error"' not in manager.log

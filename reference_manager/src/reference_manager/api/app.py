@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
+from reference_manager.api.common.bodies import Bodies
 from reference_manager.api.common.errors import register_error_handlers
 from reference_manager.api.common.methods import Methods
 from reference_manager.api.common.openapi import DESCRIPTION, openapi_document
@@ -39,7 +40,7 @@ def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) ->
         # One span for each request if tracing is enabled (server/tracing.py), and no other telemetry.
         telemetry={"metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
-    app.state.body_limit = body_limit
+    app.state.bodies = Bodies(body_limit)
     app.state.part_a_only = part_a_only
     part_b_routers = (
         queues_router(engine.queue),

@@ -6,6 +6,7 @@ import signal
 import socket
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext
+from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -17,7 +18,9 @@ import uvloop
 from reference_manager.api.app import create_app
 from reference_manager.api.hot_path import HotPath
 from reference_manager.engine.engine import Engine
-from reference_manager.server.http_protocol import CoalescingProtocol, HotPathProtocol
+from reference_manager.server.admission import Admission
+from reference_manager.server.connections import Connections, fit_open_files
+from reference_manager.server.http_protocol import HotPathProtocol, LimitedProtocol
 from reference_manager.server.tracing import is_tracing_enabled, tracing
 from reference_manager.settings import Settings
 from reference_manager.store.errors import DatabaseError
@@ -31,6 +34,9 @@ BACKLOG = 4096
 """Connections that the kernel queues until the manager accepts them."""
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open. Clients close theirs sooner, so they never reuse a closed connection."""
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+DISCONNECT_TIME = 0.1
+"""Seconds from the end of the connections to the end of their requests, which then know that nobody waits."""
 
 
 class StartError(Exception):
@@ -40,8 +46,17 @@ class StartError(Exception):
 class _Server(uvicorn.Server):
     """A uvicorn server with callbacks at start and stop. Signals are handled by the process, which has more to stop."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None], on_stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        connections: Connections,
+        shutdown_timeout: timedelta,
+        on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
+    ) -> None:
         super().__init__(config)
+        self._connections = connections
+        self._shutdown_timeout = shutdown_timeout
         self._on_ready = on_ready
         self._on_stop = on_stop
 
@@ -51,7 +66,23 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._on_stop()
+        timer = asyncio.get_running_loop().call_later(self._shutdown_timeout.total_seconds(), self._end)
         await super().shutdown(sockets)
+        timer.cancel()
+
+    def stop(self) -> None:
+        """Stop. The second call does not wait for requests in progress."""
+        if self.should_exit:
+            self._end()
+        self.should_exit = True
+
+    def _end(self) -> None:
+        self._connections.abort()
+        asyncio.get_running_loop().call_later(DISCONNECT_TIME, self._cancel_requests)
+
+    def _cancel_requests(self) -> None:
+        for task in self.server_state.tasks:
+            task.cancel()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -113,10 +144,16 @@ async def _serve(
     ) as database:
         engine = Engine(database, stale_after=settings.task_stale_after)
         app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
+        limit = fit_open_files(settings.connection_limit, settings.database_connections)
+        connections = Connections(limit, settings.client_timeout)
         # The hot path bypasses the framework, which creates the spans of requests.
-        protocol: Any = CoalescingProtocol if traced else partial(HotPathProtocol, HotPath(engine.queue))
+        protocol: Any = (
+            partial(LimitedProtocol, connections)
+            if traced
+            else partial(HotPathProtocol, HotPath(engine.queue), connections)
+        )
         config = uvicorn.Config(
-            app,
+            Admission(app),
             lifespan="off",
             http=protocol,
             proxy_headers=False,
@@ -125,7 +162,6 @@ async def _serve(
             access_log=False,
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=round(settings.shutdown_timeout.total_seconds()),
         )
         base = f"http://{settings.host}:{listener.getsockname()[1]}"
         ready = partial(
@@ -136,13 +172,19 @@ async def _serve(
             version=version("jobnik-reference-manager"),
             **paths,
         )
-        server = _Server(config, on_ready=ready, on_stop=engine.queue.close)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, server.handle_exit, number, None)
-        background = asyncio.create_task(engine.run())
+        server = _Server(config, connections, settings.shutdown_timeout, on_ready=ready, on_stop=engine.queue.close)
+        loop = asyncio.get_running_loop()
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, server.stop)
+        background = [asyncio.create_task(engine.run()), asyncio.create_task(connections.watch())]
         try:
             await server.serve([listener])
         finally:
-            background.cancel()
-            await asyncio.gather(background, return_exceptions=True)
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            for number in STOP_SIGNALS:
+                # Otherwise, another signal would kill the process before it has stopped everything.
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
         log.info("manager has stopped")

@@ -29,7 +29,13 @@ log = structlog.stdlib.get_logger(__name__)
 
 RETRY_AFTER = {"Retry-After": "1"}
 """Seconds."""
-_HTTP_CODES = {404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE", 415: "UNSUPPORTED_MEDIA_TYPE"}
+_HTTP_CODES = {
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    413: "BODY_TOO_LARGE",
+    415: "UNSUPPORTED_MEDIA_TYPE",
+    503: "MANAGER_BUSY",
+}
 
 
 class ErrorResponse(NamedTuple):
@@ -46,6 +52,7 @@ DATABASE_BUSY = ErrorResponse(503, "DATABASE_RELATED_ERROR", "The database is bu
 DATABASE_UNAVAILABLE = ErrorResponse(
     503, "DATABASE_RELATED_ERROR", "The database is unavailable. Try again shortly; the manager's log has the reason."
 )
+MANAGER_BUSY = ErrorResponse(503, "MANAGER_BUSY", "The manager serves too many requests. Try again shortly.")
 UNSUPPORTED_MEDIA_TYPE = ErrorResponse(
     415, "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON in UTF-8, with the header Content-Type: application/json"
 )
@@ -106,6 +113,7 @@ ON_EVERY_ROUTE = (
     UNKNOWN_ERROR,
     DATABASE_BUSY,
     DATABASE_UNAVAILABLE,
+    MANAGER_BUSY,
 )
 WITH_A_BODY = (body_too_large(1024 * 1024), UNSUPPORTED_MEDIA_TYPE)
 """The additional errors of a route that takes a body."""

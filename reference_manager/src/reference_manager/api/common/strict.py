@@ -4,44 +4,45 @@ import json
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+from fastapi._compat import ModelField
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
-from reference_manager.api.common.errors import UNSUPPORTED_MEDIA_TYPE, body_too_large
+from reference_manager.api.common.bodies import LARGE, Bodies, Reservation
+from reference_manager.api.common.errors import UNSUPPORTED_MEDIA_TYPE
 from reference_manager.api.common.protocol import fields_of_part_b, is_of_part_b, refuse_fields
 
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 _CHARSET = re.compile(r';\s*charset\s*=\s*"?([^";\s]*)', re.IGNORECASE)
 
 
 class StrictRequest(Request):
     """A request with strict JSON (no NaN, no lone surrogates, at most 200 levels deep) and a limit for its body."""
 
+    reservation: Reservation
+    """Counts the bytes of the body."""
+    parsed: Any = None
+    """The validated body, if it was parsed in the thread for large bodies."""
+
     async def stream(self) -> AsyncGenerator[bytes]:
-        """Yield the body as it arrives, up to the limit in the application's state."""
-        limit: int = self.app.state.body_limit
-        size = 0
+        """Yield the body as it arrives, up to the limit of the application."""
         async for chunk in super().stream():
-            size += len(chunk)
-            if size > limit:
-                raise HTTPException(413, body_too_large(limit).message)
+            self.reservation.add(len(chunk))
             yield chunk
 
     async def json(self) -> Any:  # noqa: ANN401 - overrides
         """Return the parsed body."""
-        body = await self.body()
-        try:
-            return from_json(body, allow_inf_nan=False)
-        except ValueError as error:
-            raise json.JSONDecodeError(str(error), "", 0) from error
+        return _from_json(await self.body()) if self.parsed is None else self.parsed
 
 
 class StrictRoute(APIRoute):
@@ -73,15 +74,56 @@ class StrictRoute(APIRoute):
         async def check(request: Request) -> Response:
             part_a_only: bool = request.app.state.part_a_only
             _check_query(request, known_in_part_a if part_a_only else known)
-            if self.body_field and not is_json(request.headers.get("content-type", "")):
-                raise HTTPException(415, UNSUPPORTED_MEDIA_TYPE.message)
             strict = StrictRequest(request.scope, request.receive)
-            if part_a_only and part_b_fields:
-                with suppress(json.JSONDecodeError):  # the handler reports the error
-                    refuse_fields(await strict.json(), part_b_fields)
-            return await handle(strict)
+            if not self.body_field:
+                return await handle(strict)
+            if not is_json(request.headers.get("content-type", "")):
+                raise HTTPException(415, UNSUPPORTED_MEDIA_TYPE.message)
+            refused = part_b_fields if part_a_only else frozenset[str]()
+            bodies: Bodies = request.app.state.bodies
+            with bodies.reserve() as strict.reservation:
+                body = await _received(strict)
+                if len(body) > LARGE:
+                    async with bodies.turn():
+                        strict.parsed = await bodies.apart(_parse, body, self.body_field, refused)
+                        return await handle(strict)
+                if refused:
+                    with suppress(json.JSONDecodeError):  # the handler reports the error
+                        refuse_fields(await strict.json(), refused)
+                return await handle(strict)
 
         return check
+
+
+async def _received(request: StrictRequest) -> bytes:
+    try:
+        return await request.body()
+    except ClientDisconnect:
+        raise HTTPException(400, "The client disconnected before its body had arrived") from None
+
+
+def _from_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise json.JSONDecodeError(str(error), "", 0) from error
+
+
+def _parse(body: bytes, field: ModelField, refused: frozenset[str]) -> Any:  # noqa: ANN401 - the type of the field
+    """Parse and validate a body as FastAPI does. FastAPI does not validate the result again.
+
+    Raises:
+        RequestValidationError: The body is invalid.
+    """
+    try:
+        value = _from_json(body)
+    except json.JSONDecodeError as error:
+        raise RequestValidationError([{"type": "json_invalid", "ctx": {"error": error.msg}}]) from error
+    refuse_fields(value, refused)
+    validated, errors = field.validate(value, loc=("body",))
+    if errors:
+        raise RequestValidationError(errors[:1])
+    return validated
 
 
 def _check_query(request: Request, known: set[str]) -> None:
@@ -110,3 +152,13 @@ def is_json(content_type: str) -> bool:
     if charset and charset[1].lower() not in {"utf-8", "utf8"}:
         return False
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+async def convert(
+    request: Request, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> Result:
+    """Convert a validated body to a command of the engine; a large one in the thread that parsed it."""
+    if not isinstance(request, StrictRequest) or request.parsed is None:
+        return function(*arguments, **named)
+    bodies: Bodies = request.app.state.bodies
+    return await bodies.apart(function, *arguments, **named)

@@ -19,7 +19,7 @@ from reference_manager.api.common.responses import (
     json_response,
     openapi_responses,
 )
-from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.common.strict import StrictRoute, convert
 from reference_manager.api.jobs.requests import JobBody, JobStatusBody, PriorityBody
 from reference_manager.api.jobs.responses import Job
 from reference_manager.domain.commands import JobFilter
@@ -44,7 +44,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     )
     async def create_job(body: JobBody, request: Request) -> Response:
         """Create a job, with its stages and tasks if the body has any. The job is PENDING at once."""
-        job = await jobs.create(body.request(request_trace(request)))
+        job = await jobs.create(await convert(request, body.request, request_trace(request)))
         return json_response(job.body, 201 if job.is_new else 200)
 
     @router.get("/jobs", responses=openapi_list_responses(Job))

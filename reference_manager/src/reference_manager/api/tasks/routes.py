@@ -22,7 +22,7 @@ from reference_manager.api.common.responses import (
     openapi_responses,
     preferred_response,
 )
-from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.common.strict import StrictRoute, convert
 from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
 from reference_manager.api.tasks.responses import Task, TasksCreated
 from reference_manager.domain.commands import TaskFilter
@@ -50,7 +50,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     )
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage: all of them or none."""
-        new = new_tasks(body, request_trace(request))
+        new = await convert(request, new_tasks, body, request_trace(request))
         if not prefers_minimal(request):
             return json_response(await tasks.add(stageId, new), 201)
         return minimal_response(f'{{"created":{await tasks.add_minimal(stageId, new)}}}', 201)

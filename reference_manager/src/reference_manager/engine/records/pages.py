@@ -12,7 +12,7 @@ from uuid import UUID
 from reference_manager.domain.commands import KeyT, PageRequest
 
 MAX_PAGE_SIZE = 500
-"""The maximum number of entities in a page. A page also ends after 8 MiB or 20,000 examined rows (list_pages.sql)."""
+"""The maximum number of entities in a page. A page also ends after 1 MiB or 20,000 examined rows (list_pages.sql)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,9 @@ class Listing(Generic[KeyT]):
 
     async def write(self, page: "Page[KeyT]", *, whole: bool) -> AsyncGenerator[str]:
         """Yield the list as JSON, in pieces.
+
+        An empty piece precedes each further page. Sending it waits until the client has accepted the previous pieces,
+        so that a page is read only when the client is ready for it.
 
         Args:
             page: The first page.
@@ -47,9 +50,12 @@ class Listing(Generic[KeyT]):
                     async for piece in entry.write():
                         yield piece
             yield "".join(pieces)
-            if page.next is None or not whole:
+            after = page.next
+            if after is None or not whole:
                 break
-            page = await self.read(PageRequest(MAX_PAGE_SIZE, page.next, until))
+            del page, pieces  # not kept while the client reads
+            yield ""
+            page = await self.read(PageRequest(MAX_PAGE_SIZE, after, until))
         yield "]"
 
 

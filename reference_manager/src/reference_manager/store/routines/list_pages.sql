@@ -17,7 +17,7 @@ CREATE OR REPLACE FUNCTION take_page(
 ) RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
 DECLARE
     reach CONSTANT integer := 20000;
-    budget CONSTANT integer := 8 * 1024 * 1024;
+    budget CONSTANT integer := 1024 * 1024;
     step record;
     taken integer := 0;
     size bigint := 0;

@@ -1,0 +1,125 @@
+"""Request bodies: how many bytes of them are in memory, and how large ones are parsed without delaying others.
+
+A body of 1 MiB can hold ninety thousand tasks. Parsing it takes a second and a hundred times its size in memory. Large
+bodies are therefore parsed in a thread, one at a time, and only a few of their requests are served at once.
+"""
+
+import asyncio
+import gc
+from collections.abc import AsyncGenerator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
+from typing import Any, ParamSpec, TypeVar
+
+from starlette.exceptions import HTTPException
+
+from reference_manager.api.common.errors import MANAGER_BUSY, RETRY_AFTER, body_too_large
+
+LARGE = 64 * 1024
+"""Bytes. Larger bodies are large."""
+MAX_RECEIVED = 64 * 1024 * 1024
+"""Bytes of large bodies in memory at once, unless four bodies of the limit are more."""
+LARGE_AT_ONCE = 4
+"""Requests with large bodies that are served at once."""
+TURN_TIMEOUT = timedelta(seconds=10)
+"""How long a large body waits for its turn before the response is 503."""
+
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
+
+
+class Reservation:
+    """The bytes of one body that count towards the total."""
+
+    def __init__(self, bodies: "Bodies") -> None:
+        self._bodies = bodies
+        self.size = 0
+
+    def add(self, size: int) -> None:
+        """Count bytes that have arrived.
+
+        Raises:
+            HTTPException: The body is larger than the limit (413), or there are too many bodies (503).
+        """
+        before, self.size = self.size, self.size + size
+        self._bodies.count(before, self.size)
+
+
+class Bodies:
+    """The request bodies that are being received or served.
+
+    Args:
+        limit: The maximum size of a body, in bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._total = max(MAX_RECEIVED, LARGE_AT_ONCE * limit)
+        self._received = 0
+        self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._thread = ThreadPoolExecutor(1, "bodies")
+
+    @contextmanager
+    def reserve(self) -> Generator[Reservation]:
+        """Count the bytes of a body until the end of the ``with`` block."""
+        reservation = Reservation(self)
+        try:
+            yield reservation
+        finally:
+            self._received -= _excess(reservation.size)
+
+    def count(self, before: int, after: int) -> None:
+        """Count the bytes by which a body has grown. Raises HTTPException as ``Reservation.add`` does."""
+        self._received += _excess(after) - _excess(before)
+        if after > self._limit:
+            raise HTTPException(413, body_too_large(self._limit).message)
+        if after > LARGE and self._received > self._total:
+            raise _busy()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[None]:
+        """Wait until few other large bodies are being served.
+
+        Raises:
+            HTTPException: It took too long (503).
+        """
+        try:
+            async with asyncio.timeout(TURN_TIMEOUT.total_seconds()):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise _busy() from None
+        try:
+            yield
+        finally:
+            self._turns.release()
+            gc.unfreeze()
+
+    async def apart(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> Result:
+        """Call a function in the thread for large bodies."""
+
+        def call() -> Result:
+            return _without_collections(function, *arguments, **named)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _without_collections(function: Callable[..., Result], *arguments: Any, **named: Any) -> Result:  # noqa: ANN401 - any
+    """Call a function. Its objects are ignored by garbage collections, which would stop all threads to examine them."""
+    gc.disable()
+    try:
+        return function(*arguments, **named)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+def _excess(size: int) -> int:
+    """Return the bytes of a body that count: without those of a small body, which connections bound."""
+    return max(size - LARGE, 0)
+
+
+def _busy() -> HTTPException:
+    return HTTPException(503, MANAGER_BUSY.message, RETRY_AFTER)

@@ -1,0 +1,30 @@
+"""What a manager answers on the connections above its limit."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from reference_manager.api.common.errors import MANAGER_BUSY, RETRY_AFTER, problem
+
+SURPLUS_STATE = "surplus"
+"""The key in the state of an ASGI scope that marks a connection above the limit."""
+PROBES = frozenset({"/liveness", "/readiness", "/metrics"})
+
+
+class Admission:
+    """ASGI middleware: connections above the limit serve the probes, refuse everything else, and then close."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if not scope["state"].get(SURPLUS_STATE):
+            await self._app(scope, receive, send)
+            return
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
+        app = self._app if scope["path"] in PROBES else problem(MANAGER_BUSY, RETRY_AFTER)
+        await app(scope, receive, closing)
