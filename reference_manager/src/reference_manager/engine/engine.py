@@ -8,7 +8,9 @@ from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.maintenance.counter_folding import CounterFolding
 from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
+from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
 from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
+from reference_manager.engine.maintenance.stale_workers import StaleWorkers
 from reference_manager.engine.queues import TaskQueue
 from reference_manager.engine.records.history import History
 from reference_manager.engine.records.jobs import Jobs
@@ -52,6 +54,8 @@ class Engine:
             DelayedTasks(self.notifications),
             CounterFolding(),
             AbortedTasks(),
+            DeletedJobs(),
+            StaleWorkers(),
         )
 
     async def check_database(self) -> None:

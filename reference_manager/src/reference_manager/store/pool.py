@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import aiosql
 import asyncpg
@@ -32,6 +32,12 @@ SESSION = {
     "idle_in_transaction_session_timeout": "10s",  # a manager that hangs must not hold the lock of a job for ever
 }
 """The settings of every session."""
+
+MAINTENANCE_SESSION = SESSION | {
+    "lock_timeout": "300ms",  # after this, the job is passed by
+    "idle_session_timeout": "60s",  # a manager that hangs or is cut off must not keep the lock of a maintenance task
+}
+"""The settings of the sessions of maintenance tasks."""
 
 
 def encode(payload: object) -> str:
@@ -126,6 +132,17 @@ class Database:
         isolation = "repeatable_read" if snapshot else "read_committed"
         async with self.connection() as connection, connection.transaction(isolation=isolation, readonly=snapshot):
             yield connection
+
+    @asynccontextmanager
+    async def maintenance_connection(self) -> AsyncGenerator[Connection]:
+        """Open a connection for a maintenance task, so that it never waits for one of the pools'."""
+        with translated_errors():
+            connection = await asyncpg.connect(self._url, server_settings=MAINTENANCE_SESSION)
+            try:
+                # It has everything that a pool's connection has, but its type differs.
+                yield cast("Connection", connection)
+            finally:
+                await connection.close(timeout=5)
 
     @asynccontextmanager
     async def listener(self, channel: str, callback: Callable[..., None]) -> AsyncGenerator[asyncio.Event]:

@@ -135,7 +135,7 @@ class Jobs:
         self._notifications.notify(claimable)
 
     async def delete(self, job_id: UUID) -> None:
-        """Delete a job that has ended, with its stages, tasks and history.
+        """Delete a job that has ended, with its stages, tasks and history. The rows of its tasks are deleted later.
 
         Raises:
             NotFoundError: There is no such job.
