@@ -141,8 +141,11 @@ class Database:
             try:
                 # It has everything that a pool's connection has, but its type differs.
                 yield cast("Connection", connection)
-            finally:
-                await connection.close(timeout=5)
+            except BaseException:
+                # Also if cancelled: closing could take as long as the statement, and fail for a reason of its own.
+                connection.terminate()
+                raise
+            await connection.close()
 
     @asynccontextmanager
     async def listener(self, channel: str, callback: Callable[..., None]) -> AsyncGenerator[asyncio.Event]:

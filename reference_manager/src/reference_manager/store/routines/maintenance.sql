@@ -235,7 +235,7 @@ END
 $$;
 
 -- expired_leases: up to `most` expired leases, with the arguments that settle_tasks needs to end their attempts, except
--- those of the jobs in `passed`: the oldest of each job, then the second of each, and so on. Leases whose task was
+-- those of the jobs in `passed`: the oldest of each stage, then the second of each, and so on. Leases whose task was
 -- aborted or deleted meanwhile are deleted here.
 CREATE OR REPLACE FUNCTION expired_leases(passed uuid[], most integer) RETURNS TABLE (
     job_id uuid, task_id uuid, lease_id bigint, worker_id text, timed_out boolean, length interval, stage_type text
@@ -246,20 +246,21 @@ DECLARE
 BEGIN
     expired := ARRAY(
         SELECT id FROM (
-            SELECT id, expires_at, row_number() OVER (PARTITION BY job_id ORDER BY expires_at, id) AS turn
-            FROM (
-                SELECT id, expires_at, (SELECT job_id FROM stages WHERE stages.id = stage_id) AS job_id
-                FROM leases WHERE expires_at <= now()
-            ) AS late
-            WHERE job_id IS NULL OR job_id <> ALL (passed)
+            SELECT id, expires_at, row_number() OVER (PARTITION BY stage_id ORDER BY expires_at, id) AS turn
+            FROM leases
+            WHERE expires_at <= now()
+                AND stage_id <> ALL (ARRAY(SELECT stages.id FROM stages WHERE stages.job_id = ANY (passed)))
         ) AS queue
         ORDER BY turn, expires_at, id LIMIT most
     );
-    DELETE FROM leases AS lease
-    WHERE id = ANY (expired) AND (
-        SELECT task_status(task, aborted_at(stage)) FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
-        WHERE task.id = lease.task_id
-    ) IS DISTINCT FROM 'IN_PROGRESS';
+    DELETE FROM leases WHERE id = ANY (ARRAY(
+        SELECT id FROM leases AS lease
+        WHERE id = ANY (expired) AND (
+            SELECT task_status(task, aborted_at(stage))
+            FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = lease.task_id
+        ) IS DISTINCT FROM 'IN_PROGRESS'
+        FOR UPDATE SKIP LOCKED
+    ));
     RETURN QUERY
     SELECT stage.job_id, lease.task_id, lease.id, lease.worker_id, coalesce(lease.deadline <= now(), false),
         lease.length, stage.type
