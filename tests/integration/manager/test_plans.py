@@ -7,7 +7,9 @@ from uuid import UUID
 
 import pytest
 from reference_manager.domain.commands import NO_TRACE
-from reference_manager.domain.states import Priority
+from reference_manager.domain.states import JobStatus, Priority
+from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Connection, Database, sql
 
 from tests.support.claims import claim_statement, claimed_tasks
@@ -190,6 +192,17 @@ async def lifecycle_costs(connection: Connection, database: Database) -> dict[st
         done = ([task_id], [lease_id], ["guard"], ["COMPLETED"], [None], [None], [True], [None], [None])
         costs[f"end {number}"] = await touched(connection, sql.task_settle.sql, *done)
     assert await connection.fetchval("SELECT status FROM stages WHERE id = $1", stage_id) == "COMPLETED"
+    jobs = Jobs(database, Notifications())
+    doomed = await connection.fetchval(
+        "SELECT job_id FROM stages WHERE id = $1", await add_backlog(database, "doomed", 2)
+    )
+    await jobs.set_status(doomed, JobStatus.ABORTED)
+    costs["aborted"] = await touched(connection, sql.aborted_stages.sql, [], 10)
+    stages = [row["stage_id"] for row in await connection.fetch(sql.aborted_stages.sql, [], 10)]
+    costs["sweep aborted"] = await touched(connection, sql.tasks_sweep.sql, stages, 10)
+    costs["delete"] = await touched(connection, sql.job_delete.sql, doomed)
+    costs["deleted"] = await touched(connection, sql.deleted_stages.sql, [], 10)
+    costs["remove deleted"] = await touched(connection, sql.tasks_remove.sql, stages, 10)
     return costs
 
 

@@ -56,6 +56,6 @@ UPDATE jobs SET user_metadata = :user_metadata, updated_at = now() WHERE id = :i
 UPDATE jobs SET stages_total = stages_total + 1, updated_at = now() WHERE id = :id;
 
 -- name: job_delete(id)!
--- Deletes the job with its key, its stages and its history. Without their stage, its tasks are invisible at once;
--- remove_deleted_stages deletes their rows later, in small steps. The caller holds the job's lock.
-DELETE FROM jobs WHERE id = :id;
+-- Deletes the job with its key, its stages and its history; the tasks are invisible at once, and remove_deleted_stages
+-- deletes their rows later, in small steps. The caller holds the job's lock. See routines/maintenance.sql.
+SELECT delete_job(:id);

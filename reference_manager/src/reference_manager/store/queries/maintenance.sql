@@ -20,21 +20,16 @@ SELECT job_id, task_id FROM due_tasks(:passed, :limit);
 SELECT busy, woken FROM wake_tasks(:ids, :waits);
 
 -- name: aborted_stages(passed, limit)
--- Rows: the stages with tasks to sweep, except those of the jobs in `passed`: one of each job, then a second, and so on.
-SELECT job_id, stage_id FROM (
-    SELECT stage.job_id, stage_id, stage.end_time,
-        row_number() OVER (PARTITION BY stage.job_id ORDER BY stage_id) AS turn
-    FROM aborted_stages JOIN stages AS stage ON stage.id = stage_id
-    WHERE stage.job_id <> ALL (:passed::uuid[])
-) AS queue
-ORDER BY turn, end_time LIMIT :limit;
+-- Rows: the stages with tasks to sweep, except those of the jobs in `passed`; see routines/maintenance.sql.
+SELECT job_id, stage_id FROM unswept_stages(:passed, :limit);
 
 -- name: tasks_sweep(stages, limit)$
 -- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, in rows of aborted stages; see routines/maintenance.sql.
 SELECT sweep_aborted_stages(:stages, :limit);
 
 -- name: deleted_stages(passed, limit)
--- Rows: the deleted stages with tasks to delete, except those of the jobs in `passed`, as for aborted_stages.
+-- Rows: the deleted stages with tasks to delete, except those of the jobs in `passed`: one of
+-- each job, then a second of each, and so on.
 SELECT job_id, stage_id FROM (
     SELECT job_id, stage_id, deleted_at, row_number() OVER (PARTITION BY job_id ORDER BY stage_id) AS turn
     FROM deleted_stages WHERE job_id <> ALL (:passed::uuid[])
@@ -46,13 +41,8 @@ ORDER BY turn, deleted_at LIMIT :limit;
 SELECT remove_deleted_stages(:stages, :limit);
 
 -- name: deltas_stages(passed, limit)
--- Rows: the stages that have deltas, and their jobs (null: deleted), except those of the jobs in `passed`.
-SELECT job_id, stage_id FROM (
-    SELECT stage_id, (SELECT job_id FROM stages WHERE id = stage_id) AS job_id
-    FROM stage_deltas GROUP BY stage_id ORDER BY min(created_at)
-) AS late
-WHERE job_id IS NULL OR job_id <> ALL (:passed::uuid[])
-LIMIT :limit;
+-- Rows: the stages that have deltas, except those of the jobs in `passed`; see routines/maintenance.sql.
+SELECT job_id, stage_id FROM unfolded_stages(:passed, :limit);
 
 -- name: deltas_fold(stages, waits)$
 -- Adds the deltas of stages to their counts. Returns the jobs that were passed by; see routines/maintenance.sql.

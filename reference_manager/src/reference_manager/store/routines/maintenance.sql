@@ -1,8 +1,8 @@
--- The maintenance tasks, in small transactions. A routine that changes the tree of a job needs the job's lock. With
--- `waits` false, it only tries to take the lock and passes by the jobs that other sessions have locked, so that one job
--- does not hold up the others. Only trying could fail for ever, because sessions that complete tasks may share a lock in
--- turn. For a job that was passed by, `waits` is therefore sometimes true, in a transaction without other jobs and with
--- a short lock_timeout.
+-- The maintenance tasks, in small transactions, and the deletion of a job, which leaves most of its work to one of them.
+-- A routine that changes the tree of a job needs the job's lock. With `waits` false, it only tries to take the lock and
+-- passes by the jobs that other sessions have locked, so that one job does not hold up the others. Only trying could
+-- fail for ever, because sessions that complete tasks may share a lock in turn. For a job that was passed by, `waits` is
+-- therefore sometimes true, in a transaction without other jobs and with a short lock_timeout.
 
 -- lock_free_jobs: takes the locks of these jobs: of all of them if `waits`, otherwise of those that are free. Returns the
 -- jobs that another session has locked.
@@ -16,6 +16,22 @@ BEGIN
         SELECT id FROM (SELECT DISTINCT id FROM unnest(job_ids) AS listed (id) OFFSET 0) AS job
         WHERE NOT pg_try_advisory_xact_lock(job_key(id))
     );
+END
+$$;
+
+-- unfolded_stages: up to `most` stages that have deltas, those with the oldest first, except those of the jobs in
+-- `passed`. Rows: the job (null: it was deleted) and the stage.
+CREATE OR REPLACE FUNCTION unfolded_stages(passed uuid[], most integer) RETURNS TABLE (job_id uuid, stage_id uuid)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT late.job_id, late.stage_id FROM (
+        SELECT stage_id, min(created_at) AS oldest, (SELECT job_id FROM stages WHERE id = stage_id) AS job_id
+        FROM stage_deltas GROUP BY stage_id
+    ) AS late
+    WHERE late.job_id IS NULL OR late.job_id <> ALL (passed)
+    ORDER BY late.oldest LIMIT most;
 END
 $$;
 
@@ -127,6 +143,25 @@ BEGIN
 END
 $$;
 
+-- unswept_stages: up to `most` aborted stages with tasks to sweep, except those of the jobs in `passed`: one of each job,
+-- then a second of each, and so on.
+CREATE OR REPLACE FUNCTION unswept_stages(passed uuid[], most integer) RETURNS TABLE (job_id uuid, stage_id uuid)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT queue.job_id, queue.stage_id FROM (
+        SELECT stage.job_id, aborted.stage_id, stage.end_time,
+            row_number() OVER (PARTITION BY stage.job_id ORDER BY aborted.stage_id) AS turn
+        FROM aborted_stages AS aborted, LATERAL (
+            SELECT job_id, end_time FROM stages WHERE id = aborted.stage_id OFFSET 0
+        ) AS stage
+        WHERE stage.job_id <> ALL (passed)
+    ) AS queue
+    ORDER BY queue.turn, queue.end_time LIMIT most;
+END
+$$;
+
 -- sweep_aborted_stages: task CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, in the rows of up to `most` tasks of these
 -- aborted stages, the same share of each. Passes by stages that another session is sweeping. Returns the number of
 -- examined tasks and finished stages.
@@ -168,6 +203,15 @@ BEGIN
     DELETE FROM stage_deltas WHERE stage_id = ANY (finished);
     DELETE FROM aborted_stages WHERE stage_id = ANY (finished);
     RETURN coalesce(cardinality(ids), 0) + cardinality(finished);
+END
+$$;
+
+-- delete_job: deletes a job with its key, its stages and its history. Without their stage, its tasks are invisible at
+-- once. The caller holds the job's lock. Not a plain statement, so that the cascades use index scans, too.
+CREATE OR REPLACE FUNCTION delete_job(wanted_id uuid) RETURNS void LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+BEGIN
+    DELETE FROM jobs WHERE id = wanted_id;
 END
 $$;
 

@@ -56,8 +56,9 @@ BEGIN
         ('delayed tasks', (SELECT due FROM delayed_tasks ORDER BY due LIMIT 1)),
         ('counter folding', (SELECT min(created_at) FROM stage_deltas)),
         ('aborted tasks', (
-            SELECT min(stage.end_time) FROM aborted_stages AS aborted
-            JOIN stages AS stage ON stage.id = ANY (ARRAY[aborted.stage_id])
+            SELECT min(stage.end_time) FROM aborted_stages AS aborted, LATERAL (
+                SELECT end_time FROM stages WHERE id = aborted.stage_id OFFSET 0
+            ) AS stage
         )),
         ('deleted jobs', (SELECT min(deleted_at) FROM deleted_stages)),
         ('stale workers', (SELECT min(seen_at) + interval '1 hour' FROM workers WHERE NOT drain_wanted))
