@@ -43,7 +43,7 @@ MOMENTS = {
     "leases": Moment(["lease sweeper"], tables.end_leases),
     "deadlines": Moment(["lease sweeper"], tables.end_deadlines),
     "delays": Moment(["delayed tasks"], tables.end_delays),
-    "maintenance": Moment(["counter folding", "aborted tasks", "lease sweeper", "delayed tasks"]),
+    "maintenance": Moment(["counter folding", "aborted tasks", "deleted jobs", "lease sweeper", "delayed tasks"]),
 }
 
 

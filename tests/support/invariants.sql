@@ -70,12 +70,18 @@ SELECT (SELECT count(*) FROM (TABLE jobs_counted EXCEPT TABLE jobs_recorded) AS 
     + (SELECT count(*) FROM (TABLE stages_counted EXCEPT TABLE stages_recorded) AS stages)
     + (SELECT count(*) FROM (TABLE stages_recorded EXCEPT TABLE stages_counted) AS stages);
 
+-- name: lost_tasks()$
+-- Tasks without a stage that no maintenance task is going to delete.
+SELECT count(*) FROM tasks
+WHERE stage_id NOT IN (SELECT id FROM stages) AND stage_id NOT IN (SELECT stage_id FROM deleted_stages);
+
 -- name: leftovers()$
 -- Rows that must disappear some time after all jobs have ended: leases, delays, unfolded counts, aborted stages whose tasks are not
--- yet marked, and waiting tasks in stages that have not failed.
+-- yet marked, deleted stages, and waiting tasks in stages that have not failed.
 SELECT (SELECT count(*) FROM leases)
     + (SELECT count(*) FROM delayed_tasks)
     + (SELECT count(*) FROM stage_deltas)
     + (SELECT count(*) FROM aborted_stages)
+    + (SELECT count(*) FROM deleted_stages)
     + (SELECT count(*) FROM waiting_tasks AS waiting JOIN stages AS stage ON stage.id = waiting.stage_id
        WHERE stage.status <> 'FAILED');

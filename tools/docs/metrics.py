@@ -60,6 +60,7 @@ def _scraped() -> Iterator[Row]:
         stages={("thumbnails", StageStatus.PENDING): 1},
         tasks={},
         oldest_waiting={},
+        maintenance_lag={"delayed tasks": 0},
         dead_tuples={"tasks": 0},
         oldest_xmin=0,
     )

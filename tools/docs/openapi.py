@@ -27,7 +27,9 @@ def _lines(members: dict[str, Any]) -> str:
 
 
 async def _document() -> dict[str, Any]:
-    unused = Database(Connector("", {}), cast("Any", None), timedelta())  # the document depends on the code alone
+    unused = Database(
+        Connector("", {}), Connector("", {}), cast("Any", None), timedelta()
+    )  # the document depends on the code alone
     body_limit = Settings.model_fields["body_limit"].default
     transport = httpx2.ASGITransport(create_app(Engine(unused, stale_after=timedelta()), body_limit=body_limit))
     async with httpx2.AsyncClient(transport=transport, base_url="http://manager") as client:

@@ -141,7 +141,8 @@ async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
         claiming = asyncio.create_task(claim(database))
         await wait_for_lock_waiters(other)
         await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
-        sweeping = asyncio.create_task(sql.task_sweep(sweeper, limit=10))
+        stages = [row["stage_id"] for row in await sweeper.fetch(sql.aborted_stages.sql, [], 10)]
+        sweeping = asyncio.create_task(sql.tasks_sweep(sweeper, stages=stages, limit=10))
         await wait_for_lock_waiters(other, 2)
         await other.execute("SELECT pg_advisory_unlock(1)")
         await asyncio.gather(claiming, sweeping)

@@ -9,6 +9,7 @@ import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.domain.states import JobStatus, Priority, StageStatus, TaskStatus
+from reference_manager.engine.maintenance.counter_folding import CounterFolding
 from reference_manager.engine.statistics import read_statistics, read_statistics_of
 from reference_manager.store.pool import Connection, Database, sql
 
@@ -22,7 +23,14 @@ from tools.manager import ManagerProcess
 Start = Callable[..., ManagerProcess]
 Samples = dict[tuple[str, tuple[str, ...]], float]
 
-MAINTENANCE_TASKS = ("aborted tasks", "counter folding", "delayed tasks", "lease sweeper")
+MAINTENANCE_TASKS = (
+    "aborted tasks",
+    "counter folding",
+    "delayed tasks",
+    "deleted jobs",
+    "lease sweeper",
+    "stale workers",
+)
 HOUR = 3600
 
 
@@ -61,6 +69,7 @@ async def test_all_metric_families_exist_from_the_start(alone: Client) -> None:
     for task in MAINTENANCE_TASKS:
         assert found["jobnik_manager_duty_failures_total", (task,)] == 0
         assert ("jobnik_manager_duty_rounds_total", (task,)) in found
+        assert found["jobnik_maintenance_lag_seconds", (task,)] == 0
     for table in ("jobs", "stages", "tasks", "waiting_tasks", "leases", "stage_deltas", "stage_totals"):
         assert ("jobnik_database_dead_tuples", (table,)) in found
     assert found["jobnik_manager_leases_lost_total", ()] == 0
@@ -211,9 +220,7 @@ async def test_the_statistics_match_the_rows(alone: Client, database: Database) 
                 statistics, counted = await read_statistics_of(connection), await counted_rows(connection)
             assert (+Counter(statistics.jobs), +Counter(statistics.stages), +Counter(statistics.tasks)) == counted
             async with database.connection() as connection:
-                for stage in [row["stage_id"] async for row in sql.deltas_stages(connection)]:
-                    await sql.deltas_fold(connection, stage_id=stage)
-                await sql.totals_fold(connection)
+                await CounterFolding().round(connection)
 
     worker = LeasedWorker(http)
     first, second = await alone.job(), await alone.job(priority="LOW")

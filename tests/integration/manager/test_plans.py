@@ -7,7 +7,9 @@ from uuid import UUID
 
 import pytest
 from reference_manager.domain.commands import NO_TRACE
-from reference_manager.domain.states import Priority
+from reference_manager.domain.states import JobStatus, Priority
+from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Connection, Database, sql
 
 from tests.support.claims import claim_statement, claimed_tasks
@@ -140,7 +142,7 @@ async def test_progress_reads_only_tasks_that_report_it(database: Database, stat
         reporting = claimed[:5]
         progress, none = ['{"fraction": 0.5}'] * len(reporting), [None] * len(reporting)
         heartbeat = ([held.task for held in reporting], [held.lease for held in reporting], progress, none)
-        await connection.fetch(sql.leases_renew.sql, "guard", *heartbeat)
+        await connection.fetch(sql.leases_renew.sql, ["guard"] * len(reporting), *heartbeat)
         if statistics == "of full tables":
             await connection.execute("ANALYZE")
         job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
@@ -175,19 +177,32 @@ async def lifecycle_costs(connection: Connection, database: Database) -> dict[st
     delays = [None, timedelta(microseconds=1)]
     back = (ids, none, none, ["RELEASED", "FAILED"], none, none, [True, True], delays, none)
     costs["hand back"] = await touched(connection, sql.task_settle.sql, *back)
-    costs["wake"] = await touched(connection, sql.delayed_wake.sql, 10)
+    costs["due"] = await touched(connection, sql.delayed_due.sql, [], 10)
+    costs["wake"] = await touched(connection, sql.delayed_wake.sql, ids, False)  # noqa: FBT003 - a parameter of SQL
     costs["claim"] = await touched(connection, *lease("guarded", 1))
     held = claimed_tasks(await connection.fetch(*lease("guarded", 2)))
     heartbeat = ([one.task for one in held], [one.lease for one in held], ["{}"] * len(held), ["{}"] * len(held))
-    costs["heartbeat"] = await touched(connection, sql.leases_renew.sql, "guard", *heartbeat)
-    costs["sweep"] = await touched(connection, sql.leases_expired.sql, 10)
+    costs["heartbeat"] = await touched(connection, sql.leases_renew.sql, ["guard"] * len(held), *heartbeat)
+    costs["sweep"] = await touched(connection, sql.leases_expired.sql, [], 10)
     stage_id = await connection.fetchval("SELECT stage_id FROM tasks WHERE id = $1", ids[0])
-    costs["fold"] = await touched(connection, sql.deltas_fold.sql, stage_id)
+    costs["deltas"] = await touched(connection, sql.deltas_stages.sql, [], 10)
+    costs["fold"] = await touched(connection, sql.deltas_fold.sql, [stage_id], False)  # noqa: FBT003 - as above
     running = await connection.fetch("SELECT task_id, id FROM leases WHERE stage_id = $1 ORDER BY id", stage_id)
     for number, (task_id, lease_id) in enumerate(running):
         done = ([task_id], [lease_id], ["guard"], ["COMPLETED"], [None], [None], [True], [None], [None])
         costs[f"end {number}"] = await touched(connection, sql.task_settle.sql, *done)
     assert await connection.fetchval("SELECT status FROM stages WHERE id = $1", stage_id) == "COMPLETED"
+    jobs = Jobs(database, Notifications())
+    doomed = await connection.fetchval(
+        "SELECT job_id FROM stages WHERE id = $1", await add_backlog(database, "doomed", 2)
+    )
+    await jobs.set_status(doomed, JobStatus.ABORTED)
+    costs["aborted"] = await touched(connection, sql.aborted_stages.sql, [], 10)
+    stages = [row["stage_id"] for row in await connection.fetch(sql.aborted_stages.sql, [], 10)]
+    costs["sweep aborted"] = await touched(connection, sql.tasks_sweep.sql, stages, 10)
+    costs["delete"] = await touched(connection, sql.job_delete.sql, doomed)
+    costs["deleted"] = await touched(connection, sql.deleted_stages.sql, [], 10)
+    costs["remove deleted"] = await touched(connection, sql.tasks_remove.sql, stages, 10)
     return costs
 
 

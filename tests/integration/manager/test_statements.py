@@ -35,6 +35,7 @@ FREQUENT = {
     "claim_tasks minimal": 1,
     "claim_tasks of many jobs": 1,
     "dequeue_task": 1,
+    "heartbeat": 2,
     "settle_tasks FAILED": 1,
     "settle_tasks of many jobs COMPLETED": 2,
     "settle_tasks minimal": 2,
@@ -196,13 +197,13 @@ async def statement_counts(
 async def test_the_number_of_statements_does_not_depend_on_the_size(
     http: httpx2.AsyncClient, counted: CountedDatabase, database: Database
 ) -> None:
-    """Neither large requests nor large tables add a round trip, and no operation takes more than eight."""
+    """Neither large requests nor large tables add a round trip, and no operation takes more than nine."""
     alone = await statement_counts(http, counted, database, 1)
     await add_backlog(database, "in the way", 20_000)
     crowded = await statement_counts(http, counted, database, 1000)
     assert crowded == alone
     assert {name.split(" ")[0] for name in alone} == OPERATIONS
-    assert max(alone.values()) <= 8
+    assert max(alone.values()) <= 9
     assert {name: alone[name] for name in FREQUENT} == FREQUENT
 
 
@@ -219,6 +220,15 @@ async def test_concurrent_requests_share_statements(http: httpx2.AsyncClient, co
     answers = await asyncio.gather(*(http.put(path, json={"status": "COMPLETED"}) for path in paths))
     assert {answer.status_code for answer in answers} == {200}
     assert counted.statements - before <= 2
+
+
+async def test_concurrent_heartbeats_share_statements(http: httpx2.AsyncClient, counted: CountedDatabase) -> None:
+    """A hundred concurrent heartbeats take at most two batches of two statements."""
+    before = counted.statements
+    body = {"stageTypes": ["any"]}
+    answers = await asyncio.gather(*(http.post(f"/v1/workers/w{number}/heartbeat", json=body) for number in range(100)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert counted.statements - before <= 4
 
 
 async def test_a_list_without_a_limit_takes_one_statement_per_page(

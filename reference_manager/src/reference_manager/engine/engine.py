@@ -10,7 +10,9 @@ from reference_manager.engine.errors import DatabaseUnavailableError
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.maintenance.counter_folding import CounterFolding
 from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
+from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
 from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
+from reference_manager.engine.maintenance.stale_workers import StaleWorkers
 from reference_manager.engine.queues import TaskQueue
 from reference_manager.engine.records.history import History
 from reference_manager.engine.records.jobs import Jobs
@@ -59,6 +61,8 @@ class Engine:
             DelayedTasks(self.notifications),
             CounterFolding(),
             AbortedTasks(),
+            DeletedJobs(),
+            StaleWorkers(),
         )
         self.background_tasks = (
             BackgroundTask("sender of notifications", partial(self.notifications.send, database)),

@@ -21,6 +21,8 @@ class DatabaseStatistics:
     tasks: Mapping[tuple[str, Priority, TaskStatus], int]
     oldest_waiting: Mapping[str, float]
     """How long the oldest claimable task of each stage type has been waiting, in seconds."""
+    maintenance_lag: Mapping[str, float]
+    """For how long the oldest work of each maintenance task has been due, in seconds; 0 if there is none."""
     dead_tuples: Mapping[str, int]
     """Row versions that vacuum has not removed yet, by table, as estimated by PostgreSQL."""
     oldest_xmin: int
@@ -50,6 +52,7 @@ async def read_statistics_of(connection: Connection) -> DatabaseStatistics:
         stages=stages,
         tasks=tasks,
         oldest_waiting={row["type"]: row["age"] async for row in sql.metric_oldest(connection)},
+        maintenance_lag={row["name"]: row["lag"] async for row in sql.metric_maintenance_lag(connection)},
         dead_tuples={row["name"]: row["count"] async for row in sql.metric_dead_tuples(connection)},
         oldest_xmin=await sql.metric_oldest_xmin(connection),
     )

@@ -1,15 +1,21 @@
 """Workers: their heartbeats, and orders for them."""
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from reference_manager.domain.commands import Heartbeat, Report
 from reference_manager.domain.states import Outcome
+from reference_manager.engine.dispatch.batching import Batcher
 from reference_manager.engine.errors import require
 from reference_manager.engine.queues import TaskQueue
-from reference_manager.store.pool import Database, encode_optional, sql
+from reference_manager.store.pool import Database, encode, encode_optional, sql
 
 RELEASE_BATCH = 500
 """The maximum number of tasks to release with one call."""
+HEARTBEAT_BATCH = 128
+"""The maximum number of heartbeats in a batch."""
+RENEWAL_BATCH = 10_000
+"""The maximum number of tasks in one statement, unless a single heartbeat has more."""
 
 
 class Orders(NamedTuple):
@@ -34,32 +40,44 @@ class Workers:
     def __init__(self, database: Database, queue: TaskQueue) -> None:
         self._database = database
         self._queue = queue
+        self._heartbeats: Batcher[Heartbeat, Orders] = Batcher(self._record, HEARTBEAT_BATCH)
 
     async def record_heartbeat(self, heartbeat: Heartbeat) -> Orders:
         """Record that a worker is alive, renew its leases, and store progress and checkpoints of its tasks."""
+        (orders,) = await self._heartbeats.submit((heartbeat,))
+        return orders
+
+    async def _record(self, heartbeats: Sequence[Heartbeat]) -> Sequence[Orders]:
+        return [orders for part in _parts(heartbeats) for orders in await self._record_part(part)]
+
+    async def _record_part(self, heartbeats: Sequence[Heartbeat]) -> Sequence[Orders]:
+        running = [(index, task) for index, heartbeat in enumerate(heartbeats) for task in heartbeat.running]
         async with self._database.connection(for_workers=True) as connection:
-            drain: bool = await sql.worker_upsert(
-                connection,
-                id=heartbeat.worker_id,
-                stage_types=list(heartbeat.stage_types),
-                host=heartbeat.host,
-                version=heartbeat.version,
-                draining=heartbeat.draining,
-                running=len(heartbeat.running),
+            upserted = await connection.fetch(
+                sql.workers_upsert.sql,
+                [heartbeat.worker_id for heartbeat in heartbeats],
+                [encode(heartbeat.stage_types) for heartbeat in heartbeats],
+                [heartbeat.host for heartbeat in heartbeats],
+                [heartbeat.version for heartbeat in heartbeats],
+                [heartbeat.draining for heartbeat in heartbeats],
+                [len(heartbeat.running) for heartbeat in heartbeats],
             )
-            rows = await connection.fetch(
+            given_up = await connection.fetch(
                 sql.leases_renew.sql,
-                heartbeat.worker_id,
-                [task.task_id for task in heartbeat.running],
-                [task.lease_id for task in heartbeat.running],
-                [encode_optional(task.progress) for task in heartbeat.running],
-                [encode_optional(task.checkpoint) for task in heartbeat.running],
+                [heartbeats[index].worker_id for index, _ in running],
+                [task.task_id for _, task in running],
+                [task.lease_id for _, task in running],
+                [encode_optional(task.progress) for _, task in running],
+                [encode_optional(task.checkpoint) for _, task in running],
             )
-        return Orders(
-            lost=[row["lease_id"] for row in rows if row["verdict"] == "LOST"],
-            cancel=[row["lease_id"] for row in rows if row["verdict"] == "CANCEL"],
-            drain=drain,
-        )
+        drain: dict[str, bool] = {row["id"]: row["drain_wanted"] for row in upserted}
+        orders = [Orders([], [], drain[heartbeat.worker_id]) for heartbeat in heartbeats]
+        for row in given_up:
+            place: int = row["place"]
+            index, task = running[place - 1]
+            leases = orders[index].cancel if row["verdict"] == "CANCEL" else orders[index].lost
+            leases.append(task.lease_id)
+        return orders
 
     async def deregister(self, worker_id: str) -> None:
         """Delete a worker that has ended, and release its tasks: those of claims whose responses never reached it."""
@@ -85,3 +103,15 @@ class Workers:
         """
         async with self._database.connection() as connection:
             return require(await sql.worker_set_drain(connection, id=worker_id, drain=drain), "worker")
+
+
+def _parts(heartbeats: Sequence[Heartbeat]) -> Iterator[Sequence[Heartbeat]]:
+    """Split heartbeats into statements of limited size. The heartbeats of one statement are of different workers."""
+    part = list[Heartbeat]()
+    for heartbeat in heartbeats:
+        tasks = sum(len(other.running) for other in (*part, heartbeat))
+        if part and (tasks > RENEWAL_BATCH or any(other.worker_id == heartbeat.worker_id for other in part)):
+            yield part
+            part = list[Heartbeat]()
+        part.append(heartbeat)
+    yield part

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, cast
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -48,6 +48,8 @@ CLOSE_TIMEOUT = timedelta(seconds=2)
 """How long the manager waits until PostgreSQL has closed a connection."""
 EXTENDED_STATEMENT_TIMEOUT = timedelta(minutes=5)
 """How long each statement of an extended transaction may run."""
+MAINTENANCE_SESSION = SESSION | {"lock_timeout": "300ms"}  # after this, the job is passed by
+"""The settings of the sessions of maintenance tasks."""
 
 
 def encode(payload: object) -> str:
@@ -74,12 +76,16 @@ class Database:
 
     Args:
         connector: Opens connections outside the pools.
+        maintenance_connector: Opens connections of maintenance tasks, with the settings of ``MAINTENANCE_SESSION``.
         pools: The pools. Their connections have the settings of ``SESSION``.
         acquire_timeout: How long a request waits for a connection.
     """
 
-    def __init__(self, connector: Connector, pools: Pools, acquire_timeout: timedelta) -> None:
+    def __init__(
+        self, connector: Connector, maintenance_connector: Connector, pools: Pools, acquire_timeout: timedelta
+    ) -> None:
         self._connector = connector
+        self._maintenance_connector = maintenance_connector
         self._pools = pools
         self._acquire_timeout = acquire_timeout
 
@@ -102,7 +108,9 @@ class Database:
         general = connections // 2
         connector = Connector(url, SESSION | {"jobnik.part_a_only": "on" if part_a_only else "off"})
         async with _pool(connector, connections - general) as workers_pool, _pool(connector, general) as general_pool:
-            yield cls(connector, Pools(workers_pool, general_pool), acquire_timeout)
+            yield cls(
+                connector, Connector(url, MAINTENANCE_SESSION), Pools(workers_pool, general_pool), acquire_timeout
+            )
 
     @property
     def connections(self) -> tuple[int, int]:
@@ -168,6 +176,18 @@ class Database:
                 raise DatabaseUnavailableError("the server is read-only, such as a standby")
             if not session["configured"]:
                 raise DatabaseUnavailableError("the session lost its settings; is there a pooler in transaction mode?")
+
+    @asynccontextmanager
+    async def maintenance_connection(self) -> AsyncGenerator[Connection]:
+        """Open a connection for a maintenance task, so that it never waits for one of the pools'."""
+        with translated_errors():
+            connection = await self._maintenance_connector.connect()
+            try:
+                # It has everything that a pool's connection has, but its type differs.
+                yield cast("Connection", connection)
+            finally:
+                # Closing could take as long as the statement, and fail for a reason of its own.
+                connection.terminate()
 
     @asynccontextmanager
     async def listener(self, channel: str, callback: Callable[..., None]) -> AsyncGenerator[DeadlineConnection]:

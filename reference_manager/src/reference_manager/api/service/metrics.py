@@ -53,6 +53,15 @@ class _DatabaseCollector(Collector):
             oldest.add_metric([stage_type], statistics.oldest_waiting.get(stage_type, 0))
         yield from (stages, tasks, counts, oldest)
 
+        lag = GaugeMetricFamily(
+            "jobnik_maintenance_lag_seconds",
+            "For how long the oldest work of a maintenance task has been due; 0 if there is none.",
+            labels=["maintenance_task"],
+        )
+        for name, seconds in statistics.maintenance_lag.items():
+            lag.add_metric([name], seconds)
+        yield lag
+
         dead = GaugeMetricFamily(
             "jobnik_database_dead_tuples",
             "Row versions that vacuum has yet to remove, as estimated by PostgreSQL.",

@@ -130,6 +130,14 @@ async def settle(connection: Connection, reports: Sequence[Report]) -> tuple[Seq
     return [_verdict(row) for row in rows], _claimable_types(rows)
 
 
+async def settle_free(
+    connection: Connection, reports: Sequence[Report]
+) -> tuple[Sequence[Verdict | None], Sequence[str]]:
+    """Like ``settle``, without waiting for locks: the verdict is None if another session has locked the job."""
+    rows = await _execute(connection, sql.task_settle_free.sql, reports)
+    return [None if row["busy"] else _verdict(row) for row in rows], _claimable_types(rows)
+
+
 async def _execute(connection: Connection, statement: str, reports: Sequence[Report]) -> Sequence[Record]:
     started = perf_counter()
     rows = await connection.fetch(

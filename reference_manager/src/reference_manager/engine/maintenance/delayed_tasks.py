@@ -1,27 +1,37 @@
 """Returns delayed tasks to the queue when they are due."""
 
+from collections.abc import Collection, Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from reference_manager.engine.dispatch.notifications import Notifications
-from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
-from reference_manager.store.pool import Connection, sql
+from reference_manager.engine.maintenance.job_maintenance import JobMaintenance
+from reference_manager.store.pool import Connection, Record, sql
 
+TASKS_IN_A_PASS = 5000
 BATCH_SIZE = 500
 
 
-class DelayedTasks(MaintenanceTask):
+class DelayedTasks(JobMaintenance):
     """Runs more often than other maintenance tasks, because a task may be late by up to the pause."""
 
     name = "delayed tasks"
     pause = timedelta(milliseconds=200)
+    batch_size = BATCH_SIZE
 
     def __init__(self, notifications: Notifications) -> None:
+        super().__init__()
         self._notifications = notifications
 
-    async def round(self, connection: Connection) -> int:
-        """Return all due tasks to the queue. Return the number of batches."""
-        batches = 0
-        while stage_type := await sql.delayed_wake(connection, limit=BATCH_SIZE):
-            self._notifications.notify([stage_type])
-            batches += 1
-        return batches
+    async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
+        """Return due tasks."""
+        return await connection.fetch(sql.delayed_due.sql, passed, TASKS_IN_A_PASS)
+
+    async def work(
+        self, connection: Connection, rows: Sequence[Record], *, waits: bool
+    ) -> tuple[int, Collection[UUID]]:
+        """Return tasks to the queue. Return their number."""
+        row = await sql.delayed_wake(connection, ids=[row["task_id"] for row in rows], waits=waits)
+        self._notifications.notify(row["woken"] or ())
+        busy = set[UUID](row["busy"])
+        return sum(row["job_id"] not in busy for row in rows), busy

@@ -1,5 +1,6 @@
 """Ends attempts whose lease has expired: their worker crashed, hangs, or never received the response to its claim."""
 
+from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
@@ -7,37 +8,41 @@ from reference_manager.domain.commands import Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.notifications import Notifications
-from reference_manager.engine.dispatch.reports import settle
-from reference_manager.engine.maintenance.maintenance_task import MaintenanceTask
-from reference_manager.store.pool import Connection, sql
+from reference_manager.engine.dispatch.reports import settle, settle_free
+from reference_manager.engine.maintenance.job_maintenance import JobMaintenance
+from reference_manager.store.pool import Connection, Record, sql
 
+LEASES_IN_A_PASS = 2000
 BATCH_SIZE = 200
 
 
-class LeaseSweeper(MaintenanceTask):
+class LeaseSweeper(JobMaintenance):
     """Fails attempts with expired leases. A task becomes RETRIED while it has attempts left, otherwise FAILED."""
 
     name = "lease sweeper"
+    batch_size = BATCH_SIZE
 
     def __init__(self, notifications: Notifications) -> None:
+        super().__init__()
         self._notifications = notifications
 
-    async def round(self, connection: Connection) -> int:
-        """End all attempts whose lease has expired. Return their number."""
-        done = 0
-        while expired := [row async for row in sql.leases_expired(connection, limit=BATCH_SIZE)]:
-            reports = [_report(*lease) for *lease, _ in expired]
-            verdicts, stage_types = await settle(connection, reports)
-            self._notifications.notify(stage_types)
-            ended = 0
-            for row, report, verdict in zip(expired, reports, verdicts, strict=True):
-                if verdict.target:
-                    metrics.LEASES_EXPIRED.labels(metrics.label(row["stage_type"]), report.outcome).inc()
-                    ended += 1
-            done += ended
-            if len(expired) < BATCH_SIZE or not ended:
-                break
-        return done
+    async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
+        """Return expired leases."""
+        return await connection.fetch(sql.leases_expired.sql, passed, LEASES_IN_A_PASS)
+
+    async def work(
+        self, connection: Connection, rows: Sequence[Record], *, waits: bool
+    ) -> tuple[int, Collection[UUID]]:
+        """End attempts. Return their number."""
+        reports = [_report(*lease) for _, *lease, _ in rows]
+        verdicts, stage_types = await (settle if waits else settle_free)(connection, reports)
+        self._notifications.notify(stage_types)
+        ended = 0
+        for row, report, verdict in zip(rows, reports, verdicts, strict=True):
+            if verdict and verdict.target:
+                metrics.LEASES_EXPIRED.labels(metrics.label(row["stage_type"]), report.outcome).inc()
+                ended += 1
+        return ended, {row["job_id"] for row, verdict in zip(rows, verdicts, strict=True) if verdict is None}
 
 
 def _report(task_id: UUID, lease_id: int, worker_id: str | None, timed_out: bool, length: timedelta) -> Report:  # noqa: FBT001 - a row

@@ -18,6 +18,9 @@ from reference_manager.store.pool import Connection, Database, sql
 log = structlog.stdlib.get_logger(__name__)
 tracer = trace.get_tracer(__name__)
 
+LONGEST_PAUSE = timedelta(seconds=30)
+"""The longest pause after failed rounds. The pause doubles with each of them."""
+
 
 class MaintenanceTask(ABC):
     """One kind of maintenance."""
@@ -37,34 +40,39 @@ class MaintenanceTask(ABC):
         """Do all pending work in small transactions. Return the amount, in a unit of the maintenance task."""
 
     async def run(self, database: Database, progress: Callable[[], None]) -> None:
-        """Do rounds until cancelled, and report progress after each. A failed round is logged; the next tries again."""
+        """Do rounds on a connection of its own until cancelled, and report progress after each.
+
+        After a failed round, it tries again on a new connection.
+        """
         metrics.MAINTENANCE_ROUNDS.labels(self.name)
         failures = metrics.MAINTENANCE_FAILURES.labels(self.name)
+        pause = self.pause
         while True:
             try:
-                await self.run_once(database)
+                async with database.maintenance_connection() as connection:
+                    while True:
+                        await self.run_once(connection)
+                        progress()
+                        pause = self.pause
+                        await asyncio.sleep(pause.total_seconds())
             except DatabaseError as error:
-                failures.inc()
                 log.warning(
                     "maintenance task interrupted; the next round tries again", task=self.name, error=str(error)
                 )
             except Exception:  # a bug in one round must not stop the maintenance task
-                failures.inc()
                 log.exception("maintenance task failed; the next round tries again", task=self.name)
+            failures.inc()
             progress()
-            await asyncio.sleep(self.pause.total_seconds())
+            pause = min(2 * pause, LONGEST_PAUSE)
+            await asyncio.sleep(pause.total_seconds())
 
-    async def run_once(self, database: Database) -> None:
-        """Do one round, unless another manager is doing one now."""
-        async with database.connection() as connection:
-            if not await sql.maintenance_begin(connection, key=self.key):
-                return
-            started = time_ns()
-            try:
-                done = await self.round(connection)
-            finally:
-                if not connection.is_closed():
-                    await sql.maintenance_end(connection, key=self.key)
+    async def run_once(self, connection: Connection) -> None:
+        """Do one round, unless another manager is doing one now. After an error, the connection still has the lock."""
+        if not await sql.maintenance_begin(connection, key=self.key):
+            return
+        started = time_ns()
+        done = await self.round(connection)
+        await sql.maintenance_end(connection, key=self.key)
         metrics.MAINTENANCE_ROUNDS.labels(self.name).inc()
         if done:  # most rounds find nothing to do, and their spans would only fill the trace storage
             tracer.start_span(self.name, attributes={"jobnik.duty.done": done}, start_time=started).end()

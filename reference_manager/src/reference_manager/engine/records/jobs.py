@@ -136,7 +136,7 @@ class Jobs:
             await transaction.announce([row["type"] async for row in sql.stages_claimable(connection, job_id=job_id)])
 
     async def delete(self, job_id: UUID) -> None:
-        """Delete a job that has ended, with its stages, tasks and history.
+        """Delete a job that has ended, with its stages, tasks and history. The rows of its tasks are deleted later.
 
         Raises:
             NotFoundError: There is no such job.

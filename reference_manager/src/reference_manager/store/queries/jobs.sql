@@ -56,14 +56,6 @@ UPDATE jobs SET user_metadata = :user_metadata, updated_at = now() WHERE id = :i
 UPDATE jobs SET stages_total = stages_total + 1, updated_at = now() WHERE id = :id;
 
 -- name: job_delete(id)!
--- Deletes the job with its stages, tasks and history. The caller holds the job's lock.
-WITH deleted_stages AS (
-    SELECT id FROM stages WHERE job_id = :id
-), deltas AS (
-    DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT id FROM deleted_stages))
-), waiting AS (
-    DELETE FROM waiting_tasks WHERE stage_id = ANY (ARRAY(SELECT id FROM deleted_stages))
-), delayed AS (
-    DELETE FROM delayed_tasks WHERE stage_id = ANY (ARRAY(SELECT id FROM deleted_stages))
-)
-DELETE FROM jobs WHERE id = :id;
+-- Deletes the job with its key, its stages and its history; the tasks are invisible at once, and remove_deleted_stages
+-- deletes their rows later, in small steps. The caller holds the job's lock. See routines/maintenance.sql.
+SELECT delete_job(:id);

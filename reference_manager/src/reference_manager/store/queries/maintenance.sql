@@ -7,25 +7,46 @@ SELECT pg_try_advisory_lock(:key);
 -- Releases the lock of a maintenance task.
 SELECT pg_advisory_unlock(:key);
 
--- name: leases_expired(limit)
--- Rows: expired leases; see routines/maintenance.sql.
-SELECT task_id, lease_id, worker_id, timed_out, length, stage_type FROM expired_leases(:limit);
+-- name: leases_expired(passed, limit)
+-- Rows: expired leases of jobs that are not in `passed`; see routines/maintenance.sql.
+SELECT job_id, task_id, lease_id, worker_id, timed_out, length, stage_type FROM expired_leases(:passed, :limit);
 
--- name: delayed_wake(limit)$
--- Returns due tasks of one stage to the queue; see routines/maintenance.sql.
-SELECT wake_tasks(:limit);
+-- name: delayed_due(passed, limit)
+-- Rows: due tasks of jobs that are not in `passed`; see routines/maintenance.sql.
+SELECT job_id, task_id FROM due_tasks(:passed, :limit);
 
--- name: task_sweep(limit)$
--- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, in the rows of aborted stages; see routines/maintenance.sql.
-SELECT sweep_aborted_stage(:limit);
+-- name: delayed_wake(ids, waits)^
+-- Returns due tasks to the queue; see routines/maintenance.sql.
+SELECT busy, woken FROM wake_tasks(:ids, :waits);
 
--- name: deltas_stages()
--- Rows: the stages that have deltas.
-SELECT DISTINCT stage_id FROM stage_deltas;
+-- name: aborted_stages(passed, limit)
+-- Rows: the stages with tasks to sweep, except those of the jobs in `passed`; see routines/maintenance.sql.
+SELECT job_id, stage_id FROM unswept_stages(:passed, :limit);
 
--- name: deltas_fold(stage_id)!
--- Adds a stage's deltas to its counts; see routines/maintenance.sql.
-SELECT fold_stage(:stage_id);
+-- name: tasks_sweep(stages, limit)$
+-- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, in rows of aborted stages; see routines/maintenance.sql.
+SELECT sweep_aborted_stages(:stages, :limit);
+
+-- name: deleted_stages(passed, limit)
+-- Rows: the deleted stages with tasks to delete, except those of the jobs in `passed`: one of
+-- each job, then a second of each, and so on.
+SELECT job_id, stage_id FROM (
+    SELECT job_id, stage_id, deleted_at, row_number() OVER (PARTITION BY job_id ORDER BY stage_id) AS turn
+    FROM deleted_stages WHERE job_id <> ALL (:passed::uuid[])
+) AS queue
+ORDER BY turn, deleted_at LIMIT :limit;
+
+-- name: tasks_remove(stages, limit)$
+-- Deletes tasks of deleted stages; see routines/maintenance.sql.
+SELECT remove_deleted_stages(:stages, :limit);
+
+-- name: deltas_stages(passed, limit)
+-- Rows: the stages that have deltas, except those of the jobs in `passed`; see routines/maintenance.sql.
+SELECT job_id, stage_id FROM unfolded_stages(:passed, :limit);
+
+-- name: deltas_fold(stages, waits)$
+-- Adds the deltas of stages to their counts. Returns the jobs that were passed by; see routines/maintenance.sql.
+SELECT fold_stages(:stages, :waits);
 
 -- name: totals_fold()$
 -- Sums up the totals for metrics; see routines/maintenance.sql.

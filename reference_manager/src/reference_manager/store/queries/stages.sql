@@ -73,16 +73,19 @@ WITH unfinished AS (
     SELECT id FROM stages WHERE job_id = :job_id AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED')
 ), folding AS (
     DELETE FROM stage_deltas WHERE stage_id = ANY (ARRAY(SELECT id FROM unfinished)) RETURNING stage_id, completed
+), folded AS (
+    -- Joined by grouping, not by a lookup for each stage, which would compare every stage with every delta.
+    SELECT id, sum(completed)::bigint AS completed
+    FROM (SELECT id, 0 AS completed FROM unfinished UNION ALL TABLE folding) AS counted
+    GROUP BY id
 )
 UPDATE stages AS stage SET
     status = 'ABORTED', end_time = now(), updated_at = now(), oldest_waiting = NULL,
     completed = stage.completed + folded.completed,
     aborted = stage_total(stage) - stage.failed - stage.completed - folded.completed,
     pending = 0, in_progress = 0, retried = 0
-FROM unfinished, LATERAL (
-    SELECT coalesce(sum(folding.completed), 0)::bigint AS completed FROM folding WHERE stage_id = unfinished.id
-) AS folded
-WHERE stage.id = unfinished.id;
+FROM folded
+WHERE stage.id = folded.id;
 
 -- name: stages_claimable(job_id)
 -- Rows: the types of the job's stages that have claimable tasks.

@@ -19,6 +19,10 @@ SELECT type, priority, pending, retried, in_progress, completed FROM unfolded_mo
 -- Rows: how long the oldest claimable task of each stage type has been waiting; see routines/statistics.sql.
 SELECT type, age FROM oldest_waiting();
 
+-- name: metric_maintenance_lag()
+-- Rows: for how many seconds the oldest work of each maintenance task has been due; see routines/statistics.sql.
+SELECT name, lag FROM maintenance_lag();
+
 -- name: metric_dead_tuples()
 -- Rows: the dead row versions that vacuum has not removed yet, by table, as estimated by the server.
 SELECT relname AS name, pg_stat_get_dead_tuples(oid) AS count FROM pg_class

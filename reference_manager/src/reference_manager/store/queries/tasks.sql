@@ -25,9 +25,9 @@ SELECT busy, source, target, body, woken FROM settle_free_tasks(
     :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays, :checkpoints
 );
 
--- name: leases_renew(worker_id, ids, leases, progresses, checkpoints)
--- Renews the leases of a worker, for a heartbeat; see routines/keep_leases.sql.
-SELECT lease_id, verdict FROM keep_leases(:worker_id, :ids, :leases, :progresses, :checkpoints);
+-- name: leases_renew(workers, ids, leases, progresses, checkpoints)
+-- Renews the leases of workers, for heartbeats; see routines/keep_leases.sql.
+SELECT place, verdict FROM keep_leases(:workers, :ids, :leases, :progresses, :checkpoints);
 
 -- name: task_get(id)$
 -- Returns the task as JSON; null if there is no such task.
@@ -44,10 +44,11 @@ SELECT body, parent, major, minor, now() AS moment FROM list_tasks(
 
 -- name: task_set_metadata(user_metadata, id)$
 -- Returns the id; null if there is no such task.
-UPDATE tasks SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
+UPDATE tasks SET user_metadata = :user_metadata, updated_at = now()
+WHERE id = :id AND EXISTS (SELECT FROM stages WHERE stages.id = stage_id) RETURNING id;
 
 -- name: tasks_abort(job_id)!
--- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, all tasks of a job: marks their stages, and sweep_aborted_stage
+-- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, all tasks of a job: marks their stages, and sweep_aborted_stages
 -- updates the rows later, in small steps. Must run before stages_abort. The caller holds the job's lock.
 INSERT INTO aborted_stages (stage_id)
 SELECT id FROM stages WHERE job_id = :job_id AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');

@@ -1,19 +1,21 @@
--- name: worker_upsert(id, stage_types, host, version, draining, running)$
--- Records a heartbeat, and deletes workers without a heartbeat for an hour. Returns whether the worker must drain.
-WITH deleted AS (
-    DELETE FROM workers WHERE seen_at < now() - interval '1 hour' AND id <> :id
-)
+-- name: workers_upsert(ids, stage_types, hosts, versions, draining, running)
+-- Records heartbeats of different workers; the arrays have one item for each. Rows: each worker, and whether it must
+-- drain. Locks the rows by id, so that two sessions cannot deadlock.
 INSERT INTO workers AS worker (id, stage_types, host, version, draining, running)
-VALUES (:id, :stage_types, :host, :version, :draining, :running)
+SELECT id, ARRAY(SELECT json_array_elements_text(stage_types)), host, version, draining, running
+FROM unnest(:ids::text[], :stage_types::json[], :hosts::text[], :versions::text[], :draining::boolean[], :running::integer[])
+    AS heartbeat (id, stage_types, host, version, draining, running)
+ORDER BY id
 ON CONFLICT (id) DO UPDATE SET
     stage_types = excluded.stage_types,
     host = coalesce(excluded.host, worker.host), version = coalesce(excluded.version, worker.version),
     draining = excluded.draining, running = excluded.running, seen_at = now()
-RETURNING worker.drain_wanted;
+RETURNING worker.id, worker.drain_wanted;
 
 -- name: worker_list()$
--- Returns all workers as a JSON list, by id.
-SELECT wire_list(array_agg(worker_wire(worker) ORDER BY id)) FROM workers AS worker;
+-- Returns the workers that sent a heartbeat within the last hour as a JSON list, by id.
+SELECT wire_list(array_agg(worker_wire(worker) ORDER BY id)) FROM workers AS worker
+WHERE seen_at >= now() - interval '1 hour';
 
 -- name: worker_set_drain(drain, id)$
 -- Orders a worker to drain, or withdraws the order. Returns the worker as JSON; null if there is no such worker.
@@ -25,3 +27,16 @@ WITH deleted AS (
     DELETE FROM workers WHERE id = :id
 )
 SELECT task_id, id AS lease_id FROM leases WHERE worker_id = :id;
+
+-- name: workers_forget()$
+-- Deletes the workers without a heartbeat for an hour; one with an order to drain only after a week, because it may
+-- return and has to hear the order. Passes by workers whose heartbeat is being recorded. Returns their number.
+WITH deleted AS (
+    DELETE FROM workers WHERE id = ANY (ARRAY(
+        SELECT id FROM workers
+        WHERE seen_at < now() - CASE WHEN drain_wanted THEN interval '7 days' ELSE interval '1 hour' END
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING id
+)
+SELECT count(*) FROM deleted;

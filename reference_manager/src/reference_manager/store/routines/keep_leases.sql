@@ -1,52 +1,64 @@
--- keep_leases: a heartbeat of a worker. Renews the leases that the worker still holds, and stores the progress and the
--- checkpoints of their tasks, and the fraction of the progress in the lease. Rows: the leases that the worker must give
--- up, each LOST, or CANCEL if its job was aborted. Does not wait for locks: a lease that is being settled needs no
--- renewal.
+-- keep_leases: the leases of heartbeats of any number of workers; the arrays have one item for each lease. Renews the
+-- leases that their workers still hold, and stores the progress and the checkpoints of their tasks, and the fraction of
+-- the progress in the lease. Rows: the items whose leases the workers must give up, each LOST, or CANCEL if its job was
+-- aborted, with its place in the arrays. Does not wait for locks of leases: a lease that is being settled needs no
+-- renewal. Locks tasks by seq, as the sweep of an aborted stage does, so that the two cannot deadlock.
 -- Plans are pinned to index scans, as in claim_tasks. The results are joined with the arguments without nested loops,
 -- which would compare ten thousand tasks with one another.
 CREATE OR REPLACE FUNCTION keep_leases(
-    wanted_worker text, wanted_ids uuid[], wanted_leases bigint[], progresses json[], checkpoints json[]
-) RETURNS TABLE (lease_id bigint, verdict text) LANGUAGE plpgsql
+    workers text[], wanted_ids uuid[], wanted_leases bigint[], progresses json[], checkpoints json[]
+) RETURNS TABLE (place integer, verdict text) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
     WITH item AS MATERIALIZED (
-        SELECT * FROM unnest(wanted_ids, wanted_leases, progresses, checkpoints)
-            AS item (task_id, lease_id, progress, checkpoint)
+        SELECT * FROM unnest(workers, wanted_ids, wanted_leases, progresses, checkpoints) WITH ORDINALITY
+            AS item (worker_id, task_id, lease_id, progress, checkpoint, place)
     ), current_status AS MATERIALIZED (
         SELECT task.id, stage.status = 'ABORTED' AS aborted
         FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
         WHERE task.id = ANY (wanted_ids)
     ), held AS MATERIALIZED (
-        SELECT lease.id, lease.task_id FROM leases AS lease
-        WHERE lease.id = ANY (wanted_leases) AND lease.worker_id = wanted_worker
+        SELECT item.place, lease.id, lease.task_id FROM (
+            SELECT id, task_id, worker_id FROM leases WHERE id = ANY (wanted_leases)
+        ) AS lease
+        JOIN item ON item.lease_id = lease.id AND item.task_id = lease.task_id AND item.worker_id = lease.worker_id
     ), locked AS MATERIALIZED (
         SELECT lease.id, lease.task_id FROM leases AS lease
         WHERE lease.id = ANY (ARRAY(
             SELECT held.id FROM held
-            JOIN item ON item.lease_id = held.id AND item.task_id = held.task_id
             JOIN current_status ON current_status.id = held.task_id AND NOT current_status.aborted
         ))
         FOR NO KEY UPDATE SKIP LOCKED
+    ), reported AS MATERIALIZED (
+        SELECT item.* FROM item
+        JOIN held ON held.place = item.place
+        JOIN locked ON locked.id = item.lease_id
     ), renewed AS (
         UPDATE leases AS lease SET
             expires_at = least(now() + length, deadline),
-            fraction = coalesce((item.progress->>'fraction')::numeric, fraction)
-        FROM item WHERE lease.id = ANY (ARRAY(SELECT id FROM locked)) AND lease.id = item.lease_id
-    ), reported AS (
+            fraction = coalesce((reported.progress->>'fraction')::numeric, fraction)
+        FROM reported WHERE lease.id = ANY (ARRAY(SELECT id FROM locked)) AND lease.id = reported.lease_id
+    ), changing AS MATERIALIZED (
+        SELECT id FROM tasks
+        WHERE id = ANY (ARRAY(
+            SELECT task_id FROM reported WHERE progress IS NOT NULL OR checkpoint IS NOT NULL
+        ))
+        ORDER BY seq FOR NO KEY UPDATE
+    ), changed AS (
         UPDATE tasks AS task SET
-            progress = coalesce(item.progress, task.progress),
-            checkpoint = coalesce(item.checkpoint, task.checkpoint),
+            progress = coalesce(reported.progress, task.progress),
+            checkpoint = coalesce(reported.checkpoint, task.checkpoint),
             updated_at = now()
-        FROM item JOIN locked ON locked.id = item.lease_id
-        WHERE task.id = ANY (ARRAY(SELECT task_id FROM locked)) AND task.id = item.task_id
-            AND (item.progress IS NOT NULL OR item.checkpoint IS NOT NULL)
+        FROM reported
+        WHERE task.id = ANY (ARRAY(SELECT id FROM changing)) AND task.id = reported.task_id
+            AND (reported.progress IS NOT NULL OR reported.checkpoint IS NOT NULL)
     )
-    SELECT item.lease_id, CASE WHEN current_status.aborted THEN 'CANCEL' ELSE 'LOST' END
+    SELECT item.place::integer, CASE WHEN current_status.aborted THEN 'CANCEL' ELSE 'LOST' END
     FROM item
     LEFT JOIN current_status ON current_status.id = item.task_id
-    WHERE coalesce(current_status.aborted, true)
-        OR NOT EXISTS (SELECT FROM held WHERE held.id = item.lease_id AND held.task_id = item.task_id);
+    WHERE coalesce(current_status.aborted, true) OR NOT EXISTS (SELECT FROM held WHERE held.place = item.place)
+    ORDER BY item.place;
 END
 $$;

@@ -116,7 +116,7 @@ $$;
 
 -- list_tasks: a page of tasks, oldest first; the tasks of one stage in the order in which they were added. The stage is
 -- selected with = ANY (array), as in claim_tasks: with a plain join, a plan made when there were no stages would scan
--- all of them for each task.
+-- all of them for each task. Tasks of a deleted stage match nothing, but the scan yields them, so that it stays bounded.
 CREATE OR REPLACE FUNCTION list_tasks(
     of_stage uuid, of_type text, of_status task_status, from_date timestamptz, end_date timestamptz,
     after_time timestamptz, after_seq bigint, wanted integer
@@ -135,7 +135,7 @@ BEGIN
                     THEN task_wire(task, aborted_at(stage))
                 END AS body,
                 NULL::uuid AS parent, task.created_at AS major, task.seq AS minor
-            FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+            FROM tasks AS task LEFT JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
             WHERE task.stage_id = of_stage AND task.seq > coalesce(after_seq, 0)
             ORDER BY task.seq;
     ELSE
@@ -148,7 +148,7 @@ BEGIN
                     WHEN task_listed(task, stage, of_type, of_status) THEN task_wire(task, aborted_at(stage))
                 END AS body,
                 NULL::uuid AS parent, task.created_at AS major, task.seq AS minor
-            FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+            FROM tasks AS task LEFT JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
             WHERE (task.created_at, task.seq) > (coalesce(after_time, '-infinity'), coalesce(after_seq, 0))
                 AND task.created_at <= coalesce(end_date, 'infinity')
             ORDER BY task.created_at, task.seq;

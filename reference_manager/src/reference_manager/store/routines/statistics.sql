@@ -42,3 +42,26 @@ BEGIN
     GROUP BY kind.type;
 END
 $$;
+
+-- maintenance_lag: for how many seconds the oldest pending work of each maintenance task has been due; 0 if there is
+-- none.
+CREATE OR REPLACE FUNCTION maintenance_lag() RETURNS TABLE (name text, lag double precision)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT work.name, greatest(extract(epoch FROM now() - work.due), 0)::double precision
+    FROM (VALUES
+        ('lease sweeper', (SELECT expires_at FROM leases ORDER BY expires_at LIMIT 1)),
+        ('delayed tasks', (SELECT due FROM delayed_tasks ORDER BY due LIMIT 1)),
+        ('counter folding', (SELECT min(created_at) FROM stage_deltas)),
+        ('aborted tasks', (
+            SELECT min(stage.end_time) FROM aborted_stages AS aborted, LATERAL (
+                SELECT end_time FROM stages WHERE id = aborted.stage_id OFFSET 0
+            ) AS stage
+        )),
+        ('deleted jobs', (SELECT min(deleted_at) FROM deleted_stages)),
+        ('stale workers', (SELECT min(seen_at) + interval '1 hour' FROM workers WHERE NOT drain_wanted))
+    ) AS work (name, due);
+END
+$$;

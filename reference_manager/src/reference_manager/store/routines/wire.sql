@@ -57,10 +57,11 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 $$;
 
 -- task_listed: whether a task matches these filters (null matches all). The status is the shown one, which in an
--- aborted stage may differ from that of the row.
+-- aborted stage may differ from that of the row. A task of a deleted stage (null) matches none.
 CREATE OR REPLACE FUNCTION task_listed(task tasks, stage stages, of_type text, of_status task_status) RETURNS boolean
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT (of_type IS NULL OR stage.type = of_type)
+    SELECT stage.id IS NOT NULL
+        AND (of_type IS NULL OR stage.type = of_type)
         AND (of_status IS NULL OR task_status(task, aborted_at(stage)) = of_status)
 $$;
 

@@ -1,0 +1,147 @@
+"""Heartbeats of many workers: batched, without deadlocks, and each with its own answer."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import asyncpg
+import httpx2
+import pytest
+from reference_manager.domain.commands import Heartbeat, RunningTask
+from reference_manager.domain.states import JobStatus
+from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.engine import Engine
+from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
+from reference_manager.engine.records.jobs import Jobs
+from reference_manager.engine.workers import Workers
+from reference_manager.store.pool import Database
+
+from tests.support.claims import ClaimedTask, claim_statement, claimed_tasks
+from tools.backlog import add_backlog
+from tools.manager import ManagerProcess
+
+WORKERS = 40
+
+
+@pytest.fixture
+def workers(database: Database) -> Workers:
+    """The workers of a manager in this process."""
+    return Engine(database, stale_after=timedelta(minutes=30)).workers
+
+
+def heartbeat(worker: str, *running: tuple[ClaimedTask, float | None]) -> Heartbeat:
+    """Return a heartbeat of a worker with its tasks, each with its progress, if any."""
+    tasks = [
+        RunningTask(held.task, held.lease, None if fraction is None else {"fraction": fraction}, None)
+        for held, fraction in running
+    ]
+    return Heartbeat(worker, ["beats"], None, None, draining=False, running=tasks)
+
+
+async def claim(database: Database, worker: str, limit: int) -> list[ClaimedTask]:
+    """Claim tasks of the type "beats" for a worker."""
+    async with database.connection() as connection:
+        return list(claimed_tasks(await connection.fetch(*claim_statement("beats", limit, worker))))
+
+
+@pytest.mark.timeout(60)  # starts two managers and sends hundreds of requests
+async def test_workers_that_return_at_once_are_all_answered(
+    start_manager: Callable[..., ManagerProcess],
+    database: Database,
+    connection: "asyncpg.Connection[asyncpg.Record]",
+) -> None:
+    """Workers away for hours return through two managers: each hears its order to drain and keeps its lease."""
+    async with (
+        httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as one,
+        httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as two,
+    ):
+        await add_backlog(database, "beats", WORKERS)
+        held = [(await claim(database, f"w{number}", 1))[0] for number in range(WORKERS)]
+
+        async def send(http: httpx2.AsyncClient, number: int) -> object:
+            running = [{"taskId": str(held[number].task), "leaseId": held[number].lease}]
+            body = {"stageTypes": ["beats"], "running": running}
+            response = await http.post(f"/v1/workers/w{number}/heartbeat", json=body)
+            return response.status_code, response.json()
+
+        async def send_all() -> list[object]:
+            numbers = random.sample(range(WORKERS), WORKERS)
+            return await asyncio.gather(*(send((one, two)[turn % 2], number) for turn, number in enumerate(numbers)))
+
+        kept: dict[str, object] = {"lost": [], "cancel": []}
+        assert await send_all() == [(200, kept | {"drain": False})] * WORKERS
+        await connection.execute("UPDATE workers SET drain_wanted = true")
+        for _ in range(5):
+            await connection.execute("UPDATE workers SET seen_at = now() - interval '2 hours'")
+            before = await connection.fetchval("SELECT max(expires_at) FROM leases")
+            assert await send_all() == [(200, kept | {"drain": True})] * WORKERS
+            assert await connection.fetchval("SELECT min(expires_at) FROM leases") > before
+
+
+async def test_a_batch_keeps_the_answers_apart(
+    database: Database, workers: Workers, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Heartbeats in one batch renew only what their own worker holds, and the last one of a worker counts."""
+    await add_backlog(database, "beats", 3)
+    (mine, more), (theirs,) = await claim(database, "me", 2), await claim(database, "them", 1)
+    await workers.record_heartbeat(heartbeat("me"))
+    await workers.order_drain("me", drain=True)
+    old = await connection.fetchval("UPDATE leases SET expires_at = now() + interval '1 second' RETURNING expires_at")
+    gone = ClaimedTask(UUID(int=1), 10_000)
+    answers = await asyncio.gather(
+        workers.record_heartbeat(heartbeat("me", (mine, 0.1), (theirs, 0.9), (gone, None))),
+        workers.record_heartbeat(heartbeat("them", (mine, 0.9), (theirs, None))),
+        workers.record_heartbeat(heartbeat("me", (mine, 0.2), (mine._replace(lease=theirs.lease), 0.9))),
+    )
+    assert answers == [
+        ([theirs.lease, gone.lease], [], True),
+        ([mine.lease], [], False),
+        ([theirs.lease], [], True),
+    ]
+    rows = await connection.fetch("SELECT id, fraction, expires_at > $1 AS renewed FROM leases ORDER BY id", old)
+    assert [(row["id"], row["fraction"] and float(row["fraction"]), row["renewed"]) for row in rows] == [
+        (mine.lease, 0.2, True),
+        (more.lease, None, False),
+        (theirs.lease, None, True),
+    ]
+    assert await connection.fetchval("SELECT running FROM workers WHERE id = 'me'") == 2
+
+
+async def test_heartbeats_with_many_tasks_are_split(
+    database: Database, workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch with more tasks than one statement takes is recorded in parts, and every worker gets its answer."""
+    monkeypatch.setattr("reference_manager.engine.workers.RENEWAL_BATCH", 3)
+    await add_backlog(database, "beats", 10)
+    held = {str(number): await claim(database, str(number), 2) for number in range(5)}
+    lost = ClaimedTask(UUID(int=1), 10_000)
+    sent = [heartbeat(name, *((each, None) for each in mine), (lost, None)) for name, mine in held.items()]
+    answers = await asyncio.gather(*map(workers.record_heartbeat, sent))
+    assert answers == [([lost.lease], [], False)] * 5
+
+
+async def test_heartbeats_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
+    database: Database, workers: Workers, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """Progress that is being stored when a stage is aborted and the sweep that follows both finish."""
+    stage = await add_backlog(database, "beats", 50)
+    held = await claim(database, "me", 50)
+    await connection.execute("BEGIN")
+    await connection.fetch("SELECT FROM tasks WHERE id = $1 FOR UPDATE", held[25].task)
+    storing = asyncio.create_task(workers.record_heartbeat(heartbeat("me", *((each, 0.5) for each in reversed(held)))))
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    while await connection.fetchval(waiting) < 1:
+        pass
+    job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
+    await Jobs(database, Notifications()).set_status(job, JobStatus.ABORTED)
+    async with database.connection() as sweeper:
+        sweeping = asyncio.create_task(AbortedTasks().round(sweeper))
+        while await connection.fetchval(waiting) < 2:
+            pass
+        await connection.execute("COMMIT")
+        assert await sweeping == 51
+    assert await storing == ([], [], False)
+    counts = await connection.fetch("SELECT status, progress->>'fraction' AS done, count(*) FROM tasks GROUP BY 1, 2")
+    assert [tuple(row) for row in counts] == [("ABORTED", "0.5", 50)]
