@@ -111,8 +111,9 @@ async def _serve(
     ) as database:
         engine = Engine(database, stale_after=settings.task_stale_after)
         app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
-        # The hot path bypasses the framework, which creates the spans of requests.
-        protocol: Any = CoalescingProtocol if traced else partial(HotPathProtocol, HotPath(engine.queue))
+        # The hot path bypasses the framework, which creates the spans of requests and the messages of part A.
+        has_hot_path = not (traced or settings.part_a_only)
+        protocol: Any = partial(HotPathProtocol, HotPath(engine.queue)) if has_hot_path else CoalescingProtocol
         config = uvicorn.Config(
             app,
             lifespan="off",

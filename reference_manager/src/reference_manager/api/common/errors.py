@@ -1,6 +1,6 @@
 """Error responses: every error as a status, a code and a message, and the handlers that send them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import structlog
@@ -119,9 +119,9 @@ def problem(error: ErrorResponse, headers: Mapping[str, str] | None = None) -> R
     return Response(body, error.status, headers, "application/json")
 
 
-def error_response(error: Exception) -> Response:
+def error_response(error: Exception, describe: Callable[[Exception], ErrorResponse] = describe_error) -> Response:
     """Build the HTTP response to an exception. Log it if the response does not say what went wrong."""
-    described = describe_error(error)
+    described = describe(error)
     if described is DATABASE_BUSY:
         log.warning("database busy", error=str(error))
         return problem(described, _RETRY_AFTER)
@@ -140,11 +140,11 @@ def validation_message(invalid: Mapping[str, Any]) -> str:
     return f"{path}: {invalid['msg'].removeprefix('Value error, ')}"
 
 
-def register_error_handlers(app: FastAPI) -> None:
-    """Answer every error of the app in the format of the protocol."""
+def register_error_handlers(app: FastAPI, describe: Callable[[Exception], ErrorResponse]) -> None:
+    """Answer every error of the app in the format of the protocol, with the messages of ``describe``."""
 
     async def handle(_request: Request, error: Exception) -> Response:
-        return error_response(error)
+        return error_response(error, describe)
 
     handled = (
         EngineError,
