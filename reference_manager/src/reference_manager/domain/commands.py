@@ -174,8 +174,8 @@ class Heartbeat:
     running: Sequence[RunningTask]
 
 
-MetadataFilter = Sequence[tuple[str, str]]
-"""Names of members of ``userMetadata``, each with its value: a string, or a number or boolean as JSON shows it."""
+MetadataFilter = Sequence[list[str]]
+"""Pairs: the name of a member of ``userMetadata``, and its value: a string, or a number or boolean as JSON shows it."""
 
 
 @dataclass(frozen=True, slots=True)

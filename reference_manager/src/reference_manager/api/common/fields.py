@@ -91,7 +91,7 @@ def _condition(value: str) -> str:
 
 def metadata_filter(conditions: Sequence[str] | None) -> MetadataFilter | None:
     """Split each condition at its first colon."""
-    return [(name, value) for name, _, value in (one.partition(":") for one in conditions)] if conditions else None
+    return [[name, value] for name, _, value in (one.partition(":") for one in conditions)] if conditions else None
 
 
 Id: TypeAlias = Annotated[UUID, BeforeValidator(_canonical)]

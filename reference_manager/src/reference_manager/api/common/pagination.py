@@ -143,7 +143,7 @@ async def list_response(query: ListQuery | HistoryQuery | NumberedQuery, listing
     if query.limit is not None and page.next is not None:
         headers["Link"] = _link(query.request, encode_cursor(page.next, identity))
     whole = query.limit is None and page.next is not None
-    at_once = not whole and all(entry.nested is None for entry in page.entries)
+    at_once = not whole and all(entry.complete for entry in page.entries)
     return await _send(listing.write(request, page, whole=whole), at_once=at_once, headers=headers)
 
 
@@ -157,12 +157,12 @@ async def numbered_response(query: NumberedQuery, listing: NumberedListing[KeyT]
     size = query.page_size or NUMBERED_PAGE_SIZE
     skipped = ((query.page or 1) - 1) * size
     page = await listing.read_numbered(NumberedRequest(skipped, size, descending=query.order == "desc"))
-    return await _send(page.write(), at_once=all(entry.nested is None for entry in page.entries))
+    return await _send(page.write(), at_once=all(entry.complete for entry in page.entries))
 
 
 async def entity_response(entry: Entry) -> Response:
     """Send one entity with any number of nested entities."""
-    return await _send(entry.write(), at_once=entry.nested is None)
+    return await _send(entry.write(), at_once=entry.complete)
 
 
 async def _send(pieces: AsyncIterable[str], *, at_once: bool, headers: dict[str, str] | None = None) -> Response:

@@ -100,7 +100,7 @@ class History:
 
     async def _read_task_changes(self, task_id: UUID, request: PageRequest[SerialKey]) -> Page[SerialKey]:
         async with self._database.connection() as connection:
-            found = sql.history_of_task(
+            found = sql.task_history_list(
                 connection,
                 task_id=task_id,
                 descending=request.descending,

@@ -125,7 +125,8 @@ class Jobs:
                 skipped=request.skipped,
                 limit=request.limit,
             )
-            return await read_numbered_page(rows, self._stages_of)
+            get = partial(self.get, with_stages=filters["with_stages"], with_progress=False)
+            return await read_numbered_page(rows, get, self._stages_of)
 
     def _stages_of(self, job_id: UUID) -> NestedList:
         return NestedList("stages", self._stages.list(StageFilter(job_id=job_id), with_tasks=False))

@@ -7,6 +7,7 @@ A numbered page counts the whole list, in one statement too.
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, TypeAlias
 from uuid import UUID
 
@@ -83,15 +84,26 @@ class Entry:
 
     body: str
     nested: NestedList | None = None
+    reread: "Callable[[], Awaitable[Entry]] | None" = None
+    """Reads the entity again, if it was too large for the page."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether the body is the whole entity."""
+        return self.nested is None and self.reread is None
 
     async def write(self) -> AsyncGenerator[str]:
         """Yield the entity with its nested list as JSON, in pieces."""
+        if self.reread is not None:
+            async for piece in (await self.reread()).write():
+                yield piece
+            return
         if self.nested is None:
             yield self.body
             return
         yield f'{self.body[:-1]},"{self.nested.member}":'
         listing = self.nested.listing
-        request = PageRequest[Any](MAX_PAGE_SIZE)
+        request: PageRequest[Any] = PageRequest(MAX_PAGE_SIZE)
         async for piece in listing.write(request, await listing.read(request), whole=True):
             yield piece
         yield "}"
@@ -130,10 +142,22 @@ async def read_page(
     return Page(entries)
 
 
-async def read_numbered_page(rows: AsyncIterable[Any], nested: Nest | None = None) -> NumberedPage:
-    """Convert the rows of a query of list_numbered.sql to a page; see ``read_page``."""
+async def read_numbered_page(
+    rows: AsyncIterable[Any], get: Callable[[UUID], Awaitable[Entry]], nested: Nest | None = None
+) -> NumberedPage:
+    """Convert the rows of a query of list_numbered.sql to a page.
+
+    Args:
+        rows: The rows.
+        get: Reads the entity with this id.
+        nested: See ``read_page``.
+    """
     found = [row async for row in rows]
-    return NumberedPage(found[0]["total"], [to_entry(row, nested) for row in found[1:]])
+    entries = [
+        Entry("", reread=partial(get, row["parent"])) if row["body"] is None else to_entry(row, nested)
+        for row in found[1:]
+    ]
+    return NumberedPage(found[0]["total"], entries)
 
 
 async def _written(entries: Sequence[Entry], separator: str = "") -> AsyncGenerator[str]:
@@ -142,7 +166,7 @@ async def _written(entries: Sequence[Entry], separator: str = "") -> AsyncGenera
     for entry in entries:
         pieces.append(separator)
         separator = ","
-        if entry.nested is None:
+        if entry.complete:
             pieces.append(entry.body)
         else:
             yield "".join(pieces)

@@ -123,7 +123,8 @@ class Stages:
                 skipped=request.skipped,
                 limit=request.limit,
             )
-            return await read_numbered_page(rows, self._tasks_of)
+            get = partial(self.get, with_tasks=filters["with_tasks"], with_progress=False)
+            return await read_numbered_page(rows, get, self._tasks_of)
 
     def _tasks_of(self, stage_id: UUID) -> NestedList:
         return NestedList("tasks", self._tasks.list(TaskFilter(stage_id=stage_id)))

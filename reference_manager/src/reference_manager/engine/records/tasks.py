@@ -19,6 +19,7 @@ from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.errors import InFiniteStateError, require
 from reference_manager.engine.records.pages import (
+    Entry,
     NumberedListing,
     NumberedPage,
     Page,
@@ -121,7 +122,10 @@ class Tasks:
                 skipped=request.skipped,
                 limit=request.limit,
             )
-            return await read_numbered_page(rows)
+            return await read_numbered_page(rows, self._get)
+
+    async def _get(self, task_id: UUID) -> Entry:
+        return Entry(await self.get(task_id))
 
     async def set_metadata(self, task_id: UUID, metadata: JsonObject) -> None:
         """Replace the user metadata of a task. Raises NotFoundError."""

@@ -14,19 +14,8 @@ SELECT body, parent, major, minor, now() AS moment FROM list_changes(
 -- Returns the id of the job of a stage; null if there is no such stage.
 SELECT job_id FROM stages WHERE id = :stage_id;
 
--- name: history_of_task(task_id, descending, first_lease, limit)
--- Rows: attempts of a task by lease, each with its worker and the status of the task before and after it (null: in
--- progress or aborted), from a lease on (null: all); and when the task was created and aborted (null: it was not), with
--- its status before. One row with a null lease if there are no such attempts; none if there is no such task.
-SELECT task.created_at, CASE WHEN task_status(task, aborted_at(stage)) = 'ABORTED' THEN
-        coalesce(task.end_time, aborted_at(stage)) END AS aborted_at,
-    coalesce(
-        (SELECT target FROM attempts WHERE lease_id = task.lease_id),
-        CASE WHEN task.lease_id IS NULL THEN 'PENDING' ELSE 'IN_PROGRESS' END::task_status
-    ) AS status_before,
-    attempt.lease_id, attempt.worker_id, attempt.source, attempt.target, attempt.outcome,
-    attempt.error ->> 'type' AS error_type, attempt.start_time, attempt.end_time
-FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
-LEFT JOIN LATERAL attempts_of(task, aborted_at(stage), :descending, :first_lease, :limit) AS attempt ON true
-WHERE task.id = :task_id
-ORDER BY CASE WHEN :descending THEN -attempt.lease_id ELSE attempt.lease_id END;
+-- name: task_history_list(task_id, descending, first_lease, limit)
+-- Rows: attempts of a task, by lease, for its status changes; see routines/list_history.sql.
+SELECT created_at, aborted_at, status_before, lease_id, worker_id, source, target, outcome, error_type, start_time,
+    end_time
+FROM list_task_history(:task_id, :descending, :first_lease, :limit);

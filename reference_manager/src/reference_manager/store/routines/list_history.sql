@@ -21,11 +21,11 @@ BEGIN
         SELECT listed.* FROM (
             (
                 SELECT lease_id, worker_id, source, target, outcome::text, error, start_time, end_time FROM attempts
-                WHERE NOT descending AND task_id = task.id AND lease_id BETWEEN lowest AND highest
+                WHERE NOT descending AND (task_id, lease_id) >= (task.id, lowest) AND task_id <= task.id
                 ORDER BY task_id, lease_id LIMIT wanted
             ) UNION ALL (
                 SELECT lease_id, worker_id, source, target, outcome::text, error, start_time, end_time FROM attempts
-                WHERE descending AND task_id = task.id AND lease_id BETWEEN lowest AND highest
+                WHERE descending AND (task_id, lease_id) <= (task.id, highest) AND task_id >= task.id
                 ORDER BY task_id DESC, lease_id DESC LIMIT wanted
             ) UNION ALL
             SELECT task.lease_id, task.worker_id,
@@ -77,6 +77,40 @@ BEGIN
         WHERE task.id = of_task;
     RETURN QUERY SELECT page.body, page.parent, page.major, page.minor
         FROM take_page(walk, wanted, NULL::bigint) AS page;
+END
+$$;
+
+-- list_task_history: the attempts of a task from `first_lease` on, as of attempts_of; with the error's type, with when the
+-- task was created and aborted (null: it was not), and with its status before the abort. One row with a null lease if
+-- there are no such attempts; none if there is no such task.
+CREATE OR REPLACE FUNCTION list_task_history(of_task uuid, descending boolean, first_lease bigint, wanted integer)
+RETURNS TABLE (
+    created_at timestamptz, aborted_at timestamptz, status_before task_status, lease_id bigint, worker_id text,
+    source task_status, target task_status, outcome text, error_type text, start_time timestamptz,
+    end_time timestamptz
+) LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    of_tasks record;
+BEGIN
+    SELECT task, aborted_at(stage) AS aborted INTO of_tasks
+    FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id]) WHERE task.id = of_task;
+    created_at := (of_tasks.task).created_at;
+    IF task_status(of_tasks.task, of_tasks.aborted) = 'ABORTED' THEN
+        aborted_at := coalesce((of_tasks.task).end_time, of_tasks.aborted);
+    END IF;
+    status_before := coalesce(
+        (SELECT target FROM attempts WHERE lease_id = (of_tasks.task).lease_id),
+        CASE WHEN (of_tasks.task).lease_id IS NULL THEN 'PENDING' ELSE 'IN_PROGRESS' END::task_status
+    );
+    RETURN QUERY
+        SELECT list_task_history.created_at, list_task_history.aborted_at, list_task_history.status_before,
+            attempt.lease_id, attempt.worker_id, attempt.source, attempt.target, attempt.outcome,
+            attempt.error ->> 'type', attempt.start_time, attempt.end_time
+        FROM (SELECT) AS once
+        LEFT JOIN attempts_of(of_tasks.task, of_tasks.aborted, descending, first_lease, wanted) AS attempt ON true
+        WHERE (of_tasks.task).id IS NOT NULL;
 END
 $$;
 

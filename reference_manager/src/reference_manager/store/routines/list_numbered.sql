@@ -1,5 +1,6 @@
 -- Numbered pages: a page of a list by its number, and the total number of matching entities, both from one snapshot.
--- Rows: first one with the total alone, then the entities of the page, with `total` too.
+-- Rows: first one with the total alone, then the entities of the page, with `total` too. Beyond 1 MiB, `body` is null and
+-- `parent` is the id of the entity, which the caller reads later, one at a time.
 -- A numbered page costs as much as the whole list, since all matching entities are counted. Clients that can follow
 -- links use list_pages.sql instead. Plans are pinned as there.
 
@@ -12,6 +13,11 @@ CREATE OR REPLACE FUNCTION numbered_range(
         CASE WHEN descending THEN greatest(least(total - skipped, wanted), 0) ELSE wanted END
 $$;
 
+-- numbered_fits: whether the entities of a page, up to one that ends at this byte, are in the rows.
+CREATE OR REPLACE FUNCTION numbered_fits(end_byte bigint) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT end_byte <= 1024 * 1024
+$$;
+
 -- number_jobs: a numbered page of jobs, by age.
 CREATE OR REPLACE FUNCTION number_jobs(
     of_name text, of_priority job_priority, of_statuses job_status[], of_metadata text[], from_date timestamptz,
@@ -20,23 +26,33 @@ CREATE OR REPLACE FUNCTION number_jobs(
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     range record;
+    earliest CONSTANT timestamptz := coalesce(from_date, '-infinity');
+    latest CONSTANT timestamptz := coalesce(end_date, 'infinity');
 BEGIN
     SELECT count(*) INTO total FROM jobs AS job
-    WHERE job.created_at BETWEEN coalesce(from_date, '-infinity') AND coalesce(end_date, 'infinity')
+    WHERE job.created_at BETWEEN earliest AND latest
         AND job_listed(job, of_name, of_priority, of_statuses, of_metadata);
     RETURN NEXT;
     SELECT * INTO range FROM numbered_range(total, skipped, wanted, descending);
     RETURN QUERY
-        SELECT job_wire(job, with_stages AND list_inlines((job).stages_total)),
-            CASE WHEN with_stages AND NOT list_inlines((job).stages_total) THEN (job).id END, total
+        SELECT CASE WHEN numbered_fits(end_byte) THEN wire END,
+            CASE WHEN NOT numbered_fits(end_byte) OR has_more THEN id END, total
         FROM (
-            SELECT job, row_number() OVER (ORDER BY job.created_at, job.seq) AS number FROM jobs AS job
-            WHERE job.created_at BETWEEN coalesce(from_date, '-infinity') AND coalesce(end_date, 'infinity')
-                AND job_listed(job, of_name, of_priority, of_statuses, of_metadata)
-            ORDER BY job.created_at, job.seq
-            OFFSET range.range_offset LIMIT range.range_limit
-        ) AS page
-        ORDER BY CASE WHEN descending THEN -number ELSE number END;
+            SELECT wire, id, has_more, place, sum(octet_length(wire)) OVER (ORDER BY place) AS end_byte
+            FROM (
+                SELECT job_wire(job, with_stages AND list_inlines((job).stages_total)) AS wire, (job).id AS id,
+                    with_stages AND NOT list_inlines((job).stages_total) AS has_more,
+                    CASE WHEN descending THEN -number ELSE number END AS place
+                FROM (
+                    SELECT job, row_number() OVER (ORDER BY job.created_at, job.seq) AS number FROM jobs AS job
+                    WHERE job.created_at BETWEEN earliest AND latest
+                        AND job_listed(job, of_name, of_priority, of_statuses, of_metadata)
+                    ORDER BY job.created_at, job.seq
+                    OFFSET range.range_offset LIMIT range.range_limit
+                ) AS page
+            ) AS written
+        ) AS sized
+        ORDER BY place;
 END
 $$;
 
@@ -56,15 +72,25 @@ BEGIN
     RETURN NEXT;
     SELECT * INTO range FROM numbered_range(total, skipped, wanted, descending);
     RETURN QUERY
-        SELECT stage_wire(stage, with_tasks AND list_inlines(stage_total(stage))),
-            CASE WHEN with_tasks AND NOT list_inlines(stage_total(stage)) THEN (stage).id END, total
+        SELECT CASE WHEN numbered_fits(end_byte) THEN wire END,
+            CASE WHEN NOT numbered_fits(end_byte) OR has_more THEN id END, total
         FROM (
-            SELECT stage, row_number() OVER (ORDER BY stage.job_id, stage.position) AS number FROM stages AS stage
-            WHERE stage.job_id BETWEEN first_id AND last_id AND stage_listed(stage, of_type, of_statuses, of_metadata)
-            ORDER BY stage.job_id, stage.position
-            OFFSET range.range_offset LIMIT range.range_limit
-        ) AS page
-        ORDER BY CASE WHEN descending THEN -number ELSE number END;
+            SELECT wire, id, has_more, place, sum(octet_length(wire)) OVER (ORDER BY place) AS end_byte
+            FROM (
+                SELECT stage_wire(stage, with_tasks AND list_inlines(stage_total(stage))) AS wire, (stage).id AS id,
+                    with_tasks AND NOT list_inlines(stage_total(stage)) AS has_more,
+                    CASE WHEN descending THEN -number ELSE number END AS place
+                FROM (
+                    SELECT stage, row_number() OVER (ORDER BY stage.job_id, stage.position) AS number
+                    FROM stages AS stage
+                    WHERE stage.job_id BETWEEN first_id AND last_id
+                        AND stage_listed(stage, of_type, of_statuses, of_metadata)
+                    ORDER BY stage.job_id, stage.position
+                    OFFSET range.range_offset LIMIT range.range_limit
+                ) AS page
+            ) AS written
+        ) AS sized
+        ORDER BY place;
 END
 $$;
 
@@ -76,47 +102,52 @@ CREATE OR REPLACE FUNCTION number_tasks(
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
     range record;
+    earliest CONSTANT timestamptz := coalesce(from_date, '-infinity');
+    latest CONSTANT timestamptz := coalesce(end_date, 'infinity');
 BEGIN
     IF of_stage IS NOT NULL THEN
         SELECT count(*) INTO total
         FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
         WHERE task.stage_id = of_stage
-            AND task.created_at BETWEEN coalesce(from_date, '-infinity') AND coalesce(end_date, 'infinity')
+            AND task.created_at BETWEEN earliest AND latest
             AND task_listed(task, stage, of_type, of_statuses, of_metadata);
     ELSE
         SELECT count(*) INTO total
         FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
-        WHERE task.created_at BETWEEN coalesce(from_date, '-infinity') AND coalesce(end_date, 'infinity')
+        WHERE task.created_at BETWEEN earliest AND latest
             AND task_listed(task, stage, of_type, of_statuses, of_metadata);
     END IF;
     RETURN NEXT;
     SELECT * INTO range FROM numbered_range(total, skipped, wanted, descending);
-    IF of_stage IS NOT NULL THEN
-        RETURN QUERY
-            SELECT task_wire(task, aborted), NULL::uuid, total
+    RETURN QUERY
+        SELECT CASE WHEN numbered_fits(end_byte) THEN wire END, CASE WHEN NOT numbered_fits(end_byte) THEN id END, total
+        FROM (
+            SELECT wire, id, place, sum(octet_length(wire)) OVER (ORDER BY place) AS end_byte
             FROM (
-                SELECT task, aborted_at(stage) AS aborted, row_number() OVER (ORDER BY task.seq) AS number
-                FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
-                WHERE task.stage_id = of_stage
-                    AND task.created_at BETWEEN coalesce(from_date, '-infinity') AND coalesce(end_date, 'infinity')
-                    AND task_listed(task, stage, of_type, of_statuses, of_metadata)
-                ORDER BY task.seq
-                OFFSET range.range_offset LIMIT range.range_limit
-            ) AS page
-            ORDER BY CASE WHEN descending THEN -number ELSE number END;
-    ELSE
-        RETURN QUERY
-            SELECT task_wire(task, aborted), NULL::uuid, total
-            FROM (
-                SELECT task, aborted_at(stage) AS aborted,
-                    row_number() OVER (ORDER BY task.created_at, task.seq) AS number
-                FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
-                WHERE task.created_at BETWEEN coalesce(from_date, '-infinity') AND coalesce(end_date, 'infinity')
-                    AND task_listed(task, stage, of_type, of_statuses, of_metadata)
-                ORDER BY task.created_at, task.seq
-                OFFSET range.range_offset LIMIT range.range_limit
-            ) AS page
-            ORDER BY CASE WHEN descending THEN -number ELSE number END;
-    END IF;
+                SELECT task_wire(task, aborted) AS wire, (task).id AS id,
+                    CASE WHEN descending THEN -number ELSE number END AS place
+                FROM (
+                    (
+                        SELECT task, aborted_at(stage) AS aborted, row_number() OVER (ORDER BY task.seq) AS number
+                        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+                        WHERE task.stage_id = of_stage
+                            AND task.created_at BETWEEN earliest AND latest
+                            AND task_listed(task, stage, of_type, of_statuses, of_metadata)
+                        ORDER BY task.seq
+                        OFFSET range.range_offset LIMIT range.range_limit
+                    ) UNION ALL (
+                        SELECT task, aborted_at(stage) AS aborted,
+                            row_number() OVER (ORDER BY task.created_at, task.seq) AS number
+                        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+                        WHERE of_stage IS NULL
+                            AND task.created_at BETWEEN earliest AND latest
+                            AND task_listed(task, stage, of_type, of_statuses, of_metadata)
+                        ORDER BY task.created_at, task.seq
+                        OFFSET range.range_offset LIMIT range.range_limit
+                    )
+                ) AS page
+            ) AS written
+        ) AS sized
+        ORDER BY place;
 END
 $$;
