@@ -136,7 +136,9 @@ def validation_message(invalid: Mapping[str, Any]) -> str:
     """Describe where a value is invalid and why, such as ``body.name: String should have at least 2 characters``."""
     if invalid["type"] == "json_invalid":
         return f"body: not JSON, {invalid['ctx']['error']}"
-    path = ".".join(str(part) for part in invalid["loc"])
+    # Of several values of a query parameter, the first invalid one is reported as the parameter.
+    parts = invalid["loc"][:2] if invalid["loc"][:1] == ("query",) else invalid["loc"]
+    path = ".".join(str(part) for part in parts)
     return f"{path}: {invalid['msg'].removeprefix('Value error, ')}"
 
 

@@ -101,12 +101,14 @@ Name: TypeAlias = Annotated[Text, StringConstraints(min_length=2, max_length=50)
 NameFilter: TypeAlias = Annotated[Text, StringConstraints(max_length=50)]
 StageTypeName: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=50)]
 NewStageTypeName: TypeAlias = Annotated[StageTypeName, AfterValidator(_reachable)]
+MAX_VALUES = 10
+"""The maximum number of values of a parameter in the query."""
 SEPARATED = BeforeValidator(_split)
 """The last annotation of a list of values in the query, which is repeated or separated by commas."""
 MetadataFilters: TypeAlias = Annotated[
     Annotated[
         list[Annotated[str, StringConstraints(pattern=r"^[^\x00:]*:[^\x00]*$"), BeforeValidator(_condition)]],
-        Field(max_length=10),
+        Field(max_length=MAX_VALUES),
     ]
     | None,
     Query(

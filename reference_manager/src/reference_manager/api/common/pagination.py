@@ -137,14 +137,14 @@ async def list_response(query: ListQuery | HistoryQuery | NumberedQuery, listing
     """Send a page or the whole list. An error after the first page closes the connection before the end of the body."""
     identity = _identity(query.request)
     after = None if query.cursor is None else _decoded(query.cursor, identity, listing.key_type)
-    request = PageRequest(query.limit or MAX_PAGE_SIZE, after, descending=query.order == "desc")
-    page = await listing.read(request)
+    descending = query.order == "desc"
+    page = await listing.read(PageRequest(query.limit or MAX_PAGE_SIZE, after, descending=descending))
     headers: dict[str, str] = {}
     if query.limit is not None and page.next is not None:
         headers["Link"] = _link(query.request, encode_cursor(page.next, identity))
     whole = query.limit is None and page.next is not None
     at_once = not whole and all(entry.complete for entry in page.entries)
-    return await _send(listing.write(request, page, whole=whole), at_once=at_once, headers=headers)
+    return await _send(listing.write(page, whole=whole, descending=descending), at_once=at_once, headers=headers)
 
 
 async def numbered_response(query: NumberedQuery, listing: NumberedListing[KeyT]) -> Response:

@@ -3,6 +3,7 @@
 from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from reference_manager.api.common.errors import (
     ILLEGAL_JOB_STATUS_TRANSITION,
@@ -11,6 +12,7 @@ from reference_manager.api.common.errors import (
     WITH_A_BODY,
 )
 from reference_manager.api.common.fields import (
+    MAX_VALUES,
     SEPARATED,
     Id,
     MetadataFilters,
@@ -43,7 +45,7 @@ from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.records.jobs import Jobs
 
 Statuses: TypeAlias = Annotated[
-    Annotated[list[JobStatus], SEPARATED] | None,
+    Annotated[list[JobStatus], Field(max_length=MAX_VALUES), SEPARATED] | None,
     Query(description="One or more statuses, separated by commas.", json_schema_extra=PART_B),
 ]
 SAME_JOB = {"model": Job, "description": "A job with this unique key exists; nothing was created."}

@@ -3,6 +3,7 @@
 from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from reference_manager.api.common.errors import (
     ILLEGAL_STAGE_STATUS_TRANSITION,
@@ -11,7 +12,15 @@ from reference_manager.api.common.errors import (
     STAGE_NOT_FOUND,
     WITH_A_BODY,
 )
-from reference_manager.api.common.fields import SEPARATED, Id, MetadataFilters, Payload, StageTypeName, metadata_filter
+from reference_manager.api.common.fields import (
+    MAX_VALUES,
+    SEPARATED,
+    Id,
+    MetadataFilters,
+    Payload,
+    StageTypeName,
+    metadata_filter,
+)
 from reference_manager.api.common.headers import TRACED, given_metadata, request_trace
 from reference_manager.api.common.pagination import (
     NumberedPageQuery,
@@ -34,7 +43,8 @@ from reference_manager.domain.states import StageStatus
 from reference_manager.engine.records.stages import Stages
 
 Statuses: TypeAlias = Annotated[
-    Annotated[list[StageStatus], SEPARATED] | None, Query(description="One or more statuses, separated by commas.")
+    Annotated[list[StageStatus], Field(max_length=MAX_VALUES), SEPARATED] | None,
+    Query(description="One or more statuses, separated by commas."),
 ]
 
 

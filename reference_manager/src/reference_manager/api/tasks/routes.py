@@ -3,6 +3,7 @@
 from typing import Annotated, TypeAlias
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from reference_manager.api.common.errors import (
     ILLEGAL_TASK_STATUS_TRANSITION,
@@ -14,6 +15,7 @@ from reference_manager.api.common.errors import (
     WITH_A_BODY,
 )
 from reference_manager.api.common.fields import (
+    MAX_VALUES,
     SEPARATED,
     Id,
     MetadataFilters,
@@ -47,7 +49,8 @@ from reference_manager.engine.queues import TaskQueue, claimed_task, reported_ta
 from reference_manager.engine.records.tasks import Tasks
 
 Statuses: TypeAlias = Annotated[
-    Annotated[list[TaskStatus], SEPARATED] | None, Query(description="One or more statuses, separated by commas.")
+    Annotated[list[TaskStatus], Field(max_length=MAX_VALUES), SEPARATED] | None,
+    Query(description="One or more statuses, separated by commas."),
 ]
 
 

@@ -5,7 +5,7 @@ A numbered page counts the whole list, in one statement too.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Generic, TypeAlias
@@ -25,16 +25,16 @@ class Listing(Generic[KeyT]):
     """The type of its sort keys."""
     read: "Callable[[PageRequest[KeyT]], Awaitable[Page[KeyT]]]"
 
-    async def write(self, request: PageRequest[KeyT], page: "Page[KeyT]", *, whole: bool) -> AsyncGenerator[str]:
+    async def write(self, page: "Page[KeyT]", *, whole: bool, descending: bool = False) -> AsyncGenerator[str]:
         """Yield the list as JSON, in pieces.
 
         Args:
-            request: The request for the first page.
             page: The first page.
             whole: Whether to continue with the following pages. Entities created after the first page was read are left
                 out, so that the list ends even if clients create entities faster than it is read.
+            descending: Whether the list is read in reverse order.
         """
-        following = replace(request, limit=MAX_PAGE_SIZE, until=page.read_at)
+        until = page.read_at
         yield "["
         separator = ""
         while True:
@@ -43,7 +43,7 @@ class Listing(Generic[KeyT]):
             separator = separator or "," * bool(page.entries)
             if page.next is None or not whole:
                 break
-            page = await self.read(replace(following, after=page.next))
+            page = await self.read(PageRequest(MAX_PAGE_SIZE, page.next, until, descending))
         yield "]"
 
 
@@ -103,8 +103,7 @@ class Entry:
             return
         yield f'{self.body[:-1]},"{self.nested.member}":'
         listing = self.nested.listing
-        request: PageRequest[Any] = PageRequest(MAX_PAGE_SIZE)
-        async for piece in listing.write(request, await listing.read(request), whole=True):
+        async for piece in listing.write(await listing.read(PageRequest(MAX_PAGE_SIZE)), whole=True):
             yield piece
         yield "}"
 

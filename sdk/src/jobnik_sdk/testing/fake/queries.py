@@ -78,7 +78,7 @@ class JobQuery(NumberedQuery):
 
     job_name: Annotated[Text, StringConstraints(max_length=50)] | None = None
     priority: Priority | None = None
-    status: Annotated[list[JobStatus] | None, _SEPARATED, OfPartB()] = None
+    status: Annotated[list[JobStatus] | None, Field(max_length=10), _SEPARATED, OfPartB()] = None
     metadata: _Conditions = []
     from_date: Instant | None = None
     end_date: Instant | None = None
@@ -96,7 +96,7 @@ class StageQuery(StagesOfJobQuery):
 
     job_id: Id | None = None
     stage_type: StageTypeName | None = None
-    stage_operation_status: Annotated[list[StageStatus] | None, _SEPARATED] = None
+    stage_operation_status: Annotated[list[StageStatus] | None, Field(max_length=10), _SEPARATED] = None
     metadata: _Conditions = []
 
 
@@ -105,7 +105,7 @@ class TaskQuery(NumberedQuery):
 
     stage_id: Id | None = None
     stage_type: StageTypeName | None = None
-    status: Annotated[list[TaskStatus] | None, _SEPARATED] = None
+    status: Annotated[list[TaskStatus] | None, Field(max_length=10), _SEPARATED] = None
     metadata: _Conditions = []
     from_date: Instant | None = None
     end_date: Instant | None = None
