@@ -148,5 +148,6 @@ async def test_responses_contain_nothing_of_part_b(managers: Managers, stage_typ
     (listed,) = (await part_a.http.get(f"/v1/jobs/{job['id']}/stages")).json()
     assert set(listed) == STAGE_FIELDS
     shown = [*read["tasks"], *[await part_a.read(task) for task in tasks], await part_a.claimed(stage_type)]
-    assert [set(task) for task in shown] == [TASK_FIELDS] * 7
+    begun = TASK_FIELDS | {"startTime"}
+    assert [set(task) for task in shown] == [begun | {"endTime"}, begun, begun] * 2 + [begun]
     assert set(await part_a.read(job)) == JOB_FIELDS | {"stages"}

@@ -1,4 +1,4 @@
-"""Messages of errors as the original manager (0.2.1) words them, for a manager that serves only part A."""
+"""Messages as the original manager (0.2.1) words them, for a manager that serves only part A."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,6 +7,9 @@ from fastapi.exceptions import RequestValidationError
 
 from reference_manager.api.common.errors import ErrorResponse, describe_error
 from reference_manager.engine.errors import EngineError
+
+SAME_PRIORITY_REASON = "PRIORITY_CANNOT_BE_UPDATED_TO_SAME_VALUE"
+"""The header ``Reason`` of a priority that has not changed."""
 
 
 def describe_as_original(error: Exception) -> ErrorResponse:

@@ -22,6 +22,7 @@ from reference_manager.api.common.fields import (
     metadata_filter,
 )
 from reference_manager.api.common.headers import TRACED, given_metadata, request_trace
+from reference_manager.api.common.original import SAME_PRIORITY_REASON
 from reference_manager.api.common.pagination import (
     NumberedPageQuery,
     entity_response,
@@ -113,11 +114,13 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         "/jobs/{jobId}/priority",
         responses=openapi_responses({200: JOB_MODIFIED, 204: SAME_PRIORITY}, JOB_NOT_FOUND, *WITH_A_BODY),
     )
-    async def set_job_priority(jobId: Id, body: PriorityBody) -> Response:
+    async def set_job_priority(jobId: Id, body: PriorityBody, request: Request) -> Response:
         """Change the priority of a job and of its waiting tasks. 204 if the job already has this priority."""
         if await jobs.set_priority(jobId, body.priority):
             return code_response(JOB_MODIFIED)
-        return Response(status_code=204, headers={"Reason": "PRIORITY_CANNOT_BE_UPDATED_TO_SAME_VALUE"})
+        part_a_only: bool = request.app.state.part_a_only
+        reason = SAME_PRIORITY_REASON if part_a_only else "The job has this priority already"
+        return Response(status_code=204, headers={"Reason": reason})
 
     @router.put(
         "/jobs/{jobId}/status",

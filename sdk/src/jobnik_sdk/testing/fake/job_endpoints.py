@@ -65,7 +65,8 @@ class JobEndpoints(Endpoints):
         body = request.body(bodies.PriorityBody)
         if self._jobs.set_priority(self._job(request), body.priority):
             return done("JOB_MODIFIED_SUCCESSFULLY")
-        return Answer(204, headers={"Reason": "PRIORITY_CANNOT_BE_UPDATED_TO_SAME_VALUE"})
+        original = "PRIORITY_CANNOT_BE_UPDATED_TO_SAME_VALUE"
+        return Answer(204, headers={"Reason": original if self._part_a_only else "The job has this priority already"})
 
     def _set_status(self, request: Request) -> Answer:
         request.query(Query)
