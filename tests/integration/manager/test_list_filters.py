@@ -1,5 +1,6 @@
 """The order and the filters of lists, beyond those of part A."""
 
+import asyncio
 from typing import Any
 from urllib.parse import quote
 
@@ -240,3 +241,26 @@ async def test_a_page_number_excludes_limit_and_cursor(client: Client, stage_typ
                 assert response.json()["message"].startswith(f"query.{other.partition('=')[0]}: ")
     for path in (f"/v1/jobs/{stage['id']}/stages", f"/v1/stages/{stage['jobId']}/tasks"):
         assert (await client.http.get(f"{path}?page=1")).status_code == 404
+
+
+async def test_the_total_and_the_items_are_of_one_moment(client: Client, stage_type: str) -> None:
+    """While tasks are added and completed, the total of a page that holds all matching tasks is their number."""
+    stage = await client.stage(await client.job(), stage_type)
+    await client.tasks(stage, 40)
+
+    async def work() -> None:
+        for _ in range(10):
+            await client.settle(await client.claimed(stage_type))
+            await client.tasks(stage, 2)
+
+    working = [asyncio.create_task(work()) for _ in range(2)]
+    totals: list[int] = []
+    while not all(task.done() for task in working):
+        page = (await client.http.get(f"/v1/tasks?stage_type={stage_type}&status=PENDING&page_size=100")).json()
+        assert len(page["items"]) == page["total"]
+        assert {task["status"] for task in page["items"]} == {"PENDING"}
+        totals.append(page["total"])
+    await asyncio.gather(*working)
+    assert totals[0] >= 38
+    final = (await client.http.get(f"/v1/stages/{stage['id']}/tasks?page=1")).json()
+    assert (final["total"], len(final["items"])) == (80, 10)

@@ -80,18 +80,23 @@ $$;
 -- shows them. `wanted` is a list of pairs of a name and a value. JSON text that contains the character NUL cannot be
 -- read as text, so that it is replaced.
 CREATE OR REPLACE FUNCTION metadata_listed(metadata json, wanted text[]) RETURNS boolean
-LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT bool_and(coalesce(
-        json_typeof(readable -> wanted[place][1]) IN ('string', 'number', 'boolean')
-            AND readable ->> wanted[place][1] = wanted[place][2],
-        false
-    ))
-    FROM generate_subscripts(wanted, 1) AS place, (
-        SELECT CASE WHEN strpos(metadata::text, '\u0000') > 0
-            THEN regexp_replace(metadata::text, '(?<!\\)((?:\\\\)*)\\u0000', '\1\uffff', 'g')::json
-            ELSE metadata END AS readable
-        OFFSET 0
-    ) AS read
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    readable json := metadata;
+    pair text[];
+BEGIN
+    IF strpos(metadata::text, '\u0000') > 0 THEN
+        readable := regexp_replace(metadata::text, '(?<!\\)((?:\\\\)*)\\u0000', '\1\uffff', 'g');
+    END IF;
+    FOREACH pair SLICE 1 IN ARRAY wanted LOOP
+        IF readable ->> pair[1] IS DISTINCT FROM pair[2]
+            OR json_typeof(readable -> pair[1]) NOT IN ('string', 'number', 'boolean')
+        THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
 $$;
 
 -- job_listed: whether a job matches these filters. A filter that is null matches all.
