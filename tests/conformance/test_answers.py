@@ -128,6 +128,10 @@ def test_jobs(compare_either: Compare) -> None:
         ask("GET", manager.link)
         ask("GET", f"/v1/jobs?job_name={name}&priority=LOW&should_return_stages=true")
         ask("GET", f"/v1/jobs?job_name={name}&from_date=2999-01-01")
+        ask("GET", f"/v1/jobs?job_name={name}&order=desc")
+        ask("GET", f"/v1/jobs?job_name={name}&status=PENDING,FAILED&page_size=1&order=desc")
+        ask("GET", f"/v1/jobs?job_name={name}&page=2")
+        ask("GET", f"/v1/jobs?job_name={name}&page=2&limit=1")
         ask("PATCH", f"{path}/user-metadata", {"userMetadata": {"b": 2}})
         ask("PATCH", f"{path}/user-metadata", {"b": 2, "userMetadata": {}})
         ask("PATCH", f"{path}/priority", {"priority": "HIGH"})
@@ -176,6 +180,14 @@ def test_stages_and_tasks(compare: Compare) -> None:
         ask("GET", f"/v1/stages?job_id={job['id']}&stage_operation_status=WAITING")
         ask("GET", f"/v1/stages?stage_type={manager.type}&should_return_tasks=true")
         ask("GET", f"/v1/tasks?stage_type={manager.type}&status=PENDING&limit=2")
+        ask("GET", f"/v1/tasks?stage_type={manager.type}&status=PENDING,FAILED&status=ABORTED&limit=2&order=desc")
+        ask("GET", manager.link)
+        for condition in ("b:1", "b:1.0", "b", "c:1", "b:1&metadata=c:1"):
+            ask("GET", f"/v1/stages?job_id={job['id']}&metadata={condition}&order=desc")
+        ask("GET", f"/v1/stages?job_id={job['id']}&stage_operation_status=WAITING,CREATED")
+        ask("GET", f"/v1/stages?job_id={job['id']}&status=WAITING")
+        ask("GET", f"{path}/tasks?page=1&page_size=2&order=desc")
+        ask("GET", f"/v1/jobs/{job['id']}/stages?page=1&page_size=101")
         ask("PUT", f"/v1/stages/{second['id']}/status", {"status": "PENDING"})
         ask("PUT", f"{path}/status", {"status": "PENDING"})
         ask("PATCH", f"{path}/user-metadata", {"c": 1})
@@ -265,6 +277,9 @@ def test_work_under_leases(compare: Compare) -> None:
         for task in tasks:
             ask("GET", f"/v1/tasks/{task['id']}/attempts")
             ask("GET", f"/v1/tasks/{task['id']}/history")
+            ask("GET", f"/v1/tasks/{task['id']}/history?limit=1&order=desc")
+            while manager.link:
+                ask("GET", manager.link)
         for limit in (3, 500):
             body = claim | {"workerId": "minimal", "limit": limit}
             ask("POST", f"/v1/stages/{manager.type}/tasks/claim", body, headers=minimal)
@@ -381,6 +396,13 @@ REFUSED: list[tuple[str, str, Json]] = [
     ("GET", "/v1/jobs?unknown=1", None),
     ("GET", "/v1/jobs?limit=0", None),
     ("GET", "/v1/jobs?limit=1&cursor=no", None),
+    ("GET", "/v1/jobs?order=newest", None),
+    ("GET", "/v1/jobs?status=", None),
+    ("GET", "/v1/tasks?status=PENDING,", None),
+    ("GET", "/v1/tasks?status=PENDING&status=FAILED&page=0", None),
+    ("GET", "/v1/tasks?metadata=a", None),
+    ("POST", "/v1/jobs/00000000-0000-0000-0000-000000000000/stage", {"type": "..", "data": {}}),
+    ("POST", "/v1/stages/a/tasks/claim", {"workerId": "."}),
     ("GET", "/v1/jobs?from_date=no", None),
     ("GET", "/v1/jobs/no", None),
     ("GET", "/v1/jobs/00000000-0000-0000-0000-000000000000", None),

@@ -100,3 +100,28 @@ async def test_task_that_does_not_fit_can_be_failed(producer: Producer, consumer
         await consumer.claim(newer)
     await consumer.fail(caught.value.task)
     assert [task.status for task in await producer.get_tasks(stage, older)] == [TaskStatus.RETRIED]
+
+
+@pytest.mark.parametrize(
+    "name", ["...", ".a", "a/../b", "/", "%2E", "%2e%2e", "%", "?", "#", " ", "+", "tasks", "日本", "\N{PILE OF POO}"]
+)
+async def test_stage_types_of_any_characters(producer: Producer, consumer: Consumer, own_name: str, name: str) -> None:
+    """A stage type may contain whatever has a meaning in a URL."""
+    stage_type = StageType(f"{name}{own_name[:8]}" if name.isalnum() else name, task=Picture)
+    job = await producer.create_job(plain, priority=Priority.VERY_HIGH)
+    stage = await producer.create_stage(job, stage_type)
+    await producer.create_tasks(stage, stage_type, [Picture(source=own_name)])
+    assert [one.type async for one in producer.list_stages(job, stage_type)] == [stage_type.name]
+    task = await consumer.claim(stage_type)
+    assert task is not None
+    assert task.data.source == own_name
+    await consumer.complete(task)
+    assert (await producer.get_job(job, plain)).status is JobStatus.COMPLETED
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+async def test_stage_types_that_no_url_can_contain(producer: Producer, name: str) -> None:
+    """The manager refuses them when the stage is created, so that no task waits for ever."""
+    job = await producer.create_job(plain)
+    with pytest.raises(errors.InvalidRequestError, match="must not be"):
+        await producer.create_stage(job, StageType(name, task=Picture))

@@ -41,9 +41,11 @@ SCHEMA: Any = schemathesis.openapi.from_dict(
 
 
 def sendable(case: Case) -> Case:
-    """Return the case without invented cursors and without waits for work, although the schema allows both."""
+    """Return the case without what the schema allows: invented cursors, two kinds of pages at once, waits for work."""
     if case.meta.generation.mode is GenerationMode.POSITIVE:
         case.query.pop("cursor", None)
+        if case.query.keys() & {"page", "page_size"}:
+            case.query.pop("limit", None)
     body: Any = case.body
     wait = body.get("waitSeconds", 0) if isinstance(body, dict) else 0  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     if isinstance(wait, float | int) and 0 < wait <= 30:

@@ -178,7 +178,7 @@ def test_an_id_has_one_spelling(http: httpx2.Client, spelling: str) -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Expect": "100-continue"}], ids=["hot path", "framework"])
-@pytest.mark.parametrize("stage_type", ["a/b", "a b", "100%", "ä", "..", "a?b#c", "\n", "%2F"])
+@pytest.mark.parametrize("stage_type", ["a/b", "a b", "100%", "ä", "...", "a?b#c", "\n", "%2F"])
 def test_a_stage_type_may_contain_any_character(http: httpx2.Client, stage_type: str, headers: dict[str, str]) -> None:
     """A stage type with any characters can be claimed by its URL-encoded name, on the hot path and off it."""
     job = http.post("/v1/jobs", json={"name": "a job", "data": {}}).json()

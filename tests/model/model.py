@@ -210,11 +210,12 @@ class Model(Leases):
     # All three
 
     def set_metadata(self, kind: str, entity_id: str, body: Body) -> Answer:
-        """Replace the metadata; a body whose only key is ``userMetadata`` may wrap it."""
+        """Replace the metadata; a body whose only key is ``userMetadata`` wraps it, except in part A."""
         word = kind.removesuffix("s").upper()
         entity = dict(self.entities()).get(entity_id)
         if entity is None:
             return refused(404, f"{word}_NOT_FOUND")
-        wrapped = list(body) == ["userMetadata"] and isinstance(body["userMetadata"], dict)
+        is_wrapped = list(body) == ["userMetadata"] and isinstance(body["userMetadata"], dict)
+        wrapped = is_wrapped and not self.part_a_only
         entity.user_metadata = body["userMetadata"] if wrapped else body
         return done(f"{word}_MODIFIED_SUCCESSFULLY")

@@ -1,7 +1,8 @@
 """Part A of the protocol: what a manager without part B does not know.
 
 A manager that serves part A alone treats an endpoint, a query parameter or a field of part B as unknown, ignores the
-header ``Prefer``, and leaves the fields of part B out of its answers.
+header ``Prefer``, and leaves the fields of part B out of its answers. It imitates the original manager, which has fewer
+times, too.
 """
 
 from collections.abc import Iterator
@@ -24,8 +25,11 @@ _FIELDS = frozenset(
     )
 )
 """Fields of new jobs, stages and tasks; no two kinds of entity give the same name to different fields."""
-_TASK_FIELDS = frozenset({"error"})
-"""Fields of a task in an answer. The others need a request of part B first."""
+_ANSWERED = frozenset({"createdAt", "updatedAt", "error", "aborted"})
+"""Fields of entities and summaries in answers. The others need a request of part B first."""
+_TIMES = frozenset({"startTime", "endTime"})
+"""Times that are left out until they are set."""
+_STAGE_TIMES = _TIMES | {"creationTime", "updateTime"}
 
 
 def is_part_b(method: str, path: str) -> bool:
@@ -72,9 +76,12 @@ def _shown(body: Json) -> Json:
     if not isinstance(body, dict):
         return body
     fields = cast("Body", body)
-    if "stageId" in fields:
-        return {name: value for name, value in fields.items() if name not in _TASK_FIELDS}
-    return {name: _shown(value) if name == "tasks" else value for name, value in fields.items()}
+    unknown = _ANSWERED | (_STAGE_TIMES if "jobId" in fields else {name for name in _TIMES if not fields.get(name)})
+    return {
+        name: _shown(value) if name in {"stages", "tasks", "summary"} else value
+        for name, value in fields.items()
+        if name not in unknown
+    }
 
 
 def _objects(body: Json) -> Iterator[Body]:

@@ -33,7 +33,10 @@ SELECT coalesce(json_agg(json_build_object(
     ),
     'result', task.result,
     'error', task.error,
-    'attempts', attempts_wire(task, aborted_at(stage))::json
+    'attempts', (
+        SELECT coalesce(json_agg(attempt.body::json ORDER BY attempt.minor), '[]')
+        FROM list_attempts(task.id, false, NULL, NULL, 500) AS attempt
+    )
 ) ORDER BY job.seq, stage.position, task.seq), '[]')::text
 FROM jobs AS job
 JOIN stages AS stage ON stage.job_id = job.id

@@ -21,6 +21,8 @@ Some requests of part A accept more fields:
 - a task: `timeoutSeconds`, `availableAt`, `delaySeconds`, and `retry` (`retry-policy`)
 - creating tasks: the header `Prefer` (`minimal-answers`)
 - reading one job or one stage: `should_return_progress` (`weighted-progress`)
+- [lists](protocol.md#lists) of jobs, stages and tasks: `limit` and `cursor` (`lists`); `order`, `status`, `metadata`,
+  `page` and `page_size` (`list-filters`)
 
 This page lists these requests too, with all their fields. Their answers contain more only if the request used these
 fields.

@@ -158,7 +158,7 @@ class Settings(BaseSettings):
     ] = timedelta(minutes=30)
     part_a_only: Annotated[
         bool,
-        Field(description="Whether to serve only part A of the protocol, like a manager without part B."),
+        Field(description="Whether to serve only part A of the protocol, as the original manager (0.2.1) does."),
     ] = False
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The minimum level of log lines.")

@@ -7,6 +7,7 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.domain.states import JobStatus
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
 from reference_manager.engine.records.jobs import Jobs
@@ -99,7 +100,7 @@ async def test_rows_are_removed_in_small_steps(
         FROM (SELECT id FROM tasks ORDER BY seq LIMIT 1) AS task, generate_series(1, 5) AS number
     """)
     job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
-    await Jobs(database, Notifications()).set_status(job, JobStatus.ABORTED)
+    await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
     assert len(claimed) == 3
     await connection.execute(statement.replace("$1", f"'{job}'"))
     assert not await violations(connection)

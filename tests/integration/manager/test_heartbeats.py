@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from reference_manager.domain.commands import Heartbeat, RunningTask
 from reference_manager.domain.states import JobStatus
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.engine import Engine
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
@@ -135,7 +136,7 @@ async def test_heartbeats_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
     while await connection.fetchval(waiting) < 1:
         pass
     job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
-    await Jobs(database, Notifications()).set_status(job, JobStatus.ABORTED)
+    await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
     async with database.connection() as sweeper:
         sweeping = asyncio.create_task(AbortedTasks().round(sweeper))
         while await connection.fetchval(waiting) < 2:

@@ -11,6 +11,7 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.domain.states import JobStatus
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance import job_maintenance
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
@@ -74,7 +75,7 @@ async def make_pending(database: Database, connection: "asyncpg.Connection[async
     elif name == "delayed tasks":
         await connection.execute(DELAY_ALL)
     else:
-        jobs = Jobs(database, Notifications())
+        jobs = Jobs(database, HandOver(database, {}, Notifications()))
         for row in await connection.fetch("SELECT id FROM jobs"):
             await jobs.set_status(row["id"], JobStatus.ABORTED)
             if name == "deleted jobs":
@@ -221,7 +222,7 @@ async def test_aborted_and_deleted_stages_take_turns(
             await make_pending(database, other, name)
         else:
             for row in await other.fetch("SELECT id FROM jobs"):
-                await Jobs(database, Notifications()).delete(row["id"])
+                await Jobs(database, HandOver(database, {}, Notifications())).delete(row["id"])
         async with database.maintenance_connection() as connection:
             await task.work(connection, await task.pending(connection, []), waits=False)
             assert [await other.fetchval(statement, stage) for stage in small] == [0, 0, 0]
@@ -237,7 +238,9 @@ async def test_aborted_jobs_do_not_end_a_round(database: Database, other: "async
     stage = await add_backlog(database, "work", 1)
     await make_pending(database, other, "delayed tasks")
     for each in aborted:
-        await Jobs(database, Notifications()).set_status(await job_of(other, each), JobStatus.ABORTED)
+        await Jobs(database, HandOver(database, {}, Notifications())).set_status(
+            await job_of(other, each), JobStatus.ABORTED
+        )
     async with database.maintenance_connection() as connection:
         await maintenance("delayed tasks").round(connection)
     assert not await pending(other, "delayed tasks")
@@ -304,7 +307,7 @@ async def test_a_failed_round_is_repeated_on_a_new_connection(
     """After the server has ended its connection, a maintenance task goes on with another one."""
     stage = await add_backlog(database, "work", 1)
     monkeypatch.setattr(DelayedTasks, "pause", timedelta(milliseconds=1))
-    running = asyncio.create_task(maintenance("delayed tasks").run(database))
+    running = asyncio.create_task(maintenance("delayed tasks").run(database, lambda: None))
     sessions = """
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND query LIKE '%advisory%' AND pid <> pg_backend_pid()

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from reference_manager.domain.commands import NO_TRACE
 from reference_manager.domain.states import JobStatus, Priority
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Connection, Database, sql
@@ -192,7 +193,7 @@ async def lifecycle_costs(connection: Connection, database: Database) -> dict[st
         done = ([task_id], [lease_id], ["guard"], ["COMPLETED"], [None], [None], [True], [None], [None])
         costs[f"end {number}"] = await touched(connection, sql.task_settle.sql, *done)
     assert await connection.fetchval("SELECT status FROM stages WHERE id = $1", stage_id) == "COMPLETED"
-    jobs = Jobs(database, Notifications())
+    jobs = Jobs(database, HandOver(database, {}, Notifications()))
     doomed = await connection.fetchval(
         "SELECT job_id FROM stages WHERE id = $1", await add_backlog(database, "doomed", 2)
     )

@@ -7,18 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference_manager.api.common.cursors import decode_cursor, encode_cursor
 from reference_manager.api.common.methods import Methods
-from reference_manager.domain.commands import AgeKey, PageRequest, StageKey
+from reference_manager.domain.commands import AgeKey, Key, PageRequest, SerialKey, StageKey, WorkerKey
 from reference_manager.engine.records.pages import Entry, Listing, NestedList, Page
 from starlette.types import Message, Receive, Scope, Send
 
 NUMBERS = st.integers(min_value=0, max_value=2**63 - 1)
 AGES = st.builds(AgeKey, st.datetimes(timezones=st.just(UTC)), NUMBERS)
 STAGES = st.builds(StageKey, st.uuids(), NUMBERS)
+CHANGES = st.builds(SerialKey, NUMBERS, NUMBERS)
+WORKERS = st.builds(WorkerKey, st.text(max_size=200), st.just(0))
+KINDS = (AgeKey, StageKey, SerialKey, WorkerKey)
 TIMESTAMP = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-@given(key=AGES | STAGES, listing=st.text())
-def test_a_cursor_encodes_its_position(key: AgeKey | StageKey, listing: str) -> None:
+@given(key=AGES | STAGES | CHANGES | WORKERS, listing=st.text())
+def test_a_cursor_encodes_its_position(key: Key, listing: str) -> None:
     """Encoding and decoding preserves the position to the microsecond, in characters that need no escaping in a URL."""
     cursor = encode_cursor(key, listing)
     assert decode_cursor(cursor, listing, type(key)) == key
@@ -29,13 +32,13 @@ def test_a_cursor_encodes_its_position(key: AgeKey | StageKey, listing: str) -> 
 @given(cursor=st.text(), listing=st.text())
 def test_an_invented_cursor_is_refused(cursor: str, listing: str) -> None:
     """Any text that is not a cursor of the list is refused."""
-    for kind in (AgeKey, StageKey):
+    for kind in KINDS:
         with pytest.raises(ValueError, match="is not a cursor of this list"):
             decode_cursor(cursor, listing, kind)
 
 
-@given(key=AGES | STAGES, data=st.data())
-def test_a_changed_cursor_is_refused(key: AgeKey | StageKey, data: st.DataObject) -> None:
+@given(key=AGES | STAGES | CHANGES | WORKERS, data=st.data())
+def test_a_changed_cursor_is_refused(key: Key, data: st.DataObject) -> None:
     """A cursor is refused if one letter changes or if it is used for another list."""
     cursor = encode_cursor(key, "a list")
     at = data.draw(st.integers(min_value=0, max_value=len(cursor) - 1))

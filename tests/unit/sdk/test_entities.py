@@ -23,8 +23,17 @@ def test_both_names_of_times_are_accepted(names: tuple[str, str], task_json: Cal
     created, updated = response.pop("createdAt"), response.pop("updatedAt")
     response |= {names[0]: created, names[1]: updated}
     task = Task[Empty, Empty].model_validate(response)
+    assert task.created_at is not None
     assert task.created_at == task.updated_at
     assert task.created_at.isoformat() == "2026-01-01T00:00:00+00:00"
+
+
+def test_times_may_be_missing(task_json: Callable[..., dict[str, Any]]) -> None:
+    """The stages of the original manager have no times."""
+    response = task_json()
+    del response["createdAt"], response["updatedAt"]
+    task = Task[Empty, Empty].model_validate(response)
+    assert (task.created_at, task.updated_at) == (None, None)
 
 
 @pytest.mark.parametrize("times", [{}, {"startTime": None, "endTime": None}])

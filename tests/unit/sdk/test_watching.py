@@ -222,6 +222,16 @@ async def test_attempts_are_read(wire: "Wire") -> None:
     ]
 
 
+async def test_attempts_are_read_in_pages(wire: "Wire") -> None:
+    """A manager may send the attempts in pages; all of them are returned."""
+    attempts = [{"number": number, "startTime": "2026-01-01T00:00:00.000Z"} for number in (1, 2, 3)]
+    link = {"Link": '</v1/tasks/x/attempts?cursor=abc>; rel="next"'}
+    wire.will_answer(has("attempts"), httpx2.Response(200, json=attempts[:2], headers=link))
+    wire.will_answer(httpx2.Response(200, json=attempts[2:]))
+    assert [attempt.number for attempt in await Producer(wire.client).get_attempts(uuid4())] == [1, 2, 3]
+    assert [request.url.query for request in wire.requests[1:]] == [b"", b"cursor=abc"]
+
+
 async def test_lists_are_read_in_pages(wire: "Wire", task_json: Make) -> None:
     """The next page is requested from its link after the last entity of the previous one."""
     link = {"Link": f'</v1/stages/{JOB}/tasks?limit=500&cursor=abc>; rel="next"'}

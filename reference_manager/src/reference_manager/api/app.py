@@ -8,9 +8,10 @@ from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
 from reference_manager.api.common.bodies import Bodies
-from reference_manager.api.common.errors import register_error_handlers
+from reference_manager.api.common.errors import describe_error, register_error_handlers
 from reference_manager.api.common.methods import Methods
 from reference_manager.api.common.openapi import DESCRIPTION, openapi_document
+from reference_manager.api.common.original import describe_as_original
 from reference_manager.api.history.routes import history_router
 from reference_manager.api.jobs.routes import jobs_router
 from reference_manager.api.queues.routes import queues_router
@@ -27,8 +28,8 @@ def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) ->
     Args:
         engine: The engine that serves the requests.
         body_limit: The maximum size of a request body, in bytes; for a larger one, the response is 413.
-        part_a_only: Whether to serve only part A of the protocol. The engine's database needs the same setting, because
-            the database writes the JSON of entities.
+        part_a_only: Whether to serve only part A of the protocol, as the original manager does. The engine's database
+            needs the same setting, because the database writes the JSON of entities.
     """
     app = FastAPIOffline(
         title="Jobnik manager",
@@ -57,7 +58,7 @@ def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) ->
     )
     for router in routers:
         app.include_router(router)
-    register_error_handlers(app)
+    register_error_handlers(app, describe_as_original if part_a_only else describe_error)
     app.openapi = lambda: openapi_document(app)
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     app.add_middleware(Methods, routes)

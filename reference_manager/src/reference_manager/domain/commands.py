@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
-from reference_manager.domain.states import Outcome, Priority, StageStatus, TaskStatus
+from reference_manager.domain.states import JobStatus, Outcome, Priority, StageStatus, TaskStatus
 
 JsonObject = Mapping[str, object]
 JsonValue = object
@@ -174,12 +174,18 @@ class Heartbeat:
     running: Sequence[RunningTask]
 
 
+MetadataFilter = Sequence[list[str]]
+"""Pairs: the name of a member of ``userMetadata``, and its value: a string, or a number or boolean as JSON shows it."""
+
+
 @dataclass(frozen=True, slots=True)
 class JobFilter:
     """Selects jobs for a list. None matches all; dates are inclusive."""
 
     name: str | None = None
     priority: Priority | None = None
+    statuses: Sequence[JobStatus] | None = None
+    metadata: MetadataFilter | None = None
     from_date: datetime | None = None
     end_date: datetime | None = None
 
@@ -190,7 +196,8 @@ class StageFilter:
 
     job_id: UUID | None = None
     type: str | None = None
-    status: StageStatus | None = None
+    statuses: Sequence[StageStatus] | None = None
+    metadata: MetadataFilter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +206,14 @@ class TaskFilter:
 
     stage_id: UUID | None = None
     stage_type: str | None = None
-    status: TaskStatus | None = None
+    statuses: Sequence[TaskStatus] | None = None
+    metadata: MetadataFilter | None = None
     from_date: datetime | None = None
     end_date: datetime | None = None
 
 
 class AgeKey(NamedTuple):
-    """The sort key of a job or a task in a list: oldest first."""
+    """The sort key of a job or a task in a list: its age."""
 
     created_at: datetime
     seq: int
@@ -218,7 +226,24 @@ class StageKey(NamedTuple):
     position: int
 
 
-KeyT = TypeVar("KeyT", bound=AgeKey | StageKey)
+class SerialKey(NamedTuple):
+    """The sort key of an attempt or a status change: a number that grows, and a place."""
+
+    serial: int
+    """The lease of the attempt, or the id of the change."""
+    place: int
+    """The number of the attempt in its task, or the place of the change in its attempt."""
+
+
+class WorkerKey(NamedTuple):
+    """The sort key of a worker in a list: its id. The place is always 0."""
+
+    id: str
+    place: int
+
+
+Key: TypeAlias = AgeKey | StageKey | SerialKey | WorkerKey
+KeyT = TypeVar("KeyT", bound=Key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,3 +256,17 @@ class PageRequest(Generic[KeyT]):
     """The sort key after which the page begins. None: the beginning of the list."""
     until: datetime | None = None
     """Excludes entities created later. None: includes all."""
+    descending: bool = False
+    """Whether the list is read in reverse order."""
+
+
+@dataclass(frozen=True, slots=True)
+class NumberedRequest:
+    """The part of a list to read, by its place."""
+
+    skipped: int
+    """The number of entities before the page."""
+    limit: int
+    """The maximum number of entities."""
+    descending: bool = False
+    """Whether the list is read in reverse order."""

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from reference_manager.domain.commands import Heartbeat, Report
+from reference_manager.domain.commands import Heartbeat, PageRequest, Report, WorkerKey
 from reference_manager.domain.states import Outcome
 from reference_manager.engine.dispatch.batching import Batcher
 from reference_manager.engine.errors import require
 from reference_manager.engine.queues import TaskQueue
+from reference_manager.engine.records.pages import Listing, Page, read_page
 from reference_manager.store.pool import Database, encode, encode_optional, sql
 
 RELEASE_BATCH = 500
@@ -87,10 +88,19 @@ class Workers:
         for start in range(0, len(reports), RELEASE_BATCH):
             await self._queue.settle(reports[start : start + RELEASE_BATCH])
 
-    async def list(self) -> str:
-        """Return the workers that sent a heartbeat within the last hour, by id, as JSON."""
+    def list(self) -> Listing[WorkerKey]:
+        """List the workers that sent a heartbeat within the last hour, by id."""
+        return Listing(WorkerKey, self._read)
+
+    async def _read(self, request: PageRequest[WorkerKey]) -> Page[WorkerKey]:
         async with self._database.connection() as connection:
-            return await sql.worker_list(connection)
+            rows = sql.worker_list(
+                connection,
+                descending=request.descending,
+                after_id=request.after.id if request.after else None,
+                limit=request.limit,
+            )
+            return await read_page(rows, WorkerKey)
 
     async def order_drain(self, worker_id: str, *, drain: bool) -> str:
         """Order a worker to drain, or withdraw the order. The response to its next heartbeat carries the order.

@@ -146,11 +146,12 @@ async def _serve(
         app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
         limit = fit_open_files(settings.connection_limit, settings.database_connections)
         connections = Connections(limit, settings.client_timeout)
-        # The hot path bypasses the framework, which creates the spans of requests.
+        # The hot path bypasses the framework, which creates the spans of requests and the messages of part A.
+        has_hot_path = not (traced or settings.part_a_only)
         protocol: Any = (
-            partial(LimitedProtocol, connections)
-            if traced
-            else partial(HotPathProtocol, HotPath(engine.queue), connections)
+            partial(HotPathProtocol, HotPath(engine.queue), connections)
+            if has_hot_path
+            else partial(LimitedProtocol, connections)
         )
         config = uvicorn.Config(
             Admission(app),

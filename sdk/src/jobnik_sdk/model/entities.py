@@ -24,9 +24,10 @@ from jobnik_sdk.model.definitions import (
 )
 from jobnik_sdk.observability.trace_context import NO_TRACE
 
-# Managers of different versions name these fields differently; the newest send both names.
-_CreatedAt = Field(validation_alias=AliasChoices("createdAt", "creationTime", "created_at"))
-_UpdatedAt = Field(validation_alias=AliasChoices("updatedAt", "updateTime", "updated_at"))
+# Managers of different versions name these fields differently; the newest send both names. The stages of the original
+# manager have no times.
+_CreatedAt = Field(default=None, validation_alias=AliasChoices("createdAt", "creationTime", "created_at"))
+_UpdatedAt = Field(default=None, validation_alias=AliasChoices("updatedAt", "updateTime", "updated_at"))
 _Metadata = Field(validation_alias=AliasChoices("userMetadata", "metadata"))
 
 
@@ -36,8 +37,8 @@ class _Response(BaseModel):
 
 class _Entity(_Response):
     id: UUID
-    created_at: AwareDatetime = _CreatedAt
-    updated_at: AwareDatetime = _UpdatedAt
+    created_at: AwareDatetime | None = _CreatedAt
+    updated_at: AwareDatetime | None = _UpdatedAt
     traceparent: str = NO_TRACE
     tracestate: str | None = None
 
@@ -78,8 +79,8 @@ class Job(_Entity, Generic[DataT, MetadataT]):
 
     Attributes:
         id: Assigned by the manager.
-        created_at: When the job was created.
-        updated_at: When it last changed.
+        created_at: When the job was created; None if the manager does not say.
+        updated_at: When it last changed; None if the manager does not say.
         traceparent: The trace that the job belongs to, in the W3C format.
         tracestate: Vendor-specific trace data, in the W3C format; None if there is none.
         name: The name of its job type.
@@ -119,8 +120,8 @@ class Stage(_Entity, Generic[DataT, MetadataT]):
 
     Attributes:
         id: Assigned by the manager.
-        created_at: When the stage was created.
-        updated_at: When it last changed.
+        created_at: When the stage was created; None if the manager does not say.
+        updated_at: When it last changed; None if the manager does not say.
         traceparent: The trace that the stage belongs to, in the W3C format.
         tracestate: Vendor-specific trace data, in the W3C format; None if there is none.
         job_id: The job that it belongs to.
@@ -164,8 +165,8 @@ class Task(_Entity, Generic[TaskT, TaskMetadataT, ResultT]):
 
     Attributes:
         id: Assigned by the manager.
-        created_at: When the task was created.
-        updated_at: When it last changed.
+        created_at: When the task was created; None if the manager does not say.
+        updated_at: When it last changed; None if the manager does not say.
         traceparent: The trace that the task belongs to, in the W3C format.
         tracestate: Vendor-specific trace data, in the W3C format; None if there is none.
         stage_id: The stage that it belongs to.

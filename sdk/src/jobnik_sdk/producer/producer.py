@@ -395,9 +395,9 @@ class Producer:
         return read_many(task_model(stage_type), await self._client.request("GET", f"{stage_path(stage)}/tasks"))
 
     async def get_attempts(self, task: AnyTask) -> list[Attempt]:
-        """Return the attempts at a task, oldest first. Needs the feature `attempts`."""
+        """Return all attempts at a task, oldest first. Needs the feature `attempts`."""
         await self._require({"attempts"})
-        return read_many(Attempt, await self._client.request("GET", f"{task_path(task)}/attempts"))
+        return [attempt async for attempt in pages(self._client, f"{task_path(task)}/attempts", Attempt, limit=None)]
 
     def list_jobs(self, job_type: JobType[DataT, MetadataT]) -> AsyncGenerator[Job[DataT, MetadataT]]:
         """Yield all jobs of a type, oldest first.

@@ -1,6 +1,6 @@
 """Error responses: every error as a status, a code and a message, and the handlers that send them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import structlog
@@ -140,9 +140,9 @@ def problem(error: ErrorResponse, headers: Mapping[str, str] | None = None) -> R
     return Response(body, error.status, headers, "application/json")
 
 
-def error_response(error: Exception) -> Response:
+def error_response(error: Exception, describe: Callable[[Exception], ErrorResponse] = describe_error) -> Response:
     """Build the HTTP response to an exception. Log it if the response does not say what went wrong."""
-    described = describe_error(error)
+    described = describe(error)
     if described is DATABASE_BUSY:
         log.warning("database busy", error=str(error))
         return problem(described, RETRY_AFTER)
@@ -160,15 +160,17 @@ def validation_message(invalid: Mapping[str, Any]) -> str:
     """Describe where a value is invalid and why, such as ``body.name: String should have at least 2 characters``."""
     if invalid["type"] == "json_invalid":
         return f"body: not JSON, {invalid['ctx']['error']}"
-    path = ".".join(str(part) for part in invalid["loc"])
+    # Of several values of a query parameter, the first invalid one is reported as the parameter.
+    parts = invalid["loc"][:2] if invalid["loc"][:1] == ("query",) else invalid["loc"]
+    path = ".".join(str(part) for part in parts)
     return f"{path}: {invalid['msg'].removeprefix('Value error, ')}"
 
 
-def register_error_handlers(app: FastAPI) -> None:
-    """Answer every error of the app in the format of the protocol."""
+def register_error_handlers(app: FastAPI, describe: Callable[[Exception], ErrorResponse]) -> None:
+    """Answer every error of the app in the format of the protocol, with the messages of ``describe``."""
 
     async def handle(_request: Request, error: Exception) -> Response:
-        return error_response(error)
+        return error_response(error, describe)
 
     handled = (
         EngineError,

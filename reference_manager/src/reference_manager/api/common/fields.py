@@ -2,10 +2,12 @@
 
 import math
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeAlias
 from uuid import UUID
 
+from fastapi import Query
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -19,7 +21,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from reference_manager.domain.commands import Trace
+from reference_manager.api.common.protocol import PART_B
+from reference_manager.domain.commands import MetadataFilter, Trace
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_TRACESTATE_LENGTH = 512
@@ -55,13 +58,6 @@ def finite(value: Any) -> Any:  # noqa: ANN401 - any JSON value
     return value  # pyright: ignore[reportUnknownVariableType]
 
 
-def _unwrapped(body: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Unwrap ``{"userMetadata": {…}}``, which some clients send instead of the metadata itself."""
-    if isinstance(body, dict) and list(body) == ["userMetadata"] and isinstance(body["userMetadata"], dict):  # pyright: ignore[reportUnknownArgumentType]
-        return body["userMetadata"]  # pyright: ignore[reportUnknownVariableType]
-    return body  # pyright: ignore[reportUnknownVariableType]
-
-
 def _iso_text(value: Any) -> Any:  # noqa: ANN401 - any value of the query
     if not re.match(r"\d{4}-\d{2}-\d{2}", str(value)):
         raise ValueError("must be an ISO 8601 date and time, such as 2026-01-31T12:00:00Z")
@@ -75,16 +71,55 @@ def _in_utc(moment: datetime) -> datetime:
         raise ValueError("is outside the years 1 to 9999") from error
 
 
+def _reachable(value: str) -> str:
+    """Reject the two path segments that clients and proxies remove from a URL, even if they are percent-encoded."""
+    if value in {".", ".."}:
+        raise ValueError("must not be . or .., which cannot be part of a URL")
+    return value
+
+
+def _split(value: Any) -> Any:  # noqa: ANN401 - any value of the query
+    """Split each of the values of a parameter at its commas."""
+    return [part for text in value for part in str(text).split(",")] if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def _condition(value: str) -> str:
+    if ":" not in value:
+        raise ValueError("must be a name and a value with a colon between them, such as album:2026")
+    return value
+
+
+def metadata_filter(conditions: Sequence[str] | None) -> MetadataFilter | None:
+    """Split each condition at its first colon."""
+    return [[name, value] for name, _, value in (one.partition(":") for one in conditions)] if conditions else None
+
+
 Id: TypeAlias = Annotated[UUID, BeforeValidator(_canonical)]
 Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 """Text without NUL, which PostgreSQL cannot store as text. Payloads are JSON and may contain it."""
 Name: TypeAlias = Annotated[Text, StringConstraints(min_length=2, max_length=50)]
 NameFilter: TypeAlias = Annotated[Text, StringConstraints(max_length=50)]
 StageTypeName: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=50)]
+NewStageTypeName: TypeAlias = Annotated[StageTypeName, AfterValidator(_reachable)]
+MAX_VALUES = 10
+"""The maximum number of values of a parameter in the query."""
+SEPARATED = BeforeValidator(_split)
+"""The last annotation of a list of values in the query, which is repeated or separated by commas."""
+MetadataFilters: TypeAlias = Annotated[
+    Annotated[
+        list[Annotated[str, StringConstraints(pattern=r"^[^\x00:]*:[^\x00]*$"), BeforeValidator(_condition)]],
+        Field(max_length=MAX_VALUES),
+    ]
+    | None,
+    Query(
+        description="`name:value`: a member of `userMetadata` that must have this value: a string, or a number or "
+        "boolean as JSON shows it. Repeat the parameter for several conditions, which must all hold.",
+        json_schema_extra=PART_B,
+    ),
+]
 WHOLE = BeforeValidator(_whole)
 """The last annotation of a strict integer. It accepts 3.0, since some clients have no other numbers."""
 Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(finite)]
-Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
 Traceparent: TypeAlias = Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")]
 Tracestate: TypeAlias = Annotated[Text, StringConstraints(max_length=MAX_TRACESTATE_LENGTH)]
 Instant: TypeAlias = Annotated[datetime, BeforeValidator(_iso_text), AfterValidator(_in_utc)]
@@ -93,6 +128,7 @@ Moment: TypeAlias = Annotated[
 ]
 Seconds: TypeAlias = Annotated[float, Strict()]
 WorkerId: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+NewWorkerId: TypeAlias = Annotated[WorkerId, AfterValidator(_reachable)]
 Checkpoint: TypeAlias = Annotated[
     JsonValue,
     AfterValidator(finite),

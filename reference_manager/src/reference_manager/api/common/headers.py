@@ -1,6 +1,6 @@
 """Request headers: the trace context (W3C), and the preference for a minimal response (RFC 7240)."""
 
-from typing import Any
+from typing import Any, cast
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.requests import Request
@@ -25,6 +25,17 @@ TRACED: dict[str, Any] = {
     ]
 }
 """The ``openapi_extra`` of a route that calls ``request_trace``, which is faster than FastAPI's header parameters."""
+
+
+def given_metadata(request: Request, body: dict[str, Any]) -> dict[str, Any]:
+    """Unwrap ``{"userMetadata": {…}}``, which some clients send instead of the metadata itself.
+
+    The original manager, and so a manager that serves only part A, takes every body as it is.
+    """
+    wrapped: object = body.get("userMetadata")
+    if len(body) == 1 and isinstance(wrapped, dict) and not request.app.state.part_a_only:
+        return cast("dict[str, Any]", wrapped)
+    return body
 
 
 def prefer_parameter(minimal: str) -> dict[str, Any]:

@@ -11,6 +11,14 @@ from pydantic.fields import FieldInfo
 PART_B: JsonDict = {"x-part": "B"}
 """The ``json_schema_extra`` of a query parameter or a body field that only part B has."""
 
+_UNKNOWN_TO_ORIGINAL = {
+    "Job": {"createdAt", "updatedAt"},
+    "Stage": {"createdAt", "updatedAt", "creationTime", "updateTime", "startTime", "endTime"},
+    "Task": {"createdAt", "updatedAt"},
+    "Summary": {"aborted"},
+}
+"""Fields of part A in responses that the original manager does not have, by schema."""
+
 
 def is_of_part_b(field: FieldInfo) -> bool:
     """Return whether only part B has this parameter or field."""
@@ -33,15 +41,38 @@ def refuse_fields(body: object, unknown: frozenset[str]) -> None:
 
 
 def without_part_b(document: dict[str, Any]) -> dict[str, Any]:
-    """Remove the parameters and body fields of part B from an OpenAPI document."""
+    """Remove what a manager that serves only part A, like the original, does not have from an OpenAPI document.
+
+    A field of a response that may be null is not required: such a manager leaves it out instead.
+    """
+    schemas: dict[str, Any] = document["components"]["schemas"]
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         parameters: list[Any] = operation.get("parameters", [])
         parameters[:] = [parameter for parameter in parameters if not _is_marked(parameter["schema"])]
-    for schema in document["components"]["schemas"].values():
+        for response in operation["responses"].values():
+            content = response.get("content", {}).get("application/json", {})
+            content["schema"] = _without_marked(content.get("schema", {}), schemas)
+    for name in [name for name, schema in schemas.items() if _is_marked(schema)]:
+        del schemas[name]
+    for title, schema in schemas.items():
         properties: dict[str, Any] = schema.get("properties", {})
-        for name in [name for name, field in properties.items() if _is_marked(field)]:
+        unknown = _UNKNOWN_TO_ORIGINAL.get(title, set())
+        for name in [name for name, field in properties.items() if name in unknown or _is_marked(field)]:
             del properties[name]
+        optional = {name for name, field in properties.items() if {"type": "null"} in field.get("anyOf", ())}
+        if "required" in schema:
+            schema["required"] = [name for name in schema["required"] if name in properties.keys() - optional]
     return document
+
+
+def _without_marked(schema: dict[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+    """Remove the alternatives of a schema that refer to a schema of part B."""
+    left = [
+        one
+        for one in schema.get("anyOf", ())
+        if not _is_marked(schemas.get(str(one.get("$ref", "")).rpartition("/")[2], {}))
+    ]
+    return left[0] if len(left) == 1 else schema
 
 
 def _is_marked(schema: dict[str, Any]) -> bool:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from reference_manager.api.common.fields import Traceparent
+from reference_manager.api.common.protocol import PART_B
 
 Count: TypeAlias = Annotated[int, Field(ge=0)]
 Percentage: TypeAlias = Annotated[int, Field(ge=0, le=100)]
@@ -59,6 +60,14 @@ class Progress(Representation):
             json_schema_extra=left_out,
         ),
     ] = 0
+
+
+class NumberedPage(Representation):
+    """A numbered page of a list."""
+
+    model_config = ConfigDict(json_schema_extra=PART_B)
+
+    total: Annotated[Count, Field(description="The number of matching entities, on all pages.")]
 
 
 class Done(BaseModel):

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 from urllib.parse import quote, unquote, unquote_to_bytes
 
 from fastapi._compat import ModelField
@@ -69,11 +69,12 @@ class StrictRoute(APIRoute):
         parameters = [field for dependant in dependants for field in dependant.query_params]
         known = {field.alias for field in parameters}
         known_in_part_a = {field.alias for field in parameters if not is_of_part_b(field.field_info)}
+        lists = {field.alias for field in parameters if _is_list(field.field_info.annotation)}
         part_b_fields = fields_of_part_b(self.body_field.field_info.annotation if self.body_field else None)
 
         async def check(request: Request) -> Response:
             part_a_only: bool = request.app.state.part_a_only
-            _check_query(request, known_in_part_a if part_a_only else known)
+            _check_query(request, known_in_part_a if part_a_only else known, lists, part_a_only=part_a_only)
             strict = StrictRequest(request.scope, request.receive)
             if not self.body_field:
                 return await handle(strict)
@@ -126,14 +127,28 @@ def _parse(body: bytes, field: ModelField, refused: frozenset[str]) -> Any:  # n
     return validated
 
 
-def _check_query(request: Request, known: set[str]) -> None:
-    """Reject unknown and repeated parameters and invalid UTF-8, which FastAPI ignores or repairs."""
+def _is_list(annotation: object) -> bool:
+    """Return whether a parameter has a list of values, and so may be repeated."""
+    return get_origin(annotation) is list or any(_is_list(one) for one in get_args(annotation))
+
+
+def _check_query(request: Request, known: set[str], lists: set[str], *, part_a_only: bool) -> None:
+    """Reject unknown and repeated parameters and invalid UTF-8, which FastAPI ignores or repairs.
+
+    Args:
+        request: The request.
+        known: The parameters of the route.
+        lists: Those that may have several values. In part A, these have one value, too.
+        part_a_only: Whether the manager serves only part A.
+    """
     seen = set[str]()
-    for name, _ in request.query_params.multi_items():
+    for name, value in request.query_params.multi_items():
         if name not in known:
-            raise _invalid_parameter(name, "Unknown parameter")
-        if name in seen:
+            raise _invalid_parameter(name, "Unknown parameter", "unknown_parameter")
+        if name in seen and (part_a_only or name not in lists):
             raise _invalid_parameter(name, "Given more than once")
+        if part_a_only and name in lists and "," in value:
+            raise _invalid_parameter(name, "Has more than one value")
         seen.add(name)
     try:
         unquote_to_bytes(request.scope["query_string"]).decode()
@@ -141,8 +156,8 @@ def _check_query(request: Request, known: set[str]) -> None:
         raise RequestValidationError([{"type": "unicode", "loc": ("query",), "msg": "Not UTF-8"}]) from None
 
 
-def _invalid_parameter(name: str, message: str) -> RequestValidationError:
-    return RequestValidationError([{"type": "parameter", "loc": ("query", name), "msg": message}])
+def _invalid_parameter(name: str, message: str, kind: str = "parameter") -> RequestValidationError:
+    return RequestValidationError([{"type": kind, "loc": ("query", name), "msg": message}])
 
 
 def is_json(content_type: str) -> bool:

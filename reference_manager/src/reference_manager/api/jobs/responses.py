@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from reference_manager.api.common.fields import Name
-from reference_manager.api.common.schemas import Entity, Percentage, Progress, left_out
+from reference_manager.api.common.schemas import Entity, NumberedPage, Percentage, Progress, left_out
 from reference_manager.api.stages.responses import Stage
 from reference_manager.domain.states import JobStatus, Priority
 
@@ -21,3 +21,9 @@ class Job(Entity):
         Progress, Field(description="Only if requested, and only once the job has stages.", json_schema_extra=left_out)
     ] = Progress(fraction=0)
     stages: Annotated[list[Stage], Field(description="Only if requested.", json_schema_extra=left_out)] = []
+
+
+class JobPage(NumberedPage):
+    """A numbered page of jobs."""
+
+    items: list[Job]

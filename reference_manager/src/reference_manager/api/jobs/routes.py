@@ -1,6 +1,9 @@
 """Routes of jobs."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated, TypeAlias
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from reference_manager.api.common.errors import (
     ILLEGAL_JOB_STATUS_TRANSITION,
@@ -8,9 +11,25 @@ from reference_manager.api.common.errors import (
     JOB_NOT_IN_FINITE_STATE,
     WITH_A_BODY,
 )
-from reference_manager.api.common.fields import Id, Metadata, Moment, NameFilter
-from reference_manager.api.common.headers import TRACED, request_trace
-from reference_manager.api.common.pagination import PageQuery, entity_response, list_response, openapi_list_responses
+from reference_manager.api.common.fields import (
+    MAX_VALUES,
+    SEPARATED,
+    Id,
+    MetadataFilters,
+    Moment,
+    NameFilter,
+    Payload,
+    metadata_filter,
+)
+from reference_manager.api.common.headers import TRACED, given_metadata, request_trace
+from reference_manager.api.common.original import SAME_PRIORITY_REASON
+from reference_manager.api.common.pagination import (
+    NumberedPageQuery,
+    entity_response,
+    numbered_response,
+    openapi_list_responses,
+)
+from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.common.responses import (
     JOB_DELETED,
     JOB_MODIFIED,
@@ -21,11 +40,15 @@ from reference_manager.api.common.responses import (
 )
 from reference_manager.api.common.strict import StrictRoute, convert
 from reference_manager.api.jobs.requests import JobBody, JobStatusBody, PriorityBody
-from reference_manager.api.jobs.responses import Job
+from reference_manager.api.jobs.responses import Job, JobPage
 from reference_manager.domain.commands import JobFilter
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.records.jobs import Jobs
 
+Statuses: TypeAlias = Annotated[
+    Annotated[list[JobStatus], Field(max_length=MAX_VALUES), SEPARATED] | None,
+    Query(description="One or more statuses, separated by commas.", json_schema_extra=PART_B),
+]
 SAME_JOB = {"model": Job, "description": "A job with this unique key exists; nothing was created."}
 SAME_PRIORITY = {
     "headers": {"Reason": {"description": "Why nothing was changed.", "required": True, "schema": {"type": "string"}}}
@@ -47,19 +70,21 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         job = await jobs.create(await convert(request, body.request, request_trace(request)))
         return json_response(job.body, 201 if job.is_new else 200)
 
-    @router.get("/jobs", responses=openapi_list_responses(Job))
-    async def list_jobs(  # noqa: PLR0913 - the filters are the protocol's
-        page: PageQuery,
+    @router.get("/jobs", responses=openapi_list_responses(Job, numbered=JobPage))
+    async def list_jobs(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
+        page: NumberedPageQuery,
         job_name: NameFilter | None = None,
         priority: Priority | None = None,
+        status: Statuses = None,
+        metadata: MetadataFilters = None,
         from_date: Moment | None = None,
         end_date: Moment | None = None,
         *,
         should_return_stages: bool = False,
     ) -> Response:
         """List the matching jobs, oldest first. The dates refer to the creation and are inclusive."""
-        wanted = JobFilter(job_name, priority, from_date, end_date)
-        return await list_response(page, jobs.list(wanted, with_stages=should_return_stages))
+        wanted = JobFilter(job_name, priority, status, metadata_filter(metadata), from_date, end_date)
+        return await numbered_response(page, jobs.list(wanted, with_stages=should_return_stages))
 
     @router.get("/jobs/{jobId}", responses=openapi_responses({200: Job}, JOB_NOT_FOUND))
     async def get_job(
@@ -80,20 +105,22 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     @router.patch(
         "/jobs/{jobId}/user-metadata", responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, *WITH_A_BODY)
     )
-    async def set_job_metadata(jobId: Id, body: Metadata) -> Response:
+    async def set_job_metadata(jobId: Id, body: Payload, request: Request) -> Response:
         """Replace the user metadata of a job."""
-        await jobs.set_metadata(jobId, body)
+        await jobs.set_metadata(jobId, given_metadata(request, body))
         return code_response(JOB_MODIFIED)
 
     @router.patch(
         "/jobs/{jobId}/priority",
         responses=openapi_responses({200: JOB_MODIFIED, 204: SAME_PRIORITY}, JOB_NOT_FOUND, *WITH_A_BODY),
     )
-    async def set_job_priority(jobId: Id, body: PriorityBody) -> Response:
+    async def set_job_priority(jobId: Id, body: PriorityBody, request: Request) -> Response:
         """Change the priority of a job and of its waiting tasks. 204 if the job already has this priority."""
         if await jobs.set_priority(jobId, body.priority):
             return code_response(JOB_MODIFIED)
-        return Response(status_code=204, headers={"Reason": "The job has this priority already"})
+        part_a_only: bool = request.app.state.part_a_only
+        reason = SAME_PRIORITY_REASON if part_a_only else "The job has this priority already"
+        return Response(status_code=204, headers={"Reason": reason})
 
     @router.put(
         "/jobs/{jobId}/status",

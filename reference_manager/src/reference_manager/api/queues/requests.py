@@ -22,6 +22,7 @@ from reference_manager.api.common.fields import (
     Checkpoint,
     Id,
     LeaseId,
+    NewWorkerId,
     Seconds,
     Text,
     WorkerId,
@@ -44,7 +45,7 @@ class ClaimBody(Body):
     model_config = ConfigDict(json_schema_extra={"examples": [{"workerId": "host-1", "limit": 10}]})
 
     worker_id: Annotated[
-        WorkerId, Field(description="The holder of the leases: a worker uses a new id each time it starts.")
+        NewWorkerId, Field(description="The holder of the leases: a worker uses a new id each time it starts.")
     ]
     limit: Annotated[StrictInt, Field(ge=1, le=MAX_TASKS, description="The maximum number of tasks."), WHOLE] = 1
     wait_seconds: Annotated[

@@ -32,6 +32,7 @@ FEATURES = (
     "job-tree",
     "unique-jobs",
     "lists",
+    "list-filters",
     "minimal-answers",
 )
 """Features that clients may use if this list has them."""

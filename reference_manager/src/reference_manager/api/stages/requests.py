@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat
 
-from reference_manager.api.common.fields import Body, Payload, StageTypeName, Traced
+from reference_manager.api.common.fields import Body, NewStageTypeName, Payload, Traced
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.tasks.requests import TaskDefaultsBody
 from reference_manager.domain.commands import NewStage, Trace
@@ -15,7 +15,7 @@ class StageBody(Traced):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "thumbnail", "data": {"width": 320}}]})
 
-    type: StageTypeName
+    type: NewStageTypeName
     data: Payload
     user_metadata: Payload = {}
     start_as_waiting: StrictBool = False

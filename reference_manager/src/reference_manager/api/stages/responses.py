@@ -7,7 +7,15 @@ from uuid import UUID
 from pydantic import Field
 
 from reference_manager.api.common.fields import StageTypeName
-from reference_manager.api.common.schemas import Count, Entity, Percentage, Progress, Representation, left_out
+from reference_manager.api.common.schemas import (
+    Count,
+    Entity,
+    NumberedPage,
+    Percentage,
+    Progress,
+    Representation,
+    left_out,
+)
 from reference_manager.api.tasks.responses import Task
 from reference_manager.domain.states import StageStatus
 
@@ -46,3 +54,9 @@ class Stage(Entity):
         Progress, Field(description="Only if requested, and only once the stage has tasks.", json_schema_extra=left_out)
     ] = Progress(fraction=0)
     tasks: Annotated[list[Task], Field(description="Only if requested.", json_schema_extra=left_out)] = []
+
+
+class StagePage(NumberedPage):
+    """A numbered page of stages."""
+
+    items: list[Stage]

@@ -1,6 +1,9 @@
 """Routes of stages."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated, TypeAlias
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from reference_manager.api.common.errors import (
     ILLEGAL_STAGE_STATUS_TRANSITION,
@@ -9,9 +12,22 @@ from reference_manager.api.common.errors import (
     STAGE_NOT_FOUND,
     WITH_A_BODY,
 )
-from reference_manager.api.common.fields import Id, Metadata, StageTypeName
-from reference_manager.api.common.headers import TRACED, request_trace
-from reference_manager.api.common.pagination import PageQuery, entity_response, list_response, openapi_list_responses
+from reference_manager.api.common.fields import (
+    MAX_VALUES,
+    SEPARATED,
+    Id,
+    MetadataFilters,
+    Payload,
+    StageTypeName,
+    metadata_filter,
+)
+from reference_manager.api.common.headers import TRACED, given_metadata, request_trace
+from reference_manager.api.common.pagination import (
+    NumberedPageQuery,
+    entity_response,
+    numbered_response,
+    openapi_list_responses,
+)
 from reference_manager.api.common.responses import (
     STAGE_MODIFIED,
     WithProgress,
@@ -21,20 +37,25 @@ from reference_manager.api.common.responses import (
 )
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.stages.requests import StageBody, StageStatusBody
-from reference_manager.api.stages.responses import Stage, Summary
+from reference_manager.api.stages.responses import Stage, StagePage, Summary
 from reference_manager.domain.commands import StageFilter
 from reference_manager.domain.states import StageStatus
 from reference_manager.engine.records.stages import Stages
+
+Statuses: TypeAlias = Annotated[
+    Annotated[list[StageStatus], Field(max_length=MAX_VALUES), SEPARATED] | None,
+    Query(description="One or more statuses, separated by commas."),
+]
 
 
 def stages_router(stages: Stages) -> APIRouter:
     """Build the routes of stages."""
     router = APIRouter(prefix="/v1", tags=["stages"], route_class=StrictRoute)
 
-    @router.get("/jobs/{jobId}/stages", responses=openapi_list_responses(Stage, JOB_NOT_FOUND))
-    async def list_stages_of_job(jobId: Id, page: PageQuery, *, should_return_tasks: bool = False) -> Response:
+    @router.get("/jobs/{jobId}/stages", responses=openapi_list_responses(Stage, JOB_NOT_FOUND, numbered=StagePage))
+    async def list_stages_of_job(jobId: Id, page: NumberedPageQuery, *, should_return_tasks: bool = False) -> Response:
         """List the stages of a job in order."""
-        return await list_response(page, await stages.list_of_job(jobId, with_tasks=should_return_tasks))
+        return await numbered_response(page, await stages.list_of_job(jobId, with_tasks=should_return_tasks))
 
     @router.post(
         "/jobs/{jobId}/stage",
@@ -46,18 +67,19 @@ def stages_router(stages: Stages) -> APIRouter:
         """Append a stage to a job."""
         return json_response(await stages.add(jobId, body.request(request_trace(request))), 201)
 
-    @router.get("/stages", responses=openapi_list_responses(Stage))
-    async def list_stages(
-        page: PageQuery,
+    @router.get("/stages", responses=openapi_list_responses(Stage, numbered=StagePage))
+    async def list_stages(  # noqa: PLR0913 - the filters are the protocol's
+        page: NumberedPageQuery,
         job_id: Id | None = None,
         stage_type: StageTypeName | None = None,
-        stage_operation_status: StageStatus | None = None,
+        stage_operation_status: Statuses = None,
+        metadata: MetadataFilters = None,
         *,
         should_return_tasks: bool = False,
     ) -> Response:
         """List the matching stages, by job and order."""
-        wanted = StageFilter(job_id, stage_type, stage_operation_status)
-        return await list_response(page, stages.list(wanted, with_tasks=should_return_tasks))
+        wanted = StageFilter(job_id, stage_type, stage_operation_status, metadata_filter(metadata))
+        return await numbered_response(page, stages.list(wanted, with_tasks=should_return_tasks))
 
     @router.get("/stages/{stageId}", responses=openapi_responses({200: Stage}, STAGE_NOT_FOUND))
     async def get_stage(
@@ -76,9 +98,9 @@ def stages_router(stages: Stages) -> APIRouter:
         "/stages/{stageId}/user-metadata",
         responses=openapi_responses({200: STAGE_MODIFIED}, STAGE_NOT_FOUND, *WITH_A_BODY),
     )
-    async def set_stage_metadata(stageId: Id, body: Metadata) -> Response:
+    async def set_stage_metadata(stageId: Id, body: Payload, request: Request) -> Response:
         """Replace the user metadata of a stage."""
-        await stages.set_metadata(stageId, body)
+        await stages.set_metadata(stageId, given_metadata(request, body))
         return code_response(STAGE_MODIFIED)
 
     @router.put(

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from reference_manager.api.common.schemas import Count, Entity
+from reference_manager.api.common.schemas import Count, Entity, NumberedPage
 from reference_manager.domain.states import TaskStatus
 
 
@@ -35,6 +35,12 @@ class Task(Entity):
     checkpoint: Annotated[
         Any, Field(description="State that an attempt saved for the next one. Left out if there is none.")
     ] = None
+
+
+class TaskPage(NumberedPage):
+    """A numbered page of tasks."""
+
+    items: list[Task]
 
 
 class TasksCreated(BaseModel):

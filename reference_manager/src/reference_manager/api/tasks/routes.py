@@ -1,6 +1,9 @@
 """Routes of tasks."""
 
-from fastapi import APIRouter, Request, Response
+from typing import Annotated, TypeAlias
+
+from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from reference_manager.api.common.errors import (
     ILLEGAL_TASK_STATUS_TRANSITION,
@@ -11,9 +14,24 @@ from reference_manager.api.common.errors import (
     TASK_STATUS_UPDATE_FAILED,
     WITH_A_BODY,
 )
-from reference_manager.api.common.fields import Id, Metadata, Moment, StageTypeName
-from reference_manager.api.common.headers import TRACED, prefer_parameter, prefers_minimal, request_trace
-from reference_manager.api.common.pagination import PageQuery, list_response, openapi_list_responses
+from reference_manager.api.common.fields import (
+    MAX_VALUES,
+    SEPARATED,
+    Id,
+    MetadataFilters,
+    Moment,
+    Payload,
+    StageTypeName,
+    metadata_filter,
+)
+from reference_manager.api.common.headers import (
+    TRACED,
+    given_metadata,
+    prefer_parameter,
+    prefers_minimal,
+    request_trace,
+)
+from reference_manager.api.common.pagination import NumberedPageQuery, numbered_response, openapi_list_responses
 from reference_manager.api.common.responses import (
     TASK_MODIFIED,
     code_response,
@@ -24,21 +42,26 @@ from reference_manager.api.common.responses import (
 )
 from reference_manager.api.common.strict import StrictRoute, convert
 from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
-from reference_manager.api.tasks.responses import Task, TasksCreated
+from reference_manager.api.tasks.responses import Task, TaskPage, TasksCreated
 from reference_manager.domain.commands import TaskFilter
 from reference_manager.domain.states import TaskStatus
 from reference_manager.engine.queues import TaskQueue, claimed_task, reported_task
 from reference_manager.engine.records.tasks import Tasks
+
+Statuses: TypeAlias = Annotated[
+    Annotated[list[TaskStatus], Field(max_length=MAX_VALUES), SEPARATED] | None,
+    Query(description="One or more statuses, separated by commas."),
+]
 
 
 def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     """Build the routes of tasks."""
     router = APIRouter(prefix="/v1", tags=["tasks"], route_class=StrictRoute)
 
-    @router.get("/stages/{stageId}/tasks", responses=openapi_list_responses(Task, STAGE_NOT_FOUND))
-    async def list_tasks_of_stage(stageId: Id, page: PageQuery) -> Response:
+    @router.get("/stages/{stageId}/tasks", responses=openapi_list_responses(Task, STAGE_NOT_FOUND, numbered=TaskPage))
+    async def list_tasks_of_stage(stageId: Id, page: NumberedPageQuery) -> Response:
         """List the tasks of a stage, oldest first."""
-        return await list_response(page, await tasks.list_of_stage(stageId))
+        return await numbered_response(page, await tasks.list_of_stage(stageId))
 
     @router.post(
         "/stages/{stageId}/tasks",
@@ -60,18 +83,19 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         """Claim the next task of a stage type: from the most urgent job, oldest first."""
         return json_response(claimed_task(await queue.claim(stageType)))
 
-    @router.get("/tasks", responses=openapi_list_responses(Task))
+    @router.get("/tasks", responses=openapi_list_responses(Task, numbered=TaskPage))
     async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
-        page: PageQuery,
+        page: NumberedPageQuery,
         stage_id: Id | None = None,
         stage_type: StageTypeName | None = None,
-        status: TaskStatus | None = None,
+        status: Statuses = None,
+        metadata: MetadataFilters = None,
         from_date: Moment | None = None,
         end_date: Moment | None = None,
     ) -> Response:
         """List the matching tasks, oldest first. The dates refer to the creation and are inclusive."""
-        wanted = TaskFilter(stage_id, stage_type, status, from_date, end_date)
-        return await list_response(page, tasks.list(wanted))
+        wanted = TaskFilter(stage_id, stage_type, status, metadata_filter(metadata), from_date, end_date)
+        return await numbered_response(page, tasks.list(wanted))
 
     @router.get("/tasks/{taskId}", responses=openapi_responses({200: Task}, TASK_NOT_FOUND))
     async def get_task(taskId: Id) -> Response:
@@ -81,9 +105,9 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.patch(
         "/tasks/{taskId}/user-metadata", responses=openapi_responses({200: TASK_MODIFIED}, TASK_NOT_FOUND, *WITH_A_BODY)
     )
-    async def set_task_metadata(taskId: Id, body: Metadata) -> Response:
+    async def set_task_metadata(taskId: Id, body: Payload, request: Request) -> Response:
         """Replace the user metadata of a task."""
-        await tasks.set_metadata(taskId, body)
+        await tasks.set_metadata(taskId, given_metadata(request, body))
         return code_response(TASK_MODIFIED)
 
     @router.put(

@@ -4,7 +4,8 @@ from fastapi import APIRouter, Response
 from pydantic_core import to_json
 
 from reference_manager.api.common.errors import WITH_A_BODY, WORKER_NOT_FOUND
-from reference_manager.api.common.fields import WorkerId
+from reference_manager.api.common.fields import NewWorkerId, WorkerId
+from reference_manager.api.common.pagination import PageQuery, list_response, openapi_list_responses
 from reference_manager.api.common.responses import WORKER_DELETED, code_response, json_response, openapi_responses
 from reference_manager.api.common.strict import StrictRoute
 from reference_manager.api.workers.requests import DrainBody, HeartbeatBody
@@ -17,15 +18,15 @@ def workers_router(workers: Workers) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
 
     @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatAnswer}, *WITH_A_BODY))
-    async def heartbeat(workerId: WorkerId, body: HeartbeatBody) -> Response:
+    async def heartbeat(workerId: NewWorkerId, body: HeartbeatBody) -> Response:
         """Renew the leases of a worker, store the progress of its tasks, and return its orders."""
         orders = await workers.record_heartbeat(body.request(workerId))
         return json_response(to_json(orders._asdict()).decode())
 
-    @router.get("/workers", responses=openapi_responses({200: list[Worker]}))
-    async def list_workers() -> Response:
+    @router.get("/workers", responses=openapi_list_responses(Worker))
+    async def list_workers(page: PageQuery) -> Response:
         """List the workers that sent a heartbeat within the last hour, by id."""
-        return json_response(await workers.list())
+        return await list_response(page, workers.list())
 
     @router.put("/workers/{workerId}", responses=openapi_responses({200: Worker}, WORKER_NOT_FOUND, *WITH_A_BODY))
     async def order_worker(workerId: WorkerId, body: DrainBody) -> Response:

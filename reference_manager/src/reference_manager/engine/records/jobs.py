@@ -13,6 +13,7 @@ from reference_manager.domain.commands import (
     NewJob,
     NewStage,
     NewTasks,
+    NumberedRequest,
     PageRequest,
     StageFilter,
 )
@@ -22,7 +23,16 @@ from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import NotFiniteError, require
-from reference_manager.engine.records.pages import Entry, Listing, NestedList, Page, read_page, to_entry
+from reference_manager.engine.records.pages import (
+    Entry,
+    NestedList,
+    NumberedListing,
+    NumberedPage,
+    Page,
+    read_numbered_page,
+    read_page,
+    to_entry,
+)
 from reference_manager.engine.records.stages import Stages
 from reference_manager.store.pool import Connection, Database, encode, encode_optional, sql
 
@@ -81,25 +91,43 @@ class Jobs:
             row = await sql.job_get(connection, id=job_id, with_stages=with_stages, with_progress=with_progress)
         return to_entry(require(row, "job"), self._stages_of)
 
-    def list(self, wanted: JobFilter, *, with_stages: bool) -> Listing[AgeKey]:
-        """List the matching jobs, oldest first."""
-        return Listing(AgeKey, partial(self._read, wanted, with_stages=with_stages))
+    def list(self, wanted: JobFilter, *, with_stages: bool) -> NumberedListing[AgeKey]:
+        """List the matching jobs, by age."""
+        filters = {
+            "name": wanted.name,
+            "priority": wanted.priority,
+            "statuses": wanted.statuses,
+            "metadata": wanted.metadata,
+            "from_date": wanted.from_date,
+            "end_date": wanted.end_date,
+            "with_stages": with_stages,
+        }
+        return NumberedListing(AgeKey, partial(self._read, filters), partial(self._read_numbered, filters))
 
-    async def _read(self, wanted: JobFilter, request: PageRequest[AgeKey], *, with_stages: bool) -> Page[AgeKey]:
+    async def _read(self, filters: Mapping[str, Any], request: PageRequest[AgeKey]) -> Page[AgeKey]:
         async with self._database.connection() as connection:
             rows = sql.job_list(
                 connection,
-                name=wanted.name,
-                priority=wanted.priority,
-                from_date=wanted.from_date,
-                end_date=wanted.end_date,
+                **filters,
                 until=request.until,
-                with_stages=with_stages,
+                descending=request.descending,
                 after_time=request.after.created_at if request.after else None,
                 after_seq=request.after.seq if request.after else None,
                 limit=request.limit,
             )
             return await read_page(rows, AgeKey, self._stages_of)
+
+    async def _read_numbered(self, filters: Mapping[str, Any], request: NumberedRequest) -> NumberedPage:
+        async with self._database.connection() as connection:
+            rows = sql.job_number(
+                connection,
+                **filters,
+                descending=request.descending,
+                skipped=request.skipped,
+                limit=request.limit,
+            )
+            get = partial(self.get, with_stages=filters["with_stages"], with_progress=False)
+            return await read_numbered_page(rows, get, self._stages_of)
 
     def _stages_of(self, job_id: UUID) -> NestedList:
         return NestedList("stages", self._stages.list(StageFilter(job_id=job_id), with_tasks=False))

@@ -1,15 +1,34 @@
 """Stages: add, read, annotate and release them."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 from uuid import UUID
 
-from reference_manager.domain.commands import JsonObject, NewStage, PageRequest, StageFilter, StageKey, TaskFilter
+from reference_manager.domain.commands import (
+    JsonObject,
+    NewStage,
+    NumberedRequest,
+    PageRequest,
+    StageFilter,
+    StageKey,
+    TaskFilter,
+)
 from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import InFiniteStateError, require
-from reference_manager.engine.records.pages import Entry, Listing, NestedList, Page, read_page, to_entry
+from reference_manager.engine.records.pages import (
+    Entry,
+    NestedList,
+    NumberedListing,
+    NumberedPage,
+    Page,
+    read_numbered_page,
+    read_page,
+    to_entry,
+)
 from reference_manager.engine.records.tasks import Tasks
 from reference_manager.store.pool import Database, encode, encode_optional, sql
 
@@ -65,30 +84,47 @@ class Stages:
         async with self._database.connection() as connection:
             return require(await sql.stage_get_summary(connection, id=stage_id), "stage")
 
-    def list(self, wanted: StageFilter, *, with_tasks: bool) -> Listing[StageKey]:
+    def list(self, wanted: StageFilter, *, with_tasks: bool) -> NumberedListing[StageKey]:
         """List the matching stages, by job and position."""
-        return Listing(StageKey, partial(self._read, wanted, with_tasks=with_tasks))
+        filters = {
+            "job_id": wanted.job_id,
+            "type": wanted.type,
+            "statuses": wanted.statuses,
+            "metadata": wanted.metadata,
+            "with_tasks": with_tasks,
+        }
+        return NumberedListing(StageKey, partial(self._read, filters), partial(self._read_numbered, filters))
 
-    async def list_of_job(self, job_id: UUID, *, with_tasks: bool) -> Listing[StageKey]:
+    async def list_of_job(self, job_id: UUID, *, with_tasks: bool) -> NumberedListing[StageKey]:
         """List the stages of a job by position. Raises NotFoundError."""
         async with self._database.connection() as connection:
             require(await sql.job_exists(connection, id=job_id), "job")
         return self.list(StageFilter(job_id=job_id), with_tasks=with_tasks)
 
-    async def _read(self, wanted: StageFilter, request: PageRequest[StageKey], *, with_tasks: bool) -> Page[StageKey]:
+    async def _read(self, filters: Mapping[str, Any], request: PageRequest[StageKey]) -> Page[StageKey]:
         async with self._database.connection() as connection:
             rows = sql.stage_list(
                 connection,
-                job_id=wanted.job_id,
-                type=wanted.type,
-                status=wanted.status,
+                **filters,
                 until=request.until,
-                with_tasks=with_tasks,
+                descending=request.descending,
                 after_job=request.after.job_id if request.after else None,
                 after_position=request.after.position if request.after else None,
                 limit=request.limit,
             )
             return await read_page(rows, StageKey, self._tasks_of)
+
+    async def _read_numbered(self, filters: Mapping[str, Any], request: NumberedRequest) -> NumberedPage:
+        async with self._database.connection() as connection:
+            rows = sql.stage_number(
+                connection,
+                **filters,
+                descending=request.descending,
+                skipped=request.skipped,
+                limit=request.limit,
+            )
+            get = partial(self.get, with_tasks=filters["with_tasks"], with_progress=False)
+            return await read_numbered_page(rows, get, self._tasks_of)
 
     def _tasks_of(self, stage_id: UUID) -> NestedList:
         return NestedList("tasks", self._tasks.list(TaskFilter(stage_id=stage_id)))

@@ -1,6 +1,8 @@
 """Tasks: add, read and annotate them. The queue claims and settles them."""
 
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from reference_manager.domain.commands import (
@@ -8,6 +10,7 @@ from reference_manager.domain.commands import (
     AgeKey,
     JsonObject,
     NewTasks,
+    NumberedRequest,
     PageRequest,
     TaskFilter,
 )
@@ -15,7 +18,14 @@ from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import InFiniteStateError, require
-from reference_manager.engine.records.pages import Listing, Page, read_page
+from reference_manager.engine.records.pages import (
+    Entry,
+    NumberedListing,
+    NumberedPage,
+    Page,
+    read_numbered_page,
+    read_page,
+)
 from reference_manager.store.pool import Database, Record, encode, encode_optional, sql
 
 CLAIMABLE = (StageStatus.PENDING, StageStatus.IN_PROGRESS)
@@ -72,31 +82,50 @@ class Tasks:
         async with self._database.connection() as connection:
             return require(await sql.task_get(connection, id=task_id), "task")
 
-    def list(self, wanted: TaskFilter) -> Listing[AgeKey]:
-        """List the matching tasks, oldest first. The tasks of one stage are in the order in which they were added."""
-        return Listing(AgeKey, partial(self._read, wanted))
+    def list(self, wanted: TaskFilter) -> NumberedListing[AgeKey]:
+        """List the matching tasks, by age. The tasks of one stage are in the order in which they were added."""
+        filters = {
+            "stage_id": wanted.stage_id,
+            "stage_type": wanted.stage_type,
+            "statuses": wanted.statuses,
+            "metadata": wanted.metadata,
+            "from_date": wanted.from_date,
+            "end_date": wanted.end_date,
+        }
+        return NumberedListing(AgeKey, partial(self._read, filters), partial(self._read_numbered, filters))
 
-    async def list_of_stage(self, stage_id: UUID) -> Listing[AgeKey]:
+    async def list_of_stage(self, stage_id: UUID) -> NumberedListing[AgeKey]:
         """List the tasks of a stage in the order in which they were added. Raises NotFoundError."""
         async with self._database.connection() as connection:
             require(await sql.stage_exists(connection, id=stage_id), "stage")
         return self.list(TaskFilter(stage_id=stage_id))
 
-    async def _read(self, wanted: TaskFilter, request: PageRequest[AgeKey]) -> Page[AgeKey]:
+    async def _read(self, filters: Mapping[str, Any], request: PageRequest[AgeKey]) -> Page[AgeKey]:
         async with self._database.connection() as connection:
             rows = sql.task_list(
                 connection,
-                stage_id=wanted.stage_id,
-                stage_type=wanted.stage_type,
-                status=wanted.status,
-                from_date=wanted.from_date,
-                end_date=wanted.end_date,
+                **filters,
                 until=request.until,
+                descending=request.descending,
                 after_time=request.after.created_at if request.after else None,
                 after_seq=request.after.seq if request.after else None,
                 limit=request.limit,
             )
             return await read_page(rows, AgeKey)
+
+    async def _read_numbered(self, filters: Mapping[str, Any], request: NumberedRequest) -> NumberedPage:
+        async with self._database.connection() as connection:
+            rows = sql.task_number(
+                connection,
+                **filters,
+                descending=request.descending,
+                skipped=request.skipped,
+                limit=request.limit,
+            )
+            return await read_numbered_page(rows, self._get)
+
+    async def _get(self, task_id: UUID) -> Entry:
+        return Entry(await self.get(task_id))
 
     async def set_metadata(self, task_id: UUID, metadata: JsonObject) -> None:
         """Replace the user metadata of a task. Raises NotFoundError."""

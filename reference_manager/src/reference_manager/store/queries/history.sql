@@ -1,29 +1,21 @@
--- name: history_of_job(job_id)
--- Rows: the status changes of a job, oldest first; none if there is no such job.
-SELECT source, target, changed_at FROM history WHERE job_id = :job_id AND stage_id IS NULL ORDER BY id;
+-- name: attempt_list(task_id, descending, after_lease, after_number, limit)
+-- Rows: a page of the attempts of a task, by lease; see routines/list_history.sql.
+SELECT body, parent, major, minor, now() AS moment FROM list_attempts(
+    :task_id, :descending, :after_lease, :after_number, :limit
+);
 
--- name: history_of_stage(stage_id)
--- Rows: the status changes of a stage, oldest first; none if there is no such stage.
-SELECT source, target, changed_at FROM history
-WHERE job_id = (SELECT job_id FROM stages WHERE id = :stage_id) AND stage_id = :stage_id ORDER BY id;
+-- name: change_list(job_id, stage_id, descending, after_id, limit)
+-- Rows: a page of the status changes of a job or, if a stage is given, of that stage; see routines/list_history.sql.
+SELECT body, parent, major, minor, now() AS moment FROM list_changes(
+    :job_id, :stage_id, :descending, :after_id, :limit
+);
 
--- name: history_of_task(task_id)
--- Rows: the attempts of a task, oldest first, each with its worker and the status of the task before and after it
--- (null: in progress), and when the task was created and aborted (null: it was not). One row with a null lease if there
--- are no attempts; none if there is no such task.
-SELECT task.created_at, CASE WHEN task_status(task, aborted_at(stage)) = 'ABORTED' THEN
-        coalesce(task.end_time, aborted_at(stage)) END AS aborted_at, task_status(task, aborted_at(stage)) AS status,
-    attempt.*
-FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id
-LEFT JOIN LATERAL (
-    SELECT lease_id, worker_id, source, target, outcome, error ->> 'type' AS error_type, start_time, end_time
-    FROM attempts WHERE task_id = task.id
-    UNION ALL
-    SELECT task.lease_id, task.worker_id,
-        CASE WHEN task.attempts - (task.status = 'FAILED')::integer > 0 THEN 'RETRIED' ELSE 'PENDING' END::task_status,
-        CASE WHEN task.status IN ('COMPLETED', 'FAILED') THEN task.status END,
-        task.outcome, task.error ->> 'type', task.start_time, task.end_time
-    WHERE task.lease_id IS NOT NULL AND NOT EXISTS (SELECT FROM attempts WHERE lease_id = task.lease_id)
-) AS attempt ON true
-WHERE task.id = :task_id
-ORDER BY attempt.lease_id;
+-- name: stage_job(stage_id)$
+-- Returns the id of the job of a stage; null if there is no such stage.
+SELECT job_id FROM stages WHERE id = :stage_id;
+
+-- name: task_history_list(task_id, descending, first_lease, limit)
+-- Rows: attempts of a task, by lease, for its status changes; see routines/list_history.sql.
+SELECT created_at, aborted_at, status_before, lease_id, worker_id, source, target, outcome, error_type, start_time,
+    end_time
+FROM list_task_history(:task_id, :descending, :first_lease, :limit);

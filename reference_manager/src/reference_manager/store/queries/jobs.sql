@@ -26,12 +26,19 @@ FROM jobs AS job WHERE id = :id;
 -- Returns the id; null if there is no such job.
 SELECT id FROM jobs WHERE id = :id;
 
--- name: job_list(name, priority, from_date, end_date, until, with_stages, after_time, after_seq, limit)
--- Rows: a page of the matching jobs, oldest first; see routines/list_pages.sql. A null filter matches all; dates are
+-- name: job_list
+-- Rows: a page of the matching jobs, by age; see routines/list_pages.sql. A null filter matches all; dates are
 -- inclusive.
 SELECT body, parent, major, minor, now() AS moment FROM list_jobs(
-    :name, :priority, :from_date, least(:end_date::timestamptz, :until::timestamptz), :with_stages,
-    :after_time, :after_seq, :limit
+    :name, :priority, :statuses::job_status[], :metadata::text[], :from_date,
+    least(:end_date::timestamptz, :until::timestamptz), :with_stages, :descending, :after_time, :after_seq, :limit
+);
+
+-- name: job_number
+-- Rows: the number of matching jobs, then those of a numbered page; see routines/list_numbered.sql.
+SELECT body, parent, total FROM number_jobs(
+    :name, :priority, :statuses::job_status[], :metadata::text[], :from_date, :end_date, :with_stages, :descending,
+    :skipped, :limit
 );
 
 -- name: job_lock(id)^

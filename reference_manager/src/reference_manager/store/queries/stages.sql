@@ -26,10 +26,17 @@ FROM stages AS stage WHERE id = :id;
 -- Returns the id; null if there is no such stage.
 SELECT id FROM stages WHERE id = :id;
 
--- name: stage_list(job_id, type, status, until, with_tasks, after_job, after_position, limit)
+-- name: stage_list
 -- Rows: a page of the matching stages, by job and position; see routines/list_pages.sql. A null filter matches all.
 SELECT body, parent, major, minor, now() AS moment FROM list_stages(
-    :job_id, :type, :status, :until, :with_tasks, :after_job, :after_position, :limit
+    :job_id, :type, :statuses::stage_status[], :metadata::text[], :until, :with_tasks, :descending,
+    :after_job, :after_position, :limit
+);
+
+-- name: stage_number
+-- Rows: the number of matching stages, then those of a numbered page; see routines/list_numbered.sql.
+SELECT body, parent, total FROM number_stages(
+    :job_id, :type, :statuses::stage_status[], :metadata::text[], :with_tasks, :descending, :skipped, :limit
 );
 
 -- name: stage_get_summary(id)$

@@ -34,12 +34,23 @@ SELECT place, verdict FROM keep_leases(:workers, :ids, :leases, :progresses, :ch
 SELECT task_wire(task, aborted_at(stage))
 FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = :id;
 
--- name: task_list(stage_id, stage_type, status, from_date, end_date, until, after_time, after_seq, limit)
--- Rows: a page of the matching tasks, oldest first; see routines/list_pages.sql. A null filter matches all; dates are
+-- name: task_exists(id)$
+-- Returns the id; null if there is no such task.
+SELECT id FROM tasks WHERE id = :id;
+
+-- name: task_list
+-- Rows: a page of the matching tasks, by age; see routines/list_pages.sql. A null filter matches all; dates are
 -- inclusive.
 SELECT body, parent, major, minor, now() AS moment FROM list_tasks(
-    :stage_id, :stage_type, :status, :from_date, least(:end_date::timestamptz, :until::timestamptz),
-    :after_time, :after_seq, :limit
+    :stage_id, :stage_type, :statuses::task_status[], :metadata::text[], :from_date,
+    least(:end_date::timestamptz, :until::timestamptz), :descending, :after_time, :after_seq, :limit
+);
+
+-- name: task_number
+-- Rows: the number of matching tasks, then those of a numbered page; see routines/list_numbered.sql.
+SELECT body, parent, total FROM number_tasks(
+    :stage_id, :stage_type, :statuses::task_status[], :metadata::text[], :from_date, :end_date, :descending,
+    :skipped, :limit
 );
 
 -- name: task_set_metadata(user_metadata, id)$
@@ -52,8 +63,3 @@ WHERE id = :id AND EXISTS (SELECT FROM stages WHERE stages.id = stage_id) RETURN
 -- updates the rows later, in small steps. Must run before stages_abort. The caller holds the job's lock.
 INSERT INTO aborted_stages (stage_id)
 SELECT id FROM stages WHERE job_id = :job_id AND status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');
-
--- name: task_attempts(id)$
--- Returns the attempts of a task as a JSON list, oldest first; null if there is no such task.
-SELECT attempts_wire(task, aborted_at(stage))
-FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = :id;

@@ -12,10 +12,9 @@ ON CONFLICT (id) DO UPDATE SET
     draining = excluded.draining, running = excluded.running, seen_at = now()
 RETURNING worker.id, worker.drain_wanted;
 
--- name: worker_list()$
--- Returns the workers that sent a heartbeat within the last hour as a JSON list, by id.
-SELECT wire_list(array_agg(worker_wire(worker) ORDER BY id)) FROM workers AS worker
-WHERE seen_at >= now() - interval '1 hour';
+-- name: worker_list(descending, after_id, limit)
+-- Rows: a page of workers, by id; see routines/list_pages.sql.
+SELECT body, parent, major, minor, now() AS moment FROM list_workers(:descending, :after_id, :limit);
 
 -- name: worker_set_drain(drain, id)$
 -- Orders a worker to drain, or withdraws the order. Returns the worker as JSON; null if there is no such worker.

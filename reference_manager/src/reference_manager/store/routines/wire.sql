@@ -2,6 +2,18 @@
 -- concatenation, which takes half the time of json_build_object, and claims spend most of their time here. Values
 -- quoted by hand (ids, statuses, times, traceparent) contain no characters that need escaping. Payloads are stored as
 -- JSON text.
+-- A manager that serves only part A of the protocol imitates the original manager (0.2.1): it leaves out the fields of
+-- part B, the newer names of times, times that are not set, and the times of stages.
+
+-- wire_part_a_only: whether this session belongs to a manager that serves only part A (pool.py).
+CREATE OR REPLACE FUNCTION wire_part_a_only() RETURNS boolean LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT current_setting('jobnik.part_a_only', true) IS NOT DISTINCT FROM 'on'
+$$;
+
+-- wire_part_b: fields that only part B of the protocol has.
+CREATE OR REPLACE FUNCTION wire_part_b(fields text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN wire_part_a_only() THEN '' ELSE fields END
+$$;
 
 -- wire_time: a time in UTC with milliseconds; null as JSON null.
 CREATE OR REPLACE FUNCTION wire_time(moment timestamptz) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
@@ -12,9 +24,17 @@ $$;
 CREATE OR REPLACE FUNCTION wire_times(created timestamptz, updated timestamptz) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT format(
-        ',"createdAt":%1$s,"updatedAt":%2$s,"creationTime":%1$s,"updateTime":%2$s',
+        CASE WHEN wire_part_a_only() THEN ',"creationTime":%1$s,"updateTime":%2$s'
+            ELSE ',"createdAt":%1$s,"updatedAt":%2$s,"creationTime":%1$s,"updateTime":%2$s' END,
         wire_time(created), wire_time(updated)
     )
+$$;
+
+-- wire_moments: when something started and ended; null until then, or left out in part A.
+CREATE OR REPLACE FUNCTION wire_moments(started timestamptz, ended timestamptz) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN started IS NULL AND wire_part_a_only() THEN '' ELSE ',"startTime":' || wire_time(started) END
+        || CASE WHEN ended IS NULL AND wire_part_a_only() THEN '' ELSE ',"endTime":' || wire_time(ended) END
 $$;
 
 -- wire_trace: the trace context; tracestate is left out if there is none.
@@ -56,19 +76,54 @@ LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE WHEN aborted IS NOT NULL AND task_unfinished(task) THEN 'ABORTED' ELSE task.status END
 $$;
 
--- task_listed: whether a task matches these filters (null matches all). The status is the shown one, which in an
--- aborted stage may differ from that of the row. A task of a deleted stage (null) matches none.
-CREATE OR REPLACE FUNCTION task_listed(task tasks, stage stages, of_type text, of_status task_status) RETURNS boolean
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT stage.id IS NOT NULL
-        AND (of_type IS NULL OR stage.type = of_type)
-        AND (of_status IS NULL OR task_status(task, aborted_at(stage)) = of_status)
+-- metadata_listed: whether the members that `wanted` names have these values: strings, or numbers and booleans as JSON
+-- shows them. `wanted` is a list of pairs of a name and a value. JSON text that contains the character NUL cannot be
+-- read as text, so that it is replaced.
+CREATE OR REPLACE FUNCTION metadata_listed(metadata json, wanted text[]) RETURNS boolean
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+DECLARE
+    readable json := metadata;
+    pair text[];
+BEGIN
+    IF strpos(metadata::text, '\u0000') > 0 THEN
+        readable := regexp_replace(metadata::text, '(?<!\\)((?:\\\\)*)\\u0000', '\1\uffff', 'g');
+    END IF;
+    FOREACH pair SLICE 1 IN ARRAY wanted LOOP
+        IF readable ->> pair[1] IS DISTINCT FROM pair[2]
+            OR json_typeof(readable -> pair[1]) NOT IN ('string', 'number', 'boolean')
+        THEN
+            RETURN false;
+        END IF;
+    END LOOP;
+    RETURN true;
+END
 $$;
 
--- wire_part_b: fields that only part B of the protocol has; empty in sessions of a manager that serves only part A
--- (pool.py).
-CREATE OR REPLACE FUNCTION wire_part_b(fields text) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN current_setting('jobnik.part_a_only', true) = 'on' THEN '' ELSE fields END
+-- job_listed: whether a job matches these filters. A filter that is null matches all.
+CREATE OR REPLACE FUNCTION job_listed(
+    job jobs, of_name text, of_priority job_priority, of_statuses job_status[], of_metadata text[]
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (of_name IS NULL OR job.name = of_name) AND (of_priority IS NULL OR job.priority = of_priority)
+        AND (of_statuses IS NULL OR job.status = ANY (of_statuses))
+        AND (of_metadata IS NULL OR metadata_listed(job.user_metadata, of_metadata))
+$$;
+
+-- stage_listed: the same for a stage.
+CREATE OR REPLACE FUNCTION stage_listed(
+    stage stages, of_type text, of_statuses stage_status[], of_metadata text[]
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (of_type IS NULL OR stage.type = of_type) AND (of_statuses IS NULL OR stage.status = ANY (of_statuses))
+        AND (of_metadata IS NULL OR metadata_listed(stage.user_metadata, of_metadata))
+$$;
+
+-- task_listed: the same for a task. The status is the shown one, which in an aborted stage may differ from that of the
+-- row. A task of a deleted stage (null) matches none.
+CREATE OR REPLACE FUNCTION task_listed(
+    task tasks, stage stages, of_type text, of_statuses task_status[], of_metadata text[]
+) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT stage.id IS NOT NULL AND (of_type IS NULL OR stage.type = of_type)
+        AND (of_statuses IS NULL OR task_status(task, aborted_at(stage)) = ANY (of_statuses))
+        AND (of_metadata IS NULL OR metadata_listed(task.user_metadata, of_metadata))
 $$;
 
 -- task_wire_open: a task without its closing brace, so that the caller can add members. `aborted` is when its stage was
@@ -83,8 +138,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         || ',"attempts":' || task.attempts
         || ',"maxAttempts":' || task.max_attempts
         || wire_times(task.created_at, greatest(task.updated_at, CASE WHEN task_unfinished(task) THEN aborted END))
-        || ',"startTime":' || wire_time(task.start_time)
-        || ',"endTime":' || wire_time(coalesce(task.end_time, aborted))
+        || wire_moments(task.start_time, coalesce(task.end_time, aborted))
         || wire_trace(task.traceparent, task.tracestate)
         || wire_part_b(
             coalesce(',"timeoutSeconds":' || extract(epoch FROM task.timeout)::float8, '')
@@ -116,7 +170,7 @@ CREATE OR REPLACE FUNCTION stage_summary(stage stages) RETURNS text LANGUAGE sql
         || ',"completed":' || stage.completed + moved.completed
         || ',"failed":' || stage.failed
         || ',"retried":' || stage.retried + moved.retried
-        || ',"aborted":' || stage.aborted
+        || wire_part_b(',"aborted":' || stage.aborted)
         || ',"total":' || stage_total(stage)
         || '}'
     FROM (
@@ -148,12 +202,11 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         || ',"userMetadata":' || stage.user_metadata
         || ',"summary":' || stage_summary(stage)
         || ',"percentage":' || wire_share(stage_completed(stage), stage_total(stage))
-        || wire_times(stage.created_at, stage.updated_at)
-        || ',"startTime":' || wire_time(stage.start_time)
-        || ',"endTime":' || wire_time(stage.end_time)
         || wire_trace(stage.traceparent, stage.tracestate)
         || wire_part_b(
-            CASE WHEN stage.weight <> 1 THEN ',"weight":' || stage.weight ELSE '' END
+            wire_times(stage.created_at, stage.updated_at)
+            || wire_moments(stage.start_time, stage.end_time)
+            || CASE WHEN stage.weight <> 1 THEN ',"weight":' || stage.weight ELSE '' END
             || coalesce(',"taskDefaults":' || stage.task_defaults, '')
         )
         || CASE WHEN with_tasks THEN ',"tasks":' || (
@@ -238,29 +291,10 @@ CREATE OR REPLACE FUNCTION worker_wire(worker workers) RETURNS text LANGUAGE sql
         || '}'
 $$;
 
--- attempts_wire: all attempts of a task, oldest first: those in the table of attempts, and the current or last one,
--- which is stored in the task itself.
-CREATE OR REPLACE FUNCTION attempts_wire(task tasks, aborted timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT wire_list(array_agg(
-        '{"number":' || number
-        || ',"leaseId":' || attempt.lease_id
-        || ',"workerId":' || coalesce(to_json(attempt.worker_id)::text, 'null')
-        || ',"startTime":' || wire_time(attempt.start_time)
-        || ',"endTime":' || wire_time(attempt.end_time)
-        || ',"outcome":' || coalesce('"' || attempt.outcome || '"', 'null')
-        || ',"error":' || coalesce(attempt.error::text, 'null')
-        || '}' ORDER BY number
-    ))
-    FROM (
-        SELECT row_number() OVER (ORDER BY lease_id) AS number, * FROM (
-            SELECT lease_id, worker_id, start_time, end_time, outcome::text, error::text
-            FROM attempts WHERE task_id = task.id
-            UNION ALL
-            SELECT task.lease_id, task.worker_id, task.start_time, coalesce(task.end_time, aborted),
-                coalesce(task.outcome::text, CASE WHEN task_status(task, aborted) = 'ABORTED' THEN 'ABORTED' END),
-                -- While an attempt runs, the task still has the error of the previous one.
-                CASE WHEN task.outcome IS NOT NULL THEN task.error::text END
-            WHERE task.lease_id IS NOT NULL AND NOT EXISTS (SELECT FROM attempts WHERE lease_id = task.lease_id)
-        ) AS listed
-    ) AS attempt
+-- change_fields: a status change as JSON, with the fields that the database has.
+CREATE OR REPLACE FUNCTION change_fields(change history) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT '{"source":' || coalesce('"' || change.source || '"', 'null')
+        || ',"target":"' || change.target
+        || '","at":' || wire_time(change.changed_at)
+        || '}'
 $$;

@@ -59,6 +59,12 @@ def _unwrapped(body: Any) -> Any:  # noqa: ANN401 any JSON value
     return body  # pyright: ignore[reportUnknownVariableType]
 
 
+def _reachable(value: str) -> str:
+    if value in {".", ".."}:
+        raise ValueError("must not be . or .., which cannot be part of a URL")
+    return value
+
+
 def _in_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
 
@@ -68,6 +74,8 @@ Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$")]
 Name: TypeAlias = Annotated[Text, StringConstraints(min_length=2, max_length=50)]
 StageTypeName: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=50)]
 WorkerId: TypeAlias = Annotated[Text, StringConstraints(min_length=1, max_length=200)]
+NewStageTypeName: TypeAlias = Annotated[StageTypeName, AfterValidator(_reachable)]
+NewWorkerId: TypeAlias = Annotated[WorkerId, AfterValidator(_reachable)]
 Payload: TypeAlias = Annotated[dict[str, Any], AfterValidator(_finite)]
 Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
 AnyJson: TypeAlias = Annotated[JsonValue, AfterValidator(_finite)]
@@ -102,7 +110,7 @@ class PlainJobBody(Created):
 class PlainStageBody(Created):
     """A new stage, in part A."""
 
-    type: StageTypeName
+    type: NewStageTypeName
     start_as_waiting: StrictBool = False
 
 
@@ -209,7 +217,7 @@ class TaskStatusBody(Body):
 class ClaimBody(Body):
     """A claim."""
 
-    worker_id: WorkerId
+    worker_id: NewWorkerId
     limit: Annotated[StrictInt, Field(ge=1, le=MAX_TASKS)] = 1
     wait_seconds: Annotated[Seconds, Field(ge=0, le=30)] = 0
     lease_seconds: Annotated[Seconds, Field(ge=1, le=3600)] = 30

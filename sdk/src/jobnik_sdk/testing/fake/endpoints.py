@@ -1,10 +1,10 @@
 """The base of all endpoints: their routes, and the entities that their paths name."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 from uuid import UUID
 
-from jobnik_sdk.testing.fake import bodies, wire
+from jobnik_sdk.testing.fake import bodies
 from jobnik_sdk.testing.fake.dispatch import Dispatcher
 from jobnik_sdk.testing.fake.jobs import Jobs
 from jobnik_sdk.testing.fake.queries import Query
@@ -50,15 +50,10 @@ class Endpoints:
     def _task(self, request: Request) -> Task:
         return _found(self._state.tasks, request.id(), "task")
 
-    def _task_json(self, task: Task) -> dict[str, Any]:
-        # Without leases the only error is that a task was not reported in time, and only part B shows errors.
-        body = wire.task_json(task)
-        return {name: value for name, value in body.items() if name != "error"} if self._part_a_only else body
-
     def _setting_metadata(self, find: Callable[[Request], Job | Stage | Task], kind: str) -> Serve:
         def serve(request: Request) -> Answer:
             request.query(Query)
-            metadata = request.metadata(bodies.Metadata)
+            metadata = request.metadata(bodies.Payload if self._part_a_only else bodies.Metadata)
             self._jobs.set_metadata(find(request), metadata)
             return done(f"{kind}_MODIFIED_SUCCESSFULLY")
 

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from pydantic_core import to_json
+
 from jobnik_sdk.model.definitions import JobStatus
 from jobnik_sdk.testing.fake import bodies, queries, wire
 from jobnik_sdk.testing.fake.endpoints import Endpoints, Route, done
 from jobnik_sdk.testing.fake.queries import Query
-from jobnik_sdk.testing.fake.requests import MINIMAL, Answer, Request, page_of
+from jobnik_sdk.testing.fake.requests import MINIMAL, Answer, Request, history_page, page_of
 from jobnik_sdk.testing.fake.state import Job, Stage, Task
 
 
@@ -40,6 +42,8 @@ class JobEndpoints(Endpoints):
             for job in self._state.jobs.values()
             if query.job_name in {None, job.name}
             and query.priority in {None, job.priority}
+            and (query.status is None or job.status in query.status)
+            and _has_metadata(job, query.metadata)
             and _created_between(job, query.from_date, query.end_date)
         ]
         return page_of(request, query, found, lambda job: wire.job_json(job, stages=query.should_return_stages))
@@ -61,7 +65,8 @@ class JobEndpoints(Endpoints):
         body = request.body(bodies.PriorityBody)
         if self._jobs.set_priority(self._job(request), body.priority):
             return done("JOB_MODIFIED_SUCCESSFULLY")
-        return Answer(204, headers={"Reason": "The job has this priority already"})
+        original = "PRIORITY_CANNOT_BE_UPDATED_TO_SAME_VALUE"
+        return Answer(204, headers={"Reason": original if self._part_a_only else "The job has this priority already"})
 
     def _set_status(self, request: Request) -> Answer:
         request.query(Query)
@@ -70,8 +75,7 @@ class JobEndpoints(Endpoints):
         return done("JOB_MODIFIED_SUCCESSFULLY")
 
     def _history(self, request: Request) -> Answer:
-        request.query(Query)
-        return Answer(200, wire.changes_json(self._job(request).changes))
+        return history_page(request, wire.changes_json(self._job(request).changes))
 
 
 class StageEndpoints(Endpoints):
@@ -106,7 +110,8 @@ class StageEndpoints(Endpoints):
             for stage in self._state.stages.values()
             if query.job_id in {None, stage.job.id}
             and query.stage_type in {None, stage.type}
-            and query.stage_operation_status in {None, stage.status}
+            and (query.stage_operation_status is None or stage.status in query.stage_operation_status)
+            and _has_metadata(stage, query.metadata)
         ]
         return self._listed(request, query, found)
 
@@ -116,7 +121,7 @@ class StageEndpoints(Endpoints):
 
     def _with_tasks(self, stage: Stage, *, wanted: bool) -> wire.Json:
         body = wire.stage_json(stage)
-        return body | {"tasks": [self._task_json(task) for task in stage.tasks]} if wanted else body
+        return body | {"tasks": [wire.task_json(task) for task in stage.tasks]} if wanted else body
 
     def _get(self, request: Request) -> Answer:
         query = request.query(queries.OneStageQuery)
@@ -136,8 +141,7 @@ class StageEndpoints(Endpoints):
         return done("STAGE_MODIFIED_SUCCESSFULLY")
 
     def _history(self, request: Request) -> Answer:
-        request.query(Query)
-        return Answer(200, wire.changes_json(self._stage(request).changes))
+        return history_page(request, wire.changes_json(self._stage(request).changes))
 
 
 class TaskEndpoints(Endpoints):
@@ -161,10 +165,10 @@ class TaskEndpoints(Endpoints):
         tasks = self._jobs.add_tasks(self._stage(request), body, request.trace())
         if request.prefers_minimal and not self._part_a_only:
             return Answer(201, {"created": len(tasks)}, MINIMAL)
-        return Answer(201, [self._task_json(task) for task in tasks])
+        return Answer(201, [wire.task_json(task) for task in tasks])
 
     def _list_of_stage(self, request: Request) -> Answer:
-        query = request.query(queries.PageQuery)
+        query = request.query(queries.NumberedQuery)
         return self._listed(request, query, self._stage(request).tasks)
 
     def _list(self, request: Request) -> Answer:
@@ -174,25 +178,35 @@ class TaskEndpoints(Endpoints):
             for task in self._state.tasks.values()
             if query.stage_id in {None, task.stage.id}
             and query.stage_type in {None, task.stage.type}
-            and query.status in {None, task.status}
+            and (query.status is None or task.status in query.status)
+            and _has_metadata(task, query.metadata)
             and _created_between(task, query.from_date, query.end_date)
         ]
         return self._listed(request, query, found)
 
     def _listed(self, request: Request, query: queries.PageQuery, tasks: Sequence[Task]) -> Answer:
-        return page_of(request, query, [((task.number, 0), task) for task in tasks], self._task_json)
+        return page_of(request, query, [((task.number, 0), task) for task in tasks], wire.task_json)
 
     def _get(self, request: Request) -> Answer:
         request.query(Query)
-        return Answer(200, self._task_json(self._task(request)))
+        return Answer(200, wire.task_json(self._task(request)))
 
     def _history(self, request: Request) -> Answer:
-        request.query(Query)
-        return Answer(200, wire.changes_json(wire.changes_of_task(self._task(request))))
+        return history_page(request, wire.changes_json(wire.changes_of_task(self._task(request))))
 
     def _attempts(self, request: Request) -> Answer:
-        request.query(Query)
-        return Answer(200, wire.attempts_json(self._task(request)))
+        return history_page(request, wire.attempts_json(self._task(request)))
+
+
+def _has_metadata(entity: Job | Stage | Task, conditions: queries.Conditions) -> bool:
+    """Return whether the metadata has these values, given as text: strings, numbers and booleans."""
+    return all(_text(entity.metadata.get(name)) == content for name, content in conditions)
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    return to_json(value).decode() if isinstance(value, int | float) else None
 
 
 def _created_between(entity: Job | Task, first: datetime | None, last: datetime | None) -> bool:

@@ -1,7 +1,7 @@
 """The requests and answers of the fake manager: requests are validated strictly, and errors follow the protocol."""
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -15,7 +15,15 @@ from pydantic_core import from_json
 
 from jobnik_sdk.observability.trace_context import NO_TRACE
 from jobnik_sdk.testing.fake.bodies import MAX_TRACESTATE_LENGTH, TRACEPARENT, Body, Id
-from jobnik_sdk.testing.fake.queries import PageQuery, Query
+from jobnik_sdk.testing.fake.queries import (
+    NUMBERED_PAGE_SIZE,
+    HistoryQuery,
+    NumberedQuery,
+    PageQuery,
+    Query,
+    has_several_values,
+    is_of_part_b,
+)
 from jobnik_sdk.testing.fake.state import RefusedRequestError, Trace
 
 BODY_LIMIT: Final = 1024 * 1024
@@ -55,13 +63,13 @@ class Request:
         http: The request as it was sent.
         at: When it arrived.
         parameters: The values of the parameters in its path.
-        unknown: Query parameters that this manager does not support, although the models have them.
+        part_a_only: Whether this manager supports only part A of the protocol.
     """
 
     http: httpx2.Request
     at: datetime
     parameters: Mapping[str, str]
-    unknown: Collection[str]
+    part_a_only: bool
 
     def id(self) -> UUID:
         """Return the id in the path."""
@@ -80,15 +88,18 @@ class Request:
 
     def query(self, model: type[QueryT]) -> QueryT:
         """Return the query."""
-        given: dict[str, str] = {}
+        given: dict[str, list[str]] = {}
         for name, value in self.http.url.params.multi_items():
-            if name not in model.model_fields or name in self.unknown:
+            parameter = model.model_fields.get(name)
+            if parameter is None or (self.part_a_only and is_of_part_b(parameter)):
                 raise RefusedRequestError(400, "VALIDATION_ERROR", f"query.{name}: Unknown parameter")
-            if name in given:
+            is_list = has_several_values(parameter)
+            if (name in given and not is_list) or (self.part_a_only and is_list and (name in given or "," in value)):
                 raise RefusedRequestError(400, "VALIDATION_ERROR", f"query.{name}: Given more than once")
-            given[name] = value
+            given.setdefault(name, []).append(value)
+        lists = {name for name in given if has_several_values(model.model_fields[name])}
         try:
-            return model.model_validate(given)
+            return model.model_validate({name: value if name in lists else value[0] for name, value in given.items()})
         except ValidationError as error:
             raise _invalid(error, "query") from None
 
@@ -150,14 +161,24 @@ def page_of(
     keyed: Sequence[tuple[tuple[int, int], EntityT]],
     write: Callable[[EntityT], dict[str, Any]],
 ) -> Answer:
-    """Return a page of a list, in the order of its keys, with a link to the next page."""
-    listed = sorted(keyed, key=lambda pair: pair[0])
+    """Return a page of a list, in the order of its keys, with a link to the next page; or a page by its number."""
+    descending = query.order == "desc"
+    listed = sorted(keyed, key=lambda pair: pair[0], reverse=descending)
+    if isinstance(query, NumberedQuery) and (query.page or query.page_size):
+        for name, value in (("limit", query.limit), ("cursor", query.cursor)):
+            if value is not None:
+                message = f"query.{name}: cannot be combined with page and page_size"
+                raise RefusedRequestError(400, "VALIDATION_ERROR", message)
+        size = query.page_size or NUMBERED_PAGE_SIZE
+        skipped = ((query.page or 1) - 1) * size
+        items = [write(entity) for _, entity in listed[skipped : skipped + size]]
+        return Answer(200, {"total": len(listed), "items": items})
     if query.cursor is not None:
         position = _CURSOR.fullmatch(query.cursor)
         if position is None:
             raise RefusedRequestError(400, "VALIDATION_ERROR", "query.cursor: is not a cursor of this list")
         after = (int(position[1]), int(position[2]))
-        listed = [pair for pair in listed if pair[0] > after]
+        listed = [pair for pair in listed if (pair[0] < after if descending else pair[0] > after)]
     if query.limit is None or len(listed) <= query.limit:
         return Answer(200, [write(entity) for _, entity in listed])
     listed = listed[: query.limit]
@@ -165,6 +186,12 @@ def page_of(
     others = [pair for pair in url.params.multi_items() if pair[0] != "cursor"]
     link = f"{quote(url.path)}?{urlencode([*others, ('cursor', f'{last[0]}-{last[1]}')])}"
     return Answer(200, [write(entity) for _, entity in listed], {"Link": f'<{link}>; rel="next"'})
+
+
+def history_page(request: Request, listed: list[dict[str, Any]]) -> Answer:
+    """Return a page of attempts or status changes, given in the order of time."""
+    query = request.query(HistoryQuery)
+    return page_of(request, query, [((place, 0), entry) for place, entry in enumerate(listed)], lambda entry: entry)
 
 
 def validation_message(error: ValidationError, where: str = "") -> str:

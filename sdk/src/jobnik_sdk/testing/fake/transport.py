@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from jobnik_sdk.testing.fake.endpoints import Route
 from jobnik_sdk.testing.fake.job_endpoints import JobEndpoints, StageEndpoints, TaskEndpoints
-from jobnik_sdk.testing.fake.queries import PART_B
+from jobnik_sdk.testing.fake.original import as_original, original_message
 from jobnik_sdk.testing.fake.requests import Answer, NotYet, Request
 from jobnik_sdk.testing.fake.state import RefusedRequestError, State
 from jobnik_sdk.testing.fake.worker_endpoints import WorkerEndpoints
@@ -30,7 +30,7 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         self._state = state
         self._lock = threading.Lock()
         self._wakers: set[Callable[[], None]] = set()
-        self._unknown_parameters = PART_B if part_a_only else frozenset[str]()
+        self._part_a_only = part_a_only
         self._worker_endpoints = WorkerEndpoints(state, part_a_only=part_a_only)
         groups = (
             self._worker_endpoints,
@@ -103,7 +103,8 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
             try:
                 answer = self._serve(request, arrived_at)
             except RefusedRequestError as refusal:
-                answer = Answer(refusal.status, {"message": str(refusal), "code": refusal.code})
+                message = original_message(refusal) if self._part_a_only else str(refusal)
+                answer = Answer(refusal.status, {"message": message, "code": refusal.code})
             if isinstance(answer, NotYet):
                 self._wakers.add(wake)
                 moments = [moment for moment in (answer.until, self._state.next_moment()) if moment is not None]
@@ -113,7 +114,8 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         if answer.body is None:
             return httpx2.Response(answer.status, headers=dict(answer.headers))
         headers = {**answer.headers, "Content-Type": "application/json"}
-        return httpx2.Response(answer.status, headers=headers, content=to_json(answer.body))
+        body = as_original(answer.body) if self._part_a_only else answer.body
+        return httpx2.Response(answer.status, headers=headers, content=to_json(body))
 
     def _serve(self, request: httpx2.Request, arrived_at: datetime) -> Answer | NotYet:
         path = request.url.raw_path.partition(b"?")[0].decode("ascii")
@@ -124,7 +126,7 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
                 continue
             if route.method == request.method:
                 parameters = {name: unquote(value) for name, value in found.groupdict().items()}
-                return route.serve(Request(request, arrived_at, parameters, self._unknown_parameters))
+                return route.serve(Request(request, arrived_at, parameters, self._part_a_only))
             other_methods.append(route)
         if not other_methods:
             raise RefusedRequestError(404, "NOT_FOUND", "Not Found")

@@ -8,14 +8,14 @@ from typing import Final
 from jobnik_sdk.testing.fake import bodies, wire
 from jobnik_sdk.testing.fake.dispatch import STALE_AFTER
 from jobnik_sdk.testing.fake.endpoints import Endpoints, Route, done
-from jobnik_sdk.testing.fake.queries import Query
-from jobnik_sdk.testing.fake.requests import MINIMAL, Answer, NotYet, Request
+from jobnik_sdk.testing.fake.queries import PageQuery, Query
+from jobnik_sdk.testing.fake.requests import MINIMAL, Answer, NotYet, Request, page_of
 from jobnik_sdk.testing.fake.state import RefusedRequestError
 
 FEATURES: Final = (
     *("claim", "settle", "leases", "heartbeat", "workers", "attempts", "results", "checkpoints", "history"),
     *("progress", "depth", "retry-policy", "task-defaults", "weighted-progress"),
-    *("job-tree", "unique-jobs", "minimal-answers", "lists"),
+    *("job-tree", "unique-jobs", "minimal-answers", "lists", "list-filters"),
 )
 
 
@@ -48,14 +48,14 @@ class WorkerEndpoints(Endpoints):
         claimed = self._dispatcher.claim(_stage_type(request), 1, None, STALE_AFTER)
         if not claimed:
             raise RefusedRequestError(404, "TASK_NOT_FOUND", "No task of this type is waiting")
-        return Answer(200, self._task_json(claimed[0]))
+        return Answer(200, wire.task_json(claimed[0]))
 
     def _report(self, request: Request) -> Answer:
         request.query(Query)
         body = request.body(bodies.TaskStatusBody)
         task = self._task(request)
         self._dispatcher.report(task, body.status)
-        return Answer(200, self._task_json(task))
+        return Answer(200, wire.task_json(task))
 
     @staticmethod
     def _alive(request: Request) -> Answer:
@@ -97,11 +97,13 @@ class WorkerEndpoints(Endpoints):
 
     def _heartbeat(self, request: Request) -> Answer:
         request.query(Query)
-        return Answer(200, self._dispatcher.heartbeat(_worker_id(request), request.body(bodies.HeartbeatBody)))
+        worker_id = request.parameter("workerId", bodies.NewWorkerId)
+        return Answer(200, self._dispatcher.heartbeat(worker_id, request.body(bodies.HeartbeatBody)))
 
     def _list_workers(self, request: Request) -> Answer:
-        request.query(Query)
-        return Answer(200, [wire.worker_json(worker) for worker in self._dispatcher.workers()])
+        query = request.query(PageQuery)
+        workers = [((place, 0), worker) for place, worker in enumerate(self._dispatcher.workers())]
+        return page_of(request, query, workers, wire.worker_json)
 
     def _set_drain(self, request: Request) -> Answer:
         request.query(Query)
