@@ -8,10 +8,8 @@ import pytest
 
 from tests.support.two_workers import FromBothEnds
 
-FILES = {"chaos/a.py": 3, "first.py": 4, "second.py": 1, "third.py": 3, "alone.py": 2, "last.py": 5}
-ALONE = ("chaos", "alone.py")
+FILES = {"first.py": 4, "second.py": 1, "third.py": 3, "last.py": 5}
 TESTS = [f"{file}::test_{number}" for file, count in FILES.items() for number in range(count)]
-SHARED = [test for test in TESTS if not test.startswith(ALONE)]
 
 
 class Worker:
@@ -43,7 +41,7 @@ def run(names: str, tests: list[str]) -> tuple[list[list[str]], dict[str, list[s
     """Run these tests on workers of these names, a test a moment; what ran in each moment, and what each worker ran."""
     options = {"tx": [f"{len(names)}*popen"]}
     config = SimpleNamespace(option=SimpleNamespace(), getvalue=options.__getitem__)
-    scheduler = FromBothEnds(cast("pytest.Config", config), ALONE)
+    scheduler = FromBothEnds(cast("pytest.Config", config))
     workers = [Worker(name) for name in names]
     active: list[Any] = list(workers)
     for worker in active:
@@ -69,20 +67,17 @@ def run(names: str, tests: list[str]) -> tuple[list[list[str]], dict[str, list[s
     return moments, {worker.gateway.id: [tests[test] for test in worker.ran] for worker in workers}
 
 
-def test_files_are_taken_from_both_ends_and_some_tests_run_alone() -> None:
-    """Each worker keeps a file to itself; the tests that run alone come last and beside no other."""
+def test_files_are_taken_from_both_ends() -> None:
+    """Each worker keeps a file to itself, and both work until the end."""
     moments, ran = run("ab", TESTS)
 
-    alone = [test for test in TESTS if test.startswith(ALONE)]
-    assert ran["a"] == [*TESTS[3:11], *alone]
-    assert ran["b"] == TESTS[-5:]
-    assert [moment for moment in moments if moment][-len(alone) :] == [[test] for test in alone]
+    assert ran == {"a": TESTS[:8], "b": TESTS[8:]}
     assert max(len(moment) for moment in moments) == 2
 
 
-@pytest.mark.parametrize("tests", [TESTS, SHARED, TESTS[:3], TESTS[:1], TESTS[3:4], SHARED[:6]], ids=len)
+@pytest.mark.parametrize("tests", [TESTS, TESTS[:6], TESTS[:5], TESTS[:4], TESTS[:1]], ids=len)
 @pytest.mark.parametrize("names", ["a", "ab"])
 def test_every_test_runs_once(names: str, tests: list[str]) -> None:
-    """However many there are, and whether some of them run alone or all do."""
+    """However many tests and files there are."""
     _, ran = run(names, tests)
     assert sorted(test for some in ran.values() for test in some) == sorted(tests)
