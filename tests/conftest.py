@@ -1,11 +1,11 @@
-"""How the suite is spread over two workers, where pytest is started with ``-n 2``; a plain ``pytest`` has none."""
+"""How the suite is spread over three workers, where pytest is started with ``-n 3``; a plain ``pytest`` has none."""
 
 import pytest
 
-from tests.support.two_workers import FromBothEnds
+from tests.support.scheduler import ByPlace
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config) -> FromBothEnds:
-    """Spread test files over the workers from both ends of the collection."""
-    return FromBothEnds(config)
+def pytest_xdist_make_scheduler(config: pytest.Config) -> ByPlace:
+    """Let each worker take test files from a different place in the collection."""
+    return ByPlace(config)

@@ -6,10 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.two_workers import FromBothEnds
+from tests.support.scheduler import ByPlace
 
-FILES = {"first.py": 4, "second.py": 1, "third.py": 3, "last.py": 5}
-TESTS = [f"{file}::test_{number}" for file, count in FILES.items() for number in range(count)]
+TESTS = [f"{file}.py::test_{number}" for file in "abcdefghi" for number in range(4)]
 
 
 class Worker:
@@ -41,7 +40,7 @@ def run(names: str, tests: list[str]) -> tuple[list[list[str]], dict[str, list[s
     """Run these tests on workers of these names, a test a moment; what ran in each moment, and what each worker ran."""
     options = {"tx": [f"{len(names)}*popen"]}
     config = SimpleNamespace(option=SimpleNamespace(), getvalue=options.__getitem__)
-    scheduler = FromBothEnds(cast("pytest.Config", config))
+    scheduler = ByPlace(cast("pytest.Config", config))
     workers = [Worker(name) for name in names]
     active: list[Any] = list(workers)
     for worker in active:
@@ -67,17 +66,18 @@ def run(names: str, tests: list[str]) -> tuple[list[list[str]], dict[str, list[s
     return moments, {worker.gateway.id: [tests[test] for test in worker.ran] for worker in workers}
 
 
-def test_files_are_taken_from_both_ends() -> None:
-    """Each worker keeps a file to itself, and both work until the end."""
-    moments, ran = run("ab", TESTS)
+def test_each_worker_takes_files_from_its_own_place() -> None:
+    """The first worker starts at the front, the second at the back, the third in the middle; each has whole files."""
+    moments, ran = run("abc", TESTS)
 
-    assert ran == {"a": TESTS[:8], "b": TESTS[8:]}
-    assert max(len(moment) for moment in moments) == 2
+    files = {name: list(dict.fromkeys(test[0] for test in tests)) for name, tests in ran.items()}
+    assert files == {"a": ["a", "b", "c"], "b": ["i", "h", "g"], "c": ["e", "f", "d"]}
+    assert {len(moment) for moment in moments} == {3}
 
 
-@pytest.mark.parametrize("tests", [TESTS, TESTS[:6], TESTS[:5], TESTS[:4], TESTS[:1]], ids=len)
-@pytest.mark.parametrize("names", ["a", "ab"])
+@pytest.mark.parametrize("tests", [TESTS, TESTS[:7], TESTS[:5], TESTS[:4], TESTS[:1]], ids=len)
+@pytest.mark.parametrize("names", ["a", "ab", "abc"])
 def test_every_test_runs_once(names: str, tests: list[str]) -> None:
-    """However many tests and files there are."""
+    """However many tests, files and workers there are."""
     _, ran = run(names, tests)
     assert sorted(test for some in ran.values() for test in some) == sorted(tests)
