@@ -6,6 +6,7 @@ import asyncpg
 import httpx2
 import pytest
 
+from tests.support.plain_http import NO_CERTIFICATES
 from tests.support.protocol import Client
 from tools.manager import ManagerProcess
 
@@ -19,7 +20,7 @@ def client(http: httpx2.AsyncClient) -> Client:
 @pytest.fixture
 async def http_of_own(start_manager: Callable[..., ManagerProcess]) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of a manager on the test's own database."""
-    async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as client:
+    async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15, verify=NO_CERTIFICATES) as client:
         yield client
 
 
