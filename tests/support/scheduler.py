@@ -7,7 +7,8 @@ where workers meet.
 """
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
+from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
+from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs] as above
 from xdist.workermanage import WorkerController  # pyright: ignore[reportMissingTypeStubs] as above
 
 
@@ -16,12 +17,13 @@ class ByPlace(LoadScopeScheduling):
 
     Args:
         config: The configuration of the controlling process.
+        log: Where `pytest --debug` writes.
     """
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, log: Producer) -> None:
         # By default xdist orders files by how many tests they have.
         config.option.loadscopereorder = False
-        super().__init__(config)
+        super().__init__(config, log)
 
     def _split_scope(self, nodeid: str) -> str:
         return nodeid.partition("::")[0]

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
 
 from tests.support.scheduler import ByPlace
 
@@ -40,7 +41,7 @@ def run(names: str, tests: list[str]) -> tuple[list[list[str]], dict[str, list[s
     """Run these tests on workers of these names, a test a moment; what ran in each moment, and what each worker ran."""
     options = {"tx": [f"{len(names)}*popen"]}
     config = SimpleNamespace(option=SimpleNamespace(), getvalue=options.__getitem__)
-    scheduler = ByPlace(cast("pytest.Config", config))
+    scheduler = ByPlace(cast("pytest.Config", config), Producer("", enabled=False))
     workers = [Worker(name) for name in names]
     active: list[Any] = list(workers)
     for worker in active:
