@@ -16,19 +16,15 @@ export UV_PYTHON := $(PYTHON)
 export UV_PROJECT_ENVIRONMENT := .tools/python-$(PYTHON)
 endif
 
-# A whole run takes two workers; tests/conftest.py says how they share the work. One folder is quicker without them.
-SUITE := $(if $(LAYER),tests/$(LAYER),-n 2 --max-worker-restart=0)
-
-# Downloaded before the tests start, because a slow network would use up the time limit of a test. Tests that need a tool
-# that could not be downloaded fail and say what to install.
-DOWNLOADS := for tool in helm promtool crds; do $(RUN) python -m tools.$$tool > /dev/null || true; done
+# A whole run takes three workers; tests/support/scheduler.py says how they share the work. One folder is quicker without.
+SUITE := $(if $(LAYER),tests/$(LAYER),-n 3 --max-worker-restart=0)
 
 # What `make check` runs, as many at once as the machine has cores. Each prints its output when it ends.
 CHECKS := check-types check-sdk-types check-docs check-style check-format check-layers check-workflows check-lock
 SIDE_BY_SIDE := --no-print-directory --keep-going --jobs=$(shell getconf _NPROCESSORS_ONLN) \
 	$(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help setup demo test unit chaos images matrix check $(CHECKS) docs golden bench manager release
+.PHONY: help setup demo downloads test unit chaos images matrix check $(CHECKS) docs golden bench manager release
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +40,13 @@ demo: $(UV)  ## render a worker and run it on sample pictures, or on yours (IMAG
 	@$(RUN) python -m tools.demo $(if $(IMAGES),--images "$(IMAGES)")
 
 test: $(UV)  ## run every test, or one folder (LAYER=integration/sdk), on the default Python or another (PYTHON=3.13)
-	@$(if $(LAYER),,$(DOWNLOADS))
+	@$(if $(LAYER),,$(MAKE) --no-print-directory downloads)
 	@$(RUN) pytest $(SUITE)
+
+# Downloaded before the tests start, because a slow network would use up the time limit of a test. Tests that need a tool
+# that could not be downloaded fail and say what to install.
+downloads: $(UV)
+	@for tool in helm promtool crds; do $(RUN) python -m tools.$$tool > /dev/null || true; done
 
 unit: $(UV)  ## run the unit tests, in seconds
 	@$(RUN) pytest --quiet tests/unit

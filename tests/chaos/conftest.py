@@ -1,4 +1,4 @@
-"""The cluster that the tests in this folder share."""
+"""The cluster that the tests of a module share. It ends with the module: its workers never stop asking for work."""
 
 import shutil
 import tempfile
@@ -13,7 +13,7 @@ from tests.chaos.cluster import Cluster
 SEED = 7
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(request: pytest.FixtureRequest) -> Generator[Cluster]:
     """Start the cluster. Its data and logs are kept if a test fails."""
     folder = Path(tempfile.mkdtemp(prefix="jobnik-chaos-"))
@@ -25,7 +25,7 @@ def cluster(request: pytest.FixtureRequest) -> Generator[Cluster]:
         shutil.rmtree(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def checks(cluster: Cluster) -> Checks:
     """Return the checks, which remember the finished jobs of earlier tests."""
     return Checks(cluster)

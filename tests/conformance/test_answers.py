@@ -11,6 +11,8 @@ import httpx2
 import pytest
 from jobnik_sdk.testing.fake.manager import ADDRESS, FakeManager
 
+from tests.support.plain_http import NO_CERTIFICATES
+
 Json = Any
 TRACEPARENT = "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01"
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -95,7 +97,7 @@ def compare_either(request: pytest.FixtureRequest) -> Iterator[Compare]:
 @contextmanager
 def _comparing(reference_url: str, fake_manager: FakeManager) -> Generator[Compare]:
     with (
-        httpx2.Client(base_url=reference_url, timeout=15) as real,
+        httpx2.Client(base_url=reference_url, timeout=15, verify=NO_CERTIFICATES) as real,
         httpx2.Client(base_url=ADDRESS, transport=fake_manager.transport) as fake,
     ):
 

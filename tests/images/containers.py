@@ -15,6 +15,7 @@ import httpx2
 from reference_manager.embedded.process import end_with_parent
 
 from tests.images.buildah import Image
+from tests.support.plain_http import NO_CERTIFICATES
 
 OWN_USER = "10001:0"
 ANY_USER = "1000660000:0"
@@ -127,6 +128,6 @@ class Container:
     @staticmethod
     def _request(url: str) -> object:
         try:
-            return httpx2.get(url).status_code
+            return httpx2.get(url, verify=NO_CERTIFICATES).status_code
         except httpx2.TransportError as error:
             return error

@@ -13,6 +13,7 @@ from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.store.migrate import migrate
 from reference_manager.store.pool import Database
 
+from tests.support.plain_http import NO_CERTIFICATES
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
 
@@ -103,7 +104,7 @@ def second_manager_url(shared_database_url: str) -> Generator[str]:
 @pytest.fixture
 async def http(manager_url: str) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of the shared manager."""
-    async with httpx2.AsyncClient(base_url=manager_url, timeout=15) as client:
+    async with httpx2.AsyncClient(base_url=manager_url, timeout=15, verify=NO_CERTIFICATES) as client:
         yield client
 
 

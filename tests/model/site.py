@@ -21,6 +21,7 @@ from reference_manager.store.pool import Connection, Database, sql
 
 from tests.model.entities import Answer
 from tests.support.invariants import violations
+from tests.support.plain_http import NO_CERTIFICATES
 
 tables: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
     Path(__file__).with_name("tables.sql"), "asyncpg"
@@ -74,8 +75,8 @@ class Site:
     def opened(cls, manager_url: str, database_url: str) -> Generator[Self]:
         """Begin, and take over the maintenance tasks; the manager has them again at the end."""
         with (
-            httpx2.Client(base_url=manager_url, timeout=15) as one,
-            httpx2.Client(base_url=manager_url, timeout=15) as other,
+            httpx2.Client(base_url=manager_url, timeout=15, verify=NO_CERTIFICATES) as one,
+            httpx2.Client(base_url=manager_url, timeout=15, verify=NO_CERTIFICATES) as other,
             asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
         ):
             stack = AsyncExitStack()

@@ -7,6 +7,7 @@ import httpx2
 import pytest
 from reference_manager.store.schema import SEARCH_PATH
 
+from tests.support.plain_http import NO_CERTIFICATES
 from tests.support.protocol import Client
 from tools.manager import ManagerProcess
 
@@ -26,7 +27,7 @@ def two_urls(manager_url: str, second_manager_url: str) -> tuple[str, str]:
 @pytest.fixture
 async def http_of_own(start_manager: Callable[..., ManagerProcess]) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of a manager on the test's own database."""
-    async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as client:
+    async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15, verify=NO_CERTIFICATES) as client:
         yield client
 
 

@@ -15,7 +15,9 @@ from pydantic import BaseModel
 FOREVER: Final = 1_000_000
 WORK: Final = 0.3
 """Seconds that an ordinary task takes."""
-LEASE: Final = timedelta(seconds=2)
+LEASE: Final = timedelta(seconds=4)
+LONG: Final = 1.5 * LEASE.total_seconds()
+"""Seconds after which a lease that nobody renewed has expired."""
 
 
 class Misbehaviour(BaseModel):
@@ -58,7 +60,7 @@ def _work(_context: TaskContext) -> Text:
 
 
 def _block(_context: TaskContext) -> Text:
-    time.sleep(3 * LEASE.total_seconds())
+    time.sleep(LONG)
     return Text(text="done")
 
 
@@ -93,7 +95,7 @@ def _leak(_context: TaskContext) -> Text:
 
 def _save_much(context: TaskContext) -> Text:
     context.save_checkpoint("x" * 200_000)
-    time.sleep(3 * LEASE.total_seconds())
+    time.sleep(LONG)
     raise ValueError("again")
 
 

@@ -124,6 +124,7 @@ async def test_a_worker_recovers_from_a_long_network_failure(site: Site, proxy: 
     await worker.wait_until_ready()
 
 
+@pytest.mark.timeout(60)  # if the next manager starts slowly, the worker pauses its claims for a while
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_reports_wait_for_the_next_manager(
     tmp_path: Path, own_name: str, start_manager: Callable[..., ManagerProcess], number: signal.Signals

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+_MYPY_CACHE = Path(__file__).parents[3] / ".mypy_cache"
+"""The cache of `make check`, which has read the SDK already."""
+
 _CODE = """
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -258,7 +261,7 @@ def _pyright(folder: Path) -> dict[int, str]:
 
 
 def _mypy(folder: Path) -> dict[int, str]:
-    command = [sys.executable, "-m", "mypy", "--strict", "--output=json", "--cache-dir", folder / "cache"]
+    command = [sys.executable, "-m", "mypy", "--strict", "--output=json", "--cache-dir", _MYPY_CACHE]
     faults = map(json.loads, _output([*command, folder / "code.py"]).splitlines())
     return {fault["line"] - 1: fault["message"] for fault in faults if fault["severity"] == "error"}
 

@@ -5,13 +5,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
 
-from tests.support.two_workers import FromBothEnds
+from tests.support.scheduler import ByPlace
 
-FILES = {"chaos/a.py": 3, "first.py": 4, "second.py": 1, "third.py": 3, "alone.py": 2, "last.py": 5}
-ALONE = ("chaos", "alone.py")
-TESTS = [f"{file}::test_{number}" for file, count in FILES.items() for number in range(count)]
-SHARED = [test for test in TESTS if not test.startswith(ALONE)]
+TESTS = [f"{file}.py::test_{number}" for file in "abcdefghi" for number in range(4)]
 
 
 class Worker:
@@ -43,7 +41,7 @@ def run(names: str, tests: list[str]) -> tuple[list[list[str]], dict[str, list[s
     """Run these tests on workers of these names, a test a moment; what ran in each moment, and what each worker ran."""
     options = {"tx": [f"{len(names)}*popen"]}
     config = SimpleNamespace(option=SimpleNamespace(), getvalue=options.__getitem__)
-    scheduler = FromBothEnds(cast("pytest.Config", config), ALONE)
+    scheduler = ByPlace(cast("pytest.Config", config), Producer("", enabled=False))
     workers = [Worker(name) for name in names]
     active: list[Any] = list(workers)
     for worker in active:
@@ -69,20 +67,18 @@ def run(names: str, tests: list[str]) -> tuple[list[list[str]], dict[str, list[s
     return moments, {worker.gateway.id: [tests[test] for test in worker.ran] for worker in workers}
 
 
-def test_files_are_taken_from_both_ends_and_some_tests_run_alone() -> None:
-    """Each worker keeps a file to itself; the tests that run alone come last and beside no other."""
-    moments, ran = run("ab", TESTS)
+def test_each_worker_takes_files_from_its_own_place() -> None:
+    """The first worker starts at the front, the second at the back, the third in the middle; each has whole files."""
+    moments, ran = run("abc", TESTS)
 
-    alone = [test for test in TESTS if test.startswith(ALONE)]
-    assert ran["a"] == [*TESTS[3:11], *alone]
-    assert ran["b"] == TESTS[-5:]
-    assert [moment for moment in moments if moment][-len(alone) :] == [[test] for test in alone]
-    assert max(len(moment) for moment in moments) == 2
+    files = {name: list(dict.fromkeys(test[0] for test in tests)) for name, tests in ran.items()}
+    assert files == {"a": ["a", "b", "c"], "b": ["i", "h", "g"], "c": ["e", "f", "d"]}
+    assert {len(moment) for moment in moments} == {3}
 
 
-@pytest.mark.parametrize("tests", [TESTS, SHARED, TESTS[:3], TESTS[:1], TESTS[3:4], SHARED[:6]], ids=len)
-@pytest.mark.parametrize("names", ["a", "ab"])
+@pytest.mark.parametrize("tests", [TESTS, TESTS[:7], TESTS[:5], TESTS[:4], TESTS[:1]], ids=len)
+@pytest.mark.parametrize("names", ["a", "ab", "abc"])
 def test_every_test_runs_once(names: str, tests: list[str]) -> None:
-    """However many there are, and whether some of them run alone or all do."""
+    """However many tests, files and workers there are."""
     _, ran = run(names, tests)
     assert sorted(test for some in ran.values() for test in some) == sorted(tests)
