@@ -62,7 +62,7 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             for stage_type in self._stage_types:
                 group.create_task(self._claim(stage_type, group))
-            group.create_task(self._keep_leases())
+            group.create_task(self._renew_leases())
             for _ in range(2):
                 group.create_task(self._report())
 
@@ -117,7 +117,7 @@ class Worker:
         fields = {name: verdict.get(name) for name in ("accepted", "status", "code")}
         self._writer.write(event, verdict["taskId"], verdict["leaseId"], **fields)
 
-    async def _keep_leases(self) -> None:
+    async def _renew_leases(self) -> None:
         while True:
             await asyncio.sleep(self._lease / 3)
             running = [

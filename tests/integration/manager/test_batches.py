@@ -14,6 +14,7 @@ from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import settle
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Database, sql
+from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.claims import ClaimedTask, claim_statement, claimed_tasks
 from tools.backlog import add_backlog
@@ -41,7 +42,7 @@ HALT_CLAIMS = """
 @pytest.fixture
 async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
     """A connection that competes with the manager's."""
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
     yield connection
     await connection.close()
 

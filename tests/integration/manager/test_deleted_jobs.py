@@ -123,7 +123,7 @@ async def test_a_page_of_tasks_passes_few_deleted_tasks(
     last = await add_backlog(database, "kept", 1)
     await connection.execute("DELETE FROM jobs WHERE id <> (SELECT job_id FROM stages WHERE id = $1)", last)
     none = [None] * 7
-    first = await connection.fetch(sql.task_list.sql, *none, None, 10)
+    first = await connection.fetch(sql.task_list.sql, *none, False, None, None, 10)
     assert [row["body"] for row in first] == [None]
-    rest = await connection.fetch(sql.task_list.sql, *none[:6], first[0]["major"], first[0]["minor"], 10)
+    rest = await connection.fetch(sql.task_list.sql, *none, False, first[0]["major"], first[0]["minor"], 10)
     assert [UUID(row["body"].split('"stageId":"')[1][:36]) for row in rest] == [last]

@@ -11,6 +11,7 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.store.pool import Connection, Database
+from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.claims import claim_statement
 from tests.support.protocol import Client
@@ -31,7 +32,7 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' 
 @pytest.fixture
 async def other(database_url: str) -> AsyncGenerator[Other]:
     """A connection that competes with the manager's."""
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
     yield connection
     await connection.close()
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import httpx2
 from reference_manager.engine.dispatch.notifications import CHANNEL
+from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.protocol import Client, branch
 from tests.support.worker import LeasedWorker, report
@@ -135,7 +136,7 @@ async def test_a_lost_notification_delays_but_does_not_lose_work(
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 1)
         (task,) = await worker.claim(stage_type)
-        connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+        connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
         try:
             claim = await waiting_claim(worker, stage_type)
             # These statements bypass the manager, so there is no notification.

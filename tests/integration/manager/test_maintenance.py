@@ -24,6 +24,7 @@ from reference_manager.engine.maintenance.stale_workers import StaleWorkers
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.engine.statistics import read_statistics
 from reference_manager.store.pool import Database
+from reference_manager.store.schema import SEARCH_PATH
 from structlog.testing import capture_logs
 
 from tests.support.claims import claim_statement
@@ -90,7 +91,7 @@ async def pending(connection: "asyncpg.Connection[asyncpg.Record]", name: str) -
 @pytest.fixture
 async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
     """A session that gets in the way of the maintenance tasks."""
-    opened = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    opened = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
     yield opened
     await opened.close()
 

@@ -12,6 +12,7 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
+from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.protocol import refused
 from tools.docs.openapi import page
@@ -50,7 +51,7 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' 
 @asynccontextmanager
 async def locked_tables(database_url: str, waiters: int) -> AsyncGenerator[Callable[[], Any]]:
     """Lock the tables; yield a function that waits until this many connections wait for the lock."""
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": "jobnik"})
+    connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
 
     async def wait_for_lock_waiters() -> None:
         while await connection.fetchval(WAITING) < waiters:

@@ -35,6 +35,7 @@ SESSION = {
     # A manager that hangs, or whose network is silent, must not hold locks or connections for ever.
     "idle_in_transaction_session_timeout": "10s",
     "idle_session_timeout": "20s",
+    "client_connection_check_interval": "1s",  # the manager ends a statement by closing its connection
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",

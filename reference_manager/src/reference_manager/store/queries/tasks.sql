@@ -26,8 +26,8 @@ SELECT busy, source, target, body, woken FROM settle_free_tasks(
 );
 
 -- name: leases_renew(workers, ids, leases, progresses, checkpoints)
--- Renews the leases of workers, for heartbeats; see routines/keep_leases.sql.
-SELECT place, verdict FROM keep_leases(:workers, :ids, :leases, :progresses, :checkpoints);
+-- Renews the leases of workers, for heartbeats; see routines/renew_leases.sql.
+SELECT place, verdict FROM renew_leases(:workers, :ids, :leases, :progresses, :checkpoints);
 
 -- name: task_get(id)$
 -- Returns the task as JSON; null if there is no such task.
@@ -36,7 +36,7 @@ FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.i
 
 -- name: task_exists(id)$
 -- Returns the id; null if there is no such task.
-SELECT id FROM tasks WHERE id = :id;
+SELECT task.id FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id WHERE task.id = :id;
 
 -- name: task_list
 -- Rows: a page of the matching tasks, by age; see routines/list_pages.sql. A null filter matches all; dates are

@@ -1,11 +1,11 @@
--- keep_leases: the leases of heartbeats of any number of workers; the arrays have one item for each lease. Renews the
+-- renew_leases: the leases of heartbeats of any number of workers; the arrays have one item for each lease. Renews the
 -- leases that their workers still hold, and stores the progress and the checkpoints of their tasks, and the fraction of
 -- the progress in the lease. Rows: the items whose leases the workers must give up, each LOST, or CANCEL if its job was
 -- aborted, with its place in the arrays. Does not wait for locks of leases: a lease that is being settled needs no
 -- renewal. Locks tasks by seq, as the sweep of an aborted stage does, so that the two cannot deadlock.
 -- Plans are pinned to index scans, as in claim_tasks. The results are joined with the arguments without nested loops,
 -- which would compare ten thousand tasks with one another.
-CREATE OR REPLACE FUNCTION keep_leases(
+CREATE OR REPLACE FUNCTION renew_leases(
     workers text[], wanted_ids uuid[], wanted_leases bigint[], progresses json[], checkpoints json[]
 ) RETURNS TABLE (place integer, verdict text) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off AS $$
