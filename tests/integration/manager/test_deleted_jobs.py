@@ -122,8 +122,8 @@ async def test_a_page_of_tasks_passes_few_deleted_tasks(
     await add_backlog(database, "doomed", 30_000)
     last = await add_backlog(database, "kept", 1)
     await connection.execute("DELETE FROM jobs WHERE id <> (SELECT job_id FROM stages WHERE id = $1)", last)
-    none = [None] * 7
-    first = await connection.fetch(sql.task_list.sql, *none, False, None, None, 10)
+    matches_all = [*[None] * 7, False]  # ascending
+    first = await connection.fetch(sql.task_list.sql, *matches_all, None, None, 10)
     assert [row["body"] for row in first] == [None]
-    rest = await connection.fetch(sql.task_list.sql, *none, False, first[0]["major"], first[0]["minor"], 10)
+    rest = await connection.fetch(sql.task_list.sql, *matches_all, first[0]["major"], first[0]["minor"], 10)
     assert [UUID(row["body"].split('"stageId":"')[1][:36]) for row in rest] == [last]
