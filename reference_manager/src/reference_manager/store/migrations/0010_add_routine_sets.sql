@@ -4,7 +4,7 @@
 -- does, and if all migrations of that version were run.
 CREATE TABLE routine_sets (
     name text PRIMARY KEY,
-    -- Updated at each start of a manager of this version, and every hour while one is running.
+    -- Updated at each start of a manager of this version, and every five minutes while one is running.
     used_at timestamptz NOT NULL DEFAULT now()
 );
 
