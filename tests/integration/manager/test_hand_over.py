@@ -162,6 +162,23 @@ async def test_a_slow_transaction_does_not_keep_the_claim(engine: Engine, databa
     assert (task["attempts"], task["stageId"] != other["stages"][0]["id"]) == (0, True)
 
 
+async def test_news_during_a_transaction_is_not_forgotten(engine: Engine, database: Database) -> None:
+    """The claim is woken while a transaction keeps it. It looks for tasks once the transaction has ended."""
+    claim = await waiting(engine)
+    other = dict[str, Any]()
+    with suppress(ZeroDivisionError):
+        async with engine.queue.hand_over.transaction(several=True) as transaction:
+            await sql.job_create(transaction.connection, **_tree())
+            await transaction.announce(["first"])
+            other = await new_job(Engine(database, stale_after=MINUTE))
+            engine.notifications.notify(["first"])
+            await asyncio.sleep(0.01)
+            assert not claim.done()
+            raise ZeroDivisionError
+    (claimed,) = await claim
+    assert json.loads(claimed.bodies)["stageId"] == other["stages"][0]["id"]
+
+
 async def test_a_task_for_a_client_that_has_gone_returns(engine: Engine) -> None:
     """The client disconnects during the transaction: the task goes back to the queue, without an attempt."""
     claim = await waiting(engine)

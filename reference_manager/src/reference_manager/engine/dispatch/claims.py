@@ -247,18 +247,19 @@ class ClaimBatcher:
     async def _wait(self, pause: timedelta) -> None:
         """Wait until something has changed, at most for this long, and answer claims whose time is over meanwhile."""
         end = self._loop.time() + pause.total_seconds()
-        while (first_deadline := self._answer_expired()) and not self._changed.is_set():
+        while not self._changed.is_set():
+            next_deadline = self._answer_expired(end)
             now = self._loop.time()
-            if now >= end:
+            if now >= end or not self._drop_answered():
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(first_deadline, end) - now):
+                async with asyncio.timeout(next_deadline - now):
                     await self._changed.wait()
+        self._answer_expired(end)
 
-    def _answer_expired(self) -> float | None:
-        """Answer the claims that may not wait any longer. Return the earliest time at which others may not."""
+    def _answer_expired(self, end: float) -> float:
+        """Answer the claims that may not wait any longer. Return when the next one may not, at most the end."""
         now = self._loop.time()
-        remaining: list[float] = []
         for claimant in self._claimants:
             if claimant.reserved or claimant.future.done():
                 continue
@@ -268,8 +269,8 @@ class ClaimBatcher:
             if deadline <= now:
                 claimant.future.set_result(())
             else:
-                remaining.append(deadline)
-        return min(remaining, default=None)
+                end = min(end, deadline)
+        return end
 
     def _release(self, claimed: Sequence[Claimed], worker_id: str | None) -> None:
         """Release tasks whose client has disconnected. If this fails, they return when their leases expire."""
