@@ -119,7 +119,7 @@ async def test_a_locked_job_delays_only_its_own_stage_type(
         await wait_for_lock_waiters(other, 2)
         await work_off(worker, stage_type)
         assert await client.claim(flooded) is None
-        assert await other.fetchval(WAITING) == 2
+        await wait_for_lock_waiters(other, 2)
         assert pending.answered == 0
         assert not waiting.done()
     assert [task["job"]["id"] for task in await waiting] == [unstarted["id"]]
