@@ -1,14 +1,337 @@
-"""Claims and reports on the hot path, below ASGI, follow HTTP."""
+"""The hot path responds like the framework's routes, and follows HTTP."""
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+import re
+from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
+from datetime import timedelta
+from typing import Any, cast
 from urllib.parse import urlsplit
+from uuid import uuid4
 
+import asyncpg
+import httpx2
 import pytest
+from reference_manager.api.app import create_app
+from reference_manager.api.common.bodies import LARGE
+from reference_manager.api.hot_path import HotPath
+from reference_manager.engine.engine import Engine
+from reference_manager.store.pool import Database
+from starlette.types import Message, Receive, Scope, Send
 
 from tests.support.protocol import Client
+from tests.support.worker import LeasedWorker
+from tests.support.worker import report as leased_report
+
+JSON = {"Content-Type": "application/json"}
+MINIMAL = {"Prefer": "return=minimal"}
+UNKNOWN = str(uuid4())
+BODY_LIMIT = 2 * LARGE
+
+VARYING = re.compile(
+    r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|"[0-9-]{10}T[0-9:.]{12}Z"|(?<="leaseId":)\d+|(?<="waitedSeconds":)[0-9.]+'
+)
+"""What differs between two responses to one request: ids, times and leases."""
+
+
+class Both:
+    """Sends each request to the hot path and to the framework, which share an engine."""
+
+    def __init__(self, database: Database, *, body_limit: int = BODY_LIMIT) -> None:
+        engine = Engine(database, stale_after=timedelta(minutes=30))
+        self._framework = create_app(engine, body_limit=body_limit)
+        self.hot_path = HotPath(self._serve_by_framework, engine, body_limit=body_limit)
+        self._left = 0
+        """The number of requests that the hot path left to the framework."""
+        self._hot, self.direct = (
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager")
+            for app in (self.hot_path, self._framework)
+        )
+
+    async def _serve_by_framework(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._left += 1
+        await self._framework(scope, receive, send)
+
+    async def send(
+        self, method: str, path: str, content: bytes = b"", headers: dict[str, str] = JSON
+    ) -> tuple[int, bool]:
+        """Send a request both ways, and compare status, headers and body.
+
+        Returns:
+            The status, and whether the hot path served the request without the framework.
+        """
+        return await self.send_two(method, (path, path), content, headers)
+
+    async def send_two(
+        self, method: str, paths: tuple[str, str], content: bytes = b"", headers: dict[str, str] = JSON
+    ) -> tuple[int, bool]:
+        """Do the same as ``send``, with a path of its own for each way."""
+        left = self._left
+        hot = await self._hot.request(method, paths[0], content=content, headers=headers)
+        is_hot = self._left == left
+        other = await self.direct.request(method, paths[1], content=content, headers=headers)
+        assert _comparable(hot) == _comparable(other), (method, paths, content[:1000], headers)
+        return hot.status_code, is_hot
+
+
+def _comparable(response: httpx2.Response) -> tuple[int, list[tuple[bytes, bytes]], str]:
+    # A lease may have one digit more than another.
+    assert response.headers.get("content-length", "0") == str(len(response.content))
+    headers = [header for header in response.headers.raw if header[0] != b"content-length"]
+    return response.status_code, headers, VARYING.sub("…", response.text)
+
+
+@pytest.fixture
+def both(database: Database) -> Both:
+    """A hot path and a framework on one engine."""
+    return Both(database)
+
+
+def encode(body: Any) -> bytes:  # noqa: ANN401 - any JSON
+    """Return a body as JSON, in which numbers may be NaN or infinite."""
+    return json.dumps(body).encode()
+
+
+async def test_ordinary_requests_are_served_alike(both: Both) -> None:
+    """The hot path serves every kind of success and of refusal by the engine, and responds as the framework does."""
+    direct, worker = Client(both.direct), LeasedWorker(both.direct)
+    stage = await direct.stage(await direct.job(), "one")
+    tasks = f"/v1/stages/{stage['id']}/tasks"
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    async def check(expected: int, method: str, path: str, body: Any = None, **headers: str) -> None:  # noqa: ANN401 - any JSON
+        content = b"" if body is None else encode(body)
+        for preference in ({}, MINIMAL):
+            sent = (JSON if content else {}) | preference | headers
+            assert await both.send(method, path, content, sent) == (expected, True), (method, path, body)
+
+    await check(201, "POST", "/v1/jobs", {"name": "a job", "data": {}}, traceparent=parent, tracestate="a=1")
+    tree: dict[str, Any] = {"name": "a job", "data": {}, "stages": [{"type": "x", "data": {}, "tasks": [{"data": {}}]}]}
+    await check(201, "POST", "/v1/jobs", tree)
+    await direct.job(uniqueKey="once")
+    await check(200, "POST", "/v1/jobs", {"name": "a job", "data": {}, "uniqueKey": "once"})
+
+    await check(201, "POST", tasks, [{"data": {"text": "ä"}, "delaySeconds": 0}] * 3, traceparent=parent)
+    await check(201, "POST", tasks, [], traceparent="nonsense")
+    await check(404, "POST", f"/v1/stages/{UNKNOWN}/tasks", [{"data": {}}])
+
+    for limit in (1, 2.0):
+        await check(200, "POST", "/v1/stages/one/tasks/claim", {"workerId": "me", "limit": limit})
+    await check(200, "POST", "/v1/stages/none/tasks/claim", {"workerId": "me"})
+    await check(200, "POST", "/v1/stages/none%2F%C3%A4/tasks/claim", {"workerId": "me"})
+
+    await direct.tasks(await direct.stage(await direct.job(), "held"), 3)
+    held = await worker.claim("held", 3)
+    running = [{"taskId": task["id"], "leaseId": task["leaseId"], "progress": {"fraction": 0.5}} for task in held]
+    lost = {"taskId": UNKNOWN, "leaseId": 1}
+    beat = {"stageTypes": ["one"], "running": [*running, lost]}
+    await check(200, "POST", f"/v1/workers/{worker.id}/heartbeat", beat)
+    results = [leased_report(held[0], "COMPLETED", result={"a": 1}), leased_report(held[1], "FAILED"), lost, "nonsense"]
+    await check(200, "POST", "/v1/tasks/settle", {"workerId": worker.id, "results": results})
+    await check(
+        200, "POST", "/v1/tasks/settle", {"workerId": "other", "results": [leased_report(held[2], "COMPLETED")]}
+    )
+
+    await check(201, "POST", tasks, [{"data": {}}] * 3)
+    await check(200, "PATCH", "/v1/stages/one/tasks/dequeue")
+    await check(404, "PATCH", "/v1/stages/none/tasks/dequeue")
+    for status in ("COMPLETED", "FAILED"):
+        body, claimed = {"status": status}, [(await direct.claimed("one"))["id"] for _ in range(2)]
+        first, second = (f"/v1/tasks/{task_id}/status" for task_id in claimed)
+        assert await both.send_two("PUT", (first, second), encode(body)) == (200, True)
+        await check(400, "PUT", first, body)
+        await check(409, "PUT", f"/v1/tasks/{held[2]['id']}/status", body)
+        await check(404, "PUT", f"/v1/tasks/{UNKNOWN}/status", body)
+
+
+VALID: dict[str, tuple[str, Any]] = {
+    "/v1/stages/none/tasks/claim": ("POST", {"workerId": "me", "limit": 1, "waitSeconds": 0, "leaseSeconds": 30}),
+    "/v1/tasks/settle": (
+        "POST",
+        {
+            "workerId": "me",
+            "results": [
+                {
+                    "taskId": UNKNOWN,
+                    "leaseId": 1,
+                    "outcome": "FAILED",
+                    "result": 1,
+                    "error": {"type": "Error", "message": "", "stack": ""},
+                    "retryable": True,
+                    "delaySeconds": 1,
+                    "checkpoint": {},
+                }
+            ],
+        },
+    ),
+    "/v1/workers/me/heartbeat": (
+        "POST",
+        {
+            "stageTypes": ["one"],
+            "host": "host",
+            "version": "1",
+            "running": [
+                {"taskId": UNKNOWN, "leaseId": 1, "progress": {"fraction": 0.5, "etaSeconds": 1}, "checkpoint": 1}
+            ],
+            "draining": False,
+        },
+    ),
+    f"/v1/stages/{UNKNOWN}/tasks": (
+        "POST",
+        [
+            {
+                "data": {},
+                "userMetadata": {},
+                "maxAttempts": 3,
+                "timeoutSeconds": 1,
+                "retry": {"strategy": "fixed"},
+                "availableAt": "2026-01-31T12:00:00Z",
+                "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            }
+        ],
+    ),
+    "/v1/jobs": (
+        "POST",
+        {
+            "name": "a job",
+            "data": {},
+            "priority": "LOW",
+            "stages": [{"type": "x", "data": {}, "tasks": [{"data": {}}]}],
+            "uniqueFor": 1,
+        },
+    ),
+    f"/v1/tasks/{UNKNOWN}/status": ("PUT", {"status": "COMPLETED"}),
+}
+"""A valid request for each path that takes a body."""
+ODD: tuple[Any, ...] = (
+    *(None, True, -1, 0, 0.0, 0.01, 2**31, 2**53, 10**400, 1e300, float("nan"), float("inf")),
+    *("", "x", "1", "true", "\0", "ä" * 300, "2026-02-30", "00000000-0000-0000-0000-00000000000A"),
+    *([], {}, [[]], [None], {"more": 1}, {"a": [float("-inf")]}),
+)
+
+
+def mutations(value: Any) -> Generator[Any]:  # noqa: ANN401 - any JSON
+    """Yield copies of a value with one odd, missing or additional part each."""
+    yield from ODD
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value)
+        yield fields | {"more": 1}
+        for name, member in fields.items():
+            yield {other: fields[other] for other in fields if other != name}
+            yield from (fields | {name: mutated} for mutated in mutations(member))
+    elif isinstance(value, list):
+        items = cast("list[Any]", value)
+        yield items * 2
+        for index, member in enumerate(items):
+            yield from ([*items[:index], mutated, *items[index + 1 :]] for mutated in mutations(member))
+
+
+@pytest.mark.timeout(60)  # thousands of requests
+async def test_odd_bodies_are_served_alike(both: Both) -> None:
+    """The hot path accepts exactly what the framework accepts; only accepted bodies take it."""
+    for path, (method, valid) in VALID.items():
+        for body in mutations(valid):
+            status, is_hot = await both.send(method, path, encode(body))
+            assert is_hot == (status in {200, 201, 404}), (status, body)
+
+
+RAW_BODIES = (
+    *(b"", b" ", b"{", b"{}{}", b"null", b"[]", b'{"a": "\\ud800"}', b'{"a": "\xff"}', b"\xef\xbb\xbf{}"),
+    *(b"[" * 300, b'{"a":' * 300, b'{"status": "FAILED", "status": "COMPLETED"}', '{"a": 1}'.encode("utf-16")),
+)
+
+
+async def test_bodies_that_are_not_json_are_served_alike(both: Both) -> None:
+    """A body that cannot be parsed gets the framework's refusal."""
+    for path, (method, _) in VALID.items():
+        for content in RAW_BODIES:
+            status, is_hot = await both.send(method, path, content)
+            assert is_hot == (status != 400), content
+
+
+async def test_odd_headers_are_served_alike(both: Both) -> None:
+    """Other media types, other preferences and query parameters are left to the framework."""
+    for path, (method, valid) in VALID.items():
+        for headers, suffix in (
+            ({}, ""),
+            ({"Content-Type": "text/plain"}, ""),
+            ({"Content-Type": "application/json; charset=utf-8"}, ""),
+            ({"Content-Type": "application/json; charset=utf-16"}, ""),
+            ({"Content-Type": "application/problem+json"}, ""),
+            (JSON | {"Prefer": "return=representation"}, ""),
+            (JSON | {"Prefer": "wait=1, return=minimal"}, ""),
+            (JSON, "?unknown=1"),
+            (JSON, "/"),
+        ):
+            assert (await both.send(method, path + suffix, encode(valid), headers))[1] is False, (headers, suffix)
+
+
+async def test_odd_paths_are_served_alike(both: Both) -> None:
+    """Parameters that are not valid, and paths and methods that do not exist, are left to the framework."""
+    for path, (method, valid) in VALID.items():
+        content = encode(valid)
+        parts = path.split("/")
+        for other in ("GET", "PATCH", "DELETE", "OPTIONS"):
+            assert (await both.send(other, path, content))[1] is False
+        for part in range(2, len(parts)):
+            for odd in ("%00", "%FF", "%2E", "%2E%2E", "x" * 300, "", "%20" * 3, "settle", UNKNOWN.replace("-", "")):
+                await both.send(method, "/".join([*parts[:part], odd, *parts[part + 1 :]]), content)
+    for stage_type in ("%00", "%FF", "x" * 51, ""):
+        path = f"/v1/stages/{stage_type}/tasks/dequeue"
+        assert (await both.send("PATCH", path, b"", {}))[1] is False
+    assert (await both.send("PATCH", "/v1/stages/none/tasks/dequeue?wait=1", b"", {}))[1] is False
+
+
+async def test_large_bodies_are_left_to_the_framework(both: Both) -> None:
+    """The hot path serves bodies up to the size at which they are parsed in a thread."""
+    path = f"/v1/stages/{UNKNOWN}/tasks"
+    for size, status, is_hot in ((LARGE, 404, True), (LARGE + 1, 404, False), (BODY_LIMIT + 1, 413, False)):
+        assert await both.send("POST", path, b'[{"data": {}}]'.ljust(size)) == (status, is_hot)
+
+
+async def test_a_small_body_limit_applies_to_the_hot_path(database: Database) -> None:
+    """A body above the limit is refused, even if it is small."""
+    both = Both(database, body_limit=100)
+    for size, expected in ((100, (404, True)), (101, (413, False))):
+        assert await both.send("POST", f"/v1/stages/{UNKNOWN}/tasks", b"[]".ljust(size)) == expected
+
+
+async def test_a_client_that_disconnects_gets_no_task(
+    both: Both, connection: "asyncpg.Connection[asyncpg.Record]"
+) -> None:
+    """A claim without a lease ends when its client disconnects, and a task claimed for it meanwhile is released."""
+    direct = Client(both.direct)
+    (task,) = await direct.tasks(await direct.stage(await direct.job(), "one"))
+    disconnected = asyncio.Event()
+
+    async def receive() -> Message:
+        await disconnected.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_message: Message) -> None:
+        pass
+
+    path = "/v1/stages/one/tasks/dequeue"
+    scope: Scope = {
+        "type": "http",
+        "method": "PATCH",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+    }
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with connection.transaction():
+        await connection.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+        request = asyncio.create_task(both.hot_path(scope, receive, send))
+        while not await connection.fetchval(waiting):
+            pass
+        disconnected.set()
+        await request
+    while (again := await direct.claim("one")) is None:
+        pass
+    assert (again["id"], again["attempts"]) == (task["id"], 0)
 
 
 class RawConnection:

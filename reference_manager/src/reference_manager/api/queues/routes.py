@@ -1,14 +1,15 @@
 """Routes of queues: claims and reports of many tasks at once, under leases, and depth."""
 
-import asyncio
 from collections.abc import Sequence
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
+from starlette.types import Receive
 
+from reference_manager.api.common.disconnects import while_connected
 from reference_manager.api.common.errors import (
     LEASE_LOST,
     TASK_NOT_FOUND,
@@ -37,7 +38,6 @@ from reference_manager.domain.commands import Report
 from reference_manager.engine.dispatch.reports import Verdict
 from reference_manager.engine.queues import TaskQueue
 
-Answer = TypeVar("Answer")
 _Attempt: TypeAlias = tuple[int | None, UUID]
 
 _REPORTS = TypeAdapter[Sequence[ReportBody]](list[ReportBody])
@@ -58,12 +58,7 @@ def queues_router(queue: TaskQueue) -> APIRouter:
     )
     async def claim_tasks(stageType: StageTypeName, body: ClaimBody, request: Request) -> Response:
         """Claim tasks of a stage type under leases. If none is waiting, wait for the first."""
-        minimal = prefers_minimal(request)
-        claimed = await _while_connected(request, queue.claim(stageType, body.request(minimal=minimal))) or ()
-        tasks = ",".join(part.bodies for part in claimed)
-        if not minimal:
-            return json_response(f'{{"tasks":[{tasks}]}}')
-        return minimal_response(f'{{"tasks":[{tasks}],"stages":[{",".join(str(part.context) for part in claimed)}]}}')
+        return await claim_response(queue, stageType, body, request.receive, minimal=prefers_minimal(request))
 
     @router.post(
         "/tasks/settle",
@@ -72,17 +67,7 @@ def queues_router(queue: TaskQueue) -> APIRouter:
     )
     async def settle_tasks(body: SettleBody, request: Request) -> Response:
         """Report outcomes of attempts. Each report is accepted or refused on its own; repeating it is idempotent."""
-        verdicts = await _settle(queue, body.worker_id, body.results)
-        if not prefers_minimal(request):
-            results = [_settled(item, verdict) for item, verdict in zip(body.results, verdicts, strict=True)]
-            return json_response(to_json({"results": results}).decode())
-        refused = [
-            _settled(body.results[index], verdict) | {"index": index}
-            for index, verdict in enumerate(verdicts)
-            if isinstance(verdict, ValidationError) or verdict.target is None
-        ]
-        answer = {"accepted": len(verdicts) - len(refused), "refused": refused}
-        return minimal_response(to_json(answer).decode())
+        return await settle_response(queue, body, minimal=prefers_minimal(request))
 
     @router.get("/queues/{stageType}/depth", responses=openapi_responses({200: Depth}))
     async def get_queue_depth(stageType: StageTypeName) -> Response:
@@ -92,16 +77,30 @@ def queues_router(queue: TaskQueue) -> APIRouter:
     return router
 
 
-async def _while_connected(request: Request, future: asyncio.Future[Answer]) -> Answer | None:
-    """Return the result of a future. If the client disconnects first, cancel the future and return None."""
-    # The body has been read, so the next message is the disconnect.
-    disconnected = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait((future, disconnected), return_when=asyncio.FIRST_COMPLETED)
-        return future.result() if future.done() else None
-    finally:
-        disconnected.cancel()
-        future.cancel()
+async def claim_response(
+    queue: TaskQueue, stage_type: str, body: ClaimBody, receive: Receive, *, minimal: bool
+) -> Response:
+    """Claim tasks for a client, while it is connected."""
+    claimed = await while_connected(receive, queue.claim(stage_type, body.request(minimal=minimal))) or ()
+    tasks = ",".join(part.bodies for part in claimed)
+    if not minimal:
+        return json_response(f'{{"tasks":[{tasks}]}}')
+    return minimal_response(f'{{"tasks":[{tasks}],"stages":[{",".join(str(part.context) for part in claimed)}]}}')
+
+
+async def settle_response(queue: TaskQueue, body: SettleBody, *, minimal: bool) -> Response:
+    """Settle the reports of a worker, even if it disconnects meanwhile."""
+    verdicts = await _settle(queue, body.worker_id, body.results)
+    if not minimal:
+        results = [_settled(item, verdict) for item, verdict in zip(body.results, verdicts, strict=True)]
+        return json_response(to_json({"results": results}).decode())
+    refused = [
+        _settled(body.results[index], verdict) | {"index": index}
+        for index, verdict in enumerate(verdicts)
+        if isinstance(verdict, ValidationError) or verdict.target is None
+    ]
+    answer = {"accepted": len(verdicts) - len(refused), "refused": refused}
+    return minimal_response(to_json(answer).decode())
 
 
 async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[Verdict | ValidationError]:

@@ -1,10 +1,13 @@
 """Routes of tasks."""
 
 from typing import Annotated, TypeAlias
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
+from starlette.types import Receive
 
+from reference_manager.api.common.disconnects import while_connected
 from reference_manager.api.common.errors import (
     ILLEGAL_TASK_STATUS_TRANSITION,
     NO_WAITING_TASK,
@@ -43,7 +46,7 @@ from reference_manager.api.common.responses import (
 from reference_manager.api.common.strict import StrictRoute, convert
 from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
 from reference_manager.api.tasks.responses import Task, TaskPage, TasksCreated
-from reference_manager.domain.commands import TaskFilter
+from reference_manager.domain.commands import NewTasks, TaskFilter
 from reference_manager.domain.states import TaskStatus
 from reference_manager.engine.queues import TaskQueue, claimed_task, reported_task
 from reference_manager.engine.records.tasks import Tasks
@@ -74,14 +77,12 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage: all of them or none."""
         new = await convert(request, new_tasks, body, request_trace(request))
-        if not prefers_minimal(request):
-            return json_response(await tasks.add(stageId, new), 201)
-        return minimal_response(f'{{"created":{await tasks.add_minimal(stageId, new)}}}', 201)
+        return await add_tasks_response(tasks, stageId, new, minimal=prefers_minimal(request))
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))
-    async def dequeue_task(stageType: StageTypeName) -> Response:
+    async def dequeue_task(stageType: StageTypeName, request: Request) -> Response:
         """Claim the next task of a stage type: from the most urgent job, oldest first."""
-        return json_response(claimed_task(await queue.claim(stageType)))
+        return await dequeue_response(queue, stageType, request.receive)
 
     @router.get("/tasks", responses=openapi_list_responses(Task, numbered=TaskPage))
     async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
@@ -118,7 +119,24 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     )
     async def set_task_status(taskId: Id, body: TaskStatusBody) -> Response:
         """Report a claimed task as COMPLETED or FAILED. A failed task becomes RETRIED while it has attempts left."""
-        outcome = TaskStatus(body.status)
-        return json_response(reported_task(await queue.settle_without_lease(taskId, outcome), outcome))
+        return await report_response(queue, taskId, body)
 
     return router
+
+
+async def add_tasks_response(tasks: Tasks, stage_id: UUID, new: NewTasks, *, minimal: bool) -> Response:
+    """Add tasks to a stage."""
+    if not minimal:
+        return json_response(await tasks.add(stage_id, new), 201)
+    return minimal_response(f'{{"created":{await tasks.add_minimal(stage_id, new)}}}', 201)
+
+
+async def dequeue_response(queue: TaskQueue, stage_type: str, receive: Receive) -> Response:
+    """Claim a task for a client without leases, while it is connected."""
+    return json_response(claimed_task(await while_connected(receive, queue.claim(stage_type)) or ()))
+
+
+async def report_response(queue: TaskQueue, task_id: UUID, body: TaskStatusBody) -> Response:
+    """Report a task of a client without leases, even if it disconnects meanwhile."""
+    outcome = TaskStatus(body.status)
+    return json_response(reported_task(await queue.settle_without_lease(task_id, outcome), outcome))

@@ -20,8 +20,7 @@ def workers_router(workers: Workers) -> APIRouter:
     @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatAnswer}, *WITH_A_BODY))
     async def heartbeat(workerId: NewWorkerId, body: HeartbeatBody) -> Response:
         """Renew the leases of a worker, store the progress of its tasks, and return its orders."""
-        orders = await workers.record_heartbeat(body.request(workerId))
-        return json_response(to_json(orders._asdict()).decode())
+        return await heartbeat_response(workers, workerId, body)
 
     @router.get("/workers", responses=openapi_list_responses(Worker))
     async def list_workers(page: PageQuery) -> Response:
@@ -40,3 +39,9 @@ def workers_router(workers: Workers) -> APIRouter:
         return code_response(WORKER_DELETED)
 
     return router
+
+
+async def heartbeat_response(workers: Workers, worker_id: str, body: HeartbeatBody) -> Response:
+    """Record the heartbeat of a worker."""
+    orders = await workers.record_heartbeat(body.request(worker_id))
+    return json_response(to_json(orders._asdict()).decode())
