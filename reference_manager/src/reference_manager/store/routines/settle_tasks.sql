@@ -268,8 +268,8 @@ $$;
 CREATE OR REPLACE FUNCTION follow_ended_stages(ended uuid[]) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     opened text[];
-    unfinished uuid[];
-    failed uuid[];
+    unfinished_jobs uuid[];
+    failed_jobs uuid[];
 BEGIN
     WITH counted AS (
         UPDATE jobs AS job SET
@@ -292,10 +292,10 @@ BEGIN
     )
     SELECT array_agg(id) FILTER (WHERE stages_total > 1 AND status <> 'COMPLETED'),
         array_agg(id) FILTER (WHERE status = 'FAILED')
-    INTO unfinished, failed FROM counted;
+    INTO unfinished_jobs, failed_jobs FROM counted;
 
     -- Most jobs have a single stage, or end with their last one: nothing else follows.
-    IF unfinished IS NOT NULL THEN
+    IF unfinished_jobs IS NOT NULL THEN
         WITH next AS (
             UPDATE stages AS next SET status = 'PENDING', opened_at = now(), updated_at = now()
             FROM stages AS stage
@@ -306,8 +306,8 @@ BEGIN
         )
         SELECT array_agg(DISTINCT type) INTO opened FROM next;
     END IF;
-    IF failed IS NOT NULL THEN
-        UPDATE stages SET job_open = false WHERE job_id = ANY (failed) AND job_open;
+    IF failed_jobs IS NOT NULL THEN
+        UPDATE stages SET job_open = false WHERE job_id = ANY (failed_jobs) AND job_open;
     END IF;
     RETURN opened;
 END
