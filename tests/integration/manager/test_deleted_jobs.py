@@ -1,5 +1,6 @@
 """Deleted jobs: gone at once for every client, while the rows of their tasks are removed in small steps."""
 
+import asyncio
 from collections.abc import Callable
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Database, sql
+from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.claims import claim_statement, claimed_tasks
 from tests.support.invariants import violations
@@ -127,3 +129,25 @@ async def test_a_page_of_tasks_passes_few_deleted_tasks(
     assert [row["body"] for row in first] == [None]
     rest = await connection.fetch(sql.task_list.sql, *matches_all, first[0]["major"], first[0]["minor"], 10)
     assert [UUID(row["body"].split('"stageId":"')[1][:36]) for row in rest] == [last]
+
+
+@pytest.mark.parametrize(
+    "change", ["UPDATE jobs SET status = 'PAUSED'", "UPDATE stages SET status = 'IN_PROGRESS', start_time = now()"]
+)
+async def test_a_deletion_leaves_no_history_of_a_concurrent_change(
+    database: Database, connection: "asyncpg.Connection[asyncpg.Record]", database_url: str, change: str
+) -> None:
+    """A change that commits while the deletion waits for it is deleted with the job; no foreign key is needed."""
+    await add_backlog(database, "doomed", 1)
+    deleting = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
+    try:
+        async with connection.transaction():
+            await connection.execute(change)
+            deletion = asyncio.create_task(deleting.execute("DELETE FROM jobs"))
+            blockers = "SELECT cardinality(pg_blocking_pids($1))"
+            while not await connection.fetchval(blockers, deleting.get_server_pid()):  # noqa: ASYNC110 - it waits silently
+                await asyncio.sleep(0.01)
+        await deletion
+    finally:
+        await deleting.close()
+    assert (await rows(connection)).keys() == {"tasks", "waiting_tasks", "deleted_stages"}

@@ -26,7 +26,11 @@ Start = Callable[..., ManagerProcess]
 CONCURRENT_REQUESTS = 200
 """The number of concurrent requests of each kind, far more than there are connections."""
 
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+WAITING = """
+    SELECT count(*) FROM pg_locks
+    WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+"""
+"""The number of locks that sessions wait for. In a transaction, pg_stat_activity would never change."""
 
 
 @pytest.fixture

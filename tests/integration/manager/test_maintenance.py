@@ -38,6 +38,8 @@ DELAY_ALL = """
     INSERT INTO delayed_tasks (task_id, stage_id, seq, due)
     SELECT task_id, stage_id, seq, now() - interval '1 minute' FROM moved
 """
+START_ALL = "UPDATE stages SET status = 'IN_PROGRESS', start_time = now()"
+"""A claim that starts a stage adds to its counts, so that it leaves nothing to fold."""
 EXPIRE_ALL = "UPDATE leases SET expires_at = now() - interval '1 minute'"
 
 WORK = {"lease sweeper": "leases", "delayed tasks": "delayed_tasks", "counter folding": "stage_deltas"} | {
@@ -71,6 +73,7 @@ async def job_of(connection: "asyncpg.Connection[asyncpg.Record]", stage: UUID) 
 async def make_pending(database: Database, connection: "asyncpg.Connection[asyncpg.Record]", name: str) -> None:
     """Give a maintenance task work in every job."""
     if name in ("lease sweeper", "counter folding"):
+        await connection.execute(START_ALL)
         await connection.fetch(*claim_statement("work", 10_000, "worker"))
         await connection.execute(EXPIRE_ALL)
     elif name == "delayed tasks":

@@ -10,6 +10,9 @@ from reference_manager.store.schema import BASELINE, MIGRATIONS, ROUTINES
 FOLDER = Path(schema.__file__).parent / "migrations"
 HARMLESS: dict[str, str] = {
     "0009": "every read of a task joins its stage, so a task without a stage is invisible to the previous release too",
+    "0013": "the new triggers write the same history, and totals with the same sums, for statements of any release",
+    "0014": "the same as 0013",
+    "0016": "a trigger deletes what the constraint deleted, and the primary key finds what the index found",
 }
 """Numbers of migrations that break a rule, and why the previous release works with them nevertheless."""
 

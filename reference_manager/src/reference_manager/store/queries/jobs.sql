@@ -2,7 +2,7 @@
 -- CREATED → PENDING. Returns the job as JSON.
 INSERT INTO jobs AS job (name, status, priority, data, user_metadata, traceparent, tracestate)
 VALUES (:name, 'PENDING', :priority, :data, :user_metadata, :traceparent, :tracestate)
-RETURNING job_wire(job, false);
+RETURNING job_wire_open(job) || '}';
 
 -- name: job_create^
 -- CREATED → PENDING, with stages and tasks, only if no other job holds the key. Rows: see routines/create_job.sql.

@@ -6,7 +6,7 @@ INSERT INTO stages AS stage
 SELECT :job_id, :position, :type, :status, :data, :user_metadata, :weight, :task_defaults,
     job.priority, job.status IN ('PENDING', 'IN_PROGRESS'), :traceparent, :tracestate
 FROM jobs AS job WHERE job.id = :job_id
-RETURNING stage_wire(stage, false);
+RETURNING stage_wire_new(stage);
 
 -- name: stage_last(job_id)^
 -- Rows: the position and the status of the last stage of a job; none if it has no stages.

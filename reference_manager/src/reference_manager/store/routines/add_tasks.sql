@@ -13,7 +13,7 @@ DECLARE
     state record;
 BEGIN
     PERFORM lock_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage));
-    SELECT stage.status, job.status AS job_status, stage.type INTO state
+    SELECT stage.status, job.status AS job_status, stage.type, stage.task_defaults INTO state
     FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id]) WHERE stage.id = wanted_stage;
     IF NOT FOUND THEN
         RETURN;
@@ -23,44 +23,48 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY
-    SELECT state.status, state.job_status, state.type, inserted.added, inserted.body
-    FROM insert_tasks(
-        ARRAY[wanted_stage], usual_attempts, ARRAY[data], ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent],
-        ARRAY[tracestate], written
-    ) AS inserted;
+    WITH inserted AS MATERIALIZED (
+        SELECT * FROM insert_tasks(
+            left(new_id()::text, 28), ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
+            ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent], ARRAY[tracestate], written
+        )
+    ), counting AS (
+        UPDATE stages AS stage SET
+            pending = stage.pending + inserted.counts[1],
+            oldest_waiting = least(stage.oldest_waiting, inserted.oldest[1]),
+            updated_at = now()
+        FROM inserted WHERE stage.id = ANY (inserted.filled)
+    )
+    SELECT state.status, state.job_status, state.type, inserted.added, inserted.body FROM inserted;
 END
 $$;
 
--- insert_tasks: inserts PENDING tasks of one or more stages, in order, and updates the counts of the stages. The caller
--- holds the job's lock, or has created the job in the same transaction. Every array has one item for each stage: JSON
--- lists of the data, the metadata (null: no task has any) and the options (null: no task has any; an element may be
--- null) of its tasks, and the trace context of the tasks that do not set their own. Options have the protocol's names;
--- one that a task does not set comes from its stage. Rows: one with the number of tasks and, if `written`, the tasks as
--- a JSON list.
+-- insert_tasks: inserts PENDING tasks of one or more stages, in order. The caller holds the job's lock, or is creating the
+-- job, and adds the tasks to the counts of the stages. `stem` is the beginning of the ids, as for numbered_id. Every array
+-- has one item for each stage: its default options, JSON lists of the data, the metadata (null: no task has any) and the
+-- options (null: no task has any; an element may be null) of its tasks, and the trace context of the tasks that do not
+-- set their own. Options have the protocol's names; one that a task does not set comes from its stage. Rows: one with
+-- the number of tasks; if `written`, the tasks as a JSON list; and the stages that have got tasks, with how many tasks
+-- each has got and the smallest seq of those that can be claimed (null: none can be).
 CREATE OR REPLACE FUNCTION insert_tasks(
-    stage_ids uuid[], usual_attempts integer, datas json[], metadatas json[], options json[], traceparents text[],
-    tracestates text[], written boolean
-) RETURNS TABLE (added bigint, body text) LANGUAGE plpgsql
+    stem text, stage_ids uuid[], defaults json[], usual_attempts integer, datas json[], metadatas json[],
+    options json[], traceparents text[], tracestates text[], written boolean
+) RETURNS TABLE (added bigint, body text, filled uuid[], counts bigint[], oldest bigint[]) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
-DECLARE
-    -- Generating random bits costs as much as the rest of an insert. The ids therefore share one random prefix and end
-    -- with the number of the task, as a UUID may (RFC 9562, section 6.2, counters).
-    prefix text := left(new_id()::text, 28);
 BEGIN
     RETURN QUERY
     WITH numbered AS MATERIALIZED (
         -- Numbered here, so that the following steps need no join.
         SELECT nextval('tasks_seq_seq') AS seq, * FROM (
-            SELECT parent.stage_id, stage.task_defaults, task.data, task.user_metadata, task.options,
+            SELECT parent.stage_id, parent.task_defaults, task.data, task.user_metadata, task.options,
                 parent.traceparent, parent.tracestate,
                 coalesce(
                     (task.options ->> 'availableAt')::timestamptz,
                     now() + make_interval(secs => (task.options ->> 'delaySeconds')::float8)
                 ) AS due
-            FROM unnest(stage_ids, datas, metadatas, options, traceparents, tracestates) WITH ORDINALITY
-                AS parent (stage_id, datas, metadatas, options, traceparent, tracestate, place),
-            LATERAL (SELECT task_defaults FROM stages WHERE id = parent.stage_id OFFSET 0) AS stage,
+            FROM unnest(stage_ids, defaults, datas, metadatas, options, traceparents, tracestates) WITH ORDINALITY
+                AS parent (stage_id, task_defaults, datas, metadatas, options, traceparent, tracestate, place),
             LATERAL ROWS FROM (
                 json_array_elements(parent.datas), json_array_elements(parent.metadatas),
                 json_array_elements(parent.options)
@@ -68,7 +72,7 @@ BEGIN
             ORDER BY parent.place, task.place
         ) AS ordered
     ), listed AS MATERIALIZED (
-        SELECT (prefix || lpad(to_hex(seq & 4294967295), 8, '0'))::uuid AS id, * FROM numbered
+        SELECT numbered_id(stem, seq) AS id, * FROM numbered
     ), inserted AS (
         INSERT INTO tasks AS task
             (id, seq, stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry)
@@ -87,18 +91,16 @@ BEGIN
     ), queued AS (
         INSERT INTO waiting_tasks (stage_id, seq, task_id)
         SELECT stage_id, seq, id FROM listed WHERE due IS NULL OR due <= now()
-    ), counting AS (
-        UPDATE stages AS stage SET
-            pending = stage.pending + added.count,
-            oldest_waiting = least(stage.oldest_waiting, added.oldest),
-            updated_at = now()
-        FROM (
+    ), counted AS (
+        SELECT array_agg(stage_id) AS filled, array_agg(count) AS counts, array_agg(oldest) AS oldest FROM (
             SELECT stage_id, count(*) AS count, min(seq) FILTER (WHERE due IS NULL OR due <= now()) AS oldest
             FROM listed GROUP BY stage_id
         ) AS added
-        WHERE stage.id = ANY (ARRAY[added.stage_id])
     )
-    SELECT count(*), CASE WHEN written THEN wire_list(array_agg(body ORDER BY seq) FILTER (WHERE written)) END
-    FROM inserted;
+    SELECT answer.*, counted.*
+    FROM (
+        SELECT count(*), CASE WHEN written THEN wire_list(array_agg(body ORDER BY seq) FILTER (WHERE written)) END
+        FROM inserted
+    ) AS answer, counted;
 END
 $$;

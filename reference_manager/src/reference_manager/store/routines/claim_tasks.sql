@@ -42,8 +42,10 @@ DECLARE
     refused uuid[] := '{}';
     fitting integer;
     claimed_from uuid[] := '{}';
-    pending_stages uuid[];
-    pending_jobs uuid[];
+    claimed_counts integer[] := '{}';
+    starting uuid[] := '{}';
+    started uuid[];
+    started_counts bigint[];
     owner uuid;
     drained uuid[];
     claimed_at timestamptz;
@@ -93,6 +95,10 @@ BEGIN
                     SELECT id, job_open, status FROM stages WHERE id = ANY (unstarted) OFFSET 0
                 ) AS stage ON stage.id = listed.id
                 WHERE (stage.job_open AND stage.status IN ('PENDING', 'IN_PROGRESS')) IS NOT TRUE
+            );
+            starting := ARRAY(
+                SELECT id FROM (SELECT id, status FROM stages WHERE id = ANY (unstarted) OFFSET 0) AS stage
+                WHERE status = 'PENDING'
             );
         END IF;
         IF cardinality(refused) > 0 THEN
@@ -168,7 +174,7 @@ BEGIN
         ), delta AS (
             INSERT INTO stage_deltas (stage_id, pending, retried, in_progress)
             SELECT stage_id, -count(*) FILTER (WHERE attempts = 0), -count(*) FILTER (WHERE attempts > 0), count(*)
-            FROM claimed GROUP BY stage_id
+            FROM claimed WHERE stage_id <> ALL (starting) GROUP BY stage_id
         )
         SELECT answered.claimant, answered.stage_id, array_agg(lease_id ORDER BY number), array_agg(id ORDER BY number),
             string_agg(
@@ -187,23 +193,30 @@ BEGIN
         LOOP
             context := contexts[array_position(picked_stages, owner)];
             claimed_from := claimed_from || owner;
+            claimed_counts := claimed_counts || cardinality(tasks);
             RETURN NEXT;
         END LOOP;
 
         unstarted := ARRAY(SELECT unnest(unstarted) INTERSECT SELECT unnest(claimed_from));
         IF cardinality(unstarted) > 0 THEN
-            SELECT array_agg(id) FILTER (WHERE status = 'PENDING'), array_agg(DISTINCT job_id)
-            INTO pending_stages, pending_jobs
-            FROM (SELECT id, job_id, status FROM stages WHERE id = ANY (unstarted) OFFSET 0) AS stage;
-            -- The locks of the jobs also keep other sessions from adding tasks to these stages.
+            -- The locks of the jobs also keep other sessions from adding tasks to these stages. No task of a stage that
+            -- was not started has had an attempt.
+            SELECT array_agg(id), array_agg(count) INTO started, started_counts FROM (
+                SELECT id, sum(count) AS count FROM unnest(claimed_from, claimed_counts) AS part (id, count)
+                WHERE id = ANY (starting) GROUP BY id
+            ) AS claimed;
             UPDATE stages AS stage SET
                 status = 'IN_PROGRESS', start_time = now(), updated_at = now(),
+                pending = pending - started_counts[array_position(started, id)],
+                in_progress = in_progress + started_counts[array_position(started, id)],
                 oldest_waiting = CASE WHEN EXISTS (
                     SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
                 ) THEN oldest_waiting END
-            WHERE id = ANY (pending_stages);
+            WHERE id = ANY (started);
             UPDATE jobs SET status = 'IN_PROGRESS', updated_at = now() WHERE id = ANY (ARRAY(
-                SELECT id FROM (SELECT id, status FROM jobs WHERE id = ANY (pending_jobs) OFFSET 0) AS job
+                SELECT id FROM (SELECT id, status FROM jobs WHERE id = ANY (ARRAY(
+                    SELECT job_id FROM stages WHERE id = ANY (unstarted)
+                )) OFFSET 0) AS job
                 WHERE status = 'PENDING'
             ));
         END IF;

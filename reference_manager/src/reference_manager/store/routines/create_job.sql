@@ -15,7 +15,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     new_job uuid := new_id();
-    stage_ids uuid[];
+    stem text := left(new_job::text, 28);
 BEGIN
     IF unique_key IS NOT NULL THEN
         -- If another session is creating a job with the same key, this waits until that session commits or rolls back.
@@ -29,32 +29,50 @@ BEGIN
         END IF;
     END IF;
 
-    INSERT INTO jobs (id, name, status, priority, data, user_metadata, stages_total, traceparent, tracestate)
-    VALUES (
-        new_job, name, 'PENDING', priority, data, user_metadata, coalesce(cardinality(types), 0), traceparent,
-        tracestate
-    );
-    WITH inserted AS (
-        INSERT INTO stages
-            (job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open,
-            traceparent, tracestate)
-        SELECT new_job, place, type, status, data, user_metadata, weight, task_defaults, priority, true,
-            traceparent, tracestate
-        FROM unnest(types, statuses, datas, metadatas, weights, defaults, traceparents, tracestates) WITH ORDINALITY
-            AS listed (type, status, data, user_metadata, weight, task_defaults, traceparent, tracestate, place)
-        RETURNING id, position
-    )
-    SELECT array_agg(id ORDER BY position) INTO stage_ids FROM inserted;
-    PERFORM insert_tasks(
-        stage_ids, usual_attempts, task_datas, task_metadatas, task_options, traceparents, tracestates, false
-    );
+    -- One statement, because every statement costs more than a row. The tasks are first: the stages are inserted with
+    -- the counts of their tasks.
     RETURN QUERY
-    SELECT true, job_wire(job, types IS NOT NULL), ARRAY(
-        SELECT type FROM (SELECT type, status, oldest_waiting FROM stages WHERE id = ANY (stage_ids) OFFSET 0) AS stage
-        WHERE status = 'PENDING' AND oldest_waiting IS NOT NULL
+    WITH listed AS MATERIALIZED (
+        SELECT numbered_id(stem, place) AS id, *
+        FROM unnest(types, statuses, datas, metadatas, weights, defaults, traceparents, tracestates) WITH ORDINALITY
+            AS given (type, status, data, user_metadata, weight, task_defaults, traceparent, tracestate, place)
+    ), tasks AS MATERIALIZED (
+        SELECT filled, counts, oldest FROM insert_tasks(
+            stem, ARRAY(SELECT id FROM listed ORDER BY place), defaults, usual_attempts, task_datas, task_metadatas,
+            task_options, traceparents, tracestates, false
+        )
+    ), job AS (
+        INSERT INTO jobs AS job
+            (id, name, status, priority, data, user_metadata, stages_total, traceparent, tracestate)
+        VALUES (
+            new_job, name, 'PENDING', priority, data, user_metadata, coalesce(cardinality(types), 0), traceparent,
+            tracestate
+        )
+        RETURNING job
+    ), stage AS (
+        INSERT INTO stages AS stage
+            (id, job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open,
+            traceparent, tracestate, pending, oldest_waiting)
+        SELECT id, new_job, place, type, status, data, user_metadata, weight, task_defaults, priority, true,
+            traceparent, tracestate, coalesce(counts[array_position(filled, id)], 0),
+            oldest[array_position(filled, id)]
+        FROM listed, tasks
+        RETURNING position, stage_wire_new(stage) AS body,
+            CASE WHEN status = 'PENDING' AND oldest_waiting IS NOT NULL THEN type END AS claimable
     )
-    FROM jobs AS job WHERE id = new_job;
+    SELECT true,
+        job_wire_open(job) || CASE WHEN types IS NOT NULL
+            THEN ',"stages":' || (SELECT wire_list(array_agg(body ORDER BY position)) FROM stage) ELSE '' END || '}',
+        ARRAY(SELECT claimable FROM stage WHERE claimable IS NOT NULL)
+    FROM job;
 END
+$$;
+
+-- numbered_id: an id that begins with the first 28 characters of another one and ends with the number, as a UUID may (RFC
+-- 9562, section 6.2, counters). Generating random bits costs as much as the rest of an insert, so the rows of a
+-- statement share them.
+CREATE OR REPLACE FUNCTION numbered_id(stem text, number bigint) RETURNS uuid LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT (stem || lpad(to_hex(number & 4294967295), 8, '0'))::uuid
 $$;
 
 -- holds_key: whether a job prevents the creation of others with its key: if it was created less than `unique_for` ago;

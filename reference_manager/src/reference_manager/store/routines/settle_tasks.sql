@@ -268,37 +268,47 @@ $$;
 CREATE OR REPLACE FUNCTION follow_ended_stages(ended uuid[]) RETURNS text[] LANGUAGE plpgsql AS $$
 DECLARE
     opened text[];
+    unfinished_jobs uuid[];
+    failed_jobs uuid[];
 BEGIN
-    WITH next AS (
-        UPDATE stages AS next SET status = 'PENDING', opened_at = now(), updated_at = now()
-        FROM stages AS stage
-        WHERE stage.id = ANY (ended) AND stage.status = 'COMPLETED'
-            AND next.job_id = ANY (ARRAY[stage.job_id]) AND next.position = stage.position + 1
-            AND next.status = 'CREATED'
-        RETURNING next.type
+    WITH counted AS (
+        UPDATE jobs AS job SET
+            stages_completed = state.completed,
+            status = CASE
+                WHEN job.status NOT IN ('PENDING', 'IN_PROGRESS', 'PAUSED') THEN job.status
+                WHEN state.failed THEN 'FAILED'
+                WHEN state.completed = job.stages_total THEN 'COMPLETED'
+                ELSE job.status
+            END,
+            updated_at = now()
+        FROM (
+            SELECT job_id, count(*) FILTER (WHERE status = 'COMPLETED') AS completed,
+                bool_or(status = 'FAILED') AS failed
+            FROM stages WHERE job_id = ANY (ARRAY(SELECT job_id FROM stages WHERE id = ANY (ended)))
+            GROUP BY job_id
+        ) AS state
+        WHERE job.id = ANY (ARRAY[state.job_id])
+        RETURNING job.id, job.status, job.stages_total
     )
-    SELECT array_agg(DISTINCT type) INTO opened FROM next;
+    SELECT array_agg(id) FILTER (WHERE stages_total > 1 AND status <> 'COMPLETED'),
+        array_agg(id) FILTER (WHERE status = 'FAILED')
+    INTO unfinished_jobs, failed_jobs FROM counted;
 
-    UPDATE jobs AS job SET
-        stages_completed = state.completed,
-        status = CASE
-            WHEN job.status NOT IN ('PENDING', 'IN_PROGRESS', 'PAUSED') THEN job.status
-            WHEN state.failed THEN 'FAILED'
-            WHEN state.completed = job.stages_total THEN 'COMPLETED'
-            ELSE job.status
-        END,
-        updated_at = now()
-    FROM (
-        SELECT job_id, count(*) FILTER (WHERE status = 'COMPLETED') AS completed, bool_or(status = 'FAILED') AS failed
-        FROM stages WHERE job_id = ANY (ARRAY(SELECT job_id FROM stages WHERE id = ANY (ended)))
-        GROUP BY job_id
-    ) AS state
-    WHERE job.id = ANY (ARRAY[state.job_id]);
-
-    UPDATE stages SET job_open = false
-    FROM jobs AS job
-    WHERE job.id = ANY (ARRAY(SELECT job_id FROM stages WHERE id = ANY (ended))) AND job.status = 'FAILED'
-        AND stages.job_id = ANY (ARRAY[job.id]) AND stages.job_open;
+    -- Most jobs have a single stage, or end with their last one: nothing else follows.
+    IF unfinished_jobs IS NOT NULL THEN
+        WITH next AS (
+            UPDATE stages AS next SET status = 'PENDING', opened_at = now(), updated_at = now()
+            FROM stages AS stage
+            WHERE stage.id = ANY (ended) AND stage.status = 'COMPLETED'
+                AND next.job_id = ANY (ARRAY[stage.job_id]) AND next.position = stage.position + 1
+                AND next.status = 'CREATED'
+            RETURNING next.type
+        )
+        SELECT array_agg(DISTINCT type) INTO opened FROM next;
+    END IF;
+    IF failed_jobs IS NOT NULL THEN
+        UPDATE stages SET job_open = false WHERE job_id = ANY (failed_jobs) AND job_open;
+    END IF;
     RETURN opened;
 END
 $$;

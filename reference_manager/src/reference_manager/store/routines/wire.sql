@@ -162,37 +162,46 @@ CREATE OR REPLACE FUNCTION stage_total(stage stages) RETURNS bigint LANGUAGE sql
     SELECT stage.pending + stage.in_progress + stage.completed + stage.failed + stage.retried + stage.aborted
 $$;
 
--- stage_summary: the exact number of tasks by status: the counts of the stage plus its deltas. The counts of an aborted
--- stage are final, so that deltas of a concurrent claim are ignored.
-CREATE OR REPLACE FUNCTION stage_summary(stage stages) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT '{"created":0,"pending":' || stage.pending + moved.pending
-        || ',"inProgress":' || stage.in_progress + moved.in_progress
-        || ',"completed":' || stage.completed + moved.completed
+-- stage_moves: the sums of the deltas of a stage. The counts of an aborted stage are final, so that deltas of a
+-- concurrent claim are ignored.
+CREATE OR REPLACE FUNCTION stage_moves(stage stages) RETURNS TABLE (
+    pending bigint, retried bigint, in_progress bigint, completed bigint
+) LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT coalesce(sum(pending), 0)::bigint, coalesce(sum(retried), 0)::bigint,
+        coalesce(sum(in_progress), 0)::bigint, coalesce(sum(completed), 0)::bigint
+    FROM stage_deltas WHERE stage_id = stage.id AND stage.status <> 'ABORTED'
+$$;
+
+-- stage_counts: the number of tasks by status, given the sums of the deltas.
+CREATE OR REPLACE FUNCTION stage_counts(
+    stage stages, moved_pending bigint, moved_retried bigint, moved_in_progress bigint, moved_completed bigint
+) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT '{"created":0,"pending":' || stage.pending + moved_pending
+        || ',"inProgress":' || stage.in_progress + moved_in_progress
+        || ',"completed":' || stage.completed + moved_completed
         || ',"failed":' || stage.failed
-        || ',"retried":' || stage.retried + moved.retried
+        || ',"retried":' || stage.retried + moved_retried
         || wire_part_b(',"aborted":' || stage.aborted)
         || ',"total":' || stage_total(stage)
         || '}'
-    FROM (
-        SELECT coalesce(sum(pending), 0)::bigint AS pending,
-            coalesce(sum(retried), 0)::bigint AS retried,
-            coalesce(sum(in_progress), 0)::bigint AS in_progress,
-            coalesce(sum(completed), 0)::bigint AS completed
-        FROM stage_deltas WHERE stage_id = stage.id AND stage.status <> 'ABORTED'
-    ) AS moved
+$$;
+
+-- stage_summary: the exact number of tasks by status: the counts of the stage plus its deltas.
+CREATE OR REPLACE FUNCTION stage_summary(stage stages) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT stage_counts(stage, moved.pending, moved.retried, moved.in_progress, moved.completed)
+    FROM stage_moves(stage) AS moved
 $$;
 
 -- stage_completed: the exact number of completed tasks.
 CREATE OR REPLACE FUNCTION stage_completed(stage stages) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
-    SELECT stage.completed + (
-        SELECT coalesce(sum(completed), 0)::bigint FROM stage_deltas
-        WHERE stage_id = stage.id AND stage.status <> 'ABORTED'
-    )
+    SELECT stage.completed + moved.completed FROM stage_moves(stage) AS moved
 $$;
 
--- stage_wire: a stage, with its tasks if requested.
-CREATE OR REPLACE FUNCTION stage_wire(stage stages, with_tasks boolean) RETURNS text
-LANGUAGE sql STABLE PARALLEL SAFE AS $$
+-- stage_wire_open: a stage without its closing brace, given the sums of the deltas. PostgreSQL inlines a function that is
+-- one expression, so that a call is no statement.
+CREATE OR REPLACE FUNCTION stage_wire_open(
+    stage stages, moved_pending bigint, moved_retried bigint, moved_in_progress bigint, moved_completed bigint
+) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || stage.id
         || '","jobId":"' || stage.job_id
         || '","type":' || to_json(stage.type)
@@ -200,8 +209,9 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
         || ',"status":"' || stage.status
         || '","data":' || stage.data
         || ',"userMetadata":' || stage.user_metadata
-        || ',"summary":' || stage_summary(stage)
-        || ',"percentage":' || wire_share(stage_completed(stage), stage_total(stage))
+        || ',"summary":'
+        || stage_counts(stage, moved_pending, moved_retried, moved_in_progress, moved_completed)
+        || ',"percentage":' || wire_share(stage.completed + moved_completed, stage_total(stage))
         || wire_trace(stage.traceparent, stage.tracestate)
         || wire_part_b(
             wire_times(stage.created_at, stage.updated_at)
@@ -209,15 +219,27 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
             || CASE WHEN stage.weight <> 1 THEN ',"weight":' || stage.weight ELSE '' END
             || coalesce(',"taskDefaults":' || stage.task_defaults, '')
         )
+$$;
+
+-- stage_wire_new: a stage that was just created, so that it has no deltas.
+CREATE OR REPLACE FUNCTION stage_wire_new(stage stages) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT stage_wire_open(stage, 0, 0, 0, 0) || '}'
+$$;
+
+-- stage_wire: a stage, with its tasks if requested.
+CREATE OR REPLACE FUNCTION stage_wire(stage stages, with_tasks boolean) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT stage_wire_open(stage, moved.pending, moved.retried, moved.in_progress, moved.completed)
         || CASE WHEN with_tasks THEN ',"tasks":' || (
             SELECT wire_list(array_agg(task_wire(task, aborted_at(stage)) ORDER BY task.seq))
             FROM tasks AS task WHERE task.stage_id = stage.id
         ) ELSE '' END
         || '}'
+    FROM stage_moves(stage) AS moved
 $$;
 
--- job_wire: a job, with its stages if requested.
-CREATE OR REPLACE FUNCTION job_wire(job jobs, with_stages boolean) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+-- job_wire_open: a job without its closing brace.
+CREATE OR REPLACE FUNCTION job_wire_open(job jobs) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || job.id
         || '","name":' || to_json(job.name)
         || ',"status":"' || job.status
@@ -227,6 +249,11 @@ CREATE OR REPLACE FUNCTION job_wire(job jobs, with_stages boolean) RETURNS text 
         || '","percentage":' || wire_share(job.stages_completed, job.stages_total)
         || wire_times(job.created_at, job.updated_at)
         || wire_trace(job.traceparent, job.tracestate)
+$$;
+
+-- job_wire: a job, with its stages if requested.
+CREATE OR REPLACE FUNCTION job_wire(job jobs, with_stages boolean) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT job_wire_open(job)
         || CASE WHEN with_stages THEN ',"stages":' || (
             SELECT wire_list(array_agg(stage_wire(stage, false) ORDER BY stage.position))
             FROM stages AS stage WHERE stage.job_id = job.id
