@@ -22,7 +22,8 @@ def original_message(refusal: RefusedRequestError) -> str:
 def as_original(body: Any) -> Any:  # noqa: ANN401 any JSON
     """Return an entity, a summary or a list of entities without what the original does not have."""
     if isinstance(body, list):
-        return [as_original(item) for item in cast("list[Any]", body)]
+        items = list[Any](body)  # pyright: ignore[reportUnknownArgumentType] - any JSON
+        return [as_original(item) for item in items]
     if not isinstance(body, dict):
         return body
     fields = cast("dict[str, Any]", body)
