@@ -198,6 +198,11 @@ class ClaimBatcher:
             batch.append(claimant)
         return batch
 
+    @property
+    def can_reserve(self) -> bool:
+        """Whether a claim waits, and no statement is under way for it."""
+        return not self._searching and any(not claimant.reserved for claimant in self._claimants)
+
     def reserve(self, tasks: int) -> "Reservation | None":
         """Reserve the first waiting claims, enough for this many new tasks.
 

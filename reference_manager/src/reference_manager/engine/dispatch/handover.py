@@ -69,7 +69,7 @@ class HandOver:
                 saves two round trips, unless claims wait at this manager.
         """
         async with self._database.connection(for_workers=for_workers) as connection:
-            waiting = bool(self._batchers)
+            waiting = any(batcher.can_reserve for batcher in self._batchers.values())
             transaction = Transaction(connection, self._batchers if waiting else {})
             committed = False
             try:

@@ -84,7 +84,12 @@ BEGIN
     ) AS picking;
 
     IF picked_count > 0 THEN
-        picked_stages := CASE WHEN walked = 1 THEN owners[:1] ELSE ARRAY(SELECT DISTINCT unnest(owners)) END;
+        -- An expression without a query takes PostgreSQL a tenth of the time of one with a query.
+        IF walked = 1 THEN
+            picked_stages := owners[:1];
+        ELSE
+            picked_stages := ARRAY(SELECT DISTINCT unnest(owners));
+        END IF;
 
         -- A stage that was not started may have changed before this session got the lock of its job.
         IF cardinality(unstarted) > 0 THEN
@@ -197,8 +202,8 @@ BEGIN
             RETURN NEXT;
         END LOOP;
 
-        unstarted := ARRAY(SELECT unnest(unstarted) INTERSECT SELECT unnest(claimed_from));
         IF cardinality(unstarted) > 0 THEN
+            unstarted := ARRAY(SELECT unnest(unstarted) INTERSECT SELECT unnest(claimed_from));
             -- The locks of the jobs also keep other sessions from adding tasks to these stages. No task of a stage that
             -- was not started has had an attempt.
             SELECT array_agg(id), array_agg(count) INTO started, started_counts FROM (
