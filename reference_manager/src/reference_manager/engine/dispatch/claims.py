@@ -69,8 +69,8 @@ class _Claimant:
     future: asyncio.Future[Sequence[Claimed]]
     tried: bool = False
     """Whether, since the claim arrived, there was a moment without a claimable task for it."""
-    reserved: bool = False
-    """Whether a transaction is claiming tasks for it."""
+    reservation: "Reservation | None" = None
+    """The transaction that is claiming tasks for it."""
 
 
 class _Search(NamedTuple):
@@ -190,7 +190,7 @@ class ClaimBatcher:
         batch: list[_Claimant] = []
         limit = 0
         for claimant in self._claimants:
-            if claimant.reserved or claimant.future.done():
+            if claimant.reservation or claimant.future.done():
                 continue
             if batch and (limit >= tasks or limit + claimant.claim.limit > BATCH_SIZE):
                 break
@@ -201,7 +201,7 @@ class ClaimBatcher:
     @property
     def can_reserve(self) -> bool:
         """Whether a claim waits, and no statement is under way for it."""
-        return not self._searching and any(not claimant.reserved for claimant in self._claimants)
+        return not self._searching and any(not claimant.reservation for claimant in self._claimants)
 
     def reserve(self, tasks: int) -> "Reservation | None":
         """Reserve the first waiting claims, enough for this many new tasks.
@@ -266,7 +266,7 @@ class ClaimBatcher:
         """Answer the claims that may not wait any longer. Return when the next one may not, at most the end."""
         now = self._loop.time()
         for claimant in self._claimants:
-            if claimant.reserved or claimant.future.done():
+            if claimant.reservation or claimant.future.done():
                 continue
             deadline = now if self._closing else claimant.deadline
             if not claimant.tried:
@@ -301,7 +301,7 @@ class Reservation:
         self._claimants = claimants
         self._search: _Search | None = None
         for claimant in claimants:
-            claimant.reserved = True
+            claimant.reservation = self
         self._timer = asyncio.get_running_loop().call_later(RESERVATION_TIMEOUT.total_seconds(), self._free)
 
     async def claim(self, connection: Connection) -> bool:
@@ -318,7 +318,9 @@ class Reservation:
 
     def _free(self) -> None:
         for claimant in self._claimants:
-            claimant.reserved = False
+            # After the timeout, another transaction may have reserved the claim.
+            if claimant.reservation is self:
+                claimant.reservation = None
         self._batcher.resume()
 
 

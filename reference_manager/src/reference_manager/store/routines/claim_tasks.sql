@@ -40,7 +40,7 @@ DECLARE
     walked integer;
     contexts text[];
     refused uuid[] := '{}';
-    fitting integer;
+    fitting integer := 0;
     claimed_from uuid[] := '{}';
     claimed_counts integer[] := '{}';
     starting uuid[] := '{}';
@@ -48,6 +48,7 @@ DECLARE
     started_counts bigint[];
     owner uuid;
     drained uuid[];
+    is_more boolean;
     claimed_at timestamptz;
     single boolean := cardinality(workers) = 1;
 BEGIN
@@ -125,7 +126,7 @@ BEGIN
             );
         END IF;
 
-        fitting := cardinality(picked);
+        fitting := coalesce(cardinality(picked), 0);
         IF fitting > 1 THEN
             total_size := (SELECT sum(task_size(task)) FROM tasks AS task WHERE id = ANY (picked));
         END IF;
@@ -227,25 +228,24 @@ BEGIN
         END IF;
     END IF;
 
-    -- Remove stages without waiting tasks from the index, unless another session is changing them. Every session that
-    -- adds or returns a task also locks the row of the stage, so that under this lock the check for waiting tasks is
-    -- exact.
-    IF picked_count < wanted OR walked > 1 OR NOT EXISTS (
+    -- Look for stages without waiting tasks; if too few tasks were found, for waiting tasks in all stages, in a new
+    -- snapshot. Remove the former from the index, unless another session is changing them. Every session that adds or
+    -- returns a task also locks the row of the stage, so that under this lock the check for waiting tasks is exact.
+    IF fitting < wanted OR walked > 1 OR NOT EXISTS (
         SELECT FROM waiting_tasks WHERE stage_id = owners[cardinality(owners)] AND seq > last_seq
     ) THEN
-        drained := ARRAY(
-            SELECT candidate.id FROM (
-                SELECT id, (
-                    SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
-                ) AS seq
-                FROM stages AS stage
-                WHERE type = wanted_type AND oldest_waiting IS NOT NULL
-                    AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
-                ORDER BY priority, oldest_waiting
-                LIMIT CASE WHEN picked_count = wanted THEN walked END
-            ) AS candidate
-            WHERE candidate.seq IS NULL
-        );
+        SELECT coalesce(array_agg(id) FILTER (WHERE seq IS NULL), '{}'), coalesce(bool_or(seq IS NOT NULL), false)
+        INTO drained, is_more
+        FROM (
+            SELECT id, (
+                SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
+            ) AS seq
+            FROM stages AS stage
+            WHERE type = wanted_type AND oldest_waiting IS NOT NULL
+                AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
+            ORDER BY priority, oldest_waiting
+            LIMIT CASE WHEN fitting = wanted THEN walked END
+        ) AS candidate;
         IF cardinality(drained) > 0 THEN
             drained := ARRAY(SELECT id FROM stages WHERE id = ANY (drained) FOR NO KEY UPDATE SKIP LOCKED);
             UPDATE stages AS stage SET oldest_waiting = NULL
@@ -255,21 +255,8 @@ BEGIN
         END IF;
     END IF;
 
-    IF coalesce(fitting, 0) < wanted THEN
-        RETURN QUERY
-        SELECT NULL::integer, NULL::bigint[], NULL::uuid[], NULL, NULL::double precision[], NULL, EXISTS (
-            SELECT FROM (
-                SELECT (
-                    SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
-                ) AS seq
-                FROM stages AS stage
-                WHERE type = wanted_type AND oldest_waiting IS NOT NULL
-                    AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
-                ORDER BY priority, oldest_waiting
-                OFFSET 0
-            ) AS candidate
-            WHERE candidate.seq IS NOT NULL
-        );
+    IF fitting < wanted THEN
+        RETURN QUERY SELECT NULL::integer, NULL::bigint[], NULL::uuid[], NULL, NULL::double precision[], NULL, is_more;
     END IF;
 END
 $$;
