@@ -236,6 +236,24 @@ async def test_aborted_and_deleted_stages_take_turns(
         assert not await pending(other, name)
 
 
+async def test_a_long_round_reports_progress(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """A manager whose maintenance is busy for minutes is not taken for one whose maintenance is stuck."""
+    await add_backlog(database, "work", 2500)
+    await make_pending(database, other, "aborted tasks")
+    task = maintenance("aborted tasks")
+    transactions = 0
+
+    def count() -> None:
+        nonlocal transactions
+        transactions += 1
+
+    task.progress = count
+    async with database.maintenance_connection() as connection:
+        # A thousand tasks each; the last transaction also finishes the stage.
+        assert await task.round(connection) == 2501
+    assert transactions == 3
+
+
 async def test_aborted_jobs_do_not_end_a_round(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
     """Due tasks of aborted jobs lose their delay, and the due tasks of other jobs return to the queue in that round."""
     aborted = [await add_backlog(database, "work", 1) for _ in range(3)]

@@ -131,12 +131,16 @@ async def _in_turn(connection: Connection, name: str, step: Callable[[Connection
                 return await step(connection)
         except _LOCKED as error:
             if monotonic() > give_up:
-                raise DatabaseBusyError(
-                    f"For {GIVE_UP_AFTER:.0f} seconds, other sessions held a lock that the migration needs ({name})."
-                    " End their transactions, which pg_stat_activity lists, then start the manager again."
-                ) from error
+                raise _locked_error(name) from error
             log.warning("migration waits for a lock", step=name, error=str(error))
         await asyncio.sleep(PAUSE)
+
+
+def _locked_error(name: str) -> DatabaseBusyError:
+    return DatabaseBusyError(
+        f"For {GIVE_UP_AFTER:.0f} seconds, other sessions held a lock that the migration needs ({name})."
+        " End their transactions, which pg_stat_activity lists, then start the manager again."
+    )
 
 
 async def _create_ledger(connection: Connection) -> None:
@@ -168,10 +172,13 @@ async def _build_index(connection: Connection, migration: Migration, index: str,
         await sql.migration_record(connection, number=migration.number)
         return False
 
+    give_up = monotonic() + GIVE_UP_AFTER
     while await _in_turn(connection, migration.name, is_missing):
         try:
             await connection.execute(migration.script)
         except _LOCKED as error:
+            if monotonic() > give_up:
+                raise _locked_error(migration.name) from error
             log.warning("index was not built; the migration tries again", index=index, error=str(error))
 
 

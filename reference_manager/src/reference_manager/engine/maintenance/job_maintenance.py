@@ -59,6 +59,7 @@ class JobMaintenance(MaintenanceTask):
     """The maximum number of rows that one transaction works on."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._troubles: dict[UUID, _Trouble] = {}
 
     @abstractmethod
@@ -114,6 +115,7 @@ class JobMaintenance(MaintenanceTask):
         self, connection: Connection, rows: Sequence[Record], *, waits: bool = False
     ) -> tuple[int, Collection[UUID]]:
         """Do the work of these rows. If it fails, do the work of each job on its own."""
+        self.progress()
         by_job = _by_job(rows)
         try:
             done, busy = await self.work(connection, rows, waits=waits)

@@ -30,6 +30,10 @@ class MaintenanceTask(ABC):
     pause: ClassVar[timedelta] = timedelta(seconds=1)
     """The time between the end of one round and the start of the next."""
 
+    def __init__(self) -> None:
+        self.progress: Callable[[], None] = lambda: None
+        """Reports progress. A round that takes long calls it after each transaction."""
+
     @property
     def key(self) -> int:
         """The key of the advisory lock. Only the manager that holds the lock does a round."""
@@ -44,6 +48,7 @@ class MaintenanceTask(ABC):
 
         After a failed round, it tries again on a new connection.
         """
+        self.progress = progress
         metrics.MAINTENANCE_ROUNDS.labels(self.name)
         failures = metrics.MAINTENANCE_FAILURES.labels(self.name)
         pause = self.pause
