@@ -1,4 +1,4 @@
-"""How the suite is spread over three workers, where pytest is started with ``-n 3``; a plain ``pytest`` has none."""
+"""How the suite is spread over three workers, if pytest is started with ``-n 3``; a plain ``pytest`` has no workers."""
 
 import pytest
 from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed

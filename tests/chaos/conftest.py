@@ -1,4 +1,4 @@
-"""The cluster that the tests of a module share. It ends with the module: its workers never stop asking for work."""
+"""The cluster that the tests of a module share. It ends with the module: its workers never stop claiming."""
 
 import shutil
 import tempfile

@@ -4,4 +4,4 @@ import ssl
 from typing import Final
 
 NO_CERTIFICATES: Final = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Trusts nobody. With it, a client does not read the system's certificates, which takes longer than most tests."""
+"""Trusts no server. With it, a client does not read the system's certificates, which takes longer than most tests."""

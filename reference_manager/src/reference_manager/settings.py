@@ -132,14 +132,14 @@ class Settings(BaseSettings):
         Field(
             ge=1,
             le=100_000,
-            description="The maximum number of connections from clients. On further ones, only the probes are served.",
+            description="The maximum number of connections from clients. Further connections serve only the probes.",
         ),
     ] = 1000
     client_timeout: Annotated[
         timedelta,
         Field(
             gt=timedelta(),
-            description="How long a client may send and read nothing in the middle of a request, such as PT30S.",
+            description="How long a client may send or accept nothing in the middle of a request, such as PT30S.",
         ),
     ] = timedelta(seconds=30)
     shutdown_timeout: Annotated[

@@ -79,9 +79,7 @@ async def test_a_report_without_the_lease_does_not_affect_the_holders_report(dat
         assert [verdict.target for verdict in verdicts] == [None, target]
 
 
-async def test_a_claim_passes_by_the_locked_jobs(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_a_claim_skips_locked_jobs(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
     """A claim takes the tasks of other jobs meanwhile, and reports that there may be more."""
     locked = [await job_of(other, await add_backlog(database, "late", 2, Priority.HIGH)) for _ in range(2)]
     await add_backlog(database, "late", 1)

@@ -1,4 +1,4 @@
-"""Claims of every kind share one queue: none waits for another, none is skipped, and "no task" is never a guess."""
+"""Claims of every kind share one queue: none waits for another, none is skipped, and "no task" is always exact."""
 
 import asyncio
 import random
@@ -202,7 +202,7 @@ async def test_claims_of_all_kinds_share_the_work_exactly(two: Claimants, stage_
 async def test_a_locked_job_does_not_make_claims_poll_faster(
     two: Claimants, shared_database_url: str, stage_type: str
 ) -> None:
-    """While only a locked job has tasks, a claim that does not wait gets none; one that waits polls ever less often."""
+    """While only a locked job has tasks, a claim that does not wait gets none; a waiting one polls ever less often."""
     client = Client(two.https[0])
     job = await client.job(stages=[branch(stage_type, 1)])
     other = await asyncpg.connect(shared_database_url, server_settings={"search_path": SEARCH_PATH})

@@ -98,7 +98,7 @@ async def test_a_locked_job_delays_only_its_own_stage_type(
 ) -> None:
     """While many requests of one type wait for the lock of its job, the tasks of another type are processed.
 
-    Claims of that type pass by the locked jobs, and get their tasks once these are released.
+    Claims of that type skip the locked jobs, and get their tasks once these are released.
     """
     client, worker = Client(busy_http), LeasedWorker(busy_http)
     flooded = f"{stage_type}-flooded"

@@ -25,7 +25,7 @@ EMPTY: JsonObject = {}
 
 @pytest.fixture
 async def engine(database: Database) -> AsyncGenerator[Engine]:
-    """An engine without background tasks: nothing but a hand-over or its own notifications serves a waiting claim."""
+    """An engine without background tasks: nothing but a handover or its own notifications serves a waiting claim."""
     engine = Engine(database, stale_after=MINUTE)
     yield engine
     engine.queue.close()
@@ -116,7 +116,7 @@ async def test_the_creator_sees_a_waiting_task(http: httpx2.AsyncClient, stage_t
     assert (task["id"], task["status"]) == (added["id"], "IN_PROGRESS")
 
 
-async def test_a_hand_over_keeps_the_order(engine: Engine, database: Database) -> None:
+async def test_a_handover_keeps_the_order(engine: Engine, database: Database) -> None:
     """The claim gets the first task of the queue, even if another transaction made it claimable unnoticed."""
     claim = await waiting(engine)
     urgent = await new_job(Engine(database, stale_after=MINUTE), Priority.HIGH)
@@ -136,7 +136,7 @@ async def test_the_first_claims_share_the_new_tasks(engine: Engine) -> None:
 
 
 async def test_a_transaction_that_fails_leaves_the_claim_waiting(engine: Engine) -> None:
-    """What is rolled back was handed over to nobody."""
+    """Tasks whose creation is rolled back are not handed over."""
     claim = await waiting(engine)
     with suppress(ZeroDivisionError):
         async with engine.queue.hand_over.transaction(several=True) as transaction:
@@ -149,7 +149,7 @@ async def test_a_transaction_that_fails_leaves_the_claim_waiting(engine: Engine)
 
 
 async def test_a_slow_transaction_does_not_keep_the_claim(engine: Engine, database: Database) -> None:
-    """A claim gets another task meanwhile. What the slow transaction claimed for it returns, without an attempt."""
+    """A claim gets another task meanwhile. Tasks of the slow transaction return, without an attempt."""
     claim = await waiting(engine)
     async with engine.queue.hand_over.transaction(several=True) as transaction:
         await sql.job_create(transaction.connection, **_tree())
@@ -162,8 +162,8 @@ async def test_a_slow_transaction_does_not_keep_the_claim(engine: Engine, databa
     assert (task["attempts"], task["stageId"] != other["stages"][0]["id"]) == (0, True)
 
 
-async def test_news_during_a_transaction_is_not_forgotten(engine: Engine, database: Database) -> None:
-    """The claim is woken while a transaction keeps it. It looks for tasks once the transaction has ended."""
+async def test_a_notification_during_a_transaction_is_not_lost(engine: Engine, database: Database) -> None:
+    """The claim is woken while a transaction has reserved it. It looks for tasks once the transaction has ended."""
     claim = await waiting(engine)
     other = dict[str, Any]()
     with suppress(ZeroDivisionError):

@@ -53,7 +53,7 @@ async def test_workers_that_return_at_once_are_all_answered(
     database: Database,
     connection: "asyncpg.Connection[asyncpg.Record]",
 ) -> None:
-    """Workers away for hours return through two managers: each hears its order to drain and keeps its lease."""
+    """Workers away for hours return through two managers: each receives its order to drain and keeps its lease."""
     async with (
         httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as one,
         httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as two,

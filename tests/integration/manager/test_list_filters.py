@@ -230,7 +230,7 @@ async def test_an_invalid_page_number_is_refused(client: Client, query: str) -> 
 
 
 async def test_a_page_number_excludes_limit_and_cursor(client: Client, stage_type: str) -> None:
-    """The two ways to read pages are not combined; a cursor is not even looked at."""
+    """The two ways to read pages are not combined; the cursor is not read."""
     stage = await client.stage(await client.job(), stage_type)
     await client.tasks(stage, 2)
     for path in ("/v1/jobs", f"/v1/stages/{stage['id']}/tasks", "/v1/stages", "/v1/tasks"):

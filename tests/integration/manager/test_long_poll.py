@@ -157,7 +157,7 @@ async def test_a_lost_notification_delays_but_does_not_lose_work(
 async def test_a_client_that_disconnects_while_waiting_gets_no_task(
     client: Client, manager_url: str, stage_type: str
 ) -> None:
-    """A task that arrives after its claimant has disconnected goes to the next one, without using up an attempt."""
+    """A task that arrives after the client has disconnected goes to the next claim, without using up an attempt."""
     address = urlsplit(manager_url)
     for _ in range(5):
         _, writer = await asyncio.open_connection(address.hostname, address.port)

@@ -1,4 +1,4 @@
-"""Maintenance: the trouble of one job does not delay the others."""
+"""Maintenance: a problem with one job does not delay the others."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -100,7 +100,7 @@ async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg
 
 
 @pytest.mark.parametrize("name", ["lease sweeper", "delayed tasks", "counter folding"])
-async def test_a_locked_job_is_passed_by(
+async def test_a_locked_job_is_skipped(
     database: Database, other: "asyncpg.Connection[asyncpg.Record]", name: str
 ) -> None:
     """While another session holds the lock of a job, a round does the work of all other jobs, and then its own."""
@@ -119,19 +119,19 @@ async def test_a_locked_job_is_passed_by(
 
 
 @pytest.mark.parametrize("name", WORK)
-@pytest.mark.parametrize("trouble", ["an error", "a locked row"])
-async def test_a_job_whose_work_fails_is_passed_by(
+@pytest.mark.parametrize("problem", ["an error", "a locked row"])
+async def test_a_job_whose_work_fails_is_skipped(
     database: Database,
     other: "asyncpg.Connection[asyncpg.Record]",
     monkeypatch: pytest.MonkeyPatch,
     name: str,
-    trouble: str,
+    problem: str,
 ) -> None:
     """If the work of a job fails, a round does that of all others, logs the job, and tries again after a pause."""
     stages = [await add_backlog(database, "work", 2) for _ in range(3)]
     job = await job_of(other, stages[0])
     await make_pending(database, other, name)
-    if trouble == "an error":
+    if problem == "an error":
         owner = "id" if name == "counter folding" else "stage_id"
         wrong = f"{'OLD' if 'INSERT' not in LAST_STEP[name] else 'NEW'}.{owner} = '{stages[0]}'"
         if name == "lease sweeper":
@@ -161,7 +161,7 @@ async def test_a_job_whose_work_fails_is_passed_by(
         (line,) = [line for line in logs if line["log_level"] == "warning"]
         assert (line["task"], line["job_id"], line["retry_seconds"]) == (name, str(job), 1)
 
-        await other.execute("DROP FUNCTION fail CASCADE" if trouble == "an error" else "COMMIT")
+        await other.execute("DROP FUNCTION fail CASCADE" if problem == "an error" else "COMMIT")
         now = monotonic()
         monkeypatch.setattr(job_maintenance, "monotonic", lambda: now + 2)
         await task.round(connection)
@@ -307,7 +307,7 @@ async def test_a_manager_without_free_connections_maintains_other_jobs(
 
 
 async def test_stale_workers_are_forgotten(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
-    """A worker is forgotten after an hour; with an order to drain, after a week, so that it hears the order."""
+    """A worker is forgotten after an hour; with an order to drain, after a week, so that it receives the order."""
     await other.execute("""
         INSERT INTO workers (id, stage_types, draining, running, drain_wanted, seen_at)
         SELECT format('%s %s', age, ordered), '{}', false, 0, ordered, now() - age::interval
@@ -316,7 +316,7 @@ async def test_stale_workers_are_forgotten(database: Database, other: "asyncpg.C
     async with database.maintenance_connection() as connection:
         await other.execute("BEGIN")
         await other.fetch("SELECT FROM workers WHERE id = '8 days f' FOR UPDATE")
-        assert await StaleWorkers().round(connection) == 3  # the locked one is passed by
+        assert await StaleWorkers().round(connection) == 3  # the locked one is skipped
         await other.execute("COMMIT")
         assert await StaleWorkers().round(connection) == 1
     left = [row["id"] for row in await other.fetch("SELECT id FROM workers ORDER BY seen_at DESC, id")]
@@ -326,7 +326,7 @@ async def test_stale_workers_are_forgotten(database: Database, other: "asyncpg.C
 async def test_a_failed_round_is_repeated_on_a_new_connection(
     database: Database, other: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After the server has ended its connection, a maintenance task goes on with another one."""
+    """After the server has ended its connection, a maintenance task continues with another one."""
     stage = await add_backlog(database, "work", 1)
     monkeypatch.setattr(DelayedTasks, "pause", timedelta(milliseconds=1))
     running = asyncio.create_task(maintenance("delayed tasks").run(database, lambda: None))

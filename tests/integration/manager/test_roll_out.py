@@ -182,5 +182,5 @@ async def add_a_column_to_every_table(url: str) -> None:
 
 
 async def start(stack: ExitStack, manager: ManagerProcess) -> ManagerProcess:
-    """Start a manager while the clients of others go on."""
+    """Start a manager while the clients of others continue."""
     return await asyncio.to_thread(stack.enter_context, manager)

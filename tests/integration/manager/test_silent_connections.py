@@ -57,7 +57,7 @@ async def eventually(check: Callable[[], Any], limit: float = 60) -> None:
 async def test_a_manager_recovers_from_silent_connections(
     network: SilentNetwork, start_manager: Callable[..., ManagerProcess]
 ) -> None:
-    """A lost answer and a silent network end in 503, the rest goes on, nothing is lost, and the manager recovers."""
+    """A lost answer and a silent network end in 503, others continue, nothing is lost, and the manager recovers."""
     manager = start_manager("--database-url", network.url)
     async with httpx2.AsyncClient(base_url=manager.url, timeout=60) as http:
         client = Client(http)
@@ -117,7 +117,7 @@ async def read(database: Database) -> int:
 
 @pytest.mark.parametrize("moment", ["SELECT 1", "COMMIT", "ROLLBACK", "BEGIN"])
 async def test_a_lost_answer_ends_the_statement(network: SilentNetwork, moment: str) -> None:
-    """Wherever in a transaction the answer is lost, the caller hears of it once, and the connection is replaced."""
+    """Wherever in a transaction the answer is lost, the caller gets one error, and the connection is replaced."""
     async with Database.connect(network.url, connections=2, acquire_timeout=timedelta(seconds=5)) as database:
 
         async def transact() -> None:

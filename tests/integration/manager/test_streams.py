@@ -166,7 +166,7 @@ async def test_an_interrupted_list_is_an_incomplete_response(
 @pytest.mark.usefixtures("heavy")
 @pytest.mark.timeout(60)  # starts 40 lists of 60 MB
 async def test_clients_that_do_not_read_take_little_memory(start_manager: Callable[..., ManagerProcess]) -> None:
-    """Each client that reads nothing of a long list takes little more than one page, and is dropped after a while."""
+    """Each client that reads nothing of a long list takes little more than one page, and is finally disconnected."""
     manager = start_manager("--client-timeout", "PT2S")
     process, address = psutil.Process(manager.process.pid), urlsplit(manager.url)
     at_start = most = process.memory_info().rss
@@ -174,7 +174,7 @@ async def test_clients_that_do_not_read_take_little_memory(start_manager: Callab
         for _ in range(40):
             client = stack.enter_context(socket.create_connection((address.hostname, address.port)))
             client.sendall(b"GET /v1/tasks HTTP/1.1\r\nHost: manager\r\n\r\n")
-        while manager.log.count("client dropped") < 40:
+        while manager.log.count("client disconnected") < 40:
             most = max(most, process.memory_info().rss)
             await asyncio.sleep(0.05)
     assert most - at_start < 150_000_000

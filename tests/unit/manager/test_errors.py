@@ -38,7 +38,7 @@ def test_an_error_becomes_a_response(error: Exception, status: int, code: str) -
 
 
 @pytest.mark.parametrize("error", [DatabaseBusyError("all busy"), DatabaseUnavailableError("the server is read-only")])
-def test_what_may_pass_by_itself_is_answered_with_retry_after(error: DatabaseError) -> None:
+def test_temporary_errors_are_answered_with_retry_after(error: DatabaseError) -> None:
     """The response is a 503 with the time after which to try again."""
     response = error_response(error)
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")

@@ -26,12 +26,12 @@ CREATED_FUNCTION = re.compile(r"^CREATE (?:OR REPLACE )?FUNCTION (\w+)", re.MULT
 
 
 def broken_rules(script: str) -> list[str]:
-    """Return what managers of the previous release do not get on with."""
+    """Return the parts of a script that break managers of the previous release."""
     for ignored in (r"--.*", r"\$\$[^$]*\$\$", r"CREATE TYPE", r"\([^()]*\)", r"\([^()]*\)"):
         script = re.sub(ignored, "", script)
-    broken = [f"{removal} takes away what they use" for removal in REMOVES.findall(script)]
+    broken = [f"{removal} removes something that they use" for removal in REMOVES.findall(script)]
     broken += [
-        f"they insert nothing into a column: {column}"
+        f"they insert no value for a column: {column}"
         for column in ADDED_COLUMN.findall(script)
         if "NOT NULL" in column and "DEFAULT" not in column
     ]
@@ -52,7 +52,7 @@ def broken_rules(script: str) -> list[str]:
     ],
 )
 def test_the_rules_find_what_breaks_the_previous_release(script: str, broken: int) -> None:
-    """Additions pass. What removes, narrows or locks does not."""
+    """Additions are accepted. Statements that remove, narrow or lock something are not."""
     assert len(broken_rules(script)) == broken
 
 

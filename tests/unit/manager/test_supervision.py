@@ -21,7 +21,7 @@ def short_delay(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_task_that_fails_or_ends_is_restarted() -> None:
-    """An error or a return does not end the task for good, and other tasks do not notice."""
+    """An error or a return does not end the task permanently, and does not affect other tasks."""
     runs = asyncio.Queue[int]()
     count = 0
 

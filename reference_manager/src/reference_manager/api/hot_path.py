@@ -1,9 +1,9 @@
 """The hot path: an ASGI application that serves the most frequent requests without the framework.
 
 For these requests, the framework takes several times as long as the work itself. The hot path validates with the same
-models and calls the same functions as the framework's routes, so the responses are equal. Only ordinary, valid requests
-take it. Every other request goes to the framework's route of the same path, so refusals and their messages exist in one
-place. The OpenAPI document describes those routes.
+models and calls the same functions as the framework's routes, so the responses are identical. Only ordinary, valid
+requests take it. Every other request goes to the framework's route of the same path, so refusals and their messages
+exist in one place. The OpenAPI document describes those routes.
 """
 
 from collections.abc import Callable, Coroutine, Sequence

@@ -95,7 +95,7 @@ class DataFolder:
         closed = account.inaccessible_folder(self.root)
         if closed is not None:
             raise EmbeddedPostgresError(
-                f"PostgreSQL cannot run as root, and {account.name}, who runs it, cannot enter {closed} to reach "
+                f"PostgreSQL cannot run as root, and its user {account.name} cannot enter {closed} to reach "
                 f"{self.root}. Choose another data folder, such as {default_data_dir()}, or open that folder "
                 f"(chmod o+x {closed})."
             )

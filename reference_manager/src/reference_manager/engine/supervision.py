@@ -14,7 +14,7 @@ FIRST_DELAY = timedelta(seconds=1)
 MAX_DELAY = timedelta(minutes=1)
 """The delays before a task is restarted double from the first to the maximum."""
 STALLED_AFTER = timedelta(minutes=10)
-"""How long a task may make no progress. Waits for the database end long before, and one round of maintenance, too."""
+"""How long a task may make no progress. Waits for the database and rounds of maintenance end much earlier."""
 
 
 class BackgroundTask:
@@ -42,7 +42,7 @@ class BackgroundTask:
         while True:
             try:
                 await self._run(self._progress)
-            except Exception:  # whatever ends the task, the manager needs it
+            except Exception:  # the manager needs the task, so every error restarts it
                 log.exception("background task failed; restarting", task=self.name)
             else:
                 log.error("background task ended; restarting", task=self.name)

@@ -1,4 +1,4 @@
-"""What a manager answers on the connections above its limit."""
+"""Responses on the connections above the limit."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 

@@ -1,4 +1,4 @@
-"""The connections of a manager: their number, the time they take, and the memory of responses that wait for clients.
+"""The connections of a manager, with limits for their number, their time, and the memory of unread responses.
 
 A client that stops sending or reading costs a connection and a bounded amount of memory, for a bounded time. The
 connections above the limit still reach the probes, so that an orchestrator does not restart a manager that is only
@@ -16,16 +16,16 @@ import structlog
 log = structlog.stdlib.get_logger(__name__)
 
 SURPLUS = 64
-"""Connections above the limit. When there are more, those that wait longest for their request are closed."""
+"""Connections above the limit. If there are more, the oldest one without a request in progress is closed."""
 MAX_UNSENT = 256 * 1024 * 1024
-"""Bytes of responses that wait for clients, over all connections. When there are more, stalled clients are dropped."""
+"""Unread bytes of responses, over all connections. If there are more, stalled clients are disconnected."""
 CHECK_INTERVAL = timedelta(seconds=1)
 OTHER_FILES = 64
-"""Files and sockets that a manager has open besides connections to clients and to the database."""
+"""The number of files and sockets that a manager has open besides connections to clients and to the database."""
 
 
 class Connection(Protocol):
-    """A connection, as its limits see it."""
+    """The part of a connection that the limits use."""
 
     def is_overdue(self, now: float) -> bool:
         """Return whether the client took too long to send its request."""
@@ -36,7 +36,7 @@ class Connection(Protocol):
         ...
 
     def unsent(self) -> int:
-        """Return the bytes that wait for the client."""
+        """Return the number of bytes that the client has not accepted yet."""
         ...
 
     def stalled(self, now: float) -> float:
@@ -63,7 +63,7 @@ class Connections:
         self._open: dict[Connection, None] = {}
         self._surplus: dict[Connection, None] = {}
         self._surplus_opened = 0
-        """Since the last check."""
+        """The number of surplus connections opened since the last check."""
         self._check_interval = min(CHECK_INTERVAL, client_timeout / 2).total_seconds()
         self._checked = math.inf
         """When the last check was, or was due and skipped."""
@@ -115,7 +115,7 @@ class Connections:
                 self.check(now)
 
     def check(self, now: float) -> None:
-        """Close the connections of clients that take too long, and stalled ones if too many bytes wait for clients."""
+        """Close the connections of clients that take too long, and stalled ones if too many bytes are unread."""
         if self._surplus_opened:
             log.warning("too many connections", limit=self._limit, above=self._surplus_opened)
             self._surplus_opened = 0
@@ -127,7 +127,7 @@ class Connections:
             if connection.is_overdue(now):
                 connection.abort()
             elif seconds > timeout:
-                log.info("client dropped: it does not read the response", unsent_bytes=connection.unsent())
+                log.info("client disconnected: response not read", unsent_bytes=connection.unsent())
                 connection.abort()
             else:
                 unsent += connection.unsent()
@@ -137,7 +137,7 @@ class Connections:
             while unsent > MAX_UNSENT and stalled[-1][0] > 0:
                 _, connection = stalled.pop()
                 unsent -= connection.unsent()
-                log.warning("client dropped: too many bytes wait for clients", unsent_bytes=connection.unsent())
+                log.warning("client disconnected: too many unread bytes in total", unsent_bytes=connection.unsent())
                 connection.abort()
 
 
@@ -156,7 +156,5 @@ def fit_open_files(connection_limit: int, database_connections: int) -> int:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return connection_limit
-    log.warning(
-        "fewer connections, because the process may not open enough files", limit=soft - others, hard_limit=hard
-    )
+    log.warning("connection limit reduced: too few open files allowed", limit=soft - others, hard_limit=hard)
     return max(soft - others, 1)

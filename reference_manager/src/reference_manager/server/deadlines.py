@@ -76,7 +76,7 @@ class ResponseDeadline:
 
         Args:
             written: The bytes that were written to the connection since it was opened.
-            unsent: How many of these wait for the client.
+            unsent: How many of these the client has not accepted yet.
             now: The current time.
         """
         accepted = written - unsent

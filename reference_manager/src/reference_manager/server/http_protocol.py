@@ -23,7 +23,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     Args:
         connections: The connections of this manager.
-        app_state: What the ASGI scope of each request has as its state.
+        app_state: The state in the ASGI scope of each request.
         uvicorn: The other arguments that uvicorn passes to a protocol.
     """
 
@@ -33,7 +33,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(app_state={**app_state, SURPLUS_STATE: self._is_surplus}, **uvicorn)
         self._in_head = False
         self._unparsed = 0
-        """Bytes received since the parser last found something, without the chunk in which it did."""
+        """Bytes received since the parser last recognised something, not counting the chunk in which it did."""
         self._request = RequestDeadline(connections.client_timeout, self.loop.time())
         self._response = ResponseDeadline(self.loop.time())
 
@@ -82,14 +82,14 @@ class LimitedProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Receive a part of a body. Once the request has been answered, its body has no more time."""
+        """Receive a part of a body. Once the request has been answered, its deadline is no longer extended."""
         self._unparsed = 0
         if not self.cycle.response_complete:
             self._request.receive_body(len(body), self.loop.time())
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End a request, and wait for nothing more of it."""
+        """End a request, and its deadline."""
         self._unparsed = 0
         self._request.complete()
         super().on_message_complete()
@@ -104,7 +104,7 @@ class LimitedProtocol(HttpToolsProtocol):
         return self._request.is_over(now)
 
     def unsent(self) -> int:
-        """Return the bytes that wait for the client."""
+        """Return the number of bytes that the client has not accepted yet."""
         return self._transport.get_write_buffer_size()
 
     def stalled(self, now: float) -> float:

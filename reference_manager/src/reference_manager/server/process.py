@@ -36,7 +36,7 @@ KEEP_ALIVE = 75
 """Seconds that an idle connection stays open. Clients close theirs sooner, so they never reuse a closed connection."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 DISCONNECT_TIME = 0.1
-"""Seconds from the end of the connections to the end of their requests, which then know that nobody waits."""
+"""Seconds between closing the connections and cancelling their requests, which first notice the disconnection."""
 
 
 class StartError(Exception):

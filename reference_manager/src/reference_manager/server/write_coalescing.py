@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 LARGE = 64 * 1024
-"""Bytes. A larger write is sent at once, so that uvicorn learns at once that the client does not keep up."""
+"""Bytes. A larger write is sent at once, so that uvicorn notices at once that the client does not keep up."""
 
 
 class CoalescingTransport:

@@ -29,7 +29,7 @@ CONNECT_TIMEOUT = timedelta(seconds=4)
 STATEMENT_TIMEOUT = timedelta(seconds=15)
 """How long a statement may run. PostgreSQL then cancels it, and the connection stays open."""
 ANSWER_MARGIN = timedelta(seconds=3)
-"""How much later the manager gives up: the server or the network is silent, and the connection is replaced."""
+"""How much longer the manager waits for an answer. Then it replaces the connection as silent."""
 
 _answer_timeout: ContextVar[timedelta | None] = ContextVar("answer_timeout", default=STATEMENT_TIMEOUT + ANSWER_MARGIN)
 
@@ -141,7 +141,7 @@ class Connector:
                 url,
                 connection_class=DeadlineConnection,
                 target_session_attrs=SessionAttribute.read_write,
-                # Statements are few. Evicted ones would be closed on the server, for which the driver waits unbounded.
+                # Statements are few. The driver would close evicted ones on the server, and wait without a limit.
                 statement_cache_size=1000,
                 max_cached_statement_lifetime=0,
             )

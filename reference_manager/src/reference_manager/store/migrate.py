@@ -39,7 +39,7 @@ LOCK_TIMEOUT: Final = "1500ms"
 PAUSE: Final = 3.0
 """Seconds until the next attempt, in which those requests proceed."""
 GIVE_UP_AFTER: Final = 300.0
-"""Seconds after which a migration fails that does not get its locks."""
+"""Seconds after which a migration that does not get its locks fails."""
 
 USE_INTERVAL: Final = 300.0
 """Seconds between two records that routines are in use. Unused ones are dropped after 30 days."""
@@ -96,7 +96,7 @@ async def upgrade(connection: Connection, migrations: Iterable[Migration]) -> No
 
 
 async def record_use(database: Database, progress: Callable[[], None] = lambda: None) -> None:
-    """Record now and then that the routines of this version are in use, until cancelled. Unused ones are dropped.
+    """Record every five minutes that the routines of this version are in use, until cancelled. Unused ones are dropped.
 
     Args:
         database: The migrated database.
@@ -113,7 +113,7 @@ async def record_use(database: Database, progress: Callable[[], None] = lambda: 
 
 
 async def _use_routines(connection: Connection) -> bool:
-    """Record that this version uses the database. Return whether it may, and has nothing to do before."""
+    """Record that this version uses the database. Return whether it may use it without a migration."""
     async with connection.transaction():
         return bool(
             await sql.routines_known(connection)

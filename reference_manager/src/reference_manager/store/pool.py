@@ -49,7 +49,7 @@ CLOSE_TIMEOUT = timedelta(seconds=2)
 """How long the manager waits until PostgreSQL has closed a connection."""
 EXTENDED_STATEMENT_TIMEOUT = timedelta(minutes=5)
 """How long each statement of an extended transaction may run."""
-MAINTENANCE_SESSION = SESSION | {"lock_timeout": "300ms"}  # after this, the job is passed by
+MAINTENANCE_SESSION = SESSION | {"lock_timeout": "300ms"}  # after this, the job is skipped
 """The settings of the sessions of maintenance tasks."""
 
 

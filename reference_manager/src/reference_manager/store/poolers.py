@@ -1,4 +1,4 @@
-"""Recognizes connection poolers that do not keep sessions. The manager cannot work behind them."""
+"""Detects connection poolers that do not keep sessions. The manager cannot work behind them."""
 
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
@@ -10,7 +10,7 @@ from reference_manager.store.connections import Connector, DeadlineConnection, s
 from reference_manager.store.errors import DatabaseError, UnsupportedDatabaseError, translated_errors
 
 ATTEMPTS = 3
-"""How often to look for another session. A busy pooler may return the same one by chance."""
+"""How many times to look for another session. A busy pooler may return the same one by chance."""
 
 _REFUSED = (
     "A connection pooler in {mode} mode is between the manager and PostgreSQL. The manager keeps settings, locks and "

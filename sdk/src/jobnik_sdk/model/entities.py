@@ -79,8 +79,8 @@ class Job(_Entity, Generic[DataT, MetadataT]):
 
     Attributes:
         id: Assigned by the manager.
-        created_at: When the job was created; None if the manager does not say.
-        updated_at: When it last changed; None if the manager does not say.
+        created_at: When the job was created; None if the manager does not send it.
+        updated_at: When it last changed; None if the manager does not send it.
         traceparent: The trace that the job belongs to, in the W3C format.
         tracestate: Vendor-specific trace data, in the W3C format; None if there is none.
         name: The name of its job type.
@@ -120,8 +120,8 @@ class Stage(_Entity, Generic[DataT, MetadataT]):
 
     Attributes:
         id: Assigned by the manager.
-        created_at: When the stage was created; None if the manager does not say.
-        updated_at: When it last changed; None if the manager does not say.
+        created_at: When the stage was created; None if the manager does not send it.
+        updated_at: When it last changed; None if the manager does not send it.
         traceparent: The trace that the stage belongs to, in the W3C format.
         tracestate: Vendor-specific trace data, in the W3C format; None if there is none.
         job_id: The job that it belongs to.
@@ -165,8 +165,8 @@ class Task(_Entity, Generic[TaskT, TaskMetadataT, ResultT]):
 
     Attributes:
         id: Assigned by the manager.
-        created_at: When the task was created; None if the manager does not say.
-        updated_at: When it last changed; None if the manager does not say.
+        created_at: When the task was created; None if the manager does not send it.
+        updated_at: When it last changed; None if the manager does not send it.
         traceparent: The trace that the task belongs to, in the W3C format.
         tracestate: Vendor-specific trace data, in the W3C format; None if there is none.
         stage_id: The stage that it belongs to.

@@ -1,4 +1,4 @@
-"""Request bodies: how many bytes of them are in memory, and how large ones are parsed without delaying others.
+"""Request bodies: a limit for their memory, and a thread that parses large ones without delaying other requests.
 
 A body of 1 MiB can hold ninety thousand tasks. Parsing it takes a second and a hundred times its size in memory. Large
 bodies are therefore parsed in a thread, one at a time, and only a few of their requests are served at once.
@@ -17,11 +17,11 @@ from starlette.exceptions import HTTPException
 from reference_manager.api.common.errors import MANAGER_BUSY, RETRY_AFTER, body_too_large
 
 LARGE = 64 * 1024
-"""Bytes. Larger bodies are large."""
+"""Bytes. Larger bodies count as large."""
 MAX_RECEIVED = 64 * 1024 * 1024
-"""Bytes of large bodies in memory at once, unless four bodies of the limit are more."""
+"""The maximum number of bytes of large bodies in memory, or four times the limit of a body if that is more."""
 LARGE_AT_ONCE = 4
-"""Requests with large bodies that are served at once."""
+"""The maximum number of requests with large bodies that are served at once."""
 TURN_TIMEOUT = timedelta(seconds=10)
 """How long a large body waits for its turn before the response is 503."""
 
@@ -79,7 +79,7 @@ class Bodies:
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[None]:
-        """Wait until few other large bodies are being served.
+        """Wait until fewer than ``LARGE_AT_ONCE`` large bodies are being served.
 
         Raises:
             HTTPException: It took too long (503).
@@ -107,7 +107,7 @@ class Bodies:
 
 
 def _without_collections(function: Callable[..., Result], *arguments: Any, **named: Any) -> Result:  # noqa: ANN401 - any
-    """Call a function. Its objects are ignored by garbage collections, which would stop all threads to examine them."""
+    """Call a function. Garbage collections ignore its objects: examining them would stop all threads."""
     gc.disable()
     try:
         return function(*arguments, **named)
@@ -117,7 +117,7 @@ def _without_collections(function: Callable[..., Result], *arguments: Any, **nam
 
 
 def _excess(size: int) -> int:
-    """Return the bytes of a body that count: without those of a small body, which connections bound."""
+    """Return how many bytes of a body count: those beyond a small body, because connections limit the rest."""
     return max(size - LARGE, 0)
 
 

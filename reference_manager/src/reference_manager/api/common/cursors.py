@@ -17,7 +17,7 @@ _CHECKSUM_BYTES = 8
 _TWO_NUMBERS = Struct(">qq")
 _STAGE = Struct(">16sq")
 MAX_CURSOR_LENGTH = 1100
-"""That of a worker whose id has 200 characters, of four bytes each."""
+"""The length of the cursor of a worker whose id has 200 characters of four bytes each."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 

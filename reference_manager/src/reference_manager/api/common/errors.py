@@ -52,7 +52,9 @@ DATABASE_BUSY = ErrorResponse(503, "DATABASE_RELATED_ERROR", "The database is bu
 DATABASE_UNAVAILABLE = ErrorResponse(
     503, "DATABASE_RELATED_ERROR", "The database is unavailable. Try again shortly; the manager's log has the reason."
 )
-MANAGER_BUSY = ErrorResponse(503, "MANAGER_BUSY", "The manager serves too many requests. Try again shortly.")
+MANAGER_BUSY = ErrorResponse(
+    503, "MANAGER_BUSY", "The manager has too many connections or large requests. Try again shortly."
+)
 UNSUPPORTED_MEDIA_TYPE = ErrorResponse(
     415, "UNSUPPORTED_MEDIA_TYPE", "The body must be JSON in UTF-8, with the header Content-Type: application/json"
 )
@@ -160,7 +162,7 @@ def validation_message(invalid: Mapping[str, Any]) -> str:
     """Describe where a value is invalid and why, such as ``body.name: String should have at least 2 characters``."""
     if invalid["type"] == "json_invalid":
         return f"body: not JSON, {invalid['ctx']['error']}"
-    # Of several values of a query parameter, the first invalid one is reported as the parameter.
+    # The error names the query parameter, even if only one of its values is invalid.
     parts = invalid["loc"][:2] if invalid["loc"][:1] == ("query",) else invalid["loc"]
     path = ".".join(str(part) for part in parts)
     return f"{path}: {invalid['msg'].removeprefix('Value error, ')}"

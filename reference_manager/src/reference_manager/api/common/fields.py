@@ -104,7 +104,7 @@ NewStageTypeName: TypeAlias = Annotated[StageTypeName, AfterValidator(_reachable
 MAX_VALUES = 10
 """The maximum number of values of a parameter in the query."""
 SEPARATED = BeforeValidator(_split)
-"""The last annotation of a list of values in the query, which is repeated or separated by commas."""
+"""The last annotation of a list of values in the query: a repeated parameter, or values separated by commas."""
 MetadataFilters: TypeAlias = Annotated[
     Annotated[
         list[Annotated[str, StringConstraints(pattern=r"^[^\x00:]*:[^\x00]*$"), BeforeValidator(_condition)]],

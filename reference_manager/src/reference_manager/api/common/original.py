@@ -18,7 +18,7 @@ def describe_as_original(error: Exception) -> ErrorResponse:
     if isinstance(error, EngineError):
         return described._replace(message=described.code)
     if isinstance(error, RequestValidationError):
-        # Of several mistakes, the original reports a missing property first.
+        # If there are several mistakes, the original reports a missing property first.
         mistakes = sorted(error.errors(), key=lambda mistake: mistake["type"] != "missing")
         return described._replace(message=_message(mistakes[0]) or described.message)
     return described

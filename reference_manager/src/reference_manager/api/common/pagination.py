@@ -48,7 +48,7 @@ HistoryLimit: TypeAlias = Annotated[_Limit, _limit(f"up to {HISTORY_PAGE_SIZE}")
 Cursor: TypeAlias = Annotated[
     Annotated[str, StringConstraints(pattern=rf"^[A-Za-z0-9_-]{{1,{MAX_CURSOR_LENGTH}}}$")] | None,
     Query(
-        description="Where to continue, from the Link header of the previous page. Without it, the list starts.",
+        description="Where to continue, from the Link header of the previous page; by default, at the beginning.",
         json_schema_extra=PART_B,
     ),
 ]

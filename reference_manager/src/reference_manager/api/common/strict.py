@@ -139,7 +139,7 @@ def _check_query(request: Request, known: set[str], lists: set[str], *, part_a_o
     Args:
         request: The request.
         known: The parameters of the route.
-        lists: Those that may have several values. In part A, these have one value, too.
+        lists: The parameters that may have several values. With part A only, they have a single value.
         part_a_only: Whether the manager serves only part A.
     """
     seen = set[str]()

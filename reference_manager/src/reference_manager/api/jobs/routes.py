@@ -118,7 +118,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         if await jobs.set_priority(jobId, body.priority):
             return code_response(JOB_MODIFIED)
         part_a_only: bool = request.app.state.part_a_only
-        reason = SAME_PRIORITY_REASON if part_a_only else "The job has this priority already"
+        reason = SAME_PRIORITY_REASON if part_a_only else "The job already has this priority"
         return Response(status_code=204, headers={"Reason": reason})
 
     @router.put(

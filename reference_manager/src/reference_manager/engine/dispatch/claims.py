@@ -1,8 +1,9 @@
 """Claims of one stage type: served at once if tasks are waiting, otherwise as soon as some become available.
 
-All claims of a stage type, whatever their size and format, share one queue. A statement serves as many of the first
-claimants as fit into it. If it finds fewer tasks than they want, no task is left for those behind them either, so that
-one statement answers the whole queue. A claimant gets the answer "no task" only after such a statement.
+All claims of a stage type, regardless of their size and format, share one queue. A statement serves claims from the
+front of the queue, as many as fit into it. If it finds fewer tasks than these claims request, no task is left for the
+claims behind them either, so one statement answers the whole queue. A claim is answered "no task" only after such a
+statement.
 """
 
 import asyncio
@@ -27,24 +28,24 @@ from reference_manager.store.pool import Connection, Database, sql
 log = structlog.stdlib.get_logger(__name__)
 
 BATCH_SIZE = 128
-"""The maximum number of tasks in one statement for several claimants, for the same reasons as that of reports."""
+"""The maximum number of tasks in one statement for several claims, for the same reasons as that of reports."""
 
 BYTE_BUDGET = 16 * 1024 * 1024
 """The maximum size of the tasks in one statement, unless it is a single task. It bounds the memory of the manager and
 of the worker, and the time during which leases elapse before the response arrives."""
 
 RESERVATION_TIMEOUT = timedelta(milliseconds=100)
-"""How long a transaction may keep claims for the tasks that it makes claimable."""
+"""How long a transaction may reserve claims for the tasks that it makes claimable."""
 
 POLL_INTERVAL = timedelta(seconds=1)
 """How often waiting claims look for tasks without a notification, because notifications may get lost."""
 
 FIRST_PAUSE = timedelta(milliseconds=1)
-"""The pause after a statement that got nothing because other sessions were busy with all waiting tasks. It doubles with
-each further one, up to ``POLL_INTERVAL``."""
+"""The pause after a statement that got nothing because other sessions had locked all waiting tasks. It doubles after
+each further such statement, up to ``POLL_INTERVAL``."""
 
 BUSY_TIMEOUT = timedelta(seconds=1)
-"""How much longer than requested a claim waits while other sessions are busy with all waiting tasks. Sessions that
+"""How much longer than requested a claim waits while other sessions have locked all waiting tasks. Sessions that
 claim tasks finish within milliseconds; the tasks of a job that is locked for longer do not count as claimable."""
 
 
@@ -77,7 +78,7 @@ class _Search(NamedTuple):
     """The result of one statement."""
 
     shares: Sequence[tuple[_Claimant, Sequence[Claimed]]]
-    """The claimants of the statement, and what each of them got."""
+    """The claims of the statement, and the tasks that each of them got."""
     claimed: int
     """The number of claimed tasks."""
     exhausted: bool
@@ -132,7 +133,7 @@ class ClaimBatcher:
         self._changed.set()
 
     def resume(self) -> None:
-        """Look for tasks for the claims that were reserved, if that was omitted meanwhile."""
+        """Look for tasks for claims that are no longer reserved, if the reservation prevented a search."""
         if self._skipped:
             self._skipped = False
             self._changed.set()
@@ -157,8 +158,8 @@ class ClaimBatcher:
                 async with self._database.connection(for_workers=True) as connection:
                     search = await self.search(connection, batch)
                 self.deliver(search)
-            except Exception as error:  # noqa: BLE001 - every error goes to the claimants
-                # Not only to those of the batch: the others would wait for one failure after the other.
+            except Exception as error:  # noqa: BLE001 - every error goes to the claims
+                # Also to claims outside the batch, which would otherwise wait for one failure after another.
                 for claimant in present:
                     if not claimant.future.done():
                         claimant.future.set_exception(error)
@@ -186,7 +187,7 @@ class ClaimBatcher:
         return bool(self._claimants)
 
     def _next_batch(self, tasks: int) -> Sequence[_Claimant]:
-        """Return the first claimants, enough for this many tasks, but not more than one statement serves."""
+        """Return the first claims, enough for this many tasks, but not more than one statement serves."""
         batch: list[_Claimant] = []
         limit = 0
         for claimant in self._claimants:
@@ -213,7 +214,7 @@ class ClaimBatcher:
         return Reservation(self, batch) if batch else None
 
     async def search(self, connection: Connection, batch: Sequence[_Claimant]) -> _Search:
-        """Claim tasks for these claimants, in the transaction of the connection if there is one."""
+        """Claim tasks for these claims, in the transaction of the connection if there is one."""
         *starts, limit = accumulate((claimant.claim.limit for claimant in batch), initial=0)
         started = perf_counter()
         rows = await connection.fetch(
@@ -242,7 +243,7 @@ class ClaimBatcher:
         return _Search(list(zip(batch, claimed_by, strict=True)), count, exhausted)
 
     def deliver(self, search: _Search) -> None:
-        """Answer the claimants that got tasks, once these are committed."""
+        """Answer the claims that got tasks, once these are committed."""
         for claimant, claimed in search.shares:
             if claimed and claimant.future.done():
                 self._release(claimed, claimant.claim.worker_id)
@@ -291,9 +292,9 @@ class ClaimBatcher:
 class Reservation:
     """Waiting claims of one stage type, served by the transaction that makes tasks claimable.
 
-    Until it ends, the claims are left alone by their batcher. A transaction that takes longer than
-    ``RESERVATION_TIMEOUT`` loses the reservation, because other tasks may have become claimable meanwhile; what it
-    claims nevertheless still goes to the same claims, or back to the queue.
+    Until the reservation ends, the batcher skips these claims. A transaction that takes longer than
+    ``RESERVATION_TIMEOUT`` loses the reservation, because other tasks may have become claimable in the meantime. Tasks
+    that the transaction claims nevertheless go to the same claims, or back to the queue.
     """
 
     def __init__(self, batcher: ClaimBatcher, claimants: Sequence[_Claimant]) -> None:
@@ -310,7 +311,7 @@ class Reservation:
         return not self._search.exhausted
 
     def end(self, *, committed: bool) -> None:
-        """Answer the claims that got tasks. The others go on waiting."""
+        """Answer the claims that got tasks. The others continue to wait."""
         self._timer.cancel()
         if committed and self._search:
             self._batcher.deliver(self._search)

@@ -32,7 +32,7 @@ class Transaction:
 
         Args:
             stage_types: Stage types that have claimable tasks because of this transaction.
-            tasks: The number of tasks, or at least as many.
+            tasks: The number of tasks, or an upper bound.
         """
         for stage_type in stage_types:
             batcher = self._batchers.get(stage_type)

@@ -27,7 +27,7 @@ ECHO_INTERVAL = 10.0
 ECHO_TIMEOUT = 5.0
 """Seconds until a missing echo means that notifications do not arrive."""
 MAX_WAIT = 30.0
-"""Seconds that the sender waits for something to send before it reports that it is alive."""
+"""Seconds that the sender waits for something to send before it reports progress."""
 
 
 class Notifications:

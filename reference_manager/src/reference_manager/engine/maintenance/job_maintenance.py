@@ -1,7 +1,7 @@
-"""Maintenance of many jobs, where the trouble of one job does not delay the others.
+"""Maintenance of many jobs, where a problem with one job does not delay the others.
 
 A pass looks for pending work of all jobs, takes a limited share of each job, and does it in small transactions. A job
-that another session has locked is passed by. So is a job whose work fails: because of its data, a locked row, or a
+that another session has locked is skipped. So is a job whose work fails because of its data, a locked row, or a
 statement that takes too long.
 """
 
@@ -22,27 +22,27 @@ from reference_manager.store.pool import Connection, Record
 log = structlog.stdlib.get_logger(__name__)
 
 LOCKED_PAUSE = timedelta(milliseconds=200)
-"""How long a job is left alone after its lock was not free."""
+"""How long a job is skipped after its lock was not free."""
 LONGEST_PAUSE = timedelta(minutes=1)
-"""The longest time that a job is left alone after failures. The time begins with a second and doubles each time."""
+"""The longest time that a job is skipped after failures. The time begins with a second and doubles each time."""
 FORGET_AFTER = timedelta(minutes=5)
-"""How long trouble is remembered after the job was left alone, in case its work was no longer pending then."""
+"""How long a problem is remembered after the job is no longer skipped, in case it has no pending work then."""
 
-_NOT_THE_JOBS_FAULT = ("08", "25", "53", "57P", "58")
+_SERVER_ERRORS = ("08", "25", "53", "57P", "58")
 """Beginnings of the error codes of PostgreSQL for lost connections, a read-only server, exhausted resources, a shutdown
 and system errors. A round ends with them."""
 
 
 @dataclass(slots=True)
-class _Trouble:
+class _Problem:
     """What kept the work of one job from being done."""
 
     passes: int = 0
-    """How often its lock was not free."""
+    """The number of passes in which its lock was not free."""
     wait_at: int = 1
-    """After this number of passes, the maintenance task waits for the lock. It doubles with each wait in vain."""
+    """After this number of passes, the maintenance task waits for the lock. It doubles after each unsuccessful wait."""
     failures: int = 0
-    """How often its work failed."""
+    """The number of times that its work failed."""
     retry_at: float = 0.0
     """When to try again, by ``monotonic``."""
 
@@ -50,9 +50,10 @@ class _Trouble:
 class JobMaintenance(MaintenanceTask):
     """A maintenance task whose work belongs to jobs.
 
-    It takes each lock of a job only if it is free. If sessions that complete tasks share the lock in turn, it might
-    never be free. So after the work of the other jobs, a pass waits for one job, until the ``lock_timeout`` of the
-    connection: at once the first time, and ever more rarely if the job stays locked.
+    It takes the lock of a job only if the lock is free. If sessions that complete tasks share the lock one after
+    another, it might never be free. After the work of the other jobs, a pass therefore waits for the lock of one job,
+    until the ``lock_timeout`` of the connection: the first time at once, and less and less often if the job stays
+    locked.
     """
 
     batch_size: ClassVar[int] = 1
@@ -60,7 +61,7 @@ class JobMaintenance(MaintenanceTask):
 
     def __init__(self) -> None:
         super().__init__()
-        self._troubles: dict[UUID, _Trouble] = {}
+        self._problems: dict[UUID, _Problem] = {}
 
     @abstractmethod
     async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
@@ -75,23 +76,23 @@ class JobMaintenance(MaintenanceTask):
         Args:
             connection: The connection to use.
             rows: Rows that ``pending`` returned.
-            waits: Whether to wait for the locks of jobs. Otherwise, locked jobs are passed by.
+            waits: Whether to wait for the locks of jobs. Otherwise, locked jobs are skipped.
 
         Returns:
-            The amount of work, and the jobs that were passed by.
+            The amount of work, and the jobs that were skipped.
         """
 
     async def round(self, connection: Connection) -> int:
-        """Work in passes until only jobs in trouble have pending work."""
+        """Work in passes until only skipped jobs have pending work."""
         total = 0
-        while rows := await self.pending(connection, self._resting()):
-            resting = set(self._resting())
+        while rows := await self.pending(connection, self._skipped()):
+            skipped = set(self._skipped())
             done = await self._pass(connection, rows)
             total += done
-            if not done and resting.issuperset(self._resting()):
-                break  # the rest is not to be done: leases that were renewed meanwhile, for example
+            if not done and skipped.issuperset(self._skipped()):
+                break  # the remaining rows need no work, such as leases that have been renewed in the meantime
         forgotten = monotonic() - FORGET_AFTER.total_seconds()
-        self._troubles = {job: trouble for job, trouble in self._troubles.items() if trouble.retry_at > forgotten}
+        self._problems = {job: problem for job, problem in self._problems.items() if problem.retry_at > forgotten}
         return total
 
     async def _pass(self, connection: Connection, rows: Sequence[Record]) -> int:
@@ -102,11 +103,11 @@ class JobMaintenance(MaintenanceTask):
             total += done
             locked.update(busy)
         for job in locked:
-            trouble = self._trouble(job, LOCKED_PAUSE)
-            trouble.passes += 1
-        waited_for = [job for job in locked if self._troubles[job].passes >= self._troubles[job].wait_at]
+            problem = self._skip(job, LOCKED_PAUSE)
+            problem.passes += 1
+        waited_for = [job for job in locked if self._problems[job].passes >= self._problems[job].wait_at]
         if waited_for:
-            job = min(waited_for, key=lambda job: self._troubles[job].wait_at)
+            job = min(waited_for, key=lambda job: self._problems[job].wait_at)
             mine = [row for row in rows if row["job_id"] == job][: self.batch_size]
             total += (await self._attempt(connection, mine, waits=True))[0]
         return total
@@ -120,7 +121,7 @@ class JobMaintenance(MaintenanceTask):
         try:
             done, busy = await self.work(connection, rows, waits=waits)
         except asyncpg.PostgresError as error:
-            if connection.is_closed() or (error.sqlstate or "").startswith(_NOT_THE_JOBS_FAULT):
+            if connection.is_closed() or (error.sqlstate or "").startswith(_SERVER_ERRORS):
                 raise
             if len(by_job) > 1:
                 results = [await self._attempt(connection, mine) for mine in by_job.values()]
@@ -132,18 +133,18 @@ class JobMaintenance(MaintenanceTask):
             return 0, ()
         for job in by_job.keys() - busy:
             if job is not None:
-                self._troubles.pop(job, None)
+                self._problems.pop(job, None)
         return done, busy
 
     def _record_failure(self, job: UUID, error: asyncpg.PostgresError, *, waits: bool) -> None:
         if waits and isinstance(error, asyncpg.LockNotAvailableError):
-            trouble = self._trouble(job, LOCKED_PAUSE)
-            trouble.wait_at = 2 * trouble.passes
-            log.info("job is locked; maintenance passes it by", task=self.name, job_id=str(job), times=trouble.passes)
+            problem = self._skip(job, LOCKED_PAUSE)
+            problem.wait_at = 2 * problem.passes
+            log.info("job is locked; maintenance skips it", task=self.name, job_id=str(job), times=problem.passes)
             return
-        failures = self._troubles[job].failures if job in self._troubles else 0
+        failures = self._problems[job].failures if job in self._problems else 0
         pause = min(timedelta(seconds=2 ** min(failures, 6)), LONGEST_PAUSE)
-        self._trouble(job, pause).failures = failures + 1
+        self._skip(job, pause).failures = failures + 1
         log.warning(
             "maintenance of a job failed; other jobs continue",
             task=self.name,
@@ -152,16 +153,16 @@ class JobMaintenance(MaintenanceTask):
             retry_seconds=pause.total_seconds(),
         )
 
-    def _trouble(self, job: UUID, pause: timedelta) -> _Trouble:
-        """Return the trouble of a job, and leave the job alone for this time."""
-        trouble = self._troubles.setdefault(job, _Trouble())
-        trouble.retry_at = monotonic() + pause.total_seconds()
-        return trouble
+    def _skip(self, job: UUID, pause: timedelta) -> _Problem:
+        """Return the problem of a job, and skip the job for this time."""
+        problem = self._problems.setdefault(job, _Problem())
+        problem.retry_at = monotonic() + pause.total_seconds()
+        return problem
 
-    def _resting(self) -> Sequence[UUID]:
-        """The jobs to leave alone for now."""
+    def _skipped(self) -> Sequence[UUID]:
+        """The jobs to skip for now."""
         now = monotonic()
-        return [job for job, trouble in self._troubles.items() if trouble.retry_at > now]
+        return [job for job, problem in self._problems.items() if problem.retry_at > now]
 
 
 def _by_job(rows: Sequence[Record]) -> Mapping[UUID | None, Sequence[Record]]:

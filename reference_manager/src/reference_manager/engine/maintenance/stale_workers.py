@@ -1,4 +1,4 @@
-"""Forgets workers that have not sent a heartbeat for long."""
+"""Deletes workers that have not sent a heartbeat for a long time."""
 
 from datetime import timedelta
 

@@ -1,5 +1,5 @@
 -- Run once, possibly while managers are running. Records and counts the jobs that a statement writes all at once, instead
--- of one by one. What a row of a table means does not change, so managers of the previous version need not know.
+-- of one by one. The meaning of the rows does not change, so managers of the previous version are not affected.
 
 CREATE FUNCTION record_jobs() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -47,5 +47,6 @@ CREATE TRIGGER recorded_update AFTER UPDATE ON jobs REFERENCING OLD TABLE AS bef
 CREATE TRIGGER recorded_delete AFTER DELETE ON jobs REFERENCING OLD TABLE AS before
     FOR EACH STATEMENT EXECUTE FUNCTION record_jobs();
 
--- Neither the start nor the end of a job changes an indexed column: leaves room for the new versions of a row in its page.
+-- Neither the start nor the end of a job changes an indexed column. With room for the new row versions in its page,
+-- they change no index either (HOT updates).
 ALTER TABLE jobs SET (fillfactor = 50);

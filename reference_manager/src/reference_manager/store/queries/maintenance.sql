@@ -45,7 +45,7 @@ SELECT remove_deleted_stages(:stages, :limit);
 SELECT job_id, stage_id FROM unfolded_stages(:passed, :limit);
 
 -- name: deltas_fold(stages, waits)$
--- Adds the deltas of stages to their counts. Returns the jobs that were passed by; see routines/maintenance.sql.
+-- Adds the deltas of stages to their counts. Returns the jobs that were skipped; see routines/maintenance.sql.
 SELECT fold_stages(:stages, :waits);
 
 -- name: totals_fold()$

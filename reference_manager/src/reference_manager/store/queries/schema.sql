@@ -78,7 +78,7 @@ END
 $$;
 
 -- name: routines_drop_unused()#
--- Drops the sets that no manager has used for 30 days, except the one that was used last before this set: if the clock
+-- Drops the sets that no manager has used for 30 days, except the most recently used one besides this set: if the clock
 -- jumps, every set seems unused.
 DO $$
 DECLARE

@@ -6,7 +6,7 @@ SELECT status, job_status, type, added, body FROM add_tasks(
 
 -- name: task_claim(type, limit, starts, workers, lengths, minimal, budget)
 -- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.
-SELECT claimant, leases, tasks, bodies, waits, context, more
+SELECT claim, leases, tasks, bodies, waits, context, more
 FROM claim_tasks(:type, :limit, :starts, :workers, :lengths, :minimal::boolean[], :budget);
 
 -- name: task_complete(ids, leases, workers, results)

@@ -29,7 +29,7 @@ SELECT task_id, id AS lease_id FROM leases WHERE worker_id = :id;
 
 -- name: workers_forget()$
 -- Deletes the workers without a heartbeat for an hour; one with an order to drain only after a week, because it may
--- return and has to hear the order. Passes by workers whose heartbeat is being recorded. Returns their number.
+-- return and must receive the order. Skips workers whose heartbeat is being recorded. Returns the number of rows.
 WITH deleted AS (
     DELETE FROM workers WHERE id = ANY (ARRAY(
         SELECT id FROM workers

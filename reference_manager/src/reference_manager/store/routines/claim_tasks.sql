@@ -1,17 +1,17 @@
 -- claim_tasks: task PENDING, RETRIED → IN_PROGRESS; stage PENDING → IN_PROGRESS; job PENDING → IN_PROGRESS. Claims only
 -- tasks that no other session is claiming, in stages that are PENDING or IN_PROGRESS, of jobs that are PENDING or
 -- IN_PROGRESS: the most urgent job first, then the stage that has waited longest, then its oldest task.
--- Arguments: claimant n gets the tasks from number starts[n] on (from 1, ascending), as worker workers[n], with leases
+-- Arguments: claim n gets the tasks from number starts[n] on (from 1, ascending), as worker workers[n], with leases
 -- of lengths[n]. Null in `workers` is a client without leases, which gets tasks in the format of part A of the
 -- protocol. Where minimal[n] is true, tasks have only the fields that a worker needs, without their stage and their job.
 -- The tasks of one call have at most `budget` bytes of JSON, or are a single task.
--- Rows: one for each claimant and stage, in the order of the queue, with the number of the claimant, the leases, the
+-- Rows: one for each claim and stage, in the order of the queue, with the number of the claim, the leases, the
 -- ids, the tasks as JSON separated by commas, for how many seconds each task was claimable, and the stage and its job as
 -- JSON (null: there are no leases). If fewer tasks were claimed than wanted, there is a last row with only `more`:
 -- whether others may be left. False is exact: at one moment during the call, no task was claimable, apart from those
 -- that other sessions were claiming.
 -- A claim scans the index of claimable stages and, in each stage, the index of waiting tasks. It never waits for another
--- session. To start a stage or a job, it needs the job's lock; if another session has that lock, it passes by the stage.
+-- session. To start a stage or a job, it needs the job's lock; if another session has that lock, it skips the stage.
 -- Plans are pinned to index scans by the settings of the function. Making a new plan for each call, because of the
 -- varying limit, would take longer than the claim itself, and a plan made while the tables were empty must remain good
 -- when they are large. Rows are always selected with = ANY (array), because a join would let the planner read the whole
@@ -21,7 +21,7 @@ CREATE OR REPLACE FUNCTION claim_tasks(
     wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[], minimal boolean[],
     budget bigint
 ) RETURNS TABLE (
-    claimant integer, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text, more boolean
+    claim integer, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text, more boolean
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
@@ -131,16 +131,16 @@ BEGIN
             total_size := (SELECT sum(task_size(task)) FROM tasks AS task WHERE id = ANY (picked));
         END IF;
         IF total_size + fitting::bigint * coalesce(pg_column_size(contexts), 0) > budget THEN
-            -- A claimant of minimal tasks gets the context of a stage once, all others with each task.
+            -- A claim of minimal tasks gets the context of a stage once; all others get it with each task.
             SELECT greatest(count(*) FILTER (WHERE total <= budget), 1) INTO fitting
             FROM (
                 SELECT sum(size + CASE
-                    WHEN workers[claimant] IS NULL OR (minimal[claimant] AND stage_id = previous) THEN 0
+                    WHEN workers[claim] IS NULL OR (minimal[claim] AND stage_id = previous) THEN 0
                     ELSE coalesce(octet_length(contexts[array_position(picked_stages, stage_id)]), 0)
                 END) OVER (ORDER BY number) AS total
                 FROM (
                     SELECT number, stage_id, lag(stage_id) OVER (ORDER BY number) AS previous,
-                        width_bucket(number, starts) AS claimant,
+                        width_bucket(number, starts) AS claim,
                         (SELECT task_size(task) FROM tasks AS task WHERE task.id = listed.id) AS size
                     FROM unnest(picked, owners) WITH ORDINALITY AS listed (id, stage_id, number)
                 ) AS sized
@@ -151,7 +151,7 @@ BEGIN
 
         -- Not now(), because the claim may have been sent long before its tasks became available.
         claimed_at := clock_timestamp();
-        FOR claimant, owner, leases, tasks, bodies, waits IN
+        FOR claim, owner, leases, tasks, bodies, waits IN
         WITH unqueued AS (
             -- Rows of this table are never updated, so that it is safe to select them by ctid.
             DELETE FROM waiting_tasks WHERE ctid = ANY (places)
@@ -169,33 +169,33 @@ BEGIN
                     CASE WHEN single THEN 1 ELSE width_bucket(array_position(picked, task.id), starts) END
                 ] THEN task_wire_brief(task) ELSE task_wire_open(task, NULL) END AS body
         ), assigned AS (
-            SELECT claimed.*, listed.number, listed.wait, width_bucket(listed.number, starts) AS claimant
+            SELECT claimed.*, listed.number, listed.wait, width_bucket(listed.number, starts) AS claim
             FROM claimed
             JOIN unnest(picked, waited) WITH ORDINALITY AS listed (id, wait, number) ON listed.id = claimed.id
         ), leased AS (
             INSERT INTO leases (id, task_id, stage_id, worker_id, length, expires_at, deadline)
-            SELECT lease_id, id, stage_id, worker_id, lengths[claimant],
-                claimed_at + least(lengths[claimant], timeout), claimed_at + timeout
+            SELECT lease_id, id, stage_id, worker_id, lengths[claim],
+                claimed_at + least(lengths[claim], timeout), claimed_at + timeout
             FROM assigned
         ), delta AS (
             INSERT INTO stage_deltas (stage_id, pending, retried, in_progress)
             SELECT stage_id, -count(*) FILTER (WHERE attempts = 0), -count(*) FILTER (WHERE attempts > 0), count(*)
             FROM claimed WHERE stage_id <> ALL (starting) GROUP BY stage_id
         )
-        SELECT answered.claimant, answered.stage_id, array_agg(lease_id ORDER BY number), array_agg(id ORDER BY number),
+        SELECT answered.claim, answered.stage_id, array_agg(lease_id ORDER BY number), array_agg(id ORDER BY number),
             string_agg(
                 body || CASE
-                    WHEN minimal[answered.claimant] THEN ',"leaseId":' || lease_id || ',"waitedSeconds":' || wait || '}'
+                    WHEN minimal[answered.claim] THEN ',"leaseId":' || lease_id || ',"waitedSeconds":' || wait || '}'
                     WHEN worker_id IS NULL THEN '}'
                     ELSE ',"leaseId":' || lease_id
-                        || ',"leaseExpiresAt":' || wire_time(claimed_at + least(lengths[answered.claimant], timeout))
+                        || ',"leaseExpiresAt":' || wire_time(claimed_at + least(lengths[answered.claim], timeout))
                         || ',' || substr(contexts[array_position(picked_stages, answered.stage_id)], 2)
                 END, ',' ORDER BY number
             ),
             array_agg(wait ORDER BY number)
         FROM assigned AS answered
-        GROUP BY answered.claimant, answered.stage_id
-        ORDER BY answered.claimant, min(number)
+        GROUP BY answered.claim, answered.stage_id
+        ORDER BY answered.claim, min(number)
         LOOP
             context := contexts[array_position(picked_stages, owner)];
             claimed_from := claimed_from || owner;

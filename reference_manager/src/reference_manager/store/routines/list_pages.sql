@@ -221,7 +221,8 @@ BEGIN
 END
 $$;
 
--- list_workers: a page of the workers that sent a heartbeat within the last hour, by id. The plan depends on whether there is a bound, so that it is made anew.
+-- list_workers: a page of the workers that sent a heartbeat within the last hour, by id. Each call makes a new plan,
+-- because the plan depends on whether there is a bound.
 CREATE OR REPLACE FUNCTION list_workers(descending boolean, after_id text, wanted integer)
 RETURNS TABLE (body text, parent uuid, major text, minor bigint) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_custom_plan SET enable_seqscan = off SET enable_bitmapscan = off

@@ -1,7 +1,7 @@
 -- The maintenance tasks, in small transactions, and the deletion of a job, which leaves most of its work to one of them.
 -- A routine that changes the tree of a job needs the job's lock. With `waits` false, it only tries to take the lock and
--- passes by the jobs that other sessions have locked, so that one job does not hold up the others. Only trying could
--- fail for ever, because sessions that complete tasks may share a lock in turn. For a job that was passed by, `waits` is
+-- skips the jobs that other sessions have locked, so that one job does not hold up the others. Trying alone could fail
+-- for ever, because sessions that complete tasks may share a lock in turn. For a job that was skipped, `waits` is
 -- therefore sometimes true, in a transaction without other jobs and with a short lock_timeout.
 
 -- lock_free_jobs: takes the locks of these jobs: of all of them if `waits`, otherwise of those that are free. Returns the
@@ -36,7 +36,7 @@ END
 $$;
 
 -- fold_stages: adds the deltas of claims and reports to the counts of these stages, and moves the heads of their queues
--- to their first waiting tasks. Deltas of stages that no longer exist are deleted. Returns the jobs that were passed by.
+-- to their first waiting tasks. Deltas of stages that no longer exist are deleted. Returns the jobs that were skipped.
 CREATE OR REPLACE FUNCTION fold_stages(wanted_stages uuid[], waits boolean) RETURNS uuid[] LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
@@ -113,7 +113,7 @@ END
 $$;
 
 -- wake_tasks: returns these tasks to the queue if they are due; in an aborted or deleted stage, it only ends their
--- delay. Rows: one with the jobs that were passed by, and the types of the stages that have claimable tasks now.
+-- delay. Rows: one with the jobs that were skipped, and the types of the stages that have claimable tasks now.
 CREATE OR REPLACE FUNCTION wake_tasks(wanted_ids uuid[], waits boolean, OUT busy uuid[], OUT woken text[])
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
@@ -163,7 +163,7 @@ END
 $$;
 
 -- sweep_aborted_stages: task CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, in the rows of up to `most` tasks of these
--- aborted stages, the same share of each. Passes by stages that another session is sweeping. Returns the number of
+-- aborted stages, the same share of each. Skips stages that another session is sweeping. Returns the number of
 -- examined tasks and finished stages.
 CREATE OR REPLACE FUNCTION sweep_aborted_stages(wanted_stages uuid[], most integer) RETURNS bigint LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
@@ -216,7 +216,7 @@ END
 $$;
 
 -- remove_deleted_stages: deletes up to `most` tasks of these deleted stages, the same share of each, with everything that
--- belongs to them; or, if these tasks have more attempts than that, only `most` of the attempts. Passes by stages that
+-- belongs to them; or, if these tasks have more attempts than that, only `most` of the attempts. Skips stages that
 -- another session is working on. Returns the number of deleted tasks or attempts and finished stages.
 CREATE OR REPLACE FUNCTION remove_deleted_stages(wanted_stages uuid[], most integer) RETURNS bigint LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$

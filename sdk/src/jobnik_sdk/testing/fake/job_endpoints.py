@@ -66,7 +66,7 @@ class JobEndpoints(Endpoints):
         if self._jobs.set_priority(self._job(request), body.priority):
             return done("JOB_MODIFIED_SUCCESSFULLY")
         original = "PRIORITY_CANNOT_BE_UPDATED_TO_SAME_VALUE"
-        return Answer(204, headers={"Reason": original if self._part_a_only else "The job has this priority already"})
+        return Answer(204, headers={"Reason": original if self._part_a_only else "The job already has this priority"})
 
     def _set_status(self, request: Request) -> Answer:
         request.query(Query)
