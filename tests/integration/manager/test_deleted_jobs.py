@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from uuid import UUID
 
-import asyncpg
 import httpx2
 import pytest
 from reference_manager.domain.states import JobStatus
@@ -13,11 +12,11 @@ from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Database, sql
-from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.claims import claim_statement, claimed_tasks
 from tests.support.invariants import violations
 from tests.support.protocol import Client, refused
+from tests.support.sessions import Session, job_of, session
 from tests.support.worker import LeasedWorker, report
 from tools.backlog import add_backlog
 from tools.manager import ManagerProcess
@@ -40,15 +39,13 @@ DELETE_OF_THE_PREVIOUS_VERSION = """
 """
 
 
-async def rows(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+async def rows(connection: Session) -> dict[str, int]:
     """Return the number of rows of each table that has any."""
     counts = {table: await connection.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}  # noqa: S608 - as listed
     return {table: count for table, count in counts.items() if count}
 
 
-async def test_a_deleted_job_is_gone_at_once(
-    start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_a_deleted_job_is_gone_at_once(start_manager: Callable[..., ManagerProcess], connection: Session) -> None:
     """While its tasks still have rows, no client finds the job, a stage or a task, and its key is free."""
     async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as http:
         client, worker = Client(http), LeasedWorker(http)
@@ -89,9 +86,7 @@ async def test_a_deleted_job_is_gone_at_once(
 
 
 @pytest.mark.parametrize("statement", [sql.job_delete.sql, DELETE_OF_THE_PREVIOUS_VERSION])
-async def test_rows_are_removed_in_small_steps(
-    database: Database, connection: "asyncpg.Connection[asyncpg.Record]", statement: str
-) -> None:
+async def test_rows_are_removed_in_small_steps(database: Database, connection: Session, statement: str) -> None:
     """Each step removes a few tasks or attempts, a crash between two steps costs nothing, and nothing is left over."""
     stage = await add_backlog(database, "doomed", 7)
     kept = await add_backlog(database, "kept", 2)
@@ -101,7 +96,7 @@ async def test_rows_are_removed_in_small_steps(
         SELECT 1000 + number, id, 'SNOOZED', 'PENDING', 'PENDING', now(), now()
         FROM (SELECT id FROM tasks ORDER BY seq LIMIT 1) AS task, generate_series(1, 5) AS number
     """)
-    job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
+    job = await job_of(connection, stage)
     await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
     assert len(claimed) == 3
     await connection.execute(statement.replace("$1", f"'{job}'"))
@@ -117,9 +112,7 @@ async def test_rows_are_removed_in_small_steps(
     assert await connection.fetchval("SELECT count(*) FROM tasks WHERE stage_id = $1", kept) == 2
 
 
-async def test_a_page_of_tasks_passes_few_deleted_tasks(
-    database: Database, connection: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_a_page_of_tasks_passes_few_deleted_tasks(database: Database, connection: Session) -> None:
     """Tasks of a deleted job count towards the rows that one page of the list passes, so that its cost is bounded."""
     await add_backlog(database, "doomed", 30_000)
     last = await add_backlog(database, "kept", 1)
@@ -135,12 +128,11 @@ async def test_a_page_of_tasks_passes_few_deleted_tasks(
     "change", ["UPDATE jobs SET status = 'PAUSED'", "UPDATE stages SET status = 'IN_PROGRESS', start_time = now()"]
 )
 async def test_a_deletion_leaves_no_history_of_a_concurrent_change(
-    database: Database, connection: "asyncpg.Connection[asyncpg.Record]", database_url: str, change: str
+    database: Database, connection: Session, database_url: str, change: str
 ) -> None:
     """A change that commits while the deletion waits for it is deleted with the job; no foreign key is needed."""
     await add_backlog(database, "doomed", 1)
-    deleting = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-    try:
+    async with session(database_url) as deleting:
         async with connection.transaction():
             await connection.execute(change)
             deletion = asyncio.create_task(deleting.execute("DELETE FROM jobs"))
@@ -148,6 +140,4 @@ async def test_a_deletion_leaves_no_history_of_a_concurrent_change(
             while not await connection.fetchval(blockers, deleting.get_server_pid()):  # noqa: ASYNC110 - it waits silently
                 await asyncio.sleep(0.01)
         await deletion
-    finally:
-        await deleting.close()
     assert (await rows(connection)).keys() == {"tasks", "waiting_tasks", "deleted_stages"}

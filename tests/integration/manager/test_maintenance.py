@@ -1,13 +1,12 @@
 """Maintenance: the trouble of one job does not delay the others."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import monotonic
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import httpx2
 import pytest
 from reference_manager.domain.states import JobStatus
@@ -24,11 +23,11 @@ from reference_manager.engine.maintenance.stale_workers import StaleWorkers
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.engine.statistics import read_statistics
 from reference_manager.store.pool import Database
-from reference_manager.store.schema import SEARCH_PATH
 from structlog.testing import capture_logs
 
 from tests.support.claims import claim_statement
 from tests.support.protocol import Client
+from tests.support.sessions import Session, job_of
 from tests.support.worker import LeasedWorker
 from tools.backlog import add_backlog
 from tools.manager import ManagerProcess
@@ -65,12 +64,7 @@ def maintenance(name: str) -> JobMaintenance:
     return next(task for task in tasks if task.name == name)
 
 
-async def job_of(connection: "asyncpg.Connection[asyncpg.Record]", stage: UUID) -> UUID:
-    """Return the job of a stage."""
-    return await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
-
-
-async def make_pending(database: Database, connection: "asyncpg.Connection[asyncpg.Record]", name: str) -> None:
+async def make_pending(database: Database, connection: Session, name: str) -> None:
     """Give a maintenance task work in every job."""
     if name in ("lease sweeper", "counter folding"):
         await connection.execute(START_ALL)
@@ -86,23 +80,13 @@ async def make_pending(database: Database, connection: "asyncpg.Connection[async
                 await jobs.delete(row["id"])
 
 
-async def pending(connection: "asyncpg.Connection[asyncpg.Record]", name: str) -> set[UUID]:
+async def pending(connection: Session, name: str) -> set[UUID]:
     """Return the stages with pending work of a maintenance task."""
     return {row["stage_id"] for row in await connection.fetch(f"SELECT stage_id FROM {WORK[name]}")}  # noqa: S608 - the table above
 
 
-@pytest.fixture
-async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
-    """A session that gets in the way of the maintenance tasks."""
-    opened = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-    yield opened
-    await opened.close()
-
-
 @pytest.mark.parametrize("name", ["lease sweeper", "delayed tasks", "counter folding"])
-async def test_a_locked_job_is_passed_by(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]", name: str
-) -> None:
+async def test_a_locked_job_is_passed_by(database: Database, other: Session, name: str) -> None:
     """While another session holds the lock of a job, a round does the work of all other jobs, and then its own."""
     stages = [await add_backlog(database, "work", 2) for _ in range(3)]
     await make_pending(database, other, name)
@@ -122,7 +106,7 @@ async def test_a_locked_job_is_passed_by(
 @pytest.mark.parametrize("trouble", ["an error", "a locked row"])
 async def test_a_job_whose_work_fails_is_passed_by(
     database: Database,
-    other: "asyncpg.Connection[asyncpg.Record]",
+    other: Session,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     trouble: str,
@@ -169,7 +153,7 @@ async def test_a_job_whose_work_fails_is_passed_by(
 
 
 async def test_a_lock_that_is_shared_in_turn_is_obtained(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]", connection: "asyncpg.Connection[asyncpg.Record]"
+    database: Database, other: Session, connection: Session
 ) -> None:
     """A job whose lock is never free, because sessions that complete tasks share it in turn, is waited for."""
     stage = await add_backlog(database, "work", 2)
@@ -197,9 +181,7 @@ async def test_a_lock_that_is_shared_in_turn_is_obtained(
 
 
 @pytest.mark.parametrize("name", ["lease sweeper", "delayed tasks"])
-async def test_a_large_job_takes_turns_with_others(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]", name: str
-) -> None:
+async def test_a_large_job_takes_turns_with_others(database: Database, other: Session, name: str) -> None:
     """Although thousands of older items of another job are pending, the first pass includes those of a small job."""
     stages = [await add_backlog(database, "work", count) for count in (6000, 1)]
     await make_pending(database, other, name)
@@ -212,9 +194,7 @@ async def test_a_large_job_takes_turns_with_others(
     assert [row["job_id"] for row in rows].count(small) == 1
 
 
-async def test_aborted_and_deleted_stages_take_turns(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_aborted_and_deleted_stages_take_turns(database: Database, other: Session) -> None:
     """One transaction handles a share of a large stage and all of the small ones."""
     large, *small = [await add_backlog(database, "work", count) for count in (3000, 1, 1, 1)]
     for name, statement in (
@@ -236,7 +216,7 @@ async def test_aborted_and_deleted_stages_take_turns(
         assert not await pending(other, name)
 
 
-async def test_aborted_jobs_do_not_end_a_round(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def test_aborted_jobs_do_not_end_a_round(database: Database, other: Session) -> None:
     """Due tasks of aborted jobs lose their delay, and the due tasks of other jobs return to the queue in that round."""
     aborted = [await add_backlog(database, "work", 1) for _ in range(3)]
     stage = await add_backlog(database, "work", 1)
@@ -253,7 +233,7 @@ async def test_aborted_jobs_do_not_end_a_round(database: Database, other: "async
 
 @pytest.mark.timeout(60)  # waits for a lease of a second to expire, twice
 async def test_a_manager_without_free_connections_maintains_other_jobs(
-    start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]"
+    start_manager: Callable[..., ManagerProcess], connection: Session
 ) -> None:
     """Requests that wait for a locked job occupy all connections; leases of another job expire and its tasks wake."""
     manager = start_manager("--database-connections", "2")
@@ -288,7 +268,7 @@ async def test_a_manager_without_free_connections_maintains_other_jobs(
         assert await returned("locked") == [0, 1]
 
 
-async def test_stale_workers_are_forgotten(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def test_stale_workers_are_forgotten(database: Database, other: Session) -> None:
     """A worker is forgotten after an hour; with an order to drain, after a week, so that it hears the order."""
     await other.execute("""
         INSERT INTO workers (id, stage_types, draining, running, drain_wanted, seen_at)
@@ -306,7 +286,7 @@ async def test_stale_workers_are_forgotten(database: Database, other: "asyncpg.C
 
 
 async def test_a_failed_round_is_repeated_on_a_new_connection(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+    database: Database, other: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the server has ended its connection, a maintenance task goes on with another one."""
     stage = await add_backlog(database, "work", 1)
