@@ -112,12 +112,18 @@ async def test_rows_are_removed_in_small_steps(database: Database, connection: S
     assert await connection.fetchval("SELECT count(*) FROM tasks WHERE stage_id = $1", kept) == 2
 
 
-async def test_a_page_of_tasks_passes_few_deleted_tasks(database: Database, connection: Session) -> None:
+@pytest.mark.parametrize("descending", [False, True])
+async def test_a_page_of_tasks_passes_few_deleted_tasks(
+    database: Database,
+    connection: Session,
+    descending: bool,  # noqa: FBT001 - a parameter
+) -> None:
     """Tasks of a deleted job count towards the rows that one page of the list passes, so that its cost is bounded."""
-    await add_backlog(database, "doomed", 30_000)
-    last = await add_backlog(database, "kept", 1)
+    sizes = (1, 30_000) if descending else (30_000, 1)
+    stages = {size: await add_backlog(database, "doomed", size) for size in sizes}
+    last = stages[1]
     await connection.execute("DELETE FROM jobs WHERE id <> (SELECT job_id FROM stages WHERE id = $1)", last)
-    matches_all = [*[None] * 7, False]  # ascending
+    matches_all = [*[None] * 7, descending]
     first = await connection.fetch(sql.task_list.sql, *matches_all, None, None, 10)
     assert [row["body"] for row in first] == [None]
     rest = await connection.fetch(sql.task_list.sql, *matches_all, first[0]["major"], first[0]["minor"], 10)

@@ -173,7 +173,7 @@ BEGIN
                     THEN task_wire(task, aborted_at(stage))
                 END AS body,
                 NULL::uuid AS parent, task.created_at AS major, task.seq AS minor
-            FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+            FROM tasks AS task LEFT JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
             WHERE task.stage_id = of_stage AND task.seq < coalesce(after_seq, last_seq)
             ORDER BY task.seq DESC;
     ELSIF of_stage IS NOT NULL THEN
@@ -197,7 +197,7 @@ BEGIN
                     THEN task_wire(task, aborted_at(stage))
                 END AS body,
                 NULL::uuid AS parent, task.created_at AS major, task.seq AS minor
-            FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+            FROM tasks AS task LEFT JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
             WHERE (task.created_at, task.seq) < (coalesce(after_time, 'infinity'), coalesce(after_seq, last_seq))
                 AND task.created_at >= coalesce(from_date, '-infinity')
             ORDER BY task.created_at DESC, task.seq DESC;
@@ -221,7 +221,8 @@ BEGIN
 END
 $$;
 
--- list_workers: a page of the workers that sent a heartbeat within the last hour, by id. The plan depends on whether there is a bound, so that it is made anew.
+-- list_workers: a page of the workers that sent a heartbeat within the last hour, by id. The plan depends on whether
+-- there is a bound, so that it is made anew.
 CREATE OR REPLACE FUNCTION list_workers(descending boolean, after_id text, wanted integer)
 RETURNS TABLE (body text, parent uuid, major text, minor bigint) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_custom_plan SET enable_seqscan = off SET enable_bitmapscan = off
