@@ -4,21 +4,6 @@
 -- fail for ever, because sessions that complete tasks may share a lock in turn. For a job that was passed by, `waits` is
 -- therefore sometimes true, in a transaction without other jobs and with a short lock_timeout.
 
--- lock_free_jobs: takes the locks of these jobs: of all of them if `waits`, otherwise of those that are free. Returns the
--- jobs that another session has locked.
-CREATE OR REPLACE FUNCTION lock_free_jobs(job_ids uuid[], waits boolean) RETURNS uuid[] LANGUAGE plpgsql AS $$
-BEGIN
-    IF waits THEN
-        PERFORM lock_jobs(job_ids);
-        RETURN '{}';
-    END IF;
-    RETURN ARRAY(
-        SELECT id FROM (SELECT DISTINCT id FROM unnest(job_ids) AS listed (id) OFFSET 0) AS job
-        WHERE NOT pg_try_advisory_xact_lock(job_key(id))
-    );
-END
-$$;
-
 -- unfolded_stages: up to `most` stages that have deltas, those with the oldest first, except those of the jobs in
 -- `passed`. Rows: the job (null: it was deleted) and the stage.
 CREATE OR REPLACE FUNCTION unfolded_stages(passed uuid[], most integer) RETURNS TABLE (job_id uuid, stage_id uuid)
