@@ -6,15 +6,13 @@ from datetime import timedelta
 
 from reference_manager.domain.commands import Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority, TaskStatus
-from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import settle
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Database, sql
 
 from tests.support.claims import ClaimedTask, claim_statement, claimed_tasks
 from tests.support.sessions import Session, job_of, wait_for_lock_waiters
-from tools.backlog import add_backlog
+from tools.backlog import add_backlog, without_claims
 
 LEASE = timedelta(seconds=1)
 OUTCOMES = {
@@ -95,11 +93,11 @@ async def test_a_claim_does_not_start_a_stage_that_was_paused_meanwhile(database
     await other.execute("SELECT pg_advisory_lock(1)")
     claiming = asyncio.create_task(claim(database, 4))
     await wait_for_lock_waiters(other)
-    await Jobs(database, HandOver(database, {}, Notifications())).set_status(paused, JobStatus.PAUSED)
+    await Jobs(database, without_claims(database)).set_status(paused, JobStatus.PAUSED)
     await other.execute("SELECT pg_advisory_unlock(1)")
     assert len(await claiming) == 1
     assert await other.fetchval("SELECT status FROM stages WHERE job_id = $1", paused) == "PENDING"
-    await Jobs(database, HandOver(database, {}, Notifications())).set_status(paused, JobStatus.PENDING)
+    await Jobs(database, without_claims(database)).set_status(paused, JobStatus.PENDING)
     assert len(await claim(database, 9)) == 4
 
 
@@ -112,7 +110,7 @@ async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(databas
         await other.execute("SELECT pg_advisory_lock(1)")
         claiming = asyncio.create_task(claim(database))
         await wait_for_lock_waiters(other)
-        await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
+        await Jobs(database, without_claims(database)).set_status(job, JobStatus.ABORTED)
         stages = [row["stage_id"] for row in await sweeper.fetch(sql.aborted_stages.sql, [], 10)]
         sweeping = asyncio.create_task(sql.tasks_sweep(sweeper, stages=stages, limit=10))
         await wait_for_lock_waiters(other, 2)

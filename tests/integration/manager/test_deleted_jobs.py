@@ -7,8 +7,6 @@ from uuid import UUID
 import httpx2
 import pytest
 from reference_manager.domain.states import JobStatus
-from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Database, sql
@@ -18,7 +16,7 @@ from tests.support.invariants import violations
 from tests.support.protocol import Client, refused
 from tests.support.sessions import Session, job_of, session
 from tests.support.worker import LeasedWorker, report
-from tools.backlog import add_backlog
+from tools.backlog import add_backlog, without_claims
 from tools.manager import ManagerProcess
 
 TABLES = (
@@ -97,7 +95,7 @@ async def test_rows_are_removed_in_small_steps(database: Database, connection: S
         FROM (SELECT id FROM tasks ORDER BY seq LIMIT 1) AS task, generate_series(1, 5) AS number
     """)
     job = await job_of(connection, stage)
-    await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
+    await Jobs(database, without_claims(database)).set_status(job, JobStatus.ABORTED)
     assert len(claimed) == 3
     await connection.execute(statement.replace("$1", f"'{job}'"))
     assert not await violations(connection)

@@ -10,8 +10,6 @@ import httpx2
 import pytest
 from reference_manager.domain.commands import Heartbeat, RunningTask
 from reference_manager.domain.states import JobStatus
-from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.engine import Engine
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.records.jobs import Jobs
@@ -20,7 +18,7 @@ from reference_manager.store.pool import Database
 
 from tests.support.claims import ClaimedTask, claim_statement, claimed_tasks
 from tests.support.sessions import Session, job_of, wait_for_lock_waiters
-from tools.backlog import add_backlog
+from tools.backlog import add_backlog, without_claims
 from tools.manager import ManagerProcess
 
 WORKERS = 40
@@ -132,7 +130,7 @@ async def test_heartbeats_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
     storing = asyncio.create_task(workers.record_heartbeat(heartbeat("me", *((each, 0.5) for each in reversed(held)))))
     await wait_for_lock_waiters(connection)
     job = await job_of(connection, stage)
-    await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
+    await Jobs(database, without_claims(database)).set_status(job, JobStatus.ABORTED)
     async with database.connection() as sweeper:
         sweeping = asyncio.create_task(AbortedTasks().round(sweeper))
         await wait_for_lock_waiters(connection, 2)

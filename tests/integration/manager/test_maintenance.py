@@ -10,7 +10,6 @@ from uuid import UUID
 import httpx2
 import pytest
 from reference_manager.domain.states import JobStatus
-from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance import job_maintenance
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
@@ -29,7 +28,7 @@ from tests.support.claims import claim_statement
 from tests.support.protocol import Client
 from tests.support.sessions import Session, job_of
 from tests.support.worker import LeasedWorker
-from tools.backlog import add_backlog
+from tools.backlog import add_backlog, without_claims
 from tools.manager import ManagerProcess
 
 DELAY_ALL = """
@@ -73,7 +72,7 @@ async def make_pending(database: Database, connection: Session, name: str) -> No
     elif name == "delayed tasks":
         await connection.execute(DELAY_ALL)
     else:
-        jobs = Jobs(database, HandOver(database, {}, Notifications()))
+        jobs = Jobs(database, without_claims(database))
         for row in await connection.fetch("SELECT id FROM jobs"):
             await jobs.set_status(row["id"], JobStatus.ABORTED)
             if name == "deleted jobs":
@@ -206,7 +205,7 @@ async def test_aborted_and_deleted_stages_take_turns(database: Database, other: 
             await make_pending(database, other, name)
         else:
             for row in await other.fetch("SELECT id FROM jobs"):
-                await Jobs(database, HandOver(database, {}, Notifications())).delete(row["id"])
+                await Jobs(database, without_claims(database)).delete(row["id"])
         async with database.maintenance_connection() as connection:
             await task.work(connection, await task.pending(connection, []), waits=False)
             assert [await other.fetchval(statement, stage) for stage in small] == [0, 0, 0]
@@ -222,9 +221,7 @@ async def test_aborted_jobs_do_not_end_a_round(database: Database, other: Sessio
     stage = await add_backlog(database, "work", 1)
     await make_pending(database, other, "delayed tasks")
     for each in aborted:
-        await Jobs(database, HandOver(database, {}, Notifications())).set_status(
-            await job_of(other, each), JobStatus.ABORTED
-        )
+        await Jobs(database, without_claims(database)).set_status(await job_of(other, each), JobStatus.ABORTED)
     async with database.maintenance_connection() as connection:
         await maintenance("delayed tasks").round(connection)
     assert not await pending(other, "delayed tasks")
