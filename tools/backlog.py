@@ -19,9 +19,14 @@ PICTURE = {"source": "/pictures/0123456789.jpg", "target": "/thumbnails/01234567
 """Task data of typical size."""
 
 
+def without_claims(database: Database) -> HandOver:
+    """Return what starts the transactions of changes in a process in which no claims wait."""
+    return HandOver(database, {}, Notifications())
+
+
 async def add_backlog(database: Database, stage_type: str, count: int, priority: Priority = Priority.MEDIUM) -> UUID:
     """Create a job with one stage of `count` waiting tasks, and return the id of the stage."""
-    hand_over = HandOver(database, {}, Notifications())
+    hand_over = without_claims(database)
     job = json.loads((await Jobs(database, hand_over).create(NewJob("backlog", {}, priority, {}, NO_TRACE))).body)
     new = NewStage(stage_type, {}, {}, start_as_waiting=False, trace=NO_TRACE)
     stage_id = UUID(json.loads(await Stages(database, hand_over).add(UUID(job["id"]), new))["id"])

@@ -3,14 +3,13 @@
 import asyncio
 import re
 import socket
-import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
+
+from tools.server_thread import ServerThread
 
 LENGTH = re.compile(rb"^content-length: *(\d+)", re.IGNORECASE | re.MULTILINE)
 
@@ -31,10 +30,8 @@ class Cut(StrEnum):
     SILENT = "data is lost, connections stay open"
 
 
-class Proxy:
+class Proxy(ServerThread):
     """Listens on one address until the end of the ``with`` block and forwards to `target`.
-
-    The proxy runs in its own thread, so that it keeps running while the caller blocks.
 
     Args:
         target: The manager's address, as http://host:port. It may change at any time.
@@ -42,6 +39,7 @@ class Proxy:
     """
 
     def __init__(self, target: str, delay: float = 1.0) -> None:
+        super().__init__()
         self.target = target
         self.url = ""
         self.choose: Callable[[str], RequestFault | None] = lambda _request: None
@@ -53,20 +51,6 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.Task[None], list[asyncio.StreamWriter]] = {}
         self._dead: list[asyncio.StreamWriter] = []
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()
 
     def cut(self, how: Cut) -> None:
         """Start an outage, which lasts until `mend`."""
@@ -79,26 +63,22 @@ class Proxy:
     def _do(self, work: Coroutine[None, None, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._stop = asyncio.Event()
+    @asynccontextmanager
+    async def listen(self) -> AsyncGenerator[None]:
+        """Listen until the end of the ``async with`` block."""
         with socket.socket() as place:
             # Bound without listening, so that no other process takes the port while connections are refused.
             place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             place.bind(("127.0.0.1", 0))
             self._port = place.getsockname()[1]
             self.url = f"http://127.0.0.1:{self._port}"
-            await self._listen()
-            self._ready.set()
-            await self._stop.wait()
+            await self._accept_connections()
+            yield
             await self._go_away(Cut.REFUSING)
         for writer in self._dead:
             writer.transport.abort()
 
-    async def _listen(self) -> None:
+    async def _accept_connections(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, reuse_port=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -128,7 +108,7 @@ class Proxy:
     async def _come_back(self) -> None:
         self._cut = None
         if self._server is None:
-            await self._listen()
+            await self._accept_connections()
 
     async def _connect(self, reader: asyncio.StreamReader, writers: list[asyncio.StreamWriter]) -> None:
         """Serve one client connection, and add the connection to the manager to `writers`."""

@@ -27,11 +27,12 @@ import asyncpg
 import httpx2
 from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.embedded.process import end_with_parent
-from reference_manager.store.schema import SEARCH_PATH
+from reference_manager.store.errors import DRIVER_ERRORS
 
 from tests.chaos.journal import Event, Journal
 from tests.support import invariants, jumping_clock
 from tests.support.journal import NewLines
+from tests.support.sessions import session
 from tools.manager import ManagerProcess
 from tools.proxy import Proxy
 
@@ -61,9 +62,6 @@ ROOT = Path(__file__).parents[2]
 sql: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
     Path(__file__).with_name("cluster.sql"), "asyncpg"
 )
-
-DATABASE_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""Errors of a query when PostgreSQL is killed."""
 
 
 class UnsettledError(Exception):
@@ -193,14 +191,11 @@ class Cluster:
 
         async def try_it() -> tuple[Any] | None:
             try:
-                connection = await asyncpg.connect(self.postgres.url, server_settings={"search_path": SEARCH_PATH})
-                try:
+                async with session(self.postgres.url) as connection:
                     return (await query(connection, **arguments),)
-                finally:
-                    await connection.close()
             except asyncpg.SyntaxOrAccessError:
                 raise  # the query itself is wrong
-            except DATABASE_ERRORS:
+            except DRIVER_ERRORS:  # PostgreSQL was killed
                 return None
 
         (answer,) = await eventually("the database responds", try_it)

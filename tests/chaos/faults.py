@@ -11,9 +11,9 @@ from uuid import UUID
 
 import asyncpg
 import httpx2
+from reference_manager.store.errors import DRIVER_ERRORS
 
 from tests.chaos.cluster import (
-    DATABASE_ERRORS,
     LEASE,
     SDK_WORKER,
     Cluster,
@@ -294,12 +294,12 @@ def _in_background(end: Coroutine[None, None, None]) -> Repair:
 async def _hold(cluster: Cluster, job: UUID, length: float) -> Repair:
     """Hold the lock of a job for `length` seconds, unless another fault holds it or ends the connection."""
     stack = AsyncExitStack()
-    with suppress(*DATABASE_ERRORS):
+    with suppress(*DRIVER_ERRORS):
         await stack.enter_async_context(_lock(cluster, job))
 
     async def release() -> None:
         await asyncio.sleep(length)
-        with suppress(*DATABASE_ERRORS):
+        with suppress(*DRIVER_ERRORS):
             await stack.aclose()
 
     return _in_background(release())

@@ -1,24 +1,27 @@
 """A server of a test that stands between a manager and PostgreSQL, in its own thread."""
 
 import asyncio
-import threading
-from abc import ABC, abstractmethod
-from types import TracebackType
-from typing import Self, TypeAlias
+from abc import abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
 from urllib.parse import urlsplit, urlunsplit
+
+from tools.server_thread import ServerThread
 
 Server: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 """A connection to the server."""
 
 
-class DatabaseProxy(ABC):
-    """Listens until the end of the ``with`` block. It has its own thread, because a test blocks while a manager starts.
+class DatabaseProxy(ServerThread):
+    """Listens until the end of the ``with`` block, and keeps running while a test waits for a manager to start.
 
     Args:
         database_url: The URL of the database.
     """
 
     def __init__(self, database_url: str) -> None:
+        super().__init__()
         parts = urlsplit(database_url)
         assert parts.hostname
         assert parts.port
@@ -28,20 +31,6 @@ class DatabaseProxy(ABC):
         self.url = ""
         """The URL of the database behind this proxy."""
         self._parts = parts
-        self._ready = threading.Event()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self._ready.wait()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._loop.call_soon_threadsafe(self.stopped.set)
-        self._thread.join()
 
     @abstractmethod
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,18 +50,14 @@ class DatabaseProxy(ABC):
         finally:
             writer.transport.abort()
 
-    def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            runner.run(self._listen())
-
-    async def _listen(self) -> None:
-        self.stopped = asyncio.Event()
+    @asynccontextmanager
+    async def listen(self) -> AsyncGenerator[None]:
+        """Listen until the end of the ``async with`` block."""
         listener = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
         account = self._parts.netloc.rpartition("@")[0]
         self.url = urlunsplit(self._parts._replace(netloc=f"{account}@{self.address}"))
-        self._ready.set()
-        await self.stopped.wait()
+        yield
         listener.close()
         connections = asyncio.all_tasks() - {asyncio.current_task()}
         for connection in connections:

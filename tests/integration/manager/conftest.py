@@ -2,13 +2,12 @@
 
 from collections.abc import AsyncGenerator, Callable
 
-import asyncpg
 import httpx2
 import pytest
-from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.plain_http import NO_CERTIFICATES
 from tests.support.protocol import Client
+from tests.support.sessions import Session, session
 from tools.manager import ManagerProcess
 
 
@@ -32,10 +31,14 @@ async def http_of_own(start_manager: Callable[..., ManagerProcess]) -> AsyncGene
 
 
 @pytest.fixture
-async def connection(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
+async def connection(database_url: str) -> AsyncGenerator[Session]:
     """A connection to the test's own database."""
-    opened = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-    try:
+    async with session(database_url) as opened:
         yield opened
-    finally:
-        await opened.close()
+
+
+@pytest.fixture
+async def other(database_url: str) -> AsyncGenerator[Session]:
+    """A second connection, which competes with the first or with those of the manager."""
+    async with session(database_url) as opened:
+        yield opened

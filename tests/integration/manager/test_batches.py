@@ -1,23 +1,18 @@
 """Claims and reports that share a batch or wait for a lock still have the correct effect."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-from uuid import UUID
 
-import asyncpg
-import pytest
 from reference_manager.domain.commands import Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority, TaskStatus
-from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import settle
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Database, sql
-from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.claims import ClaimedTask, claim_statement, claimed_tasks
-from tools.backlog import add_backlog
+from tests.support.sessions import Session, job_of, wait_for_lock_waiters
+from tools.backlog import add_backlog, without_claims
 
 LEASE = timedelta(seconds=1)
 OUTCOMES = {
@@ -39,30 +34,10 @@ HALT_CLAIMS = """
 """
 
 
-@pytest.fixture
-async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
-    """A connection that competes with the manager's."""
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-    yield connection
-    await connection.close()
-
-
 async def claim(database: Database, limit: int = 1) -> Sequence[ClaimedTask]:
     """Claim tasks of the type "late" for the worker "holder"."""
     async with database.connection() as connection:
         return claimed_tasks(await connection.fetch(*claim_statement("late", limit, "holder", LEASE)))
-
-
-async def wait_for_lock_waiters(other: "asyncpg.Connection[asyncpg.Record]", waiters: int = 1) -> None:
-    """Wait until this many connections to the database wait for a lock."""
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    while await other.fetchval(waiting) < waiters:
-        pass
-
-
-async def job_of(other: "asyncpg.Connection[asyncpg.Record]", stage: UUID) -> UUID:
-    """Return the job of a stage."""
-    return await other.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
 
 
 async def test_a_report_without_the_lease_does_not_affect_the_holders_report(database: Database) -> None:
@@ -79,7 +54,7 @@ async def test_a_report_without_the_lease_does_not_affect_the_holders_report(dat
         assert [verdict.target for verdict in verdicts] == [None, target]
 
 
-async def test_a_claim_skips_locked_jobs(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def test_a_claim_skips_locked_jobs(database: Database, other: Session) -> None:
     """A claim takes the tasks of other jobs meanwhile, and reports that there may be more."""
     locked = [await job_of(other, await add_backlog(database, "late", 2, Priority.HIGH)) for _ in range(2)]
     await add_backlog(database, "late", 1)
@@ -99,9 +74,7 @@ async def test_a_claim_skips_locked_jobs(database: Database, other: "asyncpg.Con
     assert len(claimed_tasks(rows)) == 4
 
 
-async def test_a_claim_does_not_start_a_stage_that_was_paused_meanwhile(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_a_claim_does_not_start_a_stage_that_was_paused_meanwhile(database: Database, other: Session) -> None:
     """A claim that found a stage before its job was paused, and got the lock of the job afterwards, leaves it alone."""
     paused = await job_of(other, await add_backlog(database, "late", 3, Priority.HIGH))
     await add_backlog(database, "late", 2)
@@ -120,17 +93,15 @@ async def test_a_claim_does_not_start_a_stage_that_was_paused_meanwhile(
     await other.execute("SELECT pg_advisory_lock(1)")
     claiming = asyncio.create_task(claim(database, 4))
     await wait_for_lock_waiters(other)
-    await Jobs(database, HandOver(database, {}, Notifications())).set_status(paused, JobStatus.PAUSED)
+    await Jobs(database, without_claims(database)).set_status(paused, JobStatus.PAUSED)
     await other.execute("SELECT pg_advisory_unlock(1)")
     assert len(await claiming) == 1
     assert await other.fetchval("SELECT status FROM stages WHERE job_id = $1", paused) == "PENDING"
-    await Jobs(database, HandOver(database, {}, Notifications())).set_status(paused, JobStatus.PENDING)
+    await Jobs(database, without_claims(database)).set_status(paused, JobStatus.PENDING)
     assert len(await claim(database, 9)) == 4
 
 
-async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(database: Database, other: Session) -> None:
     """A claim that is under way when its stage is aborted and the sweep that follows both finish."""
     job = await job_of(other, await add_backlog(database, "late", 2))
     await claim(database)
@@ -139,7 +110,7 @@ async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
         await other.execute("SELECT pg_advisory_lock(1)")
         claiming = asyncio.create_task(claim(database))
         await wait_for_lock_waiters(other)
-        await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
+        await Jobs(database, without_claims(database)).set_status(job, JobStatus.ABORTED)
         stages = [row["stage_id"] for row in await sweeper.fetch(sql.aborted_stages.sql, [], 10)]
         sweeping = asyncio.create_task(sql.tasks_sweep(sweeper, stages=stages, limit=10))
         await wait_for_lock_waiters(other, 2)

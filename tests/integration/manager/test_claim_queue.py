@@ -9,12 +9,11 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
-import asyncpg
 import httpx2
 import pytest
-from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.protocol import Client, branch
+from tests.support.sessions import session
 from tools.manager import ManagerProcess
 
 Start = Callable[..., ManagerProcess]
@@ -205,9 +204,7 @@ async def test_a_locked_job_does_not_make_claims_poll_faster(
     """While only a locked job has tasks, a claim that does not wait gets none; a waiting one polls ever less often."""
     client = Client(two.https[0])
     job = await client.job(stages=[branch(stage_type, 1)])
-    other = await asyncpg.connect(shared_database_url, server_settings={"search_path": SEARCH_PATH})
-    async with AsyncExitStack() as stack:
-        stack.push_async_callback(other.close)
+    async with session(shared_database_url) as other:
         await other.execute("SELECT pg_advisory_lock(job_key($1))", job["id"])
         waiting = asyncio.create_task(two.claim(waitSeconds=WAIT))
         before = await two.statements()

@@ -7,10 +7,10 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.invariants import violations
 from tests.support.protocol import Client
+from tests.support.sessions import session
 from tools.manager import ManagerProcess
 from tools.wire import Wire
 
@@ -60,13 +60,10 @@ async def test_the_database_is_consistent_after_managers_and_backends_are_killed
 
     late = start_manager()
     await asyncio.gather(*(work(late.url) for _ in range(16)))
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-    try:
+    async with session(database_url) as connection:
         assert await violations(connection) == []
         rows = await connection.fetch("SELECT status, count(*) FROM tasks GROUP BY status")
         statuses: dict[str, int] = {row["status"]: row["count"] for row in rows}
-    finally:
-        await connection.close()
     # Only tasks that were claimed and never reported are left. Each worker held at most one.
     assert set(statuses) <= {"COMPLETED", "IN_PROGRESS"}
     assert completed <= statuses["COMPLETED"]

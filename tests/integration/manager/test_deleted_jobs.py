@@ -4,22 +4,19 @@ import asyncio
 from collections.abc import Callable
 from uuid import UUID
 
-import asyncpg
 import httpx2
 import pytest
 from reference_manager.domain.states import JobStatus
-from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Database, sql
-from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.claims import claim_statement, claimed_tasks
 from tests.support.invariants import violations
 from tests.support.protocol import Client, refused
+from tests.support.sessions import Session, job_of, session
 from tests.support.worker import LeasedWorker, report
-from tools.backlog import add_backlog
+from tools.backlog import add_backlog, without_claims
 from tools.manager import ManagerProcess
 
 TABLES = (
@@ -40,15 +37,13 @@ DELETE_OF_THE_PREVIOUS_VERSION = """
 """
 
 
-async def rows(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, int]:
+async def rows(connection: Session) -> dict[str, int]:
     """Return the number of rows of each table that has any."""
     counts = {table: await connection.fetchval(f"SELECT count(*) FROM {table}") for table in TABLES}  # noqa: S608 - as listed
     return {table: count for table, count in counts.items() if count}
 
 
-async def test_a_deleted_job_is_gone_at_once(
-    start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_a_deleted_job_is_gone_at_once(start_manager: Callable[..., ManagerProcess], connection: Session) -> None:
     """While its tasks still have rows, no client finds the job, a stage or a task, and its key is free."""
     async with httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as http:
         client, worker = Client(http), LeasedWorker(http)
@@ -89,9 +84,7 @@ async def test_a_deleted_job_is_gone_at_once(
 
 
 @pytest.mark.parametrize("statement", [sql.job_delete.sql, DELETE_OF_THE_PREVIOUS_VERSION])
-async def test_rows_are_removed_in_small_steps(
-    database: Database, connection: "asyncpg.Connection[asyncpg.Record]", statement: str
-) -> None:
+async def test_rows_are_removed_in_small_steps(database: Database, connection: Session, statement: str) -> None:
     """Each step removes a few tasks or attempts, a crash between two steps costs nothing, and nothing is left over."""
     stage = await add_backlog(database, "doomed", 7)
     kept = await add_backlog(database, "kept", 2)
@@ -101,8 +94,8 @@ async def test_rows_are_removed_in_small_steps(
         SELECT 1000 + number, id, 'SNOOZED', 'PENDING', 'PENDING', now(), now()
         FROM (SELECT id FROM tasks ORDER BY seq LIMIT 1) AS task, generate_series(1, 5) AS number
     """)
-    job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
-    await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
+    job = await job_of(connection, stage)
+    await Jobs(database, without_claims(database)).set_status(job, JobStatus.ABORTED)
     assert len(claimed) == 3
     await connection.execute(statement.replace("$1", f"'{job}'"))
     assert not await violations(connection)
@@ -117,14 +110,18 @@ async def test_rows_are_removed_in_small_steps(
     assert await connection.fetchval("SELECT count(*) FROM tasks WHERE stage_id = $1", kept) == 2
 
 
+@pytest.mark.parametrize("descending", [False, True])
 async def test_a_page_of_tasks_passes_few_deleted_tasks(
-    database: Database, connection: "asyncpg.Connection[asyncpg.Record]"
+    database: Database,
+    connection: Session,
+    descending: bool,  # noqa: FBT001 - a parameter
 ) -> None:
     """Tasks of a deleted job count towards the rows that one page of the list passes, so that its cost is bounded."""
-    await add_backlog(database, "doomed", 30_000)
-    last = await add_backlog(database, "kept", 1)
+    sizes = (1, 30_000) if descending else (30_000, 1)
+    stages = {size: await add_backlog(database, "doomed", size) for size in sizes}
+    last = stages[1]
     await connection.execute("DELETE FROM jobs WHERE id <> (SELECT job_id FROM stages WHERE id = $1)", last)
-    matches_all = [*[None] * 7, False]  # ascending
+    matches_all = [*[None] * 7, descending]
     first = await connection.fetch(sql.task_list.sql, *matches_all, None, None, 10)
     assert [row["body"] for row in first] == [None]
     rest = await connection.fetch(sql.task_list.sql, *matches_all, first[0]["major"], first[0]["minor"], 10)
@@ -135,12 +132,11 @@ async def test_a_page_of_tasks_passes_few_deleted_tasks(
     "change", ["UPDATE jobs SET status = 'PAUSED'", "UPDATE stages SET status = 'IN_PROGRESS', start_time = now()"]
 )
 async def test_a_deletion_leaves_no_history_of_a_concurrent_change(
-    database: Database, connection: "asyncpg.Connection[asyncpg.Record]", database_url: str, change: str
+    database: Database, connection: Session, database_url: str, change: str
 ) -> None:
     """A change that commits while the deletion waits for it is deleted with the job; no foreign key is needed."""
     await add_backlog(database, "doomed", 1)
-    deleting = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-    try:
+    async with session(database_url) as deleting:
         async with connection.transaction():
             await connection.execute(change)
             deletion = asyncio.create_task(deleting.execute("DELETE FROM jobs"))
@@ -148,6 +144,4 @@ async def test_a_deletion_leaves_no_history_of_a_concurrent_change(
             while not await connection.fetchval(blockers, deleting.get_server_pid()):  # noqa: ASYNC110 - it waits silently
                 await asyncio.sleep(0.01)
         await deletion
-    finally:
-        await deleting.close()
     assert (await rows(connection)).keys() == {"tasks", "waiting_tasks", "deleted_stages"}

@@ -4,41 +4,25 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 from uuid import UUID
 
-import asyncpg
 import httpx2
 import pytest
 from reference_manager.store.pool import Connection, Database
-from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.claims import claim_statement
 from tests.support.protocol import Client
+from tests.support.sessions import Session, wait_for_lock_waiters
 from tests.support.statistics import buffers, touched
 from tests.support.worker import LeasedWorker, report
 from tools.backlog import add_backlog
 from tools.manager import ManagerProcess
 
-Other: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Start = Callable[..., ManagerProcess]
 
 CONCURRENT_REQUESTS = 200
 """The number of concurrent requests of each kind, far more than there are connections."""
-
-WAITING = """
-    SELECT count(*) FROM pg_locks
-    WHERE NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-"""
-"""The number of locks that sessions wait for. In a transaction, pg_stat_activity would never change."""
-
-
-@pytest.fixture
-async def other(database_url: str) -> AsyncGenerator[Other]:
-    """A connection that competes with the manager's."""
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture
@@ -72,15 +56,9 @@ class PendingRequests:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def lock_job(other: Other, job: dict[str, Any]) -> None:
+async def lock_job(other: Session, job: dict[str, Any]) -> None:
     """Lock a job, as a transaction does that is stuck in the middle of a change."""
     await other.execute("SELECT pg_advisory_xact_lock(job_key($1))", UUID(job["id"]))
-
-
-async def wait_for_lock_waiters(other: Other, waiters: int) -> None:
-    """Wait until this many connections wait for a lock."""
-    while await other.fetchval(WAITING) < waiters:
-        pass
 
 
 async def work_off(worker: LeasedWorker, stage_type: str) -> None:
@@ -94,7 +72,7 @@ async def work_off(worker: LeasedWorker, stage_type: str) -> None:
 
 
 async def test_a_locked_job_delays_only_its_own_stage_type(
-    busy_http: httpx2.AsyncClient, other: Other, stage_type: str
+    busy_http: httpx2.AsyncClient, other: Session, stage_type: str
 ) -> None:
     """While many requests of one type wait for the lock of its job, the tasks of another type are processed.
 
@@ -131,7 +109,7 @@ async def test_a_locked_job_delays_only_its_own_stage_type(
 
 
 async def test_a_report_that_waited_for_a_lock_counts(
-    busy_http: httpx2.AsyncClient, other: Other, stage_type: str
+    busy_http: httpx2.AsyncClient, other: Session, stage_type: str
 ) -> None:
     """A request with reports of a locked job and of others gets its usual response when the lock is released."""
     client, worker = Client(busy_http), LeasedWorker(busy_http)

@@ -6,13 +6,10 @@ from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
-import asyncpg
 import httpx2
 import pytest
 from reference_manager.domain.commands import Heartbeat, RunningTask
 from reference_manager.domain.states import JobStatus
-from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.engine import Engine
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.records.jobs import Jobs
@@ -20,7 +17,8 @@ from reference_manager.engine.workers import Workers
 from reference_manager.store.pool import Database
 
 from tests.support.claims import ClaimedTask, claim_statement, claimed_tasks
-from tools.backlog import add_backlog
+from tests.support.sessions import Session, job_of, wait_for_lock_waiters
+from tools.backlog import add_backlog, without_claims
 from tools.manager import ManagerProcess
 
 WORKERS = 40
@@ -51,7 +49,7 @@ async def claim(database: Database, worker: str, limit: int) -> list[ClaimedTask
 async def test_workers_that_return_at_once_are_all_answered(
     start_manager: Callable[..., ManagerProcess],
     database: Database,
-    connection: "asyncpg.Connection[asyncpg.Record]",
+    connection: Session,
 ) -> None:
     """Workers away for hours return through two managers: each receives its order to drain and keeps its lease."""
     async with (
@@ -81,9 +79,7 @@ async def test_workers_that_return_at_once_are_all_answered(
             assert await connection.fetchval("SELECT min(expires_at) FROM leases") > before
 
 
-async def test_a_batch_keeps_the_answers_apart(
-    database: Database, workers: Workers, connection: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_a_batch_keeps_the_answers_apart(database: Database, workers: Workers, connection: Session) -> None:
     """Heartbeats in one batch renew only what their own worker holds, and the last one of a worker counts."""
     await add_backlog(database, "beats", 3)
     (mine, more), (theirs,) = await claim(database, "me", 2), await claim(database, "them", 1)
@@ -124,7 +120,7 @@ async def test_heartbeats_with_many_tasks_are_split(
 
 
 async def test_heartbeats_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
-    database: Database, workers: Workers, connection: "asyncpg.Connection[asyncpg.Record]"
+    database: Database, workers: Workers, connection: Session
 ) -> None:
     """Progress that is being stored when a stage is aborted and the sweep that follows both finish."""
     stage = await add_backlog(database, "beats", 50)
@@ -132,15 +128,12 @@ async def test_heartbeats_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
     await connection.execute("BEGIN")
     await connection.fetch("SELECT FROM tasks WHERE id = $1 FOR UPDATE", held[25].task)
     storing = asyncio.create_task(workers.record_heartbeat(heartbeat("me", *((each, 0.5) for each in reversed(held)))))
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    while await connection.fetchval(waiting) < 1:
-        pass
-    job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
-    await Jobs(database, HandOver(database, {}, Notifications())).set_status(job, JobStatus.ABORTED)
+    await wait_for_lock_waiters(connection)
+    job = await job_of(connection, stage)
+    await Jobs(database, without_claims(database)).set_status(job, JobStatus.ABORTED)
     async with database.connection() as sweeper:
         sweeping = asyncio.create_task(AbortedTasks().round(sweeper))
-        while await connection.fetchval(waiting) < 2:
-            pass
+        await wait_for_lock_waiters(connection, 2)
         await connection.execute("COMMIT")
         assert await sweeping == 51
     assert await storing == ([], [], False)

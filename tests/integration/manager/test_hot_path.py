@@ -10,7 +10,6 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import asyncpg
 import httpx2
 import pytest
 from reference_manager.api.app import create_app
@@ -21,6 +20,7 @@ from reference_manager.store.pool import Database
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.support.protocol import Client
+from tests.support.sessions import Session, wait_for_lock_waiters
 from tests.support.worker import LeasedWorker
 from tests.support.worker import report as leased_report
 
@@ -297,9 +297,7 @@ async def test_a_small_body_limit_applies_to_the_hot_path(database: Database) ->
         assert await both.send("POST", f"/v1/stages/{UNKNOWN}/tasks", b"[]".ljust(size)) == expected
 
 
-async def test_a_client_that_disconnects_gets_no_task(
-    both: Both, connection: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_a_client_that_disconnects_gets_no_task(both: Both, connection: Session) -> None:
     """A claim without a lease ends when its client disconnects, and a task claimed for it meanwhile is released."""
     direct = Client(both.direct)
     (task,) = await direct.tasks(await direct.stage(await direct.job(), "one"))
@@ -321,12 +319,10 @@ async def test_a_client_that_disconnects_gets_no_task(
         "query_string": b"",
         "headers": [],
     }
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     async with connection.transaction():
         await connection.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
         request = asyncio.create_task(both.hot_path(scope, receive, send))
-        while not await connection.fetchval(waiting):
-            pass
+        await wait_for_lock_waiters(connection)
         disconnected.set()
         await request
     while (again := await direct.claim("one")) is None:

@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-import asyncpg
 import httpx2
 from reference_manager.engine.dispatch.notifications import CHANNEL
-from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.protocol import Client, branch
+from tests.support.sessions import Session, session
 from tests.support.worker import LeasedWorker, report
 from tools.manager import ManagerProcess
 
@@ -101,7 +100,7 @@ async def test_new_work_wakes_a_claim_at_another_manager(two_urls: Sequence[str]
 
 
 async def test_a_tree_wakes_a_claim_at_another_manager(
-    start_manager: Start, connection: "asyncpg.Connection[asyncpg.Record]", stage_type: str
+    start_manager: Start, connection: Session, stage_type: str
 ) -> None:
     """The manager that creates a tree notifies the others, so that their claims need not poll for its tasks."""
     notifications = asyncio.Queue[str]()
@@ -136,8 +135,7 @@ async def test_a_lost_notification_delays_but_does_not_lose_work(
         stage = await client.stage(await client.job(), stage_type)
         await client.tasks(stage, 1)
         (task,) = await worker.claim(stage_type)
-        connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-        try:
+        async with session(database_url) as connection:
             claim = await waiting_claim(worker, stage_type)
             # These statements bypass the manager, so there is no notification.
             await connection.execute(
@@ -150,8 +148,6 @@ async def test_a_lost_notification_delays_but_does_not_lose_work(
             )
             await connection.execute("UPDATE stages SET oldest_waiting = 0, pending = pending + 1")
             assert len(await claim) == 1
-        finally:
-            await connection.close()
 
 
 async def test_a_client_that_disconnects_while_waiting_gets_no_task(

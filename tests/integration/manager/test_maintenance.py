@@ -1,17 +1,15 @@
 """Maintenance: a problem with one job does not delay the others."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from time import monotonic
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import httpx2
 import pytest
 from reference_manager.domain.states import JobStatus
-from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance import job_maintenance
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
@@ -24,13 +22,13 @@ from reference_manager.engine.maintenance.stale_workers import StaleWorkers
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.engine.statistics import read_statistics
 from reference_manager.store.pool import Database
-from reference_manager.store.schema import SEARCH_PATH
 from structlog.testing import capture_logs
 
 from tests.support.claims import claim_statement
 from tests.support.protocol import Client
+from tests.support.sessions import Session, job_of
 from tests.support.worker import LeasedWorker
-from tools.backlog import add_backlog
+from tools.backlog import add_backlog, without_claims
 from tools.manager import ManagerProcess
 
 DELAY_ALL = """
@@ -65,12 +63,7 @@ def maintenance(name: str) -> JobMaintenance:
     return next(task for task in tasks if task.name == name)
 
 
-async def job_of(connection: "asyncpg.Connection[asyncpg.Record]", stage: UUID) -> UUID:
-    """Return the job of a stage."""
-    return await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
-
-
-async def make_pending(database: Database, connection: "asyncpg.Connection[asyncpg.Record]", name: str) -> None:
+async def make_pending(database: Database, connection: Session, name: str) -> None:
     """Give a maintenance task work in every job."""
     if name in ("lease sweeper", "counter folding"):
         await connection.execute(START_ALL)
@@ -79,30 +72,20 @@ async def make_pending(database: Database, connection: "asyncpg.Connection[async
     elif name == "delayed tasks":
         await connection.execute(DELAY_ALL)
     else:
-        jobs = Jobs(database, HandOver(database, {}, Notifications()))
+        jobs = Jobs(database, without_claims(database))
         for row in await connection.fetch("SELECT id FROM jobs"):
             await jobs.set_status(row["id"], JobStatus.ABORTED)
             if name == "deleted jobs":
                 await jobs.delete(row["id"])
 
 
-async def pending(connection: "asyncpg.Connection[asyncpg.Record]", name: str) -> set[UUID]:
+async def pending(connection: Session, name: str) -> set[UUID]:
     """Return the stages with pending work of a maintenance task."""
     return {row["stage_id"] for row in await connection.fetch(f"SELECT stage_id FROM {WORK[name]}")}  # noqa: S608 - the table above
 
 
-@pytest.fixture
-async def other(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
-    """A session that gets in the way of the maintenance tasks."""
-    opened = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-    yield opened
-    await opened.close()
-
-
 @pytest.mark.parametrize("name", ["lease sweeper", "delayed tasks", "counter folding"])
-async def test_a_locked_job_is_skipped(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]", name: str
-) -> None:
+async def test_a_locked_job_is_skipped(database: Database, other: Session, name: str) -> None:
     """While another session holds the lock of a job, a round does the work of all other jobs, and then its own."""
     stages = [await add_backlog(database, "work", 2) for _ in range(3)]
     await make_pending(database, other, name)
@@ -122,7 +105,7 @@ async def test_a_locked_job_is_skipped(
 @pytest.mark.parametrize("problem", ["an error", "a locked row"])
 async def test_a_job_whose_work_fails_is_skipped(
     database: Database,
-    other: "asyncpg.Connection[asyncpg.Record]",
+    other: Session,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     problem: str,
@@ -169,7 +152,7 @@ async def test_a_job_whose_work_fails_is_skipped(
 
 
 async def test_a_lock_that_is_shared_in_turn_is_obtained(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]", connection: "asyncpg.Connection[asyncpg.Record]"
+    database: Database, other: Session, connection: Session
 ) -> None:
     """A job whose lock is never free, because sessions that complete tasks share it in turn, is waited for."""
     stage = await add_backlog(database, "work", 2)
@@ -197,9 +180,7 @@ async def test_a_lock_that_is_shared_in_turn_is_obtained(
 
 
 @pytest.mark.parametrize("name", ["lease sweeper", "delayed tasks"])
-async def test_a_large_job_takes_turns_with_others(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]", name: str
-) -> None:
+async def test_a_large_job_takes_turns_with_others(database: Database, other: Session, name: str) -> None:
     """Although thousands of older items of another job are pending, the first pass includes those of a small job."""
     stages = [await add_backlog(database, "work", count) for count in (6000, 1)]
     await make_pending(database, other, name)
@@ -212,9 +193,7 @@ async def test_a_large_job_takes_turns_with_others(
     assert [row["job_id"] for row in rows].count(small) == 1
 
 
-async def test_aborted_and_deleted_stages_take_turns(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]"
-) -> None:
+async def test_aborted_and_deleted_stages_take_turns(database: Database, other: Session) -> None:
     """One transaction handles a share of a large stage and all of the small ones."""
     large, *small = [await add_backlog(database, "work", count) for count in (3000, 1, 1, 1)]
     for name, statement in (
@@ -226,7 +205,7 @@ async def test_aborted_and_deleted_stages_take_turns(
             await make_pending(database, other, name)
         else:
             for row in await other.fetch("SELECT id FROM jobs"):
-                await Jobs(database, HandOver(database, {}, Notifications())).delete(row["id"])
+                await Jobs(database, without_claims(database)).delete(row["id"])
         async with database.maintenance_connection() as connection:
             await task.work(connection, await task.pending(connection, []), waits=False)
             assert [await other.fetchval(statement, stage) for stage in small] == [0, 0, 0]
@@ -236,7 +215,7 @@ async def test_aborted_and_deleted_stages_take_turns(
         assert not await pending(other, name)
 
 
-async def test_a_long_round_reports_progress(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def test_a_long_round_reports_progress(database: Database, other: Session) -> None:
     """A manager whose maintenance is busy for minutes is not taken for one whose maintenance is stuck."""
     await add_backlog(database, "work", 2500)
     await make_pending(database, other, "aborted tasks")
@@ -254,15 +233,13 @@ async def test_a_long_round_reports_progress(database: Database, other: "asyncpg
     assert transactions == 3
 
 
-async def test_aborted_jobs_do_not_end_a_round(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def test_aborted_jobs_do_not_end_a_round(database: Database, other: Session) -> None:
     """Due tasks of aborted jobs lose their delay, and the due tasks of other jobs return to the queue in that round."""
     aborted = [await add_backlog(database, "work", 1) for _ in range(3)]
     stage = await add_backlog(database, "work", 1)
     await make_pending(database, other, "delayed tasks")
     for each in aborted:
-        await Jobs(database, HandOver(database, {}, Notifications())).set_status(
-            await job_of(other, each), JobStatus.ABORTED
-        )
+        await Jobs(database, without_claims(database)).set_status(await job_of(other, each), JobStatus.ABORTED)
     async with database.maintenance_connection() as connection:
         await maintenance("delayed tasks").round(connection)
     assert not await pending(other, "delayed tasks")
@@ -271,7 +248,7 @@ async def test_aborted_jobs_do_not_end_a_round(database: Database, other: "async
 
 @pytest.mark.timeout(60)  # waits for a lease of a second to expire, twice
 async def test_a_manager_without_free_connections_maintains_other_jobs(
-    start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]"
+    start_manager: Callable[..., ManagerProcess], connection: Session
 ) -> None:
     """Requests that wait for a locked job occupy all connections; leases of another job expire and its tasks wake."""
     manager = start_manager("--database-connections", "2")
@@ -306,7 +283,7 @@ async def test_a_manager_without_free_connections_maintains_other_jobs(
         assert await returned("locked") == [0, 1]
 
 
-async def test_stale_workers_are_forgotten(database: Database, other: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def test_stale_workers_are_forgotten(database: Database, other: Session) -> None:
     """A worker is forgotten after an hour; with an order to drain, after a week, so that it receives the order."""
     await other.execute("""
         INSERT INTO workers (id, stage_types, draining, running, drain_wanted, seen_at)
@@ -324,7 +301,7 @@ async def test_stale_workers_are_forgotten(database: Database, other: "asyncpg.C
 
 
 async def test_a_failed_round_is_repeated_on_a_new_connection(
-    database: Database, other: "asyncpg.Connection[asyncpg.Record]", monkeypatch: pytest.MonkeyPatch
+    database: Database, other: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After the server has ended its connection, a maintenance task continues with another one."""
     stage = await add_backlog(database, "work", 1)

@@ -100,13 +100,13 @@ async def test_unused_routines_are_dropped(connection: "asyncpg.Connection[async
         await connection.execute(f"CREATE SCHEMA {name} CREATE VIEW {name} AS SELECT 1")
         await connection.execute("INSERT INTO routine_sets VALUES ($1, now() - make_interval(days => $2))", name, days)
     await migrate(database_url)
-    assert sorted(await routine_schemas(connection)) == sorted(["jobnik_3", ROUTINE_SCHEMA])
+    assert await routine_schemas(connection) == sorted(["jobnik_3", ROUTINE_SCHEMA])
 
     await connection.execute("DELETE FROM routine_sets WHERE name = $1", ROUTINE_SCHEMA)
     await connection.execute("CREATE SCHEMA jobnik_4")
     await connection.execute("INSERT INTO routine_sets VALUES ('jobnik_4', now() - interval '29 days')")
     await migrate(database_url)
-    assert await routine_schemas(connection) == ["jobnik_4", ROUTINE_SCHEMA]
+    assert await routine_schemas(connection) == sorted(["jobnik_4", ROUTINE_SCHEMA])
 
 
 async def routine_schemas(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:

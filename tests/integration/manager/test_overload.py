@@ -12,9 +12,9 @@ import asyncpg
 import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
-from reference_manager.store.schema import SEARCH_PATH
 
 from tests.support.protocol import refused
+from tests.support.sessions import Session, session, wait_for_lock_waiters
 from tools.docs.openapi import page
 from tools.manager import ManagerProcess
 
@@ -45,34 +45,24 @@ OPERATIONS = [
     for path, operations in json.loads(page())["paths"].items()
     for method, operation in operations.items()
 ]
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 @asynccontextmanager
-async def locked_tables(database_url: str, waiters: int) -> AsyncGenerator[Callable[[], Any]]:
-    """Lock the tables; yield a function that waits until this many connections wait for the lock."""
-    connection = await asyncpg.connect(database_url, server_settings={"search_path": SEARCH_PATH})
-
-    async def wait_for_lock_waiters() -> None:
-        while await connection.fetchval(WAITING) < waiters:
-            pass
-
-    try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE jobs, stages, tasks, workers IN ACCESS EXCLUSIVE MODE")
-            yield wait_for_lock_waiters
-    finally:
-        await connection.close()
+async def locked_tables(database_url: str) -> AsyncGenerator[Session]:
+    """Lock the tables, and yield the connection that holds the locks."""
+    async with session(database_url) as locker, locker.transaction():
+        await locker.execute("LOCK TABLE jobs, stages, tasks, workers IN ACCESS EXCLUSIVE MODE")
+        yield locker
 
 
 async def test_every_operation_is_refused_while_the_database_is_busy(start_manager: Start, database_url: str) -> None:
     """While all connections are busy, each request waits for the timeout and is then answered 503, streams included."""
     manager = start_manager("--database-connections", "2", "--database-timeout", "PT0.3S")
     async with httpx2.AsyncClient(base_url=manager.url, limits=httpx2.Limits(max_connections=None), timeout=20) as http:
-        async with locked_tables(database_url, waiters=2) as wait_for_lock_waiters:
+        async with locked_tables(database_url) as locker:
             pending = [asyncio.create_task(http.get(path)) for path in ("/v1/jobs", "/v1/stages", "/v1/tasks")]
             pending.append(asyncio.create_task(http.patch("/v1/stages/busy/tasks/dequeue")))
-            await wait_for_lock_waiters()
+            await wait_for_lock_waiters(locker, 2)
 
             async def send(name: str, method: str, path: str) -> tuple[str, httpx2.Response]:
                 url = path.format(jobId=UNKNOWN_ID, stageId=UNKNOWN_ID, taskId=UNKNOWN_ID, stageType="x", workerId="me")
@@ -100,9 +90,9 @@ async def test_a_database_without_free_connections_is_busy(postgres: EmbeddedPos
         await admin.close()
     with ManagerProcess("--database-url", f"postgresql://few:few@{server.rpartition('@')[2]}/few") as manager:
         async with httpx2.AsyncClient(base_url=manager.url, timeout=20) as http:
-            async with locked_tables(f"{server}/few", waiters=2) as wait_for_lock_waiters:
+            async with locked_tables(f"{server}/few") as locker:
                 pending = [asyncio.create_task(http.get("/v1/jobs")) for _ in range(20)]
-                await wait_for_lock_waiters()
+                await wait_for_lock_waiters(locker, 2)
                 refused(await http.get("/v1/stages"), 503, "DATABASE_RELATED_ERROR")
             assert {(await one).status_code for one in pending} == {200, 503}
 
@@ -115,10 +105,10 @@ async def test_a_stop_ends_requests_that_cannot_be_answered(
     manager = start_manager("--shutdown-timeout", deadline)
     async with (
         httpx2.AsyncClient(base_url=manager.url, timeout=20) as http,
-        locked_tables(database_url, waiters=1) as wait_for_lock_waiters,
+        locked_tables(database_url) as locker,
     ):
         creation = asyncio.create_task(http.post("/v1/jobs", json=BODIES["create_job"]))
-        await wait_for_lock_waiters()
+        await wait_for_lock_waiters(locker)
         manager.process.send_signal(signal.SIGTERM)
         if deadline == "PT60S":
             with suppress(httpx2.TransportError):  # until it accepts no connections

@@ -8,14 +8,13 @@ from uuid import UUID
 import pytest
 from reference_manager.domain.commands import NO_TRACE
 from reference_manager.domain.states import JobStatus, Priority
-from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Connection, Database, sql
 
 from tests.support.claims import claim_statement, claimed_tasks
+from tests.support.sessions import job_of
 from tests.support.statistics import ROWS, touched
-from tools.backlog import add_backlog
+from tools.backlog import add_backlog, without_claims
 
 
 def claim(stage_type: str, limit: int) -> tuple[Any, ...]:
@@ -146,7 +145,7 @@ async def test_progress_reads_only_tasks_that_report_it(database: Database, stat
         await connection.fetch(sql.leases_renew.sql, ["guard"] * len(reporting), *heartbeat)
         if statistics == "of full tables":
             await connection.execute("ANALYZE")
-        job = await connection.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)
+        job = await job_of(connection, stage)
         assert max(await cost(stage, job)) < len(reporting) + 10
         body = await connection.fetchval("SELECT stage_progress(stage) FROM stages AS stage WHERE id = $1", stage)
         assert body.startswith(',"progress":{"fraction":0.000125,"etaSeconds":')
@@ -193,10 +192,8 @@ async def lifecycle_costs(connection: Connection, database: Database) -> dict[st
         done = ([task_id], [lease_id], ["guard"], ["COMPLETED"], [None], [None], [True], [None], [None])
         costs[f"end {number}"] = await touched(connection, sql.task_settle.sql, *done)
     assert await connection.fetchval("SELECT status FROM stages WHERE id = $1", stage_id) == "COMPLETED"
-    jobs = Jobs(database, HandOver(database, {}, Notifications()))
-    doomed = await connection.fetchval(
-        "SELECT job_id FROM stages WHERE id = $1", await add_backlog(database, "doomed", 2)
-    )
+    jobs = Jobs(database, without_claims(database))
+    doomed = await job_of(connection, await add_backlog(database, "doomed", 2))
     await jobs.set_status(doomed, JobStatus.ABORTED)
     costs["aborted"] = await touched(connection, sql.aborted_stages.sql, [], 10)
     stages = [row["stage_id"] for row in await connection.fetch(sql.aborted_stages.sql, [], 10)]

@@ -2,18 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 
-import asyncpg
 import httpx2
 import pytest
-from reference_manager.store.pool import SESSION
 
 from tests.support.invariants import violations
 from tests.support.protocol import Client, refused
+from tests.support.sessions import Session
 from tests.support.worker import LeasedWorker, report
 from tools.manager import ManagerProcess
 
@@ -47,16 +46,6 @@ def worker(http: httpx2.AsyncClient) -> LeasedWorker:
     return LeasedWorker(http)
 
 
-@pytest.fixture
-async def connection(database_url: str) -> AsyncGenerator["asyncpg.Connection[asyncpg.Record]"]:
-    """A connection to the test's own database."""
-    opened = await asyncpg.connect(database_url, server_settings=SESSION)
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
 @pytest.mark.parametrize(
     ("policy", "failed", "delay"),
     [
@@ -78,14 +67,14 @@ async def connection(database_url: str) -> AsyncGenerator["asyncpg.Connection[as
     ],
 )
 async def test_a_delay_is_exact_and_bounded(
-    connection: "asyncpg.Connection[asyncpg.Record]", policy: dict[str, Any], failed: int, delay: float
+    connection: Session, policy: dict[str, Any], failed: int, delay: float
 ) -> None:
     """The delay is exact to the microsecond and never overflows, whatever the numbers."""
     found = await connection.fetchval("SELECT retry_delay($1, $2)", json.dumps(policy), failed)
     assert found == timedelta(seconds=delay)
 
 
-async def test_delays_follow_the_formula(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+async def test_delays_follow_the_formula(connection: Session) -> None:
     """Each delay is min(first * factor ^ (failed - 1), longest), for many policies and attempts."""
     numbers = list(product((0, 0.001, 0.3, 1, 7, 3600, YEAR), (1, 1.1, 2, 3, 100), (0, 1, 3600, YEAR), range(1, 40)))
     policies = [json.dumps(exponential(*policy)) for *policy, _ in numbers]
@@ -100,9 +89,7 @@ async def test_delays_follow_the_formula(connection: "asyncpg.Connection[asyncpg
 
 
 @pytest.mark.parametrize("policy", [fixed(100, jitter=0.25), exponential(100, 2, 100, jitter=0.25)])
-async def test_jitter_stays_within_its_range(
-    connection: "asyncpg.Connection[asyncpg.Record]", policy: dict[str, Any]
-) -> None:
+async def test_jitter_stays_within_its_range(connection: Session, policy: dict[str, Any]) -> None:
     """Delays are spread over the whole range that the jitter allows, and not beyond it."""
     rows = await connection.fetch("SELECT retry_delay($1, n) FROM generate_series(1, 1000) AS n", json.dumps(policy))
     delays = [delay.total_seconds() for (delay,) in rows]
@@ -111,7 +98,7 @@ async def test_jitter_stays_within_its_range(
 
 
 async def test_every_failed_attempt_is_delayed(
-    start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]", stage_type: str
+    start_manager: Callable[..., ManagerProcess], connection: Session, stage_type: str
 ) -> None:
     """A task returns after the policy's delay however its attempt failed, and at once if it was handed back."""
     manager = start_manager("--task-stale-after", "PT0.5S")
@@ -142,7 +129,7 @@ async def test_every_failed_attempt_is_delayed(
 
 
 async def test_delays_grow_across_managers(
-    start_manager: Callable[..., ManagerProcess], connection: "asyncpg.Connection[asyncpg.Record]", stage_type: str
+    start_manager: Callable[..., ManagerProcess], connection: Session, stage_type: str
 ) -> None:
     """The policy is stored with the task, so managers that take turns count its failed attempts together."""
     managers = [start_manager(), start_manager()]

@@ -10,10 +10,11 @@ from typing import Any
 import asyncpg
 import httpx2
 import pytest
-from reference_manager.store.schema import ROUTINE_SCHEMA, SEARCH_PATH
+from reference_manager.store.schema import ROUTINE_SCHEMA
 
 from tests.support import invariants
 from tests.support.previous_release import PreviousRelease, run_example
+from tests.support.sessions import session
 from tools.manager import ManagerProcess
 from tools.snapshot import ROOT
 
@@ -160,15 +161,10 @@ async def test_two_releases_serve_side_by_side(
     newest = await start(stack, ManagerProcess("--database-url", empty_url))
     await load.finish(newest.url)
 
-    connection = await asyncpg.connect(empty_url, server_settings={"search_path": SEARCH_PATH})
-    fresh = await asyncpg.connect(database_url)
-    try:
+    async with session(empty_url) as connection, session(database_url) as fresh:
         assert await invariants.violations(connection) == []
         assert await connection.fetch(AMBIGUOUS_ROUTINES, ROUTINE_SCHEMA) == []
         assert await connection.fetchval(SHARED_FUNCTIONS) == await fresh.fetchval(SHARED_FUNCTIONS)
-    finally:
-        await connection.close()
-        await fresh.close()
 
 
 async def add_a_column_to_every_table(url: str) -> None:

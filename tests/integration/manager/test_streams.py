@@ -17,6 +17,7 @@ from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.store.pool import Database
 
 from tests.support.protocol import Client, refused
+from tests.support.sessions import lock_waiters, wait_for_lock_waiters
 from tools.backlog import add_backlog
 from tools.manager import ManagerProcess
 
@@ -128,15 +129,13 @@ async def test_a_disconnected_client_ends_its_statement(
 ) -> None:
     """If a client disconnects in the middle of a list, the statement under way for it is cancelled."""
     manager = start_manager()
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
     async with database.connection() as watcher, database.transaction() as blocker:
         async with stalled_client(manager.url) as (_, pieces):
             await blocker.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
             reading = asyncio.create_task(read_rest(pieces))
-            while await watcher.fetchval(waiting) == 0:
-                pass
+            await wait_for_lock_waiters(watcher)
             reading.cancel()
-        while await watcher.fetchval(waiting) > 0:
+        while await lock_waiters(watcher) > 0:
             pass
     assert manager.stop() == 0
     assert "database busy" not in manager.log

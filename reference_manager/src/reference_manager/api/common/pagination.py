@@ -84,23 +84,16 @@ class ListQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryQuery:
+class HistoryQuery(ListQuery):
     """The page of attempts or status changes that a request asks for."""
 
-    request: Request
     limit: HistoryLimit = HISTORY_PAGE_SIZE
-    cursor: Cursor = None
-    order: Order = "asc"
 
 
 @dataclass(frozen=True, slots=True)
-class NumberedQuery:
+class NumberedQuery(ListQuery):
     """The page that a request asks for, possibly by its number."""
 
-    request: Request
-    limit: Limit = None
-    cursor: Cursor = None
-    order: Order = "asc"
     page: PageNumber = None
     page_size: PageSize = None
 
@@ -133,7 +126,7 @@ def openapi_list_responses(
     return responses
 
 
-async def list_response(query: ListQuery | HistoryQuery | NumberedQuery, listing: Listing[KeyT]) -> Response:
+async def list_response(query: ListQuery, listing: Listing[KeyT]) -> Response:
     """Send a page or the whole list. An error after the first page closes the connection before the end of the body."""
     identity = _identity(query.request)
     after = None if query.cursor is None else _decoded(query.cursor, identity, listing.key_type)

@@ -78,7 +78,7 @@ class StrictRoute(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             if not self.body_field:
                 return await handle(strict)
-            if not is_json(request.headers.get("content-type", "")):
+            if not _is_json(request.headers.get("content-type", "")):
                 raise HTTPException(415, UNSUPPORTED_MEDIA_TYPE.message)
             refused = part_b_fields if part_a_only else frozenset[str]()
             bodies: Bodies = request.app.state.bodies
@@ -161,7 +161,7 @@ def _invalid_parameter(name: str, message: str, kind: str = "parameter") -> Requ
     return RequestValidationError([{"type": kind, "loc": ("query", name), "msg": message}])
 
 
-def is_json(content_type: str) -> bool:
+def _is_json(content_type: str) -> bool:
     """Return whether a Content-Type header means JSON in UTF-8, the only encoding of JSON."""
     media_type = content_type.partition(";")[0].strip().lower()
     charset = _CHARSET.search(content_type)

@@ -13,9 +13,24 @@ CREATE OR REPLACE FUNCTION numbered_range(
         CASE WHEN descending THEN greatest(least(total - skipped, wanted), 0) ELSE wanted END
 $$;
 
--- numbered_fits: whether the entities of a page, up to one that ends at this byte, are in the rows.
-CREATE OR REPLACE FUNCTION numbered_fits(end_byte bigint) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT end_byte <= 1024 * 1024
+-- take_numbered: the rows of a page from the cursor `walk`, whose rows have the `id` of the entity, too.
+CREATE OR REPLACE FUNCTION take_numbered(walk refcursor, OUT body text, OUT parent uuid)
+RETURNS SETOF record LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    budget CONSTANT integer := 1024 * 1024;
+    step record;
+    size bigint := 0;
+BEGIN
+    LOOP
+        FETCH walk INTO step;
+        EXIT WHEN NOT FOUND;
+        size := size + octet_length(step.body);
+        body := CASE WHEN size <= budget THEN step.body END;
+        parent := CASE WHEN size <= budget THEN step.parent ELSE step.id END;
+        RETURN NEXT;
+    END LOOP;
+    CLOSE walk;
+END
 $$;
 
 -- number_jobs: a numbered page of jobs, by age.
@@ -25,6 +40,7 @@ CREATE OR REPLACE FUNCTION number_jobs(
 ) RETURNS TABLE (body text, parent uuid, total bigint) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
+    walk refcursor;
     range record;
     earliest CONSTANT timestamptz := coalesce(from_date, '-infinity');
     latest CONSTANT timestamptz := coalesce(end_date, 'infinity');
@@ -34,25 +50,18 @@ BEGIN
         AND job_listed(job, of_name, of_priority, of_statuses, of_metadata);
     RETURN NEXT;
     SELECT * INTO range FROM numbered_range(total, skipped, wanted, descending);
-    RETURN QUERY
-        SELECT CASE WHEN numbered_fits(end_byte) THEN wire END,
-            CASE WHEN NOT numbered_fits(end_byte) OR has_more THEN id END, total
+    OPEN walk NO SCROLL FOR
+        SELECT job_wire(job, with_stages AND list_inlines((job).stages_total)) AS body,
+            CASE WHEN with_stages AND NOT list_inlines((job).stages_total) THEN (job).id END AS parent, (job).id AS id
         FROM (
-            SELECT wire, id, has_more, place, sum(octet_length(wire)) OVER (ORDER BY place) AS end_byte
-            FROM (
-                SELECT job_wire(job, with_stages AND list_inlines((job).stages_total)) AS wire, (job).id AS id,
-                    with_stages AND NOT list_inlines((job).stages_total) AS has_more,
-                    CASE WHEN descending THEN -number ELSE number END AS place
-                FROM (
-                    SELECT job, row_number() OVER (ORDER BY job.created_at, job.seq) AS number FROM jobs AS job
-                    WHERE job.created_at BETWEEN earliest AND latest
-                        AND job_listed(job, of_name, of_priority, of_statuses, of_metadata)
-                    ORDER BY job.created_at, job.seq
-                    OFFSET range.range_offset LIMIT range.range_limit
-                ) AS page
-            ) AS written
-        ) AS sized
-        ORDER BY place;
+            SELECT job, row_number() OVER (ORDER BY job.created_at, job.seq) AS number FROM jobs AS job
+            WHERE job.created_at BETWEEN earliest AND latest
+                AND job_listed(job, of_name, of_priority, of_statuses, of_metadata)
+            ORDER BY job.created_at, job.seq
+            OFFSET range.range_offset LIMIT range.range_limit
+        ) AS page
+        ORDER BY CASE WHEN descending THEN -number ELSE number END;
+    RETURN QUERY SELECT page.body, page.parent, total FROM take_numbered(walk) AS page;
 END
 $$;
 
@@ -63,6 +72,7 @@ CREATE OR REPLACE FUNCTION number_stages(
 ) RETURNS TABLE (body text, parent uuid, total bigint) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
+    walk refcursor;
     range record;
     first_id CONSTANT uuid := coalesce(of_job, '00000000-0000-0000-0000-000000000000');
     last_id CONSTANT uuid := coalesce(of_job, 'ffffffff-ffff-ffff-ffff-ffffffffffff');
@@ -71,26 +81,20 @@ BEGIN
     WHERE stage.job_id BETWEEN first_id AND last_id AND stage_listed(stage, of_type, of_statuses, of_metadata);
     RETURN NEXT;
     SELECT * INTO range FROM numbered_range(total, skipped, wanted, descending);
-    RETURN QUERY
-        SELECT CASE WHEN numbered_fits(end_byte) THEN wire END,
-            CASE WHEN NOT numbered_fits(end_byte) OR has_more THEN id END, total
+    OPEN walk NO SCROLL FOR
+        SELECT stage_wire(stage, with_tasks AND list_inlines(stage_total(stage))) AS body,
+            CASE WHEN with_tasks AND NOT list_inlines(stage_total(stage)) THEN (stage).id END AS parent,
+            (stage).id AS id
         FROM (
-            SELECT wire, id, has_more, place, sum(octet_length(wire)) OVER (ORDER BY place) AS end_byte
-            FROM (
-                SELECT stage_wire(stage, with_tasks AND list_inlines(stage_total(stage))) AS wire, (stage).id AS id,
-                    with_tasks AND NOT list_inlines(stage_total(stage)) AS has_more,
-                    CASE WHEN descending THEN -number ELSE number END AS place
-                FROM (
-                    SELECT stage, row_number() OVER (ORDER BY stage.job_id, stage.position) AS number
-                    FROM stages AS stage
-                    WHERE stage.job_id BETWEEN first_id AND last_id
-                        AND stage_listed(stage, of_type, of_statuses, of_metadata)
-                    ORDER BY stage.job_id, stage.position
-                    OFFSET range.range_offset LIMIT range.range_limit
-                ) AS page
-            ) AS written
-        ) AS sized
-        ORDER BY place;
+            SELECT stage, row_number() OVER (ORDER BY stage.job_id, stage.position) AS number
+            FROM stages AS stage
+            WHERE stage.job_id BETWEEN first_id AND last_id
+                AND stage_listed(stage, of_type, of_statuses, of_metadata)
+            ORDER BY stage.job_id, stage.position
+            OFFSET range.range_offset LIMIT range.range_limit
+        ) AS page
+        ORDER BY CASE WHEN descending THEN -number ELSE number END;
+    RETURN QUERY SELECT page.body, page.parent, total FROM take_numbered(walk) AS page;
 END
 $$;
 
@@ -101,6 +105,7 @@ CREATE OR REPLACE FUNCTION number_tasks(
 ) RETURNS TABLE (body text, parent uuid, total bigint) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off AS $$
 DECLARE
+    walk refcursor;
     range record;
     earliest CONSTANT timestamptz := coalesce(from_date, '-infinity');
     latest CONSTANT timestamptz := coalesce(end_date, 'infinity');
@@ -119,35 +124,29 @@ BEGIN
     END IF;
     RETURN NEXT;
     SELECT * INTO range FROM numbered_range(total, skipped, wanted, descending);
-    RETURN QUERY
-        SELECT CASE WHEN numbered_fits(end_byte) THEN wire END, CASE WHEN NOT numbered_fits(end_byte) THEN id END, total
+    OPEN walk NO SCROLL FOR
+        SELECT task_wire(task, aborted) AS body, NULL::uuid AS parent, (task).id AS id
         FROM (
-            SELECT wire, id, place, sum(octet_length(wire)) OVER (ORDER BY place) AS end_byte
-            FROM (
-                SELECT task_wire(task, aborted) AS wire, (task).id AS id,
-                    CASE WHEN descending THEN -number ELSE number END AS place
-                FROM (
-                    (
-                        SELECT task, aborted_at(stage) AS aborted, row_number() OVER (ORDER BY task.seq) AS number
-                        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
-                        WHERE task.stage_id = of_stage
-                            AND task.created_at BETWEEN earliest AND latest
-                            AND task_listed(task, stage, of_type, of_statuses, of_metadata)
-                        ORDER BY task.seq
-                        OFFSET range.range_offset LIMIT range.range_limit
-                    ) UNION ALL (
-                        SELECT task, aborted_at(stage) AS aborted,
-                            row_number() OVER (ORDER BY task.created_at, task.seq) AS number
-                        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
-                        WHERE of_stage IS NULL
-                            AND task.created_at BETWEEN earliest AND latest
-                            AND task_listed(task, stage, of_type, of_statuses, of_metadata)
-                        ORDER BY task.created_at, task.seq
-                        OFFSET range.range_offset LIMIT range.range_limit
-                    )
-                ) AS page
-            ) AS written
-        ) AS sized
-        ORDER BY place;
+            (
+                SELECT task, aborted_at(stage) AS aborted, row_number() OVER (ORDER BY task.seq) AS number
+                FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+                WHERE task.stage_id = of_stage
+                    AND task.created_at BETWEEN earliest AND latest
+                    AND task_listed(task, stage, of_type, of_statuses, of_metadata)
+                ORDER BY task.seq
+                OFFSET range.range_offset LIMIT range.range_limit
+            ) UNION ALL (
+                SELECT task, aborted_at(stage) AS aborted,
+                    row_number() OVER (ORDER BY task.created_at, task.seq) AS number
+                FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+                WHERE of_stage IS NULL
+                    AND task.created_at BETWEEN earliest AND latest
+                    AND task_listed(task, stage, of_type, of_statuses, of_metadata)
+                ORDER BY task.created_at, task.seq
+                OFFSET range.range_offset LIMIT range.range_limit
+            )
+        ) AS page
+        ORDER BY CASE WHEN descending THEN -number ELSE number END;
+    RETURN QUERY SELECT page.body, page.parent, total FROM take_numbered(walk) AS page;
 END
 $$;

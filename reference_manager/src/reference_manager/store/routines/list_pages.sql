@@ -173,7 +173,7 @@ BEGIN
                     THEN task_wire(task, aborted_at(stage))
                 END AS body,
                 NULL::uuid AS parent, task.created_at AS major, task.seq AS minor
-            FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+            FROM tasks AS task LEFT JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
             WHERE task.stage_id = of_stage AND task.seq < coalesce(after_seq, last_seq)
             ORDER BY task.seq DESC;
     ELSIF of_stage IS NOT NULL THEN
@@ -197,7 +197,7 @@ BEGIN
                     THEN task_wire(task, aborted_at(stage))
                 END AS body,
                 NULL::uuid AS parent, task.created_at AS major, task.seq AS minor
-            FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+            FROM tasks AS task LEFT JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
             WHERE (task.created_at, task.seq) < (coalesce(after_time, 'infinity'), coalesce(after_seq, last_seq))
                 AND task.created_at >= coalesce(from_date, '-infinity')
             ORDER BY task.created_at DESC, task.seq DESC;

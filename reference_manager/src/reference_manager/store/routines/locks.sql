@@ -10,6 +10,21 @@ CREATE OR REPLACE FUNCTION lock_jobs(job_ids uuid[]) RETURNS void LANGUAGE sql V
     FROM (SELECT DISTINCT job_key(job_id) AS key FROM unnest(job_ids) AS listed (job_id) ORDER BY key OFFSET 0) AS keys
 $$;
 
+-- lock_free_jobs: takes the locks of these jobs: of all of them if `waits`, otherwise of those that are free. Returns
+-- the jobs that another session has locked. Nulls in `job_ids` are ignored.
+CREATE OR REPLACE FUNCTION lock_free_jobs(job_ids uuid[], waits boolean) RETURNS uuid[] LANGUAGE plpgsql AS $$
+BEGIN
+    IF waits THEN
+        PERFORM lock_jobs(job_ids);
+        RETURN '{}';
+    END IF;
+    RETURN ARRAY(
+        SELECT id FROM (SELECT DISTINCT id FROM unnest(job_ids) AS listed (id) OFFSET 0) AS job
+        WHERE NOT pg_try_advisory_xact_lock(job_key(id))
+    );
+END
+$$;
+
 -- lock_job: takes the lock of a job. Rows: the job; none if there is no such job.
 CREATE OR REPLACE FUNCTION lock_job(wanted_id uuid) RETURNS SETOF jobs LANGUAGE plpgsql AS $$
 BEGIN

@@ -4,21 +4,6 @@
 -- for ever, because sessions that complete tasks may share a lock in turn. For a job that was skipped, `waits` is
 -- therefore sometimes true, in a transaction without other jobs and with a short lock_timeout.
 
--- lock_free_jobs: takes the locks of these jobs: of all of them if `waits`, otherwise of those that are free. Returns the
--- jobs that another session has locked.
-CREATE OR REPLACE FUNCTION lock_free_jobs(job_ids uuid[], waits boolean) RETURNS uuid[] LANGUAGE plpgsql AS $$
-BEGIN
-    IF waits THEN
-        PERFORM lock_jobs(job_ids);
-        RETURN '{}';
-    END IF;
-    RETURN ARRAY(
-        SELECT id FROM (SELECT DISTINCT id FROM unnest(job_ids) AS listed (id) OFFSET 0) AS job
-        WHERE NOT pg_try_advisory_xact_lock(job_key(id))
-    );
-END
-$$;
-
 -- unfolded_stages: up to `most` stages that have deltas, those with the oldest first, except those of the jobs in
 -- `passed`. Rows: the job (null: it was deleted) and the stage.
 CREATE OR REPLACE FUNCTION unfolded_stages(passed uuid[], most integer) RETURNS TABLE (job_id uuid, stage_id uuid)
@@ -195,12 +180,7 @@ BEGIN
     UPDATE aborted_stages SET swept_to = swept.seq
     FROM (SELECT owner, max(seq) AS seq FROM unnest(owners, seqs) AS task (owner, seq) GROUP BY owner) AS swept
     WHERE stage_id = ANY (ARRAY[swept.owner]);
-    finished := ARRAY(
-        SELECT parent FROM unnest(parents) AS locked (parent)
-        LEFT JOIN (SELECT owner, count(*) FROM unnest(owners) AS task (owner) GROUP BY owner) AS swept ON owner = parent
-        WHERE coalesce(count, 0) < share
-    );
-    DELETE FROM stage_deltas WHERE stage_id = ANY (finished);
+    finished := finish_stages(parents, owners, share);
     DELETE FROM aborted_stages WHERE stage_id = ANY (finished);
     RETURN coalesce(cardinality(ids), 0) + cardinality(finished);
 END
@@ -253,12 +233,7 @@ BEGIN
     SELECT array_agg(lease_id) INTO last_attempts FROM deleted;
     DELETE FROM leases WHERE id = ANY (last_attempts);
 
-    finished := ARRAY(
-        SELECT parent FROM unnest(parents) AS locked (parent)
-        LEFT JOIN (SELECT owner, count(*) FROM unnest(owners) AS task (owner) GROUP BY owner) AS done ON owner = parent
-        WHERE coalesce(count, 0) < share
-    );
-    DELETE FROM stage_deltas WHERE stage_id = ANY (finished);
+    finished := finish_stages(parents, owners, share);
     DELETE FROM deleted_stages WHERE stage_id = ANY (finished);
     RETURN coalesce(cardinality(ids), 0) + cardinality(finished);
 END
@@ -275,6 +250,22 @@ BEGIN
         ) AS row
     ));
     DELETE FROM delayed_tasks WHERE task_id = ANY (ids);
+END
+$$;
+
+-- finish_stages: deletes the deltas of those stages of `parents` of which fewer than `share` tasks were found: they have
+-- no more. `owners` has the stage of each found task. Returns these stages.
+CREATE OR REPLACE FUNCTION finish_stages(parents uuid[], owners uuid[], share integer) RETURNS uuid[] LANGUAGE plpgsql
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+DECLARE
+    finished uuid[] := ARRAY(
+        SELECT parent FROM unnest(parents) AS locked (parent)
+        LEFT JOIN (SELECT owner, count(*) FROM unnest(owners) AS task (owner) GROUP BY owner) AS found ON owner = parent
+        WHERE coalesce(count, 0) < share
+    );
+BEGIN
+    DELETE FROM stage_deltas WHERE stage_id = ANY (finished);
+    RETURN finished;
 END
 $$;
 

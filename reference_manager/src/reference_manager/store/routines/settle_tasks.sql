@@ -216,10 +216,7 @@ BEGIN
         WHERE task.id = ANY (wanted_ids)
     ) AS task ON task.id = wanted.id;
 
-    locked := ARRAY(
-        SELECT id FROM (SELECT DISTINCT id FROM unnest(jobs) AS listed (id) WHERE id IS NOT NULL OFFSET 0) AS job
-        WHERE NOT pg_try_advisory_xact_lock(job_key(id))
-    );
+    locked := lock_free_jobs(jobs, false);
     free := ARRAY(
         SELECT place FROM unnest(jobs) WITH ORDINALITY AS owner (id, place)
         WHERE id IS NULL OR id <> ALL (locked) ORDER BY place
