@@ -73,8 +73,10 @@ class CoalescingTransport:
             self._send(data)
 
     def _send(self, data: bytes) -> None:
-        self.written += len(data)
-        self._transport.write(data)
+        # uvloop raises an error if the client has disconnected since the data was buffered.
+        if not self._transport.is_closing():
+            self.written += len(data)
+            self._transport.write(data)
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - everything else is the transport's own
         return getattr(self._transport, name)
