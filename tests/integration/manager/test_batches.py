@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
+import pytest
 from reference_manager.domain.commands import Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority, TaskStatus
 from reference_manager.engine.dispatch.reports import settle
@@ -74,8 +75,33 @@ async def test_a_claim_skips_locked_jobs(database: Database, other: Session) -> 
     assert len(claimed_tasks(rows)) == 4
 
 
+ROWS = {
+    "a job": "SELECT FROM jobs WHERE id = $1 FOR UPDATE",
+    "a stage": "SELECT FROM stages WHERE job_id = $1 FOR UPDATE",
+    "tasks": "SELECT FROM tasks WHERE stage_id IN (SELECT id FROM stages WHERE job_id = $1) FOR UPDATE",
+}
+
+
+@pytest.mark.parametrize("wanted", [1, 9])
+@pytest.mark.parametrize("rows", ROWS)
+async def test_a_claim_skips_locked_rows(database: Database, other: Session, rows: str, wanted: int) -> None:
+    """A session that is not a manager's, such as a person's, may lock rows. Claims take the tasks of other jobs."""
+    for _ in range(3):
+        await add_backlog(database, "late", 1, Priority.HIGH)
+    async with other.transaction():
+        locked = [await job_of(other, await add_backlog(database, "late", 2, Priority.HIGH)) for _ in range(3)]
+        for job in locked:
+            await other.execute(ROWS[rows], job)
+        await add_backlog(database, "late", 2)
+        assert sum([len(await claim(database, wanted)) for _ in range(5)]) == 5
+        async with database.connection() as connection:
+            left = await connection.fetch(*claim_statement("late", wanted, "worker"))
+        assert [row["more"] for row in left] == [True]
+    assert sum([len(await claim(database, wanted)) for _ in range(6)]) == 6
+
+
 async def test_a_claim_does_not_start_a_stage_that_was_paused_meanwhile(database: Database, other: Session) -> None:
-    """A claim that found a stage before its job was paused, and got the lock of the job afterwards, leaves it alone."""
+    """A claim that found a stage before its job was paused, and got the lock of the job afterwards, skips it."""
     paused = await job_of(other, await add_backlog(database, "late", 3, Priority.HIGH))
     await add_backlog(database, "late", 2)
     # The claim stops between reading the queue and taking the lock of the first job.
@@ -95,10 +121,10 @@ async def test_a_claim_does_not_start_a_stage_that_was_paused_meanwhile(database
     await wait_for_lock_waiters(other)
     await Jobs(database, without_claims(database)).set_status(paused, JobStatus.PAUSED)
     await other.execute("SELECT pg_advisory_unlock(1)")
-    assert len(await claiming) == 1
+    assert len(await claiming) == 2
     assert await other.fetchval("SELECT status FROM stages WHERE job_id = $1", paused) == "PENDING"
     await Jobs(database, without_claims(database)).set_status(paused, JobStatus.PENDING)
-    assert len(await claim(database, 9)) == 4
+    assert len(await claim(database, 9)) == 3
 
 
 async def test_a_claim_and_the_sweep_of_an_aborted_stage_do_not_deadlock(database: Database, other: Session) -> None:

@@ -256,3 +256,18 @@ async def test_the_shared_context_counts_as_often_as_it_is_sent(two: Claimants, 
     await client.tasks(stage, 500)
     assert len(await two.claim(limit=500)) == 9
     assert len(await two.claim(limit=500, minimal=True)) == 491
+
+
+@pytest.mark.timeout(60)  # as above
+async def test_the_contexts_of_many_jobs_count(two: Claimants, stage_type: str) -> None:
+    """Each job's first task brings the context of its stage with it, in minimal and full responses."""
+    client = Client(two.https[0])
+    data = {"text": COMPRESSIBLE}
+    for _ in range(35):
+        await client.tasks(await client.stage(await client.job(data=data), stage_type, data=data), 1)
+    assert [len(await two.claim(limit=500, minimal=minimal)) for minimal in (True, False)] == [9, 9]
+    claims = [
+        asyncio.create_task(two.claim(limit=1, waitSeconds=WAIT, minimal=bool(number % 2))) for number in range(17)
+    ]
+    assert [len(tasks) for tasks in await asyncio.gather(*claims)] == [1] * 17
+    assert await two.claim(limit=500) == []

@@ -133,6 +133,47 @@ async def test_a_report_that_waited_for_a_lock_counts(
     assert await client.status(jobs[1]) == "COMPLETED"
 
 
+LOCKED_ROWS = {
+    "job": "SELECT FROM jobs WHERE id = $1 FOR UPDATE",
+    "stage": "SELECT FROM stages WHERE job_id = $1 FOR UPDATE",
+    "task": "SELECT FROM tasks WHERE stage_id IN (SELECT id FROM stages WHERE job_id = $1) FOR UPDATE",
+    "lease": "SELECT FROM leases WHERE stage_id IN (SELECT id FROM stages WHERE job_id = $1) FOR UPDATE",
+}
+
+
+@pytest.mark.parametrize("row", LOCKED_ROWS)
+@pytest.mark.parametrize("waiting", [0, 1])
+async def test_a_locked_row_delays_only_its_own_job(
+    busy_http: httpx2.AsyncClient, other: Session, stage_type: str, row: str, waiting: int
+) -> None:
+    """Reports and heartbeats of other jobs are answered, although they share batches with those that need the row."""
+    client = Client(busy_http)
+    workers = [LeasedWorker(busy_http) for _ in range(3)]
+    jobs = [await client.job() for _ in workers]
+    held: list[list[dict[str, Any]]] = []
+    for worker, job in zip(workers, jobs, strict=True):
+        await client.tasks(await client.stage(job, f"{stage_type}-{job['id']}"), 4 + waiting)
+        held.append(await worker.claim(f"{stage_type}-{job['id']}", 4))
+
+    async with other.transaction():
+        await other.execute(LOCKED_ROWS[row], UUID(jobs[0]["id"]))
+        for worker, tasks in zip(workers[1:], held[1:], strict=True):
+            hindered, other_beat = [
+                asyncio.create_task(each.heartbeat(*[task | {"progress": {"fraction": 0.5}} for task in mine]))
+                for each, mine in ((workers[0], held[0]), (worker, tasks))
+            ]
+            assert (await other_beat)["lost"] == []
+            await asyncio.wait([hindered])
+            assert (hindered.exception() is None) == (row != "task")
+        blocked = asyncio.create_task(workers[0].settle(*[report(task, "COMPLETED") for task in held[0]]))
+        for worker, tasks in zip(workers[1:], held[1:], strict=True):
+            settled = await worker.settle(
+                *[report(task, "COMPLETED") for task in tasks[:3]], report(tasks[3], "FAILED")
+            )
+            assert [answer["accepted"] for answer in settled] == [True] * 4
+    assert [answer["accepted"] for answer in await blocked] == [True] * 4
+
+
 def claim(stage_type: str) -> tuple[Any, ...]:
     """Return the statement and arguments of a claim of ten tasks under leases."""
     return claim_statement(stage_type, 10, "guard")

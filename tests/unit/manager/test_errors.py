@@ -14,7 +14,7 @@ from reference_manager.engine.errors import (
     DatabaseError,
     DatabaseUnavailableError,
 )
-from reference_manager.store.errors import translated_errors
+from reference_manager.store.errors import LockTimeoutError, translated_errors
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_temporary_errors_are_answered_with_retry_after(error: DatabaseError) ->
     ("error", "translated"),
     [
         (asyncpg.UndefinedTableError("gone"), DatabaseError),
-        (asyncpg.LockNotAvailableError("locked"), DatabaseBusyError),
+        (asyncpg.LockNotAvailableError("locked"), LockTimeoutError),
         (asyncpg.DeadlockDetectedError("deadlock"), DatabaseBusyError),
         (asyncpg.SerializationError("conflict"), DatabaseBusyError),
         (asyncpg.QueryCanceledError("statement timeout"), DatabaseBusyError),

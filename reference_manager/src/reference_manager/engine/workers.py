@@ -1,7 +1,8 @@
 """Workers: their heartbeats, and orders for them."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeAlias
 
 from reference_manager.domain.commands import Heartbeat, PageRequest, Report, WorkerKey
 from reference_manager.domain.states import Outcome
@@ -9,6 +10,7 @@ from reference_manager.engine.dispatch.batching import Batcher
 from reference_manager.engine.errors import require
 from reference_manager.engine.queues import TaskQueue
 from reference_manager.engine.records.pages import Listing, Page, read_page
+from reference_manager.store.errors import LockTimeoutError
 from reference_manager.store.pool import Database, encode, encode_optional, sql
 
 RELEASE_BATCH = 500
@@ -30,6 +32,9 @@ class Orders(NamedTuple):
     """Whether the worker must stop claiming, finish its tasks and stop."""
 
 
+HeartbeatBatcher: TypeAlias = Batcher[Heartbeat, Orders]
+
+
 class Workers:
     """Heartbeats, drain orders and the list of workers.
 
@@ -41,14 +46,30 @@ class Workers:
     def __init__(self, database: Database, queue: TaskQueue) -> None:
         self._database = database
         self._queue = queue
-        self._heartbeats: Batcher[Heartbeat, Orders] = Batcher(self._record, HEARTBEAT_BATCH)
+        self._heartbeats: HeartbeatBatcher = Batcher(self._record, HEARTBEAT_BATCH)
+        self._worker_batchers: dict[str, HeartbeatBatcher] = {}
 
     async def record_heartbeat(self, heartbeat: Heartbeat) -> Orders:
         """Record that a worker is alive, renew its leases, and store progress and checkpoints of its tasks."""
         (orders,) = await self._heartbeats.submit((heartbeat,))
         return orders
 
-    async def _record(self, heartbeats: Sequence[Heartbeat]) -> Sequence[Orders]:
+    async def _record(self, heartbeats: Sequence[Heartbeat]) -> Sequence[Orders | HeartbeatBatcher]:
+        try:
+            return await self._record_all(heartbeats)
+        except LockTimeoutError:
+            # Another session has locked a row that one of the heartbeats changes. The others must not fail with it.
+            return [self._worker_batcher(heartbeat.worker_id) for heartbeat in heartbeats]
+
+    def _worker_batcher(self, worker_id: str) -> HeartbeatBatcher:
+        """Return the batcher of the heartbeats of a single worker. It exists only while there are any."""
+        batcher = self._worker_batchers.get(worker_id)
+        if batcher is None:
+            remove = partial(self._worker_batchers.pop, worker_id)
+            batcher = self._worker_batchers[worker_id] = Batcher(self._record_all, HEARTBEAT_BATCH, remove)
+        return batcher
+
+    async def _record_all(self, heartbeats: Sequence[Heartbeat]) -> Sequence[Orders]:
         return [orders for part in _parts(heartbeats) for orders in await self._record_part(part)]
 
     async def _record_part(self, heartbeats: Sequence[Heartbeat]) -> Sequence[Orders]:

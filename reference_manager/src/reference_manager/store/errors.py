@@ -2,6 +2,7 @@
 
 DatabaseError
 ├── DatabaseBusyError         the database is busy: the same request may succeed shortly
+│   └── LockTimeoutError      another session held a lock for too long
 ├── DatabaseUnavailableError  the database cannot be reached or used at present: the same request may succeed later
 └── UnsupportedDatabaseError  this version cannot use the database; the message says what to do
 """
@@ -18,6 +19,10 @@ class DatabaseError(Exception):
 
 class DatabaseBusyError(DatabaseError):
     """The database has no free connection, a lock was not granted in time, or a statement took too long."""
+
+
+class LockTimeoutError(DatabaseBusyError):
+    """Another session held a lock for longer than ``lock_timeout``."""
 
 
 class DatabaseUnavailableError(DatabaseError):
@@ -38,7 +43,6 @@ DRIVER_ERRORS = (
 _BUSY = (
     asyncpg.SerializationError,
     asyncpg.DeadlockDetectedError,
-    asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,  # by statement_timeout
     asyncpg.TooManyConnectionsError,
     asyncpg.InvalidCachedStatementError,  # a newer manager has changed a table
@@ -80,6 +84,8 @@ def _kind(error: BaseException) -> type[DatabaseError]:
     match error:
         case asyncpg.InterfaceError() if not isinstance(error, ValueError):
             return DatabaseUnavailableError  # the connection is closed
+        case asyncpg.LockNotAvailableError():
+            return LockTimeoutError
         case error if isinstance(error, _BUSY):
             return DatabaseBusyError
         case error if isinstance(error, _UNAVAILABLE):

@@ -1,7 +1,7 @@
 """Settles reports in batches: simple ones with a short statement, all others under the lock of their job.
 
-If another session holds the lock of a job, the reports that need it wait in a batcher of that job, so that reports of
-other jobs do not wait with them.
+If another session has locked a job or one of its rows, the reports that need it wait in a batcher of that job, so that
+reports of other jobs do not wait with them.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.batching import Batcher
 from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.store.errors import LockTimeoutError
 from reference_manager.store.pool import Connection, Database, Record, encode_optional, sql
 
 BATCH_SIZE = 128
@@ -52,7 +53,7 @@ class Settlements:
         self._hand_over = hand_over
         self._completions: ReportBatcher = Batcher(self._complete, BATCH_SIZE)
         self._general: ReportBatcher = Batcher(self._settle_unlocked, BATCH_SIZE)
-        self._job_batchers: dict[UUID, ReportBatcher] = {}
+        self._job_batchers: dict[UUID | None, ReportBatcher] = {}
 
     def submit(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
         """Settle reports. Returns a future of one verdict for each report, in order."""
@@ -63,15 +64,18 @@ class Settlements:
         verdicts: list[Verdict | ReportBatcher] = [self._general] * len(reports)
         indexes = [index for index, report in enumerate(reports) if report.outcome is Outcome.COMPLETED]
         completed = [reports[index] for index in indexes]
-        async with self._database.connection(for_workers=True) as connection:
-            started = perf_counter()
-            rows = await connection.fetch(
-                sql.task_complete.sql,
-                [report.task_id for report in completed],
-                [report.lease_id for report in completed],
-                [report.worker_id for report in completed],
-                [encode_optional(report.result) for report in completed],
-            )
+        started = perf_counter()
+        try:
+            async with self._database.connection(for_workers=True) as connection:
+                rows = await connection.fetch(
+                    sql.task_complete.sql,
+                    [report.task_id for report in completed],
+                    [report.lease_id for report in completed],
+                    [report.worker_id for report in completed],
+                    [encode_optional(report.result) for report in completed],
+                )
+        except LockTimeoutError:
+            return verdicts
         metrics.observe_statement(metrics.COMPLETE, started, len(completed))
         for place, body in rows:
             verdicts[indexes[place - 1]] = _COMPLETED if body is None else _COMPLETED._replace(body=body)
@@ -79,11 +83,24 @@ class Settlements:
 
     async def _settle_unlocked(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         distinct = _distinct(reports)
-        async with self._hand_over.transaction(for_workers=True) as transaction:
-            rows = await _execute(transaction.connection, sql.task_settle_free.sql, list(distinct.values()))
-            await transaction.announce(_claimable_types(rows))
+        try:
+            async with self._hand_over.transaction(for_workers=True) as transaction:
+                rows = await _execute(transaction.connection, sql.task_settle_free.sql, list(distinct.values()))
+                await transaction.announce(_claimable_types(rows))
+        except LockTimeoutError:
+            return await self._separate(reports)
         verdicts = [self._job_batcher(row["busy"]) if row["busy"] else _verdict(row) for row in rows]
         return self._verdicts(reports, distinct, verdicts)
+
+    async def _separate(self, reports: Sequence[Report]) -> Sequence[ReportBatcher]:
+        """Forward the reports that need a locked row to the batchers of their jobs, and repeat the others.
+
+        If the locked row is not among those that are checked, forward all reports.
+        """
+        async with self._database.connection(for_workers=True) as connection:
+            rows = await connection.fetch(sql.task_find_locked.sql, [report.task_id for report in reports])
+        found = any(row["locked"] for row in rows)
+        return [self._job_batcher(row["job_id"]) if row["locked"] or not found else self._general for row in rows]
 
     async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         distinct = _distinct(reports)
@@ -92,8 +109,12 @@ class Settlements:
             await transaction.announce(stage_types)
         return self._verdicts(reports, distinct, verdicts)
 
-    def _job_batcher(self, job_id: UUID) -> ReportBatcher:
-        """Return the batcher of the reports that wait for this job's lock. It exists only while there are any."""
+    def _job_batcher(self, job_id: UUID | None) -> ReportBatcher:
+        """Return the batcher of the reports that wait for this job. It exists only while there are any.
+
+        Args:
+            job_id: The job; None for tasks that do not exist.
+        """
         batcher = self._job_batchers.get(job_id)
         if batcher is None:
             remove = partial(self._job_batchers.pop, job_id)

@@ -25,6 +25,11 @@ SELECT busy, source, target, body, woken FROM settle_free_tasks(
     :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays, :checkpoints
 );
 
+-- name: task_find_locked(ids)
+-- Rows: for each of these tasks, in order, its job (null: there is no such task), and whether another session has locked
+-- its row, that of its stage or that of its job; see routines/locks.sql.
+SELECT job_id, locked FROM find_locked_tasks(:ids);
+
 -- name: leases_renew(workers, ids, leases, progresses, checkpoints)
 -- Renews the leases of workers, for heartbeats; see routines/renew_leases.sql.
 SELECT place, verdict FROM renew_leases(:workers, :ids, :leases, :progresses, :checkpoints);

@@ -11,7 +11,8 @@
 -- whether others may be left. False is exact: at one moment during the call, no task was claimable, apart from those
 -- that other sessions were claiming.
 -- A claim scans the index of claimable stages and, in each stage, the index of waiting tasks. It never waits for another
--- session. To start a stage or a job, it needs the job's lock; if another session has that lock, it skips the stage.
+-- session. It skips what another session has locked: a task, or, if it would have to start the stage or the job, the
+-- stage.
 -- Plans are pinned to index scans by the settings of the function. Making a new plan for each call, because of the
 -- varying limit, would take longer than the claim itself, and a plan made while the tables were empty must remain good
 -- when they are large. Rows are always selected with = ANY (array), because a join would let the planner read the whole
@@ -32,18 +33,27 @@ DECLARE
     owners uuid[];
     waited double precision[];
     picked_count integer;
-    total_size bigint;
     last_seq bigint;
-    -- Their stages, those of them that were not started, and how many stages precede the last one in the queue.
+    -- The size of all of them, or more.
+    size_bound bigint;
+    total_size bigint := 0;
+    recipient integer;
+    previous_recipient integer;
+    stage_context text;
+    -- Their stages, and the number of stages from the front of the queue to the last of them.
     picked_stages uuid[];
-    unstarted uuid[];
     walked integer;
     contexts text[];
-    refused uuid[] := '{}';
+    has_leases boolean := cardinality(array_remove(workers, NULL)) > 0;
+    -- Those that are not started or whose job is not; those of them that may be started now; and those of them that are
+    -- not started themselves.
+    unstarted uuid[];
+    startable uuid[];
+    starting uuid[] := '{}';
+    lock_each boolean := false;
     fitting integer := 0;
     claimed_from uuid[] := '{}';
     claimed_counts integer[] := '{}';
-    starting uuid[] := '{}';
     started uuid[];
     started_counts bigint[];
     owner uuid;
@@ -52,69 +62,104 @@ DECLARE
     claimed_at timestamptz;
     single boolean := cardinality(workers) = 1;
 BEGIN
-    -- The locks are taken in the order of the scan, and only until enough tasks are picked.
-    SELECT array_agg(place), array_agg(task_id), array_agg(stage_id), array_agg(wait),
-        count(*), (array_agg(seq))[count(*)], max(number),
-        coalesce(array_agg(stage_id) FILTER (WHERE picking.unstarted), '{}')
-    INTO places, picked, owners, waited, picked_count, last_seq, walked, unstarted
-    FROM (
-        SELECT candidate.number, candidate.id AS stage_id, candidate.unstarted,
-            waiting.place, waiting.task_id, waiting.seq,
-            greatest(extract(epoch FROM now() - greatest(waiting.ready_at, candidate.opened_at)), 0) AS wait
+    LOOP
+        -- The locks are taken in the order of the scan, and only until enough tasks are picked.
+        SELECT array_agg(place), array_agg(task_id), array_agg(stage_id), array_agg(wait),
+            count(*), (array_agg(seq))[count(*)], max(number), sum(bound),
+            coalesce(array_agg(stage_id) FILTER (WHERE picking.unstarted), '{}')
+        INTO places, picked, owners, waited, picked_count, last_seq, walked, size_bound, unstarted
         FROM (
-            SELECT row_number() OVER (ORDER BY stage.priority, stage.oldest_waiting) AS number,
-                stage.id, stage.job_id, stage.head, stage.opened_at,
-                stage.status = 'PENDING' OR job.status = 'PENDING' AS unstarted
-            FROM stages AS stage
-            JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
-            WHERE stage.type = wanted_type
-                AND stage.oldest_waiting IS NOT NULL
-                AND stage.job_open
-                AND stage.status IN ('PENDING', 'IN_PROGRESS')
-            ORDER BY stage.priority, stage.oldest_waiting
-        ) AS candidate
-        CROSS JOIN LATERAL (
-            SELECT ctid AS place, task_id, seq, ready_at FROM waiting_tasks
-            WHERE stage_id = candidate.id AND seq >= candidate.head
-            ORDER BY seq
+            SELECT candidate.number, candidate.id AS stage_id, candidate.unstarted,
+                waiting.place, waiting.task_id, waiting.seq,
+                waiting.bound + CASE WHEN has_leases THEN candidate.bound ELSE 0 END AS bound,
+                greatest(extract(epoch FROM now() - greatest(waiting.ready_at, candidate.opened_at)), 0) AS wait
+            FROM (
+                SELECT row_number() OVER (ORDER BY stage.priority, stage.oldest_waiting) AS number,
+                    stage.id, stage.job_id, stage.head, stage.opened_at, context_bound(stage, job) AS bound,
+                    stage.status = 'PENDING' OR job.status = 'PENDING' AS unstarted
+                FROM stages AS stage
+                JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
+                WHERE stage.type = wanted_type
+                    AND stage.oldest_waiting IS NOT NULL
+                    AND stage.job_open
+                    AND stage.status IN ('PENDING', 'IN_PROGRESS')
+                ORDER BY stage.priority, stage.oldest_waiting
+            ) AS candidate
+            CROSS JOIN LATERAL (
+                SELECT waiting.ctid AS place, waiting.task_id, waiting.seq, waiting.ready_at, task_bound(task) AS bound
+                FROM waiting_tasks AS waiting JOIN tasks AS task ON task.id = ANY (ARRAY[waiting.task_id])
+                WHERE waiting.stage_id = candidate.id AND waiting.seq >= candidate.head
+                ORDER BY waiting.seq
+                LIMIT wanted
+                FOR UPDATE OF waiting SKIP LOCKED
+                FOR NO KEY UPDATE OF task SKIP LOCKED
+            ) AS waiting
+            WHERE CASE
+                WHEN NOT candidate.unstarted THEN true
+                WHEN lock_each THEN lock_stage_to_start(candidate.id, candidate.job_id)
+                ELSE pg_try_advisory_xact_lock(job_key(candidate.job_id))
+            END
             LIMIT wanted
-            FOR UPDATE SKIP LOCKED
-        ) AS waiting
-        WHERE NOT candidate.unstarted OR pg_try_advisory_xact_lock(job_key(candidate.job_id))
-        LIMIT wanted
-    ) AS picking;
+        ) AS picking;
+        EXIT WHEN cardinality(unstarted) = 0;
+
+        -- A stage may have changed before this session got the lock of its job, and a session that is not a manager's
+        -- may have locked the row of the stage or the job. This is rare. If it has happened, the second scan locks the
+        -- rows of one stage after another.
+        SELECT array_agg(id), coalesce(array_agg(id) FILTER (WHERE status = 'PENDING'), '{}')
+        INTO startable, starting
+        FROM (
+            SELECT stage.id, stage.status, stage.job_open
+            FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
+            WHERE stage.id = ANY (unstarted)
+            OFFSET 0
+            FOR NO KEY UPDATE SKIP LOCKED
+        ) AS locked
+        WHERE job_open AND status IN ('PENDING', 'IN_PROGRESS');
+        EXIT WHEN unstarted <@ startable;
+        lock_each := true;
+    END LOOP;
 
     IF picked_count > 0 THEN
-        -- An expression without a query takes PostgreSQL a tenth of the time of one with a query.
-        IF walked = 1 THEN
-            picked_stages := owners[:1];
-        ELSE
-            picked_stages := ARRAY(SELECT DISTINCT unnest(owners));
-        END IF;
-
-        -- A stage that was not started may have changed before this session got the lock of its job.
-        IF cardinality(unstarted) > 0 THEN
-            refused := ARRAY(
-                SELECT DISTINCT listed.id
-                FROM unnest(unstarted) AS listed (id)
-                LEFT JOIN (
-                    SELECT id, job_open, status FROM stages WHERE id = ANY (unstarted) OFFSET 0
-                ) AS stage ON stage.id = listed.id
-                WHERE (stage.job_open AND stage.status IN ('PENDING', 'IN_PROGRESS')) IS NOT TRUE
-            );
-            starting := ARRAY(
-                SELECT id FROM (SELECT id, status FROM stages WHERE id = ANY (unstarted) OFFSET 0) AS stage
-                WHERE status = 'PENDING'
-            );
-        END IF;
-        IF cardinality(refused) > 0 THEN
-            SELECT array_agg(place), array_agg(id), array_agg(stage_id), array_agg(wait)
-            INTO places, picked, owners, waited
-            FROM unnest(places, picked, owners, waited) AS listed (place, id, stage_id, wait)
-            WHERE stage_id <> ALL (refused);
-        END IF;
-
-        IF cardinality(array_remove(workers, NULL)) > 0 THEN
+        fitting := picked_count;
+        IF fitting > 1 AND size_bound > budget THEN
+            -- Read one task after another until the budget is used up. All of them may be too large to be read at once.
+            picked_stages := '{}';
+            contexts := '{}';
+            FOR number IN 1 .. picked_count LOOP
+                recipient := width_bucket(number, starts);
+                total_size := total_size + (SELECT task_size(task) FROM tasks AS task WHERE id = picked[number]);
+                IF workers[recipient] IS NOT NULL THEN
+                    IF array_position(picked_stages, owners[number]) IS NULL THEN
+                        SELECT claim_context(stage, job) INTO stage_context
+                        FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
+                        WHERE stage.id = owners[number];
+                        picked_stages := picked_stages || owners[number];
+                        contexts := contexts || stage_context;
+                    END IF;
+                    -- A claim of minimal tasks gets the context of a stage once; all others get it with each task.
+                    IF NOT minimal[recipient] OR recipient IS DISTINCT FROM previous_recipient
+                        OR owners[number] <> owners[number - 1]
+                    THEN
+                        total_size := total_size
+                            + octet_length(contexts[array_position(picked_stages, owners[number])]);
+                    END IF;
+                    previous_recipient := recipient;
+                END IF;
+                IF total_size > budget AND number > 1 THEN
+                    fitting := number - 1;
+                    EXIT;
+                END IF;
+            END LOOP;
+            places := places[:fitting];
+            picked := picked[:fitting];
+        ELSIF has_leases THEN
+            -- An expression without a query takes PostgreSQL a tenth of the time of one with a query.
+            IF walked = 1 THEN
+                picked_stages := owners[:1];
+            ELSE
+                picked_stages := ARRAY(SELECT DISTINCT unnest(owners));
+            END IF;
             contexts := ARRAY(
                 SELECT (
                     SELECT claim_context(stage, job)
@@ -124,29 +169,6 @@ BEGIN
                 FROM unnest(picked_stages) WITH ORDINALITY AS listed (id, number)
                 ORDER BY number
             );
-        END IF;
-
-        fitting := coalesce(cardinality(picked), 0);
-        IF fitting > 1 THEN
-            total_size := (SELECT sum(task_size(task)) FROM tasks AS task WHERE id = ANY (picked));
-        END IF;
-        IF total_size + fitting::bigint * coalesce(pg_column_size(contexts), 0) > budget THEN
-            -- A claim of minimal tasks gets the context of a stage once; all others get it with each task.
-            SELECT greatest(count(*) FILTER (WHERE total <= budget), 1) INTO fitting
-            FROM (
-                SELECT sum(size + CASE
-                    WHEN workers[claim] IS NULL OR (minimal[claim] AND stage_id = previous) THEN 0
-                    ELSE coalesce(octet_length(contexts[array_position(picked_stages, stage_id)]), 0)
-                END) OVER (ORDER BY number) AS total
-                FROM (
-                    SELECT number, stage_id, lag(stage_id) OVER (ORDER BY number) AS previous,
-                        width_bucket(number, starts) AS claim,
-                        (SELECT task_size(task) FROM tasks AS task WHERE task.id = listed.id) AS size
-                    FROM unnest(picked, owners) WITH ORDINALITY AS listed (id, stage_id, number)
-                ) AS sized
-            ) AS running;
-            places := places[:fitting];
-            picked := picked[:fitting];
         END IF;
 
         -- Not now(), because the claim may have been sent long before its tasks became available.

@@ -7,10 +7,11 @@
 -- inserting deltas. None of them can complete the last task of the stage: each saw a waiting task under the lock, and a
 -- session that settles that task later either sees another waiting task, or takes the lock exclusively, which means
 -- after these sessions have ended.
--- Plans are pinned to index scans, as in claim_tasks.
+-- Gives up after waiting 0.3 s for the lock of a row, so that a session that is not a manager's and has locked a task
+-- delays only that task. Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION complete_tasks(wanted_ids uuid[], wanted_leases bigint[], workers text[], results json[])
 RETURNS TABLE (place integer, body text) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET lock_timeout = '300ms' AS $$
 #variable_conflict use_column
 DECLARE
     held bigint[];

@@ -32,3 +32,47 @@ BEGIN
     RETURN QUERY SELECT * FROM jobs WHERE id = wanted_id;
 END
 $$;
+
+-- lock_stage_to_start: takes what a claim needs to start a stage or its job: the job's lock and both rows. False: another
+-- session has locked one of them, or the stage is no longer claimable.
+CREATE OR REPLACE FUNCTION lock_stage_to_start(wanted_id uuid, owner uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    is_claimable boolean := false;
+BEGIN
+    IF pg_try_advisory_xact_lock(job_key(owner)) THEN
+        SELECT stage.job_open AND stage.status IN ('PENDING', 'IN_PROGRESS') INTO is_claimable
+        FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
+        WHERE stage.id = wanted_id
+        FOR NO KEY UPDATE SKIP LOCKED;
+    END IF;
+    RETURN coalesce(is_claimable, false);
+END
+$$;
+
+-- find_locked_tasks: for each of these tasks, in order, its job, and whether another session has locked its row, that of
+-- its stage or that of its job. Plans are pinned to index scans, as in claim_tasks.
+CREATE OR REPLACE FUNCTION find_locked_tasks(wanted_ids uuid[]) RETURNS TABLE (job_id uuid, locked boolean)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+#variable_conflict use_column
+DECLARE
+    free uuid[];
+BEGIN
+    free := ARRAY(
+        SELECT task.id
+        FROM tasks AS task
+        JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+        JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
+        WHERE task.id = ANY (wanted_ids)
+        FOR NO KEY UPDATE SKIP LOCKED
+    );
+    RETURN QUERY
+    SELECT task.job_id, task.id IS NOT NULL AND task.id <> ALL (free)
+    FROM unnest(wanted_ids) WITH ORDINALITY AS wanted (id, place)
+    LEFT JOIN (
+        SELECT task.id, stage.job_id
+        FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id])
+        WHERE task.id = ANY (wanted_ids)
+    ) AS task ON task.id = wanted.id
+    ORDER BY wanted.place;
+END
+$$;

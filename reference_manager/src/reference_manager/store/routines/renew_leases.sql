@@ -2,13 +2,15 @@
 -- leases that their workers still hold, and stores the progress and the checkpoints of their tasks, and the fraction of
 -- the progress in the lease. Rows: the items whose leases the workers must give up, each LOST, or CANCEL if its job was
 -- aborted, with its place in the arrays. Does not wait for locks of leases: a lease that is being settled needs no
--- renewal. Locks tasks by seq, as the sweep of an aborted stage does, so that the two cannot deadlock.
+-- renewal. Locks tasks by seq, as the sweep of an aborted stage does, so that the two cannot deadlock, and gives up
+-- after waiting 0.3 s for one, as complete_tasks does.
 -- Plans are pinned to index scans, as in claim_tasks. The results are joined with the arguments without nested loops,
 -- which would compare ten thousand tasks with one another.
 CREATE OR REPLACE FUNCTION renew_leases(
     workers text[], wanted_ids uuid[], wanted_leases bigint[], progresses json[], checkpoints json[]
 ) RETURNS TABLE (place integer, verdict text) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
+SET lock_timeout = '300ms' AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY

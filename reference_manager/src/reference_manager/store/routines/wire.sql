@@ -287,6 +287,25 @@ CREATE OR REPLACE FUNCTION task_size(task tasks) RETURNS bigint LANGUAGE sql STA
         + coalesce(payload_size(task.error), 0)
 $$;
 
+-- payload_bound: the length of a payload in bytes, or more, without reading it. The algorithms of PostgreSQL compress by
+-- a factor of at most 256.
+CREATE OR REPLACE FUNCTION payload_bound(payload json) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT pg_column_size(payload)::bigint * CASE WHEN pg_column_compression(payload) IS NULL THEN 1 ELSE 256 END
+$$;
+
+-- task_bound: a bound of the size of a task.
+CREATE OR REPLACE FUNCTION task_bound(task tasks) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT payload_bound(task.data) + payload_bound(task.user_metadata)
+        + coalesce(payload_bound(task.checkpoint), 0) + coalesce(payload_bound(task.result), 0)
+        + coalesce(payload_bound(task.error), 0)
+$$;
+
+-- context_bound: a bound of the size of the context of a stage.
+CREATE OR REPLACE FUNCTION context_bound(stage stages, job jobs) RETURNS bigint LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT payload_bound(stage.data) + payload_bound(stage.user_metadata)
+        + payload_bound(job.data) + payload_bound(job.user_metadata)
+$$;
+
 -- claim_context: the stage of claimed tasks, and its job, reduced to the fields that a worker needs.
 CREATE OR REPLACE FUNCTION claim_context(stage stages, job jobs) RETURNS text LANGUAGE sql STABLE AS $$
     SELECT '{"stage":{"id":"' || stage.id
