@@ -40,7 +40,7 @@ class Bench:
             for _ in range(count):
                 (claimed,) = await connection.fetch(sql.task_claim.sql, *arguments)
                 item = claimed["tasks"], NONE, NONE
-                if not await connection.fetch(sql.task_complete.sql, *item, NONE):
+                if not await connection.fetch(sql.task_complete.sql, *item, NONE, False):
                     await connection.fetch(sql.task_settle.sql, *item, ["COMPLETED"], NONE, NONE, [True], NONE, NONE)
             return count / (time.perf_counter() - start)
 

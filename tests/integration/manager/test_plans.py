@@ -30,7 +30,7 @@ def lease(stage_type: str, limit: int) -> tuple[Any, ...]:
 def complete(ids: Sequence[UUID]) -> tuple[Any, ...]:
     """Return the statement and arguments that complete tasks claimed without leases."""
     none = [None] * len(ids)
-    return sql.task_complete.sql, ids, none, none, none
+    return sql.task_complete.sql, ids, none, none, none, False
 
 
 def settle(ids: Sequence[UUID]) -> tuple[Any, ...]:

@@ -61,24 +61,40 @@ class Settlements:
         return (self._completions if completed else self._general).submit(reports)
 
     async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
+        return await self._complete_simple(reports, waits=False)
+
+    async def _complete_simple(self, reports: Sequence[Report], *, waits: bool) -> list[Verdict | ReportBatcher]:
+        """Complete the tasks whose completion has no consequences.
+
+        Args:
+            reports: The reports.
+            waits: Whether to wait for sessions that are changing the job.
+
+        Returns:
+            The verdicts; for other reports, where to forward them.
+        """
         verdicts: list[Verdict | ReportBatcher] = [self._general] * len(reports)
         indexes = [index for index, report in enumerate(reports) if report.outcome is Outcome.COMPLETED]
         completed = [reports[index] for index in indexes]
+        if not completed:
+            return verdicts
         started = perf_counter()
         try:
-            async with self._database.connection(for_workers=True) as connection:
+            async with self._database.connection(for_workers=not waits) as connection:
                 rows = await connection.fetch(
                     sql.task_complete.sql,
                     [report.task_id for report in completed],
                     [report.lease_id for report in completed],
                     [report.worker_id for report in completed],
                     [encode_optional(report.result) for report in completed],
+                    waits,
                 )
         except LockTimeoutError:
             return verdicts
         metrics.observe_statement(metrics.COMPLETE, started, len(completed))
-        for place, body in rows:
-            verdicts[indexes[place - 1]] = _COMPLETED if body is None else _COMPLETED._replace(body=body)
+        for place, body, busy in rows:
+            verdict = _COMPLETED if body is None else _COMPLETED._replace(body=body)
+            verdicts[indexes[place - 1]] = self._job_batcher(busy) if busy else verdict
         return verdicts
 
     async def _settle_unlocked(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
@@ -102,6 +118,16 @@ class Settlements:
         found = any(row["locked"] for row in rows)
         return [self._job_batcher(row["job_id"]) if row["locked"] or not found else self._general for row in rows]
 
+    async def _settle_waiting(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
+        # If all of them took the lock exclusively, those of several managers would make one another wait for ever.
+        verdicts = await self._complete_simple(reports, waits=True)
+        indexes = [index for index, verdict in enumerate(verdicts) if verdict is self._general]
+        if indexes:
+            settled = await self._settle([reports[index] for index in indexes])
+            for index, verdict in zip(indexes, settled, strict=True):
+                verdicts[index] = verdict
+        return verdicts
+
     async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         distinct = _distinct(reports)
         async with self._hand_over.transaction() as transaction:
@@ -118,7 +144,7 @@ class Settlements:
         batcher = self._job_batchers.get(job_id)
         if batcher is None:
             remove = partial(self._job_batchers.pop, job_id)
-            batcher = self._job_batchers[job_id] = Batcher(self._settle, BATCH_SIZE, remove)
+            batcher = self._job_batchers[job_id] = Batcher(self._settle_waiting, BATCH_SIZE, remove)
         return batcher
 
     @staticmethod

@@ -9,9 +9,9 @@ SELECT status, job_status, type, added, body FROM add_tasks(
 SELECT claim, leases, tasks, bodies, waits, context, more
 FROM claim_tasks(:type, :limit, :starts, :workers, :lengths, :minimal::boolean[], :budget);
 
--- name: task_complete(ids, leases, workers, results)
+-- name: task_complete(ids, leases, workers, results, waits)
 -- IN_PROGRESS → COMPLETED, only where this has no consequences; see routines/complete_tasks.sql.
-SELECT place, body FROM complete_tasks(:ids, :leases, :workers, :results);
+SELECT place, body, busy FROM complete_tasks(:ids, :leases, :workers, :results, :waits);
 
 -- name: task_settle(ids, leases, workers, outcomes, results, errors, retryables, delays, checkpoints)
 -- IN_PROGRESS → COMPLETED, PENDING, RETRIED, FAILED; see routines/settle_tasks.sql.

@@ -1,7 +1,9 @@
 -- complete_tasks: task IN_PROGRESS → COMPLETED, only in the simple case: the lease is current and belongs to the worker
 -- (both null: the task was claimed without a lease), no other session is changing the job, and the stage has waiting
 -- tasks, so that the stage does not end. Rows: one for each completed item, with its place in the arrays and, if it was
--- claimed without a lease, the task as JSON. An item without a row is unchanged; settle_tasks has to process it.
+-- claimed without a lease, the task as JSON; and one for each item that is unchanged because another session is changing
+-- its job, with that job as `busy`. If `waits`, the call waits for such sessions instead. An item without a row is
+-- unchanged; settle_tasks has to process it.
 --
 -- Any number of sessions may do this at the same time: they share the job's lock, and update the counts of the stage by
 -- inserting deltas. None of them can complete the last task of the stage: each saw a waiting task under the lock, and a
@@ -9,20 +11,23 @@
 -- after these sessions have ended.
 -- Gives up after waiting 0.3 s for the lock of a row, so that a session that is not a manager's and has locked a task
 -- delays only that task. Plans are pinned to index scans, as in claim_tasks.
-CREATE OR REPLACE FUNCTION complete_tasks(wanted_ids uuid[], wanted_leases bigint[], workers text[], results json[])
-RETURNS TABLE (place integer, body text) LANGUAGE plpgsql
+CREATE OR REPLACE FUNCTION complete_tasks(
+    wanted_ids uuid[], wanted_leases bigint[], workers text[], results json[], waits boolean
+) RETURNS TABLE (place integer, body text, busy uuid) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET lock_timeout = '300ms' AS $$
 #variable_conflict use_column
 DECLARE
     held bigint[];
+    owners uuid[];
     touched uuid[];
     locked uuid[];
     ended_ids uuid[];
     ended_places integer[];
 BEGIN
     -- The task and the worker of a lease never change, so that it is enough to compare them once.
-    SELECT array_agg(task.lease_id ORDER BY wanted.place), array_agg(DISTINCT task.stage_id)
-    INTO held, touched
+    SELECT array_agg(task.lease_id ORDER BY wanted.place), array_agg(task.stage_id ORDER BY wanted.place),
+        array_agg(DISTINCT task.stage_id)
+    INTO held, owners, touched
     FROM unnest(wanted_ids, wanted_leases, workers) WITH ORDINALITY AS wanted (id, lease_id, worker_id, place)
     LEFT JOIN (
         SELECT id, stage_id, lease_id, worker_id FROM tasks WHERE id = ANY (wanted_ids)
@@ -30,9 +35,23 @@ BEGIN
         AND task.lease_id = coalesce(wanted.lease_id, task.lease_id)
         AND task.worker_id IS NOT DISTINCT FROM wanted.worker_id;
 
-    locked := ARRAY(
-        SELECT id FROM stages WHERE id = ANY (touched) AND pg_try_advisory_xact_lock_shared(job_key(job_id))
-    );
+    IF waits THEN
+        PERFORM pg_advisory_xact_lock_shared(key) FROM (
+            SELECT DISTINCT job_key(job_id) AS key FROM stages WHERE id = ANY (touched) ORDER BY key OFFSET 0
+        ) AS keys;
+        locked := touched;
+    ELSE
+        locked := ARRAY(
+            SELECT id FROM stages WHERE id = ANY (touched) AND pg_try_advisory_xact_lock_shared(job_key(job_id))
+        );
+        IF NOT touched <@ locked THEN
+            RETURN QUERY
+            SELECT owner.place::integer, NULL, stage.job_id
+            FROM unnest(owners) WITH ORDINALITY AS owner (stage_id, place)
+            JOIN (SELECT id, job_id FROM stages WHERE id = ANY (touched) AND id <> ALL (locked)) AS stage
+                ON stage.id = owner.stage_id;
+        END IF;
+    END IF;
 
     locked := ARRAY(
         SELECT id FROM (SELECT id, status, head FROM stages WHERE id = ANY (locked) OFFSET 0) AS stage
@@ -55,6 +74,7 @@ BEGIN
         status = 'COMPLETED', outcome = 'COMPLETED', error = NULL, end_time = now(), updated_at = now(),
         result = results[ended_places[array_position(ended_ids, id)]]
     WHERE id = ANY (ended_ids)
-    RETURNING ended_places[array_position(ended_ids, id)], CASE WHEN worker_id IS NULL THEN task_wire(tasks, NULL) END;
+    RETURNING ended_places[array_position(ended_ids, id)], CASE WHEN worker_id IS NULL THEN task_wire(tasks, NULL) END,
+        NULL::uuid;
 END
 $$;
