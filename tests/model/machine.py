@@ -1,4 +1,4 @@
-"""Two clients of one manager, as a Hypothesis state machine: each step is a request, or time that passes.
+"""Two clients of one manager, or of two that share a database, as a Hypothesis state machine: each step is a request, or time that passes.
 
 To add a request, write what it means as a method of `Model`, its endpoint as a case in `endpoints`, and when it is sent
 as a row in `requests`. An event without a request, such as the end of a lease, needs the same three with the method
@@ -52,7 +52,7 @@ class Clients(RuleBasedStateMachine):
 
 
 class Site(Protocol):
-    """A manager with two clients. Its maintenance runs when time passes here, and at no other moment."""
+    """Two clients, and their managers. The maintenance runs when time passes here, and at no other moment."""
 
     def ask(self, client: int, method: str, path: str, body: object = None, prefer: str | None = None) -> Answer:
         """Send a request by one of the clients."""
@@ -68,7 +68,7 @@ class Site(Protocol):
 
 
 class ManagersClients(Clients):
-    """Two clients of a manager, which must answer and store what the model does.
+    """Two clients of one manager or two, which must answer and store what the model does.
 
     Args:
         site: The manager with its clients. It may have others: the names of the jobs, the workers and the stage types

@@ -1,6 +1,6 @@
-"""A manager with its database: asked over HTTP, looked into and moved on in time by SQL.
+"""Two managers with their database: asked over HTTP, looked into and moved on in time by SQL.
 
-The manager's maintenance tasks run here, when time passes in the model and at no other moment: the site holds the locks
+The managers' maintenance tasks run here, when time passes in the model and at no other moment: the site holds the locks
 of all of them. No test waits for a round, and the same requests lead to the same result every time.
 """
 
@@ -49,13 +49,13 @@ MOMENTS = {
 
 
 class Site:
-    """Two clients of one manager, and its database.
+    """Two clients, each of its own manager, and the database that the managers share.
 
     Args:
         runner: Runs coroutines.
         connection: To the database; it holds the locks of the maintenance tasks.
         maintenance: The maintenance tasks by their names.
-        clients: Of the manager.
+        clients: One of each manager.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Site:
 
     @classmethod
     @contextmanager
-    def opened(cls, manager_url: str, database_url: str) -> Generator[Self]:
-        """Begin, and take over the maintenance tasks; the manager has them again at the end."""
+    def opened(cls, manager_urls: tuple[str, str], database_url: str) -> Generator[Self]:
+        """Begin, and take over the maintenance tasks; the managers have them again at the end."""
         with (
-            httpx2.Client(base_url=manager_url, timeout=15, verify=NO_CERTIFICATES) as one,
-            httpx2.Client(base_url=manager_url, timeout=15, verify=NO_CERTIFICATES) as other,
+            httpx2.Client(base_url=manager_urls[0], timeout=15, verify=NO_CERTIFICATES) as one,
+            httpx2.Client(base_url=manager_urls[1], timeout=15, verify=NO_CERTIFICATES) as other,
             asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner,
         ):
             stack = AsyncExitStack()
@@ -124,5 +124,5 @@ async def _take_over(stack: AsyncExitStack, database_url: str) -> tuple[Connecti
     maintenance = {task.name: task for task in Engine(database, stale_after=timedelta(minutes=30)).maintenance}
     for task in maintenance.values():
         while not await sql.maintenance_begin(connection, key=task.key):
-            pass  # the manager is at it, for a moment
+            pass  # a manager is at it, for a moment
     return connection, maintenance

@@ -1,6 +1,6 @@
-"""Random requests are sent to a manager and to a model of it, which must answer and store the same.
+"""Random requests are sent to managers and to a model of them, which must answer and store the same.
 
-Four managers are tested: the reference manager and the fake manager of `jobnik_sdk.testing`, each with part B of the
+Tested are two reference managers on one database, and the fake manager of `jobnik_sdk.testing`, each with part B of the
 protocol and without.
 
 ``uv run pytest tests/model`` is short, and sends the same requests each time. ``uv run pytest tests/model
@@ -56,9 +56,9 @@ def test_the_manager_answers_and_stores_what_the_model_does(
     database_url: str,
     part_a_only: bool,  # noqa: FBT001 - pytest passes it by name
 ) -> None:
-    """After every step of two clients and of the clock, all answers and all rows are those of the model."""
-    manager = start_manager(*["--part-a-only"] * part_a_only)
-    with Site.opened(manager.url, database_url) as site:
+    """After every step of the clients of two managers and of the clock, all answers and rows are those of the model."""
+    options = ["--part-a-only"] * part_a_only
+    with Site.opened((start_manager(*options).url, start_manager(*options).url), database_url) as site:
         _run(
             lambda: ManagersClients(site, set(), site.falsehoods, part_a_only=part_a_only),
             SHORT_PART_A if part_a_only else SHORT,
