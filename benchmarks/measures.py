@@ -40,7 +40,8 @@ class Bench:
             for _ in range(count):
                 (claimed,) = await connection.fetch(sql.task_claim.sql, *arguments)
                 item = claimed["tasks"], NONE, NONE
-                if not await connection.fetch(sql.task_complete.sql, *item, NONE, False):
+                waits = False
+                if not await connection.fetch(sql.task_complete.sql, *item, NONE, waits):
                     await connection.fetch(sql.task_settle.sql, *item, ["COMPLETED"], NONE, NONE, [True], NONE, NONE)
             return count / (time.perf_counter() - start)
 

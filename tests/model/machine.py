@@ -1,4 +1,6 @@
-"""Two clients of one manager, or of two that share a database, as a Hypothesis state machine: each step is a request, or time that passes.
+"""Two clients of one manager, or of two that share a database, as a Hypothesis state machine.
+
+Each step is a request, or time that passes.
 
 To add a request, write what it means as a method of `Model`, its endpoint as a case in `endpoints`, and when it is sent
 as a row in `requests`. An event without a request, such as the end of a lease, needs the same three with the method

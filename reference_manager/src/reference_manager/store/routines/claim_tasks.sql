@@ -12,7 +12,7 @@
 -- that other sessions were claiming.
 -- A claim scans the index of claimable stages and, in each stage, the index of waiting tasks. It never waits for another
 -- session. It skips what another session has locked: a task, or, if it would have to start the stage or the job, the
--- stage.
+-- stage. Should another session lock a task between the scan and the claim, the claim fails after 0.3 s.
 -- Plans are pinned to index scans by the settings of the function. Making a new plan for each call, because of the
 -- varying limit, would take longer than the claim itself, and a plan made while the tables were empty must remain good
 -- when they are large. Rows are always selected with = ANY (array), because a join would let the planner read the whole
@@ -24,7 +24,7 @@ CREATE OR REPLACE FUNCTION claim_tasks(
 ) RETURNS TABLE (
     claim integer, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text, more boolean
 ) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off SET lock_timeout = '300ms' AS $$
 #variable_conflict use_column
 DECLARE
     -- The picked tasks, in the order of the queue: their rows in waiting_tasks, their ids, stages and so on.
@@ -34,8 +34,9 @@ DECLARE
     waited double precision[];
     picked_count integer;
     last_seq bigint;
-    -- The size of all of them, or more.
-    size_bound bigint;
+    -- The size of all of them, or more, and that of the contexts if each task gets its own.
+    tasks_bound bigint;
+    contexts_bound bigint;
     total_size bigint := 0;
     recipient integer;
     previous_recipient integer;
@@ -50,6 +51,8 @@ DECLARE
     unstarted uuid[];
     startable uuid[];
     starting uuid[] := '{}';
+    -- Whether another session has locked one of the tasks, and whether to lock one row after another.
+    has_locked boolean;
     lock_each boolean := false;
     fitting integer := 0;
     claimed_from uuid[] := '{}';
@@ -65,17 +68,16 @@ BEGIN
     LOOP
         -- The locks are taken in the order of the scan, and only until enough tasks are picked.
         SELECT array_agg(place), array_agg(task_id), array_agg(stage_id), array_agg(wait),
-            count(*), (array_agg(seq))[count(*)], max(number), sum(bound),
+            count(*), (array_agg(seq))[count(*)], max(number), sum(context_bound),
             coalesce(array_agg(stage_id) FILTER (WHERE picking.unstarted), '{}')
-        INTO places, picked, owners, waited, picked_count, last_seq, walked, size_bound, unstarted
+        INTO places, picked, owners, waited, picked_count, last_seq, walked, contexts_bound, unstarted
         FROM (
             SELECT candidate.number, candidate.id AS stage_id, candidate.unstarted,
-                waiting.place, waiting.task_id, waiting.seq,
-                waiting.bound + CASE WHEN has_leases THEN candidate.bound ELSE 0 END AS bound,
+                candidate.context_bound, waiting.place, waiting.task_id, waiting.seq,
                 greatest(extract(epoch FROM now() - greatest(waiting.ready_at, candidate.opened_at)), 0) AS wait
             FROM (
                 SELECT row_number() OVER (ORDER BY stage.priority, stage.oldest_waiting) AS number,
-                    stage.id, stage.job_id, stage.head, stage.opened_at, context_bound(stage, job) AS bound,
+                    stage.id, stage.job_id, stage.head, stage.opened_at, context_bound(stage, job) AS context_bound,
                     stage.status = 'PENDING' OR job.status = 'PENDING' AS unstarted
                 FROM stages AS stage
                 JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
@@ -86,13 +88,12 @@ BEGIN
                 ORDER BY stage.priority, stage.oldest_waiting
             ) AS candidate
             CROSS JOIN LATERAL (
-                SELECT waiting.ctid AS place, waiting.task_id, waiting.seq, waiting.ready_at, task_bound(task) AS bound
-                FROM waiting_tasks AS waiting JOIN tasks AS task ON task.id = ANY (ARRAY[waiting.task_id])
-                WHERE waiting.stage_id = candidate.id AND waiting.seq >= candidate.head
-                ORDER BY waiting.seq
+                SELECT ctid AS place, task_id, seq, ready_at FROM waiting_tasks
+                WHERE stage_id = candidate.id AND seq >= candidate.head
+                    AND CASE WHEN lock_each THEN lock_task_to_claim(task_id) ELSE true END
+                ORDER BY seq
                 LIMIT wanted
-                FOR UPDATE OF waiting SKIP LOCKED
-                FOR NO KEY UPDATE OF task SKIP LOCKED
+                FOR UPDATE SKIP LOCKED
             ) AS waiting
             WHERE CASE
                 WHEN NOT candidate.unstarted THEN true
@@ -101,28 +102,40 @@ BEGIN
             END
             LIMIT wanted
         ) AS picking;
-        EXIT WHEN cardinality(unstarted) = 0;
+
+        -- A row that no session has locked since it was written has no xmax, and need not be locked to find out.
+        SELECT sum(task_bound(task)), bool_or(xmax <> '0') INTO tasks_bound, has_locked
+        FROM tasks AS task WHERE id = ANY (picked);
+        IF has_locked THEN
+            has_locked := picked_count > (
+                SELECT count(*)
+                FROM (SELECT FROM tasks WHERE id = ANY (picked) FOR NO KEY UPDATE SKIP LOCKED) AS locked
+            );
+        END IF;
+
+        IF cardinality(unstarted) > 0 THEN
+            SELECT array_agg(id), coalesce(array_agg(id) FILTER (WHERE status = 'PENDING'), '{}')
+            INTO startable, starting
+            FROM (
+                SELECT stage.id, stage.status, stage.job_open
+                FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
+                WHERE stage.id = ANY (unstarted)
+                OFFSET 0
+                FOR NO KEY UPDATE SKIP LOCKED
+            ) AS locked
+            WHERE job_open AND status IN ('PENDING', 'IN_PROGRESS');
+        END IF;
 
         -- A stage may have changed before this session got the lock of its job, and a session that is not a manager's
-        -- may have locked the row of the stage or the job. This is rare. If it has happened, the second scan locks the
-        -- rows of one stage after another.
-        SELECT array_agg(id), coalesce(array_agg(id) FILTER (WHERE status = 'PENDING'), '{}')
-        INTO startable, starting
-        FROM (
-            SELECT stage.id, stage.status, stage.job_open
-            FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
-            WHERE stage.id = ANY (unstarted)
-            OFFSET 0
-            FOR NO KEY UPDATE SKIP LOCKED
-        ) AS locked
-        WHERE job_open AND status IN ('PENDING', 'IN_PROGRESS');
-        EXIT WHEN unstarted <@ startable;
+        -- may have locked the row of a job, a stage or a task. This is rare. If it has happened, the second scan locks
+        -- one row after another.
+        EXIT WHEN (cardinality(unstarted) = 0 OR unstarted <@ startable) AND has_locked IS NOT TRUE;
         lock_each := true;
     END LOOP;
 
     IF picked_count > 0 THEN
         fitting := picked_count;
-        IF fitting > 1 AND size_bound > budget THEN
+        IF fitting > 1 AND tasks_bound + (CASE WHEN has_leases THEN contexts_bound ELSE 0 END) > budget THEN
             -- Read one task after another until the budget is used up. All of them may be too large to be read at once.
             picked_stages := '{}';
             contexts := '{}';
@@ -186,14 +199,13 @@ BEGIN
                     CASE WHEN single THEN 1 ELSE width_bucket(array_position(picked, task.id), starts) END
                 ]
             WHERE task.id = ANY (picked) AND task.status IN ('PENDING', 'RETRIED')
-            RETURNING task.stage_id, task.id, task.attempts, task.lease_id, task.worker_id, task.timeout,
+            RETURNING array_position(picked, task.id) AS number, task.stage_id, task.id, task.attempts, task.lease_id,
+                task.worker_id, task.timeout,
                 CASE WHEN minimal[
                     CASE WHEN single THEN 1 ELSE width_bucket(array_position(picked, task.id), starts) END
                 ] THEN task_wire_brief(task) ELSE task_wire_open(task, NULL) END AS body
         ), assigned AS (
-            SELECT claimed.*, listed.number, listed.wait, width_bucket(listed.number, starts) AS claim
-            FROM claimed
-            JOIN unnest(picked, waited) WITH ORDINALITY AS listed (id, wait, number) ON listed.id = claimed.id
+            SELECT *, waited[number] AS wait, width_bucket(number, starts) AS claim FROM claimed
         ), leased AS (
             INSERT INTO leases (id, task_id, stage_id, worker_id, length, expires_at, deadline)
             SELECT lease_id, id, stage_id, worker_id, lengths[claim],

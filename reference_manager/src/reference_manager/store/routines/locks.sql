@@ -49,6 +49,14 @@ BEGIN
 END
 $$;
 
+-- lock_task_to_claim: takes the lock of a task's row. False: another session has it.
+CREATE OR REPLACE FUNCTION lock_task_to_claim(wanted_id uuid) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM tasks WHERE id = wanted_id FOR NO KEY UPDATE SKIP LOCKED;
+    RETURN FOUND;
+END
+$$;
+
 -- find_locked_tasks: for each of these tasks, in order, its job, and whether another session has locked its row, that of
 -- its stage or that of its job. Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION find_locked_tasks(wanted_ids uuid[]) RETURNS TABLE (job_id uuid, locked boolean)
