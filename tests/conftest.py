@@ -1,4 +1,6 @@
-"""How the suite is spread over three workers, if pytest is started with ``-n 3``; a plain ``pytest`` has no workers."""
+"""How pytest runs the suite: with ``-n 3``, it spreads it over three workers; a plain ``pytest`` has no workers."""
+
+import gc
 
 import pytest
 from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
@@ -10,3 +12,8 @@ from tests.support.scheduler import ByPlace
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByPlace:
     """Let each worker take test files from a different place in the collection."""
     return ByPlace(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the modules and the tests from garbage collection, which would search them again and again."""
+    gc.freeze()

@@ -53,6 +53,9 @@ def sendable(case: Case) -> Case:
     return case
 
 
+OPERATIONS: list[Operation] = [result.ok() for result in SCHEMA.get_all_operations()]
+
+
 def operation_id(operation: Operation) -> str:
     """Return the operation id."""
     return operation.definition.raw["operationId"]

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
 from tests.contract.client import LINKS, Client
-from tests.contract.document import DOCUMENT, SCHEMA, Case, Operation, effort, operation_id
+from tests.contract.document import DOCUMENT, OPERATIONS, Case, Operation, effort, operation_id
 
 STEPS = 15
-OPERATIONS: list[Operation] = [result.ok() for result in SCHEMA.get_all_operations()]
 LINKED = {source for source, _ in LINKS} | {link["operationId"] for links in LINKS.values() for link in links}
 LIFECYCLE = [one for one in OPERATIONS if operation_id(one) in LINKED]
 """The operations that links connect, in document order: the lifecycle of a job from creation to end."""

@@ -3,17 +3,24 @@
 Many tests wait for leases or for processes to end, so three workers keep two cores busy. One takes test files from the
 front of the collection, one from the back, and one from the middle of the files that are left. Each worker thus stays
 in one part of the tree, and the session fixtures of a folder (a PostgreSQL, an installed project) are built twice only
-where workers meet.
+where workers meet. The last files are split into tests, so that all workers end at about the same time.
 """
+
+from typing import Final
 
 import pytest
 from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
 from xdist.scheduler import LoadScopeScheduling  # pyright: ignore[reportMissingTypeStubs] as above
 from xdist.workermanage import WorkerController  # pyright: ignore[reportMissingTypeStubs] as above
 
+_LAST_FILES: Final = 6
+"""How many files are split into tests: enough to keep all workers busy for as long as the longest file takes."""
+
 
 class ByPlace(LoadScopeScheduling):
     """A scheduler whose unit of work is a test file, and whose workers take files from different places.
+
+    Of the last files, the unit of work is a test.
 
     Args:
         config: The configuration of the controlling process.
@@ -24,12 +31,19 @@ class ByPlace(LoadScopeScheduling):
         # By default xdist orders files by how many tests they have.
         config.option.loadscopereorder = False
         super().__init__(config, log)
+        self._split = set[str]()
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.partition("::")[0]
+        file = nodeid.partition("::")[0]
+        return nodeid if file in self._split else file
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        files = list(self.workqueue)
-        places = (0, -1, len(files) // 2)
-        self.workqueue.move_to_end(files[places[self.nodes.index(node)]], last=False)
+        if not self._split and len(self.workqueue) <= _LAST_FILES:
+            self._split.update(self.workqueue)
+            tests = [(test, done) for file in self.workqueue.values() for test, done in file.items()]
+            self.workqueue.clear()
+            self.workqueue.update({test: {test: done} for test, done in tests})
+        units = list(self.workqueue)
+        places = (0, -1, len(units) // 2)
+        self.workqueue.move_to_end(units[places[self.nodes.index(node)]], last=False)
         super()._assign_work_unit(node)

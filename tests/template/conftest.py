@@ -1,5 +1,6 @@
 """The template of this working tree, including uncommitted changes, and projects rendered from it."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 import copier
 import pytest
 
+from tests.template import versions
 from tests.template.charts import Chart
 from tests.template.environments import clean_environment
 from tests.template.versions import IDENTITY, build_history, clone_to_release, next_version, take_thin_snapshot
@@ -44,6 +46,23 @@ def released(template: Path, tmp_path_factory: pytest.TempPathFactory, tool: Cal
 def history(released: Path, tmp_path_factory: pytest.TempPathFactory, tool: Callable[..., str]) -> Path:
     """Return a thin repository of all versions, the newest of which is the next release."""
     return build_history(tmp_path_factory.mktemp("history"), released, tool)
+
+
+@pytest.fixture(scope="session")
+def render_version(history: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a function that renders a project from the newest version or from a tag of the history.
+
+    Each version is rendered once for each name of a project, and then copied.
+    """
+    folder = tmp_path_factory.mktemp("versions")
+
+    def render_or_copy(project: Path, tag: str = "") -> Path:
+        rendered = folder / (tag or "newest") / project.name
+        if not rendered.exists():
+            versions.render(history, rendered, tag=tag or None)
+        return shutil.copytree(rendered, project)
+
+    return render_or_copy
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ from tests.template.versions import (
 from tools.snapshot import ROOT
 
 Tool = Callable[..., str]
+Render = Callable[..., Path]
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -76,10 +77,10 @@ def files(project: Path, *, owned: bool | None = None) -> dict[str, str]:
 
 @pytest.mark.parametrize(("version", "change"), cases())
 def test_every_version_updates_to_the_newest(
-    history: Path, tmp_path: Path, tool: Tool, version: Version, change: OwnerChange
+    render_version: Render, tmp_path: Path, tool: Tool, version: Version, change: OwnerChange
 ) -> None:
     """An update has no conflicts, keeps the owner's change, and brings unchanged files to the newest version."""
-    project = render(history, tmp_path / "worker", tag=version.tag)
+    project = render_version(tmp_path / "worker", version.tag)
     commit_owner_change(project, change, tool)
     before = files(project, owned=True)
 
@@ -88,21 +89,21 @@ def test_every_version_updates_to_the_newest(
     assert_kept(project, tool)
     assert files(project, owned=True) == before
     if change is change_nothing:
-        fresh = render(history, tmp_path / "fresh" / "worker")
+        fresh = render_version(tmp_path / "fresh" / "worker")
         assert files(project, owned=False) == files(fresh, owned=False)
 
 
 @pytest.mark.parametrize("bot", [False, True], ids=["make-update", "after-a-bot"])
 @pytest.mark.parametrize("version", [pytest.param(version, id=str(version)) for version in (VERSIONS[0], VERSIONS[-1])])
 def test_an_unchanged_project_becomes_a_new_one(
-    history: Path,
+    render_version: Render,
     tmp_path: Path,
     tool: Tool,
     version: Version,
     bot: bool,  # noqa: FBT001 - pytest passes it by name
 ) -> None:
     """`make update` also updates an unchanged example, even if an earlier update by a bot did not."""
-    project = render(history, tmp_path / "worker", tag=version.tag)
+    project = render_version(tmp_path / "worker", version.tag)
     commit_owner_change(project, change_nothing, tool)
     if bot:
         update(project)
@@ -110,7 +111,7 @@ def test_an_unchanged_project_becomes_a_new_one(
 
     make_update(project, tool)
 
-    fresh = render(history, tmp_path / "fresh" / "worker")
+    fresh = render_version(tmp_path / "fresh" / "worker")
     assert files(project) == files(fresh)
 
 
@@ -183,10 +184,12 @@ def test_adjacent_values_of_owner_and_template_are_merged(newer: Path, tmp_path:
     "version",
     [pytest.param(version, id=str(version)) for version in VERSIONS if version.revision not in WITHOUT_EMPTY_LINES],
 )
-def test_any_value_that_an_owner_sets_is_merged(history: Path, tmp_path: Path, version: Version, name: str) -> None:
+def test_any_value_that_an_owner_sets_is_merged(
+    render_version: Render, tmp_path: Path, version: Version, name: str
+) -> None:
     """Setting any single value does not conflict with an update, because the adjacent comments have not changed."""
-    old = render(history, tmp_path / "old" / "worker", tag=version.tag) / name
-    new = render(history, tmp_path / "new" / "worker") / name
+    old = render_version(tmp_path / "old" / "worker", version.tag) / name
+    new = render_version(tmp_path / "new" / "worker") / name
     edited, lines, kept = tmp_path / "edited", old.read_text().splitlines(), new.read_text().splitlines()
 
     for number, line in enumerate(lines):

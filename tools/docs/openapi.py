@@ -3,6 +3,7 @@
 import asyncio
 import json
 from datetime import timedelta
+from functools import cache
 from typing import Any, cast
 
 import httpx2
@@ -13,6 +14,7 @@ from reference_manager.store.connections import Connector
 from reference_manager.store.pool import Database
 
 
+@cache
 def page() -> str:
     """Return the document with one line per path and one per schema, which keeps the file short and diffs readable."""
     document = asyncio.run(_document())

@@ -9,7 +9,8 @@ from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] ann
 
 from tests.support.scheduler import ByPlace
 
-TESTS = [f"{file}.py::test_{number}" for file in "abcdefghi" for number in range(4)]
+FILES = "abcdefghijklmnopqrstuvw"
+TESTS = [f"{file}.py::test_{number}" for file in FILES for number in range(4)]
 
 
 class Worker:
@@ -71,9 +72,18 @@ def test_each_worker_takes_files_from_its_own_place() -> None:
     """The first worker starts at the front, the second at the back, the third in the middle; each has whole files."""
     moments, ran = run("abc", TESTS)
 
-    files = {name: list(dict.fromkeys(test[0] for test in tests)) for name, tests in ran.items()}
-    assert files == {"a": ["a", "b", "c"], "b": ["i", "h", "g"], "c": ["e", "f", "d"]}
-    assert {len(moment) for moment in moments} == {3}
+    files = {name: "".join(dict.fromkeys(test[0] for test in tests[:20])) for name, tests in ran.items()}
+    assert files == {"a": "abcde", "b": "wvuts", "c": "lmknj"}
+    assert {len(moment) for moment in moments[:-1]} == {3}
+
+
+def test_the_last_files_are_shared() -> None:
+    """A long file that is among the last does not keep one worker busy after the others have ended."""
+    long = [f"long.py::test_{number}" for number in range(40)]
+    moments, ran = run("abc", [*TESTS[:28], *long, *TESTS[28:]])
+
+    assert {len(moment) for moment in moments[:-1]} == {3}
+    assert all(set(tests) & set(long) for tests in ran.values())
 
 
 @pytest.mark.parametrize("tests", [TESTS, TESTS[:7], TESTS[:5], TESTS[:4], TESTS[:1]], ids=len)
