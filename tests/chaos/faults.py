@@ -9,7 +9,6 @@ from random import Random
 from typing import TypeAlias
 from uuid import UUID
 
-import asyncpg
 import httpx2
 from reference_manager.store.errors import DRIVER_ERRORS
 
@@ -22,10 +21,15 @@ from tests.chaos.cluster import (
     eventually,
     sql,
 )
+from tests.chaos.database import Networks, on_server
+from tests.chaos.load import create_probes
+from tests.support.sessions import Session, session
 from tools.proxy import Cut, RequestFault
 
 Repair: TypeAlias = Callable[[], Awaitable[None]]
 Fault: TypeAlias = Callable[[Cluster], Awaitable[Repair | None]]
+Lock: TypeAlias = Callable[..., Awaitable[object]]
+"""Takes a lock of a job, given a connection and the id of the job."""
 
 LOCK_TIME, LONG_LOCK_TIME = 2.5, 11.0
 """Seconds for which the lock of a job is held: longer than a lease, and longer than a manager's lock timeout."""
@@ -35,6 +39,12 @@ CONCURRENT_REQUESTS = 12
 """Requests to each manager that need the same lock: three times its number of database connections."""
 OUTAGE, LONG_OUTAGE = 2.5, 30.0
 """Seconds of a network outage: longer than a lease, and longer than any client's timeout."""
+DELAYS = 0.05, 0.5
+"""Seconds by which an answer of a slow PostgreSQL is late: the minimum and the maximum."""
+SLOW_TIME = 4.0
+"""Seconds for which PostgreSQL is slow."""
+PROBE_TIMEOUT = 20.0
+"""Seconds within which other jobs proceed while a job is locked."""
 FAULT_RATE = 0.3
 """Share of requests with a fault."""
 
@@ -46,8 +56,62 @@ def describe(fault: Fault) -> str:
 
 async def kill_postgres(cluster: Cluster) -> None:
     """Kill PostgreSQL with SIGKILL and restart it."""
-    os.kill(int((cluster.folder / "data" / "postgres" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-    cluster.restart_postgres()
+    cluster.servers.kill()
+    cluster.servers.restart()
+
+
+async def promote_standby(cluster: Cluster) -> None:
+    """Kill the primary PostgreSQL with SIGKILL and promote a synchronous standby."""
+    servers = cluster.servers
+    servers.start_standby()
+    await cluster.ask(sql.use_standby)
+    await cluster.ask(sql.reload)
+
+    async def is_synchronous() -> bool:
+        return await cluster.ask(sql.synchronous_standbys) == 1
+
+    await eventually("the standby is synchronous", is_synchronous)
+    await cluster.ask(sql.checkpoint)
+    await cluster.wait_for_progress()
+    servers.kill()
+    await on_server(servers.promote_standby(), sql.promote)
+
+
+async def silence_connection(cluster: Cluster) -> Repair:
+    """Silence one connection of a manager to PostgreSQL, which stays open."""
+    networks = cluster.random.choice(cluster.networks)
+    networks.to_primary.silence_one(cluster.random.choice)
+    return _in_background(_wait_until_replaced(networks))
+
+
+async def silence_database(cluster: Cluster) -> Repair:
+    """Silence all connections of a manager to PostgreSQL, which stay open."""
+    networks = cluster.random.choice(cluster.networks)
+    for network in networks.all:
+        network.silence()
+
+    async def mend() -> None:
+        await asyncio.sleep(OUTAGE)
+        for network in networks.all:
+            network.mend()
+        await _wait_until_replaced(networks)
+
+    return _in_background(mend())
+
+
+async def slow_database(cluster: Cluster) -> Repair:
+    """Delay all answers of PostgreSQL."""
+    networks = [network for networks in cluster.networks for network in networks.all]
+    for network in networks:
+        random = Random(cluster.random.random())  # noqa: S311 - each network runs in its own thread
+        network.choose_delay = lambda random=random: random.uniform(*DELAYS)
+
+    async def recover() -> None:
+        await asyncio.sleep(SLOW_TIME)
+        for network in networks:
+            network.choose_delay = lambda: 0.0
+
+    return _in_background(recover())
 
 
 async def kill_backend(cluster: Cluster) -> None:
@@ -76,6 +140,19 @@ async def kill_manager(cluster: Cluster) -> Repair | None:
         cluster.restart_manager(number)
 
     return repair
+
+
+async def roll_back(cluster: Cluster) -> Repair:
+    """Replace a manager with one of the previous release, and later that one with one of this release."""
+    number = cluster.random.randrange(len(cluster.managers))
+    cluster.start_previous_release(number)
+    previous = cluster.managers[number]
+
+    async def roll_out() -> None:
+        if cluster.managers[number] is previous:
+            cluster.restart_manager(number)
+
+    return roll_out
 
 
 async def stop_manager(cluster: Cluster) -> Repair:
@@ -181,28 +258,59 @@ async def drop_answers(cluster: Cluster) -> Repair:
     return repair
 
 
-async def hold_lock(cluster: Cluster, *, length: float = LOCK_TIME) -> Repair | None:
-    """Hold the lock of a job in progress."""
-    job = await _job_under_way(cluster)
-    return await _hold(cluster, job, length) if job else None
+async def hold_lock(cluster: Cluster) -> Repair | None:
+    """Hold the lock of a job, while all other jobs proceed."""
+    return await _hold(cluster, _and_others_proceed(cluster, sql.lock_job), LOCK_TIME)
 
 
 async def hold_lock_for_long(cluster: Cluster) -> Repair | None:
-    """Hold the lock of a job for longer than a manager's lock timeout."""
-    return await hold_lock(cluster, length=LONG_LOCK_TIME)
+    """Hold the lock of a job for longer than a manager's lock timeout, while all other jobs proceed."""
+    return await _hold(cluster, _and_others_proceed(cluster, sql.lock_job), LONG_LOCK_TIME)
+
+
+async def hold_job_row(cluster: Cluster) -> Repair | None:
+    """Lock the row of a job, while all other jobs proceed."""
+    return await _hold(cluster, _and_others_proceed(cluster, sql.lock_job_row), LOCK_TIME)
+
+
+async def hold_stage_row(cluster: Cluster) -> Repair | None:
+    """Lock the row of a stage, while all other jobs proceed."""
+    return await _hold(cluster, _and_others_proceed(cluster, sql.lock_stage_row), LOCK_TIME)
+
+
+async def hold_task_rows(cluster: Cluster) -> Repair | None:
+    """Lock the rows of a job's unfinished tasks, while all other jobs proceed."""
+    return await _hold(cluster, _and_others_proceed(cluster, sql.lock_task_rows), LOCK_TIME)
+
+
+async def hold_row_for_long(cluster: Cluster) -> Repair | None:
+    """Lock a row for longer than a manager's lock timeout, while all other jobs proceed."""
+    rows = sql.lock_job_row, sql.lock_stage_row, sql.lock_task_rows
+    return await _hold(cluster, _and_others_proceed(cluster, cluster.random.choice(rows)), LONG_LOCK_TIME)
+
+
+async def hold_snapshot(cluster: Cluster) -> Repair | None:
+    """Keep a transaction that has read all tables open, while all jobs proceed."""
+
+    async def read_all(connection: Session, job: UUID) -> None:  # noqa: ARG001 - as the statements that lock a job
+        await sql.lock_tables(connection)
+
+    return await _hold(cluster, _and_others_proceed(cluster, read_all), LONG_LOCK_TIME)
 
 
 async def fill_pool(cluster: Cluster) -> Repair | None:
     """Hold the lock of a job while every database connection waits for it."""
-    job = await _job_under_way(cluster)
-    if job is None:
-        return None
-    release = await _hold(cluster, job, LOCK_TIME)
-    requests = _in_background(_send_requests(cluster, job))
+
+    async def lock_and_ask(connection: Session, job: UUID) -> None:
+        await sql.lock_job(connection, job=job)
+        requests.append(_in_background(_send_requests(cluster, job)))
+
+    requests: list[Repair] = []
+    release = await _hold(cluster, lock_and_ask, LOCK_TIME)
 
     async def repair() -> None:
-        await release()
-        await requests()
+        for end in (release, *requests) if release else requests:
+            await end()
 
     return repair
 
@@ -231,13 +339,27 @@ async def abort_job(cluster: Cluster) -> None:
         await _set_status(cluster, job, "ABORTED")
 
 
+LOCKS: tuple[Fault, ...] = (
+    hold_lock,
+    hold_lock_for_long,
+    hold_job_row,
+    hold_stage_row,
+    hold_task_rows,
+    hold_row_for_long,
+    hold_snapshot,
+)
+
 FAULTS: tuple[Fault, ...] = (
     kill_postgres,
     kill_backend,
     end_backend,
-    hold_lock,
-    hold_lock_for_long,
+    promote_standby,
+    silence_connection,
+    silence_database,
+    slow_database,
+    *LOCKS,
     fill_pool,
+    roll_back,
     kill_manager,
     stop_manager,
     pause_job,
@@ -251,7 +373,19 @@ FAULTS: tuple[Fault, ...] = (
 )
 """All faults in the order of their repair: a repair comes before the repairs that depend on it."""
 
+HARMLESS: tuple[Fault, ...] = (*LOCKS, pause_job)
+"""Faults that delay only one job until they are repaired."""
+
 KILLS: tuple[Fault, ...] = (kill_postgres, kill_backend, end_backend, kill_manager, kill_worker)
+
+
+async def _wait_until_replaced(networks: Networks) -> None:
+    """Wait until a manager has closed its silent connections."""
+
+    async def are_closed() -> bool:
+        return not any(network.has_silent_connections for network in networks.all)
+
+    await eventually("the manager replaces silent connections", are_closed)
 
 
 async def _busy_workers(cluster: Cluster) -> list[int]:
@@ -291,30 +425,55 @@ def _in_background(end: Coroutine[None, None, None]) -> Repair:
     return repair
 
 
-async def _hold(cluster: Cluster, job: UUID, length: float) -> Repair:
-    """Hold the lock of a job for `length` seconds, unless another fault holds it or ends the connection."""
-    stack = AsyncExitStack()
-    with suppress(*DRIVER_ERRORS):
-        await stack.enter_async_context(_lock(cluster, job))
+async def _hold(cluster: Cluster, lock: Lock, length: float) -> Repair | None:
+    """Hold a lock of a job for `length` seconds, unless another fault holds it or ends the connection."""
+    jobs = await cluster.ask(sql.waiting_jobs)
+    if not jobs:
+        return None
+    job = cluster.random.choice(jobs)
+    async with AsyncExitStack() as stack:
+        with suppress(*DRIVER_ERRORS):
+            connection = await stack.enter_async_context(_transaction(cluster))
+            await lock(connection, job=job)
+        held = stack.pop_all()
 
     async def release() -> None:
         await asyncio.sleep(length)
         with suppress(*DRIVER_ERRORS):
-            await stack.aclose()
+            await held.aclose()
 
     return _in_background(release())
 
 
 @asynccontextmanager
-async def _lock(cluster: Cluster, job: UUID) -> AsyncGenerator[None]:
-    settings = {"search_path": "jobnik", "lock_timeout": "2s"}
-    connection = await asyncpg.connect(cluster.postgres.url, server_settings=settings)
-    try:
+async def _transaction(cluster: Cluster) -> AsyncGenerator[Session]:
+    async with session(cluster.servers.primary.url) as connection:
+        await connection.execute("SET lock_timeout = '2s'")
         async with connection.transaction():
-            await sql.lock_job(connection, job=job)
-            yield
-    finally:
-        await connection.close()
+            yield connection
+
+
+def _and_others_proceed(cluster: Cluster, lock: Lock) -> Lock:
+    """Take a lock, and wait until the tasks of new jobs have ended, unless another fault may delay any job.
+
+    A worker of the SDK sends one request with reports at a time, so it may wait for the report of a locked job.
+    """
+
+    async def lock_and_wait(connection: Session, job: UUID) -> None:
+        await lock(connection, job=job)
+        if cluster.disturbed:
+            return
+        probes = await eventually("a manager creates jobs", lambda: create_probes(cluster), limit=PROBE_TIMEOUT)
+        sdk_workers = {worker.name for worker in cluster.workers if worker.program == SDK_WORKER}
+
+        async def have_ended() -> bool:
+            tasks = await sql.unfinished_tasks(connection, jobs=probes)
+            cluster.journal.read()
+            return all(cluster.journal.workers_that_ended(str(task)) & sdk_workers for task in tasks)
+
+        await eventually("other jobs proceed while a job is locked", have_ended, limit=PROBE_TIMEOUT)
+
+    return lock_and_wait
 
 
 async def _send_requests(cluster: Cluster, job: UUID) -> None:

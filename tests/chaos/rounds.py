@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from tests.chaos.checks import Checks
 from tests.chaos.cluster import Cluster, UnsettledError
-from tests.chaos.faults import FAULTS, Fault, Repair
+from tests.chaos.faults import FAULTS, HARMLESS, Fault, Repair
 from tests.chaos.load import create
 
 
@@ -25,6 +25,7 @@ async def play_round(cluster: Cluster, checks: Checks, faults: Sequence[Fault], 
     """Inject faults one after the other while workers process `times` sets of five jobs."""
     await cluster.wait_until_available()
     expected_outcomes = await create(cluster, times)
+    cluster.disturbed = False
     repairs: list[tuple[int, Repair]] = []
     wrong: list[str] = []
     try:
@@ -34,6 +35,7 @@ async def play_round(cluster: Cluster, checks: Checks, faults: Sequence[Fault], 
             cluster.fault_counts[fault] += 1
             if repair is not None:
                 repairs.append((FAULTS.index(fault), repair))
+                cluster.disturbed |= fault not in HARMLESS
             wrong += await checks.database()
         for _, repair in sorted(repairs, key=lambda entry: entry[0]):
             await repair()
