@@ -16,7 +16,7 @@ from tools.backlog import PICTURE
 from tools.wire import LEASE, TASK, Wire
 
 ATTEMPTS = re.compile(rb'"attempts":(\d+)')
-WAIT = 5
+WAIT = 2
 """Seconds for which a claim waits if nothing is waiting for it."""
 LEASE_SECONDS = 10
 HEARTBEAT_INTERVAL, PROBE_INTERVAL, DELETION_INTERVAL = 2.0, 0.1, 0.5
@@ -60,7 +60,7 @@ class Shape(NamedTuple):
 SHAPES = (
     Shape("batches", jobs=1, tasks=100, limit=100, workers=2),
     Shape("single", jobs=20, tasks=1, limit=1, workers=6),
-    Shape("delayed", jobs=1, tasks=10, limit=10, workers=1, delay=5),
+    Shape("delayed", jobs=1, tasks=10, limit=10, workers=1, delay=2),
     Shape("retried", jobs=1, tasks=10, limit=10, workers=1, fails=1),
     Shape("failing", jobs=2, tasks=1, limit=5, workers=1, fails=1, attempts=1),
 )
