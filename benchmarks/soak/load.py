@@ -24,7 +24,9 @@ HEARTBEAT_INTERVAL, PROBE_INTERVAL, DELETION_INTERVAL = 2.0, 0.1, 0.5
 LOST_BATCHES = 0.01
 """Share of the batches in which the worker loses one task, so that its lease expires."""
 FAILURE = b'"outcome":"FAILED","delaySeconds":0.5,"error":{"type":"Planned","message":"planned","stack":""}'
-MAX_DELAY = 1.0
+PRODUCERS = 8
+"""Concurrent requests that create jobs, for each manager. Enough to keep to the schedule while a request is slow."""
+MAX_DELAY = 5.0
 """Seconds by which the producers may fall behind their schedule. They then skip what they missed."""
 
 
@@ -104,7 +106,7 @@ class Load:
             names = {f"{shape.stage_type}-{number}-{one}": shape for shape in SHAPES for one in range(shape.workers)}
             for name, shape in names.items():
                 await self._start(url, lambda wire, name=name, shape=shape: self._work(wire, name, shape))
-            await self._start(url, lambda wire, names=names: self._beat(wire, names))
+            await self._start(url, lambda wire, names=names: self._send_heartbeats(wire, names))
             await self._start(url, self._probe)
             self._clients.append(asyncio.create_task(self._delete(url)))
 
@@ -119,7 +121,7 @@ class Load:
         bodies = [shape for shape in SHAPES for _ in range(shape.jobs)]
         random.shuffle(bodies)
         requests = [(shape, shape.body) for shape in bodies]
-        wires = [await Wire.open(url) for url in self._urls for _ in range(2)]
+        wires = [await Wire.open(url) for url in self._urls for _ in range(PRODUCERS)]
         start = time.monotonic()
         tasks, turn = 0, 0  # scheduled, and created so far
 
@@ -195,7 +197,7 @@ class Load:
             self.events[f"tasks {outcome.lower()}"] += answer.count(b'"status":"%s"' % outcome.encode())
         self.events["reports refused"] += answer.count(b'"accepted":false')
 
-    async def _beat(self, wire: Wire, names: dict[str, Shape]) -> None:
+    async def _send_heartbeats(self, wire: Wire, names: dict[str, Shape]) -> None:
         """Send the heartbeats of the workers of a manager."""
         while not self._stopping:
             for name, shape in names.items():

@@ -32,6 +32,7 @@ class Row:
 ROWS = (
     Row("memory of manager 1, MB", lambda sample: sample.memory[0]),
     Row("memory of manager 2, MB", lambda sample: sample.memory[1]),
+    Row("tasks ended per second", lambda sample: sample.rate, 0),
     Row("cores used by the managers", lambda sample: sum(sample.cpu), 2),
     Row("connections to PostgreSQL", lambda sample: sample.connections),
     Row("dead rows, all tables", lambda sample: sum(sample.dead.values()), 0),

@@ -116,7 +116,7 @@ def _show(sample: Sample, plan: Plan) -> None:
     """Print a line about a sample."""
     left = timedelta(seconds=round(plan.seconds - sample.minutes * 60))
     console.print(
-        f"{left} left: {sample.ended / plan.interval:,.0f} tasks/s, {sample.outstanding:,} outstanding, memory "
+        f"{left} left: {sample.rate:,.0f} tasks/s, {sample.outstanding:,} outstanding, memory "
         f"{' and '.join(f'{memory:.0f}' for memory in sample.memory)} MB, {sample.connections} connections, "
         f"{sum(sample.dead.values()):,} dead rows, {sum(sample.sizes.values()):,.0f} MB, "
         f"{sample.wal_per_task:,.0f} B of log per task, "

@@ -27,6 +27,8 @@ class Sample:
 
     minutes: float
     """Since the start of the soak."""
+    rate: float
+    """Tasks that ended per second."""
     memory: Sequence[float]
     """Resident memory of each manager, in megabytes (10^6 bytes)."""
     cpu: Sequence[float]
@@ -45,16 +47,6 @@ class Sample:
     """Numbers of events."""
     outstanding: int
     """Tasks that have been created and have not ended."""
-
-    @property
-    def ended(self) -> int:
-        """Tasks that ended."""
-        return ended(self.events)
-
-
-def ended(events: Mapping[str, int]) -> int:
-    """Return the number of tasks that ended."""
-    return events.get("tasks completed", 0) + events.get("tasks failed", 0)
 
 
 class Sampler:
@@ -76,6 +68,7 @@ class Sampler:
         self._file = file
         self._start = time.monotonic()
         self._wal = 0
+        self._read_at = self._start
         self._events: dict[str, int] = {}
 
     async def start(self) -> Self:
@@ -86,18 +79,20 @@ class Sampler:
 
     async def take(self) -> Sample:
         """End an interval and begin the next one."""
-        events_before, wal_before = self._events, self._wal
+        events_before, wal_before, began = self._events, self._wal, self._read_at
         cpu, connections = await self._read()
         tables = await self._connection.fetch(TABLES)
         events = {name: count - events_before.get(name, 0) for name, count in self._events.items()}
+        ended = events.get("tasks completed", 0) + events.get("tasks failed", 0)
         sample = Sample(
             minutes=round((time.monotonic() - self._start) / 60, 3),
+            rate=ended / (self._read_at - began),
             memory=[process.memory_info().rss / 1e6 for process in self._processes],
             cpu=cpu,
             connections=connections,
             dead={name: dead for name, dead, _ in tables},
             sizes={name: size / 1e6 for name, _, size in tables},
-            wal_per_task=(self._wal - wal_before) / max(ended(events), 1),
+            wal_per_task=(self._wal - wal_before) / max(ended, 1),
             milliseconds={kind: _percentiles(seconds) for kind, seconds in self._load.take().items()},
             events=events,
             outstanding=self._load.outstanding,
@@ -111,6 +106,7 @@ class Sampler:
         row = await self._connection.fetchrow(DATABASE)
         assert row  # noqa: S101 - one row
         self._wal, connections = row
+        self._read_at = time.monotonic()
         self._events = dict(self._load.events)
         return [process.cpu_percent() / 100 for process in self._processes], connections
 

@@ -18,7 +18,9 @@ from rich.table import Table
 
 from tests.chaos.checks import Checks
 from tests.chaos.cluster import Cluster
-from tests.chaos.faults import FAULTS, KILLS, Fault, describe, roll_back
+from tests.chaos.faults.catalogue import FAULTS, KILLS, describe
+from tests.chaos.faults.processes import roll_back
+from tests.chaos.faults.repairs import Fault
 from tests.chaos.journal import Event
 from tests.chaos.rounds import Findings, play_round
 

@@ -7,6 +7,7 @@ tasks whose lease they have lost; see `tests.chaos.worker`.
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -27,8 +28,8 @@ import httpx2
 from reference_manager.embedded.process import end_with_parent
 from reference_manager.store.errors import DRIVER_ERRORS
 
-from tests.chaos.database import Networks, Servers
 from tests.chaos.journal import Event, Journal
+from tests.chaos.servers import Networks, Servers
 from tests.support import invariants, jumping_clock
 from tests.support.journal import NewLines
 from tests.support.previous_release import PreviousRelease
@@ -51,8 +52,10 @@ WORKERS = (
 LEASE = timedelta(seconds=1)
 EXPECTED = ("database failed", "task failed", "circuit breaker opened")
 """The prefixes of log events at error level that are expected."""
-POLL_INTERVAL = 0.02
-"""Seconds between two checks of a condition."""
+ORPHAN = re.compile(rb"^Traceback \(most recent call last\):\n(?: .*\n)+EOFError: Ran out of input$", re.MULTILINE)
+"""What the process of a handler prints if its worker is killed while it starts."""
+POLL_INTERVAL, PROGRESS_INTERVAL = 0.1, 0.02
+"""Seconds between two checks of a condition, and of how many attempts have started. Most checks open a connection."""
 ATTEMPTS_BETWEEN_FAULTS = 15
 """Number of attempts that start between two faults."""
 SETTLE_TIMEOUT = 60.0
@@ -217,7 +220,7 @@ class Cluster:
             return self.journal.events[Event.HANDLER_STARTED] >= self._handlers_started + ATTEMPTS_BETWEEN_FAULTS
 
         with suppress(UnsettledError):
-            await eventually("more attempts start", enough, limit=3)
+            await eventually("more attempts start", enough, limit=3, interval=PROGRESS_INTERVAL)
         self._handlers_started = self.journal.events[Event.HANDLER_STARTED]
 
     async def wait_until_available(self) -> None:
@@ -260,7 +263,8 @@ class Cluster:
 
     def unexpected_logs(self) -> Sequence[str]:
         """Return unexpected log lines of managers and workers since the last call."""
-        return [line.decode() for logs in self._logs for line in logs.read() if not _is_expected(line)]
+        text = b"\n".join(line for logs in self._logs for line in logs.read())
+        return [line.decode() for line in ORPHAN.sub(b"", text).splitlines() if line and not _is_expected(line)]
 
     def missing_workers(self) -> Sequence[str]:
         """Describe the workers that ended without being killed or told to stop."""
@@ -298,7 +302,11 @@ class Cluster:
 
 
 async def eventually(
-    condition: str, check: Callable[[], Awaitable[Answer | None]], limit: float = SETTLE_TIMEOUT
+    condition: str,
+    check: Callable[[], Awaitable[Answer | None]],
+    *,
+    limit: float = SETTLE_TIMEOUT,
+    interval: float = POLL_INTERVAL,
 ) -> Answer:
     """Poll `check` until it returns a true value, and return that value.
 
@@ -309,7 +317,7 @@ async def eventually(
     while not (answer := await check()):
         if time.monotonic() > deadline:
             raise UnsettledError(f"{condition}: not within {limit:.0f} s")
-        await asyncio.sleep(POLL_INTERVAL)
+        await asyncio.sleep(interval)
     return answer
 
 

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from tests.chaos.checks import Checks
 from tests.chaos.cluster import Cluster, UnsettledError
-from tests.chaos.faults import FAULTS, HARMLESS, Fault, Repair
+from tests.chaos.faults.catalogue import FAULTS, HARMLESS
+from tests.chaos.faults.repairs import Fault, Repair
 from tests.chaos.load import create
 
 
