@@ -7,7 +7,6 @@ tasks whose lease they have lost; see `tests.chaos.worker`.
 import asyncio
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -52,8 +51,6 @@ WORKERS = (
 LEASE = timedelta(seconds=1)
 EXPECTED = ("database failed", "task failed", "circuit breaker opened")
 """The prefixes of log events at error level that are expected."""
-ORPHAN = re.compile(rb"^Traceback \(most recent call last\):\n(?: .*\n)+EOFError: Ran out of input$", re.MULTILINE)
-"""What the process of a handler prints if its worker is killed while it starts."""
 POLL_INTERVAL, PROGRESS_INTERVAL = 0.1, 0.02
 """Seconds between two checks of a condition, and of how many attempts have started. Most checks open a connection."""
 ATTEMPTS_BETWEEN_FAULTS = 15
@@ -98,7 +95,9 @@ class WorkerProcess:
         self._name = name
         self._journal = folder / f"{name}.journal"
         arguments = (name, self._journal, LEASE.total_seconds(), ",".join(stage_types), ",".join(managers))
-        with (folder / "workers.log").open("a") as log:
+        self.log = NewLines(folder, f"{name}.log")
+        """What the worker and the processes of its handlers write."""
+        with (folder / f"{name}.log").open("a") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", program, *map(str, arguments)],
                 cwd=ROOT,
@@ -158,7 +157,8 @@ class Cluster:
         """Jobs for which an abort was requested."""
         self.disturbed = False
         """Whether a fault that may delay any job has not been repaired."""
-        self._logs = [NewLines(folder, "manager-*.log"), NewLines(folder, "workers.log")]
+        self._manager_logs = NewLines(folder, "manager-*.log")
+        self._all_workers: list[WorkerProcess] = []
         self._stack = ExitStack()
         self._handlers_started = 0
         self._workers_started = 0
@@ -263,8 +263,12 @@ class Cluster:
 
     def unexpected_logs(self) -> Sequence[str]:
         """Return unexpected log lines of managers and workers since the last call."""
-        text = b"\n".join(line for logs in self._logs for line in logs.read())
-        return [line.decode() for line in ORPHAN.sub(b"", text).splitlines() if line and not _is_expected(line)]
+        lines = [line for line in self._manager_logs.read() if not _is_expected(line)]
+        for worker in self._all_workers:
+            # When a worker is killed, the processes of its handlers may write tracebacks.
+            killed = worker.name in self.killed
+            lines += [line for line in worker.log.read() if not (_is_expected(line) or (killed and line[:1] != b"{"))]
+        return [line.decode() for line in lines]
 
     def missing_workers(self) -> Sequence[str]:
         """Describe the workers that ended without being killed or told to stop."""
@@ -291,7 +295,10 @@ class Cluster:
         name = f"worker-{self._workers_started}"
         proxies = self.proxies if self._workers_started % 2 else self.proxies[::-1]
         urls = [proxy.url for proxy in proxies]
-        return WorkerProcess(program, name, self.folder, stage_types, urls, clock_jumps=bool(self._workers_started % 2))
+        jumps = bool(self._workers_started % 2)
+        worker = WorkerProcess(program, name, self.folder, stage_types, urls, clock_jumps=jumps)
+        self._all_workers.append(worker)
+        return worker
 
     def _end_processes(self) -> None:
         for worker in self.workers:
