@@ -24,8 +24,8 @@ HEARTBEAT_INTERVAL, PROBE_INTERVAL, DELETION_INTERVAL = 2.0, 0.1, 0.5
 LOST_BATCHES = 0.01
 """Share of the batches in which the worker loses one task, so that its lease expires."""
 FAILURE = b'"outcome":"FAILED","delaySeconds":0.5,"error":{"type":"Planned","message":"planned","stack":""}'
-PRODUCERS = 8
-"""Concurrent requests that create jobs, for each manager. Enough to keep to the schedule while a request is slow."""
+CONNECTIONS = 8
+"""Concurrent requests that create jobs, and that delete jobs, for each manager. Enough while requests are slow."""
 MAX_DELAY = 5.0
 """Seconds by which the producers may fall behind their schedule. They then skip what they missed."""
 
@@ -108,7 +108,7 @@ class Load:
                 await self._start(url, lambda wire, name=name, shape=shape: self._work(wire, name, shape))
             await self._start(url, lambda wire, names=names: self._send_heartbeats(wire, names))
             await self._start(url, self._probe)
-            self._clients.append(asyncio.create_task(self._delete(url)))
+            self._clients += [asyncio.create_task(self._delete(url)) for _ in range(CONNECTIONS)]
 
     async def produce(self, seconds: float, rate: float | None, limit: int = 0) -> None:
         """Create jobs for some seconds.
@@ -121,7 +121,7 @@ class Load:
         bodies = [shape for shape in SHAPES for _ in range(shape.jobs)]
         random.shuffle(bodies)
         requests = [(shape, shape.body) for shape in bodies]
-        wires = [await Wire.open(url) for url in self._urls for _ in range(PRODUCERS)]
+        wires = [await Wire.open(url) for url in self._urls for _ in range(CONNECTIONS)]
         start = time.monotonic()
         tasks, turn = 0, 0  # scheduled, and created so far
 
