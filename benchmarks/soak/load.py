@@ -21,8 +21,8 @@ WAIT = 2
 LEASE_SECONDS = 10
 HEARTBEAT_INTERVAL, PROBE_INTERVAL, DELETION_INTERVAL = 2.0, 0.1, 0.5
 """Seconds. A manager closes a connection that is idle for longer than a few seconds."""
-LOST_BATCHES = 0.01
-"""Share of the batches in which the worker loses one task, so that its lease expires."""
+LOST_TASKS = 0.01
+"""Share of the claims of which the worker loses one task, so that its lease expires and the task is retried."""
 FAILURE = b'"outcome":"FAILED","delaySeconds":0.5,"error":{"type":"Planned","message":"planned","stack":""}'
 CONNECTIONS = 8
 """Concurrent requests that create jobs, and that delete jobs, for each manager. Enough while requests are slow."""
@@ -181,7 +181,7 @@ class Load:
             if not self._is_success(status, answer):
                 continue
             tasks = list(zip(TASK.findall(answer), LEASE.findall(answer), ATTEMPTS.findall(answer), strict=True))
-            if len(tasks) > 1 and random.random() < LOST_BATCHES:  # noqa: S311 - any tasks
+            if tasks and shape.attempts > 1 and random.random() < LOST_TASKS:  # noqa: S311 - any tasks
                 tasks.pop()
                 self.events["tasks lost by workers"] += 1
             if tasks:
