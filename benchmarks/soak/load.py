@@ -218,10 +218,10 @@ class Load:
             while self._created and self._created[0][0] < time.monotonic() - self._keep:
                 _, job = self._created.popleft()
                 status, answer = await wire.ask(b"DELETE", b"/v1/jobs/%s" % job)
-                if b"JOB_NOT_IN_FINITE_STATE" in answer:
-                    self._created.append((time.monotonic(), job))
-                elif self._is_success(status, answer):
+                if b"JOB_NOT_IN_FINITE_STATE" not in answer and self._is_success(status, answer):
                     self.events["jobs deleted"] += 1
+                else:
+                    self._created.append((time.monotonic(), job))
             wire.close()
 
     async def _timed(self, kind: str, request: Coroutine[None, None, tuple[int, bytes]]) -> tuple[int, bytes]:
