@@ -18,14 +18,16 @@ from rich.table import Table
 
 from tests.chaos.checks import Checks
 from tests.chaos.cluster import Cluster
-from tests.chaos.faults import FAULTS, KILLS, Fault, describe
+from tests.chaos.faults.catalogue import FAULTS, KILLS, describe
+from tests.chaos.faults.processes import roll_back
+from tests.chaos.faults.repairs import Fault
 from tests.chaos.journal import Event
 from tests.chaos.rounds import Findings, play_round
 
 JOBS = 3
 """Number of sets of five jobs per round."""
-MAX_FAULTS = 3
-"""Maximum number of kills per round."""
+MAX_KILLS, MAX_OTHERS = 3, 2
+"""Maximum number of kills, and of other faults, per round."""
 SHOWN = 20
 """Maximum number of findings to print."""
 
@@ -74,10 +76,13 @@ async def run(cluster: Cluster, checks: Checks, kills: int, console: Console) ->
 
 
 def _some(cluster: Cluster) -> Sequence[Fault]:
-    """Choose the faults of a round: one to three kills and one other fault."""
-    others = [fault for fault in FAULTS if fault not in KILLS]
-    kills = cluster.random.choices(KILLS, k=cluster.random.randint(1, MAX_FAULTS))
-    faults = [*kills, cluster.random.choice(others)]
+    """Choose the faults of a round: one to three kills and one or two other faults."""
+    others = cluster.random.sample(
+        [fault for fault in FAULTS if fault not in KILLS], k=cluster.random.randint(1, MAX_OTHERS)
+    )
+    if roll_back in others:
+        others = [roll_back]  # the previous release does not withstand every other fault
+    faults = [*cluster.random.choices(KILLS, k=cluster.random.randint(1, MAX_KILLS)), *others]
     cluster.random.shuffle(faults)
     return faults
 

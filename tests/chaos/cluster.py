@@ -1,4 +1,4 @@
-"""The system under test: one PostgreSQL, two managers behind proxies, and four workers, each in its own process.
+"""The system under test: one PostgreSQL, two managers between proxies, and four workers, each in its own process.
 
 Two workers use the SDK, with handlers of all styles. The other two implement the protocol themselves and also report
 tasks whose lease they have lost; see `tests.chaos.worker`.
@@ -8,7 +8,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,13 +24,14 @@ from uuid import UUID
 import aiosql
 import asyncpg
 import httpx2
-from reference_manager.embedded import EmbeddedPostgres
 from reference_manager.embedded.process import end_with_parent
 from reference_manager.store.errors import DRIVER_ERRORS
 
 from tests.chaos.journal import Event, Journal
+from tests.chaos.servers import Networks, Servers
 from tests.support import invariants, jumping_clock
 from tests.support.journal import NewLines
+from tests.support.previous_release import PreviousRelease
 from tests.support.sessions import session
 from tools.manager import ManagerProcess
 from tools.proxy import Proxy
@@ -51,8 +51,8 @@ WORKERS = (
 LEASE = timedelta(seconds=1)
 EXPECTED = ("database failed", "task failed", "circuit breaker opened")
 """The prefixes of log events at error level that are expected."""
-POLL_INTERVAL = 0.02
-"""Seconds between two checks of a condition."""
+POLL_INTERVAL, PROGRESS_INTERVAL = 0.1, 0.02
+"""Seconds between two checks of a condition, and of how many attempts have started. Most checks open a connection."""
 ATTEMPTS_BETWEEN_FAULTS = 15
 """Number of attempts that start between two faults."""
 SETTLE_TIMEOUT = 60.0
@@ -95,7 +95,9 @@ class WorkerProcess:
         self._name = name
         self._journal = folder / f"{name}.journal"
         arguments = (name, self._journal, LEASE.total_seconds(), ",".join(stage_types), ",".join(managers))
-        with (folder / "workers.log").open("a") as log:
+        self.log = NewLines(folder, f"{name}.log")
+        """What the worker and the processes of its handlers write."""
+        with (folder / f"{name}.log").open("a") as log:
             self.process = subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-m", program, *map(str, arguments)],
                 cwd=ROOT,
@@ -137,7 +139,9 @@ class Cluster:
         self.folder = folder
         self.random = Random(seed)  # noqa: S311 - the seed makes a run repeatable
         self.journal = Journal(folder)
-        self.postgres = EmbeddedPostgres(folder / "data", settings={"port": str(_steady_port())})
+        self.servers = Servers(folder)
+        self.networks: list[Networks] = []
+        """The networks between each manager and PostgreSQL."""
         self.managers: list[ManagerProcess] = []
         self.proxies: list[Proxy] = []
         self.workers: list[WorkerProcess] = []
@@ -151,14 +155,19 @@ class Cluster:
         """Leases that expired while their worker was stopped."""
         self.aborted: set[UUID] = set()
         """Jobs for which an abort was requested."""
-        self._logs = [NewLines(folder, "manager-*.log"), NewLines(folder, "workers.log")]
+        self.disturbed = False
+        """Whether a fault that may delay any job has not been repaired."""
+        self._manager_logs = NewLines(folder, "manager-*.log")
+        self._all_workers: list[WorkerProcess] = []
         self._stack = ExitStack()
         self._handlers_started = 0
         self._workers_started = 0
+        self._previous_release: PreviousRelease | None = None
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(self.postgres)
+            stack.enter_context(self.servers)
+            self.networks = [stack.enter_context(Networks(self.servers)) for _ in range(MANAGERS)]
             stack.callback(self._end_processes)
             self.managers = [self._new_manager(number) for number in range(MANAGERS)]
             self.proxies = [stack.enter_context(Proxy(manager.url)) for manager in self.managers]
@@ -171,16 +180,18 @@ class Cluster:
     ) -> None:
         self._stack.close()
 
-    def restart_postgres(self) -> None:
-        """Restart PostgreSQL with the same data and port."""
-        self.postgres.stop()
-        self.postgres.start()
-
     def restart_manager(self, number: int) -> None:
-        """Replace a killed manager with a new one."""
-        self.managers[number].stop()
-        self.managers[number] = self._new_manager(number)
-        self.proxies[number].target = self.managers[number].url
+        """Replace a manager with a new one of this release. The former one, if it still runs, stops afterwards."""
+        self._replace_manager(number, self._new_manager(number))
+
+    def start_previous_release(self, number: int) -> None:
+        """Replace a manager with one of the previous release."""
+        if self._previous_release is None:
+            sources = self.folder / "previous-release"
+            sources.mkdir()
+            self._previous_release = PreviousRelease(sources)
+        manager = self._previous_release.manager(self.networks[number].to_primary.url)
+        self._replace_manager(number, manager.__enter__())
 
     def replace_worker(self, number: int) -> None:
         """Replace an ended worker with a new one."""
@@ -191,7 +202,7 @@ class Cluster:
 
         async def try_it() -> tuple[Any] | None:
             try:
-                async with session(self.postgres.url) as connection:
+                async with session(self.servers.primary.url) as connection:
                     return (await query(connection, **arguments),)
             except asyncpg.SyntaxOrAccessError:
                 raise  # the query itself is wrong
@@ -209,7 +220,7 @@ class Cluster:
             return self.journal.events[Event.HANDLER_STARTED] >= self._handlers_started + ATTEMPTS_BETWEEN_FAULTS
 
         with suppress(UnsettledError):
-            await eventually("more attempts start", enough, limit=3)
+            await eventually("more attempts start", enough, limit=3, interval=PROGRESS_INTERVAL)
         self._handlers_started = self.journal.events[Event.HANDLER_STARTED]
 
     async def wait_until_available(self) -> None:
@@ -252,7 +263,12 @@ class Cluster:
 
     def unexpected_logs(self) -> Sequence[str]:
         """Return unexpected log lines of managers and workers since the last call."""
-        return [line.decode() for logs in self._logs for line in logs.read() if not _is_expected(line)]
+        lines = [line for line in self._manager_logs.read() if not _is_expected(line)]
+        for worker in self._all_workers:
+            # When a worker is killed, the processes of its handlers may write tracebacks.
+            killed = worker.name in self.killed
+            lines += [line for line in worker.log.read() if not (_is_expected(line) or (killed and line[:1] != b"{"))]
+        return [line.decode() for line in lines]
 
     def missing_workers(self) -> Sequence[str]:
         """Describe the workers that ended without being killed or told to stop."""
@@ -265,15 +281,24 @@ class Cluster:
 
     def _new_manager(self, number: int) -> ManagerProcess:
         # Few connections and a short timeout, so that the pool fills quickly.
-        arguments = ("--database-url", self.postgres.url, "--database-connections", "4", "--database-timeout", "PT1S")
+        url = self.networks[number].url
+        arguments = ("--database-url", url, "--database-connections", "4", "--database-timeout", "PT1S")
         return ManagerProcess(*arguments, log_file=self.folder / f"manager-{number + 1}.log").__enter__()
+
+    def _replace_manager(self, number: int, manager: ManagerProcess) -> None:
+        former, self.managers[number] = self.managers[number], manager
+        self.proxies[number].target = manager.url
+        former.stop()
 
     def _new_worker(self, program: str, stage_types: Sequence[str]) -> WorkerProcess:
         self._workers_started += 1
         name = f"worker-{self._workers_started}"
         proxies = self.proxies if self._workers_started % 2 else self.proxies[::-1]
         urls = [proxy.url for proxy in proxies]
-        return WorkerProcess(program, name, self.folder, stage_types, urls, clock_jumps=bool(self._workers_started % 2))
+        jumps = bool(self._workers_started % 2)
+        worker = WorkerProcess(program, name, self.folder, stage_types, urls, clock_jumps=jumps)
+        self._all_workers.append(worker)
+        return worker
 
     def _end_processes(self) -> None:
         for worker in self.workers:
@@ -284,7 +309,11 @@ class Cluster:
 
 
 async def eventually(
-    condition: str, check: Callable[[], Awaitable[Answer | None]], limit: float = SETTLE_TIMEOUT
+    condition: str,
+    check: Callable[[], Awaitable[Answer | None]],
+    *,
+    limit: float = SETTLE_TIMEOUT,
+    interval: float = POLL_INTERVAL,
 ) -> Answer:
     """Poll `check` until it returns a true value, and return that value.
 
@@ -295,7 +324,7 @@ async def eventually(
     while not (answer := await check()):
         if time.monotonic() > deadline:
             raise UnsettledError(f"{condition}: not within {limit:.0f} s")
-        await asyncio.sleep(POLL_INTERVAL)
+        await asyncio.sleep(interval)
     return answer
 
 
@@ -306,12 +335,3 @@ def _is_expected(line: bytes) -> bool:
     except ValueError:
         return False
     return entry["level"] in {"info", "warning"} or str(entry["event"]).startswith(EXPECTED)
-
-
-def _steady_port() -> int:
-    """Return a free port below the ephemeral range, so that no connection takes it while the server is down."""
-    for port in range(20_000, 32_000):
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("No free port from 20000 to 31999")

@@ -47,6 +47,24 @@ async def create(cluster: Cluster, times: int) -> dict[UUID, Outcome]:
     return {job: Outcome.COMPLETED if stages is STEADY else Outcome.FAILED for job, stages in jobs}
 
 
+async def create_probes(cluster: Cluster) -> list[UUID] | None:
+    """Create a job with one task for each stage type, none of which fails. Return their ids, or None if that failed."""
+    url = cluster.random.choice(cluster.managers).url
+    task = _task(Kind.SURE, cluster.random)
+    jobs: list[UUID] = []
+    async with httpx2.AsyncClient(base_url=url, timeout=5) as http:
+        for stage_type in STAGE_TYPES:
+            stage: dict[str, Any] = {"type": stage_type, "data": {}, "tasks": [task]}
+            try:
+                response = await http.post("/v1/jobs", json={"name": "probe", "data": {}, "stages": [stage]})
+            except httpx2.TransportError:
+                return None
+            if not response.is_success:
+                return None
+            jobs.append(UUID(response.json()["id"]))
+    return jobs
+
+
 async def _create_job(client: Client, stages: list[Stage], random: Random) -> UUID:
     job = await client.job(priority=random.choice(["HIGH", "MEDIUM", "LOW"]))
     types = islice(cycle(STAGE_TYPES), random.randrange(len(STAGE_TYPES)), None)

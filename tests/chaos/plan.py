@@ -15,6 +15,8 @@ class Kind(StrEnum):
     """Fails finally at the first attempt."""
     STUBBORN = "stubborn"
     """Fails until its attempts are used up."""
+    SURE = "sure"
+    """Completes at the first attempt that ends."""
 
 
 class Step(NamedTuple):
@@ -34,7 +36,11 @@ _STEADY = (
     + [Step("RELEASED")] * 2
     + [Step("SNOOZED", delay=0.1), Step("SNOOZED", delay=0.5)]
 )
-_ENDS = {Kind.DOOMED: Step("FAILED", retryable=False), Kind.STUBBORN: Step("FAILED")}
+_ENDS = {
+    Kind.DOOMED: Step("FAILED", retryable=False),
+    Kind.STUBBORN: Step("FAILED"),
+    Kind.SURE: Step("COMPLETED"),
+}
 
 # Seconds, as a distribution of 16 attempts: most are short, the longest ones need a lease renewal.
 _SECONDS = [0.02] * 4 + [0.05] * 4 + [0.1] * 4 + [0.3] * 2 + [0.6, 1.5]

@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from tests.chaos.checks import Checks
 from tests.chaos.cluster import Cluster, UnsettledError
-from tests.chaos.faults import FAULTS, Fault, Repair
+from tests.chaos.faults.catalogue import FAULTS, HARMLESS
+from tests.chaos.faults.repairs import Fault, Repair
 from tests.chaos.load import create
 
 
@@ -25,6 +26,7 @@ async def play_round(cluster: Cluster, checks: Checks, faults: Sequence[Fault], 
     """Inject faults one after the other while workers process `times` sets of five jobs."""
     await cluster.wait_until_available()
     expected_outcomes = await create(cluster, times)
+    cluster.disturbed = False
     repairs: list[tuple[int, Repair]] = []
     wrong: list[str] = []
     try:
@@ -34,6 +36,7 @@ async def play_round(cluster: Cluster, checks: Checks, faults: Sequence[Fault], 
             cluster.fault_counts[fault] += 1
             if repair is not None:
                 repairs.append((FAULTS.index(fault), repair))
+                cluster.disturbed |= fault not in HARMLESS
             wrong += await checks.database()
         for _, repair in sorted(repairs, key=lambda entry: entry[0]):
             await repair()

@@ -4,18 +4,33 @@ from collections.abc import Sequence
 
 import pytest
 
-from tests.chaos import faults
 from tests.chaos.checks import Checks
 from tests.chaos.cluster import Cluster
-from tests.chaos.faults import Fault
+from tests.chaos.faults import database, jobs, locks, network, processes
+from tests.chaos.faults.repairs import Fault
 from tests.chaos.rounds import play_round
 
 ROUNDS = {
-    "workers": [faults.kill_worker, faults.stop_worker, faults.drain_worker],
-    "managers": [faults.kill_manager, faults.stop_manager],
-    "PostgreSQL": [faults.end_backend, faults.kill_backend, faults.kill_postgres],
-    "the network": [faults.drop_answers, faults.abort_job, faults.pause_job, faults.cut_network],
-    "the pool": [faults.hold_lock, faults.fill_pool],
+    "workers": [processes.kill_worker, processes.stop_worker, processes.drain_worker],
+    "managers": [processes.roll_back, processes.kill_manager, processes.stop_manager],
+    "PostgreSQL": [database.end_backend, database.kill_backend, database.kill_postgres, database.promote_standby],
+    "the network": [
+        network.drop_answers,
+        jobs.abort_job,
+        jobs.pause_job,
+        network.cut_network,
+        network.slow_database,
+        network.silence_connection,
+        network.silence_database,
+    ],
+    "locks": [
+        locks.hold_stage_row,
+        locks.hold_job_row,
+        locks.hold_task_rows,
+        locks.hold_snapshot,
+        locks.hold_lock,
+        locks.fill_pool,
+    ],
 }
 
 
@@ -25,9 +40,10 @@ async def test_no_task_is_lost_under_faults(
     cluster: Cluster, checks: Checks, faults_to_inject: Sequence[Fault]
 ) -> None:
     """All tasks, attempts, summaries and histories match the workers' journals, and finished jobs stay unchanged."""
-    findings = await play_round(cluster, checks, faults_to_inject)
+    times = 2 if locks.hold_snapshot in faults_to_inject else 1  # each lock needs jobs that are not yet started
+    findings = await play_round(cluster, checks, faults_to_inject, times)
     assert not any(findings), f"{findings}\n{cluster.folder}"
     assert not await checks.nothing_has_changed(), cluster.folder
-    if faults.stop_worker in faults_to_inject:
+    if processes.stop_worker in faults_to_inject:
         assert cluster.fenced
         assert cluster.journal.refused

@@ -8,6 +8,7 @@ Usage: python -m tests.chaos.worker NAME JOURNAL LEASE_SECONDS STAGE_TYPES URLS,
 
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -63,8 +64,7 @@ class Worker:
             for stage_type in self._stage_types:
                 group.create_task(self._claim(stage_type, group))
             group.create_task(self._renew_leases())
-            for _ in range(2):
-                group.create_task(self._report())
+            group.create_task(self._report(group))
 
     async def _claim(self, stage_type: str, group: asyncio.TaskGroup) -> None:
         claim = {"workerId": self._name, "limit": LIMIT, "waitSeconds": WAIT, "leaseSeconds": self._lease}
@@ -94,19 +94,27 @@ class Worker:
                     report |= {"delaySeconds": step.delay}
             await self._reports.put(report)
 
-    async def _report(self) -> None:
-        """Send reports, and repeat them until a manager responds."""
+    async def _report(self, group: asyncio.TaskGroup) -> None:
+        """Send the reports of each job in separate requests, so that none waits for another job."""
         while True:
             reports = [await self._reports.get()]
             while len(reports) < REPORTS and not self._reports.empty():
                 reports.append(self._reports.get_nowait())
-            repeated = [report for report in reports if plan.is_reported_twice(report["leaseId"])]
-            verdicts, *again = await asyncio.gather(*map(self._settle, (reports, repeated) if repeated else (reports,)))
-            for verdict in verdicts:
-                self._note(Event.VERDICT, verdict)
-                del self._running[verdict["leaseId"]]
-            for verdict in again[0] if again else ():
-                self._note(Event.REPEATED_VERDICT, verdict)
+            jobs = defaultdict[str, list[dict[str, Any]]](list)
+            for report in reports:
+                jobs[self._running[report["leaseId"]]["job"]["id"]].append(report)
+            for one in jobs.values():
+                group.create_task(self._deliver(one))
+
+    async def _deliver(self, reports: Sequence[dict[str, Any]]) -> None:
+        """Send reports, and repeat them until a manager responds."""
+        repeated = [report for report in reports if plan.is_reported_twice(report["leaseId"])]
+        verdicts, *again = await asyncio.gather(*map(self._settle, (reports, repeated) if repeated else (reports,)))
+        for verdict in verdicts:
+            self._note(Event.VERDICT, verdict)
+            del self._running[verdict["leaseId"]]
+        for verdict in again[0] if again else ():
+            self._note(Event.REPEATED_VERDICT, verdict)
 
     async def _settle(self, reports: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
         while (answer := await self._ask("/v1/tasks/settle", {"workerId": self._name, "results": reports})) is None:
