@@ -123,6 +123,6 @@ async def _take_over(stack: AsyncExitStack, database_url: str) -> tuple[Connecti
     connection = await stack.enter_async_context(database.connection())
     maintenance = {task.name: task for task in Engine(database, stale_after=timedelta(minutes=30)).maintenance}
     for task in maintenance.values():
-        while not await sql.maintenance_begin(connection, key=task.key):
+        while not await sql.maintenance_begin(connection, key=task.key()):
             pass  # a manager is at it, for a moment
     return connection, maintenance

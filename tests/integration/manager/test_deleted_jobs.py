@@ -55,7 +55,7 @@ async def test_a_deleted_job_is_gone_at_once(start_manager: Callable[..., Manage
             report(done, "COMPLETED"), report(again, "FAILED"), report(late, "SNOOZED", delaySeconds=600)
         )
         await client.move(job, "ABORTED")
-        await connection.fetch("SELECT pg_advisory_lock($1)", DeletedJobs().key)
+        await connection.fetch("SELECT pg_advisory_lock($1)", DeletedJobs.key())
         assert (await http.delete(f"/v1/jobs/{job['id']}")).status_code == 200
         assert (await rows(connection))["tasks"] == 4
 

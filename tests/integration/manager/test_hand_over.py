@@ -96,6 +96,24 @@ async def test_every_way_to_make_a_task_claimable_hands_it_over(engine: Engine, 
     assert await same_transaction(database, await claim, newest_change)
 
 
+@pytest.mark.parametrize(("task", "table"), [("delayed tasks", "delayed_tasks"), ("lease sweeper", "leases")])
+async def test_maintenance_hands_tasks_over(engine: Engine, database: Database, task: str, table: str) -> None:
+    """A task whose delay or lease has ended goes to the claim that waits, in the transaction that ends it."""
+    await new_job(engine)
+    held = await engine.queue.claim("first", Claim("worker", 1, MINUTE))
+    if task == "delayed tasks":
+        snoozed = Report(held[0].task_ids[0], held[0].lease_ids[0], "worker", Outcome.SNOOZED, delay=MINUTE)
+        await engine.queue.settle([snoozed])
+    claim = await waiting(engine)
+    async with database.maintenance_connection() as connection:
+        await connection.execute(f"UPDATE {table} SET {'due' if table == 'delayed_tasks' else 'expires_at'} = now()")  # noqa: S608 - of the tests
+        (maintenance,) = (each for each in engine.maintenance if each.name == task)
+        assert await maintenance.round(connection) == 1
+    # The claim has no other way to be served so soon.
+    assert claim.done()
+    assert (await claim)[0].task_ids == held[0].task_ids
+
+
 async def test_the_creator_sees_a_waiting_task(http: httpx2.AsyncClient, stage_type: str) -> None:
     """The response to the creation shows the task as PENDING, and so does the history, before the claim."""
     client, worker = Client(http), LeasedWorker(http)

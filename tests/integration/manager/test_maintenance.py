@@ -10,7 +10,6 @@ from uuid import UUID
 import httpx2
 import pytest
 from reference_manager.domain.states import JobStatus
-from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance import job_maintenance
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.maintenance.counter_folding import CounterFolding
@@ -56,10 +55,10 @@ LAST_STEP = {
 """For each of them, something that it does to a job."""
 
 
-def maintenance(name: str) -> JobMaintenance:
+def maintenance(database: Database, name: str) -> JobMaintenance:
     """Return a maintenance task by its name."""
-    notifications = Notifications()
-    tasks = LeaseSweeper(notifications), DelayedTasks(notifications), CounterFolding(), AbortedTasks(), DeletedJobs()
+    hand_over = without_claims(database)
+    tasks = LeaseSweeper(hand_over), DelayedTasks(hand_over), CounterFolding(), AbortedTasks(), DeletedJobs()
     return next(task for task in tasks if task.name == name)
 
 
@@ -90,7 +89,7 @@ async def test_a_locked_job_is_skipped(database: Database, other: Session, name:
     stages = [await add_backlog(database, "work", 2) for _ in range(3)]
     await make_pending(database, other, name)
     await other.fetch("SELECT pg_advisory_lock(job_key($1))", await job_of(other, stages[0]))
-    task = maintenance(name)
+    task = maintenance(database, name)
     async with database.maintenance_connection() as connection:
         await task.round(connection)
         assert await pending(other, name) == {stages[0]}
@@ -135,7 +134,7 @@ async def test_a_job_whose_work_fails_is_skipped(
             table = "tasks"
         owner = "id" if table == "stages" else "stage_id"
         await other.fetch(f"SELECT FROM {table} WHERE {owner} = $1 FOR UPDATE", stages[0])
-    task = maintenance(name)
+    task = maintenance(database, name)
     async with database.maintenance_connection() as connection:
         with capture_logs() as logs:
             await task.round(connection)
@@ -174,7 +173,7 @@ async def test_a_lock_that_is_shared_in_turn_is_obtained(
     async with database.maintenance_connection() as sweeper:
         while await sweeper.fetchval("SELECT pg_try_advisory_lock($1)", key):
             await sweeper.fetch("SELECT pg_advisory_unlock($1)", key)
-        assert await maintenance("lease sweeper").round(sweeper) == 2
+        assert await maintenance(database, "lease sweeper").round(sweeper) == 2
     ended = True
     await sharing
 
@@ -188,7 +187,7 @@ async def test_a_large_job_takes_turns_with_others(database: Database, other: Se
     await other.execute("UPDATE delayed_tasks SET due = now() WHERE stage_id = $1", stages[1])
     await other.execute("UPDATE leases SET expires_at = now() WHERE stage_id = $1", stages[1])
     async with database.maintenance_connection() as connection:
-        rows = await maintenance(name).pending(connection, [])
+        rows = await maintenance(database, name).pending(connection, [])
     assert len(rows) < 6000
     assert [row["job_id"] for row in rows].count(small) == 1
 
@@ -200,7 +199,7 @@ async def test_aborted_and_deleted_stages_take_turns(database: Database, other: 
         ("aborted tasks", "SELECT count(*) FROM tasks WHERE stage_id = $1 AND status <> 'ABORTED'"),
         ("deleted jobs", "SELECT count(*) FROM tasks WHERE stage_id = $1"),
     ):
-        task = maintenance(name)
+        task = maintenance(database, name)
         if name == "aborted tasks":
             await make_pending(database, other, name)
         else:
@@ -219,7 +218,7 @@ async def test_a_long_round_reports_progress(database: Database, other: Session)
     """A manager whose maintenance is busy for minutes is not taken for one whose maintenance is stuck."""
     await add_backlog(database, "work", 2500)
     await make_pending(database, other, "aborted tasks")
-    task = maintenance("aborted tasks")
+    task = maintenance(database, "aborted tasks")
     transactions = 0
 
     def count() -> None:
@@ -241,7 +240,7 @@ async def test_aborted_jobs_do_not_end_a_round(database: Database, other: Sessio
     for each in aborted:
         await Jobs(database, without_claims(database)).set_status(await job_of(other, each), JobStatus.ABORTED)
     async with database.maintenance_connection() as connection:
-        await maintenance("delayed tasks").round(connection)
+        await maintenance(database, "delayed tasks").round(connection)
     assert not await pending(other, "delayed tasks")
     assert [row["stage_id"] for row in await other.fetch("SELECT stage_id FROM waiting_tasks")] == [stage]
 
@@ -306,7 +305,7 @@ async def test_a_failed_round_is_repeated_on_a_new_connection(
     """After the server has ended its connection, a maintenance task continues with another one."""
     stage = await add_backlog(database, "work", 1)
     monkeypatch.setattr(DelayedTasks, "pause", timedelta(milliseconds=1))
-    running = asyncio.create_task(maintenance("delayed tasks").run(database, lambda: None))
+    running = asyncio.create_task(maintenance(database, "delayed tasks").run(database, lambda: None))
     sessions = """
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND query LIKE '%advisory%' AND pid <> pg_backend_pid()

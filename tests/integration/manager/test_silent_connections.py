@@ -11,7 +11,6 @@ from uuid import UUID
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
 from reference_manager.store.connections import answers_within
 from reference_manager.store.errors import DatabaseBusyError, DatabaseError, DatabaseUnavailableError
@@ -67,7 +66,7 @@ async def test_a_manager_recovers_from_silent_connections(
         assert (await settle(http, first)).status_code == 200
 
         # The answer to a report is lost, and that of the lease sweeper, which then holds its lock.
-        sweeping = network.lose_answer(LeaseSweeper(Notifications()).key.to_bytes(8, signed=True))
+        sweeping = network.lose_answer(LeaseSweeper.key().to_bytes(8, signed=True))
         await sweeping
         (leased,) = await claim(http, "leased", leaseSeconds=1)
         reporting = network.lose_answer(UUID(second["id"]).bytes)

@@ -57,8 +57,8 @@ class Engine:
         self.workers = Workers(database, self.queue)
         self.history = History(database)
         self.maintenance = (
-            LeaseSweeper(self.notifications),
-            DelayedTasks(self.notifications),
+            LeaseSweeper(self.queue.hand_over),
+            DelayedTasks(self.queue.hand_over),
             CounterFolding(),
             AbortedTasks(),
             DeletedJobs(),

@@ -68,15 +68,23 @@ class HandOver:
             several: Whether the block has several statements. The only statement of a block commits by itself, which
                 saves two round trips, unless claims wait at this manager.
         """
-        async with self._database.connection(for_workers=for_workers) as connection:
-            waiting = any(batcher.can_reserve for batcher in self._batchers.values())
-            transaction = Transaction(connection, self._batchers if waiting else {})
-            committed = False
-            try:
-                async with connection.transaction() if several or waiting else nullcontext():
-                    yield transaction
-                committed = True
-            finally:
-                for reservation in transaction.reservations:
-                    reservation.end(committed=committed)
+        async with (
+            self._database.connection(for_workers=for_workers) as connection,
+            self.on(connection, several=several) as transaction,
+        ):
+            yield transaction
+
+    @asynccontextmanager
+    async def on(self, connection: Connection, *, several: bool = False) -> AsyncGenerator[Transaction]:
+        """Run the block in a transaction of this connection. Otherwise like ``transaction``."""
+        waiting = any(batcher.can_reserve for batcher in self._batchers.values())
+        transaction = Transaction(connection, self._batchers if waiting else {})
+        committed = False
+        try:
+            async with connection.transaction() if several or waiting else nullcontext():
+                yield transaction
+            committed = True
+        finally:
+            for reservation in transaction.reservations:
+                reservation.end(committed=committed)
         self._notifications.notify(transaction.announced)

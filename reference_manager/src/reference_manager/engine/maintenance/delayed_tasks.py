@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.maintenance.job_maintenance import JobMaintenance
 from reference_manager.store.pool import Connection, Record, sql
 
@@ -19,9 +19,9 @@ class DelayedTasks(JobMaintenance):
     pause = timedelta(milliseconds=200)
     batch_size = BATCH_SIZE
 
-    def __init__(self, notifications: Notifications) -> None:
+    def __init__(self, hand_over: HandOver) -> None:
         super().__init__()
-        self._notifications = notifications
+        self._hand_over = hand_over
 
     async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
         """Return due tasks."""
@@ -31,7 +31,8 @@ class DelayedTasks(JobMaintenance):
         self, connection: Connection, rows: Sequence[Record], *, waits: bool
     ) -> tuple[int, Collection[UUID]]:
         """Return tasks to the queue. Return their number."""
-        row = await sql.delayed_wake(connection, ids=[row["task_id"] for row in rows], waits=waits)
-        self._notifications.notify(row["woken"] or ())
+        async with self._hand_over.on(connection) as transaction:
+            row = await sql.delayed_wake(connection, ids=[row["task_id"] for row in rows], waits=waits)
+            await transaction.announce(row["woken"] or ())
         busy = set[UUID](row["busy"])
         return sum(row["job_id"] not in busy for row in rows), busy

@@ -7,7 +7,7 @@ from uuid import UUID
 from reference_manager.domain.commands import Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
-from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.reports import settle, settle_free
 from reference_manager.engine.maintenance.job_maintenance import JobMaintenance
 from reference_manager.store.pool import Connection, Record, sql
@@ -22,9 +22,9 @@ class LeaseSweeper(JobMaintenance):
     name = "lease sweeper"
     batch_size = BATCH_SIZE
 
-    def __init__(self, notifications: Notifications) -> None:
+    def __init__(self, hand_over: HandOver) -> None:
         super().__init__()
-        self._notifications = notifications
+        self._hand_over = hand_over
 
     async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
         """Return expired leases."""
@@ -35,8 +35,9 @@ class LeaseSweeper(JobMaintenance):
     ) -> tuple[int, Collection[UUID]]:
         """End attempts. Return their number."""
         reports = [_report(*lease) for _, *lease, _ in rows]
-        verdicts, stage_types = await (settle if waits else settle_free)(connection, reports)
-        self._notifications.notify(stage_types)
+        async with self._hand_over.on(connection) as transaction:
+            verdicts, stage_types = await (settle if waits else settle_free)(connection, reports)
+            await transaction.announce(stage_types)
         ended = 0
         for row, report, verdict in zip(rows, reports, verdicts, strict=True):
             if verdict and verdict.target:

@@ -34,10 +34,10 @@ class MaintenanceTask(ABC):
         self.progress: Callable[[], None] = lambda: None
         """Reports progress. A round that takes long calls it after each transaction."""
 
-    @property
-    def key(self) -> int:
-        """The key of the advisory lock. Only the manager that holds the lock does a round."""
-        return int.from_bytes(sha256(f"jobnik {self.name}".encode()).digest()[:8], signed=True)
+    @classmethod
+    def key(cls) -> int:
+        """Return the key of the advisory lock. Only the manager that holds the lock does a round."""
+        return int.from_bytes(sha256(f"jobnik {cls.name}".encode()).digest()[:8], signed=True)
 
     @abstractmethod
     async def round(self, connection: Connection) -> int:
@@ -73,11 +73,11 @@ class MaintenanceTask(ABC):
 
     async def run_once(self, connection: Connection) -> None:
         """Do one round, unless another manager is doing one now. After an error, the connection still has the lock."""
-        if not await sql.maintenance_begin(connection, key=self.key):
+        if not await sql.maintenance_begin(connection, key=self.key()):
             return
         started = time_ns()
         done = await self.round(connection)
-        await sql.maintenance_end(connection, key=self.key)
+        await sql.maintenance_end(connection, key=self.key())
         metrics.MAINTENANCE_ROUNDS.labels(self.name).inc()
         if done:  # most rounds find nothing to do, and their spans would only fill the trace storage
             tracer.start_span(self.name, attributes={"jobnik.duty.done": done}, start_time=started).end()
