@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from reference_manager.api.common.fields import YEAR, Body, Name, Payload, Seconds, Text, Traced
+from reference_manager.api.common.fields import NO_METADATA, YEAR, Body, Name, Payload, Seconds, Text, Traced
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.stages.requests import StageBody
 from reference_manager.api.tasks.requests import TaskBody, new_tasks
@@ -31,7 +31,7 @@ class JobBody(Traced):
     name: Name
     data: Payload
     priority: Priority = Priority.MEDIUM
-    user_metadata: Payload = {}
+    user_metadata: Payload = NO_METADATA
     stages: Annotated[
         Sequence[TreeStageBody],
         Field(

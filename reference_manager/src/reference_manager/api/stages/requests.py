@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat
 
-from reference_manager.api.common.fields import Body, NewStageTypeName, Payload, Traced
+from reference_manager.api.common.fields import NO_METADATA, Body, NewStageTypeName, Payload, Traced
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.tasks.requests import TaskDefaultsBody
 from reference_manager.domain.commands import NewStage, Trace
@@ -17,7 +17,7 @@ class StageBody(Traced):
 
     type: NewStageTypeName
     data: Payload
-    user_metadata: Payload = {}
+    user_metadata: Payload = NO_METADATA
     start_as_waiting: StrictBool = False
     weight: Annotated[
         StrictFloat,

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, StrictFloat, StrictInt, model_validator
 
 from reference_manager.api.common.fields import (
     MAX_INTEGER,
+    NO_METADATA,
     WHOLE,
     YEAR,
     Body,
@@ -87,7 +88,7 @@ class TaskBody(Traced):
     )
 
     data: Payload
-    user_metadata: Payload = {}
+    user_metadata: Payload = NO_METADATA
     max_attempts: Annotated[
         MaxAttempts, Field(description="If left out: from the stage's taskDefaults, otherwise the default.")
     ] = DEFAULT_MAX_ATTEMPTS
