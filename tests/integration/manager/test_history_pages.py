@@ -40,7 +40,7 @@ async def snoozed(client: Client, stage_type: str) -> dict[str, Any]:
         await worker.settle(report(claimed, "SNOOZED", delaySeconds=0))
     (claimed,) = await worker.claim(stage_type)
     await worker.settle(report(claimed, "FAILED", error={"type": "Unreadable"}))
-    await worker.claim(stage_type)
+    await worker.claim(stage_type, leaseSeconds=600)
     return task
 
 
