@@ -20,7 +20,6 @@ from reference_manager.api.common.bodies import LARGE
 from reference_manager.api.common.errors import error_response
 from reference_manager.api.common.fields import Id, NewWorkerId, StageTypeName
 from reference_manager.api.common.headers import MINIMAL, request_trace
-from reference_manager.api.common.strict import parse_json
 from reference_manager.api.jobs.requests import JobBody
 from reference_manager.api.jobs.routes import create_job_response
 from reference_manager.api.queues.requests import ClaimBody, SettleBody
@@ -131,11 +130,14 @@ class HotPath:
                 return [received, message] if disconnected else [received]
 
     def _body(self, messages: Sequence[Message]) -> bytes:
-        """Return the body. Raises ValueError if it is incomplete or too large."""
+        """Return the body. Raises ValueError if it is incomplete or too large, or may not be JSON."""
         if not messages:
             return b""
         body: bytes = messages[0]["body"]
         if messages[0]["more_body"] or len(body) > self._max_size:
+            raise ValueError
+        # pydantic parses and validates three times as fast in one step, but also accepts these as numbers.
+        if b"NaN" in body or b"Infinity" in body:
             raise ValueError
         return body
 
@@ -145,31 +147,31 @@ class HotPath:
 
     def _report(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         task_id = _ID.validate_python(request.parameter)
-        body = TaskStatusBody.model_validate(parse_json(request.body))
+        body = TaskStatusBody.model_validate_json(request.body)
         return report_response(self._engine.queue, task_id, body)
 
     def _claim(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         stage_type = _STAGE_TYPE.validate_python(request.parameter)
-        body = ClaimBody.model_validate(parse_json(request.body))
+        body = ClaimBody.model_validate_json(request.body)
         return claim_response(self._engine.queue, stage_type, body, request.receive, minimal=request.minimal)
 
     def _settle(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
-        body = SettleBody.model_validate(parse_json(request.body))
+        body = SettleBody.model_validate_json(request.body)
         return settle_response(self._engine.queue, body, minimal=request.minimal)
 
     def _heartbeat(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         worker_id = _WORKER_ID.validate_python(request.parameter)
-        body = HeartbeatBody.model_validate(parse_json(request.body))
+        body = HeartbeatBody.model_validate_json(request.body)
         return heartbeat_response(self._engine.workers, worker_id, body)
 
     def _add_tasks(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         stage_id = _ID.validate_python(request.parameter)
-        bodies = _TASKS.validate_python(parse_json(request.body))
+        bodies = _TASKS.validate_json(request.body)
         tasks = new_tasks(bodies, request_trace(Request(request.scope)))
         return add_tasks_response(self._engine.tasks, stage_id, tasks, minimal=request.minimal)
 
     def _create_job(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
-        body = JobBody.model_validate(parse_json(request.body))
+        body = JobBody.model_validate_json(request.body)
         return create_job_response(self._engine.jobs, body.request(request_trace(Request(request.scope))))
 
 
