@@ -4,6 +4,7 @@ import re
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import httpx2
@@ -183,7 +184,7 @@ def test_a_used_port_is_a_clear_error(start_manager: Callable[..., ManagerProces
     [
         (["--port", "eighty"], "--port or JOBNIK_MANAGER_PORT"),
         (["--database-url", "mysql://x"], "--database-url or JOBNIK_MANAGER_DATABASE_URL"),
-        (["--database-url", "postgresql://127.0.0.1:1/none"], "Cannot use the database"),
+        (["--database-url", "postgresql://127.0.0.1:1/none"], "Cannot use the database: 127.0.0.1:1: "),
     ],
 )
 def test_invalid_settings_are_clear_errors(arguments: list[str], message: str) -> None:
@@ -212,8 +213,9 @@ def _with_wrong_database(url: str) -> str:
 def test_a_refused_database_connection_is_a_clear_error(
     postgres: EmbeddedPostgres, change: Callable[[str], str], message: str
 ) -> None:
-    """The message is the database server's own, without a traceback."""
+    """The message is the database server's own, after its address, without a traceback."""
     with pytest.raises(RuntimeError) as caught, ManagerProcess("--database-url", change(postgres.url)):
         pass
-    assert f"Cannot use the database: {message}" in str(caught.value)
+    address = urlsplit(postgres.url).netloc.rpartition("@")[2]
+    assert f"Cannot use the database: {address}: {message}" in str(caught.value)
     assert "Traceback" not in str(caught.value)

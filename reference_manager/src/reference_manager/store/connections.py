@@ -132,7 +132,7 @@ class Connector:
             else:
                 self._first = index
                 return connection
-        reasons = [f"{host}: {error}" if len(errors) > 1 else str(error) for host, error in errors]
+        reasons = [f"{host}: {error}" if host else str(error) for host, error in errors]
         raise DatabaseUnavailableError("; ".join(reasons)) from errors[-1][1]
 
     async def _open(self, url: str) -> DeadlineConnection:
