@@ -9,6 +9,7 @@ import pytest
 from reference_manager.domain.commands import NO_TRACE, Claim, NewJob, NewStage, NewTasks, Report
 from reference_manager.domain.states import Outcome, Priority
 from reference_manager.embedded import EmbeddedPostgres
+from reference_manager.engine import metrics
 from reference_manager.engine.engine import Engine
 from reference_manager.store.migrate import migrate
 from reference_manager.store.pool import Database
@@ -114,3 +115,25 @@ async def test_a_job_of_one_task_takes_few_statements(metered: tuple[Engine, Met
     await create(engine, 3)
     assert (await meter.read()).since(worked).statements == 6 + 2  # a foreign key is checked for each stage
     assert await work(engine) == 3 * JOBS
+
+
+async def test_a_completion_in_a_nearly_empty_queue_takes_one_statement(database: Database) -> None:
+    """The manager sends the short statement, which cannot complete the last task of a stage, less and less often."""
+    engine = Engine(database, stale_after=MINUTE)
+    await create(engine, 1)
+    before = statements()
+    for _ in range(JOBS):
+        (part,) = await engine.queue.claim("small", Claim("me", 1, MINUTE))
+        await engine.queue.settle([Report(part.task_ids[0], part.lease_ids[0], "me", Outcome.COMPLETED, result=None)])
+    # The 1st, 3rd, 7th, 15th, 31st, 47th … completion takes two.
+    assert [after - earlier for earlier, after in zip(before, statements(), strict=True)] == [9, JOBS]
+
+
+def statements() -> list[float]:
+    """Return how many short statements and how many others for reports this process has sent."""
+    name = f"{metrics.PREFIX}statement_duration_seconds_count"
+    counts = [
+        metrics.REGISTRY.get_sample_value(name, {"statement": statement})
+        for statement in (metrics.COMPLETE, metrics.SETTLE)
+    ]
+    return [count or 0 for count in counts]

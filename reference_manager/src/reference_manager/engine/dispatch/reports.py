@@ -23,6 +23,10 @@ BATCH_SIZE = 128
 """The maximum number of reports of several callers in one statement. Larger statements gain nothing, and
 while one runs, the manager can write the responses to another."""
 
+MAX_SKIPS = 15
+"""The maximum number of batches in a row that skip the short statement, after it completed no task of a batch. If the
+queue is nearly empty, most tasks are the last ones of their stage, and it would be sent in vain."""
+
 
 class Verdict(NamedTuple):
     """The decision on a report."""
@@ -54,6 +58,7 @@ class Settlements:
         self._completions: ReportBatcher = Batcher(self._complete, BATCH_SIZE)
         self._general: ReportBatcher = Batcher(self._settle_unlocked, BATCH_SIZE)
         self._job_batchers: dict[UUID | None, ReportBatcher] = {}
+        self._skips = self._skips_left = 0
 
     def submit(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
         """Settle reports. Returns a future of one verdict for each report, in order."""
@@ -61,7 +66,16 @@ class Settlements:
         return (self._completions if completed else self._general).submit(reports)
 
     async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
-        return await self._complete_simple(reports, waits=False)
+        if self._skips_left:
+            self._skips_left -= 1
+            return [self._general] * len(reports)
+        verdicts = await self._complete_simple(reports, waits=False)
+        if all(verdict is self._general for verdict in verdicts):
+            self._skips = min(2 * self._skips + 1, MAX_SKIPS)
+        else:
+            self._skips = 0
+        self._skips_left = self._skips
+        return verdicts
 
     async def _complete_simple(self, reports: Sequence[Report], *, waits: bool) -> list[Verdict | ReportBatcher]:
         """Complete the tasks whose completion has no consequences.
