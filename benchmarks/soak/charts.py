@@ -9,7 +9,7 @@ Points: TypeAlias = Sequence[tuple[float, float]]
 
 COLUMNS, WIDTH, HEIGHT = 2, 460, 210
 """Panels in a row, and the size of a panel."""
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 44, 30
+LEFT, RIGHT, TOP, BOTTOM = 54, 26, 44, 30
 """Space around the lines of a panel."""
 TICKS = 4
 """About how many intervals an axis has."""

@@ -46,8 +46,8 @@ class Shape(NamedTuple):
     """Seconds before a task may be claimed."""
     fails: int = 0
     """Number of failed attempts of each task."""
-    attempts: int = 3
-    """Maximum number of failed attempts, after which a task fails."""
+    attempts: int = 100
+    """Maximum number of failed attempts, after which a task fails. Enough for tasks that workers lose."""
 
     @property
     def body(self) -> bytes:
