@@ -23,7 +23,6 @@ import structlog
 from reference_manager.domain.commands import Claim, Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
-from reference_manager.store.errors import LockTimeoutError
 from reference_manager.store.pool import Connection, Database, sql
 
 log = structlog.stdlib.get_logger(__name__)
@@ -159,8 +158,6 @@ class ClaimBatcher:
                 async with self._database.connection(for_workers=True) as connection:
                     search = await self.search(connection, batch)
                 self.deliver(search)
-            except LockTimeoutError:
-                continue
             except Exception as error:  # noqa: BLE001 - every error goes to the claims
                 # Also to claims outside the batch, which would otherwise wait for one failure after another.
                 for claimant in present:

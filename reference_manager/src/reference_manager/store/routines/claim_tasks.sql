@@ -12,7 +12,7 @@
 -- that other sessions were claiming.
 -- A claim scans the index of claimable stages and, in each stage, the index of waiting tasks. It never waits for another
 -- session. It skips what another session has locked: a task, or, if it would have to start the stage or the job, the
--- stage. Should another session lock a task between the scan and the claim, the claim fails after 0.3 s.
+-- stage. Only if another session locks a task between the scan and the claim does the claim wait for it.
 -- Plans are pinned to index scans by the settings of the function. Making a new plan for each call, because of the
 -- varying limit, would take longer than the claim itself, and a plan made while the tables were empty must remain good
 -- when they are large. Rows are always selected with = ANY (array), because a join would let the planner read the whole
@@ -24,7 +24,7 @@ CREATE OR REPLACE FUNCTION claim_tasks(
 ) RETURNS TABLE (
     claim integer, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text, more boolean
 ) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off SET lock_timeout = '300ms' AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
     -- The picked tasks, in the order of the queue: their rows in waiting_tasks, their ids, stages and so on.
