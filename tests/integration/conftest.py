@@ -38,21 +38,12 @@ def postgres() -> Generator[EmbeddedPostgres]:
 
 
 async def _create(server: EmbeddedPostgres, statement: str, name: str) -> str:
-    await _execute(server, statement)
-    return f"{server.url.rpartition('/')[0]}/{name}"
-
-
-async def _drop(server: EmbeddedPostgres, name: str) -> None:
-    # Hundreds of databases would fill the caches, and to delete them all at the end would take long.
-    await _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-async def _execute(server: EmbeddedPostgres, statement: str) -> None:
     connection = await asyncpg.connect(server.url)
     try:
         await connection.execute(statement)
     finally:
         await connection.close()
+    return f"{server.url.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture(scope="session")
@@ -63,19 +54,17 @@ async def migrated(postgres: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture
-async def database_url(postgres: EmbeddedPostgres, migrated: str) -> AsyncGenerator[str]:
+async def database_url(postgres: EmbeddedPostgres, migrated: str) -> str:
     """A migrated, empty database for one test."""
     name = f"test_{next(_numbers)}"
-    yield await _create(postgres, f"CREATE DATABASE {name} TEMPLATE {migrated}", name)
-    await _drop(postgres, name)
+    return await _create(postgres, f"CREATE DATABASE {name} TEMPLATE {migrated}", name)
 
 
 @pytest.fixture
-async def empty_url(postgres: EmbeddedPostgres) -> AsyncGenerator[str]:
+async def empty_url(postgres: EmbeddedPostgres) -> str:
     """A database without a schema for one test."""
     name = f"empty_{next(_numbers)}"
-    yield await _create(postgres, f"CREATE DATABASE {name}", name)
-    await _drop(postgres, name)
+    return await _create(postgres, f"CREATE DATABASE {name}", name)
 
 
 @pytest.fixture
