@@ -13,6 +13,13 @@ Session: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 AnyConnection: TypeAlias = "Session | Connection"
 """A session of a test, or a connection of the manager's pool."""
 
+ROW_LOCKS = {
+    "job": "SELECT FROM jobs WHERE id = $1 FOR UPDATE",
+    "stage": "SELECT FROM stages WHERE job_id = $1 FOR UPDATE",
+    "task": "SELECT FROM tasks WHERE stage_id IN (SELECT id FROM stages WHERE job_id = $1) FOR UPDATE",
+}
+"""Statements that lock rows of a job, as a person does who changes them at a console."""
+
 
 @asynccontextmanager
 async def session(database_url: str) -> AsyncGenerator[Session]:

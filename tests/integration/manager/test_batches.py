@@ -12,7 +12,7 @@ from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.pool import Database, sql
 
 from tests.support.claims import ClaimedTask, claim_statement, claimed_tasks
-from tests.support.sessions import Session, job_of, wait_for_lock_waiters
+from tests.support.sessions import ROW_LOCKS, Session, job_of, wait_for_lock_waiters
 from tools.backlog import add_backlog, without_claims
 
 LEASE = timedelta(seconds=1)
@@ -75,23 +75,16 @@ async def test_a_claim_skips_locked_jobs(database: Database, other: Session) -> 
     assert len(claimed_tasks(rows)) == 4
 
 
-ROWS = {
-    "a job": "SELECT FROM jobs WHERE id = $1 FOR UPDATE",
-    "a stage": "SELECT FROM stages WHERE job_id = $1 FOR UPDATE",
-    "tasks": "SELECT FROM tasks WHERE stage_id IN (SELECT id FROM stages WHERE job_id = $1) FOR UPDATE",
-}
-
-
 @pytest.mark.parametrize("wanted", [1, 9])
-@pytest.mark.parametrize("rows", ROWS)
-async def test_a_claim_skips_locked_rows(database: Database, other: Session, rows: str, wanted: int) -> None:
-    """A session that is not a manager's, such as a person's, may lock rows. Claims take the tasks of other jobs."""
+@pytest.mark.parametrize("row", ROW_LOCKS)
+async def test_a_claim_skips_locked_rows(database: Database, other: Session, row: str, wanted: int) -> None:
+    """While a session that is not a manager's, such as a person's, holds rows, claims take the tasks of other jobs."""
     for _ in range(3):
         await add_backlog(database, "late", 1, Priority.HIGH)
     async with other.transaction():
         locked = [await job_of(other, await add_backlog(database, "late", 2, Priority.HIGH)) for _ in range(3)]
         for job in locked:
-            await other.execute(ROWS[rows], job)
+            await other.execute(ROW_LOCKS[row], job)
         await add_backlog(database, "late", 2)
         assert sum([len(await claim(database, wanted)) for _ in range(5)]) == 5
         async with database.connection() as connection:

@@ -13,7 +13,7 @@ from reference_manager.store.pool import Connection, Database
 
 from tests.support.claims import claim_statement
 from tests.support.protocol import Client
-from tests.support.sessions import Session, wait_for_lock_waiters
+from tests.support.sessions import ROW_LOCKS, Session, wait_for_lock_waiters
 from tests.support.statistics import buffers, touched
 from tests.support.worker import LeasedWorker, report
 from tools.backlog import add_backlog
@@ -134,15 +134,17 @@ async def test_a_report_that_waited_for_a_lock_counts(
     assert await client.status(jobs[1]) == "COMPLETED"
 
 
-LOCKED_ROWS = {
-    "job": "SELECT FROM jobs WHERE id = $1 FOR UPDATE",
-    "stage": "SELECT FROM stages WHERE job_id = $1 FOR UPDATE",
-    "task": "SELECT FROM tasks WHERE stage_id IN (SELECT id FROM stages WHERE job_id = $1) FOR UPDATE",
+LOCKS = ROW_LOCKS | {
     "lease": "SELECT FROM leases WHERE stage_id IN (SELECT id FROM stages WHERE job_id = $1) FOR UPDATE",
+    "worker": """
+        SELECT FROM workers WHERE id IN (
+            SELECT worker_id FROM leases WHERE stage_id IN (SELECT id FROM stages WHERE job_id = $1)
+        ) FOR UPDATE
+    """,
 }
 
 
-@pytest.mark.parametrize("row", LOCKED_ROWS)
+@pytest.mark.parametrize("row", LOCKS)
 @pytest.mark.parametrize("waiting", [0, 1])
 async def test_a_locked_row_delays_only_its_own_job(
     busy_http: httpx2.AsyncClient, other: Session, stage_type: str, row: str, waiting: int
@@ -155,17 +157,19 @@ async def test_a_locked_row_delays_only_its_own_job(
     for worker, job in zip(workers, jobs, strict=True):
         await client.tasks(await client.stage(job, f"{stage_type}-{job['id']}"), 4 + waiting)
         held.append(await worker.claim(f"{stage_type}-{job['id']}", 4))
+        await worker.heartbeat(*held[-1])
+
+    def beat(number: int) -> asyncio.Task[dict[str, Any]]:
+        running = [task | {"progress": {"fraction": 0.5}} for task in held[number]]
+        return asyncio.create_task(workers[number].heartbeat(*running))
 
     async with other.transaction():
-        await other.execute(LOCKED_ROWS[row], UUID(jobs[0]["id"]))
-        for worker, tasks in zip(workers[1:], held[1:], strict=True):
-            hindered, other_beat = [
-                asyncio.create_task(each.heartbeat(*[task | {"progress": {"fraction": 0.5}} for task in mine]))
-                for each, mine in ((workers[0], held[0]), (worker, tasks))
-            ]
-            assert (await other_beat)["lost"] == []
+        await other.execute(LOCKS[row], UUID(jobs[0]["id"]))
+        for number in (1, 2):
+            hindered = beat(0)
+            assert (await beat(number))["lost"] == []
             await asyncio.wait([hindered])
-            assert (hindered.exception() is None) == (row != "task")
+            assert (hindered.exception() is None) == (row not in ("task", "worker"))
         blocked = asyncio.create_task(workers[0].settle(*[report(task, "COMPLETED") for task in held[0]]))
         for worker, tasks in zip(workers[1:], held[1:], strict=True):
             settled = await worker.settle(

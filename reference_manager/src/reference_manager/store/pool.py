@@ -107,11 +107,12 @@ class Database:
             DatabaseUnavailableError: The database cannot be reached.
         """
         general = connections // 2
-        connector = Connector(url, SESSION | {"jobnik.part_a_only": "on" if part_a_only else "off"})
+        # Maintenance tasks hand tasks over, so they need the format of the responses, too.
+        response_format = {"jobnik.part_a_only": "on" if part_a_only else "off"}
+        connector = Connector(url, SESSION | response_format)
+        maintenance_connector = Connector(url, MAINTENANCE_SESSION | response_format)
         async with _pool(connector, connections - general) as workers_pool, _pool(connector, general) as general_pool:
-            yield cls(
-                connector, Connector(url, MAINTENANCE_SESSION), Pools(workers_pool, general_pool), acquire_timeout
-            )
+            yield cls(connector, maintenance_connector, Pools(workers_pool, general_pool), acquire_timeout)
 
     @property
     def connections(self) -> tuple[int, int]:

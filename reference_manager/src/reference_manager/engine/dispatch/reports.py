@@ -133,7 +133,7 @@ class Settlements:
         return [self._job_batcher(row["job_id"]) if row["locked"] or not found else self._general for row in rows]
 
     async def _settle_waiting(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
-        # If all of them took the lock exclusively, those of several managers would make one another wait for ever.
+        # If completions took the lock exclusively, too, those of several managers would keep one another waiting.
         verdicts = await self._complete_simple(reports, waits=True)
         indexes = [index for index, verdict in enumerate(verdicts) if verdict is self._general]
         if indexes:

@@ -1,16 +1,6 @@
 -- name: workers_upsert(ids, stage_types, hosts, versions, draining, running)
--- Records heartbeats of different workers; the arrays have one item for each. Rows: each worker, and whether it must
--- drain. Locks the rows by id, so that two sessions cannot deadlock.
-INSERT INTO workers AS worker (id, stage_types, host, version, draining, running)
-SELECT id, ARRAY(SELECT json_array_elements_text(stage_types)), host, version, draining, running
-FROM unnest(:ids::text[], :stage_types::json[], :hosts::text[], :versions::text[], :draining::boolean[], :running::integer[])
-    AS heartbeat (id, stage_types, host, version, draining, running)
-ORDER BY id
-ON CONFLICT (id) DO UPDATE SET
-    stage_types = excluded.stage_types,
-    host = coalesce(excluded.host, worker.host), version = coalesce(excluded.version, worker.version),
-    draining = excluded.draining, running = excluded.running, seen_at = now()
-RETURNING worker.id, worker.drain_wanted;
+-- Records the heartbeats of workers; see routines/renew_leases.sql.
+SELECT id, drain_wanted FROM upsert_workers(:ids, :stage_types, :hosts, :versions, :draining, :running);
 
 -- name: worker_list(descending, after_id, limit)
 -- Rows: a page of workers, by id; see routines/list_pages.sql.

@@ -1,3 +1,25 @@
+-- upsert_workers: records heartbeats of different workers; the arrays have one item for each. Rows: each worker, and
+-- whether it must drain. Locks the rows by id, so that two sessions cannot deadlock, and gives up after waiting 0.3 s for
+-- one, as complete_tasks does.
+CREATE OR REPLACE FUNCTION upsert_workers(
+    ids text[], stage_types json[], hosts text[], versions text[], draining boolean[], running integer[]
+) RETURNS TABLE (id text, drain_wanted boolean) LANGUAGE plpgsql SET lock_timeout = '300ms' AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    INSERT INTO workers AS worker (id, stage_types, host, version, draining, running)
+    SELECT id, ARRAY(SELECT json_array_elements_text(stage_types)), host, version, draining, running
+    FROM unnest(ids, stage_types, hosts, versions, draining, running)
+        AS heartbeat (id, stage_types, host, version, draining, running)
+    ORDER BY id
+    ON CONFLICT (id) DO UPDATE SET
+        stage_types = excluded.stage_types,
+        host = coalesce(excluded.host, worker.host), version = coalesce(excluded.version, worker.version),
+        draining = excluded.draining, running = excluded.running, seen_at = now()
+    RETURNING worker.id, worker.drain_wanted;
+END
+$$;
+
 -- renew_leases: the leases of heartbeats of any number of workers; the arrays have one item for each lease. Renews the
 -- leases that their workers still hold, and stores the progress and the checkpoints of their tasks, and the fraction of
 -- the progress in the lease. Rows: the items whose leases the workers must give up, each LOST, or CANCEL if its job was
