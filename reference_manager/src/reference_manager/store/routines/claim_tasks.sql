@@ -32,7 +32,6 @@ DECLARE
     picked uuid[];
     owners uuid[];
     waited double precision[];
-    picked_count integer;
     last_seq bigint;
     -- The size of all of them, or more, and that of the contexts if each task gets its own.
     tasks_bound bigint;
@@ -54,7 +53,8 @@ DECLARE
     -- Whether another session has locked one of the tasks, and whether to lock one row after another.
     has_locked boolean;
     lock_each boolean := false;
-    fitting integer := 0;
+    -- The number of picked tasks, then of those that fit into the budget.
+    fitting integer;
     claimed_from uuid[] := '{}';
     claimed_counts integer[] := '{}';
     started uuid[];
@@ -70,7 +70,7 @@ BEGIN
         SELECT array_agg(place), array_agg(task_id), array_agg(stage_id), array_agg(wait),
             count(*), (array_agg(seq))[count(*)], max(number), sum(context_bound),
             coalesce(array_agg(stage_id) FILTER (WHERE picking.unstarted), '{}')
-        INTO places, picked, owners, waited, picked_count, last_seq, walked, contexts_bound, unstarted
+        INTO places, picked, owners, waited, fitting, last_seq, walked, contexts_bound, unstarted
         FROM (
             SELECT candidate.number, candidate.id AS stage_id, candidate.unstarted,
                 candidate.context_bound, waiting.place, waiting.task_id, waiting.seq,
@@ -107,7 +107,7 @@ BEGIN
         SELECT sum(task_bound(task)), bool_or(xmax <> '0') INTO tasks_bound, has_locked
         FROM tasks AS task WHERE id = ANY (picked);
         IF has_locked THEN
-            has_locked := picked_count > (
+            has_locked := fitting > (
                 SELECT count(*)
                 FROM (SELECT FROM tasks WHERE id = ANY (picked) FOR NO KEY UPDATE SKIP LOCKED) AS locked
             );
@@ -133,13 +133,12 @@ BEGIN
         lock_each := true;
     END LOOP;
 
-    IF picked_count > 0 THEN
-        fitting := picked_count;
+    IF fitting > 0 THEN
         IF fitting > 1 AND tasks_bound + (CASE WHEN has_leases THEN contexts_bound ELSE 0 END) > budget THEN
             -- Read one task after another until the budget is used up. All of them may be too large to be read at once.
             picked_stages := '{}';
             contexts := '{}';
-            FOR number IN 1 .. picked_count LOOP
+            FOR number IN 1 .. fitting LOOP
                 recipient := width_bucket(number, starts);
                 total_size := total_size + (SELECT task_size(task) FROM tasks AS task WHERE id = picked[number]);
                 IF workers[recipient] IS NOT NULL THEN
