@@ -5,7 +5,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,8 +17,8 @@ from reference_manager.embedded.postmaster import read_pid_file
 
 from tests.support.silent_network import SilentNetwork
 from tests.support.standby import copy_server
+from tools.ports import free_port
 
-FIRST_PORT, PORTS = 20_000, 12_000
 RECONNECT_INTERVAL = "100ms"
 """How soon a standby looks for its primary again."""
 
@@ -142,16 +142,11 @@ async def on_server(url: str, query: Callable[..., Awaitable[Any]], **arguments:
 
 
 def _steady_port() -> socket.socket:
-    """Reserve a port below the ephemeral range, so that no connection takes it while its server is down.
+    """Reserve a port, so that nobody takes it while its server is down.
 
     PostgreSQL can listen on it, because nobody else does, and both sockets have SO_REUSEADDR.
     """
-    for port in range(FIRST_PORT, FIRST_PORT + PORTS):
-        with suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))  # without SO_REUSEADDR, so that this fails on a port that is reserved
-            probe.close()
-            reserved = socket.socket()
-            reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            reserved.bind(("127.0.0.1", port))
-            return reserved
-    raise RuntimeError(f"No free port from {FIRST_PORT} to {FIRST_PORT + PORTS - 1}")
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", free_port()))
+    return reserved

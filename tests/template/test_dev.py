@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.template.environments import INSTALL_TIMEOUT, clean_environment
 from tests.template.versions import edit
-from tools.ports import two_free_ports
+from tools.ports import free_port
 
 pytestmark = pytest.mark.timeout(INSTALL_TIMEOUT)
 
@@ -50,6 +50,8 @@ class Dev:
             self.interrupt()
             self.interrupt()
             self._make.communicate()
+        assert self._make.stdout is not None
+        self._make.stdout.close()
 
     def until(self, *texts: str) -> None:
         """Read the output until each of these texts was in a line, in this order."""
@@ -121,7 +123,7 @@ def get(url: str) -> int:
 
 def test_one_command_runs_everything_and_follows_edits(start: Callable[[int], Dev], project: Path) -> None:
     """The job of the seed completes, all links work, edits restart programs, and Ctrl-C stops everything."""
-    port = two_free_ports()
+    port = free_port(2)
     dev = start(port)
     dev.until("| The job", "| It is COMPLETED")
 
@@ -157,7 +159,7 @@ def test_one_command_runs_everything_and_follows_edits(start: Callable[[int], De
 def test_second_interrupt_stops_at_once(start: Callable[[int], Dev], project: Path) -> None:
     """A handler that never ends does not delay the end, and no process is left running."""
     hang(project)
-    dev = start(two_free_ports())
+    dev = start(free_port(2))
     dev.until("it hangs")
     processes = dev.processes()
 
@@ -173,7 +175,7 @@ def test_second_interrupt_stops_at_once(start: Callable[[int], Dev], project: Pa
 @pytest.mark.parametrize("killed", ["uv", "python"])
 def test_a_kill_leaves_nothing_running(start: Callable[[int], Dev], killed: str) -> None:
     """If a process between make and the programs is killed, all programs end."""
-    dev = start(two_free_ports())
+    dev = start(free_port(2))
     dev.until("| It is COMPLETED")
     processes = dev.processes()
 
@@ -186,7 +188,7 @@ def test_a_kill_leaves_nothing_running(start: Callable[[int], Dev], killed: str)
 @pytest.mark.parametrize("beyond", [0, 1])
 def test_port_in_use_is_an_error(start: Callable[[int], Dev], beyond: int) -> None:
     """The message names the port, what it is for, and a command with other ports; nothing is started."""
-    port = two_free_ports()
+    port = free_port(2)
     with socket.create_server(("127.0.0.1", port + beyond)):
         dev = start(port)
         assert dev.wait() == 2

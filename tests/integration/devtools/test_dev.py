@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tools.ports import two_free_ports
+from tools.ports import free_port
 
 
 def test_it_ends_when_the_manager_does_not_start(tmp_path: Path) -> None:
@@ -13,7 +13,7 @@ def test_it_ends_when_the_manager_does_not_start(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "file").touch()
     result = subprocess.run(  # noqa: S603 - our own
-        [sys.executable, "-m", "jobnik_devtools.dev", "--port", str(two_free_ports()), "no_worker"],
+        [sys.executable, "-m", "jobnik_devtools.dev", "--port", str(free_port(2)), "no_worker"],
         cwd=tmp_path,
         env=os.environ | {"JOBNIK_MANAGER_DATA_DIR": str(tmp_path / "file" / "data")},
         stdout=subprocess.PIPE,

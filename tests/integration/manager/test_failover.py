@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from pathlib import Path
 
 import asyncpg
@@ -15,16 +14,10 @@ from reference_manager.embedded.postmaster import read_pid_file
 from tests.support.protocol import Client, branch, refused
 from tests.support.standby import standby
 from tools.manager import ManagerProcess
+from tools.ports import free_port
 
 WORKERS = 4
 TASKS = 2000
-
-
-def free_port() -> int:
-    """Return a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 async def execute(url: str, *statements: str) -> None:

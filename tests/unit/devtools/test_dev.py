@@ -17,7 +17,7 @@ from jobnik_devtools.dev.watcher import Watcher
 from jobnik_sdk import ConfigurationError
 from watchfiles import Change
 
-from tools.ports import two_free_ports
+from tools.ports import free_port
 
 IDS = {"logger": "a.b", "trace_id": "1" * 32, "span_id": "2" * 16, "job_id": "3", "stage_id": "4"}
 
@@ -139,7 +139,7 @@ def test_data_folder_is_accessible_to_postgresql(tmp_path: Path, monkeypatch: py
 
 def test_port_in_use_is_an_error(tmp_path: Path) -> None:
     """The message names the port, what it is for, and how to choose other ports."""
-    port = two_free_ports()
+    port = free_port(2)
     message = f"Port {port + 1} for the worker's probes is not available: .*PORT="
     with socket.create_server(("127.0.0.1", port + 1)), pytest.raises(ConfigurationError, match=message):
         DevConfig(tmp_path, "p", port).check_ports()
