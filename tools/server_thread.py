@@ -5,7 +5,10 @@ import threading
 from abc import ABC, abstractmethod
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
+
+_START_TIMEOUT: Final = 30.0
+"""Seconds."""
 
 
 class ServerThread(ABC):
@@ -14,13 +17,17 @@ class ServerThread(ABC):
     def __init__(self) -> None:
         self.stopped = asyncio.Event()
         """Set at the end of the ``with`` block."""
-        self._ready = threading.Event()
+        self._started = threading.Event()
+        """Set when the server listens or has failed."""
+        self._error: Exception | None = None
+        """Why it does not listen."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._ready.wait()
+        if not self._started.wait(_START_TIMEOUT) or self._error:
+            raise RuntimeError(f"{type(self).__name__} did not start.") from self._error
         return self
 
     def __exit__(
@@ -38,6 +45,12 @@ class ServerThread(ABC):
             runner.run(self._listen_until_stopped())
 
     async def _listen_until_stopped(self) -> None:
-        async with self.listen():
-            self._ready.set()
-            await self.stopped.wait()
+        try:
+            async with self.listen():
+                self._started.set()
+                await self.stopped.wait()
+        except Exception as error:
+            if self._started.is_set():
+                raise
+            self._error = error
+            self._started.set()
