@@ -5,7 +5,10 @@ import gc
 import pytest
 from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
 
+from tests.support import long_runs
 from tests.support.scheduler import ByPlace
+
+long_runs.register()
 
 
 @pytest.hookimpl(optionalhook=True)

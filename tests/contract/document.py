@@ -4,9 +4,10 @@ import json
 from typing import Any, TypeAlias
 
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import Phase, settings
 from schemathesis import CheckContext, GenerationMode, Response
 
+from tests.support.long_runs import FAST_ENOUGH, is_long
 from tools.docs.openapi import page
 
 # The types of APIOperation and Case are incomplete, so a strict type checker can only treat them as Any.
@@ -14,6 +15,9 @@ Operation: TypeAlias = Any
 Case: TypeAlias = Any
 
 DOCUMENT: dict[str, Any] = json.loads(page())
+
+_LONG = 500
+"""The number of examples in a long run."""
 
 
 def _closed(document: dict[str, Any]) -> dict[str, Any]:
@@ -62,15 +66,14 @@ def operation_id(operation: Operation) -> str:
 
 
 def effort(examples: int) -> settings:
-    """Return settings for a few fixed examples, or for as many random ones as the "long" profile sets."""
-    long = settings.get_current_profile_name() == "long"
+    """Return settings for a few fixed examples, or for many random ones in a long run."""
     return settings(
-        max_examples=settings().max_examples if long else examples,
-        derandomize=not long,
+        max_examples=_LONG if is_long() else examples,
+        derandomize=not is_long(),
         database=None,
         deadline=None,
         phases=[Phase.explicit, Phase.generate, Phase.shrink],
-        suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large],
+        suppress_health_check=FAST_ENOUGH,
     )
 
 

@@ -20,6 +20,7 @@ from tests.model.fake_site import FakeSite
 from tests.model.lifecycle import Move
 from tests.model.machine import Clients, ManagersClients
 from tests.model.site import Site
+from tests.support.long_runs import is_long
 from tools.manager import ManagerProcess
 
 # Few, so that a test takes less than a minute.
@@ -39,14 +40,10 @@ SELDOM = {("job", source, target) for source in ("PENDING", "PAUSED") for target
 """Ends of a job that was just paused or resumed, which a short run may miss."""
 
 
-def _is_long() -> bool:
-    return settings.get_current_profile_name() == "long"
-
-
 def _run(clients: Callable[[], Clients], short: settings) -> None:
     # Hypothesis accepts any function that creates one, but its annotation requires a class.
     machine = cast("type[Clients]", clients)
-    run_state_machine_as_test(machine, settings=settings.get_profile("long") if _is_long() else short)
+    run_state_machine_as_test(machine, settings=settings() if is_long() else short)
 
 
 @pytest.mark.timeout(0)  # each request has its own limit, and Hypothesis needs minutes to reduce a failure
@@ -79,4 +76,4 @@ def test_the_model_moves_along_the_edges() -> None:
     moves: set[Move] = set()
     _run(lambda: Clients(moves), SHORT_ALONE)
     assert moves <= EDGES
-    assert EDGES - moves <= INSIDE_A_STATEMENT | (set() if _is_long() else SELDOM)
+    assert EDGES - moves <= INSIDE_A_STATEMENT | (set() if is_long() else SELDOM)
