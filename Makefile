@@ -24,7 +24,7 @@ CHECKS := check-types check-sdk-types check-docs check-style check-format check-
 SIDE_BY_SIDE := --no-print-directory --keep-going --jobs=$(shell getconf _NPROCESSORS_ONLN) \
 	$(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
-.PHONY: help setup demo downloads test unit chaos images matrix check $(CHECKS) docs golden bench manager release
+.PHONY: help setup demo downloads compile test unit chaos images matrix check $(CHECKS) docs golden bench manager release
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test: $(UV)  ## run every test, or one folder (LAYER=integration/sdk), on the de
 # that could not be downloaded fail and say what to install.
 downloads: $(UV)
 	@for tool in helm promtool crds; do $(RUN) python -m tools.$$tool > /dev/null || true; done
+
+# In a fresh clone, each worker of pytest would compile all modules that the tests import.
+compile: $(UV)
+	@$(RUN) pytest --quiet --collect-only > /dev/null || true
 
 unit: $(UV)  ## run the unit tests, in seconds
 	@$(RUN) pytest --quiet tests/unit

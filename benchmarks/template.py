@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.data_folder import temporary_data_folder
-from tools.ports import two_free_ports
+from tools.ports import free_port
 from tools.snapshot import take_snapshot
 
 COPIES, STARTS = 10, 5
@@ -45,7 +45,7 @@ def complete(project: Path, data: Path) -> float:
     }
     start = time.perf_counter()
     with subprocess.Popen(
-        ["make", "dev", f"PORT={two_free_ports()}"],
+        ["make", "dev", f"PORT={free_port(2)}"],
         cwd=project,
         env=environment | {"JOBNIK_MANAGER_DATA_DIR": str(data)},
         stdout=subprocess.PIPE,

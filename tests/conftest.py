@@ -1,12 +1,18 @@
 """How pytest runs the suite: with ``-n 3``, it spreads it over three workers; a plain ``pytest`` has no workers."""
 
 import gc
+import sys
 
 import pytest
 from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
 
 from tests.support import long_runs
+from tests.support.fork_server import ForkedManager
 from tests.support.scheduler import ByPlace
+from tools.manager import ManagerProcess
+
+if sys.platform == "linux":  # elsewhere, forks of a process with threads of the system are not safe
+    ManagerProcess.start = ForkedManager
 
 long_runs.register()
 

@@ -7,15 +7,57 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, ClassVar, Protocol, Self
 
 from reference_manager.embedded.process import end_with_parent
 
 START_LIMIT = 30.0
 STOP_LIMIT = 30.0
 """Seconds."""
+
+
+class Process(Protocol):
+    """A process that was started, with these parts of `subprocess.Popen`."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """Return the exit code; None while it runs."""
+        ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended, at most for `timeout` seconds, and return the exit code."""
+        ...
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send a signal, unless it has ended."""
+        ...
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        ...
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        ...
+
+
+Start = Callable[[Sequence[str], Mapping[str, str], int], Process]
+"""Starts ``jobnik-manager`` with arguments, all its environment variables, and a file descriptor for its output."""
+
+
+def _start(arguments: Sequence[str], environment: Mapping[str, str], output: int) -> Process:
+    return subprocess.Popen(
+        [sys.executable, "-m", "reference_manager", *arguments],
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        env=environment,
+        preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - the manager ends when the test run is killed
+    )
 
 
 class ManagerProcess:
@@ -30,26 +72,29 @@ class ManagerProcess:
         RuntimeError: The manager ended before it was ready; the message quotes its output.
     """
 
+    start: ClassVar[Start] = _start
+    """How managers of this environment start."""
+
     def __init__(self, *arguments: str | Path, log_file: Path | None = None, sources: Path | None = None) -> None:
         self._arguments = [str(argument) for argument in arguments]
         self._log_file = log_file or Path(os.devnull)
-        self._environment = os.environ | ({"PYTHONPATH": str(sources)} if sources else {})
+        self._sources = sources
         self._lines: deque[str] = deque(maxlen=200)
         self._ready = threading.Event()
         self.url = ""
 
     def __enter__(self) -> Self:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "reference_manager", "serve", "--port", "0", *self._arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=self._environment,
-            preexec_fn=end_with_parent(signal.SIGTERM),  # noqa: PLW1509 - the manager ends when the test run is killed
-        )
-        assert self.process.stdout  # noqa: S101 - requested above
+        reading, writing = os.pipe()
+        arguments = ["serve", "--port", "0", *self._arguments]
+        try:
+            if self._sources:
+                self.process = _start(arguments, os.environ | {"PYTHONPATH": str(self._sources)}, writing)
+            else:
+                self.process = ManagerProcess.start(arguments, os.environ, writing)
+        finally:
+            os.close(writing)
         # Read until the process ends: a full pipe would block it.
-        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(os.fdopen(reading),), daemon=True)
         self._reader.start()
         if not self._ready.wait(START_LIMIT) or not self.url:
             self.stop()
@@ -76,7 +121,7 @@ class ManagerProcess:
                 self.process.kill()
                 self.process.wait()
         self._reader.join()
-        return self.process.returncode
+        return self.process.wait()
 
     def _read(self, stream: IO[str]) -> None:
         with stream, self._log_file.open("a", buffering=1) as log_file:

@@ -19,7 +19,7 @@ KINDS = ("reference", "reference, part A", "fake", "fake, part A")
 @pytest.fixture(scope="session")
 def database_url() -> Iterator[str]:
     """A database for the session, without the durability that only a power cut needs."""
-    with temporary_data_folder() as folder, EmbeddedPostgres(folder, durable=False) as server:
+    with temporary_data_folder(in_memory=True) as folder, EmbeddedPostgres(folder, durable=False) as server:
         yield server.url
 
 

@@ -13,7 +13,7 @@ from tools.manager import ManagerProcess
 def manager_url() -> Generator[str]:
     """The address of a manager with its own PostgreSQL."""
     with (
-        temporary_data_folder() as folder,
+        temporary_data_folder(in_memory=True) as folder,
         EmbeddedPostgres(folder, durable=False) as server,
         ManagerProcess("--database-url", server.url) as manager,
     ):

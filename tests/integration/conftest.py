@@ -23,7 +23,7 @@ _numbers = count(1)
 @pytest.fixture
 def open_folder() -> Generator[Path]:
     """A folder for the PostgreSQL data of one test."""
-    with temporary_data_folder() as folder:
+    with temporary_data_folder(in_memory=True) as folder:
         yield folder
 
 
@@ -31,7 +31,7 @@ def open_folder() -> Generator[Path]:
 def postgres() -> Generator[EmbeddedPostgres]:
     """One PostgreSQL for all tests, without durability, which matters only in a power failure."""
     with (
-        temporary_data_folder() as folder,
+        temporary_data_folder(in_memory=True) as folder,
         EmbeddedPostgres(folder, durable=False, settings={"max_connections": "300"}) as server,
     ):
         yield server
@@ -57,7 +57,7 @@ async def migrated(postgres: EmbeddedPostgres) -> str:
 async def database_url(postgres: EmbeddedPostgres, migrated: str) -> str:
     """A migrated, empty database for one test."""
     name = f"test_{next(_numbers)}"
-    return await _create(postgres, f"CREATE DATABASE {name} TEMPLATE {migrated}", name)
+    return await _create(postgres, f"CREATE DATABASE {name} TEMPLATE {migrated} STRATEGY FILE_COPY", name)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 import copier
@@ -12,10 +12,19 @@ import pytest
 from tests.template import versions
 from tests.template.charts import Chart
 from tests.template.environments import clean_environment
+from tests.template.quick_copier import quicken
 from tests.template.versions import IDENTITY, build_history, clone_to_release, next_version, take_thin_snapshot
 from tools.crds import Schema, find_schemas
 from tools.helm import find_helm
 from tools.snapshot import ROOT, take_snapshot
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_copier() -> Generator[None]:
+    """Let Copier render in less time."""
+    with pytest.MonkeyPatch.context() as patch:
+        quicken(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

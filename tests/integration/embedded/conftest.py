@@ -52,14 +52,14 @@ class Owner:
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
     """A data folder for one test."""
-    with temporary_data_folder() as folder:
+    with temporary_data_folder(in_memory=True) as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
 def first_cluster() -> Iterator[Path]:
     """A data folder in which a server has run once; no other server is started there."""
-    with temporary_data_folder() as folder:
+    with temporary_data_folder(in_memory=True) as folder:
         with EmbeddedPostgres(folder, durable=False):
             pass
         yield folder
@@ -75,7 +75,7 @@ def used_dir(first_cluster: Path, data_dir: Path) -> Path:
 @pytest.fixture(scope="module")
 def shared_data_dir() -> Iterator[Path]:
     """A data folder that the read-only tests of a file share."""
-    with temporary_data_folder() as folder:
+    with temporary_data_folder(in_memory=True) as folder:
         yield folder
 
 

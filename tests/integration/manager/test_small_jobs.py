@@ -62,7 +62,10 @@ class Meter:
 @pytest.fixture
 async def metered() -> AsyncGenerator[tuple[Engine, Meter]]:
     """An engine on a server of its own that counts statements."""
-    with temporary_data_folder() as folder, EmbeddedPostgres(folder, durable=False, settings=SETTINGS) as server:
+    with (
+        temporary_data_folder(in_memory=True) as folder,
+        EmbeddedPostgres(folder, durable=False, settings=SETTINGS) as server,
+    ):
         await migrate(server.url)
         connection = await asyncpg.connect(server.url)
         try:

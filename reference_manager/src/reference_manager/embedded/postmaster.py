@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import psutil
-
 _log = logging.getLogger(__name__)
 
 _STATUS_LINE = 7
@@ -42,12 +40,28 @@ def stop_orphaned_server(pgdata: Path) -> None:
     loses no data. After 60 seconds, an immediate shutdown follows; the next start recovers from the write-ahead log.
     """
     found = read_pid_file(pgdata)
-    server = _server_process(found.pid, pgdata) if found else None
-    if server is None:
+    if found is None or not _stop(found.pid, pgdata):
         # PostgreSQL would refuse to start if another program had the process id of the dead server by now.
         (pgdata / "postmaster.pid").unlink(missing_ok=True)
-        return
-    _log.warning("stopping an embedded database that outlived its manager", extra={"pid": server.pid})
+
+
+def _stop(pid: int, pgdata: Path) -> bool:
+    """Stop the server, and return whether there is one."""
+    # Importing psutil takes 30 ms, and few starts need it.
+    import psutil  # noqa: PLC0415
+
+    try:
+        server = psutil.Process(pid)
+        is_server_of_cluster = (
+            server.status() != psutil.STATUS_ZOMBIE
+            and server.name().startswith("postgres")
+            and Path(server.cwd()).samefile(pgdata)
+        )
+    except (psutil.Error, OSError):
+        return False
+    if not is_server_of_cluster:
+        return False
+    _log.warning("stopping an embedded database that outlived its manager", extra={"pid": pid})
     try:
         server.send_signal(signal.SIGINT)
         server.wait(_FAST_SHUTDOWN_TIMEOUT.total_seconds())
@@ -55,17 +69,5 @@ def stop_orphaned_server(pgdata: Path) -> None:
         server.send_signal(signal.SIGQUIT)
         server.wait()
     except psutil.NoSuchProcess:
-        return
-
-
-def _server_process(pid: int, pgdata: Path) -> psutil.Process | None:
-    try:
-        process = psutil.Process(pid)
-        is_server_of_cluster = (
-            process.status() != psutil.STATUS_ZOMBIE
-            and process.name().startswith("postgres")
-            and Path(process.cwd()).samefile(pgdata)
-        )
-    except (psutil.Error, OSError):
-        return None
-    return process if is_server_of_cluster else None
+        pass
+    return True
