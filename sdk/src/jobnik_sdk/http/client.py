@@ -307,12 +307,9 @@ def _unexpected_answer(response: httpx2.Response, error: ValidationError) -> Une
 
 def _redirect_advice(response: httpx2.Response) -> str:
     """Say where a redirect points. It is not followed: a client may then send a GET instead of another method."""
-    if not response.has_redirect_location:
+    if response.next_request is None:
         return ""
-    try:
-        target = response.request.url.join(response.headers["Location"])
-    except httpx2.InvalidURL:
-        return ", a redirect to an invalid URL"
+    target = response.next_request.url
     path = target.path.removesuffix(response.request.url.path)
     base_url = target.copy_with(username=None, password=None, query=None, fragment=None, path=path or "/")
     return f", a redirect to {str(base_url).rstrip('/')}: if the manager is there, use it as the manager's address"
