@@ -28,13 +28,10 @@ async def test_a_manager_with_only_part_a_has_no_features(wire: "Wire", refusal:
     assert await wire.client.capabilities() == frozenset()
 
 
-NOT_FOUND = httpx2.Response(404, html="<h1>Not Found</h1>")
-
-
 @pytest.mark.parametrize(
     "page",
     [
-        NOT_FOUND,
+        httpx2.Response(404, html="<h1>Not Found</h1>"),
         httpx2.Response(404, json={"message": "no Route matched with those values"}),
         httpx2.Response(200, html="<h1>Welcome</h1>"),
         httpx2.Response(200, json={}),
@@ -50,18 +47,10 @@ NOT_FOUND = httpx2.Response(404, html="<h1>Not Found</h1>")
 )
 async def test_the_page_of_a_proxy_is_no_answer(page: httpx2.Response, wire: "Wire") -> None:
     """It says nothing about the manager, so the next call asks again."""
-    pages = [page, page] if page.status_code == 404 else [page]  # a 404 is compared with that of an unknown task
-    wire.will_answer(*pages, httpx2.Response(200, json={"protocol": "1", "features": ["leases"]}))
+    wire.will_answer(page, httpx2.Response(200, json={"protocol": "1", "features": ["leases"]}))
     with pytest.raises(AnswerError):
         await wire.client.capabilities(retry=False)
     assert await wire.client.capabilities() == {"leases"}
-
-
-async def test_a_manager_that_knows_no_format_of_unknown_paths_is_recognized(wire: "Wire", refusal: Refuse) -> None:
-    """A manager is one that answers as the protocol says to a request for an unknown task."""
-    wire.will_answer(NOT_FOUND, refusal(404, "TASK_NOT_FOUND"))
-    assert await wire.client.capabilities() == frozenset()
-    assert wire.sent == ["GET /v1/capabilities", "GET /v1/tasks/00000000-0000-0000-0000-000000000000"]
 
 
 async def test_an_error_is_not_kept(wire: "Wire", refusal: Refuse) -> None:

@@ -103,12 +103,14 @@ async def test_an_undecided_report_delays_only_the_reports_of_its_job() -> None:
     assert reports.sent[0] == ["a1", "b1", "c1"]
     assert all({name[0] for name in names} == {"a"} or "a2" not in names for names in reports.sent)
     assert "a1" not in reports.results
+    assert reports.queue.held_back == 2
     locked = False
     await reports.wait_for("a1", "a2")
     assert set(reports.results.values()) == {ACCEPTED}
     reports.put("a3", "b3")
     await reports.wait_for("a3", "b3")
     assert reports.sent[-1] == ["a3", "b3"]
+    assert reports.queue.held_back == 0
 
 
 @pytest.mark.parametrize("failure", [_failure(), _failure("NO_CODE"), LostAnswerError("no answer")], ids=str)

@@ -10,7 +10,6 @@ from http import HTTPStatus
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
-from uuid import UUID
 
 import httpx2
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -19,7 +18,6 @@ from jobnik_sdk.errors import (
     AnswerError,
     ConfigurationError,
     LostAnswerError,
-    TaskNotFoundError,
     UnexpectedAnswerError,
     UnreachableError,
     answer_error,
@@ -31,7 +29,6 @@ from jobnik_sdk.observability import metrics, trace_context
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 
-_NO_TASK: Final = UUID(int=0)
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
@@ -153,22 +150,11 @@ class JobnikClient:
                 response = await self.request("GET", "/v1/capabilities", retry=retry)
                 self._features = read_one(Capabilities, response).features
             except AnswerError as error:
-                if error.status != HTTPStatus.NOT_FOUND:
+                # Without the protocol's format, the response comes from a proxy whose manager is away, for example.
+                if error.status != HTTPStatus.NOT_FOUND or isinstance(error, UnexpectedAnswerError):
                     raise
-                if isinstance(error, UnexpectedAnswerError):
-                    await self._expect_manager(error, retry=retry)
                 self._features = frozenset()
         return self._features
-
-    async def _expect_manager(self, not_found: AnswerError, *, retry: bool) -> None:
-        """Raise `not_found` unless a manager answers: a proxy whose manager is away sends the same status."""
-        try:
-            await self.request("GET", f"/v1/tasks/{_NO_TASK}", retry=retry)
-        except TaskNotFoundError:
-            return
-        except AnswerError:
-            pass
-        raise not_found
 
     async def request(  # noqa: PLR0913 the options of a request belong in one place
         self,

@@ -60,6 +60,11 @@ class LeasedTaskSource:
         }
         self._report_queue = ReportQueue(self._send_reports)
 
+    @property
+    def held_back(self) -> int:
+        """How many reports take long; see `TaskSource`."""
+        return self._report_queue.held_back
+
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
         """Claim up to `limit` tasks; if there are none, wait at the manager for the first. See `TaskSource`."""
         path = f"/v1/stages/{quote(stage_type.name, safe='')}/tasks/claim"

@@ -38,6 +38,7 @@ class PartATaskSource:
     """
 
     long_polls = False
+    held_back = 0
 
     def __init__(self, client: JobnikClient) -> None:
         self._client = client

@@ -29,6 +29,8 @@ from jobnik_sdk.worker.task_source import Assignment, ReportResult, TaskInProgre
 
 CONCURRENT_CLAIMS: Final = 2
 """How many claims run at the same time while there is a backlog."""
+MAX_HELD_BACK: Final = 500
+"""How many reports that take long, because their jobs are locked, do not count when tasks are claimed."""
 POLL_GRACE_SECONDS: Final = 60.0
 """Seconds without a claim, in addition to the longest poll delay, after which a poller counts as stuck."""
 _REFUSAL_ADVICE: Final[Mapping[str, str]] = {
@@ -161,7 +163,9 @@ class Poller:
         """How many tasks may be claimed now: the free slots, unless too many reports are waiting for delivery."""
         if not self._dependencies.may_claim():
             return 0
-        free = min(self._free_slots, 2 * self._handler.concurrency - len(self._in_progress)) - self._requested
+        # A job that the manager cannot settle at present must not stop the work on others.
+        undelivered = len(self._in_progress) - min(self._source.held_back, MAX_HELD_BACK)
+        free = min(self._free_slots, 2 * self._handler.concurrency - undelivered) - self._requested
         match max(self._handler_breaker.state, self._claim_breaker.state):
             case BreakerState.CLOSED:
                 return free

@@ -75,6 +75,8 @@ class _Sender:
 
     slow: bool = False
     """Whether its batch takes so long that the reports behind it must not wait."""
+    sending: int = 0
+    """The number of reports in its batch."""
     task: asyncio.Task[None] | None = None
 
 
@@ -91,6 +93,7 @@ class ReportQueue:
         self._senders: list[_Sender] = []
         self._retried_jobs: dict[str, deque[_Entry]] = {}
         self._retries: set[asyncio.Task[None]] = set()
+        self._retrying = 0  # reports in their requests
         self._retry_slots = asyncio.Semaphore(MAX_RETRIES)
         self._logged_at = float("-inf")
 
@@ -98,6 +101,12 @@ class ReportQueue:
         """Add a report; `on_result` is called when the manager has accepted or refused it."""
         metrics.REPORTS_WAITING.inc()
         self._add(_Entry(report, on_result))
+
+    @property
+    def held_back(self) -> int:
+        """The number of reports that take long, probably because of their jobs, while others are sent."""
+        slow = sum(sender.sending for sender in self._senders if sender.slow)
+        return slow + self._retrying + sum(map(len, self._retried_jobs.values()))
 
     def close(self) -> None:
         """Stop delivering reports."""
@@ -127,9 +136,11 @@ class ReportQueue:
         loop = asyncio.get_running_loop()
         try:
             while self._waiting:
+                batch = _take(self._waiting, MAX_BATCH)
+                sender.sending = len(batch)
                 timer = loop.call_later(SLOW_AFTER_SECONDS, self._set_slow, sender)
                 try:
-                    await self._deliver(_take(self._waiting, MAX_BATCH))
+                    await self._deliver(batch)
                 finally:
                     timer.cancel()
                 sender.slow = False
@@ -166,7 +177,7 @@ class ReportQueue:
             await wait_before_retry(failure, "POST", next(delays))
             while waiting:
                 async with self._retry_slots:
-                    undelivered = await self._try(_take(waiting, size))
+                    undelivered = await self._retry_batch(_take(waiting, size))
                 if undelivered is None:
                     size = min(2 * size, MAX_BATCH)
                     delays = backoff(INITIAL_DELAY, MAX_RETRY_DELAY)
@@ -178,6 +189,13 @@ class ReportQueue:
                 await wait_before_retry(undelivered.failure, "POST", next(delays))
         finally:
             del self._retried_jobs[job_id]
+
+    async def _retry_batch(self, entries: Sequence[_Entry]) -> _Undelivered | None:
+        self._retrying += len(entries)
+        try:
+            return await self._try(entries)
+        finally:
+            self._retrying -= len(entries)
 
     async def _try(self, entries: Sequence[_Entry]) -> _Undelivered | None:
         """Send reports once, and return those that must be sent again."""

@@ -98,6 +98,11 @@ class TaskSource(Protocol):
         """Whether a claim waits at the manager while there are no tasks, so that the next claim may follow at once."""
         ...
 
+    @property
+    def held_back(self) -> int:
+        """How many reports take long, probably because of their jobs, while others are sent."""
+        ...
+
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
         """Claim up to `limit` tasks; return an empty list if there are none.
 
