@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
@@ -56,7 +56,7 @@ async def _create(
 
 
 @asynccontextmanager
-async def _running(worker: Worker) -> AsyncIterator[None]:
+async def _running(worker: Worker) -> AsyncGenerator[None]:
     """Run a worker meanwhile."""
     working = asyncio.create_task(worker.run())
     try:
@@ -161,7 +161,12 @@ def _nested(depth: int) -> Any:  # noqa: ANN401 any JSON
     return value
 
 
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(
+    max_examples=2,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    database=None,
+)
 @given(values=st.lists(st.tuples(anything, anything, anything, anything, anything), min_size=40, max_size=40))
 async def test_whatever_a_handler_records_neighbours_keep_their_leases(
     values: list[Any], client: JobnikClient, producer: Producer, own_name: str
@@ -218,7 +223,7 @@ async def test_reports_do_not_wait_for_the_claims_of_a_hundred_idle_stage_types(
 class PagesOfProxies(httpx2.AsyncHTTPTransport):
     """Answers every third request as a proxy does whose manager is away."""
 
-    PAGES = (
+    PAGES: Sequence[tuple[int, dict[str, str]]] = (
         (404, {"Content-Type": "text/html"}),
         (502, {"Content-Type": "text/html"}),
         (200, {"Content-Type": "text/html"}),
