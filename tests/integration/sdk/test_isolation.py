@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
-from itertools import cycle
+from itertools import count, cycle
 from typing import Any
 
 import httpx2
@@ -105,6 +105,34 @@ async def test_locked_jobs_delay_only_their_own_reports(
             await producer.wait_for_job(job, plain, timeout=LIMIT)
     for job in (*jobs, other):
         assert {attempt["outcome"] for attempt in await _attempts(client, job)} == {"COMPLETED"}
+
+
+async def test_a_locked_task_delays_its_progress_but_not_the_renewal_of_its_lease(
+    client: JobnikClient, producer: Producer, shared_database_url: str, own_name: str
+) -> None:
+    """A manager that cannot store the progress of a task renews the leases of all tasks, including this one."""
+    stage_type = StageType(own_name, task=Number)
+    begun, unlocked = asyncio.Semaphore(0), asyncio.Event()
+
+    async def handle(_task: Number, context: TaskContext) -> None:
+        begun.release()
+        for number in count():
+            context.progress(number % 100 / 100)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(unlocked.wait(), 0.1)
+                break
+
+    worker = Worker(client, [Handler(stage_type, handle, concurrency=2)], lease=LEASE)
+    async with session(shared_database_url) as locker, _running(worker):
+        async with locker.transaction():
+            locked, other = [await _create(producer, stage_type, [0], attempts=1) for _ in range(2)]
+            for _ in range(2):
+                await begun.acquire()
+            await locker.execute(ROW_LOCKS["task"], locked.id)
+            await asyncio.sleep(1.5 * LEASE.total_seconds())
+        unlocked.set()
+        for job in (locked, other):
+            await producer.wait_for_job(job, plain, timeout=LIMIT)
 
 
 async def test_odd_progress_fails_its_own_attempt_at_most(

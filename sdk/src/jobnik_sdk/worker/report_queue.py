@@ -91,15 +91,18 @@ class ReportQueue:
         self._send = send
         self._waiting: deque[_Entry] = deque()
         self._senders: list[_Sender] = []
+        self._slow_senders = 0
+        self._undelivered = 0
         self._retried_jobs: dict[str, deque[_Entry]] = {}
         self._retries: set[asyncio.Task[None]] = set()
         self._retrying = 0  # reports in their requests
         self._retry_slots = asyncio.Semaphore(MAX_RETRIES)
         self._logged_at = float("-inf")
+        metrics.REPORTS_WAITING.set_function(lambda: self._undelivered)
 
     def put(self, report: TaskReport, on_result: OnResult) -> None:
         """Add a report; `on_result` is called when the manager has accepted or refused it."""
-        metrics.REPORTS_WAITING.inc()
+        self._undelivered += 1
         self._add(_Entry(report, on_result))
 
     @property
@@ -123,13 +126,14 @@ class ReportQueue:
 
     def _start_sender(self) -> None:
         """Start a sender if reports are waiting and all other senders are slow."""
-        if self._waiting and len(self._senders) < MAX_SENDERS and all(sender.slow for sender in self._senders):
+        if self._slow_senders == len(self._senders) < MAX_SENDERS and self._waiting:
             sender = _Sender()
             self._senders.append(sender)
             sender.task = asyncio.create_task(self._send_waiting(sender))
 
     def _set_slow(self, sender: _Sender) -> None:
         sender.slow = True
+        self._slow_senders += 1
         self._start_sender()
 
     async def _send_waiting(self, sender: _Sender) -> None:
@@ -143,7 +147,8 @@ class ReportQueue:
                     await self._deliver(batch)
                 finally:
                     timer.cancel()
-                sender.slow = False
+                    self._slow_senders -= sender.slow
+                    sender.slow = False
         finally:
             self._senders.remove(sender)
 
@@ -264,7 +269,7 @@ class ReportQueue:
         self._add(_Entry(replace(report, outcome=outcome, checkpoint=None), entry.on_result))
 
     def _finish(self, entry: _Entry, result: ReportResult) -> None:
-        metrics.REPORTS_WAITING.dec()
+        self._undelivered -= 1
         try:
             entry.on_result(result)
         except Exception:  # noqa: BLE001 the results of other reports must still arrive
