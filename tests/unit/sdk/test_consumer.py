@@ -172,6 +172,14 @@ async def test_a_claim_that_lost_a_race_is_repeated_at_once(
     assert pauses == [0, 0.01, 0.02]
 
 
+async def test_a_claim_that_loses_every_race_is_an_error(wire: "Wire", refusal: Refuse, pauses: list[float]) -> None:
+    """A worker that is asked to stop must not wait for a manager that always answers so."""
+    wire.will_answer(*(refusal(409, "TASK_STATUS_UPDATE_FAILED") for _ in range(12)))
+    with pytest.raises(StatusConflictError):
+        await Consumer(wire.client).claim(pictures)
+    assert sum(pauses) < 5
+
+
 @pytest.mark.parametrize("method", ["complete", "fail"])
 async def test_a_report_is_repeated_after_a_conflict_if_the_attempt_is_still_in_progress(
     method: str, wire: "Wire", task: ClaimedTask[Empty, Empty], refusal: Refuse, pauses: list[float]

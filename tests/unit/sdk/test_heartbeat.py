@@ -165,6 +165,7 @@ def test_a_heartbeat_fits_into_the_limits_of_the_protocol(monkeypatch: pytest.Mo
 def test_a_heartbeat_that_is_too_large_for_a_proxy_is_split(monkeypatch: pytest.MonkeyPatch) -> None:
     """Smaller requests follow until they are accepted."""
     monkeypatch.setattr(heartbeats, "MAX_LEASES", 4)
+    monkeypatch.setattr(heartbeats, "MIN_LEASES", 2)
     manager = Manager(lambda running: 413 if len(running) > 2 else 200)
     heartbeat = Heartbeat(manager.connect(), "w", ["any"], LEASE, _view([_running(lease) for lease in range(4)]))
     heartbeat._max_leases = 4  # pyright: ignore[reportPrivateUsage]

@@ -216,7 +216,7 @@ async def test_a_result_that_is_refused_is_logged_as_a_failure() -> None:
 
     reports = Reports(send)
     with capture_logs() as logs:
-        reports.put("a1", outcome=Completed(b'"large"'))
+        reports.put("a1", outcome=Completed(b"9" * 3_000))
         reports.put("b1")
         await reports.wait_for("a1", "b1")
     assert [type(outcome) for outcome in reports.outcomes["a1"]][-1] is Failed
@@ -243,12 +243,17 @@ async def test_an_outcome_is_sent_without_what_is_too_large(outcome: Outcome, ac
         return [ACCEPTED] * len(names)
 
     reports = Reports(send)
-    reports.put("a1", outcome=outcome, checkpoint=Checkpoint.of("large"))
+    reports.put("a1", outcome=outcome, checkpoint=Checkpoint.of("x" * 3_000))
     await reports.wait_for("a1")
     assert reports.outcomes["a1"] == [outcome, accepted]
 
 
-async def test_a_small_report_is_repeated_whatever_a_proxy_says() -> None:
+@pytest.mark.parametrize(
+    "outcome",
+    [Failed("ValueError", "no", ""), Completed(None), Completed(b"{}"), Snoozed(timedelta(seconds=1))],
+    ids=repr,
+)
+async def test_a_small_report_is_repeated_whatever_a_proxy_says(outcome: Outcome) -> None:
     """Only something that refuses everything calls a report of a few bytes too large."""
     refusals: list[Any] = [PayloadTooLargeError("too large", status=413, code="NO_CODE")] * 3
 
@@ -258,6 +263,7 @@ async def test_a_small_report_is_repeated_whatever_a_proxy_says() -> None:
         return [ACCEPTED] * len(names)
 
     reports = Reports(send)
-    reports.put("a1", outcome=Failed("ValueError", "no", ""))
+    reports.put("a1", outcome=outcome)
     await reports.wait_for("a1")
     assert reports.results == {"a1": ACCEPTED}
+    assert reports.outcomes == {"a1": [outcome] * 4}

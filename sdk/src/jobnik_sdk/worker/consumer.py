@@ -3,7 +3,7 @@
 import asyncio
 import time
 from datetime import timedelta
-from itertools import chain
+from itertools import chain, islice
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ from jobnik_sdk.worker.reports import report_status
 _CONFLICT_DELAY: Final = timedelta(milliseconds=10)
 """The longest pause before the third try of a claim, after two conflicts; the second try follows at once."""
 _MAX_CONFLICT_DELAY: Final = timedelta(seconds=1)
+_MAX_CONFLICTS: Final = 10
 
 
 class Consumer:
@@ -57,12 +58,16 @@ class Consumer:
         return _read_claimed_task(stage_type, response)
 
     async def _dequeue(self, path: str) -> Response:
-        delays = chain([0.0], retries.backoff(_CONFLICT_DELAY, _MAX_CONFLICT_DELAY))
+        # A conflict is no failure: another client has got that task. Many in a row are one, of the manager.
+        delays = chain([0.0], islice(retries.backoff(_CONFLICT_DELAY, _MAX_CONFLICT_DELAY), _MAX_CONFLICTS))
         while True:
             try:
                 return await self._client.request("PATCH", path, pool=Pool.CLAIMS)
-            except StatusConflictError:  # another client has got that task, so this is no failure
-                await asyncio.sleep(next(delays))
+            except StatusConflictError:
+                delay = next(delays, None)
+                if delay is None:
+                    raise
+                await asyncio.sleep(delay)
 
     async def complete(self, task: ClaimedTask[Any, Any]) -> None:
         """Report a task as completed. Idempotent."""

@@ -33,6 +33,8 @@ RETRIES_PER_LEASE: Final = 10
 """The number of heartbeats within the duration of a lease after one has failed."""
 MAX_LEASES: Final = 5_000
 """The maximum number of leases in one request: half of what the protocol allows, about 400 KB."""
+MIN_LEASES: Final = 100
+"""The number of leases that fit into every request, about 8 KB, even if a proxy answers that they are too large."""
 MAX_STAGE_TYPES: Final = 100
 """The maximum number of stage types in one request, as set by the protocol. The manager shows them in its list of
 workers, where further ones are missing."""
@@ -193,7 +195,7 @@ class Heartbeat:
                 self._endpoint.send(leases[start : start + self._max_leases])
             except httpx2.HTTPStatusError as error:
                 if error.response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-                    self._max_leases = max(1, self._max_leases // 2)
+                    self._max_leases = max(MIN_LEASES, self._max_leases // 2)
                 raise
         self._answered_at = time.monotonic()
 

@@ -49,6 +49,8 @@ _BUSY: Final = "MANAGER_BUSY"
 """The protocol's error code for a request that the manager refuses whatever is in it."""
 _SHORT_MESSAGE: Final = 1_000
 """The length of an error message in characters that fits into every request."""
+_SMALL_SIZE: Final = 2 * _SHORT_MESSAGE
+"""Up to this size, a report fits into every request, whatever a response says."""
 _LOG_INTERVAL_SECONDS: Final = 1.0
 
 OnResult = Callable[[ReportResult], None]
@@ -187,8 +189,9 @@ class ReportQueue:
                     size = min(2 * size, MAX_BATCH)
                     delays = backoff(INITIAL_DELAY, MAX_RETRY_DELAY)
                     continue
-                # One of them may be the cause: in smaller batches, the others do not fail with it.
-                size = max(1, min(size, len(undelivered.entries)) // 2)
+                if _may_be_caused_by_one_report(undelivered.failure):
+                    # In smaller batches, the others do not fail with it.
+                    size = max(1, min(size, len(undelivered.entries)) // 2)
                 waiting.extend(undelivered.entries)
                 self._log_failure(undelivered)
                 await wait_before_retry(undelivered.failure, "POST", next(delays))
@@ -236,7 +239,7 @@ class ReportQueue:
         """Split a batch that the manager refused as a whole, until only the invalid or too large report is left."""
         if len(entries) == 1:
             (entry,) = entries
-            if isinstance(error, PayloadTooLargeError) and _is_small(entry.report):
+            if isinstance(error, PayloadTooLargeError) and _size(entry.report) <= _SMALL_SIZE:
                 return _Undelivered(entries, error)  # no manager has so low a limit: something else refuses it
             refusal = ReportResult(accepted=False, code=type(error).__name__, message=str(error))
             self._replace_refused(entry, refusal)
@@ -253,7 +256,7 @@ class ReportQueue:
         report = entry.report
         ids = {"task_id": str(report.task.id), "job_id": report.task.job_id, "stage_type": report.stage_type}
         reason = {"error_type": refusal.code, "error_message": refusal.message}
-        if _is_small(report):
+        if _is_minimal(report):
             self._finish(entry, refusal)
             return
         match report.outcome:
@@ -295,7 +298,19 @@ def _may_be_caused_by_one_report(failure: Failure) -> bool:
     return isinstance(failure, LostAnswerError)
 
 
-def _is_small(report: TaskReport) -> bool:
+def _size(report: TaskReport) -> int:
+    """Return the size of the parts of a report that may be large: characters or bytes, without quotation marks."""
+    checkpoint = 0 if report.checkpoint is None else len(report.checkpoint.document)
+    match report.outcome:
+        case Completed(result):
+            return len(result or b"")
+        case Failed(message=message, stack=stack):
+            return checkpoint + len(message) + len(stack)
+        case _:
+            return checkpoint
+
+
+def _is_minimal(report: TaskReport) -> bool:
     """Return whether nothing can be removed from a report to make it acceptable."""
     match report.outcome:
         case Completed():
