@@ -130,7 +130,8 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
     def progress(self, fraction: SupportsFloat, message: str = "", eta: timedelta | None = None) -> None:
         """Report the progress of the task.
 
-        Call it as often as you like: it only replaces a value in memory, and the next heartbeat sends the latest one.
+        Call it as often as you like: it only replaces a value in memory, and the worker sends the latest one three
+        times within the duration of a lease.
 
         >>> context.progress(0.4, "page 40 of 100", eta=timedelta(minutes=2))
 

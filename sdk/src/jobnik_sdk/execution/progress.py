@@ -1,4 +1,4 @@
-"""Progress and checkpoints of an attempt: recorded by the handler at any time, sent with the next heartbeat."""
+"""Progress and checkpoints of an attempt: recorded by the handler at any time, sent beside the heartbeat."""
 
 import json
 import math
@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 class AttemptState:
-    """The latest progress and checkpoint of an attempt. A heartbeat sends each that is a new object since the last one.
+    """The latest progress and checkpoint of an attempt. Each is sent if it is a new object since the last request.
 
     Recording replaces one attribute, so it never blocks, and is safe in any thread.
     """
