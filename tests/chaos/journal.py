@@ -106,11 +106,6 @@ class Journal:
             fields = json.loads(line)
             self._add(Entry(**fields | {"event": Event(fields["event"])}))
 
-    def workers_that_ended(self, task: str) -> set[str]:
-        """Return the workers whose handler for this task has ended."""
-        records = [self.worker_records[lease] for lease in self.leases[task]]
-        return {record.worker for record in records if record.handler_outcome}
-
     def _add(self, entry: Entry) -> None:
         self.events[entry.event] += 1
         match entry.event:

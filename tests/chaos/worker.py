@@ -117,9 +117,12 @@ class Worker:
             self._note(Event.REPEATED_VERDICT, verdict)
 
     async def _settle(self, reports: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
-        while (answer := await self._ask("/v1/tasks/settle", {"workerId": self._name, "results": reports})) is None:
-            pass
-        return answer["results"]
+        verdicts: dict[int, dict[str, Any]] = {}
+        while left := [report for report in reports if report["leaseId"] not in verdicts]:
+            answer = await self._ask("/v1/tasks/settle", {"workerId": self._name, "results": left})
+            results: list[dict[str, Any]] = answer["results"] if answer else []
+            verdicts |= {result["leaseId"]: result for result in results if result.get("code") != "UNDECIDED"}
+        return [verdicts[report["leaseId"]] for report in reports]
 
     def _note(self, event: Event, verdict: dict[str, Any]) -> None:
         fields = {name: verdict.get(name) for name in ("accepted", "status", "code")}

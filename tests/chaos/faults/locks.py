@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx2
 from reference_manager.store.errors import DRIVER_ERRORS
 
-from tests.chaos.cluster import SDK_WORKER, Cluster, eventually, sql
+from tests.chaos.cluster import Cluster, eventually, sql
 from tests.chaos.faults.repairs import Fault, Repair, in_background
 from tests.chaos.load import create_probes
 from tests.support.sessions import Session, session
@@ -125,22 +125,16 @@ async def _transaction(cluster: Cluster) -> AsyncGenerator[Session]:
 
 
 def _and_others_proceed(cluster: Cluster, lock: Lock) -> Lock:
-    """Take a lock, and wait until the tasks of new jobs have ended, unless another fault may delay any job.
-
-    A worker of the SDK sends one request with reports at a time, so it may wait for the report of a locked job.
-    """
+    """Take a lock, and wait until the tasks of new jobs have ended, unless another fault may delay any job."""
 
     async def lock_and_wait(connection: Session, job: UUID) -> None:
         await lock(connection, job=job)
         if cluster.disturbed:
             return
         probes = await eventually("a manager creates jobs", lambda: create_probes(cluster), limit=PROBE_TIMEOUT)
-        sdk_workers = {worker.name for worker in cluster.workers if worker.program == SDK_WORKER}
 
         async def have_ended() -> bool:
-            tasks = await sql.unfinished_tasks(connection, jobs=probes)
-            cluster.journal.read()
-            return all(cluster.journal.workers_that_ended(str(task)) & sdk_workers for task in tasks)
+            return not await sql.unfinished_tasks(connection, jobs=probes)
 
         await eventually("other jobs proceed while a job is locked", have_ended, limit=PROBE_TIMEOUT)
 

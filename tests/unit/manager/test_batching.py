@@ -113,3 +113,45 @@ async def test_a_batch_does_not_inherit_a_callers_context() -> None:
         return [trace.get("none") for _ in items]
 
     assert await Batcher(read_trace, 10).submit([1]) == ["none"]
+
+
+async def test_a_caller_gets_partial_results_after_the_first_one() -> None:
+    """Unfinished items have no result, failed ones have their error, and items that nobody awaits are dropped."""
+    slow, fast = BlockedWork(), BlockedWork()
+    fast.gate.set()
+    slow_batcher = Batcher(slow, 10)
+    failing = Batcher(fast, 10)
+
+    async def forward(items: Sequence[int]) -> "Sequence[int | Batcher[int, int]]":
+        return [{1: slow_batcher, 13: failing}.get(item, item * 10) for item in items]
+
+    batcher: Batcher[int, int] = Batcher(forward, 10)
+    blocking = slow_batcher.submit([2])
+    await slow.started.wait()
+    one, thirteen, three = await batcher.submit_partial([1, 13, 3], 0.01)
+    assert (one, three) == (None, 30)
+    assert isinstance(thirteen, ValueError)
+    slow.gate.set()
+    assert await blocking == [20]
+    assert await slow_batcher.submit([4]) == [40]
+    assert slow.batches == [[2], [4]]
+
+
+async def test_a_caller_of_items_that_all_fail_gets_the_error() -> None:
+    """Partial results without a result are an error."""
+    work = BlockedWork()
+    work.gate.set()
+    with pytest.raises(ValueError, match="unlucky"):
+        await Batcher(work, 10).submit_partial([13, 14], 0.01)
+
+
+async def test_a_caller_waits_for_the_first_result() -> None:
+    """Nobody is told that nothing is decided."""
+    work = BlockedWork()
+    caller = Batcher(work, 10).submit_partial([1, 2], 0)
+    await work.started.wait()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not caller.done()
+    work.gate.set()
+    assert await caller == [10, 20]

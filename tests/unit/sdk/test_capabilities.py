@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from jobnik_sdk import ManagerFailureError
+from jobnik_sdk import AnswerError, ManagerFailureError
 
 if TYPE_CHECKING:
     from tests.unit.sdk.conftest import Wire
@@ -26,6 +26,31 @@ async def test_a_manager_with_only_part_a_has_no_features(wire: "Wire", refusal:
     wire.will_answer(refusal(404, "NOT_FOUND"))
     assert await wire.client.capabilities() == frozenset()
     assert await wire.client.capabilities() == frozenset()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        httpx2.Response(404, html="<h1>Not Found</h1>"),
+        httpx2.Response(404, json={"message": "no Route matched with those values"}),
+        httpx2.Response(200, html="<h1>Welcome</h1>"),
+        httpx2.Response(200, json={}),
+        httpx2.Response(200, json=[]),
+        httpx2.Response(204),
+        httpx2.Response(301, headers={"Location": "https://elsewhere/"}),
+        httpx2.Response(407),
+        httpx2.Response(421, html=""),
+        httpx2.Response(502, html="<h1>Bad Gateway</h1>"),
+        httpx2.Response(511, html="<h1>Log in</h1>"),
+    ],
+    ids=lambda page: f"{page.status_code} {page.text}",
+)
+async def test_the_page_of_a_proxy_is_no_answer(page: httpx2.Response, wire: "Wire") -> None:
+    """It says nothing about the manager, so the next call asks again."""
+    wire.will_answer(page, httpx2.Response(200, json={"protocol": "1", "features": ["leases"]}))
+    with pytest.raises(AnswerError):
+        await wire.client.capabilities(retry=False)
+    assert await wire.client.capabilities() == {"leases"}
 
 
 async def test_an_error_is_not_kept(wire: "Wire", refusal: Refuse) -> None:

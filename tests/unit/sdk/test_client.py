@@ -153,3 +153,24 @@ async def test_an_address_may_have_a_path() -> None:
     async with JobnikClient("https://host/jobnik/", transport=httpx2.MockTransport(answer)) as client:
         await client.request("GET", "/v1/jobs")
     assert seen == ["https://host/jobnik/v1/jobs"]
+
+
+@pytest.mark.parametrize(
+    ("status", "location", "named"),
+    [
+        (301, "https://new.example/jobnik/v1/jobs", "https://new.example/jobnik: "),
+        (302, "https://user:secret@new.example/v1/jobs?token=1#top", "https://new.example: "),
+        (307, "/login?next=/v1/jobs", "http://manager/login: "),
+        (308, "//[broken", "http://%5bbroken: "),
+    ],
+)
+async def test_a_redirect_is_an_error_that_says_where_it_points(
+    status: int, location: str, named: str, wire: "Wire"
+) -> None:
+    """It is not followed, and secrets in it are not shown."""
+    wire.will_answer(httpx2.Response(status, headers={"Location": location}))
+    with pytest.raises(errors.UnexpectedAnswerError) as caught:
+        await wire.client.request("GET", "/v1/jobs")
+    assert f"a redirect to {named}" in str(caught.value)
+    assert "secret" not in str(caught.value)
+    assert "token" not in str(caught.value)

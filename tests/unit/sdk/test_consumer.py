@@ -13,6 +13,7 @@ from jobnik_sdk import (
     JobNotFoundError,
     ManagerFailureError,
     StageType,
+    StatusConflictError,
     UnexpectedAnswerError,
     UnreachableError,
     UnreadableTaskError,
@@ -159,3 +160,77 @@ async def test_a_refused_report_is_an_error_if_it_was_not_recorded(
         wire.will_answer(refusal(400, "ILLEGAL_TASK_STATUS_TRANSITION"), _now(task, "ABORTED", 1))
         with pytest.raises(IllegalTransitionError):
             await report(task)
+
+
+async def test_a_claim_that_lost_a_race_is_repeated_at_once(
+    wire: "Wire", task_json: Make, refusal: Refuse, pauses: list[float]
+) -> None:
+    """Another client has got the task, so the next one may be there; only many conflicts in a row cost time."""
+    conflicts = [refusal(409, "TASK_STATUS_UPDATE_FAILED") for _ in range(3)]
+    wire.will_answer(*conflicts, httpx2.Response(200, json=task_json(data={"source": "a"})))
+    assert await Consumer(wire.client).claim(pictures) is not None
+    assert pauses == [0, 0.01, 0.02]
+
+
+async def test_a_claim_that_loses_every_race_is_an_error(wire: "Wire", refusal: Refuse, pauses: list[float]) -> None:
+    """A worker that is asked to stop must not wait for a manager that always answers so."""
+    wire.will_answer(*(refusal(409, "TASK_STATUS_UPDATE_FAILED") for _ in range(12)))
+    with pytest.raises(StatusConflictError):
+        await Consumer(wire.client).claim(pictures)
+    assert sum(pauses) < 5
+
+
+@pytest.mark.parametrize("method", ["complete", "fail"])
+async def test_a_report_is_repeated_after_a_conflict_if_the_attempt_is_still_in_progress(
+    method: str, wire: "Wire", task: ClaimedTask[Empty, Empty], refusal: Refuse, pauses: list[float]
+) -> None:
+    """Another client changed the task, but not the outcome of this attempt."""
+    conflict = refusal(409, "TASK_STATUS_UPDATE_FAILED")
+    wire.will_answer(
+        conflict,
+        _now(task, "IN_PROGRESS", 1),
+        conflict,
+        httpx2.Response(502, html="<h1>Bad Gateway</h1>"),
+        _now(task, "IN_PROGRESS", 1),
+        httpx2.Response(200, json={}),
+    )
+    await getattr(Consumer(wire.client), method)(task)
+    assert [entry.partition(" ")[0] for entry in wire.sent] == ["PUT", "GET", "PUT", "GET", "GET", "PUT"]
+    assert pauses == [0.1, 0.2, 0.4]
+
+
+async def test_a_conflict_is_an_error_if_the_task_has_ended_otherwise(
+    wire: "Wire", task: ClaimedTask[Empty, Empty], refusal: Refuse
+) -> None:
+    """Another client has failed, completed or aborted it."""
+    consumer = Consumer(wire.client)
+    for report, status, attempts in (
+        (consumer.complete, "RETRIED", 2),
+        (consumer.complete, "IN_PROGRESS", 2),
+        (consumer.fail, "COMPLETED", 1),
+        (consumer.fail, "ABORTED", 1),
+    ):
+        wire.will_answer(refusal(409, "TASK_STATUS_UPDATE_FAILED"), _now(task, status, attempts))
+        with pytest.raises(StatusConflictError):
+            await report(task)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        httpx2.Response(404, html="<h1>Not Found</h1>"),
+        httpx2.Response(409, html="<h1>Conflict</h1>"),
+        httpx2.Response(302, headers={"Location": "https://login/"}),
+        httpx2.Response(401, json={"message": "No.", "code": "UNAUTHORIZED"}),
+        httpx2.Response(429, json={"message": "No.", "code": "TOO_MANY_REQUESTS"}),
+        httpx2.Response(413, html="<h1>Too large</h1>"),
+    ],
+    ids=lambda page: str(page.status_code),
+)
+async def test_no_page_of_a_proxy_refuses_a_report(
+    page: httpx2.Response, wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]
+) -> None:
+    """Only the protocol's own refusals do."""
+    wire.will_answer(page, _now(task, "IN_PROGRESS", 1), httpx2.Response(200, json={}))
+    await Consumer(wire.client).complete(task)
+    assert len(pauses) == 1

@@ -8,8 +8,21 @@ from typing import Any
 
 import httpx2
 import pytest
-from jobnik_sdk import Completed, Empty, Failed, JobnikClient, Outcome, Released, Snoozed, StageType
+from jobnik_sdk import (
+    Completed,
+    Empty,
+    Failed,
+    Handler,
+    JobnikClient,
+    Outcome,
+    Released,
+    Snoozed,
+    StageType,
+    TaskContext,
+)
+from jobnik_sdk.execution.access import WorkerAccess
 from jobnik_sdk.worker.leased_source import LeasedTaskSource
+from jobnik_sdk.worker.task_contexts import TaskContexts
 from jobnik_sdk.worker.task_source import Assignment, ReportResult, TaskReport
 from prometheus_client import REGISTRY
 
@@ -60,3 +73,50 @@ async def test_each_outcome_is_reported_and_counted(
         assert (await result).accepted
     assert reported == [sent]
     assert REGISTRY.get_sample_value("jobnik_sdk_consumer_task_updates_total", labels) == before + 1
+
+
+async def test_undecided_reports_are_sent_again_and_not_counted_as_failures(
+    task_json: Callable[..., dict[str, Any]],
+) -> None:
+    """In both representations. A response that says nothing about a report is no result."""
+    answers: list[dict[str, Any]] = [
+        {"accepted": 1, "refused": [], "undecided": [{"index": 0, "accepted": False, "code": "UNDECIDED"}]},
+        {"results": [{"accepted": False, "code": "UNDECIDED", "message": "locked"}]},
+        {"accepted": 0, "refused": []},
+        {"accepted": 1, "refused": []},
+    ]
+    reported: list[int] = []
+
+    def respond(request: httpx2.Request) -> httpx2.Response:
+        reported.append(len(json.loads(request.content)["results"]))
+        return httpx2.Response(200, json=answers.pop(0))
+
+    labels = {"stage_type": "undecided", "status": "COMPLETED"}
+    results: list[asyncio.Future[ReportResult]] = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    async with JobnikClient("http://manager", transport=httpx2.MockTransport(respond)) as client:
+        source = LeasedTaskSource(client, "worker-1", timedelta(seconds=30))
+        for lease, result in enumerate(results):
+            task = Assignment[Empty, Empty].model_validate(task_json(leaseId=lease))
+            task.job = {"id": str(lease)}
+            source.submit(TaskReport(task, "undecided", Completed(None)), result.set_result)
+        assert [(await result).accepted for result in results] == [True, True]
+    assert reported == [2, 1, 1, 1]
+    counts = [
+        REGISTRY.get_sample_value("jobnik_sdk_consumer_task_updates_total", labels | {"result": result})
+        for result in ("success", "failure")
+    ]
+    assert counts == [2, None]
+
+
+async def test_a_stage_that_is_not_as_expected_fails_its_own_tasks(task_json: Callable[..., dict[str, Any]]) -> None:
+    """The claims and the tasks of other stages continue."""
+
+    async def handle(_task: Empty, _context: TaskContext) -> None:
+        pass
+
+    async with JobnikClient("http://manager") as client:
+        contexts = TaskContexts(Handler(StageType("any", task=Empty), handle), WorkerAccess(client))
+        task = Assignment[Empty, Empty].model_validate(task_json(leaseId=1))
+        task.stage, task.job = {"id": "odd"}, {}
+        context, error = contexts.create(task, "")
+    assert (context.task_id, error) == (task.id, "stage.id: Field required")

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import structlog
 from jobnik_sdk import ConfigurationError, Handler, HandlerStyle, StageType, TaskContext, Worker
 from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
@@ -339,3 +340,56 @@ async def test_ticks_show_that_the_event_loop_runs(manager: ScriptedManager) -> 
     worker.on_tick(lambda: ticks.append(worker.ready))
     await manager.run_until_empty(worker)
     assert ticks == [False]
+
+
+async def test_a_log_line_that_cannot_be_written_stops_nothing(manager: ScriptedManager, task_json: Make) -> None:
+    """With a closed output, tasks are claimed, run and reported as usual."""
+
+    class ClosedOutput:
+        def __getattr__(self, _name: str) -> Callable[..., None]:
+            def write(*_arguments: object) -> None:
+                raise BrokenPipeError
+
+            return write
+
+    async def handler(task: Picture, _context: TaskContext) -> None:
+        if task.source == "bad":
+            raise ValueError
+
+    manager.claims.extend([task_json(), httpx2.Response(403), task_json(data={"source": "bad"}), task_json()])
+    structlog.configure(logger_factory=lambda *_names: ClosedOutput(), cache_logger_on_first_use=False)
+    try:
+        await manager.run_until_empty(_worker(manager, handler))
+    finally:
+        structlog.reset_defaults()
+    assert manager.reported == ['{"status":"COMPLETED"}', '{"status":"FAILED"}', '{"status":"COMPLETED"}']
+
+
+async def test_an_error_after_an_attempt_does_not_stop_its_report(
+    manager: ScriptedManager, task_json: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even one of a metric."""
+
+    def fail(*_arguments: object) -> None:
+        raise ValueError("odd")
+
+    manager.claims.append(task_json())
+    monkeypatch.setattr("jobnik_sdk.observability.metrics.StageMetrics.record_attempt", fail)
+    with capture_logs() as logs:
+        await manager.run_until_empty(_worker(manager))
+    assert manager.reported == ['{"status":"COMPLETED"}']
+    assert "unexpected error after an attempt" in [line["event"] for line in logs]
+
+
+def test_a_forked_worker_has_an_id_of_its_own(manager: ScriptedManager, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise, one copy could end the leases of the other. In one process, the id stays the same."""
+    worker = _worker(manager)
+    original = worker.id
+    monkeypatch.setattr("os.getpid", lambda: 7)
+    copy = worker.id
+    assert (worker.id, copy.rpartition("-")[0].rpartition("-")[2]) == (copy, "7")
+    assert copy != original
+    monkeypatch.undo()
+    assert worker.id == original
+    monkeypatch.setattr("platform.node", lambda: "h" * 300)
+    assert len(_worker(manager).id) <= 200

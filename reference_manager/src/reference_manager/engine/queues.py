@@ -60,6 +60,14 @@ class TaskQueue:
         """Settle reports. Returns a future of one verdict for each report; cancelling it does not undo the reports."""
         return self._settlements.submit(reports)
 
+    def settle_partial(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict | Exception | None]]:
+        """Like ``settle``, but a report may have an error or no verdict while others have theirs.
+
+        Returns:
+            A future of one result for each report: see ``Settlements.submit_partial``.
+        """
+        return self._settlements.submit_partial(reports)
+
     def settle_without_lease(self, task_id: UUID, outcome: TaskStatus) -> asyncio.Future[Sequence[Verdict]]:
         """Report a task that was claimed without a lease.
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic
+from typing import TYPE_CHECKING, Any, Final, Generic, SupportsFloat
 from uuid import UUID
 
 import structlog
@@ -127,21 +127,26 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
             "attempt": self.attempt,
         }
 
-    def progress(self, fraction: float, message: str = "", eta: timedelta | None = None) -> None:
+    def progress(self, fraction: SupportsFloat, message: str = "", eta: timedelta | None = None) -> None:
         """Report the progress of the task.
 
-        Call it as often as you like: it only replaces a value in memory, and the next heartbeat sends the latest one.
+        Call it as often as you like: it only replaces a value in memory, and the worker sends the latest one three
+        times within the duration of a lease.
 
         >>> context.progress(0.4, "page 40 of 100", eta=timedelta(minutes=2))
 
         Args:
-            fraction: The share of the task that is done: 0 to 1. A value outside is replaced by the nearest limit.
+            fraction: The share of the task that is done, as any kind of number: 0 to 1. A value outside is replaced by
+                the nearest limit.
             message: What the handler is doing; longer texts are cut to 500 characters.
             eta: The estimated time until the task is done: 0 to 365 days; None: unknown.
+
+        Raises:
+            InvalidPayloadError: the fraction is not a number, the message not a text, or `eta` not a timedelta.
         """
         self._root_phase().progress(fraction, message, eta)
 
-    def phase(self, name: str, weight: float = 1.0, *, of: float = 1.0) -> Phase:
+    def phase(self, name: str, weight: SupportsFloat = 1.0, *, of: SupportsFloat = 1.0) -> Phase:
         """Return a phase of the task, for reporting the progress of a task that has several steps.
 
         >>> with context.phase("download", weight=2, of=5) as download:

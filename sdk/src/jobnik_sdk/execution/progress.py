@@ -1,10 +1,11 @@
-"""Progress and checkpoints of an attempt: recorded by the handler at any time, sent with the next heartbeat."""
+"""Progress and checkpoints of an attempt: recorded by the handler at any time, sent beside the heartbeat."""
 
 import json
+import math
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self, SupportsFloat, cast
 
 from pydantic import JsonValue
 
@@ -52,7 +53,7 @@ class Checkpoint:
 
 
 class AttemptState:
-    """The latest progress and checkpoint of an attempt. A heartbeat sends each that is a new object since the last one.
+    """The latest progress and checkpoint of an attempt. Each is sent if it is a new object since the last request.
 
     Recording replaces one attribute, so it never blocks, and is safe in any thread.
     """
@@ -101,9 +102,16 @@ class Phase:
         if self._parent is not None:
             self._parent.completed_share = self._start + self._share
 
-    def progress(self, fraction: float, message: str = "", eta: timedelta | None = None) -> None:
-        """Report the share of this phase that is done, 0 to 1; `eta` is the time until the whole attempt is done."""
-        fraction = min(max(0.0, fraction), 1.0)  # in this order, NaN becomes 0
+    def progress(self, fraction: SupportsFloat, message: str = "", eta: timedelta | None = None) -> None:
+        """Report the share of this phase that is done, 0 to 1; `eta` is the time until the whole attempt is done.
+
+        Raises:
+            InvalidPayloadError: the fraction is not a number, the message not a text, or `eta` not a timedelta.
+        """
+        fraction = min(max(0.0, _number(fraction, "progress.fraction")), 1.0)  # in this order, NaN becomes 0
+        _check(message, str, "progress.message")
+        if eta is not None:
+            _check(eta, timedelta, "progress.eta")
         if self._parent is None:
             if eta is not None:
                 eta = min(max(timedelta(), eta), _LONGEST_ETA)
@@ -112,6 +120,31 @@ class Phase:
             text = f"{self._name}: {message}" if message else self._name
             self._parent.progress(self._start + self._share * fraction, text, eta)
 
-    def phase(self, name: str, weight: float = 1.0, *, of: float = 1.0) -> "Phase":
+    def phase(self, name: str, weight: SupportsFloat = 1.0, *, of: SupportsFloat = 1.0) -> "Phase":
         """Return a phase of this phase; see `TaskContext.phase`."""
-        return Phase(self._state, name, self, weight / of)
+        _check(name, str, "phase.name")
+        part, whole = _number(weight, "phase.weight"), _number(of, "phase.of")
+        if not (0 <= part < math.inf and 0 < whole < math.inf):
+            raise InvalidPayloadError("phase.weight", f"{part:g} of {whole:g} is not a share: both must be positive.")
+        return Phase(self._state, name, self, part / whole)
+
+
+def _check(value: object, kind: type, path: str) -> None:
+    if not isinstance(value, kind):
+        raise InvalidPayloadError(path, f"must be a {kind.__name__}, not a {type(value).__name__}.")
+
+
+def _number(value: SupportsFloat, path: str) -> float:
+    """Return any real number as a float; infinity if it is too large.
+
+    Raises:
+        InvalidPayloadError: the value is not a number.
+    """
+    if isinstance(value, str | bytes | bytearray):
+        raise InvalidPayloadError(path, f"must be a number, not a {type(value).__name__}.")
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if cast("Any", value) > 0 else -math.inf
+    except Exception as error:  # noqa: BLE001 `__float__` may be the application's code
+        raise InvalidPayloadError(path, f"must be a number, not a {type(value).__name__}: {error}.") from None

@@ -8,18 +8,18 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeAlias
 
-import structlog
 from pydantic import BaseModel
 
 from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.outcomes import Outcome
+from jobnik_sdk.observability.logging import RuntimeLogger
 
 CANCELLATION_TIMEOUT: Final = timedelta(seconds=5)
 """How long a cancelled handler may take to end before it is abandoned."""
 
-_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+_log: Final = RuntimeLogger(__name__)
 
 
 OnOutcome: TypeAlias = Callable[[Outcome], None]

@@ -2,8 +2,9 @@
 
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from enum import StrEnum
 from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
@@ -33,6 +34,22 @@ _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeo
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
+class Pool(StrEnum):
+    """Which of a client's connections a request uses. Requests of one pool never wait for a connection of another."""
+
+    GENERAL = "general"
+    CLAIMS = "claims"
+    REPORTS = "reports"
+
+
+_LIMITS: Final[Mapping[Pool, httpx2.Limits]] = {
+    Pool.GENERAL: httpx2.Limits(max_connections=100, max_keepalive_connections=20),
+    # A worker has at most two claims for each handler, and each may wait at the manager for a task.
+    Pool.CLAIMS: httpx2.Limits(max_connections=None, max_keepalive_connections=None),
+    Pool.REPORTS: httpx2.Limits(max_connections=100, max_keepalive_connections=20),
+}
+
+
 class Capabilities(BaseModel):
     """The response to `GET /v1/capabilities`, which a manager with part B of the protocol has."""
 
@@ -42,7 +59,7 @@ class Capabilities(BaseModel):
     """The version of the protocol."""
     version: str = ""
     """The version of the manager."""
-    features: frozenset[str] = frozenset()
+    features: frozenset[str]
     """The features of part B that the manager supports."""
 
 
@@ -76,13 +93,23 @@ class JobnikClient:
         self._ssl_context = _ssl_context(base_url)
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
         self._features: frozenset[str] | None = None
-        self._http = httpx2.AsyncClient(
-            base_url=base_url,
-            verify=self._ssl_context,
-            timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
-            transport=transport,
-            headers={"User-Agent": f"jobnik-sdk/{version('jobnik-sdk')}"},
-        )
+        self._transport = transport
+        self._pools: dict[Pool, httpx2.AsyncClient] = {}
+        self._http = self._pool(Pool.GENERAL)
+
+    def _pool(self, pool: Pool) -> httpx2.AsyncClient:
+        if pool not in self._pools:
+            self._pools[pool] = httpx2.AsyncClient(
+                base_url=self.base_url,
+                verify=self._ssl_context,
+                timeout=httpx2.Timeout(
+                    self.timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None
+                ),
+                limits=_LIMITS[pool],
+                transport=self._transport,
+                headers={"User-Agent": f"jobnik-sdk/{version('jobnik-sdk')}"},
+            )
+        return self._pools[pool]
 
     async def __aenter__(self) -> Self:
         """Return the client itself; connections are opened on demand."""
@@ -107,7 +134,8 @@ class JobnikClient:
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
-        await self._http.aclose()
+        for http in self._pools.values():
+            await http.aclose()
 
     async def capabilities(self, *, retry: bool = True) -> frozenset[str]:
         """Return the features of part B of the protocol that the manager supports; empty if it has only part A.
@@ -122,7 +150,8 @@ class JobnikClient:
                 response = await self.request("GET", "/v1/capabilities", retry=retry)
                 self._features = read_one(Capabilities, response).features
             except AnswerError as error:
-                if error.status != HTTPStatus.NOT_FOUND:
+                # Without the protocol's format, the response comes from a proxy whose manager is away, for example.
+                if error.status != HTTPStatus.NOT_FOUND or isinstance(error, UnexpectedAnswerError):
                     raise
                 self._features = frozenset()
         return self._features
@@ -136,6 +165,7 @@ class JobnikClient:
         traceparent: str | None = None,
         prefer: str | None = None,
         retry: bool = True,
+        pool: Pool = Pool.GENERAL,
     ) -> httpx2.Response:
         """Send a request and return its response, which has a success status.
 
@@ -143,7 +173,8 @@ class JobnikClient:
         7240). Without `traceparent`, the request belongs to the current trace, or to a new one if there is none.
 
         With `retry`, a failed request is sent up to three more times: after status 502, 503 or 504 (once `Retry-After`
-        has passed), after a refused connection, and, except for POST, after a lost response.
+        has passed), after a refused connection, and, except for POST, after a lost response. `pool` selects the
+        connections.
 
         Raises:
             UnreachableError: no response arrived; `LostAnswerError` if the manager may have processed the request.
@@ -152,17 +183,18 @@ class JobnikClient:
         headers = trace_context.fields(traceparent or trace_context.current_traceparent() or trace_context.generate())
         if prefer is not None:
             headers["Prefer"] = prefer
+        http = self._pool(pool)
         if isinstance(json, bytes):
             headers["Content-Type"] = "application/json"
-            request = self._http.build_request(method, path, content=json, headers=headers)
+            request = http.build_request(method, path, content=json, headers=headers)
         else:
-            request = self._http.build_request(method, path, json=json, headers=headers)
+            request = http.build_request(method, path, json=json, headers=headers)
         delays: Iterator[float] = retries.delays() if retry else iter(())
         retried = False
         failure: UnreachableError | AnswerError
         while True:
             try:
-                response = await self._send(request, retried=retried)
+                response = await self._send(http, request, retried=retried)
                 if response.is_success:
                     return response
                 failure = _answer_error(response)
@@ -174,11 +206,11 @@ class JobnikClient:
             await retries.wait_before_retry(failure, method, delay)
             retried = True
 
-    async def _send(self, request: httpx2.Request, *, retried: bool) -> httpx2.Response:
+    async def _send(self, http: httpx2.AsyncClient, request: httpx2.Request, *, retried: bool) -> httpx2.Response:
         started = time.perf_counter()
         status_code = "none"
         try:
-            response = await self._http.send(request)
+            response = await http.send(request)
             status_code = str(response.status_code)
             return response
         finally:
@@ -259,13 +291,24 @@ def _unexpected_answer(response: httpx2.Response, error: ValidationError) -> Une
     return UnexpectedAnswerError(message, status=response.status_code, code="UNEXPECTED_ANSWER")
 
 
+def _redirect_advice(response: httpx2.Response) -> str:
+    """Say where a redirect points. It is not followed: a client may then send a GET instead of another method."""
+    if response.next_request is None:
+        return ""
+    target = response.next_request.url
+    path = target.path.removesuffix(response.request.url.path)
+    base_url = target.copy_with(username=None, password=None, query=None, fragment=None, path=path or "/")
+    return f", a redirect to {str(base_url).rstrip('/')}: if the manager is there, use it as the manager's address"
+
+
 def _answer_error(response: httpx2.Response) -> AnswerError:
     request = response.request
     try:
         body = _ErrorBody.model_validate_json(response.content)
         message, code = f"{request.method} {request.url.path}: {body.message}", body.code
     except ValidationError:
-        message = f"The response to {request.method} {request.url} was {response.status_code} {response.reason_phrase}."
+        message = f"The response to {request.method} {request.url} was {response.status_code} {response.reason_phrase}"
+        message += f"{_redirect_advice(response)}."
         code = None
     retry_after = retries.parse_retry_after(response.headers.get("Retry-After", ""))
     return answer_error(message, status=response.status_code, code=code, retry_after=retry_after)

@@ -5,6 +5,7 @@ The standard library's `logging` writes to the same output, in the same format.
 
 import logging
 import sys
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, Protocol
 
@@ -91,11 +92,42 @@ def configure_logging(level: str = "INFO") -> None:
     logging.getLogger("httpx2").setLevel(logging.WARNING)
 
 
-def is_enabled(logger: structlog.stdlib.BoundLogger, level: int) -> bool:
-    """Return whether a line of this level would be written, however the application has configured structlog."""
-    bound: Any = logger.bind()
-    enabled = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
-    return enabled is None or bool(enabled(level))
+class RuntimeLogger:
+    """The logger of a module whose work must continue when a log line cannot be written.
+
+    The output may be closed or full, or a processor of the application may raise an exception. The line is then lost.
+    """
+
+    __slots__ = ("_logger",)
+
+    def __init__(self, name: str) -> None:
+        self._logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
+
+    def info(self, event: str, **fields: object) -> None:
+        """Log an event that is part of normal operation."""
+        with suppress(Exception):
+            self._logger.info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Log an event that an operator may have to act on."""
+        with suppress(Exception):
+            self._logger.warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Log an event that an operator has to act on."""
+        with suppress(Exception):
+            self._logger.error(event, **fields)
+
+    def exception(self, event: str, **fields: object) -> None:
+        """Log an unexpected error, with the traceback of the exception that is being handled."""
+        with suppress(Exception):
+            self._logger.exception(event, **fields)  # noqa: LOG004 called in an exception handler
+
+    def is_enabled(self, level: int) -> bool:
+        """Return whether a line of this level would be written, however the application has configured structlog."""
+        bound: Any = self._logger.bind()
+        enabled = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
+        return enabled is None or bool(enabled(level))
 
 
 def configured_level() -> str | None:

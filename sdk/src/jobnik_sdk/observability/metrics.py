@@ -69,6 +69,28 @@ UPDATES = Counter(
     "Reports, by reported status and by result.",
     ["stage_type", "status", "result"],
 )
+REPORTS_WAITING = Gauge(
+    "jobnik_sdk_worker_reports_waiting", "Reports that the manager has neither accepted nor refused yet."
+)
+REPORTS_REFUSED = Counter(
+    "jobnik_sdk_worker_reports_refused_total",
+    "Reports that the manager refused for good, by the code of the refusal.",
+    ["stage_type", "code"],
+)
+LEASES_LOST = Counter(
+    "jobnik_sdk_worker_leases_lost_total",
+    "Attempts whose lease the manager had ended, because no heartbeat renewed it in time.",
+    ["stage_type"],
+)
+HEARTBEAT_AGE = Gauge(
+    "jobnik_sdk_worker_heartbeat_age_seconds",
+    "Seconds since the manager last answered a heartbeat; 0 if none is due.",
+)
+HEARTBEATS_FAILED = Counter("jobnik_sdk_worker_heartbeats_failed_total", "Heartbeats that were not answered.")
+HEARTBEATS_LATE = Counter(
+    "jobnik_sdk_worker_heartbeats_late_total",
+    "Heartbeats that this process sent more than two thirds of a lease after the last answer.",
+)
 
 JOB_CREATE_DURATION = Histogram(
     "jobnik_sdk_producer_job_create_duration_seconds", "Duration of requests that create a job."

@@ -1,20 +1,28 @@
 """A consumer: claims tasks one at a time and reports their status."""
 
+import asyncio
 import time
-from typing import Any
+from datetime import timedelta
+from itertools import chain, islice
+from typing import Any, Final
 from urllib.parse import quote
 
 from httpx2 import Response
 from pydantic import ValidationError
 
-from jobnik_sdk.errors import TaskNotFoundError, UnreadableTaskError
+from jobnik_sdk.errors import StatusConflictError, TaskNotFoundError, UnreadableTaskError
 from jobnik_sdk.http import retries
-from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.http.client import JobnikClient, Pool, read_one
 from jobnik_sdk.model.definitions import Empty, StageType, TaskMetadataT, TaskStatus, TaskT
 from jobnik_sdk.model.entities import ClaimedTask, claimed_task_model
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.worker.reports import report_status
+
+_CONFLICT_DELAY: Final = timedelta(milliseconds=10)
+"""The longest pause before the third try of a claim, after two conflicts; the second try follows at once."""
+_MAX_CONFLICT_DELAY: Final = timedelta(seconds=1)
+_MAX_CONFLICTS: Final = 10
 
 
 class Consumer:
@@ -32,15 +40,15 @@ class Consumer:
     ) -> ClaimedTask[TaskT, TaskMetadataT] | None:
         """Claim the next task of a stage type, by job priority and then by age; return None if there is none.
 
+        If another client took the same task at the same moment, the claim is repeated.
+
         Raises:
             UnreadableTaskError: the claimed task's data or metadata does not fit its model; report it as failed.
         """
         started = time.perf_counter()
         status = "error"
         try:
-            response = await self._client.request(
-                "PATCH", f"/v1/stages/{quote(stage_type.name, safe='')}/tasks/dequeue"
-            )
+            response = await self._dequeue(f"/v1/stages/{quote(stage_type.name, safe='')}/tasks/dequeue")
             status = "claimed"
         except TaskNotFoundError:
             status = "empty"
@@ -48,6 +56,18 @@ class Consumer:
         finally:
             metrics.DEQUEUE_DURATION.labels(stage_type.name, status).observe(time.perf_counter() - started)
         return _read_claimed_task(stage_type, response)
+
+    async def _dequeue(self, path: str) -> Response:
+        # A conflict is no failure: another client has got that task. Many in a row are one, of the manager.
+        delays = chain([0.0], islice(retries.backoff(_CONFLICT_DELAY, _MAX_CONFLICT_DELAY), _MAX_CONFLICTS))
+        while True:
+            try:
+                return await self._client.request("PATCH", path, pool=Pool.CLAIMS)
+            except StatusConflictError:
+                delay = next(delays, None)
+                if delay is None:
+                    raise
+                await asyncio.sleep(delay)
 
     async def complete(self, task: ClaimedTask[Any, Any]) -> None:
         """Report a task as completed. Idempotent."""

@@ -1,27 +1,29 @@
 """The heartbeat of a worker, sent from a separate thread, so that no lease is lost while the event loop is blocked.
 
-Each heartbeat renews the leases of all tasks in progress and carries their progress and checkpoints. The response
-carries the manager's instructions: leases that were lost, tasks to cancel, a request to drain. The thread also logs
-where the event loop is blocked.
+Each heartbeat renews the leases of all tasks in progress, and carries nothing that a manager could refuse because of
+one task: progress and checkpoints are sent by `ProgressSender`. The response carries the manager's instructions: leases
+that were lost, tasks to cancel, a request to drain. The thread also logs where the event loop is blocked.
 """
 
-import json
 import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from http import HTTPStatus
 from importlib.metadata import version
-from typing import Any, Final, NamedTuple
+from typing import Final
 from urllib.parse import quote
 
 import httpx2
-import structlog
 from pydantic import BaseModel, ConfigDict
+from pydantic_core import to_json
 
 from jobnik_sdk.execution.calls import format_stack
-from jobnik_sdk.execution.progress import MAX_CHECKPOINT_SIZE, Checkpoint, ProgressUpdate
+from jobnik_sdk.model.payloads import fit_text
+from jobnik_sdk.observability import metrics
+from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.worker.task_source import TaskInProgress
 
 HEARTBEATS_PER_LEASE: Final = 3
@@ -29,14 +31,22 @@ HEARTBEATS_PER_LEASE: Final = 3
 for a response until the next heartbeat is due."""
 RETRIES_PER_LEASE: Final = 10
 """The number of heartbeats within the duration of a lease after one has failed."""
-MAX_CHECKPOINT_BYTES: Final = MAX_CHECKPOINT_SIZE
-"""The maximum size of all checkpoints in one heartbeat, so that the manager never refuses it as too large."""
+MAX_LEASES: Final = 5_000
+"""The maximum number of leases in one request: half of what the protocol allows, about 400 KB."""
+MIN_LEASES: Final = 100
+"""The number of leases that fit into every request, about 8 KB, even if a proxy answers that they are too large."""
+MAX_STAGE_TYPES: Final = 100
+"""The maximum number of stage types in one request, as set by the protocol. The manager shows them in its list of
+workers, where further ones are missing."""
 FINAL_HEARTBEAT_TIMEOUT: Final = 1.0
 """Seconds to wait for the response to the last heartbeat when the worker stops."""
 BLOCKED_AFTER_SECONDS: Final = 5.0
 """How long the event loop may be blocked before this is logged."""
+# The limits of the protocol, in characters.
+_LONGEST_HOST: Final = 255
+_LONGEST_VERSION: Final = 100
 
-_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+_log: Final = RuntimeLogger(__name__)
 
 
 class Instructions(BaseModel):
@@ -54,7 +64,7 @@ class Instructions(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class WorkerView:
-    """The part of the worker that the heartbeat uses; all functions are called from the heartbeat's thread.
+    """The part of the worker that its heartbeat uses; all functions are called from threads of the heartbeat.
 
     Args:
         tasks_in_progress: Returns the tasks whose leases are to be renewed.
@@ -69,11 +79,49 @@ class WorkerView:
     on_instructions: Callable[[Instructions], None]
 
 
-class _Acknowledged(NamedTuple):
-    """The progress and checkpoint of an attempt that the manager already has."""
+class HeartbeatEndpoint:
+    """The manager's endpoint for the heartbeats of one worker.
 
-    progress: ProgressUpdate | None = None
-    checkpoint: Checkpoint | None = None
+    Args:
+        http: A connection to the manager that nothing else uses.
+        worker_id: The id of the worker.
+        stage_types: The stage types that the worker claims.
+        view: Gives access to the worker.
+    """
+
+    def __init__(self, http: httpx2.Client, worker_id: str, stage_types: Sequence[str], view: WorkerView) -> None:
+        self._http = http
+        self._path = f"/v1/workers/{quote(worker_id, safe='')}/heartbeat"
+        self._view = view
+        self._worker_info = to_json(
+            {
+                "stageTypes": stage_types[:MAX_STAGE_TYPES],
+                "host": fit_text(platform.node(), _LONGEST_HOST),
+                "version": fit_text(f"jobnik-sdk {version('jobnik-sdk')}", _LONGEST_VERSION),
+            }
+        )
+
+    def send(self, running: Sequence[bytes]) -> None:
+        """Send a heartbeat with these running tasks, each a JSON object, and pass the response on to the worker.
+
+        Raises:
+            httpx2.HTTPError: no response arrived, or the manager refused the heartbeat.
+            ValueError: the response is not a manager's.
+        """
+        draining = b"true" if self._view.draining() else b"false"
+        body = b'%b,"draining":%b,"running":[%b]}' % (self._worker_info[:-1], draining, b",".join(running))
+        response = self._http.post(self._path, content=body, headers={"Content-Type": "application/json"})
+        response.raise_for_status()
+        self._view.on_instructions(Instructions.model_validate_json(response.content))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+
+def encode_lease(running: TaskInProgress) -> bytes:
+    """Return the entry of a running task that renews its lease, as a JSON object."""
+    return b'{"taskId":"%b","leaseId":%b}' % (str(running.task.id).encode(), to_json(running.task.lease_id))
 
 
 class Heartbeat:
@@ -90,23 +138,18 @@ class Heartbeat:
     def __init__(
         self, http: httpx2.Client, worker_id: str, stage_types: Sequence[str], lease: timedelta, view: WorkerView
     ) -> None:
-        self._http = http
-        self._path = f"/v1/workers/{quote(worker_id, safe='')}/heartbeat"
-        self._worker_info = {
-            "stageTypes": list(stage_types),
-            "host": platform.node(),
-            "version": f"jobnik-sdk {version('jobnik-sdk')}",
-        }
+        self._endpoint = HeartbeatEndpoint(http, worker_id, stage_types, view)
         self._lease_seconds = lease.total_seconds()
         self._view = view
+        self._max_leases = MAX_LEASES
         self._answered_at = time.monotonic()
-        self._acknowledged: dict[int | None, _Acknowledged] = {}
         self._stopping = threading.Event()
         self._event_loop_thread = threading.get_ident()
         self._thread = threading.Thread(target=self._run, name="jobnik-heartbeat", daemon=True)
 
     def start(self) -> None:
         """Start sending heartbeats; call this in the event loop's thread."""
+        metrics.HEARTBEAT_AGE.set_function(lambda: 0.0 if self._stopping.is_set() else self._seconds_since_answer)
         self._thread.start()
 
     def stop(self) -> None:
@@ -118,57 +161,54 @@ class Heartbeat:
     @property
     def healthy(self) -> bool:
         """Whether the manager has answered within the last two thirds of a lease, so that new leases can be renewed."""
-        return time.monotonic() - self._answered_at < self._lease_seconds * 2 / 3
+        return self._seconds_since_answer < self._lease_seconds * 2 / 3
+
+    @property
+    def _seconds_since_answer(self) -> float:
+        return time.monotonic() - self._answered_at
 
     def _run(self) -> None:
-        while True:
+        pause, failed = 0.0, False
+        while not self._stopping.wait(pause):
             try:
+                if not failed:
+                    self._check_delay()
                 self._check_event_loop()
-                self._send()
-                pause = self._lease_seconds / HEARTBEATS_PER_LEASE
+                self._renew_leases()
+                pause, failed = self._lease_seconds / HEARTBEATS_PER_LEASE, False
             except Exception as error:  # noqa: BLE001 after any error, the next heartbeat must follow
-                seconds = round(time.monotonic() - self._answered_at, 1)
-                _log.warning("heartbeat failed", seconds_since_answer=seconds, reason=str(error))
-                pause = self._lease_seconds / RETRIES_PER_LEASE
-            if self._stopping.wait(pause):
-                break
-        self._http.close()
+                metrics.HEARTBEATS_FAILED.inc()
+                _log.warning(
+                    "heartbeat failed",
+                    seconds_since_answer=round(self._seconds_since_answer, 1),
+                    lease_seconds=self._lease_seconds,
+                    reason=str(error),
+                    advice="check the manager and the network: without an answer, other workers get the tasks",
+                )
+                pause, failed = self._lease_seconds / RETRIES_PER_LEASE, True
+        self._endpoint.close()
 
-    def _send(self) -> None:
-        sent: dict[int | None, _Acknowledged] = {}
-        running: list[dict[str, Any]] = []
-        bytes_left = MAX_CHECKPOINT_BYTES
-        for task in self._view.tasks_in_progress():
-            entry, sent[task.task.lease_id], size = self._encode(task, bytes_left)
-            running.append(entry)
-            bytes_left -= size
-        body = {**self._worker_info, "draining": self._view.draining(), "running": running}
-        response = self._http.post(self._path, json=body)
-        response.raise_for_status()
-        instructions = Instructions.model_validate_json(response.content)
+    def _renew_leases(self) -> None:
+        leases = [encode_lease(running) for running in self._view.tasks_in_progress()]
+        for start in range(0, max(len(leases), 1), self._max_leases):
+            try:
+                self._endpoint.send(leases[start : start + self._max_leases])
+            except httpx2.HTTPStatusError as error:
+                if error.response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+                    self._max_leases = max(MIN_LEASES, self._max_leases // 2)
+                raise
         self._answered_at = time.monotonic()
-        self._acknowledged = sent
-        self._view.on_instructions(instructions)
 
-    def _encode(self, running: TaskInProgress, bytes_left: int) -> tuple[dict[str, Any], _Acknowledged, int]:
-        """Return the entry of a task, what the manager has once it receives it, and the size of its checkpoint.
-
-        Progress and checkpoints that the manager already has are left out. A checkpoint that does not fit is sent with
-        a later heartbeat, because renewing the leases comes first.
-        """
-        entry: dict[str, Any] = {"taskId": str(running.task.id), "leaseId": running.task.lease_id}
-        progress, checkpoint = running.context.state.progress, running.context.state.checkpoint
-        before = self._acknowledged.get(running.task.lease_id, _Acknowledged())
-        if progress is not None and progress is not before.progress:
-            eta = progress.eta and progress.eta.total_seconds()
-            entry["progress"] = {"fraction": progress.fraction, "message": progress.message, "etaSeconds": eta}
-        if checkpoint is None or checkpoint is before.checkpoint:
-            return entry, _Acknowledged(progress, before.checkpoint), 0
-        size = len(checkpoint.document)
-        if size > bytes_left:
-            return entry, _Acknowledged(progress, before.checkpoint), 0
-        entry["checkpoint"] = json.loads(checkpoint.document)
-        return entry, _Acknowledged(progress, checkpoint), size
+    def _check_delay(self) -> None:
+        """Log that this thread did not run in time: the machine is overloaded, or a handler holds Python's lock."""
+        if not self.healthy:
+            metrics.HEARTBEATS_LATE.inc()
+            _log.warning(
+                "heartbeat late",
+                seconds_since_answer=round(self._seconds_since_answer, 1),
+                lease_seconds=self._lease_seconds,
+                advice="use the style PROCESS for handlers that compute in C code, or give the worker more CPU time",
+            )
 
     def _check_event_loop(self) -> None:
         seconds = time.monotonic() - self._view.last_tick()

@@ -16,11 +16,11 @@ from typing_extensions import TypedDict
 
 from jobnik_sdk.errors import JobnikError, UnexpectedAnswerError
 from jobnik_sdk.execution.outcomes import Completed, Failed, Outcome, Released, Snoozed
-from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.http.client import JobnikClient, Pool, read_one
 from jobnik_sdk.model.definitions import AnyStageType, Empty, TaskMetadataT, TaskT
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import spans
-from jobnik_sdk.worker.report_queue import ReportQueue
+from jobnik_sdk.worker.report_queue import UNDECIDED, ReportQueue
 from jobnik_sdk.worker.reports import record_reports
 from jobnik_sdk.worker.task_source import ACCEPTED, Assignment, ReportResult, TaskReport
 
@@ -60,12 +60,19 @@ class LeasedTaskSource:
         }
         self._report_queue = ReportQueue(self._send_reports)
 
+    @property
+    def held_back(self) -> int:
+        """How many reports take long; see `TaskSource`."""
+        return self._report_queue.held_back
+
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
         """Claim up to `limit` tasks; if there are none, wait at the manager for the first. See `TaskSource`."""
         path = f"/v1/stages/{quote(stage_type.name, safe='')}/tasks/claim"
         body = {**self._claim_options, "limit": min(limit, MAX_TASKS)}
         # No retry after a lost response: the tasks in it return to the queue when their leases expire.
-        response = await self._client.request("POST", path, json=body, prefer="return=minimal", retry=False)
+        response = await self._client.request(
+            "POST", path, json=body, prefer="return=minimal", retry=False, pool=Pool.CLAIMS
+        )
         return _read_claim(stage_type, response)
 
     def submit(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
@@ -74,15 +81,16 @@ class LeasedTaskSource:
 
     async def deregister(self) -> None:
         """Deregister the worker: the manager releases its remaining tasks, and their attempts do not count."""
+        self._report_queue.close()
         with suppress(JobnikError):  # then the tasks return when their leases expire
-            await self._client.request("DELETE", f"/v1/workers/{quote(self._worker_id, safe='')}")
+            await self._client.request("DELETE", f"/v1/workers/{quote(self._worker_id, safe='')}", pool=Pool.REPORTS)
 
     async def _send_reports(self, reports: Sequence[TaskReport]) -> Sequence[ReportResult]:
         started = time.perf_counter()
         body = b'{"workerId":%s,"results":[%s]}' % (to_json(self._worker_id), b",".join(map(_encode, reports)))
         with spans.start_settle((report.stage_type for report in reports), (report.task for report in reports)):
             response = await self._client.request(
-                "POST", "/v1/tasks/settle", json=body, prefer="return=minimal", retry=False
+                "POST", "/v1/tasks/settle", json=body, prefer="return=minimal", retry=False, pool=Pool.REPORTS
             )
         results = _read_results(response, len(reports))
         _record_metrics(reports, results, time.perf_counter() - started)
@@ -97,10 +105,11 @@ class _Result(TypedDict):
 
 
 class _SettleResponse(BaseModel):
-    """Either `results`, or, in the minimal representation, how many were accepted, and those that were refused."""
+    """Either `results`, or, in the minimal representation, how many were accepted, and the others."""
 
     accepted: int = 0
     refused: list[_Result] = []
+    undecided: list[_Result] = []
     results: list[_Result] | None = None
 
 
@@ -111,10 +120,10 @@ def _read_results(response: Response, expected: int) -> Sequence[ReportResult]:
         refused = {index: result for index, result in enumerate(body.results) if not result["accepted"]}
         received = len(body.results)
     else:
-        refused = {result.get("index", -1): result for result in body.refused}
+        refused = {result.get("index", -1): result for result in (*body.refused, *body.undecided)}
         received = body.accepted + len(refused)
     if received != expected or not all(0 <= index < expected for index in refused):
-        message = f"The response to {expected} reports has {received} results, {len(refused)} of them refusals."
+        message = f"The response to {expected} reports has {received} results, {len(refused)} of them not accepted."
         raise UnexpectedAnswerError(message, status=response.status_code, code="UNEXPECTED_ANSWER")
     results = [ACCEPTED] * expected
     for index, result in refused.items():
@@ -126,6 +135,7 @@ def _record_metrics(reports: Sequence[TaskReport], results: Sequence[ReportResul
     counts = Counter(
         (report.stage_type, type(report.outcome), result.accepted)
         for report, result in zip(reports, results, strict=True)
+        if result.code not in UNDECIDED
     )
     for (stage_type, outcome, accepted), count in counts.items():
         record_reports(stage_type, _STATUS_LABELS[outcome], seconds, accepted=accepted, count=count)

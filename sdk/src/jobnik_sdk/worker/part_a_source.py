@@ -5,20 +5,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import structlog
-
 from jobnik_sdk.errors import AnswerError, JobnikError, NotFoundError, UnreadableTaskError
 from jobnik_sdk.execution.outcomes import Completed, Released, Snoozed
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
 from jobnik_sdk.model.definitions import AnyStageType, TaskStatus
 from jobnik_sdk.model.entities import ClaimedTask, JobOfTask, StageOfTask
+from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.worker.consumer import Consumer
 from jobnik_sdk.worker.lru_cache import LruCache
 from jobnik_sdk.worker.reports import PartAStatus, report_status
 from jobnik_sdk.worker.task_source import ACCEPTED, CACHED_STAGES, Assignment, ReportResult, TaskReport
 
-_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+_log: Final = RuntimeLogger(__name__)
+
+MAX_PARALLEL_CLAIMS: Final = 32
+"""The maximum number of claims at a time for each handler: more would gain nothing and occupy the manager."""
 
 
 class _StageAndJob(NamedTuple):
@@ -36,6 +38,7 @@ class PartATaskSource:
     """
 
     long_polls = False
+    held_back = 0
 
     def __init__(self, client: JobnikClient) -> None:
         self._client = client
@@ -56,7 +59,7 @@ class PartATaskSource:
             if errors and not claimed:
                 raise errors[0]
             exhausted = len(tasks) < len(claims)
-            parallel *= 2
+            parallel = min(2 * parallel, MAX_PARALLEL_CLAIMS)
         return [await self._assignment(task) for task in claimed]
 
     def submit(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:

@@ -4,14 +4,12 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal
-
-import structlog
 
 from jobnik_sdk.errors import JobnikError
 from jobnik_sdk.execution.access import Access
@@ -22,7 +20,7 @@ from jobnik_sdk.execution.runners import runner_for
 from jobnik_sdk.http.circuit_breaker import OPEN_SECONDS, BreakerState, CircuitBreaker
 from jobnik_sdk.http.retries import backoff
 from jobnik_sdk.observability import metrics
-from jobnik_sdk.observability.logging import bind_task, is_enabled
+from jobnik_sdk.observability.logging import RuntimeLogger, bind_task
 from jobnik_sdk.observability.spans import StageSpans
 from jobnik_sdk.worker import events
 from jobnik_sdk.worker.middleware import Middleware, MiddlewareChain
@@ -31,10 +29,20 @@ from jobnik_sdk.worker.task_source import Assignment, ReportResult, TaskInProgre
 
 CONCURRENT_CLAIMS: Final = 2
 """How many claims run at the same time while there is a backlog."""
+MAX_HELD_BACK: Final = 500
+"""How many reports that take long, because their jobs are locked, do not count when tasks are claimed."""
 POLL_GRACE_SECONDS: Final = 60.0
 """Seconds without a claim, in addition to the longest poll delay, after which a poller counts as stuck."""
+_REFUSAL_ADVICE: Final[Mapping[str, str]] = {
+    "LEASE_LOST": "another worker has the task: heartbeats were late, or the job was aborted",
+    "TASK_NOT_FOUND": "nothing: the job was deleted",
+    "VALIDATION_ERROR": "compare the releases of the worker and the manager",
+    "ILLEGAL_TASK_STATUS_TRANSITION": "nothing: the task has ended otherwise, or its job was aborted",
+    "TASK_STATUS_UPDATE_FAILED": "nothing: another client has reported the task",
+}
+"""The codes of refused reports that the metrics tell apart, and what an operator can do."""
 
-_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+_log: Final = RuntimeLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class Poller:
         self._in_progress: dict[TaskInProgress, None] = {}
         self._empty_claims = 0
         # For a small task, building a log line costs more than everything else.
-        self._logs_completions = is_enabled(_log, logging.INFO)
+        self._logs_completions = _log.is_enabled(logging.INFO)
 
     @property
     def tasks_in_progress(self) -> list[TaskInProgress]:
@@ -135,6 +143,16 @@ class Poller:
             if selected is None or running.task.lease_id in selected:
                 running.context.cancellation.request(reason)
 
+    def lose(self, leases: Iterable[int]) -> None:
+        """Cancel the attempts whose leases the manager has ended; each is logged and counted once."""
+        lost = set(leases)
+        for running in self.tasks_in_progress:
+            if running.task.lease_id in lost and not running.lease_lost:
+                running.lease_lost = True
+                metrics.LEASES_LOST.labels(self._stage_type).inc()
+                _log.warning("lease lost", advice=_REFUSAL_ADVICE["LEASE_LOST"], **running.context.ids)
+                running.context.cancellation.request("lease lost")
+
     async def close(self) -> None:
         """End attempts that are still running, without reporting them, and release threads and processes."""
         self._closing = True
@@ -145,7 +163,9 @@ class Poller:
         """How many tasks may be claimed now: the free slots, unless too many reports are waiting for delivery."""
         if not self._dependencies.may_claim():
             return 0
-        free = min(self._free_slots, 2 * self._handler.concurrency - len(self._in_progress)) - self._requested
+        # A job that the manager cannot settle at present must not stop the work on others.
+        undelivered = len(self._in_progress) - min(self._source.held_back, MAX_HELD_BACK)
+        free = min(self._free_slots, 2 * self._handler.concurrency - undelivered) - self._requested
         match max(self._handler_breaker.state, self._claim_breaker.state):
             case BreakerState.CLOSED:
                 return free
@@ -256,10 +276,20 @@ class Poller:
             self._runner.start(task.data, context, variables, on_outcome, on_finished)
 
     def _on_outcome(self, running: TaskInProgress, outcome: Outcome) -> None:
-        """Record the outcome of an attempt, and submit the report."""
+        """Submit the report of an attempt, and record its outcome."""
         seconds = time.perf_counter() - running.started
-        kind = type(outcome)
         self._metrics.active -= 1
+        if not self._closing:
+            report = TaskReport(running.task, self._stage_type, outcome, running.context.state.checkpoint)
+            self._source.submit(report, partial(self._on_report_result, running))
+        try:
+            self._record_outcome(running, outcome, seconds)
+        except Exception:  # noqa: BLE001 an error of an exporter, for example, must not end the worker
+            _log.exception("unexpected error after an attempt", **running.context.ids)
+
+    def _record_outcome(self, running: TaskInProgress, outcome: Outcome, seconds: float) -> None:
+        """Count, log and emit the outcome of an attempt."""
+        kind = type(outcome)
         if kind is Completed:
             self._metrics.record_attempt("completed", seconds)
             running.span.end("completed")
@@ -278,9 +308,6 @@ class Poller:
             _log_outcome(running.context, outcome, seconds)
         if self._emit is not None:
             self._emit(_event_of(running.context, outcome, seconds))
-        if not self._closing:
-            report = TaskReport(running.task, self._stage_type, outcome, running.context.state.checkpoint)
-            self._source.submit(report, partial(self._on_report_result, running))
 
     def _on_finished(self) -> None:
         """Free the slot of an attempt, now that none of its code is running."""
@@ -292,7 +319,13 @@ class Poller:
         del self._in_progress[running]
         self._changed.set()
         if not result.accepted:
-            _log.warning("report refused", code=result.code, reason=result.message, **running.context.ids)
+            metrics.REPORTS_REFUSED.labels(
+                self._stage_type, result.code if result.code in _REFUSAL_ADVICE else "other"
+            ).inc()
+            advice = _REFUSAL_ADVICE.get(result.code, "look at the task's attempts and at the manager's log")
+            _log.warning(
+                "report refused", code=result.code, reason=result.message, advice=advice, **running.context.ids
+            )
 
     def _new_breaker(self, name: Literal["handler", "dequeue"]) -> CircuitBreaker:
         def on_change(state: BreakerState) -> None:

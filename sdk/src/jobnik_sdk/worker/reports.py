@@ -4,19 +4,29 @@ import time
 from collections.abc import Iterator
 from typing import Final, Literal
 
-import structlog
+from pydantic import BaseModel
 
-from jobnik_sdk.errors import IllegalTransitionError
+from jobnik_sdk.errors import (
+    AnswerError,
+    IllegalTransitionError,
+    InvalidRequestError,
+    NotFoundError,
+    StatusConflictError,
+    UnreachableError,
+)
 from jobnik_sdk.http import retries
-from jobnik_sdk.http.client import JobnikClient, read_one
-from jobnik_sdk.model.definitions import Empty, TaskStatus
-from jobnik_sdk.model.entities import Task
+from jobnik_sdk.http.client import JobnikClient, Pool, read_one
+from jobnik_sdk.model.definitions import TaskStatus
 from jobnik_sdk.observability import metrics, spans, trace_context
+from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.observability.spans import TracedTask
+
+REFUSALS: Final = (NotFoundError, IllegalTransitionError, InvalidRequestError)
+"""Answers that refuse a report for good. Any other error, such as the page of a proxy, may pass."""
 
 PartAStatus = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
 
-_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+_log: Final = RuntimeLogger(__name__)
 
 
 async def report_status(
@@ -25,12 +35,14 @@ async def report_status(
     """Report `status` until the manager has accepted or refused it, or `delays` (seconds between tries) is exhausted.
 
     The response may be lost after the manager has processed the report. For this reason, the task is read before a
-    report is repeated, and after the manager has refused it as an illegal transition: if the task already has the
-    status, the report has succeeded. Otherwise, a FAILED that is sent twice could fail the next worker's attempt.
+    report is repeated, and after the manager has refused it as an illegal transition or because another client changed
+    the task meanwhile: if the task already has the status, the report has succeeded; if the attempt is still in
+    progress, the report is sent again after a conflict. A FAILED that is sent twice without reading the task could fail
+    the next worker's attempt.
 
     Raises:
-        UnreachableError, ManagerFailureError, UnexpectedAnswerError: `delays` is exhausted; a later try may succeed.
-        AnswerError: the manager refused the report permanently.
+        NotFoundError, IllegalTransitionError, InvalidRequestError: the manager refused the report for good.
+        UnreachableError, AnswerError: `delays` is exhausted; a later try may succeed.
     """
     started = time.perf_counter()
     accepted = False
@@ -51,13 +63,24 @@ def record_reports(stage_type: str, status: str, seconds: float, *, accepted: bo
 async def _report_until_decided(
     client: JobnikClient, task: TracedTask, status: PartAStatus, delays: Iterator[float]
 ) -> None:
+    refusal: IllegalTransitionError | None = None
     may_be_recorded = False
     while True:
         try:
-            if not (may_be_recorded and await _is_recorded(client, task, status)):
-                await _put_status(client, task, status)
-        except retries.TRANSIENT_ERRORS as failure:
-            delay = next(delays, None)
+            if may_be_recorded:
+                current = await _read(client, task)
+                if current.has_recorded(status, task):
+                    return
+                if refusal is not None:
+                    await _wait_unless_final(refusal, current, task, delays)
+                    refusal = None
+            await _put_status(client, task, status)
+        except IllegalTransitionError as error:
+            if error is refusal:
+                raise
+            refusal, may_be_recorded = error, True
+        except (UnreachableError, AnswerError) as failure:
+            delay = None if isinstance(failure, REFUSALS) else next(delays, None)
             if delay is None:
                 raise
             _log.warning("report not delivered, retrying", task_id=str(task.id), status=status, reason=str(failure))
@@ -67,22 +90,49 @@ async def _report_until_decided(
             return
 
 
+async def _wait_unless_final(
+    refusal: IllegalTransitionError, current: "_CurrentTask", task: TracedTask, delays: Iterator[float]
+) -> None:
+    """Wait before a report is repeated after a conflict; raise `refusal` if the attempt is no longer in progress."""
+    delay = next(delays, None) if isinstance(refusal, StatusConflictError) and current.is_attempt_of(task) else None
+    if delay is None:
+        raise refusal
+    await retries.wait_before_retry(refusal, "PUT", delay)
+
+
 async def _put_status(client: JobnikClient, task: TracedTask, status: PartAStatus) -> None:
-    path, traceparent = f"/v1/tasks/{task.id}/status", _traceparent(task)
-    try:
-        await client.request("PUT", path, json={"status": status}, traceparent=traceparent, retry=False)
-    except IllegalTransitionError:
-        if not await _is_recorded(client, task, status):
-            raise
+    await client.request(
+        "PUT",
+        f"/v1/tasks/{task.id}/status",
+        json={"status": status},
+        traceparent=_traceparent(task),
+        retry=False,
+        pool=Pool.REPORTS,
+    )
 
 
-async def _is_recorded(client: JobnikClient, task: TracedTask, status: PartAStatus) -> bool:
-    """Return whether the manager has recorded this outcome of the attempt."""
-    response = await client.request("GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False)
-    current = read_one(Task[Empty, Empty], response)
-    if status is TaskStatus.COMPLETED:
-        return current.status is TaskStatus.COMPLETED
-    return current.attempts > task.attempts
+async def _read(client: JobnikClient, task: TracedTask) -> "_CurrentTask":
+    response = await client.request(
+        "GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False, pool=Pool.REPORTS
+    )
+    return read_one(_CurrentTask, response)
+
+
+class _CurrentTask(BaseModel):
+    """The fields of a task that show what became of an attempt."""
+
+    status: str
+    attempts: int
+
+    def is_attempt_of(self, task: TracedTask) -> bool:
+        """Return whether this attempt is still in progress."""
+        return self.status == TaskStatus.IN_PROGRESS and self.attempts == task.attempts
+
+    def has_recorded(self, status: PartAStatus, task: TracedTask) -> bool:
+        """Return whether the manager has recorded this outcome of the attempt."""
+        if status is TaskStatus.COMPLETED:
+            return self.status == TaskStatus.COMPLETED
+        return self.attempts > task.attempts
 
 
 def _traceparent(task: TracedTask) -> str:

@@ -66,14 +66,21 @@ class TaskContexts:
             and (cached.job_json is job or cached.job_json == job)
         ):
             return cached
-        parsed = _ParsedStage(stage, job, _parse_job(task), *self._parse_stage(task))
+        try:
+            parsed = _ParsedStage(stage, job, _parse_job(task.job), *self._parse_stage(task))
+        except ValidationError as error:  # the response is not as expected, which fails the tasks of this stage only
+            field, reason = first_validation_error(error)
+            parsed = _ParsedStage(stage, job, _parse_job(None), self._unknown_stage(task), f"stage.{field}: {reason}")
         self._stages.put(task.stage_id, parsed)
         return parsed
+
+    def _unknown_stage(self, task: Assignment[Any, Any]) -> StageInfo[Any, Any]:
+        return StageInfo(UUID(task.stage_id), self._stage_type.name, 0, EMPTY, EMPTY)
 
     def _parse_stage(self, task: Assignment[Any, Any]) -> tuple[StageInfo[Any, Any], str]:
         if task.stage is None:
             error = task.validation_error or "stage: the manager did not send it."
-            return StageInfo(UUID(task.stage_id), self._stage_type.name, 0, EMPTY, EMPTY), error
+            return self._unknown_stage(task), error
         stage = StageOfTask.model_validate(task.stage)
         try:
             data = self._stage_type.data.model_validate(stage.data)
@@ -84,8 +91,8 @@ class TaskContexts:
         return StageInfo(stage.id, stage.type, stage.order, data, metadata), ""
 
 
-def _parse_job(task: Assignment[Any, Any]) -> JobInfo:
-    if task.job is None:  # the job is not read for a task that does not fit its models
+def _parse_job(document: dict[str, Any] | None) -> JobInfo:
+    if document is None:  # the job is not read for a task that does not fit its models
         return JobInfo(UUID(int=0), "", Priority.MEDIUM, {}, {})
-    job = JobOfTask.model_validate(task.job)
+    job = JobOfTask.model_validate(document)
     return JobInfo(job.id, job.name, job.priority, job.data, job.metadata)

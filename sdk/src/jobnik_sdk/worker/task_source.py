@@ -56,13 +56,14 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
 class TaskInProgress:
     """A claimed task whose handler is running, or whose report is being delivered."""
 
-    __slots__ = ("context", "span", "started", "task")
+    __slots__ = ("context", "lease_lost", "span", "started", "task")
 
     def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], span: AttemptSpan) -> None:
         self.task = task
         self.context = context
         self.span = span
         self.started = time.perf_counter()
+        self.lease_lost = False  # whether the manager has ended the lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,11 @@ class TaskSource(Protocol):
     @property
     def long_polls(self) -> bool:
         """Whether a claim waits at the manager while there are no tasks, so that the next claim may follow at once."""
+        ...
+
+    @property
+    def held_back(self) -> int:
+        """How many reports take long, probably because of their jobs, while others are sent."""
         ...
 
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Final, TypeVar
 
-import structlog
+import httpx2
 
 from jobnik_sdk.errors import ConfigurationError, JobnikError
 from jobnik_sdk.execution.access import WorkerAccess
@@ -19,13 +19,16 @@ from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.http.client import JobnikClient
 from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
 from jobnik_sdk.model.arguments import check_duration, check_instance
+from jobnik_sdk.model.payloads import fit_text
 from jobnik_sdk.observability import metrics
+from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.worker.events import Event, Listener
 from jobnik_sdk.worker.heartbeat import HEARTBEATS_PER_LEASE, Heartbeat, Instructions, WorkerView
 from jobnik_sdk.worker.leased_source import LeasedTaskSource
 from jobnik_sdk.worker.middleware import Middleware
 from jobnik_sdk.worker.part_a_source import PartATaskSource
 from jobnik_sdk.worker.poller import Poller, PollerDependencies
+from jobnik_sdk.worker.progress_sender import ProgressSender
 from jobnik_sdk.worker.task_source import TaskInProgress, TaskSource
 
 ResultT = TypeVar("ResultT")
@@ -43,8 +46,10 @@ TICK_SECONDS: Final = 1.0
 """The interval at which the event loop shows that it is not blocked."""
 LEASE_FEATURES: Final = frozenset({"claim", "settle", "leases", "heartbeat"})
 """The features that a manager must have for the worker to use leases."""
+_LONGEST_HOST: Final = 150
+"""How many characters of the host's name an id has: ids of workers have up to 200."""
 
-_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+_log: Final = RuntimeLogger(__name__)
 
 
 class Worker:
@@ -105,8 +110,7 @@ class Worker:
             check_duration(name, duration)
         self.client = client
         self.handlers = tuple(handlers)
-        self.id: Final = f"{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}"
-        """Unique: every worker has a new id."""
+        self._ids: dict[int, str] = {}
         self._stage_types = stage_types
         self._middleware = tuple(middleware)
         self._listeners = tuple(listeners)
@@ -115,12 +119,19 @@ class Worker:
         self._poll_delays = (poll_initial_delay, poll_max_delay)
         self._pollers: Sequence[Poller] = ()
         self._heartbeat: Heartbeat | None = None
+        self._progress_sender: ProgressSender | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = asyncio.Event()
         self._stopping = False
         self._contacted = False
         self._last_tick = time.monotonic()
         self._tick_callbacks: list[Callable[[], None]] = []
+
+    @property
+    def id(self) -> str:
+        """Unique: every worker has a new id, and so has a copy of it in a forked process."""
+        pid = os.getpid()
+        return self._ids.setdefault(pid, f"{fit_text(platform.node(), _LONGEST_HOST)}-{pid}-{secrets.token_hex(4)}")
 
     @property
     def ready(self) -> bool:
@@ -213,11 +224,17 @@ class Worker:
         view = WorkerView(
             self._tasks_in_progress, lambda: self._stopping, lambda: self._last_tick, self._on_instructions
         )
-        http = self.client.blocking(self._lease / HEARTBEATS_PER_LEASE)
-        self._heartbeat = Heartbeat(http, self.id, self._stage_types, self._lease, view)
+        self._heartbeat = Heartbeat(self._blocking(), self.id, self._stage_types, self._lease, view)
+        self._progress_sender = ProgressSender(self._blocking(), self.id, self._stage_types, self._lease, view)
         self._heartbeat.start()
+        self._progress_sender.start()
+
+    def _blocking(self) -> httpx2.Client:
+        return self.client.blocking(self._lease / HEARTBEATS_PER_LEASE)
 
     async def _stop_heartbeat(self) -> None:
+        if self._progress_sender is not None:
+            self._progress_sender.stop()
         if self._heartbeat is not None:
             await asyncio.to_thread(self._heartbeat.stop)
 
@@ -283,7 +300,7 @@ class Worker:
 
     def _apply_instructions(self, instructions: Instructions) -> None:
         for poller in self._pollers:
-            poller.cancel("lease lost", instructions.lost)
+            poller.lose(instructions.lost)
             poller.cancel("job aborted", instructions.cancel)
         if instructions.drain and not self._stopping:
             _log.info("manager requested a drain", worker=self.id)

@@ -61,6 +61,8 @@ UNSUPPORTED_MEDIA_TYPE = ErrorResponse(
 METHOD_NOT_ALLOWED = ErrorResponse(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
 LEASE_LOST = ErrorResponse(409, "LEASE_LOST", "The worker does not hold this lease: nothing was changed")
 """Sent as the result of one report, without its status."""
+UNDECIDED = ErrorResponse(503, "UNDECIDED", "Another session has locked the job, or the database failed: send it again")
+"""Sent as the result of one report, without its status, if others in the same request are decided."""
 
 
 def stalled(tasks: Sequence[str]) -> ErrorResponse:
@@ -145,17 +147,22 @@ def problem(error: ErrorResponse, headers: Mapping[str, str] | None = None) -> R
 def error_response(error: Exception, describe: Callable[[Exception], ErrorResponse] = describe_error) -> Response:
     """Build the HTTP response to an exception. Log it if the response does not say what went wrong."""
     described = describe(error)
+    log_error(error, described)
+    if described in {DATABASE_BUSY, DATABASE_UNAVAILABLE}:
+        return problem(described, RETRY_AFTER)
+    return problem(described, error.headers if isinstance(error, HTTPException) else None)
+
+
+def log_error(error: Exception, described: ErrorResponse) -> None:
+    """Log an error whose description does not say what went wrong."""
     if described is DATABASE_BUSY:
         log.warning("database busy", error=str(error))
-        return problem(described, RETRY_AFTER)
-    if described is DATABASE_UNAVAILABLE:
+    elif described is DATABASE_UNAVAILABLE:
         log.warning("database unavailable", error=str(error))
-        return problem(described, RETRY_AFTER)
-    if described is DATABASE_FAILED:
+    elif described is DATABASE_FAILED:
         log.error("database failed", exc_info=error)
     elif described is UNKNOWN_ERROR:
         log.error("request failed", exc_info=error)
-    return problem(described, error.headers if isinstance(error, HTTPException) else None)
 
 
 def validation_message(invalid: Mapping[str, Any]) -> str:

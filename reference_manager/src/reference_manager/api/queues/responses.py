@@ -94,7 +94,11 @@ class Settled(Representation):
         Field(description="The status of the task after this report, or its current status if the report was refused."),
     ]
     code: Annotated[
-        str | None, Field(description="Why the report was refused: LEASE_LOST, TASK_NOT_FOUND or VALIDATION_ERROR.")
+        str | None,
+        Field(
+            description="Why the report was refused: LEASE_LOST, TASK_NOT_FOUND or VALIDATION_ERROR. UNDECIDED: it was "
+            "neither accepted nor refused, because another session has locked the job, for example: send it again."
+        ),
     ] = None
     message: str | None = None
 
@@ -106,16 +110,19 @@ class SettledTasks(Representation):
 
 
 class RefusedReport(Settled):
-    """A refused report."""
+    """A report that was not accepted."""
 
     index: Annotated[int, Field(ge=0, description="The index of the report in the request, from 0.")]
 
 
 class BriefSettledTasks(Representation):
-    """The number of accepted reports, and the refused ones."""
+    """The number of accepted reports, and the others."""
 
     accepted: int
     refused: list[RefusedReport]
+    undecided: Annotated[
+        list[RefusedReport], Field(description="Reports with the code UNDECIDED. Left out if there are none.")
+    ] = []
 
 
 class Depth(Representation):

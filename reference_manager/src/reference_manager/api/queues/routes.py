@@ -13,8 +13,11 @@ from reference_manager.api.common.disconnects import while_connected
 from reference_manager.api.common.errors import (
     LEASE_LOST,
     TASK_NOT_FOUND,
+    UNDECIDED,
     WITH_A_BODY,
     ErrorResponse,
+    describe_error,
+    log_error,
     validation_message,
 )
 from reference_manager.api.common.fields import StageTypeName
@@ -66,7 +69,7 @@ def queues_router(queue: TaskQueue) -> APIRouter:
         openapi_extra={"parameters": [prefer_parameter("the number of accepted reports, and the refused ones")]},
     )
     async def settle_tasks(body: SettleBody, request: Request) -> Response:
-        """Report outcomes of attempts. Each report is accepted or refused on its own; repeating it is idempotent."""
+        """Report outcomes of attempts. Each report is decided on its own; repeating it is idempotent."""
         return await settle_response(queue, body, minimal=prefers_minimal(request))
 
     @router.get("/queues/{stageType}/depth", responses=openapi_responses({200: Depth}))
@@ -94,24 +97,37 @@ async def settle_response(queue: TaskQueue, body: SettleBody, *, minimal: bool) 
     if not minimal:
         results = [_settled(item, verdict) for item, verdict in zip(body.results, verdicts, strict=True)]
         return json_response(to_json({"results": results}).decode())
-    refused = [
+    others = [
         _settled(body.results[index], verdict) | {"index": index}
         for index, verdict in enumerate(verdicts)
-        if isinstance(verdict, ValidationError) or verdict.target is None
+        if isinstance(verdict, ErrorResponse) or verdict.target is None
     ]
-    answer = {"accepted": len(verdicts) - len(refused), "refused": refused}
+    refused = [result for result in others if result["code"] != UNDECIDED.code]
+    answer: dict[str, Any] = {"accepted": len(verdicts) - len(others), "refused": refused}
+    if len(refused) < len(others):
+        # Apart from the refused ones: an older worker counts the results, misses these, and sends its request again.
+        answer["undecided"] = [result for result in others if result["code"] == UNDECIDED.code]
     return minimal_response(to_json(answer).decode())
 
 
-async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[Verdict | ValidationError]:
+async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[Verdict | ErrorResponse]:
     """Return the verdict on each item. Of several reports of one attempt in one request, the first counts."""
-    reports = [body if isinstance(body, ValidationError) else body.request(worker_id) for body in _validated(items)]
+    reports = [
+        _invalid(body) if isinstance(body, ValidationError) else body.request(worker_id) for body in _validated(items)
+    ]
     distinct: dict[_Attempt, Report] = {}
     for report in reports:
         if isinstance(report, Report):
             distinct.setdefault((report.lease_id, report.task_id), report)
-    verdicts = dict(zip(distinct, await queue.settle(list(distinct.values())) if distinct else (), strict=True))
+    verdicts = dict(zip(distinct, await _decide(queue, list(distinct.values())) if distinct else (), strict=True))
     return [verdicts[report.lease_id, report.task_id] if isinstance(report, Report) else report for report in reports]
+
+
+async def _decide(queue: TaskQueue, reports: Sequence[Report]) -> Sequence[Verdict | ErrorResponse]:
+    results = await queue.settle_partial(reports)
+    for error in {id(error): error for error in results if isinstance(error, Exception)}.values():
+        log_error(error, describe_error(error))
+    return [result if isinstance(result, Verdict) else UNDECIDED for result in results]
 
 
 def _validated(items: Sequence[object]) -> Sequence[ReportBody | ValidationError]:
@@ -129,9 +145,13 @@ def _validated_one(item: object) -> ReportBody | ValidationError:
         return error
 
 
-def _settled(item: object, verdict: Verdict | ValidationError) -> dict[str, Any]:
-    if isinstance(verdict, ValidationError):
-        return _refused(item, ErrorResponse(400, "VALIDATION_ERROR", validation_message(verdict.errors()[0])))
+def _invalid(error: ValidationError) -> ErrorResponse:
+    return ErrorResponse(400, "VALIDATION_ERROR", validation_message(error.errors()[0]))
+
+
+def _settled(item: object, verdict: Verdict | ErrorResponse) -> dict[str, Any]:
+    if isinstance(verdict, ErrorResponse):
+        return _refused(item, verdict)
     if verdict.target is not None:
         return {**_ids(item), "accepted": True, "status": verdict.target}
     if verdict.source is None:

@@ -21,9 +21,38 @@ class _Group(Generic[Item, Result]):
     """The items of one caller, and their results so far."""
 
     items: Sequence[Item]
-    results: list[Result | None]
+    results: list[Result | Exception | None]
     unfinished: int
-    future: asyncio.Future[Sequence[Result]]
+    future: asyncio.Future[Sequence[Result | Exception | None]]
+    partial_after: float | None
+    """Seconds after the first result until the caller gets what there is. None: the caller gets all results or an
+    error."""
+    timer: asyncio.TimerHandle | None = None
+    expired: bool = False
+    """Whether the caller was told that its unfinished items have no result."""
+
+    def finish_or_wait(self) -> None:
+        """Answer the caller if its last item is finished; if its first one is, limit the time for the others."""
+        if self.future.done():
+            return
+        if self.unfinished == 0:
+            self._answer()
+        elif self.partial_after is not None and self.timer is None and self.unfinished < len(self.items):
+            self.timer = asyncio.get_running_loop().call_later(self.partial_after, self._expire)
+
+    def _expire(self) -> None:
+        if not self.future.done():
+            self.expired = True
+            self._answer()
+
+    def _answer(self) -> None:
+        if self.timer is not None:
+            self.timer.cancel()
+        errors = [result for result in self.results if isinstance(result, Exception)]
+        if errors and all(result is None or isinstance(result, Exception) for result in self.results):
+            self.future.set_exception(errors[0])
+        else:
+            self.future.set_result(self.results)
 
 
 @dataclass(slots=True, eq=False)
@@ -34,8 +63,13 @@ class _Share(Generic[Item, Result]):
     indexes: Sequence[int]
 
     def fail(self, error: Exception) -> None:
-        """Fail the whole group. The results of its other items are discarded."""
-        if not self.group.future.done():
+        """Fail these items; unless the caller takes partial results, also the whole group."""
+        if self.group.partial_after is not None:
+            for index in self.indexes:
+                self.group.results[index] = error
+            self.group.unfinished -= len(self.indexes)
+            self.group.finish_or_wait()
+        elif not self.group.future.done():
             self.group.future.set_exception(error)
 
 
@@ -67,8 +101,30 @@ class Batcher(Generic[Item, Result]):
         Returns:
             A future of one result for each item, in order. Cancelling it does not stop the processing.
         """
-        future: asyncio.Future[Sequence[Result]] = asyncio.get_running_loop().create_future()
-        self._add(_Share(_Group(items, [None] * len(items), len(items), future), range(len(items))))
+        return cast("asyncio.Future[Sequence[Result]]", self._submit(items, None))
+
+    def submit_partial(
+        self, items: Sequence[Item], partial_after: float
+    ) -> asyncio.Future[Sequence[Result | Exception | None]]:
+        """Add items to the next batch, for a caller that does not want to wait for the slowest of them.
+
+        Args:
+            items: The items.
+            partial_after: Seconds after the first result until the caller gets what there is.
+
+        Returns:
+            A future of one result for each item, in order: its result, the error that it failed with, or None if it is
+            unfinished; its batcher drops it then, unless its batch has started. If there are only errors, the future
+            raises the first. Cancelling it does not stop the processing.
+        """
+        return self._submit(items, partial_after)
+
+    def _submit(
+        self, items: Sequence[Item], partial_after: float | None
+    ) -> asyncio.Future[Sequence[Result | Exception | None]]:
+        future: asyncio.Future[Sequence[Result | Exception | None]] = asyncio.get_running_loop().create_future()
+        group = _Group[Item, Result](items, [None] * len(items), len(items), future, partial_after)
+        self._add(_Share(group, range(len(items))))
         return future
 
     def _add(self, share: _Share[Item, Result]) -> None:
@@ -80,6 +136,8 @@ class Batcher(Generic[Item, Result]):
     async def _run(self) -> None:
         while self._waiting:
             batch = self._next_batch()
+            if not batch:
+                break
             try:
                 results = iter(
                     await self._process([share.group.items[index] for share in batch for index in share.indexes])
@@ -109,12 +167,18 @@ class Batcher(Generic[Item, Result]):
                 group.unfinished -= 1
         for batcher, indexes in forwarded.items():
             batcher._add(_Share(group, indexes))  # noqa: SLF001 - another instance of this class
-        if group.unfinished == 0 and not group.future.done():
-            group.future.set_result(cast("Sequence[Result]", group.results))
+        group.finish_or_wait()
 
     def _next_batch(self) -> Sequence[_Share[Item, Result]]:
-        batch = [self._waiting.popleft()]
-        size = len(batch[0].indexes)
-        while self._waiting and (size := size + len(self._waiting[0].indexes)) <= self._limit:
-            batch.append(self._waiting.popleft())
+        """Take the next shares, without those whose callers no longer expect a result; empty if these were the last."""
+        batch: list[_Share[Item, Result]] = []
+        size = 0
+        while self._waiting:
+            share = self._waiting[0]
+            if not share.group.expired:
+                size += len(share.indexes)
+                if batch and size > self._limit:
+                    break
+                batch.append(share)
+            self._waiting.popleft()
         return batch

@@ -28,6 +28,10 @@ MAX_SKIPS = 15
 queue is nearly empty, most tasks are the last ones of their stage, and it would be sent in vain."""
 
 
+UNDECIDED_AFTER = 1.0
+"""Seconds after the first verdict of a request until the others are answered as undecided."""
+
+
 class Verdict(NamedTuple):
     """The decision on a report."""
 
@@ -62,8 +66,20 @@ class Settlements:
 
     def submit(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
         """Settle reports. Returns a future of one verdict for each report, in order."""
+        return self._entry(reports).submit(reports)
+
+    def submit_partial(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict | Exception | None]]:
+        """Settle reports, without letting those of a locked job delay the answer to the others.
+
+        Returns:
+            A future of one result for each report, in order: its verdict, the error that it failed with, or None if it
+            is undecided: then it may still count, or may be dropped.
+        """
+        return self._entry(reports).submit_partial(reports, UNDECIDED_AFTER)
+
+    def _entry(self, reports: Sequence[Report]) -> ReportBatcher:
         completed = any(report.outcome is Outcome.COMPLETED for report in reports)
-        return (self._completions if completed else self._general).submit(reports)
+        return self._completions if completed else self._general
 
     async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         if self._skips_left:

@@ -1,0 +1,83 @@
+"""Reports of a locked job do not delay the answers to the reports of other jobs in the same request."""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+import httpx2
+
+from tests.support.protocol import Client, branch
+from tests.support.sessions import ROW_LOCKS, session, wait_for_lock_waiters
+
+MINIMAL = {"Prefer": "return=minimal"}
+LOCKS = {"job's lock": "SELECT pg_advisory_xact_lock(job_key($1))", **ROW_LOCKS}
+ACCEPTED = {"accepted": True, "status": "COMPLETED"}
+UNDECIDED = {
+    "accepted": False,
+    "status": None,
+    "code": "UNDECIDED",
+    "message": "Another session has locked the job, or the database failed: send it again",
+}
+
+
+async def _claimed(client: Client, stage_type: str) -> tuple[UUID, dict[str, Any]]:
+    """Create a job of one task; return the job, and the report that completes it."""
+    job = await client.job(stages=[branch(stage_type, 1)])
+    path = f"/v1/stages/{stage_type}/tasks/claim"
+    (task,) = (await client.http.post(path, json={"workerId": "w"})).json()["tasks"]
+    return UUID(job["id"]), {"taskId": task["id"], "leaseId": task["leaseId"], "outcome": "COMPLETED"}
+
+
+async def _settle(client: Client, *reports: Mapping[str, Any], minimal: bool = False) -> httpx2.Response:
+    body = {"workerId": "w", "results": reports}
+    return await client.http.post("/v1/tasks/settle", json=body, headers=MINIMAL if minimal else {})
+
+
+def _ids(report: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: report[name] for name in ("taskId", "leaseId")}
+
+
+async def test_a_report_of_a_locked_job_is_undecided_and_the_others_count(
+    client: Client, shared_database_url: str, stage_type: str
+) -> None:
+    """Each kind of lock is tried; the undecided report counts when it is sent again."""
+
+    async def check(name: str, lock: str) -> None:
+        job, held = await _claimed(client, f"{stage_type} locked {name}")
+        _, first = await _claimed(client, f"{stage_type} first {name}")
+        _, second = await _claimed(client, f"{stage_type} second {name}")
+        invalid = first | {"outcome": "LOST"}
+        async with session(shared_database_url) as locker, locker.transaction():
+            await locker.execute(lock, job)
+            full = await _settle(client, first, held)
+            minimal = await _settle(client, held, invalid, second, minimal=True)
+            again = await _settle(client, held, first, minimal=True)
+        assert full.json() == {"results": [_ids(first) | ACCEPTED, _ids(held) | UNDECIDED]}
+        answer = minimal.json()
+        assert answer.pop("undecided") == [_ids(held) | UNDECIDED | {"index": 0}]
+        assert [(item["index"], item["code"]) for item in answer.pop("refused")] == [(1, "VALIDATION_ERROR")]
+        assert answer == {"accepted": 1}
+        assert again.json() == {
+            "accepted": 1,
+            "refused": [],
+            "undecided": [_ids(held) | UNDECIDED | {"index": 0}],
+        }
+        assert (await _settle(client, held, minimal=True)).json() == {"accepted": 1, "refused": []}
+
+    await asyncio.gather(*(check(name, lock) for name, lock in LOCKS.items()))
+
+
+async def test_a_request_whose_reports_are_all_locked_is_answered_when_the_lock_is_released(
+    client: Client, shared_database_url: str, stage_type: str
+) -> None:
+    """It does not come back at once with nothing decided, so a client that repeats it does not spin."""
+    job, held = await _claimed(client, stage_type)
+    async with session(shared_database_url) as locker:
+        async with locker.transaction():
+            await locker.execute(LOCKS["job's lock"], job)
+            settling = asyncio.create_task(_settle(client, held))
+            async with session(shared_database_url) as observer:
+                await wait_for_lock_waiters(observer)
+            assert not settling.done()
+        assert (await settling).json() == {"results": [_ids(held) | ACCEPTED]}
