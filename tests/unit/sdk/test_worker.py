@@ -77,7 +77,7 @@ async def test_a_handler_that_raises_fails_its_attempt(
         if task.source == "bad":
             raise error
 
-    bad, good = task_json(data={"source": "bad"}), task_json(data={"source": "good"})
+    bad, good = task_json(data={"source": "bad"}, attempts=2), task_json(data={"source": "good"})
     manager.claims.extend([bad, good])
     with capture_logs() as logs:
         await manager.run_until_empty(_worker(manager, handler))

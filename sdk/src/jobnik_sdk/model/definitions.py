@@ -1,6 +1,6 @@
 """Job types, stage types, and the options of jobs, stages and tasks: what an application defines once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -211,6 +211,28 @@ class RetryPolicy:
     ) -> Self:
         """Return a policy whose delay grows with every failed attempt."""
         return cls("exponential", delay, factor, max_delay, jitter)
+
+
+def retry_delay_seconds(policy: Mapping[str, Any], failed: int) -> float:
+    """Return how long a task waits after this number of failed attempts, without jitter.
+
+    With delay 5, factor 2 and maximum 60: 5, 10, 20, 40, 60, 60 … seconds.
+
+    Args:
+        policy: A retry policy in the format of the protocol.
+        failed: 1 or more.
+    """
+    delay: float = policy["delaySeconds"]
+    if policy["strategy"] == "fixed":
+        return delay
+    factor: float = policy.get("factor", 1)
+    longest: float = policy.get("maxDelaySeconds", MAX_DURATION.total_seconds())
+    # The loop ends at the maximum: further growth would change nothing, and would overflow in the end.
+    for _ in range(failed - 1):
+        if delay >= longest or not delay or factor == 1:
+            break
+        delay *= factor
+    return min(delay, longest)
 
 
 class TaskOptions(TypedDict, total=False):

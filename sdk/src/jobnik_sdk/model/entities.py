@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from types import NoneType
-from typing import Annotated, Any, Final, Generic, TypeAlias
+from typing import Annotated, Any, Final, Generic
 from uuid import UUID
 
 from pydantic import (
@@ -41,7 +41,7 @@ from jobnik_sdk.observability.trace_context import NO_TRACE
 class _Optional:
     """Marks a field that is not essential: if its value is null or invalid, the field has this value instead."""
 
-    default: object = None
+    default: object
 
     def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.with_default_schema(handler(source), default=self.default, on_error="default")
@@ -61,8 +61,8 @@ def _empty_if_null(value: object) -> object:
 
 _OPEN: Final = _Open()
 _NULL_AS_EMPTY: Final = BeforeValidator(_empty_if_null)
-_Moment: TypeAlias = Annotated[AwareDatetime | None, _Optional()]
-_Count: TypeAlias = Annotated[int, _Optional(0)]
+_NULL: Final = _Optional(None)
+_ZERO: Final = _Optional(0)
 
 # Managers of different versions name these fields differently; the newest send both names. The stages of the original
 # manager have no times.
@@ -79,10 +79,10 @@ class _Response(BaseModel):
 
 class _Entity(_Response):
     id: UUID
-    created_at: _Moment = _CreatedAt
-    updated_at: _Moment = _UpdatedAt
+    created_at: Annotated[AwareDatetime | None, _NULL] = _CreatedAt
+    updated_at: Annotated[AwareDatetime | None, _NULL] = _UpdatedAt
     traceparent: Annotated[str, _Optional(NO_TRACE)] = NO_TRACE
-    tracestate: Annotated[str | None, _Optional()] = None
+    tracestate: Annotated[str | None, _NULL] = None
 
 
 class Progress(_Response):
@@ -138,8 +138,8 @@ class Job(_Entity, Generic[DataT, MetadataT]):
     name: str
     status: Annotated[JobStatus, _OPEN]
     priority: Annotated[Priority, _OPEN]
-    percentage: _Count = 0
-    progress: Annotated[Progress | None, _Optional()] = None
+    percentage: Annotated[int, _ZERO] = 0
+    progress: Annotated[Progress | None, _NULL] = None
     data: DataT
     metadata: Annotated[MetadataT, _NULL_AS_EMPTY] = _Metadata
 
@@ -147,14 +147,14 @@ class Job(_Entity, Generic[DataT, MetadataT]):
 class Summary(_Response):
     """The number of tasks of a stage in each status; `total` is their sum."""
 
-    created: _Count = 0
-    pending: _Count = 0
-    in_progress: _Count = 0
-    completed: _Count = 0
-    failed: _Count = 0
-    retried: _Count = 0
-    aborted: _Count = 0
-    total: _Count = 0
+    created: Annotated[int, _ZERO] = 0
+    pending: Annotated[int, _ZERO] = 0
+    in_progress: Annotated[int, _ZERO] = 0
+    completed: Annotated[int, _ZERO] = 0
+    failed: Annotated[int, _ZERO] = 0
+    retried: Annotated[int, _ZERO] = 0
+    aborted: Annotated[int, _ZERO] = 0
+    total: Annotated[int, _ZERO] = 0
 
 
 NO_TASKS: Final = Summary()
@@ -186,10 +186,10 @@ class Stage(_Entity, Generic[DataT, MetadataT]):
     type: str
     order: int
     status: Annotated[StageStatus, _OPEN]
-    percentage: _Count = 0
+    percentage: Annotated[int, _ZERO] = 0
     summary: Annotated[Summary, _Optional(NO_TASKS)] = NO_TASKS
-    start_time: _Moment = None
-    end_time: _Moment = None
+    start_time: Annotated[AwareDatetime | None, _NULL] = None
+    end_time: Annotated[AwareDatetime | None, _NULL] = None
     data: DataT
     metadata: Annotated[MetadataT, _NULL_AS_EMPTY] = _Metadata
 
@@ -242,13 +242,13 @@ class Task(_Entity, Generic[TaskT, TaskMetadataT, ResultT]):
     status: Annotated[TaskStatus, _OPEN]
     attempts: int
     max_attempts: int
-    start_time: _Moment = None
-    end_time: _Moment = None
+    start_time: Annotated[AwareDatetime | None, _NULL] = None
+    end_time: Annotated[AwareDatetime | None, _NULL] = None
     data: TaskT
     metadata: Annotated[TaskMetadataT, _NULL_AS_EMPTY] = _Metadata
     result: ResultT | None = None
-    error: Annotated[Failure | None, _Optional()] = None
-    progress: Annotated[Progress | None, _Optional()] = None
+    error: Annotated[Failure | None, _NULL] = None
+    progress: Annotated[Progress | None, _NULL] = None
 
     @field_validator("result", mode="before")
     @classmethod
@@ -272,9 +272,9 @@ class Attempt(_Response):
     number: int
     worker_id: str | None = None
     start_time: AwareDatetime
-    end_time: _Moment = None
+    end_time: Annotated[AwareDatetime | None, _NULL] = None
     outcome: str | None = None
-    error: Annotated[Failure | None, _Optional()] = None
+    error: Annotated[Failure | None, _NULL] = None
 
 
 class StageOfTask(_Response):
