@@ -275,7 +275,8 @@ class Poller:
             if self._handler_breaker is not None:
                 self._handler_breaker.record(success=True)
         elif isinstance(outcome, Failed):
-            self._metrics.record_attempt("failed", seconds, outcome.error_type)
+            retried = running.task.retry_delay(outcome) is not None
+            self._metrics.record_attempt("failed", seconds, outcome.error_type, retried=retried)
             running.span.end("failed", outcome.error_type, outcome.message, outcome.stack)
             # RetryLater and DoNotRetry are decisions of the handler about this task, so the next task may succeed.
             if self._handler_breaker is not None and outcome.retryable and outcome.delay is None:
