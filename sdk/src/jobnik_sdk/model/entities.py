@@ -50,9 +50,15 @@ class _Optional:
 class _Open:
     """Marks an enum whose unknown values are accepted, because a newer manager may have more of them."""
 
-    def __get_pydantic_core_schema__(self, source: Any, _handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 an enum
-        text, to_text = core_schema.str_schema(), core_schema.to_string_ser_schema()
-        return core_schema.no_info_after_validator_function(source.read, text, serialization=to_text)
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 an enum
+        unknown = core_schema.no_info_after_validator_function(source.read, core_schema.str_schema())
+        return core_schema.union_schema(
+            [handler(source), unknown],
+            mode="left_to_right",
+            custom_error_type="text",
+            custom_error_message="Input should be a valid string",
+            serialization=core_schema.to_string_ser_schema(),
+        )
 
 
 def _empty_if_null(value: object) -> object:
