@@ -7,6 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 from jobnik_sdk import (
+    BreakerClosed,
     BreakerOpened,
     BreakerPolicy,
     ConfigurationError,
@@ -114,6 +115,26 @@ async def test_failing_attempts_open_the_breaker_of_the_handler(manager: Scripte
     assert manager.reported == ['{"status":"FAILED"}'] * 10
     labels = {"stage_type": "words", "breaker": "handler"}
     assert REGISTRY.get_sample_value("jobnik_sdk_worker_circuit_breaker_state", labels) == 2
+
+
+async def test_a_success_after_the_pause_closes_the_breaker(manager: ScriptedManager, task_json: Make) -> None:
+    """One attempt is tried at a time, and after its success the worker continues with the others."""
+    manager.claims.clear()
+    manager.claims += [task_json(data={"text": text}) for text in ("fail", "fail", "a", "b", "c")]
+    received: list[Event] = []
+    policy = BreakerPolicy(min_calls=2, pause=MILLISECOND)
+    with capture_logs() as logs:
+        await manager.run_until_empty(_worker(manager, received.append, circuit_breaker=policy))
+    changes = [event for event in received if isinstance(event, BreakerOpened | BreakerClosed)]
+    assert changes == [BreakerOpened("words", "handler"), BreakerClosed("words", "handler")]
+    kinds = [type(event) for event in received if isinstance(event, TaskFailed | TaskCompleted | BreakerClosed)]
+    assert kinds == [TaskFailed, TaskFailed, BreakerClosed, TaskCompleted, TaskCompleted, TaskCompleted]
+    lines = [line for line in logs if line["event"].startswith("circuit breaker")]
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("circuit breaker opened", "error"),
+        ("circuit breaker closed", "info"),
+    ]
+    assert lines[0]["pause_seconds"] == 0.001
 
 
 async def test_failing_attempts_do_not_stop_a_worker_without_a_breaker(
