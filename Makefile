@@ -102,7 +102,7 @@ golden: $(UV)  ## write the manifests that the charts render, in tests/template/
 
 # The other queues stay out of .venv, because some of them install plugins for pytest.
 bench: export UV_PROJECT_ENVIRONMENT := .tools/bench
-bench: $(UV)  ## measure the engine, a worker beside other queues, and the template (PART=engine, worker or template for one; PART=soak MINUTES=60 for an hour at half load)
+bench: $(UV)  ## measure the engine, a worker beside other queues, a service that fails now and then, and the template (PART=engine, worker, failures or template for one; PART=soak MINUTES=60 for an hour at half load)
 	@$(RUN) --group bench python -m benchmarks $(PART) $(if $(MINUTES),--minutes $(MINUTES))
 
 manager: $(UV)  ## start the manager with its embedded PostgreSQL on 127.0.0.1:8080

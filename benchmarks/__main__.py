@@ -1,4 +1,4 @@
-"""``python -m benchmarks [engine|worker|template|soak]``: run the given parts, or all of them except the soak."""
+"""``python -m benchmarks [PART ...]``: run the given parts, or all of them except the soak."""
 
 import argparse
 from importlib import import_module
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.soak import run
 
-PARTS = {"engine": "hot_paths", "worker": "comparison", "template": "template"}
+PARTS = {"engine": "hot_paths", "worker": "comparison", "failures": "failures", "template": "template"}
 SOAK = "soak"
 
 

@@ -10,10 +10,11 @@ from reference_manager.embedded import EmbeddedPostgres
 
 from tests.conformance.managers import Manager
 from tests.conformance.workload import Workload
+from tests.support.original_manager import OriginalManager
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
 
-KINDS = ("reference", "reference, part A", "fake", "fake, part A")
+KINDS = ("reference", "reference, part A", "fake", "fake, part A", "original", "original's successor")
 
 
 @pytest.fixture(scope="session")
@@ -47,14 +48,23 @@ def manager(request: pytest.FixtureRequest) -> Manager:
             return Manager(request.getfixturevalue("reference_part_a_url"), None, part_b=False)
         case "fake":
             return Manager(ADDRESS, FakeManager().transport, part_b=True)
-        case _:
+        case "fake, part A":
             return Manager(ADDRESS, FakeManager(part_a_only=True).transport, part_b=False)
+        case kind:
+            transport = OriginalManager(has_pages=kind != "original")
+            return Manager(ADDRESS, transport, part_b=False, is_original=True)
 
 
 @pytest.fixture
 def part_b(manager: Manager) -> bool:
     """Whether the manager has part B of the protocol."""
     return manager.part_b
+
+
+@pytest.fixture
+def is_original(manager: Manager) -> bool:
+    """Whether the manager is the original one, or its successor."""
+    return manager.is_original
 
 
 @pytest.fixture

@@ -1,7 +1,19 @@
 """Consumers: tasks are claimed and reported one by one, even if answers are lost."""
 
 import pytest
-from jobnik_sdk import Consumer, JobnikClient, JobStatus, JobType, Priority, Producer, StageType, TaskStatus, errors
+from jobnik_sdk import (
+    Consumer,
+    Empty,
+    JobnikClient,
+    JobStatus,
+    JobType,
+    NewTask,
+    Priority,
+    Producer,
+    StageType,
+    TaskStatus,
+    errors,
+)
 from pydantic import BaseModel
 
 from tests.conformance.managers import Manager
@@ -17,10 +29,14 @@ class Picture(BaseModel):
 plain = JobType("plain")
 
 
+def _task(source: str) -> NewTask[Picture, Empty]:
+    return NewTask(Picture(source=source), max_attempts=3)
+
+
 async def _stage_of(producer: Producer, stage_type: StageType[Picture], *sources: str) -> None:
     job = await producer.create_job(plain)
     stage = await producer.create_stage(job, stage_type)
-    await producer.create_tasks(stage, stage_type, [Picture(source=source) for source in sources])
+    await producer.create_tasks(stage, stage_type, [_task(source) for source in sources])
 
 
 async def test_tasks_are_claimed_once_and_in_order(producer: Producer, consumer: Consumer, own_name: str) -> None:
@@ -41,7 +57,7 @@ async def test_failed_attempt_is_tried_again_until_none_is_left(
     stage_type = StageType(own_name, task=Picture)
     job = await producer.create_job(plain)
     stage = await producer.create_stage(job, stage_type)
-    await producer.create_tasks(stage, stage_type, [Picture(source="a")])
+    await producer.create_tasks(stage, stage_type, [_task("a")])
     for attempt in (1, 2, 3):
         task = await consumer.claim(stage_type)
         assert task is not None
@@ -95,7 +111,7 @@ async def test_task_that_does_not_fit_can_be_failed(producer: Producer, consumer
     older, newer = StageType(own_name, task=Older), StageType(own_name, task=Picture)
     job = await producer.create_job(plain)
     stage = await producer.create_stage(job, older)
-    await producer.create_tasks(stage, older, [Older(name="a")])
+    await producer.create_tasks(stage, older, [NewTask(Older(name="a"), max_attempts=3)])
     with pytest.raises(errors.UnreadableTaskError, match=r"^data\.source: Field required") as caught:
         await consumer.claim(newer)
     await consumer.fail(caught.value.task)

@@ -11,6 +11,7 @@ from jobnik_sdk import (
     JobnikClient,
     JobStatus,
     JobType,
+    NewTask,
     Priority,
     Producer,
     StageStatus,
@@ -19,7 +20,7 @@ from jobnik_sdk import (
 )
 from pydantic import BaseModel
 
-from tests.conformance.workload import Number, Workload, new_worker
+from tests.conformance.workload import Number, Workload, new_worker, raw_tasks
 
 plain = JobType("plain")
 
@@ -238,7 +239,7 @@ async def test_unreadable_task_fails_alone(workload: Workload, part_b: bool) -> 
     await workload.fill(1, 2)
     older = StageType(workload.stage_type.name, task=Older)
     stage = await workload.producer.create_stage(await workload.producer.create_job(plain), older)
-    await workload.producer.create_tasks(stage, older, [Older(name="a")])
+    await workload.producer.create_tasks(stage, older, [NewTask(Older(name="a"), max_attempts=3)])
     done: list[int] = []
 
     async def handler(task: Number, _context: TaskContext[Any, Number]) -> Number:
@@ -251,7 +252,7 @@ async def test_unreadable_task_fails_alone(workload: Workload, part_b: bool) -> 
         await asyncio.sleep(0.01)
     worker.stop()
     await working
-    (task,) = await workload.ask(f"/v1/stages/{stage.id}/tasks")
+    (task,) = await raw_tasks(workload.client, stage.id)
     assert (sorted(done), task["status"], task["attempts"]) == ([1, 2], "FAILED", 3)
     if part_b:
         assert (task["error"]["type"], task["error"]["message"]) == (

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from jobnik_sdk import Handler, JobnikClient, JobType, NewTask, Priority, Producer, StageType, Worker
 from pydantic import BaseModel
@@ -47,7 +48,7 @@ class Workload:
 
     async def tasks(self) -> dict[int, Any]:
         """Return the tasks by their values."""
-        return {task["data"]["value"]: task for task in await self.ask(f"/v1/stages/{self.stage.id}/tasks")}
+        return {task["data"]["value"]: task for task in await raw_tasks(self.client, self.stage.id)}
 
     async def statuses(self) -> dict[int, tuple[str, int]]:
         """Return the status of each task and the number of its failed attempts, by their values."""
@@ -68,6 +69,17 @@ class Workload:
     def worker(self, function: Any, concurrency: int = 1, **options: Any) -> Worker:  # noqa: ANN401 passed on
         """Return a worker with one handler."""
         return new_worker(self.client, self.handler(function, concurrency), **options)
+
+
+async def raw_tasks(client: JobnikClient, stage_id: UUID) -> Sequence[Any]:
+    """Return the JSON of the tasks of a stage, which a manager returns as an array or in pages of 10."""
+    path = f"/v1/stages/{stage_id}/tasks"
+    tasks: Any = (await client.request("GET", path)).json()
+    if isinstance(tasks, list):
+        return cast("list[Any]", tasks)
+    numbers = range(1, 2 + tasks["total"] // 100)
+    pages = [(await client.request("GET", f"{path}?page={number}&page_size=100")).json() for number in numbers]
+    return [task for page in pages for task in page["items"]]
 
 
 def new_worker(client: JobnikClient, *handlers: Handler[Any, Any, Any, Any, Any], **options: Any) -> Worker:  # noqa: ANN401 passed on

@@ -387,6 +387,7 @@ class Task(Entity):
     def minimal_json(self, attempt: Attempt) -> Body:
         """The task in the minimal answer to a claim, which has the stage and the job separately."""
         timeout = {"timeoutSeconds": self.timeout} if self.timeout else {}
+        retry = {"retry": self.retry} if self.retry else {}
         return (
             Entity.context(self)
             | {
@@ -397,6 +398,7 @@ class Task(Entity):
                 "waitedSeconds": Amount(),
             }
             | timeout
+            | retry
         )
 
     def attempts_json(self) -> list[Body]:

@@ -17,6 +17,7 @@ OF_TYPE = f'{POD},stage_type="thumbnails"'
 
 COMPLETED = f'jobnik_sdk_worker_task_duration_seconds_count{{{OF_TYPE},status="completed"}}'
 FAILED = f'jobnik_sdk_worker_task_duration_seconds_count{{{OF_TYPE},status="failed"}}'
+RETRIES = f"jobnik_sdk_worker_task_retries_total{{{OF_TYPE}}}"
 BREAKER = f'jobnik_sdk_worker_circuit_breaker_state{{{OF_TYPE},breaker="handler"}}'
 OF_ANOTHER_RELEASE = BREAKER.replace("worker-7c9d8b6f5", "worker-large-7c9d8b6f5")
 AGE = 'jobnik_oldest_waiting_age_seconds{namespace="jobnik",stage_type="thumbnails"}'
@@ -50,9 +51,35 @@ ALERTS: dict[str, tuple[dict[str, str], list[Scenario]]] = {
         MILD,
         [
             NOTHING,
-            Scenario("half of the attempts fail", {COMPLETED: "0+1x80", FAILED: "0+1x80"}, silent=[9], firing=[25]),
-            Scenario("one in ten fails", {COMPLETED: "0+9x80", FAILED: "0+1x80"}, silent=[25]),
-            Scenario("the only attempt failed", {FAILED: "0x10 1x70"}, silent=[6, 10, 14, 15, 16, 20]),
+            Scenario(
+                "half of the tasks fail",
+                {COMPLETED: "0+1x80", FAILED: "0+1x80", RETRIES: "0x80"},
+                silent=[9],
+                firing=[25],
+            ),
+            Scenario("one task in ten fails", {COMPLETED: "0+9x80", FAILED: "0+1x80", RETRIES: "0x80"}, silent=[25]),
+            Scenario(
+                "a third of the attempts fail, and their tasks are completed later",
+                {COMPLETED: "0+2x80", FAILED: "0+1x80", RETRIES: "0+1x80"},
+                silent=[9, 25, 35],
+            ),
+            Scenario(
+                "half of the attempts fail, and half of those are the last ones",
+                {COMPLETED: "0+4x80", FAILED: "0+4x80", RETRIES: "0+2x80"},
+                silent=[9],
+                firing=[25],
+            ),
+            Scenario(
+                "most attempts fail, and their tasks are tried again",
+                {COMPLETED: "0+1x80", FAILED: "0+2x80", RETRIES: "0+2x80"},
+                silent=[9],
+                firing=[25],
+            ),
+            Scenario(
+                "the only attempt failed",
+                {FAILED: "0x10 1x70", RETRIES: "0x80"},
+                silent=[6, 10, 14, 15, 16, 20],
+            ),
         ],
     ),
     "JobnikWorkerBreakerOpen": (

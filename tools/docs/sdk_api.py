@@ -1,5 +1,6 @@
 """docs/reference/sdk.md: the public names of the SDK, from their signatures and docstrings."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -114,6 +115,8 @@ def _call(function: AnyObject, name: str = "") -> str:
 
 def _assignment(attribute: AnyObject) -> str:
     annotation, value = getattr(attribute, "annotation", None), getattr(attribute, "value", None)
+    if annotation is not None:  # what validators add to a type is of no interest to a reader
+        annotation = re.sub(r"^Annotated\[(.*), \w+(?:\(\w+\))?\]$", r"\1", str(annotation))
     if str(annotation) == "TypeAlias":
         return f"{attribute.name} = {value}"
     if annotation is None or value is None:

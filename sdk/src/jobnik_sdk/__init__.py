@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from jobnik_sdk.execution.context import JobInfo, StageInfo, TaskContext
     from jobnik_sdk.execution.handler import Handler, HandlerStyle
     from jobnik_sdk.execution.outcomes import Completed, Failed, Outcome, Released, Snoozed
+    from jobnik_sdk.http.circuit_breaker import BreakerPolicy
     from jobnik_sdk.http.client import JobnikClient
     from jobnik_sdk.model.definitions import (
         Empty,
@@ -86,6 +87,7 @@ __all__ = [
     "Attempt",
     "BreakerClosed",
     "BreakerOpened",
+    "BreakerPolicy",
     "CallNext",
     "Cancelled",
     "ClaimedTask",
@@ -181,6 +183,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name from a module with
         "execution.context": "JobInfo StageInfo TaskContext",
         "execution.handler": "Handler HandlerStyle",
         "execution.outcomes": "Completed Failed Outcome Released Snoozed",
+        "http.circuit_breaker": "BreakerPolicy",
         "http.client": "JobnikClient",
         "model.definitions": (
             "Empty JobStatus JobType NewStage NewTask Priority RetryPolicy StageStatus StageType TaskDefaults "

@@ -13,18 +13,24 @@
 {{- $minutes := .Values.alerts.backlogMinutes -}}
 {{- $runbook := .Values.alerts.runbookUrl -}}
 - alert: JobnikWorkerTasksFail
+  # Attempts whose tasks are tried again do not count, unless they are most of all attempts. The first condition is
+  # failed - retried > 0.2 * (all - retried).
   expr: |
     sum by (namespace, stage_type) (rate(jobnik_sdk_worker_task_duration_seconds_count{status="failed",{{ $pods }}}[10m]))
+      - 0.8 * sum by (namespace, stage_type) (rate(jobnik_sdk_worker_task_retries_total{ {{- $pods -}} }[10m]))
       > 0.2 * sum by (namespace, stage_type) (rate(jobnik_sdk_worker_task_duration_seconds_count{ {{- $pods -}} }[10m]))
+    or
+    sum by (namespace, stage_type) (rate(jobnik_sdk_worker_task_duration_seconds_count{status="failed",{{ $pods }}}[10m]))
+      > 0.5 * sum by (namespace, stage_type) (rate(jobnik_sdk_worker_task_duration_seconds_count{ {{- $pods -}} }[10m]))
   for: 10m
   labels: {severity: warning}
   annotations:
-    summary: "More than 20% of the attempts at {{ "{{" }} $labels.stage_type {{ "}}" }} tasks fail"
+    summary: "More than 20% of the {{ "{{" }} $labels.stage_type {{ "}}" }} tasks fail, or more than half of the attempts at them"
     {{- with $runbook }}
     runbook_url: {{ . }}#jobnikworkertasksfail
     {{- end }}
 - alert: JobnikWorkerBreakerOpen
-  # An open breaker (2) is half open (1) for one call every 30 s, so the rule takes the maximum of two minutes.
+  # An open breaker (2) is half open (1) for one call after each pause, so the rule takes the maximum of two minutes.
   expr: |
     max by (namespace, pod, stage_type, breaker) (max_over_time(jobnik_sdk_worker_circuit_breaker_state{ {{- $pods -}} }[2m])) == 2
   for: 5m

@@ -37,7 +37,8 @@ async def test_a_minimal_claim_contains_what_a_worker_needs(client: Client, stag
     for name in ("a job", "another"):
         job = await client.job(name=name, data={"of": name})
         stage = await client.stage(job, stage_type, userMetadata={"of": name})
-        await client.tasks(stage, 4, userMetadata={"a": "note"}, timeoutSeconds=7, maxAttempts=2)
+        retry = {"strategy": "fixed", "delaySeconds": 20}
+        await client.tasks(stage, 4, userMetadata={"a": "note"}, timeoutSeconds=7, maxAttempts=2, retry=retry)
     path, request = f"/v1/stages/{stage_type}/tasks/claim", {"workerId": "worker", "limit": 4}
     claims = (client.http.post(path, json=request, headers=headers) for headers in ({}, {"Prefer": "return=minimal"}))
     full, minimal = await asyncio.gather(*claims)
@@ -49,7 +50,7 @@ async def test_a_minimal_claim_contains_what_a_worker_needs(client: Client, stag
         assert (task.pop("leaseId") > 0, task.pop("waitedSeconds") >= 0) == (True, True)
         assert task.items() <= (await client.read(task)).items()
     needed = {"id", "stageId", "data", "userMetadata", "attempts", "maxAttempts", "traceparent", "timeoutSeconds"}
-    assert all(task.keys() == needed for task in tasks)
+    assert all(task.keys() == needed | {"retry"} for task in tasks)
     stages = {task["stageId"]: {"stage": task["stage"], "job": task["job"]} for task in full.json()["tasks"]}
     assert {len(tasks), len(stages_of_tasks), len(stages)} == {4, 1}
     assert {one["job"]["name"] for one in (*stages_of_tasks, *stages.values())} == {"a job", "another"}

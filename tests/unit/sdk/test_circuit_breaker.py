@@ -1,7 +1,11 @@
 """When the circuit breaker opens and closes, on a clock that the test moves."""
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
-from jobnik_sdk.http.circuit_breaker import BreakerState, CircuitBreaker
+from jobnik_sdk import ConfigurationError
+from jobnik_sdk.http.circuit_breaker import BreakerPolicy, BreakerState, CircuitBreaker
 
 CLOSED, HALF_OPEN, OPEN = BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerState.OPEN
 
@@ -9,10 +13,11 @@ CLOSED, HALF_OPEN, OPEN = BreakerState.CLOSED, BreakerState.HALF_OPEN, BreakerSt
 class BreakerOnTestClock:
     """A circuit breaker, its clock, and the changes that it reported."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: BreakerPolicy | None = None, concurrency: int = 1) -> None:
+        policy = policy or BreakerPolicy()
         self.now = 1_000.0
         self.changes: list[BreakerState] = []
-        self.breaker = CircuitBreaker(self.changes.append, lambda: self.now)
+        self.breaker = CircuitBreaker(self.changes.append, policy, concurrency=concurrency, clock=lambda: self.now)
 
     @property
     def state(self) -> BreakerState:
@@ -138,3 +143,54 @@ def test_it_starts_over_after_it_has_closed(subject: BreakerOnTestClock) -> None
     assert subject.state is CLOSED
     subject.record(failures=1)
     assert subject.state is OPEN
+
+
+def test_the_policy_sets_rate_minimum_window_and_pause() -> None:
+    """Each of them replaces a default."""
+    policy = BreakerPolicy(failure_rate=1, min_calls=2, window=timedelta(seconds=5), pause=timedelta(seconds=0.5))
+    subject = BreakerOnTestClock(policy, concurrency=50)
+    subject.record(successes=1)
+    subject.now += 5
+    subject.record(failures=1)
+    assert subject.state is CLOSED
+    subject.record(failures=1)
+    assert subject.state is OPEN
+    subject.now += 0.5
+    assert subject.state is HALF_OPEN
+
+
+@pytest.mark.parametrize(("concurrency", "minimum"), [(1, 10), (5, 10), (6, 12), (100, 200)])
+def test_the_minimum_grows_with_concurrency(concurrency: int, minimum: int) -> None:
+    """The failure of all attempts that run at one moment is not enough."""
+    subject = BreakerOnTestClock(concurrency=concurrency)
+    subject.record(failures=minimum - 1)
+    assert subject.state is CLOSED
+    subject.record(failures=1)
+    assert subject.state is OPEN
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"failure_rate": 0},
+        {"failure_rate": 1.01},
+        {"failure_rate": float("nan")},
+        {"min_calls": 0},
+        {"window": timedelta(seconds=0.5)},
+        {"window": timedelta(seconds=1.5)},
+        {"window": timedelta(hours=2)},
+        {"pause": timedelta()},
+        {"pause": timedelta(hours=2)},
+    ],
+)
+def test_invalid_policies_are_rejected(options: dict[str, Any]) -> None:
+    """The error names the option."""
+    with pytest.raises(ConfigurationError, match=f"{next(iter(options))} must be"):
+        BreakerPolicy(**options)
+
+
+@pytest.mark.parametrize("option", ["window", "pause"])
+def test_durations_have_a_unit(option: str) -> None:
+    """A number is rejected."""
+    with pytest.raises(TypeError, match=f"The {option} of a circuit breaker must be a timedelta"):
+        BreakerPolicy(**{option: 30})  # pyright: ignore[reportArgumentType] on purpose

@@ -1,11 +1,13 @@
 """Entities in the responses of managers of different versions."""
 
+import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from jobnik_sdk import Empty, JobType, Stage, StageType, Task
+from jobnik_sdk import Empty, Job, JobStatus, JobType, Stage, StageType, Task
 from jobnik_sdk.model.entities import job_model, task_model
 from pydantic import BaseModel
 
@@ -41,6 +43,27 @@ def test_unset_times_are_null_or_missing(times: dict[str, None], task_json: Call
     """A task that has not started has no start time and no end time."""
     task = Task[Empty, Empty].model_validate(task_json(**times))
     assert (task.start_time, task.end_time) == (None, None)
+
+
+def test_unknown_statuses_are_kept_as_text(entity: Callable[..., dict[str, Any]]) -> None:
+    """A newer manager may have more of them; they equal no known status, and can be pickled."""
+    job = Job[Empty, Empty].model_validate(entity(name="gallery", status="ARCHIVED", priority="NOW", percentage=0))
+    assert (job.status, job.status.value, job.status.name, str(job.status)) == ("ARCHIVED",) * 4
+    assert job.status not in set(JobStatus)
+    assert [*JobStatus] == [JobStatus(status.value) for status in JobStatus]
+    assert pickle.loads(pickle.dumps((job.status, JobStatus.PENDING))) == ("ARCHIVED", JobStatus.PENDING)  # noqa: S301 our own
+    assert json.loads(job.model_dump_json())["status"] == "ARCHIVED"
+    with pytest.raises(ValueError, match="ARCHIVED"):
+        JobStatus("ARCHIVED")
+
+
+@pytest.mark.parametrize("value", [None, "odd", [], {"a": 1}])
+def test_optional_fields_may_have_any_value(value: object, task_json: Callable[..., dict[str, Any]]) -> None:
+    """A field that is not essential has its default if it is null or invalid."""
+    names = ("createdAt", "updatedAt", "traceparent", "tracestate", "startTime", "endTime", "error", "progress")
+    task = Task[Empty, Empty].model_validate(task_json(**dict.fromkeys(names, value)))
+    assert (task.created_at, task.start_time, task.end_time, task.progress) == (None, None, None, None)
+    assert (task.error, task.tracestate) == (None, "odd" if value == "odd" else None)
 
 
 def test_unknown_fields_are_ignored(task_json: Callable[..., dict[str, Any]]) -> None:

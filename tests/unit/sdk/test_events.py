@@ -7,11 +7,15 @@ from typing import Any
 import httpx2
 import pytest
 from jobnik_sdk import (
+    BreakerClosed,
     BreakerOpened,
+    BreakerPolicy,
     ConfigurationError,
+    DoNotRetry,
     Event,
     Handler,
     QueueEmpty,
+    RetryLater,
     Snooze,
     TaskCompleted,
     TaskContext,
@@ -20,6 +24,7 @@ from jobnik_sdk import (
     TaskStarted,
     Worker,
 )
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from tests.unit.sdk.script import ScriptedManager, Word, words
@@ -39,13 +44,21 @@ async def follow(task: Word, _context: TaskContext) -> Word:
     """Do what the task's text says, and return the data as the result."""
     if task.text == "fail":
         raise ValueError(task.text)
+    if task.text == "later":
+        raise RetryLater(timedelta(seconds=1))
+    if task.text == "never":
+        raise DoNotRetry("never")
     if task.text == "snooze":
         raise Snooze(timedelta(seconds=1))
     return task
 
 
-def _worker(manager: ScriptedManager, *listeners: Any) -> Worker:  # noqa: ANN401 some are wrong on purpose
-    handler = Handler(words, follow)
+def _worker(
+    manager: ScriptedManager,
+    *listeners: Any,  # noqa: ANN401 some are wrong on purpose
+    circuit_breaker: BreakerPolicy | None = None,
+) -> Worker:
+    handler = Handler(words, follow, circuit_breaker=circuit_breaker)
     return Worker(
         manager.client, [handler], listeners=listeners, poll_initial_delay=MILLISECOND, poll_max_delay=MILLISECOND
     )
@@ -96,10 +109,61 @@ async def test_failing_attempts_open_the_breaker_of_the_handler(manager: Scripte
         if isinstance(event, BreakerOpened):
             worker.stop()
 
-    worker = _worker(manager, stop_when_opened)
+    worker = _worker(manager, stop_when_opened, circuit_breaker=BreakerPolicy())
     await worker.run()
     assert BreakerOpened("words", "handler") in received
     assert manager.reported == ['{"status":"FAILED"}'] * 10
+    labels = {"stage_type": "words", "breaker": "handler"}
+    assert REGISTRY.get_sample_value("jobnik_sdk_worker_circuit_breaker_state", labels) == 2
+
+
+async def test_a_success_after_the_pause_closes_the_breaker(manager: ScriptedManager, task_json: Make) -> None:
+    """One attempt is tried at a time, and after its success the worker continues with the others."""
+    manager.claims.clear()
+    manager.claims += [task_json(data={"text": text}) for text in ("fail", "fail", "a", "b", "c")]
+    received: list[Event] = []
+    policy = BreakerPolicy(min_calls=2, pause=MILLISECOND)
+    with capture_logs() as logs:
+        await manager.run_until_empty(_worker(manager, received.append, circuit_breaker=policy))
+    changes = [event for event in received if isinstance(event, BreakerOpened | BreakerClosed)]
+    assert changes == [BreakerOpened("words", "handler"), BreakerClosed("words", "handler")]
+    kinds = [type(event) for event in received if isinstance(event, TaskFailed | TaskCompleted | BreakerClosed)]
+    assert kinds == [TaskFailed, TaskFailed, BreakerClosed, TaskCompleted, TaskCompleted, TaskCompleted]
+    lines = [line for line in logs if line["event"].startswith("circuit breaker")]
+    assert [(line["event"], line["log_level"]) for line in lines] == [
+        ("circuit breaker opened", "error"),
+        ("circuit breaker closed", "info"),
+    ]
+    assert lines[0]["pause_seconds"] == 0.001
+
+
+async def test_failing_attempts_do_not_stop_a_worker_without_a_breaker(
+    manager: ScriptedManager, task_json: Make
+) -> None:
+    """By default, a handler has no breaker; its metrics exist all the same, and show a closed one."""
+    manager.claims.clear()
+    manager.claims += [task_json(data={"text": "fail"}) for _ in range(50)]
+    received: list[Event] = []
+    await manager.run_until_empty(_worker(manager, received.append))
+    assert manager.reported == ['{"status":"FAILED"}'] * 50
+    assert BreakerOpened("words", "handler") not in received
+    labels = {"stage_type": "words", "breaker": "handler"}
+    assert REGISTRY.get_sample_value("jobnik_sdk_worker_circuit_breaker_state", labels) == 0
+    assert REGISTRY.get_sample_value("jobnik_sdk_worker_circuit_breaker_opens_total", labels) is not None
+
+
+@pytest.mark.parametrize("text", ["later", "never", "snooze"])
+async def test_decisions_of_a_handler_do_not_open_its_breaker(
+    text: str, manager: ScriptedManager, task_json: Make
+) -> None:
+    """A handler that raises `RetryLater`, `DoNotRetry` or `Snooze` says something about one task."""
+    manager.claims.clear()
+    manager.claims += [task_json(data={"text": text}) for _ in range(50)]
+    received: list[Event] = []
+    worker = _worker(manager, received.append, circuit_breaker=BreakerPolicy(min_calls=1, failure_rate=0.01))
+    await manager.run_until_empty(worker)
+    assert len(manager.reported) == 50
+    assert BreakerOpened("words", "handler") not in received
 
 
 @pytest.mark.usefixtures("pauses")  # the client would wait between its attempts at each claim

@@ -14,7 +14,7 @@ from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
-from tests.unit.sdk.script import ScriptedManager
+from tests.unit.sdk.script import STAGE_AND_JOB, ScriptedManager
 
 Make = Callable[..., dict[str, Any]]
 MILLISECOND = timedelta(milliseconds=1)
@@ -62,6 +62,26 @@ async def test_tasks_are_run_and_reported(manager: ScriptedManager, task_json: M
     assert events == ["worker started", "task completed", "worker draining", "worker stopped"]
 
 
+async def test_responses_may_lack_optional_fields(
+    manager: ScriptedManager, task_json: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claimed task, its stage and its job may have null or no metadata, and values that this SDK does not know."""
+    seen: list[str] = []
+
+    async def handler(_task: Picture, context: TaskContext) -> None:
+        seen.append(f"{context.job.priority} {context.job.metadata} {context.stage.order}")
+
+    task = task_json(traceparent=None, startTime="now", userMetadata=None, attempts="0", news=1, data={"source": "a"})
+    del task["createdAt"], task["updatedAt"]
+    stage, job = STAGE_AND_JOB["stages"] | {"order": "2", "userMetadata": None, "status": "NEW"}, STAGE_AND_JOB["jobs"]
+    job = {name: value for name, value in job.items() if name != "userMetadata"} | {"priority": "NOW"}
+    monkeypatch.setitem(STAGE_AND_JOB, "stages", stage)
+    monkeypatch.setitem(STAGE_AND_JOB, "jobs", job)
+    manager.claims.append(task)
+    await manager.run_until_empty(_worker(manager, handler))
+    assert (seen, manager.reported) == (["NOW {} 2"], ['{"status":"COMPLETED"}'])
+
+
 class PeculiarError(BaseException):
     """An exception that `except Exception` does not catch."""
 
@@ -78,7 +98,7 @@ async def test_a_handler_that_raises_fails_its_attempt(
         if task.source == "bad":
             raise error
 
-    bad, good = task_json(data={"source": "bad"}), task_json(data={"source": "good"})
+    bad, good = task_json(data={"source": "bad"}, attempts=2), task_json(data={"source": "good"})
     manager.claims.extend([bad, good])
     with capture_logs() as logs:
         await manager.run_until_empty(_worker(manager, handler))

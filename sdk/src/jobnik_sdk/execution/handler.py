@@ -10,6 +10,7 @@ from typing import Any, Generic, Literal, TypeAlias, overload
 
 from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.execution.context import TaskContext
+from jobnik_sdk.http.circuit_breaker import BreakerPolicy
 from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.definitions import DataT, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
 
@@ -48,6 +49,7 @@ class AnyHandler:
     timeout: timedelta | None
     recycle_after: int | None
     memory_limit: int | None
+    circuit_breaker: BreakerPolicy | None
 
     def attempt_timeout(self, task_timeout: timedelta | None) -> timedelta | None:
         """Return the time limit of an attempt: the limit of the task or of the handler, whichever is shorter."""
@@ -71,6 +73,8 @@ class AnyHandler:
     def _check_options(self) -> None:
         if self.concurrency < 1:
             raise ConfigurationError(f"The concurrency of a handler must be 1 or more, not {self.concurrency}.")
+        if self.circuit_breaker is not None:
+            check_instance("The circuit_breaker of a handler", self.circuit_breaker, BreakerPolicy)
         if self.timeout is not None:
             check_duration("The timeout of a handler", self.timeout)
             if self.timeout <= timedelta():
@@ -104,6 +108,8 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         recycle_after: The number of tasks after which a process is replaced; None: never.
         memory_limit: The memory in bytes that a process may hold after a task; a process that holds more is replaced.
             None: no limit.
+        circuit_breaker: When the worker pauses claims of this stage type because attempts fail. None: never, since
+            attempts that fail and are retried do not show that all others would fail as well.
 
     Raises:
         ConfigurationError: the function does not fit the style, does not take two arguments, or an option is out of
@@ -120,6 +126,7 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         style: Literal[HandlerStyle.ASYNC] = ...,
         concurrency: int = ...,
         timeout: timedelta | None = ...,
+        circuit_breaker: BreakerPolicy | None = ...,
     ) -> None: ...
 
     @overload
@@ -131,6 +138,7 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         style: Literal[HandlerStyle.THREAD],
         concurrency: int = ...,
         timeout: timedelta | None = ...,
+        circuit_breaker: BreakerPolicy | None = ...,
     ) -> None: ...
 
     @overload
@@ -144,6 +152,7 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         timeout: timedelta | None = ...,
         recycle_after: int | None = ...,
         memory_limit: int | None = ...,
+        circuit_breaker: BreakerPolicy | None = ...,
     ) -> None: ...
 
     def __init__(  # noqa: PLR0913 all options of a handler in one place
@@ -157,6 +166,7 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         timeout: timedelta | None = None,
         recycle_after: int | None = None,
         memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None:
         fields = {
             "stage_type": stage_type,
@@ -166,6 +176,7 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
             "timeout": timeout,
             "recycle_after": recycle_after,
             "memory_limit": memory_limit,
+            "circuit_breaker": circuit_breaker,
         }
         for name, value in fields.items():
             object.__setattr__(self, name, value)

@@ -9,7 +9,7 @@ from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
 import httpx2
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
@@ -268,19 +268,39 @@ def read_one(model: type[ModelT], response: httpx2.Response, document: bytes | N
         raise _unexpected_answer(response, error) from None
 
 
-def read_many(model: type[ModelT], response: httpx2.Response) -> list[ModelT]:
-    """Return the list of entities in a response; raises as `read_one` does."""
+class EntityList(NamedTuple, Generic[ModelT]):
+    """The entities in a response.
+
+    Args:
+        items: The entities, or one page of them.
+        is_page: Whether the response is a page of a list whose pages have numbers.
+        total: The number of entities on all pages; None if the response does not have it.
+    """
+
+    items: list[ModelT]
+    is_page: bool = False
+    total: int | None = None
+
+
+def read_list(model: type[ModelT], response: httpx2.Response) -> EntityList[ModelT]:
+    """Return the entities in a response, an array or a page `{"total", "items"}`; raises as `read_one` does."""
     try:
-        return _list_adapter(model).validate_json(response.content)
+        if response.content.lstrip().startswith(b"{"):
+            page = _adapter(_Page, model).validate_json(response.content)
+            return EntityList(page.items, is_page=True, total=page.total)
+        return EntityList(_adapter(list, model).validate_json(response.content))
     except ValidationError as error:
         raise _unexpected_answer(response, error) from None
 
 
+class _Page(BaseModel, Generic[ModelT]):
+    items: list[ModelT]
+    total: int | None = None
+
+
 @cache
-def _list_adapter(model: type[ModelT]) -> TypeAdapter[list[ModelT]]:
-    # This annotation exists only at run time, for pydantic.
-    annotation: Any = list.__class_getitem__(model)
-    return TypeAdapter(annotation)
+def _adapter(generic: Any, model: type[BaseModel]) -> TypeAdapter[Any]:  # noqa: ANN401 a generic class
+    return TypeAdapter(generic[model])
 
 
 def _unexpected_answer(response: httpx2.Response, error: ValidationError) -> UnexpectedAnswerError:

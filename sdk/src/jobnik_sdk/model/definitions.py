@@ -1,13 +1,13 @@
 """Job types, stage types, and the options of jobs, stages and tasks: what an application defines once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
 
 from pydantic import BaseModel, ConfigDict
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, override
 
 from jobnik_sdk.model.arguments import check_duration, check_names
 from jobnik_sdk.model.exceptions import ConfigurationError
@@ -35,7 +35,26 @@ MetadataT = TypeVar("MetadataT", bound=BaseModel, default=Empty)
 PlainT = TypeVar("PlainT", bound=BaseModel)
 
 
-class Priority(StrEnum):
+class _OpenEnum(StrEnum):
+    """Values of the protocol, to which a newer manager may add others."""
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Return the member with this value; for an unknown value, an object with that text that equals no member."""
+        try:
+            return cls(text)
+        except ValueError:
+            unknown = str.__new__(cls, text)
+            unknown._name_ = unknown._value_ = text
+            return unknown
+
+    @override
+    def __reduce_ex__(self, proto: object) -> tuple[Any, ...]:
+        """Unpickle with `read`, because the constructor accepts no unknown value."""
+        return type(self).read, (self.value,)
+
+
+class Priority(_OpenEnum):
     """The priority of a job. Tasks of a higher priority are claimed before all tasks of a lower one."""
 
     VERY_HIGH = "VERY_HIGH"
@@ -45,7 +64,7 @@ class Priority(StrEnum):
     VERY_LOW = "VERY_LOW"
 
 
-class JobStatus(StrEnum):
+class JobStatus(_OpenEnum):
     """The status of a job. COMPLETED, FAILED and ABORTED are final."""
 
     CREATED = "CREATED"
@@ -57,7 +76,7 @@ class JobStatus(StrEnum):
     ABORTED = "ABORTED"
 
 
-class StageStatus(StrEnum):
+class StageStatus(_OpenEnum):
     """The status of a stage. COMPLETED, FAILED and ABORTED are final.
 
     A WAITING stage starts when `Producer.start_stage` is called.
@@ -72,7 +91,7 @@ class StageStatus(StrEnum):
     ABORTED = "ABORTED"
 
 
-class TaskStatus(StrEnum):
+class TaskStatus(_OpenEnum):
     """The status of a task. COMPLETED, FAILED and ABORTED are final.
 
     A RETRIED task waits for its next attempt.
@@ -192,6 +211,28 @@ class RetryPolicy:
     ) -> Self:
         """Return a policy whose delay grows with every failed attempt."""
         return cls("exponential", delay, factor, max_delay, jitter)
+
+
+def retry_delay_seconds(policy: Mapping[str, Any], failed: int) -> float:
+    """Return how long a task waits after this number of failed attempts, without jitter.
+
+    With delay 5, factor 2 and maximum 60: 5, 10, 20, 40, 60, 60 … seconds.
+
+    Args:
+        policy: A retry policy in the format of the protocol.
+        failed: 1 or more.
+    """
+    delay: float = policy["delaySeconds"]
+    if policy["strategy"] == "fixed":
+        return delay
+    factor: float = policy.get("factor", 1)
+    longest: float = policy.get("maxDelaySeconds", MAX_DURATION.total_seconds())
+    # The loop ends at the maximum: further growth would change nothing, and would overflow in the end.
+    for _ in range(failed - 1):
+        if delay >= longest or not delay or factor == 1:
+            break
+        delay *= factor
+    return min(delay, longest)
 
 
 class TaskOptions(TypedDict, total=False):

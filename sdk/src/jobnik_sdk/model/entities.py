@@ -1,13 +1,25 @@
 """Entities in the responses of the manager, typed by their job type or stage type."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from types import NoneType
-from typing import Any, Generic
+from typing import Annotated, Any, Final, Generic
 from uuid import UUID
 
-from pydantic import AliasChoices, AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import (
+    AliasChoices,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    JsonValue,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, core_schema
 
 from jobnik_sdk.model.definitions import (
     DataT,
@@ -24,11 +36,47 @@ from jobnik_sdk.model.definitions import (
 )
 from jobnik_sdk.observability.trace_context import NO_TRACE
 
+
+@dataclass(frozen=True, slots=True)
+class _Optional:
+    """Marks a field that is not essential: if its value is null or invalid, the field has this value instead."""
+
+    default: object
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.with_default_schema(handler(source), default=self.default, on_error="default")
+
+
+class _Open:
+    """Marks an enum whose unknown values are accepted, because a newer manager may have more of them."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401 an enum
+        unknown = core_schema.no_info_after_validator_function(source.read, core_schema.str_schema())
+        return core_schema.union_schema(
+            [handler(source), unknown],
+            mode="left_to_right",
+            custom_error_type="text",
+            custom_error_message="Input should be a valid string",
+            serialization=core_schema.to_string_ser_schema(),
+        )
+
+
+def _empty_if_null(value: object) -> object:
+    return {} if value is None else value
+
+
+_OPEN: Final = _Open()
+_NULL_AS_EMPTY: Final = BeforeValidator(_empty_if_null)
+_NULL: Final = _Optional(None)
+_ZERO: Final = _Optional(0)
+
 # Managers of different versions name these fields differently; the newest send both names. The stages of the original
 # manager have no times.
 _CreatedAt = Field(default=None, validation_alias=AliasChoices("createdAt", "creationTime", "created_at"))
 _UpdatedAt = Field(default=None, validation_alias=AliasChoices("updatedAt", "updateTime", "updated_at"))
-_Metadata = Field(validation_alias=AliasChoices("userMetadata", "metadata"))
+_Metadata: Any = Field(
+    default_factory=dict, validate_default=True, validation_alias=AliasChoices("userMetadata", "metadata")
+)
 
 
 class _Response(BaseModel):
@@ -37,10 +85,10 @@ class _Response(BaseModel):
 
 class _Entity(_Response):
     id: UUID
-    created_at: AwareDatetime | None = _CreatedAt
-    updated_at: AwareDatetime | None = _UpdatedAt
-    traceparent: str = NO_TRACE
-    tracestate: str | None = None
+    created_at: Annotated[AwareDatetime | None, _NULL] = _CreatedAt
+    updated_at: Annotated[AwareDatetime | None, _NULL] = _UpdatedAt
+    traceparent: Annotated[str, _Optional(NO_TRACE)] = NO_TRACE
+    tracestate: Annotated[str | None, _NULL] = None
 
 
 class Progress(_Response):
@@ -94,25 +142,29 @@ class Job(_Entity, Generic[DataT, MetadataT]):
     """
 
     name: str
-    status: JobStatus
-    priority: Priority
-    percentage: int
-    progress: Progress | None = None
+    status: Annotated[JobStatus, _OPEN]
+    priority: Annotated[Priority, _OPEN]
+    percentage: Annotated[int, _ZERO] = 0
+    progress: Annotated[Progress | None, _NULL] = None
     data: DataT
-    metadata: MetadataT = _Metadata
+    metadata: Annotated[MetadataT, _NULL_AS_EMPTY] = _Metadata
 
 
 class Summary(_Response):
     """The number of tasks of a stage in each status; `total` is their sum."""
 
-    created: int
-    pending: int
-    in_progress: int
-    completed: int
-    failed: int
-    retried: int
-    aborted: int = 0
-    total: int
+    created: Annotated[int, _ZERO] = 0
+    pending: Annotated[int, _ZERO] = 0
+    in_progress: Annotated[int, _ZERO] = 0
+    completed: Annotated[int, _ZERO] = 0
+    failed: Annotated[int, _ZERO] = 0
+    retried: Annotated[int, _ZERO] = 0
+    aborted: Annotated[int, _ZERO] = 0
+    total: Annotated[int, _ZERO] = 0
+
+
+NO_TASKS: Final = Summary()
+"""The summary of a stage without tasks."""
 
 
 class Stage(_Entity, Generic[DataT, MetadataT]):
@@ -139,13 +191,13 @@ class Stage(_Entity, Generic[DataT, MetadataT]):
     job_id: UUID
     type: str
     order: int
-    status: StageStatus
-    percentage: int
-    summary: Summary
-    start_time: AwareDatetime | None = None
-    end_time: AwareDatetime | None = None
+    status: Annotated[StageStatus, _OPEN]
+    percentage: Annotated[int, _ZERO] = 0
+    summary: Annotated[Summary, _Optional(NO_TASKS)] = NO_TASKS
+    start_time: Annotated[AwareDatetime | None, _NULL] = None
+    end_time: Annotated[AwareDatetime | None, _NULL] = None
     data: DataT
-    metadata: MetadataT = _Metadata
+    metadata: Annotated[MetadataT, _NULL_AS_EMPTY] = _Metadata
 
 
 class CreatedJob(Job[DataT, MetadataT], Generic[DataT, MetadataT]):
@@ -158,6 +210,16 @@ class CreatedJob(Job[DataT, MetadataT], Generic[DataT, MetadataT]):
 
     is_new: bool = True
     stages: tuple[Stage[Any, Any], ...] = ()
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _accept_null(cls, stages: object) -> object:
+        return () if stages is None else stages
+
+    @field_validator("stages")
+    @classmethod
+    def _sort_stages(cls, stages: tuple[Stage[Any, Any], ...]) -> tuple[Stage[Any, Any], ...]:
+        return tuple(sorted(stages, key=lambda stage: stage.order))
 
 
 class Task(_Entity, Generic[TaskT, TaskMetadataT, ResultT]):
@@ -183,16 +245,16 @@ class Task(_Entity, Generic[TaskT, TaskMetadataT, ResultT]):
     """
 
     stage_id: UUID
-    status: TaskStatus
+    status: Annotated[TaskStatus, _OPEN]
     attempts: int
     max_attempts: int
-    start_time: AwareDatetime | None = None
-    end_time: AwareDatetime | None = None
+    start_time: Annotated[AwareDatetime | None, _NULL] = None
+    end_time: Annotated[AwareDatetime | None, _NULL] = None
     data: TaskT
-    metadata: TaskMetadataT = _Metadata
+    metadata: Annotated[TaskMetadataT, _NULL_AS_EMPTY] = _Metadata
     result: ResultT | None = None
-    error: Failure | None = None
-    progress: Progress | None = None
+    error: Annotated[Failure | None, _NULL] = None
+    progress: Annotated[Progress | None, _NULL] = None
 
     @field_validator("result", mode="before")
     @classmethod
@@ -216,9 +278,9 @@ class Attempt(_Response):
     number: int
     worker_id: str | None = None
     start_time: AwareDatetime
-    end_time: AwareDatetime | None = None
+    end_time: Annotated[AwareDatetime | None, _NULL] = None
     outcome: str | None = None
-    error: Failure | None = None
+    error: Annotated[Failure | None, _NULL] = None
 
 
 class StageOfTask(_Response):
@@ -228,7 +290,7 @@ class StageOfTask(_Response):
     type: str
     order: int
     data: dict[str, JsonValue]
-    metadata: dict[str, JsonValue] = _Metadata
+    metadata: Annotated[dict[str, JsonValue], _NULL_AS_EMPTY] = _Metadata
 
 
 class JobOfTask(_Response):
@@ -236,9 +298,9 @@ class JobOfTask(_Response):
 
     id: UUID
     name: str
-    priority: Priority
+    priority: Annotated[Priority, _OPEN]
     data: dict[str, JsonValue]
-    metadata: dict[str, JsonValue] = _Metadata
+    metadata: Annotated[dict[str, JsonValue], _NULL_AS_EMPTY] = _Metadata
 
 
 class ClaimedTask(Task[TaskT, TaskMetadataT], Generic[TaskT, TaskMetadataT]):

@@ -26,6 +26,9 @@ TASK_DURATION = SingleWriterHistogram(
     _HANDLER_BOUNDS_SECONDS,
 )
 TASKS_FAILED = Counter("jobnik_sdk_worker_tasks_failed_total", "Failed attempts.", ["stage_type", "error_type"])
+TASK_RETRIES = Counter(
+    "jobnik_sdk_worker_task_retries_total", "Failed attempts whose tasks have another attempt.", ["stage_type"]
+)
 TASKS_ACTIVE = Gauge("jobnik_sdk_worker_tasks_active", "Attempts in progress.", ["stage_type"])
 SLOTS = Gauge("jobnik_sdk_worker_slots", "Maximum number of concurrent attempts.", ["stage_type"])
 DRAINING = Gauge(
@@ -168,6 +171,7 @@ class StageMetrics:
             for status in ("completed", "failed", "snoozed", "cancelled")
         }
         self._waiting = TASK_WAITING.labels(stage_type)
+        self._retries = TASK_RETRIES.labels(stage_type)
         self._last_success = 0.0
         LAST_SUCCESS.labels(stage_type).set_function(lambda: self._last_success)
         self._slots = SLOTS.labels(stage_type)
@@ -188,9 +192,20 @@ class StageMetrics:
         if seconds is not None:
             self._waiting.observe(seconds)
 
-    def record_attempt(self, status: str, seconds: float, error_type: str | None = None) -> None:
-        """Record the duration of an attempt, whose status is `completed`, `failed`, `snoozed` or `cancelled`."""
+    def record_attempt(
+        self, status: str, seconds: float, error_type: str | None = None, *, retried: bool = False
+    ) -> None:
+        """Record an attempt.
+
+        Args:
+            status: `completed`, `failed`, `snoozed` or `cancelled`.
+            seconds: Its duration.
+            error_type: The type of the error of a failed attempt.
+            retried: Whether the task of a failed attempt has another attempt.
+        """
         self._durations[status].observe(seconds)
+        if retried:
+            self._retries.inc()
         if status == "completed":
             self._last_success = time.time()
         elif error_type is not None:

@@ -8,7 +8,7 @@ from typing import Any, Final, TypedDict, Unpack, overload
 from urllib.parse import urlencode
 
 from jobnik_sdk.errors import JobAbortedError, JobFailedError, WaitTimeoutError
-from jobnik_sdk.http.client import JobnikClient, read_many, read_one
+from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.arguments import check_duration, check_instance, check_names
 from jobnik_sdk.model.definitions import (
     EMPTY,
@@ -41,8 +41,9 @@ from jobnik_sdk.model.entities import (
     task_model,
 )
 from jobnik_sdk.producer.bodies import StageEncoder, TaskEncoder, job_fields, json_array, json_object, unique_fields
+from jobnik_sdk.producer.created import in_order, read_created, read_created_tasks
 from jobnik_sdk.producer.failures import failed_task
-from jobnik_sdk.producer.pages import pages
+from jobnik_sdk.producer.pages import linked_pages, list_entities
 from jobnik_sdk.producer.paths import (
     AnyJob,
     AnyStage,
@@ -55,7 +56,7 @@ from jobnik_sdk.producer.paths import (
     task_path,
     trace_in,
 )
-from jobnik_sdk.producer.requests import OK, Requests, check_features
+from jobnik_sdk.producer.requests import NEW_JOB, OK, Requests, check_features, new_stage
 from jobnik_sdk.producer.streams import StreamProgress, TaskStream
 from jobnik_sdk.producer.watching import watch
 
@@ -156,13 +157,14 @@ class Producer:
         if in_one_request:
             fields["stages"] = json_array([json_object(stage | {"tasks": tasks}) for stage, tasks in trees])
         response = await self._requests.post_job(fields, trace)
+        model = created_job_model(job_type)
         is_new = response.status_code != OK
+        fields.pop("stages", None)
+        job = read_created(model, response, fields, NEW_JOB) if is_new else read_one(model, response)
         if trees and not in_one_request:
-            path = job_path(read_one(Job[Empty, Empty], response).id)
-            if is_new:
-                await self._requests.create_stages(path, trees, trace)
-            response = await self._client.request("GET", f"{path}?should_return_stages=true")
-        return read_one(created_job_model(job_type), response).model_copy(update={"is_new": is_new})
+            created = await self._requests.create_stages(job.id, trees, trace) if is_new else []
+            job = await self._requests.read_with_stages(model, job, created)
+        return job.model_copy(update={"is_new": is_new})
 
     @overload
     async def create_stage(
@@ -221,7 +223,8 @@ class Producer:
         encoder = StageEncoder(trace)
         fields = encoder.fields(stage_type, data, metadata, options)
         await self._require(encoder.required_features)
-        return read_one(stage_model(stage_type), await self._requests.post_stage(job_path(job), fields, trace))
+        response = await self._requests.post_stage(job_path(job), fields, trace)
+        return read_created(stage_model(stage_type), response, fields, new_stage(id_of(job)))
 
     async def create_tasks(
         self,
@@ -241,9 +244,14 @@ class Producer:
         check_stage_type(stage, stage_type)
         trace = trace_in(stage)
         encoder = TaskEncoder(stage_type, trace)
-        body = json_array([encoder.encode(index, task) for index, task in enumerate(tasks)])
+        given = list(tasks)
+        documents = [encoder.encode(index, task) for index, task in enumerate(given)]
         await self._require(encoder.required_features)
-        return read_many(task_model(stage_type), await self._requests.post_tasks(stage_path(stage), body, trace))
+        if not documents and not await self._client.capabilities():
+            return []  # the original manager fails with an empty list
+        response = await self._requests.post_tasks(stage_path(stage), json_array(documents), trace)
+        created = read_created_tasks(task_model(stage_type), response, documents, id_of(stage))
+        return in_order(created, [task.data if isinstance(task, NewTask) else task for task in given])
 
     async def stream_tasks(  # noqa: PLR0913 all options of a stream in one place
         self,
@@ -392,12 +400,14 @@ class Producer:
         self, stage: AnyStage, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
     ) -> list[Task[TaskT, TaskMetadataT, ResultT]]:
         """Return all tasks of a stage, in the order in which they were created. For many tasks, use `list_tasks`."""
-        return read_many(task_model(stage_type), await self._client.request("GET", f"{stage_path(stage)}/tasks"))
+        tasks = list_entities(self._client, f"{stage_path(stage)}/tasks", task_model(stage_type), limit=None)
+        return [task async for task in tasks]
 
     async def get_attempts(self, task: AnyTask) -> list[Attempt]:
         """Return all attempts at a task, oldest first. Needs the feature `attempts`."""
         await self._require({"attempts"})
-        return [attempt async for attempt in pages(self._client, f"{task_path(task)}/attempts", Attempt, limit=None)]
+        pages = linked_pages(self._client, f"{task_path(task)}/attempts", Attempt)
+        return [attempt async for page in pages for attempt in page.items]
 
     def list_jobs(self, job_type: JobType[DataT, MetadataT]) -> AsyncGenerator[Job[DataT, MetadataT]]:
         """Yield all jobs of a type, oldest first.
@@ -408,14 +418,16 @@ class Producer:
         Like the other `list_` methods, it reads pages of 500 on demand, and keeps one page in memory. If the manager
         lacks the feature `lists`, it reads the whole list at once.
         """
-        return pages(self._client, f"/v1/jobs?{urlencode({'job_name': job_type.name})}", job_model(job_type))
+        return list_entities(self._client, f"/v1/jobs?{urlencode({'job_name': job_type.name})}", job_model(job_type))
 
-    def list_stages(
+    async def list_stages(
         self, job: AnyJob, stage_type: StageType[Any, Any, Any, DataT, MetadataT]
     ) -> AsyncGenerator[Stage[DataT, MetadataT]]:
         """Yield the stages of a job that are of this type, in order; see `list_jobs`."""
         query = urlencode({"job_id": id_of(job), "stage_type": stage_type.name})
-        return pages(self._client, f"/v1/stages?{query}", stage_model(stage_type))
+        stages = [stage async for stage in list_entities(self._client, f"/v1/stages?{query}", stage_model(stage_type))]
+        for stage in sorted(stages, key=lambda stage: stage.order):
+            yield stage
 
     def list_tasks(
         self,
@@ -427,7 +439,7 @@ class Producer:
         path = f"{stage_path(stage)}/tasks"
         if status is not None:
             path = f"/v1/tasks?{urlencode({'stage_id': id_of(stage), 'status': status.value})}"
-        return pages(self._client, path, task_model(stage_type))
+        return list_entities(self._client, path, task_model(stage_type))
 
     async def start_stage(self, stage: AnyStage) -> None:
         """Start a stage that was created with `waiting=True`. All stages before it must be completed."""

@@ -1,20 +1,26 @@
 """The requests of a producer that change something, with their metrics."""
 
-from collections.abc import Collection
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
+import structlog
 from httpx2 import Response
 
 from jobnik_sdk.errors import JobnikError, UnsupportedError
 from jobnik_sdk.http.client import JobnikClient, read_one
-from jobnik_sdk.model.definitions import Empty, JobStatus, StageStatus
-from jobnik_sdk.model.entities import Stage
+from jobnik_sdk.model.definitions import JobStatus, StageStatus
+from jobnik_sdk.model.entities import CreatedJob, Stage
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.producer.bodies import TraceFields, json_object
-from jobnik_sdk.producer.paths import stage_path
+from jobnik_sdk.producer.created import read_created
+from jobnik_sdk.producer.paths import job_path, stage_path
 
 OK: Final = 200
 """The HTTP status if a unique job already exists; for a new job it is 201."""
+
+NEW_JOB: Final = {"status": JobStatus.PENDING}
+"""What is known about a new job before its response is read."""
 
 _NO_TASKS: Final = b"[]"
 
@@ -25,6 +31,16 @@ _ADVICE: Final = {
     "unique-jobs": "omit unique_key, and first check whether the job already exists",
     "attempts": "do not read attempts",
 }
+
+
+_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+
+CreatedJobT = TypeVar("CreatedJobT", bound=CreatedJob[Any, Any])
+
+
+def new_stage(job_id: UUID, order: int = 0) -> Mapping[str, object]:
+    """Return what is known about a new stage before its response is read; the order 0 means that it is unknown."""
+    return {"jobId": str(job_id), "status": StageStatus.CREATED, "order": order}
 
 
 def check_features(required: Collection[str], features: Collection[str]) -> None:
@@ -71,27 +87,41 @@ class Requests:
             )
 
     async def create_stages(
-        self, job_path: str, trees: list[tuple[dict[str, bytes], bytes]], trace: TraceFields
-    ) -> None:
+        self, job_id: UUID, trees: list[tuple[dict[str, bytes], bytes]], trace: TraceFields
+    ) -> list[Stage[Any, Any]]:
         """Create the stages of a new job and their tasks one by one, for managers without the feature `job-tree`.
 
-        If one of them cannot be created, the job is aborted.
+        The stages are returned as they were before they had tasks. If one of them cannot be created, the job is
+        aborted.
         """
+        path = job_path(job_id)
         try:
             # The first stage waits, so that no stage can start, or end, before everything is created.
             (first, _), waiting = trees[0], {"startAsWaiting": b"true"}
-            stages: list[Stage[Empty, Empty]] = []
-            for fields, tasks in trees:
+            stages: list[Stage[Any, Any]] = []
+            for order, (fields, tasks) in enumerate(trees, start=1):
                 body = fields if stages else fields | waiting
-                stages.append(read_one(Stage[Empty, Empty], await self.post_stage(job_path, body, trace)))
+                response = await self.post_stage(path, body, trace)
+                stages.append(read_created(Stage[Any, Any], response, fields, new_stage(job_id, order)))
                 if tasks != _NO_TASKS:
                     await self.post_tasks(stage_path(stages[-1]), tasks, trace)
             if first["startAsWaiting"] != waiting["startAsWaiting"]:
-                path = f"{stage_path(stages[0])}/status"
-                await self.command("start_stage", "PUT", path, {"status": StageStatus.PENDING})
+                start = f"{stage_path(stages[0])}/status"
+                await self.command("start_stage", "PUT", start, {"status": StageStatus.PENDING})
         except BaseException as error:
-            await self._abort_incomplete(job_path, error)
+            await self._abort_incomplete(path, error)
             raise
+        return stages
+
+    async def read_with_stages(
+        self, model: type[CreatedJobT], job: CreatedJobT, stages: list[Stage[Any, Any]]
+    ) -> CreatedJobT:
+        """Return a new job with its stages as they are now; if they cannot be read, as they were created."""
+        try:
+            return read_one(model, await self._client.request("GET", f"{job_path(job)}?should_return_stages=true"))
+        except JobnikError as error:
+            _log.warning("new job cannot be read", job_id=str(job.id), reason=str(error))
+            return job.model_copy(update={"stages": tuple(stages)})
 
     async def command(self, name: str, method: str, path: str, body: dict[str, str] | None) -> None:
         """Send a command, such as `abort_job`."""

@@ -17,7 +17,7 @@ from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.outcomes import Completed, Failed, Outcome, Released, Snoozed
 from jobnik_sdk.execution.runners import runner_for
-from jobnik_sdk.http.circuit_breaker import OPEN_SECONDS, BreakerState, CircuitBreaker
+from jobnik_sdk.http.circuit_breaker import BreakerPolicy, BreakerState, CircuitBreaker
 from jobnik_sdk.http.retries import backoff
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import RuntimeLogger, bind_task
@@ -41,6 +41,8 @@ _REFUSAL_ADVICE: Final[Mapping[str, str]] = {
     "TASK_STATUS_UPDATE_FAILED": "nothing: another client has reported the task",
 }
 """The codes of refused reports that the metrics tell apart, and what an operator can do."""
+
+_CLAIM_BREAKER: Final = BreakerPolicy()
 
 _log: Final = RuntimeLogger(__name__)
 
@@ -83,8 +85,12 @@ class Poller:
         self._middleware_chain = (
             MiddlewareChain(dependencies.middleware, self._runner) if dependencies.middleware else None
         )
-        self._handler_breaker = self._new_breaker("handler")
-        self._claim_breaker = self._new_breaker("dequeue")
+        self._claim_breaker = self._new_breaker("dequeue", _CLAIM_BREAKER)
+        policy = handler.circuit_breaker
+        self._handler_breaker = None if policy is None else self._new_breaker("handler", policy)
+        if policy is None:
+            metrics.BREAKER_STATE.labels(self._stage_type, "handler").set_function(lambda: BreakerState.CLOSED.value)
+            metrics.BREAKER_OPENS.labels(self._stage_type, "handler")
         self._metrics = metrics.stage_metrics(self._stage_type)
         self._spans = StageSpans(self._stage_type)
         self._variables = contextvars.copy_context()
@@ -166,7 +172,10 @@ class Poller:
         # A job that the manager cannot settle at present must not stop the work on others.
         undelivered = len(self._in_progress) - min(self._source.held_back, MAX_HELD_BACK)
         free = min(self._free_slots, 2 * self._handler.concurrency - undelivered) - self._requested
-        match max(self._handler_breaker.state, self._claim_breaker.state):
+        state = self._claim_breaker.state
+        if self._handler_breaker is not None:
+            state = max(state, self._handler_breaker.state)
+        match state:
             case BreakerState.CLOSED:
                 return free
             case BreakerState.HALF_OPEN:
@@ -293,19 +302,21 @@ class Poller:
         if kind is Completed:
             self._metrics.record_attempt("completed", seconds)
             running.span.end("completed")
-            self._handler_breaker.record(success=True)
+            if self._handler_breaker is not None:
+                self._handler_breaker.record(success=True)
         elif isinstance(outcome, Failed):
-            self._metrics.record_attempt("failed", seconds, outcome.error_type)
+            retried = running.task.retry_delay(outcome) is not None
+            self._metrics.record_attempt("failed", seconds, outcome.error_type, retried=retried)
             running.span.end("failed", outcome.error_type, outcome.message, outcome.stack)
-            # A failure that must not be retried is caused by the task itself, so the next task may succeed.
-            if outcome.retryable:
+            # RetryLater and DoNotRetry are decisions of the handler about this task, so the next task may succeed.
+            if self._handler_breaker is not None and outcome.retryable and outcome.delay is None:
                 self._handler_breaker.record(success=False)
         else:
             status = "snoozed" if kind is Snoozed else "cancelled"
             self._metrics.record_attempt(status, seconds)
             running.span.end(status)
         if kind is not Completed or self._logs_completions:
-            _log_outcome(running.context, outcome, seconds)
+            _log_outcome(running, outcome, seconds)
         if self._emit is not None:
             self._emit(_event_of(running.context, outcome, seconds))
 
@@ -327,40 +338,44 @@ class Poller:
                 "report refused", code=result.code, reason=result.message, advice=advice, **running.context.ids
             )
 
-    def _new_breaker(self, name: Literal["handler", "dequeue"]) -> CircuitBreaker:
+    def _new_breaker(self, name: Literal["handler", "dequeue"], policy: BreakerPolicy) -> CircuitBreaker:
         def on_change(state: BreakerState) -> None:
             opened = state is BreakerState.OPEN
             if opened:
                 metrics.BREAKER_OPENS.labels(self._stage_type, name).inc()
-                _log.error(
-                    "circuit breaker opened", breaker=name, stage_type=self._stage_type, pause_seconds=OPEN_SECONDS
-                )
+                pause = policy.pause.total_seconds()
+                _log.error("circuit breaker opened", breaker=name, stage_type=self._stage_type, pause_seconds=pause)
             else:
                 _log.info("circuit breaker closed", breaker=name, stage_type=self._stage_type)
             if self._emit is not None:
                 event = events.BreakerOpened if opened else events.BreakerClosed
                 self._emit(event(self._stage_type, name))
 
-        breaker = CircuitBreaker(on_change)
+        concurrency = self._handler.concurrency if name == "handler" else CONCURRENT_CLAIMS
+        breaker = CircuitBreaker(on_change, policy, concurrency=concurrency)
         metrics.BREAKER_STATE.labels(self._stage_type, name).set_function(lambda: breaker.state.value)
         metrics.BREAKER_OPENS.labels(self._stage_type, name)
         return breaker
 
 
-def _log_outcome(context: TaskContext[Any], outcome: Outcome, seconds: float) -> None:
-    """Log the outcome of an attempt, in a single line."""
+def _log_outcome(running: TaskInProgress, outcome: Outcome, seconds: float) -> None:
+    """Log the outcome of an attempt, in a single line; the stack only if the attempt was the last one of its task."""
+    context = running.context
     _, trace_id, span_id, _ = context.traceparent.split("-")
     ids = {**context.ids, "trace_id": trace_id, "span_id": span_id}
     match outcome:
         case Completed():
             _log.info("task completed", duration_seconds=round(seconds, 6), **ids)
         case Failed():
-            error = {"error_type": outcome.error_type, "error_message": outcome.message}
-            if outcome.retryable and outcome.delay is None:
-                stack = {"exception": outcome.stack} if outcome.stack else {}
-                _log.error("task failed", **error, **stack, **ids)
-            else:  # the handler raised RetryLater or DoNotRetry, so no stack is needed
-                _log.warning("task failed", **error, retryable=outcome.retryable, **ids)
+            fields: dict[str, Any] = {"error_type": outcome.error_type, "error_message": outcome.message}
+            fields |= {"max_attempts": context.max_attempts, "duration_seconds": round(seconds, 6), **ids}
+            delay = running.task.retry_delay(outcome)
+            if delay is not None:
+                _log.warning("task failed", retry_in_seconds=delay.total_seconds(), **fields)
+            elif outcome.stack:
+                _log.error("task failed", exception=outcome.stack, **fields)
+            else:
+                _log.error("task failed", **fields)
         case Snoozed():
             _log.info("task snoozed", delay_seconds=outcome.delay.total_seconds(), **ids)
         case Released():

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from jobnik_sdk.execution.context import TaskContext
-from jobnik_sdk.execution.outcomes import Outcome
+from jobnik_sdk.execution.outcomes import Failed, Outcome
 from jobnik_sdk.execution.progress import Checkpoint
-from jobnik_sdk.model.definitions import AnyStageType, TaskMetadataT, TaskT
+from jobnik_sdk.model.definitions import AnyStageType, TaskMetadataT, TaskT, retry_delay_seconds
 from jobnik_sdk.observability.spans import AttemptSpan
 from jobnik_sdk.observability.trace_context import NO_TRACE
 
@@ -26,7 +26,8 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
 
     `stage` and `job` are JSON objects, as the manager sent them. `waited` is the number of seconds for which the task
     was claimable; None if the manager does not report it. `validation_error` is set if the task does not fit its
-    models: then `data` and `metadata` are empty, and the attempt fails before it starts.
+    models: then `data` and `metadata` are empty, and the attempt fails before it starts. `retry` is the retry policy in
+    the format of the protocol; without it, the next attempt follows a failed one at once.
     """
 
     model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True)
@@ -43,6 +44,7 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
     timeout: timedelta | None = Field(default=None, validation_alias="timeoutSeconds")
     checkpoint: Any = None
     waited: float | None = Field(default=None, validation_alias="waitedSeconds")
+    retry: dict[str, Any] | None = None
     stage: dict[str, Any] | None = None
     job: dict[str, Any] | None = None
     validation_error: str = Field(default="", init=False)
@@ -51,6 +53,20 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
     def job_id(self) -> str:
         """The id of the task's job; empty if the manager does not send it."""
         return "" if self.job is None else str(self.job.get("id", ""))
+
+    def retry_delay(self, failure: Failed) -> timedelta | None:
+        """Return how long the task waits for its next attempt, without jitter; None if this attempt was the last one.
+
+        Without leases, the manager decides by the number of attempts alone, and there is no delay.
+        """
+        failed = self.attempts + 1
+        if failed >= self.max_attempts:
+            return None
+        if self.lease_id is None:
+            return timedelta()
+        if not failure.retryable or failure.delay is not None:
+            return failure.delay if failure.retryable else None
+        return timedelta(seconds=retry_delay_seconds(self.retry, failed)) if self.retry else timedelta()
 
 
 class TaskInProgress:

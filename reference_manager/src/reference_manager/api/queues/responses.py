@@ -62,6 +62,9 @@ class BriefTask(Representation):
     traceparent: str
     tracestate: Annotated[str, Field(description="Left out if there is none.")] = ""
     timeout_seconds: Annotated[float, Field(description="Left out if there is no limit.")] = 0
+    retry: Annotated[
+        dict[str, Any], Field(description="The delay after a failed attempt. Left out if there is none.")
+    ] = {}
     checkpoint: Annotated[
         Any, Field(description="State that the previous attempt saved. Left out if there is none.")
     ] = None

@@ -271,6 +271,7 @@ CREATE OR REPLACE FUNCTION task_wire_brief(task tasks) RETURNS text LANGUAGE sql
         || ',"maxAttempts":' || task.max_attempts
         || wire_trace(task.traceparent, task.tracestate)
         || coalesce(',"timeoutSeconds":' || extract(epoch FROM task.timeout)::float8, '')
+        || coalesce(',"retry":' || task.retry, '')
         || coalesce(',"checkpoint":' || task.checkpoint, '')
 $$;
 

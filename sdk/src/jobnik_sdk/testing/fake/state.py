@@ -10,7 +10,7 @@ from itertools import count
 from typing import Any, Final, NamedTuple
 from uuid import UUID, uuid4
 
-from jobnik_sdk.model.definitions import JobStatus, Priority, StageStatus, TaskStatus
+from jobnik_sdk.model.definitions import JobStatus, Priority, StageStatus, TaskStatus, retry_delay_seconds
 from jobnik_sdk.testing.fake.transitions import CLIENT, JOB_OPEN, STAGE_OPEN
 
 _URGENCY: Final = {priority: place for place, priority in enumerate(Priority)}
@@ -287,17 +287,9 @@ def creation(entity: Job | Stage) -> Change:
 def retry_delay(retry: dict[str, Any] | None, failed: int) -> timedelta | None:
     """Return how long a task waits after this number of failed attempts; None if it has no retry policy.
 
-    With delay 5, factor 2 and maximum 60: 5, 10, 20, 40, 60, 60 … seconds, each changed at random by up to the jitter.
+    The delay is changed at random by up to the jitter.
     """
     if retry is None:
         return None
-    delay: float = retry["delaySeconds"]
-    if retry["strategy"] == "exponential":
-        longest: float = retry["maxDelaySeconds"]
-        # The loop ends at the maximum: further growth would change nothing, and would overflow in the end.
-        for _ in range(failed - 1):
-            if delay >= longest or not delay or retry["factor"] == 1:
-                break
-            delay *= retry["factor"]
-        delay = min(delay, longest)
-    return timedelta(seconds=delay * (1 + retry["jitter"] * random.uniform(-1, 1)))  # noqa: S311 jitter is no secret
+    jitter = 1 + retry["jitter"] * random.uniform(-1, 1)  # noqa: S311 jitter is no secret
+    return timedelta(seconds=retry_delay_seconds(retry, failed) * jitter)

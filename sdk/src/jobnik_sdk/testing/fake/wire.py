@@ -118,7 +118,7 @@ def minimal_claimed_json(task: Task) -> Json:
     """Return a claimed task with only the fields that a worker needs; its stage and its job are sent separately."""
     body = task_json(task)
     names = {"id", "stageId", "data", "userMetadata", "attempts", "maxAttempts"}
-    names |= {"traceparent", "tracestate", "timeoutSeconds", "checkpoint"}
+    names |= {"traceparent", "tracestate", "timeoutSeconds", "retry", "checkpoint"}
     now = task.attempts[-1].started
     return {
         **{name: value for name, value in body.items() if name in names},
