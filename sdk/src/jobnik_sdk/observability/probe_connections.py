@@ -1,7 +1,10 @@
 """The connections of probes and scrapers. Each serves one request, within a time limit."""
 
 import asyncio
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
@@ -37,7 +40,9 @@ class ProbeResponder:
         """Add an open connection."""
         self._connections[connection] = None
         if len(self._connections) > MAX_CONNECTIONS:
-            next(iter(self._connections)).abort()
+            oldest = next(iter(self._connections))
+            self.remove(oldest)
+            oldest.abort()
 
     def remove(self, connection: "ProbeConnection") -> None:
         """Remove a connection that has closed."""
@@ -67,9 +72,9 @@ class ProbeResponder:
         while self._waiting:
             clients, self._waiting = self._waiting, []
             try:
-                text = await self._loop.run_in_executor(None, generate_latest)
+                text = await self._collect()
                 response = HTTPStatus.OK, text, CONTENT_TYPE_LATEST
-            except Exception:  # noqa: BLE001 collectors of the application may raise anything
+            except Exception:  # noqa: BLE001 as below
                 _log.exception("metrics cannot be collected")
                 response = (
                     HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -79,6 +84,23 @@ class ProbeResponder:
             for client in clients:
                 client.send(*response)
         self._collector = None
+
+    def _collect(self) -> asyncio.Future[bytes]:
+        """Collect the metrics in a thread, which does not keep the process from ending."""
+        result: asyncio.Future[bytes] = self._loop.create_future()
+
+        def collect() -> None:
+            try:
+                text = generate_latest()
+            except Exception as error:  # noqa: BLE001 collectors of the application may raise anything
+                done = partial(result.set_exception, error)
+            else:
+                done = partial(result.set_result, text)
+            with suppress(RuntimeError):  # the server has stopped
+                self._loop.call_soon_threadsafe(done)
+
+        threading.Thread(target=collect, name="jobnik-metrics", daemon=True).start()
+        return result
 
 
 class ProbeConnection(asyncio.Protocol):
