@@ -60,3 +60,29 @@ async def test_each_outcome_is_reported_and_counted(
         assert (await result).accepted
     assert reported == [sent]
     assert REGISTRY.get_sample_value("jobnik_sdk_consumer_task_updates_total", labels) == before + 1
+
+
+@pytest.mark.parametrize("place", ["data", "userMetadata", "checkpoint", "stage"])
+async def test_a_deeply_nested_payload_affects_no_other_task(
+    place: str, task_json: Callable[..., dict[str, Any]]
+) -> None:
+    """A manager accepts 200 levels in a request, which have more levels in the answer to a claim."""
+    deep: Any = 1
+    for _ in range(198):
+        deep = {"a": deep}
+    first, second = task_json(leaseId=1), task_json(leaseId=2)
+    stage = {"id": first["stageId"], "type": "any", "order": 1, "data": {}, "userMetadata": {}}
+    if place == "stage":
+        stage["data"] = deep
+    else:
+        first[place] = deep
+    answer = {"tasks": [first, second], "stages": [{"stage": stage, "job": {"id": "1"}}]}
+
+    def respond(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
+
+    async with JobnikClient("http://manager", transport=httpx2.MockTransport(respond)) as client:
+        source = LeasedTaskSource(client, "worker-1", timedelta(seconds=30))
+        claimed = await source.claim(StageType("any", task=Empty), 2)
+    assert [task.lease_id for task in claimed] == [1, 2]
+    assert claimed[1].validation_error == ""
