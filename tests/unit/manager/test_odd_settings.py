@@ -30,10 +30,11 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.startswith(("JOBNIK_MANAGER_", "TELEMETRY_", "OTEL_")):
             monkeypatch.delenv(name)
     root = logging.getLogger()
-    handlers, level, uvicorn = root.handlers, root.level, logging.getLogger("uvicorn").level
+    handlers, level, uvicorn = list(root.handlers), root.level, logging.getLogger("uvicorn").level
     previous: dict[signal.Signals, Any] = {number: signal.getsignal(number) for number in process.STOP_SIGNALS}
     yield
-    root.handlers, root.level = handlers, level
+    root.handlers = handlers
+    root.setLevel(level)
     logging.getLogger("uvicorn").setLevel(uvicorn)
     structlog.reset_defaults()
     for number, handler in previous.items():

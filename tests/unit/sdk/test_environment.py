@@ -57,9 +57,10 @@ def _clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setenv("PROBE_PORT", "0")
     monkeypatch.chdir(tmp_path)
     root = logging.getLogger()
-    handlers, level = root.handlers, root.level
+    handlers, level = list(root.handlers), root.level
     yield
-    root.handlers, root.level = handlers, level
+    root.handlers = handlers
+    root.setLevel(level)
     logging.captureWarnings(capture=False)
     structlog.reset_defaults()
 

@@ -71,12 +71,12 @@ async def test_a_deeply_nested_payload_affects_no_other_task(
     for _ in range(198):
         deep = {"a": deep}
     first, second = task_json(leaseId=1), task_json(leaseId=2)
-    stage = {"id": first["stageId"], "type": "any", "order": 1, "data": {}, "userMetadata": {}}
+    stage: dict[str, Any] = {"id": first["stageId"], "type": "any", "order": 1, "data": {}, "userMetadata": {}}
     if place == "stage":
         stage["data"] = deep
     else:
         first[place] = deep
-    answer = {"tasks": [first, second], "stages": [{"stage": stage, "job": {"id": "1"}}]}
+    answer: dict[str, Any] = {"tasks": [first, second], "stages": [{"stage": stage, "job": {"id": "1"}}]}
 
     def respond(_: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, content=json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
