@@ -145,15 +145,21 @@ def test_odd_variables_of_opentelemetry_are_named(name: str, value: str, monkeyp
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "problem"),
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "it must be a URL such as http://127.0.0.1:4318."),
+        ("OTEL_PYTHON_TRACER_PROVIDER", "bogus", "'bogus' is not installed."),
+        ("OTEL_PROPAGATORS", "tracecontext, bogus", "'bogus' is not installed."),
+    ],
+)
 def test_an_invalid_variable_ends_the_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, value: str, problem: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The exit code is that of an invalid setting."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")
+    monkeypatch.setenv(name, value)
     assert cli.main(["serve", "--database-url", "postgresql://127.0.0.1:1/none", "--port", "0"]) == 2
-    assert capsys.readouterr().err == (
-        "jobnik-manager: OTEL_EXPORTER_OTLP_ENDPOINT: it must be a URL such as http://127.0.0.1:4318.\n"
-    )
+    assert capsys.readouterr().err == f"jobnik-manager: {name}: {problem}\n"
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::", "localhost", "0.0.0.0"])  # noqa: S104 on purpose

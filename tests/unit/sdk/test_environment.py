@@ -224,6 +224,7 @@ def test_odd_files_for_tls_are_named(name: str, value: str, monkeypatch: pytest.
         ("OTEL_BSP_MAX_QUEUE_SIZE", "-1"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "99999999"),
         ("OTEL_SPAN_LINK_COUNT_LIMIT", "-1"),
+        ("OTEL_PYTHON_TRACER_PROVIDER", "bogus"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://u:{SECRET}@[::1"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "collector:4318"),
         ("OTEL_EXPORTER_OTLP_HEADERS", f"Bearer {SECRET}"),

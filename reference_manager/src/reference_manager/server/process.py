@@ -23,7 +23,7 @@ from reference_manager.server import addresses
 from reference_manager.server.admission import Admission
 from reference_manager.server.connections import Connections, fit_open_files
 from reference_manager.server.http_protocol import LimitedProtocol
-from reference_manager.server.tracing import is_tracing_enabled, tracing
+from reference_manager.server.tracing import check_installed, is_tracing_enabled, tracing
 from reference_manager.settings import Settings
 from reference_manager.store.errors import DatabaseError
 from reference_manager.store.migrate import migrate
@@ -118,6 +118,7 @@ def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> No
         StartError: The port is taken, or the database cannot be used.
         InvalidSettingError: The address does not exist on this machine.
     """
+    check_installed(os.environ)
     traced = is_tracing_enabled(settings.tracing_enabled, settings.tracing_url, os.environ)
     with (
         _listen(settings) as listener,

@@ -9,7 +9,7 @@ import re
 import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import entry_points, version
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 SERVICE = "jobnik-manager"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+GROUPS = {
+    "OTEL_PYTHON_TRACER_PROVIDER": "opentelemetry_tracer_provider",
+    "OTEL_PROPAGATORS": "opentelemetry_propagator",
+}
+"""The groups of entry points in which OpenTelemetry looks for the names in these variables."""
 HEADERS = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 HEADER = re.compile(
     r"[ \t]*[\x21\x23-\x27\x2a\x2b\x2d\x2e0-9A-Z\x5e-\x7a\x7c\x7e]+[ \t]*="
@@ -48,6 +53,18 @@ def is_tracing_enabled(enabled: bool | None, url: str | None, environment: Mappi
 
 class InvalidVariableError(Exception):
     """A variable of OpenTelemetry is invalid; the message names it."""
+
+
+def check_installed(environment: Mapping[str, str]) -> None:
+    """Check the variables that name parts of OpenTelemetry.
+
+    Raises:
+        InvalidVariableError: A part is not installed.
+    """
+    for variable, group in GROUPS.items():
+        for name in filter(None, map(str.strip, environment.get(variable, "").split(","))):
+            if name != "none" and not entry_points(group=group, name=name):
+                raise InvalidVariableError(f"{variable}: {name!r} is not installed.")
 
 
 @contextmanager

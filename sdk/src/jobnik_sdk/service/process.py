@@ -67,6 +67,7 @@ def run(container: Container) -> int:
             configure_logging(settings.log_level)
             _warn_of_misspelled_settings(type(settings))
             _export_opentelemetry_variables(type(settings))
+            tracing.check_provider(os.environ)
             url = settings.telemetry_tracing_url
             with ExitStack() as stack:
                 if tracing.is_enabled(settings.telemetry_tracing_enabled, url, os.environ):

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib.metadata import entry_points
 from typing import Final
 from uuid import uuid4
 
@@ -20,6 +21,7 @@ SERVICE_NAME: Final = "jobnik-worker"
 """The default of the resource attribute `service.name`."""
 ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
+_PROVIDER: Final = "OTEL_PYTHON_TRACER_PROVIDER"
 _HEADERS: Final = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 _HEADER: Final = re.compile(
     r"[ \t]*[\x21\x23-\x27\x2a\x2b\x2d\x2e0-9A-Z\x5e-\x7a\x7c\x7e]+[ \t]*="
@@ -43,6 +45,17 @@ def is_enabled(enabled: bool | None, url: str | None, environment: Mapping[str, 
     if environment.get("OTEL_TRACES_EXPORTER", "").lower() == "none":
         return False
     return bool(enabled or url or any(environment.get(name) for name in ENDPOINTS))
+
+
+def check_provider(environment: Mapping[str, str]) -> None:
+    """Check the variable that names a tracer provider, which is loaded even if the worker sends no traces.
+
+    Raises:
+        ConfigurationError: no such provider is installed.
+    """
+    name = environment.get(_PROVIDER, "").strip()
+    if name and not entry_points(group="opentelemetry_tracer_provider", name=name):
+        raise ConfigurationError(f"{_PROVIDER}: no such tracer provider is installed.")
 
 
 def _check_variables(environment: Mapping[str, str]) -> None:
