@@ -16,7 +16,8 @@ from pydantic_settings import SettingsError
 
 from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from reference_manager.server.logs import configure_logs
-from reference_manager.server.process import StartError, prepare, serve
+from reference_manager.server.process import InvalidSettingError, StartError, prepare, serve
+from reference_manager.server.tracing import InvalidVariableError
 from reference_manager.settings import (
     FORMER_NAMES,
     Renamed,
@@ -56,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             serve(settings, settings.database_url.get_secret_value(), {})
         else:
             _serve_embedded(settings)
+    except (InvalidSettingError, InvalidVariableError) as error:
+        sys.stderr.write(f"jobnik-manager: {error}\n")
+        return 2
     except (EmbeddedPostgresError, StartError) as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
         return 1
@@ -128,5 +132,5 @@ def _explain(error: ValidationError | SettingsError, renamed: Sequence[Renamed])
             if current in (flag(name), variable(name)) and not overridden
         ]
         given = f" (given as {' and '.join(sources)})" if sources else ""
-        lines.append(f"{flag(name)} or {variable(name)}{given}: {invalid['msg']}")
+        lines.append(f"{flag(name)} or {variable(name)}{given}: {invalid['msg'].removeprefix('Value error, ')}")
     return "\n".join(lines)

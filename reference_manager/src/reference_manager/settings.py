@@ -1,29 +1,60 @@
 """The manager's settings: flags of ``jobnik-manager serve``, or environment variables, mostly ``JOBNIK_MANAGER_…``."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ByteSize, Field, SecretStr, TypeAdapter
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "JOBNIK_MANAGER_"
+_LABEL = r"[^\s.:/@\[\]]{1,63}"
+_PORT = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+_HOST = re.compile(rf"({_LABEL}(\.{_LABEL})*\.?|%2F[^\s:/@]+|\[[0-9A-Fa-f:.]+(%[^\s\[\]]+)?\]){_PORT}")
+"""A host by its name, its address or, for PostgreSQL, the folder of its socket; with or without a port."""
 
 FORMER_NAMES = {"database_patience": "database_timeout", "shutdown_patience": "shutdown_timeout"}
 """Settings that were renamed. Their former flags and variables are accepted until version 1.0."""
 
 
+def _address(host: str) -> str:
+    if not host or not set(host).isdisjoint("/@ "):
+        raise ValueError("must be an address or a name, such as 127.0.0.1, not a URL")
+    return host
+
+
 def _postgres_url(url: SecretStr | None) -> SecretStr | None:
-    if url and not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+    """Check a URL, which may list several hosts. Messages quote nothing of it, because it may have a password."""
+    if url is None:
+        return None
+    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise ValueError("must begin with postgresql://")
+    try:
+        account_and_hosts = urlsplit(url.get_secret_value()).netloc
+    except ValueError:
+        raise ValueError("is not a valid URL") from None
+    hosts = account_and_hosts.rpartition("@")[2]
+    if hosts and not all(map(_HOST.fullmatch, hosts.split(","))):
+        raise ValueError("has an invalid host or port; write special characters in the password as in %2F for /")
     return url
 
 
 def _http_url(url: str | None) -> str | None:
-    if url and not url.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
+    if url and not is_http_url(url):
+        raise ValueError("must be a URL that begins with http:// or https://")
     return url
+
+
+def is_http_url(url: str) -> bool:
+    """Return whether this is a URL of a service, with a valid host and port."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and _HOST.fullmatch(parts.netloc.rpartition("@")[2]) is not None
 
 
 def flag(name: str) -> str:
@@ -100,7 +131,9 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_by_name=True)
 
-    host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, AfterValidator(_address), Field(description="The address to listen on; :: includes IPv4.")] = (
+        "127.0.0.1"
+    )
     port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 picks a free port.")] = 8080
     database_url: Annotated[
         SecretStr | None,

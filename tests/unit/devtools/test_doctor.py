@@ -247,6 +247,23 @@ def test_each_setting_with_a_problem_is_named(worker: Project) -> None:
     assert all(finding.remedy for finding in found)
 
 
+def test_an_unreadable_file_is_a_problem_of_the_settings_alone(worker: Project) -> None:
+    """The manager's address may be in it, so the manager cannot be checked."""
+    (worker.root / ".env").write_bytes("JOBNIK_BASE_URL=http://é".encode("latin-1"))
+    text = ".env: it is not text in UTF-8."
+    assert [finding.text for finding in settings.check(worker)] == [text]
+    assert [finding.text for finding in run_check(manager.check, worker)] == [f"not checked: {text}"]
+
+
+@pytest.mark.parametrize("address", ["http://u:s3cret@h:99999", "http://u:s3cret@127.0.0.1:9"])
+def test_the_password_of_an_address_is_not_printed(worker: Project, address: str) -> None:
+    """Whether the address is valid or not."""
+    (worker.root / ".env").write_text(f"JOBNIK_BASE_URL={address}\n")
+    found = [*settings.check(worker), *run_check(manager.check, worker)]
+    assert found
+    assert not any("s3cret" in finding.text + finding.remedy for finding in found)
+
+
 def test_settings_that_cannot_be_imported_are_a_problem(worker: Project) -> None:
     """The finding has the exception of the module; a deleted example is not a problem."""
     (worker.root / ".env.example").unlink()

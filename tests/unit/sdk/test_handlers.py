@@ -159,12 +159,24 @@ def test_shorter_timeout_applies(
 
 
 def test_returned_value_completes_the_task() -> None:
-    """A result is stored as JSON. Without a result model, the returned value is ignored."""
+    """A result is stored as JSON."""
     assert outcomes.for_result(Size(width=1), Size) == outcomes.Completed(b'{"width":1}')
-    assert outcomes.for_result(Size(width=1), None) == outcomes.Completed(None)
+    assert outcomes.for_result(None, None) == outcomes.Completed(None)
     wrong = outcomes.for_result(None, Size)
     assert isinstance(wrong, outcomes.Failed)
     assert wrong.message.startswith("result: ")
+
+
+@pytest.mark.parametrize("value", [Size(width=1), {}, 0, "", False, (yielded for yielded in ())], ids=repr)
+def test_a_value_without_a_result_model_fails_the_attempt(value: object) -> None:
+    """The value has nowhere to go, so it is not dropped without a word. This includes generators, which never ran."""
+    failed = outcomes.for_result(value, None)
+    assert isinstance(failed, outcomes.Failed)
+    assert failed.error_type == "InvalidPayloadError"
+    assert failed.message == (
+        f"result: the handler returned a value of type {type(value).__name__}, but its stage type has no result model: "
+        "declare one with StageType(…, result=…), or return None."
+    )
 
 
 def test_delays_are_never_negative() -> None:

@@ -120,3 +120,29 @@ async def test_a_stage_that_is_not_as_expected_fails_its_own_tasks(task_json: Ca
         task.stage, task.job = {"id": "odd"}, {}
         context, error = contexts.create(task, "")
     assert (context.task_id, error) == (task.id, "stage.id: Field required")
+
+
+@pytest.mark.parametrize("place", ["data", "userMetadata", "checkpoint", "stage"])
+async def test_a_deeply_nested_payload_affects_no_other_task(
+    place: str, task_json: Callable[..., dict[str, Any]]
+) -> None:
+    """A manager accepts 200 levels in a request, which have more levels in the answer to a claim."""
+    deep: Any = 1
+    for _ in range(198):
+        deep = {"a": deep}
+    first, second = task_json(leaseId=1), task_json(leaseId=2)
+    stage: dict[str, Any] = {"id": first["stageId"], "type": "any", "order": 1, "data": {}, "userMetadata": {}}
+    if place == "stage":
+        stage["data"] = deep
+    else:
+        first[place] = deep
+    answer: dict[str, Any] = {"tasks": [first, second], "stages": [{"stage": stage, "job": {"id": "1"}}]}
+
+    def respond(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=json.dumps(answer).encode(), headers={"Content-Type": "application/json"})
+
+    async with JobnikClient("http://manager", transport=httpx2.MockTransport(respond)) as client:
+        source = LeasedTaskSource(client, "worker-1", timedelta(seconds=30))
+        claimed = await source.claim(StageType("any", task=Empty), 2)
+    assert [task.lease_id for task in claimed] == [1, 2]
+    assert claimed[1].validation_error == ""

@@ -7,7 +7,14 @@ from http import HTTPStatus
 from typing import Final
 from uuid import UUID
 
-from jobnik_sdk.errors import AnswerError, ConfigurationError, JobNotFoundError, UnexpectedAnswerError, UnreachableError
+from jobnik_sdk.errors import (
+    AnswerError,
+    ConfigurationError,
+    JobNotFoundError,
+    SettingsError,
+    UnexpectedAnswerError,
+    UnreachableError,
+)
 from jobnik_sdk.http.client import Capabilities, JobnikClient, read_one
 from jobnik_sdk.service.settings import WorkerSettings, environment
 
@@ -23,13 +30,16 @@ _CORRECT_ADDRESS: Final = "correct JOBNIK_BASE_URL"
 
 def check(_project: Project) -> Iterator[Finding]:
     """Send a request to the manager at JOBNIK_BASE_URL, even if other settings are invalid."""
-    address = environment(WorkerSettings).get("JOBNIK_BASE_URL")
+    try:
+        address = environment(WorkerSettings).get("JOBNIK_BASE_URL")
+    except SettingsError as error:
+        raise CannotCheckError(error) from None
     if not address:
         raise CannotCheckError("JOBNIK_BASE_URL is not set")
     try:
         yield asyncio.run(_check_address(address))
-    except ConfigurationError:
-        raise CannotCheckError("JOBNIK_BASE_URL is not the address of a manager") from None
+    except ConfigurationError as error:
+        raise CannotCheckError(error) from None
 
 
 async def _check_address(address: str) -> Finding:

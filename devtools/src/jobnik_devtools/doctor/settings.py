@@ -34,7 +34,15 @@ def _invalid_settings(project: Project, settings: type[WorkerSettings]) -> Itera
         if not (project.root / ".env").exists():
             remedy = f"run cp {_EXAMPLE} .env and set it there, or set it in the environment"
         yield from (problem(line, remedy) for line in str(error).splitlines())
-    for variable, meant in misspelled(settings).items():
+    yield from _misspelled_settings(settings)
+
+
+def _misspelled_settings(settings: type[WorkerSettings]) -> Iterator[Finding]:
+    try:
+        variables = misspelled(settings)
+    except SettingsError:  # .env cannot be read, which is a problem already
+        return
+    for variable, meant in variables.items():
         yield note(f"{variable} is set, but there is no such setting", f"did you mean {meant}?")
 
 

@@ -25,7 +25,7 @@ def configure_logs(level: str) -> None:
     ]
     on_terminal = sys.stdout.isatty()
     rendering: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if on_terminal
         else [_TRACEBACKS, _important_first, structlog.processors.JSONRenderer()]
     )

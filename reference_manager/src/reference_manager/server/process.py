@@ -1,6 +1,7 @@
 """The manager process: migrate, listen, and serve the API until a signal stops it."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -18,10 +19,11 @@ import uvloop
 from reference_manager.api.app import create_app
 from reference_manager.api.hot_path import HotPath
 from reference_manager.engine.engine import Engine
+from reference_manager.server import addresses
 from reference_manager.server.admission import Admission
 from reference_manager.server.connections import Connections, fit_open_files
 from reference_manager.server.http_protocol import LimitedProtocol
-from reference_manager.server.tracing import is_tracing_enabled, tracing
+from reference_manager.server.tracing import check_installed, is_tracing_enabled, tracing
 from reference_manager.settings import Settings
 from reference_manager.store.errors import DatabaseError
 from reference_manager.store.migrate import migrate
@@ -30,8 +32,6 @@ from reference_manager.store.poolers import check_pooler
 
 log = structlog.stdlib.get_logger(__name__)
 
-BACKLOG = 4096
-"""Connections that the kernel queues until the manager accepts them."""
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open. Clients close theirs sooner, so they never reuse a closed connection."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -41,6 +41,10 @@ DISCONNECT_TIME = 0.1
 
 class StartError(Exception):
     """The manager cannot start; the message says what to do."""
+
+
+class InvalidSettingError(StartError):
+    """A setting cannot be used; the message names it."""
 
 
 class _Server(uvicorn.Server):
@@ -112,7 +116,9 @@ def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> No
 
     Raises:
         StartError: The port is taken, or the database cannot be used.
+        InvalidSettingError: The address does not exist on this machine.
     """
+    check_installed(os.environ)
     traced = is_tracing_enabled(settings.tracing_enabled, settings.tracing_url, os.environ)
     with (
         _listen(settings) as listener,
@@ -124,12 +130,12 @@ def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> No
 
 def _listen(settings: Settings) -> socket.socket:
     try:
-        return socket.create_server((settings.host, settings.port), backlog=BACKLOG)
+        return addresses.listen(settings.host, settings.port)
     except OSError as error:
-        address = f"{settings.host}:{settings.port}"
-        raise StartError(
-            f"Cannot listen on {address}: {error.strerror}. Choose another port with --port (0 picks a free one)."
-        ) from error
+        where = f"Cannot listen on {settings.host!r}, port {settings.port}: {error.strerror}."
+        if error.errno == errno.EADDRINUSE:
+            raise StartError(f"{where} Choose another port with --port (0 picks a free one).") from error
+        raise InvalidSettingError(f"{where} Correct --host or --port.") from error
 
 
 async def _serve(
@@ -161,7 +167,7 @@ async def _serve(
             server_header=False,
             timeout_keep_alive=KEEP_ALIVE,
         )
-        base = f"http://{settings.host}:{listener.getsockname()[1]}"
+        base = addresses.url(settings.host, listener.getsockname()[1])
         ready = partial(
             log.info,
             "manager is ready",

@@ -169,7 +169,8 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
         >>> context.save_checkpoint(5000)
 
         Raises:
-            InvalidPayloadError: the value has no JSON representation, or more than 500,000 bytes of it.
+            InvalidPayloadError: the value has more than 500,000 bytes of JSON, or JSON would change it: a tuple would
+                become a list, for example, and a number as a key would become text.
         """
         self.state.record_checkpoint(Checkpoint.of(value))
 

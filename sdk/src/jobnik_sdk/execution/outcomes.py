@@ -11,6 +11,7 @@ from jobnik_sdk import errors
 from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.model.arguments import check_duration
 from jobnik_sdk.model.definitions import MAX_DURATION
+from jobnik_sdk.model.exceptions import InvalidPayloadError
 from jobnik_sdk.model.payloads import encode_payload, fit_text
 
 TIMEOUT: Final = "timeout"
@@ -85,11 +86,18 @@ Outcome: TypeAlias = Completed | Failed | Snoozed | Released
 
 
 def for_result(value: object, result: type[BaseModel] | None) -> Outcome:
-    """Return the outcome if the handler returned `value`: failed if it does not fit the result model."""
-    if result is None:
-        return Completed(None)
+    """Return the outcome if the handler returned `value`: failed if it does not fit the result model.
+
+    Without a result model, a value would be lost, so returning one fails the attempt as well.
+    """
+    if result is None and value is not None:
+        reason = (
+            f"the handler returned a value of type {type(value).__name__}, but its stage type has no result model: "
+            "declare one with StageType(…, result=…), or return None."
+        )
+        return Failed.from_exception(InvalidPayloadError("result", reason))
     try:
-        return Completed(encode_payload(value, result, "result"))
+        return Completed(None if result is None else encode_payload(value, result, "result"))
     except Exception as error:  # noqa: BLE001 validators are the application's code
         return Failed.from_exception(error)
 

@@ -1,6 +1,5 @@
 """Progress and checkpoints of an attempt: recorded by the handler at any time, sent beside the heartbeat."""
 
-import json
 import math
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,7 +9,7 @@ from typing import Any, Final, Self, SupportsFloat, cast
 from pydantic import JsonValue
 
 from jobnik_sdk.errors import InvalidPayloadError
-from jobnik_sdk.model.payloads import fit_text
+from jobnik_sdk.model.payloads import encode_json, fit_text
 
 # The limits of the protocol.
 _LONGEST_MESSAGE: Final = 500
@@ -40,12 +39,10 @@ class Checkpoint:
         """Return a checkpoint with this value.
 
         Raises:
-            InvalidPayloadError: the value has no JSON representation, or is larger than `MAX_CHECKPOINT_SIZE`.
+            InvalidPayloadError: the value is not the same after a round trip through JSON, or is larger than
+                `MAX_CHECKPOINT_SIZE`.
         """
-        try:
-            document = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-        except (TypeError, ValueError) as error:
-            raise InvalidPayloadError("checkpoint", str(error)) from None
+        document = encode_json(value, "checkpoint")
         if len(document) > MAX_CHECKPOINT_SIZE:
             reason = f"has {len(document)} bytes, but the limit is {MAX_CHECKPOINT_SIZE}: save a reference instead."
             raise InvalidPayloadError("checkpoint", reason)

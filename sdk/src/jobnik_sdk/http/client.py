@@ -1,6 +1,5 @@
 """The HTTP client of a manager: one request at a time, with retries, typed errors and trace context."""
 
-import ssl
 import time
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -16,13 +15,13 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobnik_sdk.errors import (
     AnswerError,
-    ConfigurationError,
     LostAnswerError,
     UnexpectedAnswerError,
     UnreachableError,
     answer_error,
 )
 from jobnik_sdk.http import retries
+from jobnik_sdk.http.addresses import Address
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, trace_context
 
@@ -77,8 +76,12 @@ class JobnikClient:
     when you are done. `timeout` (default 30 s) limits each wait for data; connecting may take 5 s. `transport` replaces
     the network in tests. If it is also an `httpx2.BaseTransport`, it replaces it for `blocking` connections as well.
 
+    A name and a password in `base_url` are sent with every request, and are not part of the attribute `base_url`. The
+    proxies of the environment do not apply to a manager on this machine.
+
     Raises:
-        ConfigurationError: `base_url` is not an http or https URL, or ends with /v1.
+        ConfigurationError: `base_url` is not an http or https URL, or ends with /v1; or a variable of the environment
+            that concerns proxies or certificates is invalid.
     """
 
     def __init__(
@@ -88,9 +91,12 @@ class JobnikClient:
         timeout: timedelta = DEFAULT_TIMEOUT,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
-        self.base_url = check_base_url(base_url)
+        self._address = Address.parse(base_url)
+        self.base_url = self._address.url
         self.timeout: Final = timeout
-        self._ssl_context = _ssl_context(base_url)
+        self._ssl_context = self._address.ssl_context()
+        if transport is None:
+            self._address.check_proxies()
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
         self._features: frozenset[str] | None = None
         self._transport = transport
@@ -101,6 +107,8 @@ class JobnikClient:
         if pool not in self._pools:
             self._pools[pool] = httpx2.AsyncClient(
                 base_url=self.base_url,
+                auth=self._address.auth,
+                trust_env=self._address.uses_proxy,
                 verify=self._ssl_context,
                 timeout=httpx2.Timeout(
                     self.timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None
@@ -126,6 +134,8 @@ class JobnikClient:
         headers = {"User-Agent": self._http.headers["User-Agent"]}
         return httpx2.Client(
             base_url=self._http.base_url,
+            auth=self._address.auth,
+            trust_env=self._address.uses_proxy,
             verify=self._ssl_context,
             timeout=timeout.total_seconds(),
             transport=self._blocking_transport,
@@ -223,37 +233,6 @@ class JobnikClient:
             advice = "check the address, and that the manager is running"
             return UnreachableError(f"The manager at {self.base_url} cannot be reached ({advice}): {reason}.")
         return LostAnswerError(f"The manager at {self.base_url} did not answer: {reason}.")
-
-
-def check_base_url(base_url: str) -> str:
-    """Return a manager's URL unchanged.
-
-    Raises:
-        ConfigurationError: it is not an http or https URL, or ends with /v1.
-    """
-    try:
-        url = httpx2.URL(base_url)
-    except httpx2.InvalidURL as error:
-        raise ConfigurationError(f"The manager's address {base_url!r} is not a valid URL: {error}.") from None
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigurationError(
-            f"The manager's address must be a URL such as http://127.0.0.1:8080, but it is {base_url!r}."
-        )
-    if url.path.rstrip("/").endswith("/v1"):
-        raise ConfigurationError(
-            f"The manager's address must not end with /v1, which the SDK adds, but it is {base_url!r}."
-        )
-    return base_url
-
-
-def _ssl_context(base_url: str) -> ssl.SSLContext:
-    """Return the certificates to trust: for https those of the operating system, for http none.
-
-    Loading them takes about 0.1 s and some megabytes, so it happens once per client, and never for http.
-    """
-    if httpx2.URL(base_url).scheme == "https":
-        return httpx2.create_ssl_context()
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def read_one(model: type[ModelT], response: httpx2.Response, document: bytes | None = None) -> ModelT:

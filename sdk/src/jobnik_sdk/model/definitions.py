@@ -118,7 +118,8 @@ class JobType(Generic[DataT, MetadataT]):
         metadata: The model of the job's metadata, which can change after the job is created.
 
     Raises:
-        ConfigurationError: the name is too short or too long.
+        ConfigurationError: the name is too short or too long, or is not valid Unicode.
+        TypeError: a model is not a class derived from `pydantic.BaseModel`.
     """
 
     name: str
@@ -127,6 +128,7 @@ class JobType(Generic[DataT, MetadataT]):
 
     def __post_init__(self) -> None:
         _check_length("The name of a job type", self.name, shortest=2)
+        _check_models(f"the job type {self.name!r}", data=self.data, metadata=self.metadata)
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,15 @@ class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
     Args:
         name: 1 to 50 characters.
         task: The model of each task's data.
-        result: The model of what a handler returns; None if handlers return nothing.
+        result: The model of what a handler returns. None if handlers return nothing: then a returned value fails the
+            attempt.
         task_metadata: The model of each task's metadata.
         data: The model of the data of the stage itself.
         metadata: The model of the metadata of the stage itself.
 
     Raises:
-        ConfigurationError: the name is too short or too long.
+        ConfigurationError: the name is too short or too long, or is not valid Unicode.
+        TypeError: a model is not a class derived from `pydantic.BaseModel`.
     """
 
     name: str
@@ -156,6 +160,10 @@ class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
 
     def __post_init__(self) -> None:
         _check_length("The name of a stage type", self.name, shortest=1)
+        owner = f"the stage type {self.name!r}"
+        _check_models(owner, task=self.task, task_metadata=self.task_metadata, data=self.data, metadata=self.metadata)
+        if self.result is not None:
+            _check_models(owner, result=self.result)
 
 
 AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
@@ -367,3 +375,13 @@ def _check_length(subject: str, name: str, *, shortest: int) -> None:
     longest = 50
     if not shortest <= len(name) <= longest:
         raise ConfigurationError(f"{subject} must have {shortest} to {longest} characters: {name!r} has {len(name)}.")
+    try:
+        name.encode()
+    except UnicodeError:
+        raise ConfigurationError(f"{subject} must be valid Unicode, not {name!r}.") from None
+
+
+def _check_models(owner: str, **models: object) -> None:
+    for name, model in models.items():
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise TypeError(f"The {name} of {owner} must be a class derived from pydantic.BaseModel, not {model!r}")

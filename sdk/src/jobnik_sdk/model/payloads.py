@@ -1,19 +1,28 @@
-"""Conversion of models to JSON, validated on the way out as well as on the way in."""
+"""Conversion of payloads to JSON: an exact round trip, or an error with the path of what JSON would change."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from jobnik_sdk.model.definitions import EMPTY, Empty
 from jobnik_sdk.model.exceptions import InvalidPayloadError
+from jobnik_sdk.model.round_trip import MAX_DEPTH, NOT_FINITE, DifferenceError, compare
+
+_ENCODING_ERRORS: Final = (PydanticSerializationError, TypeError, ValueError, RecursionError)
+"""What an encoder raises: for lone surrogates, for example, and for integers of more than 4,300 digits."""
+_LONGEST_PART: Final = 100
+"""How many characters of a key a path has."""
 
 
 def encode_payload(value: object, model: type[BaseModel], path: str) -> bytes:
-    """Return `value` as a JSON object that `model` accepts.
+    """Return `value` as a JSON object from which `model` reads the same value.
 
-    The JSON is validated against the model again, because a constructor does not see everything: `model_construct`,
-    for example, sets fields without validation.
+    The JSON is read again, as the receiver reads it, and the result is compared with `value`. So nothing changes
+    without an error: a secret would be masked, a NaN would become null, and a subclass would lose its own fields. A
+    constructor does not see everything either: `model_construct`, for example, sets fields without validation.
 
     Args:
         value: An instance of `model`, or a value that `model` validates.
@@ -21,8 +30,8 @@ def encode_payload(value: object, model: type[BaseModel], path: str) -> bytes:
         path: The path of the payload, such as `tasks[2].data`; paths in errors begin with it.
 
     Raises:
-        InvalidPayloadError: the value is an instance of another model, has an invalid field, or has no JSON
-            representation.
+        InvalidPayloadError: the value is an instance of another model, has an invalid or unknown field, has no JSON
+            representation, or is not the same after a round trip through JSON.
     """
     if value is EMPTY:
         if model is Empty:
@@ -30,14 +39,35 @@ def encode_payload(value: object, model: type[BaseModel], path: str) -> bytes:
         value = {}  # the payload was omitted, which is valid if every field of the model has a default
     if isinstance(value, BaseModel) and not isinstance(value, model):
         raise InvalidPayloadError(path, f"must be of type {model.__name__}, not {type(value).__name__}.")
+    instance: BaseModel = EMPTY
     try:
-        document = _dump(value if isinstance(value, model) else model.model_validate(value), path)
-        model.__pydantic_validator__.validate_json(document)
+        instance = value if isinstance(value, model) else _validate(value, model, path)
+        document = _dump(instance, path)
+        received = model.__pydantic_validator__.validate_json(document)
     except ValidationError as error:
         field, reason = first_validation_error(error)
+        if error.errors(include_url=False)[0]["type"] == "json_invalid":  # an integer of too many digits, for example
+            raise _locate(dict(instance), path, reason) from None
         raise InvalidPayloadError(_join(path, field), reason) from None
     if not document.startswith(b"{"):
         raise InvalidPayloadError(path, f"must be a JSON object, but {model.__name__} is encoded as another type.")
+    _check(instance, received, document, path)
+    return document
+
+
+def encode_json(value: object, path: str) -> bytes:
+    """Return a JSON value without a model, such as a checkpoint, as JSON from which the same value is read.
+
+    Raises:
+        InvalidPayloadError: the value has no JSON representation, or is not the same after a round trip through JSON:
+            a tuple, for example, would become a list, and a number as a key would become text.
+    """
+    try:
+        document = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        received = from_json(document)
+    except _ENCODING_ERRORS as error:
+        raise _locate(value, path, str(error)) from None
+    _check(value, received, document, path)
     return document
 
 
@@ -55,6 +85,32 @@ def fit_text(text: str, longest: int) -> str:
     return text[:longest].replace("\0", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
 
 
+def _validate(value: object, model: type[BaseModel], path: str) -> BaseModel:
+    """Return an instance of the model; a key that the model would ignore is an error."""
+    instance = model.model_validate(value)
+    if isinstance(value, Mapping) and model.model_config.get("extra") != "allow":
+        try:
+            model.model_validate(value, extra="forbid")
+        except ValidationError as error:
+            for unknown in error.errors(include_url=False, include_context=False, include_input=False):
+                if unknown["type"] == "extra_forbidden" and len(unknown["loc"]) == 1:
+                    field = _format_path(unknown["loc"])
+                    raise InvalidPayloadError(_join(path, field), f"{model.__name__} has no such field.") from None
+    return instance
+
+
+def _check(sent: object, received: object, document: bytes, path: str) -> None:
+    """Check that the receiver reads the same value, and that every parser accepts the document."""
+    try:
+        compare(sent, received)
+        if b"NaN" in document or b"Infinity" in document:
+            from_json(document, allow_inf_nan=False)
+    except DifferenceError as error:
+        raise InvalidPayloadError(_join(path, _format_path(error.location[::-1])), error.reason) from None
+    except ValueError:
+        raise _locate(from_json(document), path, NOT_FINITE) from None
+
+
 def _dump(instance: BaseModel, path: str) -> bytes:
     def dump(fields: set[str] | None = None) -> bytes:
         # The same as model_dump_json, without the intermediate string.
@@ -63,20 +119,47 @@ def _dump(instance: BaseModel, path: str) -> bytes:
 
     try:
         return dump()
-    except (PydanticSerializationError, UnicodeError) as error:
+    except _ENCODING_ERRORS as error:
         reason = str(error)
     for name in type(instance).model_fields:
         try:
             dump({name})
-        except (PydanticSerializationError, UnicodeError) as error:
+        except _ENCODING_ERRORS as error:
             raise InvalidPayloadError(_join(path, name), str(error)) from None
     raise InvalidPayloadError(path, reason)
 
 
+def _locate(value: Any, path: str, reason: str) -> InvalidPayloadError:  # noqa: ANN401 any value
+    """Return the error for a value without a JSON representation, with the path of the innermost part without one."""
+    for _ in range(MAX_DEPTH):
+        members: Iterable[tuple[str | int, Any]] = ()
+        if isinstance(value, dict):
+            members = ((str(key), member) for key, member in cast("dict[Any, Any]", value).items())
+        elif isinstance(value, list):
+            members = enumerate(cast("list[Any]", value))
+        found = next(((part, member) for part, member in members if not _is_json(member)), None)
+        if found is None:
+            break
+        path, value = f"{path}{_format_part(found[0])}", found[1]
+    return InvalidPayloadError(path, reason)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        from_json(to_json(value), allow_inf_nan=False)
+    except _ENCODING_ERRORS:
+        return False
+    return True
+
+
+def _format_part(part: str | int) -> str:
+    return f"[{part}]" if isinstance(part, int) else f".{fit_text(part, _LONGEST_PART)}"
+
+
 def _format_path(location: Sequence[str | int]) -> str:
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return path.removeprefix(".")
+    return "".join(map(_format_part, location)).removeprefix(".")
 
 
 def _join(path: str, field: str) -> str:
-    return f"{path}.{field}" if field else path
+    separator = "" if field.startswith("[") else "."
+    return f"{path}{separator}{field}" if field else path

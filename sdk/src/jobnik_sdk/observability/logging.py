@@ -13,6 +13,8 @@ import structlog
 from opentelemetry.trace import get_current_span
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from jobnik_sdk.observability.secrets import mask_passwords
+
 __all__ = [
     "configure_logging",
 ]
@@ -47,6 +49,10 @@ def _add_trace(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDi
         line["trace_id"] = f"{span.trace_id:032x}"
         line["span_id"] = f"{span.span_id:016x}"
     return line
+
+
+def _mask_passwords(_logger: WrappedLogger, _method: str, line: Any) -> str:  # noqa: ANN401 a rendered line
+    return mask_passwords(line)
 
 
 _SHARED: Final[list[Processor]] = [
@@ -141,10 +147,11 @@ def configured_level() -> str | None:
 def _formatter(*, terminal: bool) -> logging.Formatter:
     renderers: list[Processor]
     if terminal:
-        renderers = [structlog.dev.ConsoleRenderer()]
+        # Not the tracebacks of rich, which show local variables.
+        renderers = [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
     else:
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers, _mask_passwords],
     )

@@ -1,4 +1,4 @@
-"""Prometheus metrics. Labels are stage types, outcomes and error types, never ids."""
+"""Prometheus metrics. Labels are stage types, outcomes and error types, never ids, and their values are limited."""
 
 import platform
 import time
@@ -18,6 +18,12 @@ from jobnik_sdk.observability.histograms import SingleWriterHistogram
 
 _HANDLER_BOUNDS_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
 _WAITING_BOUNDS_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400)
+
+MAX_STAGE_TYPES: Final = 200
+MAX_ERROR_TYPES: Final = 50
+"""How many types of errors of one stage type the metrics tell apart."""
+OTHER: Final = "other"
+"""The label of the stage types and error types beyond these limits."""
 
 TASK_DURATION = SingleWriterHistogram(
     "jobnik_sdk_worker_task_duration_seconds",
@@ -160,11 +166,39 @@ for _collector in (TASK_DURATION, TASK_WAITING, ALIASES):
     REGISTRY.register(_collector)
 
 
+class LabelValues:
+    """The values of a label that code of the application chooses.
+
+    Every value is a series of its own, so values beyond the limit are replaced by `other`.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._known: set[str] = set()
+
+    def label(self, value: str) -> str:
+        """Return the value, or `other` if it is new and there are as many as allowed."""
+        if value not in self._known:
+            if len(self._known) >= self._limit:
+                return OTHER
+            self._known.add(value)
+        return value
+
+
+_stage_types: Final = LabelValues(MAX_STAGE_TYPES)
+
+
+def stage_label(stage_type: str) -> str:
+    """Return the value of the label `stage_type`."""
+    return _stage_types.label(stage_type)
+
+
 class StageMetrics:
     """The metrics of one stage type. Their labels are looked up once, which keeps the cost per task low."""
 
     def __init__(self, stage_type: str) -> None:
         self._stage_type = stage_type
+        self._error_types = LabelValues(MAX_ERROR_TYPES)
         self._durations = {
             # Created before the first task, so that rates and alerts start from zero.
             status: TASK_DURATION.labels(stage_type, status)
@@ -209,13 +243,17 @@ class StageMetrics:
         if status == "completed":
             self._last_success = time.time()
         elif error_type is not None:
-            TASKS_FAILED.labels(self._stage_type, error_type).inc()
+            TASKS_FAILED.labels(self._stage_type, self._error_types.label(error_type)).inc()
+
+
+def stage_metrics(stage_type: str) -> StageMetrics:
+    """Return the metrics of a stage type, which all workers of this process share."""
+    return _stage_metrics(stage_label(stage_type))
 
 
 @cache
-def stage_metrics(stage_type: str) -> StageMetrics:
-    """Return the metrics of a stage type, which all workers of this process share."""
-    return StageMetrics(stage_type)
+def _stage_metrics(label: str) -> StageMetrics:
+    return StageMetrics(label)
 
 
 @contextmanager

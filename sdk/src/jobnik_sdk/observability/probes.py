@@ -1,19 +1,37 @@
-"""Health probes and metrics over HTTP, served by a thread: they respond even if the event loop is blocked."""
+"""Health probes and metrics over HTTP, served by a thread: they respond even if the event loop is blocked.
 
+The thread has an event loop of its own, so that no number of clients that are slow, silent or impatient takes threads
+from the worker, and no client delays the probes of another. Clients cause no log lines.
+"""
+
+import asyncio
+import os
+import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Final, Protocol, Self
+from weakref import WeakSet
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from typing_extensions import override
+from jobnik_sdk.observability.probe_connections import ProbeConnection, ProbeResponder
 
 BLOCKED_AFTER_SECONDS: Final = 60.0
 """How long the event loop may be blocked before the liveness probe fails."""
+
+
+BACKLOG: Final = 1024
+"""Connections that the kernel queues until the server accepts them."""
+
+_listeners: Final[WeakSet[socket.socket]] = WeakSet()
+
+
+def _close_listeners() -> None:
+    """Close the listeners in a fork that a handler made: it may outlive the worker, and would keep the port in use."""
+    for listener in list(_listeners):
+        listener.close()
+
+
+os.register_at_fork(after_in_child=_close_listeners)
 
 
 class ObservedWorker(Protocol):
@@ -75,25 +93,22 @@ class ProbeServer:
 
     Args:
         health: What the probes check.
-        host: The address to listen on.
+        host: The address to listen on: IPv4, IPv6 or a name; `::` includes IPv4.
         port: The port to listen on; 0 chooses a free one, which is then in `port`.
 
     Raises:
-        OSError: the port is in use.
+        OSError: the port is in use, or the address does not exist on this machine.
     """
 
     def __init__(self, health: Health, *, host: str, port: int) -> None:
         probes = {"/livez": health.live, "/readyz": health.ready, "/startupz": health.started}
-        self._server = ThreadingHTTPServer((host, port), _request_handler(probes))
-        self._server.daemon_threads = True
-        # How often serve_forever checks whether to stop; a worker that stops waits for it.
-        serve = partial(self._server.serve_forever, poll_interval=0.05)
-        self._thread = threading.Thread(target=serve, name="jobnik-probes", daemon=True)
-
-    @property
-    def port(self) -> int:
-        """The port that the server listens on."""
-        return self._server.server_port
+        self._listener = _listen(host, port)
+        _listeners.add(self._listener)
+        self.port: Final[int] = self._listener.getsockname()[1]
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._responder = ProbeResponder(probes, self._loop)
+        self._thread = threading.Thread(target=self._run, name="jobnik-probes", daemon=True)
 
     def __enter__(self) -> Self:
         """Start serving."""
@@ -104,33 +119,40 @@ class ProbeServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop serving, and release the port."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
+    def _run(self) -> None:
+        self._loop.set_exception_handler(lambda _loop, _context: None)  # connections that clients reset
+        try:
+            self._loop.run_until_complete(self._serve())
+        finally:
+            self._loop.close()
 
-def _request_handler(probes: Mapping[str, Callable[[], str]]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/metrics":
-                self._send(HTTPStatus.OK, generate_latest(), CONTENT_TYPE_LATEST)
-            elif path not in probes:
-                self._send(HTTPStatus.NOT_FOUND, b"not found\n")
-            elif reason := probes[path]():
-                self._send(HTTPStatus.SERVICE_UNAVAILABLE, f"{reason}\n".encode())
-            else:
-                self._send(HTTPStatus.OK, b"ok\n")
+    async def _serve(self) -> None:
+        server = await self._loop.create_server(
+            lambda: ProbeConnection(self._responder), sock=self._listener, backlog=BACKLOG
+        )
+        await self._stop.wait()
+        server.close()
+        self._responder.close()
+        await asyncio.sleep(0)  # the connections close in the next turn of the loop
 
-        def _send(self, status: HTTPStatus, body: bytes, content_type: str = "text/plain; charset=utf-8") -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
 
-        @override
-        def log_message(self, format: str, *args: object) -> None:
-            """Log nothing: Kubernetes probes every few seconds."""
-
-    return Handler
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except ValueError as error:  # the name is not valid in any domain
+        raise OSError(0, str(error)) from None
+    family, _, _, _, address = min(found, key=lambda info: info[0] is not socket.AF_INET)
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family is socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+        listener.bind(address)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener

@@ -1,6 +1,7 @@
 """Runs a worker as a process: settings, logging, tracing, probes, signals, graceful stop and exit code."""
 
 import asyncio
+import errno
 import gc
 import multiprocessing
 import os
@@ -17,9 +18,10 @@ from typing import Final, NoReturn, Protocol, Self
 import structlog
 from typing_extensions import override
 
-from jobnik_sdk.errors import ConfigurationError
+from jobnik_sdk.errors import ConfigurationError, SettingsError
 from jobnik_sdk.observability.logging import configure_logging
 from jobnik_sdk.observability.probes import Health, ProbeServer
+from jobnik_sdk.observability.secrets import mask_url
 from jobnik_sdk.service import tracing
 from jobnik_sdk.service.settings import WorkerSettings, environment, misspelled
 from jobnik_sdk.worker.worker import Worker
@@ -55,9 +57,9 @@ def run(container: Container) -> int:
     the worker gracefully, within `worker_drain_seconds`. A second one ends the process at once; its exit code is 128
     plus the number of the signal.
 
-    The exit code is 0 after a graceful stop, and 2 if settings are missing or invalid, which are then named on standard
-    error. It is 1 if the process cannot continue: its port is in use, the worker did not stop in time, or an unexpected
-    error occurred.
+    The exit code is 0 after a graceful stop, and 2 if settings or variables of the environment are missing or invalid,
+    which are then named on standard error. It is 1 if the process cannot continue: its port is in use, the worker did
+    not stop in time, or an unexpected error occurred.
     """
     with _StopSignals() as signals:
         try:
@@ -65,6 +67,7 @@ def run(container: Container) -> int:
             configure_logging(settings.log_level)
             _warn_of_misspelled_settings(type(settings))
             _export_opentelemetry_variables(type(settings))
+            tracing.check_provider(os.environ)
             url = settings.telemetry_tracing_url
             with ExitStack() as stack:
                 if tracing.is_enabled(settings.telemetry_tracing_enabled, url, os.environ):
@@ -82,6 +85,10 @@ def _serve(container: Container, settings: WorkerSettings, signals: "_StopSignal
     try:
         server = ProbeServer(health, host=host, port=port)
     except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise SettingsError(
+                f"PROBE_HOST and PROBE_PORT: cannot listen on {mask_url(host)!r}, port {port}: {error.strerror}."
+            ) from None
         advice = "set PROBE_HOST and PROBE_PORT to an address that is free; port 0 selects a free port"
         _log.error("cannot serve probes", host=host, port=port, reason=error.strerror, advice=advice)
         return 1

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import pydantic_settings
@@ -12,7 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from jobnik_sdk.errors import SettingsError
-from jobnik_sdk.http.client import check_base_url
+from jobnik_sdk.http.addresses import check_base_url, check_url
+from jobnik_sdk.observability.secrets import mask_passwords
 
 __all__ = [
     "WorkerSettings",
@@ -25,13 +27,15 @@ LogLevel = Annotated[
 
 
 def _check_traces_url(url: str) -> str:
-    if not re.match(r"https?://[^/\s]", url):
+    if not check_url(url):
         raise ValueError("it must be a URL such as http://127.0.0.1:4318/v1/traces.")
     return url
 
 
 _MIN_SIMILARITY: Final = 0.75
 """How similar two names must be, from 0 to 1, for one to count as a misspelling of the other."""
+_MAX_CONCURRENCY: Final = 100_000
+_YEAR_SECONDS: Final = 365 * 24 * 60 * 60
 _MAX_FLUSH: Final = timedelta(seconds=3)
 """The maximum time that is reserved for the last spans at the end of a drain."""
 
@@ -53,7 +57,7 @@ class WorkerSettings(BaseSettings):
         frozen=True,
         use_attribute_docstrings=True,
         env_file=".env",
-        env_file_encoding="utf-8",
+        env_file_encoding="utf-8-sig",  # with or without a byte order mark
         env_ignore_empty=True,
         extra="ignore",  # .env may hold variables of other programs
     )
@@ -61,16 +65,16 @@ class WorkerSettings(BaseSettings):
     jobnik_base_url: Annotated[str, AfterValidator(check_base_url)] = Field(default=...)
     """The manager's address, such as http://127.0.0.1:8080. It has no default."""
 
-    worker_concurrency: int = Field(default=1, ge=1)
+    worker_concurrency: int = Field(default=1, ge=1, le=_MAX_CONCURRENCY)
     """How many tasks run at the same time."""
 
-    worker_retry_initial_delay_ms: int = Field(default=1_000, gt=0)
+    worker_retry_initial_delay_ms: int = Field(default=1_000, gt=0, le=_YEAR_SECONDS * 1000)
     """Upper limit in milliseconds of the first delay after a failed claim, or an empty one without long polling."""
 
-    worker_retry_max_delay_ms: int = Field(default=60_000, gt=0)
+    worker_retry_max_delay_ms: int = Field(default=60_000, gt=0, le=_YEAR_SECONDS * 1000)
     """Upper limit in milliseconds of all such delays; the limit doubles each time, and delays are random below it."""
 
-    worker_drain_seconds: float = Field(default=25, gt=0)
+    worker_drain_seconds: float = Field(default=25, gt=0, le=_YEAR_SECONDS, allow_inf_nan=False)
     """How long a stop may take, in seconds: for tasks to finish or to be released, and for the last spans."""
 
     log_level: LogLevel = "INFO"
@@ -89,6 +93,7 @@ class WorkerSettings(BaseSettings):
     """Where to send traces by OTLP over HTTP: the full URL, such as http://127.0.0.1:4318/v1/traces."""
 
     def __init__(self, **values: Any) -> None:  # noqa: ANN401 pydantic checks them
+        _check_env_files(type(self))
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -96,6 +101,11 @@ class WorkerSettings(BaseSettings):
         except pydantic_settings.SettingsError as error:
             name = re.search(r'field "(\w+)"', str(error))
             raise SettingsError(f"{name[1].upper() if name else error}: it is not valid JSON.") from None
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Mask the passwords in URLs, for log lines and tracebacks."""
+        for name, value in super().__repr_args__():
+            yield name, mask_passwords(value) if isinstance(value, str) else value
 
     @property
     def poll_initial_delay(self) -> timedelta:
@@ -154,10 +164,37 @@ def _first_word(name: str) -> str:
 
 
 def environment(settings: type[WorkerSettings]) -> Mapping[str, str]:
-    """Return the variables of the environment, and those of `.env` that the environment does not have."""
+    """Return the variables of the environment, and those of `.env` that the environment does not have.
+
+    Raises:
+        SettingsError: a file cannot be read; the message names it.
+    """
+    _check_env_files(settings)
     return {**_env_file(settings), **os.environ}
 
 
 def _env_file(settings: type[WorkerSettings]) -> Mapping[str, str]:
     variables = DotEnvSettingsSource(settings, case_sensitive=True).env_vars
     return {name: value for name, value in variables.items() if value}
+
+
+def _check_env_files(settings: type[WorkerSettings]) -> None:
+    """Check that the files with variables are text; a missing file is none.
+
+    Raises:
+        SettingsError: a file is none, or cannot be read; the message names it.
+    """
+    files = settings.model_config.get("env_file") or ()
+    encoding = settings.model_config.get("env_file_encoding") or "utf-8"
+    for file in [files] if isinstance(files, str | Path) else files:
+        path = Path(file).expanduser()
+        try:
+            text = path.read_text(encoding)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise SettingsError(f"{path}: it cannot be read: {error.strerror}.") from None
+        except ValueError:  # also UnicodeError
+            raise SettingsError(f"{path}: it is not text in {encoding.upper().removesuffix('-SIG')}.") from None
+        if "\0" in text:
+            raise SettingsError(f"{path}: it contains a NUL character, which no variable can have.")

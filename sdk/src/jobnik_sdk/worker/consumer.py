@@ -54,7 +54,8 @@ class Consumer:
             status = "empty"
             return None
         finally:
-            metrics.DEQUEUE_DURATION.labels(stage_type.name, status).observe(time.perf_counter() - started)
+            duration = metrics.DEQUEUE_DURATION.labels(metrics.stage_label(stage_type.name), status)
+            duration.observe(time.perf_counter() - started)
         return _read_claimed_task(stage_type, response)
 
     async def _dequeue(self, path: str) -> Response:

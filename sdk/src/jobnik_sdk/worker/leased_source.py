@@ -1,5 +1,6 @@
 """A task source for managers with part B of the protocol: claims and reports of many tasks, under leases."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -177,7 +178,7 @@ def _read_claim(stage_type: AnyStageType, response: Response) -> Sequence[Assign
         tasks, stages = claim.tasks, claim.stages
     except ValidationError:
         # A task that does not fit its models must not affect the others, so each task is parsed separately.
-        untyped = read_one(_UntypedClaim, response)
+        untyped = _read_untyped_claim(response)
         tasks = [_read_assignment(assignment_adapter, response, to_json(task)) for task in untyped.tasks]
         stages = untyped.stages
     by_stage_id = {entry.stage.get("id"): entry for entry in stages}
@@ -185,6 +186,14 @@ def _read_claim(stage_type: AnyStageType, response: Response) -> Sequence[Assign
         if (entry := by_stage_id.get(task.stage_id)) is not None:
             task.stage, task.job = entry.stage, entry.job
     return tasks
+
+
+def _read_untyped_claim(response: Response) -> _UntypedClaim:
+    """Read a claim, also if a payload is nested as deep as the manager allows; in a claim, it is deeper still."""
+    try:
+        return _UntypedClaim.model_validate(json.loads(response.content))
+    except (ValueError, RecursionError):
+        return read_one(_UntypedClaim, response)  # which raises the error
 
 
 def _read_assignment(

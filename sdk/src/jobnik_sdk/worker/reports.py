@@ -56,8 +56,9 @@ async def report_status(
 
 def record_reports(stage_type: str, status: str, seconds: float, *, accepted: bool, count: int = 1) -> None:
     """Record reports in the metrics; `seconds` is the duration of the request that carried all of them."""
-    metrics.UPDATE_DURATION.labels(stage_type, status).observe(seconds)
-    metrics.UPDATES.labels(stage_type, status, "success" if accepted else "failure").inc(count)
+    label = metrics.stage_label(stage_type)
+    metrics.UPDATE_DURATION.labels(label, status).observe(seconds)
+    metrics.UPDATES.labels(label, status, "success" if accepted else "failure").inc(count)
 
 
 async def _report_until_decided(

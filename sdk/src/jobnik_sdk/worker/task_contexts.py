@@ -4,6 +4,7 @@ from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from jobnik_sdk.execution.access import Access
 from jobnik_sdk.execution.context import JobInfo, StageInfo, TaskContext
@@ -83,8 +84,9 @@ class TaskContexts:
             return self._unknown_stage(task), error
         stage = StageOfTask.model_validate(task.stage)
         try:
-            data = self._stage_type.data.model_validate(stage.data)
-            metadata = self._stage_type.metadata.model_validate(stage.metadata)
+            # As JSON, which a model may read in another way than Python values: base64, for example.
+            data = self._stage_type.data.model_validate_json(to_json(stage.data))
+            metadata = self._stage_type.metadata.model_validate_json(to_json(stage.metadata))
         except ValidationError as error:
             field, reason = first_validation_error(error)
             return StageInfo(stage.id, stage.type, stage.order, EMPTY, EMPTY), f"stage.{field}: {reason}"

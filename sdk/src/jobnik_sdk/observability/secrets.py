@@ -1,0 +1,20 @@
+"""Masks passwords in URLs, in every text that people may read."""
+
+import re
+from typing import Final
+
+MASK: Final = "***"
+
+# It begins with a literal and each part is bounded, so that a long text costs no more than a scan.
+_PASSWORD: Final = re.compile(r"""(://[^\s/?#:@"'<>\\]{0,256}:)[^\s/?#"'<>\\]{1,1024}@""")
+_USER_INFORMATION: Final = re.compile(r"^(.*?//|).*@", re.DOTALL)
+
+
+def mask_passwords(text: str) -> str:
+    """Return a text in which the passwords of all URLs are replaced by `***`."""
+    return _PASSWORD.sub(rf"\1{MASK}@", text) if "://" in text and "@" in text else text
+
+
+def mask_url(url: str) -> str:
+    """Return a URL, which may be invalid, without the user's name and password, if it has them."""
+    return _USER_INFORMATION.sub(rf"\1{MASK}@", url)
