@@ -37,6 +37,11 @@ def command(mode: str, *arguments: str) -> list[str]:
     return [sys.executable, "-I", "-S", __file__, mode, *arguments]
 
 
+def is_needed() -> bool:
+    """Return whether this process is PID 1 and its command line can be run again, which a script from stdin cannot."""
+    return os.getpid() == 1 and sys.argv[0] not in {"", "-"}
+
+
 def exec_init() -> NoReturn:
     """Replace this process, which is PID 1, by an `init` that runs the same command line again as its child."""
     sys.stdout.flush()

@@ -1,5 +1,7 @@
 """Health probes and metrics over HTTP, served by a thread: they respond even if the event loop is blocked."""
 
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -8,12 +10,25 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Final, Protocol, Self
+from weakref import WeakSet
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from typing_extensions import override
 
 BLOCKED_AFTER_SECONDS: Final = 60.0
 """How long the event loop may be blocked before the liveness probe fails."""
+
+
+_listeners: Final[WeakSet[socket.socket]] = WeakSet()
+
+
+def _close_listeners() -> None:
+    """Close the listeners in a fork that a handler made: it may outlive the worker, and would keep the port in use."""
+    for listener in list(_listeners):
+        listener.close()
+
+
+os.register_at_fork(after_in_child=_close_listeners)
 
 
 class ObservedWorker(Protocol):
@@ -86,6 +101,7 @@ class ProbeServer:
         probes = {"/livez": health.live, "/readyz": health.ready, "/startupz": health.started}
         self._server = ThreadingHTTPServer((host, port), _request_handler(probes))
         self._server.daemon_threads = True
+        _listeners.add(self._server.socket)
         # How often serve_forever checks whether to stop; a worker that stops waits for it.
         serve = partial(self._server.serve_forever, poll_interval=0.05)
         self._thread = threading.Thread(target=serve, name="jobnik-probes", daemon=True)

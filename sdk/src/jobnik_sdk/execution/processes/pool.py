@@ -19,6 +19,7 @@ from jobnik_sdk.execution.processes.messages import AttemptEnded, ImportFailed, 
 from jobnik_sdk.execution.processes.process import HandlerProcess
 from jobnik_sdk.execution.progress import ProgressUpdate
 from jobnik_sdk.execution.runner import Runner, RunningAttempt
+from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import configured_level
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
@@ -37,6 +38,11 @@ class ProcessRunner(Runner):
             handler.recycle_after,
             handler.memory_limit,
         )
+        # Created before the first one, so that rates start from zero.
+        self._ended = {
+            reason: metrics.PROCESSES_ENDED.labels(handler.stage_type.name, reason)
+            for reason in ("replaced", "killed", "died")
+        }
         self._idle: list[HandlerProcess] = []
         self._processes: set[HandlerProcess] = set()
         self._process_by_attempt: dict[RunningAttempt, HandlerProcess] = {}
@@ -65,6 +71,7 @@ class ProcessRunner(Runner):
 
     @override
     def _kill(self, attempt: RunningAttempt) -> None:
+        self._ended["killed"].inc()
         self._process_by_attempt[attempt].kill()
 
     @override
@@ -99,10 +106,12 @@ class ProcessRunner(Runner):
         match message:
             case AttemptEnded():
                 if message.exit_reason is not None:
-                    _log.info("handler process replaced", pid=process.pid, reason=message.exit_reason)
                     process.shut_down()
                     asyncio.get_running_loop().call_later(self._cancellation_seconds, process.kill)
                 self._complete(process, message.outcome)
+                if message.exit_reason is not None:
+                    self._ended["replaced"].inc()
+                    _log.info("handler process replaced", pid=process.pid, reason=message.exit_reason)
             case ImportFailed():
                 process.shut_down()
                 self._complete(process, message.failure)
@@ -128,20 +137,27 @@ class ProcessRunner(Runner):
         self._processes.discard(process)
         if process in self._idle:
             self._idle.remove(process)
-        attempt = process.attempt
-        if not process.exiting and process.idle:
-            _log.warning("idle handler process died", pid=process.pid, exit_status=exit_status)
+        attempt, died, was_idle = process.attempt, not process.exiting, process.idle
         process.exiting = True
         if attempt is None:
-            return
-        if attempt.context.cancellation.requested:
+            pass
+        elif attempt.context.cancellation.requested:
             self._complete(process, outcomes.for_cancellation(attempt.context, process.stack))
-        elif process.idle:
+        elif was_idle:
             self._reassign(attempt, process.task)
         else:
             when = "while it ran the task" if process.ready else "before it received the task"
             message = f"The process of the handler died {when}: {exit_status}."
             self._complete(process, Failed("ProcessDiedError", message, ""))
+        if died:
+            self._ended["died"].inc()
+            _log.warning(
+                "idle handler process died" if was_idle else "handler process died",
+                pid=process.pid,
+                exit_status=exit_status,
+                advice="SIGKILL often means that the system was out of memory: lower the concurrency of the handler, "
+                "or set memory_limit",
+            )
 
     def _reassign(self, attempt: RunningAttempt, task: bytes) -> None:
         del self._process_by_attempt[attempt]
