@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
@@ -169,6 +170,15 @@ class SabotagedWorker:
     def processes(self) -> Sequence[int]:
         """Return the process ids of the worker's descendants."""
         return descendants(self._process.pid)
+
+    def states(self) -> Sequence[tuple[str, str]]:
+        """Return the name and the state of each of the worker's descendants; the state of a zombie is Z."""
+        found: list[tuple[str, str]] = []
+        for pid in self.processes():
+            with suppress(OSError):  # it has just ended
+                name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+                found.append((name, rest.split()[0]))
+        return found
 
     def _read(self) -> None:
         assert self._process.stdout is not None

@@ -70,7 +70,7 @@ class UnreadableError(Exception):
 
 def _raise(error: BaseException) -> Callable[[TaskContext], NoReturn]:
     def do(_context: TaskContext) -> NoReturn:
-        raise error
+        raise error.with_traceback(None)  # otherwise its traceback would grow with each attempt
 
     return do
 

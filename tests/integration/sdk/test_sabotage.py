@@ -3,12 +3,17 @@
 The module `sabotage` does the same for minutes.
 """
 
+import asyncio
+import subprocess
 from pathlib import Path
+from typing import Final
 
 import pytest
 from jobnik_sdk import HandlerStyle, JobnikClient
 
 from tests.integration.sdk.sabotage import SabotagedWorker, wait_until_gone
+
+_PID_1: Final = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @pytest.mark.timeout(120)  # a dozen processes of handlers die, and a new one takes its time on a busy machine
@@ -46,3 +51,17 @@ async def test_nothing_outlives_a_killed_worker(
             worker.freeze()
         await worker.kill()
         await wait_until_gone(processes)
+
+
+@pytest.mark.skipif(subprocess.run([*_PID_1, "true"], check=False).returncode != 0, reason="needs user namespaces")  # noqa: S603 a constant
+async def test_orphans_of_a_container_are_reaped(client: JobnikClient, tmp_path: Path) -> None:
+    """As PID 1, a worker runs below an init that reaps what handlers leave behind, and passes SIGTERM on."""
+    async with SabotagedWorker(client, tmp_path / "errors", prefix=_PID_1) as worker:
+        assert await worker.sabotage(HandlerStyle.THREAD, HandlerStyle.PROCESS, kinds={"leave_orphans"}) == []
+        async with asyncio.timeout(15):
+            while "sleep" in (names := [name for name, _ in worker.states()]):  # noqa: ASYNC110 no event tells
+                await asyncio.sleep(0.02)
+        assert "sh" not in names
+        assert "Z" not in [state for _, state in worker.states()]
+        first, *_ = worker.processes()
+        assert await worker.stop(first) == 0

@@ -37,11 +37,14 @@ class CoroutineRunner(Runner):
         _in_handler.set(True)
         try:
             value = await self._function(data, attempt.context)
-        except BaseException as error:
-            if isinstance(error, GeneratorExit) and not attempt.loop.is_running():
+        except _TaskExit as error:
+            outcome = outcomes.for_exception(error.__cause__ or error, attempt.context)
+        except GeneratorExit as error:
+            if not attempt.loop.is_running():
                 raise  # the loop is closed, and Python destroys this coroutine
-            cause = error.__cause__ if isinstance(error, _TaskExit) else None
-            outcome = outcomes.for_exception(cause or error, attempt.context)
+            outcome = outcomes.for_exception(error, attempt.context)
+        except BaseException as error:  # noqa: BLE001 a handler may raise anything
+            outcome = outcomes.for_exception(error, attempt.context)
         else:
             outcome = outcome_of(value, self._handler.stage_type.result, attempt.context)
         end_fork(process)

@@ -152,7 +152,8 @@ def for_cancellation(context: TaskContext[Any], stack: str) -> Outcome:
 def _describe(error: BaseException) -> tuple[str, str]:
     """Return the type and the message of an exception; `RetryLater` and `DoNotRetry` take those of their cause."""
     message = _message(error)
-    if isinstance(error, errors.RetryLater | errors.DoNotRetry) and error.__cause__ is not None:
+    # Not `isinstance`, which asks the exception for its class.
+    if issubclass(type(error), (errors.RetryLater, errors.DoNotRetry)) and error.__cause__ is not None:
         error = error.__cause__
         message = message or _message(error)
     return fit_text(_name(error), _LONGEST_TYPE), message

@@ -66,9 +66,11 @@ class MiddlewareChain:
     ) -> None:
         try:
             outcome = outcomes.validated(await invocation.chain(self._middleware)())
-        except BaseException as error:
-            if isinstance(error, GeneratorExit) and not invocation.loop.is_running():
+        except GeneratorExit as error:
+            if not invocation.loop.is_running():
                 raise  # the loop is closed, and Python destroys this coroutine
+            outcome = outcomes.for_exception(error, invocation.context)
+        except BaseException as error:  # noqa: BLE001 middleware may raise anything
             outcome = outcomes.for_exception(error, invocation.context)
         invocation.has_outcome = True
         on_outcome(outcome)
