@@ -93,14 +93,20 @@ WRAPPERS: Final[list[Callable[[Function], Function]]] = [
     *(_as_it_is, _partial, _decorated, _owned, staticmethod, functools.cache, functools.singledispatch),
     *(lambda function: _partial(_owned(function)), lambda function: _owned(_decorated(function))),
 ]
-UNFINISHED: Final[list[Function]] = [
-    *(_generator, _async_generator, _coroutine, _Lazy, _future),
-    *(_Methods().generator, _Methods().coroutine, _Methods()),
-]
+UNFINISHED: Final[dict[str, Function]] = {
+    "generator": _generator,
+    "async generator": _async_generator,
+    "coroutine": _coroutine,
+    "awaitable": _Lazy,
+    "future": _future,
+    "generator method": _Methods().generator,
+    "coroutine method": _Methods().coroutine,
+    "callable object": _Methods(),
+}
 
 
 @pytest.mark.parametrize("stage", stages, ids=lambda stage: stage.name)
-@pytest.mark.parametrize("function", UNFINISHED, ids=repr)
+@pytest.mark.parametrize("function", UNFINISHED.values(), ids=UNFINISHED)
 @pytest.mark.parametrize("style", [HandlerStyle.ASYNC, HandlerStyle.THREAD])
 async def test_a_handler_that_did_not_run_is_not_completed(
     stage: StageType[Any, Any], function: Function, style: HandlerStyle

@@ -22,6 +22,9 @@ from jobnik_sdk.execution.runner import Runner, RunningAttempt
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import configured_level
 
+_DEATH_ADVICE: Final = (
+    "after SIGKILL, check whether the system was out of memory: lower the handler's concurrency, or set memory_limit"
+)
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
@@ -151,13 +154,11 @@ class ProcessRunner(Runner):
             self._complete(process, Failed("ProcessDiedError", message, ""))
         if died:
             self._ended["died"].inc()
-            _log.warning(
-                "idle handler process died" if was_idle else "handler process died",
-                pid=process.pid,
-                exit_status=exit_status,
-                advice="SIGKILL often means that the system was out of memory: lower the concurrency of the handler, "
-                "or set memory_limit",
-            )
+            details = {"pid": process.pid, "exit_status": exit_status, "advice": _DEATH_ADVICE}
+            if was_idle:
+                _log.warning("idle handler process died", **details)
+            else:
+                _log.warning("handler process died", **details)
 
     def _reassign(self, attempt: RunningAttempt, task: bytes) -> None:
         del self._process_by_attempt[attempt]
