@@ -13,6 +13,7 @@ from datetime import timedelta
 from multiprocessing import parent_process
 from typing import Any, Final, NoReturn
 
+import structlog
 from jobnik_sdk import DoNotRetry, Empty, RetryLater, Snooze, StageType, TaskContext, UnreachableError
 from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
@@ -257,6 +258,23 @@ def _exit(_command: Command, _context: Context) -> NoReturn:
     os._exit(7)
 
 
+def _signal_itself(command: Command, _context: Context) -> Result:
+    os.kill(os.getpid(), command.value)
+    return Result(value=0)
+
+
+def _bind_a_variable(_command: Command, _context: Context) -> Result:
+    before = len(structlog.contextvars.get_contextvars())
+    structlog.contextvars.bind_contextvars(bound="by the first task")
+    return Result(value=before)
+
+
+def _start_a_session(_command: Command, context: Context) -> Result:
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000000)"], start_new_session=True)
+    context.save_checkpoint(program.pid)
+    return Result(value=0)
+
+
 def _return_pid(_command: Command, _context: Context) -> Result:
     return Result(value=os.getpid())
 
@@ -326,6 +344,9 @@ PLAIN: Final[dict[str, Callable[[Command, Context], Result]]] = {
             _crash,
             _exit,
             _return_pid,
+            _signal_itself,
+            _bind_a_variable,
+            _start_a_session,
             _leak,
             _ignore_signals,
             _start_program,

@@ -64,6 +64,48 @@ async def test_death_of_a_process_fails_its_attempt_only(harness: Harness, do: s
     assert await running == Released("drain")
 
 
+@pytest.mark.parametrize(("number", "name"), [(37, "signal 37"), (64, "SIGRTMAX"), (32, "signal 32")])
+async def test_every_signal_frees_the_slot(harness: Harness, number: int, name: str) -> None:
+    """A real-time signal ends only the attempt as well, and the error names it."""
+    outcome = await harness.run("signal_itself", number)
+    assert isinstance(outcome, Failed)
+    assert outcome.message == f"The process of the handler died while it ran the task: killed by {name}."
+    assert await harness.run("increment") == Completed(b'{"value":2}')
+
+
+async def test_each_task_has_a_context_of_its_own(harness: Harness) -> None:
+    """Context variables that one task sets, for its log lines for example, are not set for the next one."""
+    pid = await _pid(harness)
+    for _ in range(2):
+        assert await harness.run("bind_a_variable") == Completed(b'{"value":0}')
+    assert await _pid(harness) == pid
+
+
+async def test_exit_code_that_the_application_has_collected(harness: Harness) -> None:
+    """If other code of the worker waits for any process, the slot is free nevertheless."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system then keeps no exit codes
+    try:
+        outcome = await harness.run("exit")
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert isinstance(outcome, Failed)
+    assert outcome.message == "The process of the handler died while it ran the task: unknown exit code."
+    assert await harness.run("increment") == Completed(b'{"value":2}')
+
+
+async def test_programs_of_a_replaced_process_are_killed() -> None:
+    """They end with the process, also in a session of their own; until then, they outlive the attempt."""
+    harness = Harness(HandlerStyle.PROCESS, recycle_after=2)
+    current = context()
+    assert await harness.runner.run(Command(do="start_a_session"), current) == Completed(b'{"value":0}')
+    assert current.state.checkpoint is not None
+    program = int(current.state.checkpoint.document)
+    os.kill(program, 0)
+    await _pid(harness)
+    await _exited(program)
+    await harness.runner.close()
+
+
 async def test_process_is_reused(harness: Harness) -> None:
     """A process runs one task after the other; concurrent tasks run in other processes."""
     first = await _pid(harness)

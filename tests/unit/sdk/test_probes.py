@@ -1,5 +1,7 @@
 """Health probes and metrics over HTTP."""
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -126,3 +128,18 @@ def test_attempts_are_counted() -> None:
     assert read("jobnik_sdk_worker_tasks_failed_total", labels | {"error_type": "ValueError"}) == 1
     assert read("jobnik_worker_tasks_total", labels | {"status": "failed"}) == 1
     assert read("jobnik_sdk_worker_task_duration_seconds_count", labels | {"status": "completed"}) == 1
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it is multi-threaded, as a worker is
+def test_port_is_free_although_a_fork_lives_on() -> None:
+    """A fork that a handler made does not keep the port in use after the worker has ended."""
+    with ProbeServer(Health(), host="127.0.0.1", port=0) as server:
+        fork = os.fork()
+        if not fork:
+            signal.pause()
+    try:
+        with ProbeServer(Health(), host="127.0.0.1", port=server.port) as again:
+            assert httpx2.get(f"http://127.0.0.1:{again.port}/livez").status_code == 200
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        os.waitpid(fork, 0)

@@ -1,13 +1,17 @@
-"""Calls of plain functions that can be interrupted, in a thread or in a process."""
+"""Calls of plain functions that can be interrupted, in a thread or in a process, and what any handler returns."""
 
+import inspect
+import os
 import sys
 import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
+from concurrent.futures import Future
 from typing import Any, Final
 
 from pydantic import BaseModel
 
-from jobnik_sdk.errors import Cancelled
+from jobnik_sdk.errors import Cancelled, ConfigurationError
 from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.handler import PlainFunction
@@ -43,7 +47,7 @@ def call_function(
     window: InterruptWindow,
 ) -> Outcome:
     """Call the function of a handler, and return the outcome of the attempt; never raises."""
-    value, error = _NO_VALUE, None
+    value, error, process = _NO_VALUE, None, os.getpid()
     try:
         try:
             window.open()
@@ -55,12 +59,46 @@ def call_function(
         window.close()
         if value is _NO_VALUE and error is None:
             error = late
+    end_fork(process)
     if error is None:
-        return outcomes.for_result(value, result)
+        return outcome_of(value, result, context)
     try:
         return outcomes.for_exception(error, context)
     finally:
         error = None  # breaks a reference cycle that would keep the function's frames until a garbage collection
+
+
+def outcome_of(value: object, result: type[BaseModel] | None, context: TaskContext[Any]) -> Outcome:
+    """Return the outcome if a handler returned `value`; never raises."""
+    try:
+        if value is not None and not isinstance(value, BaseModel):
+            _check_ran(value)
+        return outcomes.for_result(value, result)
+    except BaseException as error:  # noqa: BLE001 models are the application's code, and may raise anything
+        return outcomes.for_exception(error, context)
+
+
+def end_fork(process: int) -> None:
+    """End this process if it is a fork that a handler made in the given process, and that has left the handler."""
+    if os.getpid() != process:
+        os._exit(0)
+
+
+def _check_ran(value: Any) -> None:  # noqa: ANN401 whatever a handler returned
+    """Refuse what a function returns that only prepares work for its caller.
+
+    Raises:
+        ConfigurationError: `value` is a coroutine, another awaitable, a generator or a future.
+    """
+    kind = type(value).__name__
+    if inspect.isgenerator(value) or inspect.iscoroutine(value):
+        value.close()  # otherwise Python would warn that it was never awaited
+    elif not inspect.isasyncgen(value) and not isinstance(value, Awaitable | Future):
+        return
+    raise ConfigurationError(
+        f"The handler returned an object of type {kind}, so it has not done its work yet. A plain function must do the "
+        "work before it returns; a coroutine function must await everything that it starts."
+    )
 
 
 def format_stack(thread: int) -> str:

@@ -1,16 +1,19 @@
 """Runs handlers that are coroutine functions, on the event loop."""
 
 import asyncio
+import os
 import traceback
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from datetime import timedelta
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from typing_extensions import override
 
 from jobnik_sdk.execution import outcomes
+from jobnik_sdk.execution.calls import end_fork, outcome_of
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.runner import Runner, RunningAttempt
 
@@ -25,17 +28,26 @@ class CoroutineRunner(Runner):
 
     @override
     def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
+        if not self._tasks:
+            _install_task_factory(attempt.loop)
         self._tasks[attempt] = attempt.loop.create_task(self._call_handler(attempt, data), context=attempt.variables)
 
     async def _call_handler(self, attempt: RunningAttempt, data: BaseModel) -> None:
+        process = os.getpid()
+        _in_handler.set(True)
         try:
             value = await self._function(data, attempt.context)
-        except (KeyboardInterrupt, GeneratorExit):  # they stop the process or the event loop, not the handler
-            raise
+        except _TaskExit as error:
+            outcome = outcomes.for_exception(error.__cause__ or error, attempt.context)
+        except GeneratorExit as error:
+            if not attempt.loop.is_running():
+                raise  # the loop is closed, and Python destroys this coroutine
+            outcome = outcomes.for_exception(error, attempt.context)
         except BaseException as error:  # noqa: BLE001 a handler may raise anything
             outcome = outcomes.for_exception(error, attempt.context)
         else:
-            outcome = outcomes.for_result(value, self._handler.stage_type.result)
+            outcome = outcome_of(value, self._handler.stage_type.result, attempt.context)
+        end_fork(process)
         del self._tasks[attempt]
         self._finish(attempt, outcome)
 
@@ -54,3 +66,43 @@ class CoroutineRunner(Runner):
                 frames.append((frame, frame.f_lineno))
             coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "gi_yieldfrom", None)
         return "".join(traceback.StackSummary.extract(iter(frames)).format())
+
+
+_in_handler: Final[ContextVar[bool]] = ContextVar("jobnik_in_handler", default=False)
+"""Whether the current task belongs to a handler: its own, or one that it created."""
+
+
+class _TaskExit(BaseException):
+    """A task that a handler created raised SystemExit or KeyboardInterrupt; `__cause__` is this exception.
+
+    asyncio would stop the event loop, and with it all other handlers.
+    """
+
+
+async def _contain_exit(coroutine: Awaitable[Any]) -> Any:  # noqa: ANN401 the result of any coroutine
+    try:
+        return await coroutine
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise _TaskExit(f"a task of the handler raised {type(error).__name__}") from error
+
+
+class _TaskFactory:
+    """Creates the tasks of an event loop, and contains the exits of those that handlers create."""
+
+    def __init__(self, previous: Callable[..., Any] | None) -> None:
+        self._previous = previous
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:  # noqa: ANN401 as asyncio
+        if _in_handler.get():
+            inner, coroutine = coroutine, _contain_exit(coroutine)
+            coroutine.__name__ = getattr(inner, "__name__", coroutine.__name__)
+            coroutine.__qualname__ = getattr(inner, "__qualname__", coroutine.__qualname__)
+        if self._previous is None:
+            return asyncio.Task(coroutine, loop=loop, **options)
+        return self._previous(loop, coroutine, **options)
+
+
+def _install_task_factory(loop: asyncio.AbstractEventLoop) -> None:
+    previous: Any = loop.get_task_factory()
+    if not isinstance(previous, _TaskFactory):
+        loop.set_task_factory(_TaskFactory(previous))

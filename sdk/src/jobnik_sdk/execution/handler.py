@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any, Generic, Literal, TypeAlias, overload
 
 from jobnik_sdk.errors import ConfigurationError
@@ -61,7 +62,8 @@ class AnyHandler:
         function, style = self.function, self.style
         check_instance("The stage_type of a handler", self.stage_type, StageType)
         check_instance("The style of a handler", style, HandlerStyle)
-        is_coroutine = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+        _check_runs(function)
+        is_coroutine = any(map(inspect.iscoroutinefunction, (function, _innermost(function))))
         if is_coroutine != (style is HandlerStyle.ASYNC):
             wanted = "a coroutine function (async def)" if style is HandlerStyle.ASYNC else "a plain function (def)"
             raise ConfigurationError(f"A handler of style {style} must be {wanted}, but {function!r} is not.")
@@ -182,6 +184,31 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
             object.__setattr__(self, name, value)
         self._check_style()
         self._check_options()
+
+
+def _innermost(function: Any) -> Any:  # noqa: ANN401 any callable
+    """Return the function that is called in the end, as far as this can be seen without calling it."""
+    while True:
+        if isinstance(function, partial):
+            function = function.func
+        elif isinstance(function, staticmethod) or inspect.ismethod(function):
+            function = function.__func__
+        elif inspect.isroutine(function) or inspect.isclass(function):
+            return function
+        else:
+            function = type(function).__call__
+
+
+def _check_runs(function: Callable[..., Any]) -> None:
+    """Refuse callables that return without having run anything."""
+    called = _innermost(function)
+    if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+        raise ConfigurationError(
+            f"A handler must not be a generator function, because calling one runs none of its code: remove `yield` "
+            f"from {function!r}."
+        )
+    if inspect.isclass(called):
+        raise ConfigurationError(f"A handler must be a function, not a class: {function!r}. Pass one of its methods.")
 
 
 def _check_parameters(function: Callable[..., Any]) -> None:

@@ -58,9 +58,7 @@ class Failed:
 
         It holds texts rather than the exception, because not every exception can be pickled.
         """
-        # The end of a stack is more useful than its beginning.
-        stack = "".join(traceback.format_exception(error))[-_LONGEST_STACK:]
-        return cls(*_describe(error), fit_text(stack, _LONGEST_STACK), retryable, delay)
+        return cls(*_describe(error), _stack(error), retryable, delay)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ def for_exception(error: BaseException, context: TaskContext[Any]) -> Outcome:
     """
     try:
         return _for_exception(error, context)
-    except Exception as internal:  # noqa: BLE001 a subclass in the application may lack an attribute of its base
+    except BaseException as internal:  # noqa: BLE001 the exception's attributes are the application's code
         return Failed.from_exception(internal)
 
 
@@ -162,17 +160,37 @@ def for_cancellation(context: TaskContext[Any], stack: str) -> Outcome:
 def _describe(error: BaseException) -> tuple[str, str]:
     """Return the type and the message of an exception; `RetryLater` and `DoNotRetry` take those of their cause."""
     message = _message(error)
-    if isinstance(error, errors.RetryLater | errors.DoNotRetry) and error.__cause__ is not None:
+    # Not `isinstance`, which asks the exception for its class.
+    if issubclass(type(error), (errors.RetryLater, errors.DoNotRetry)) and error.__cause__ is not None:
         error = error.__cause__
         message = message or _message(error)
-    return fit_text(type(error).__name__, _LONGEST_TYPE), message
+    return fit_text(_name(error), _LONGEST_TYPE), message
+
+
+# An exception's class is the application's code, and each of its methods may raise anything.
+
+
+def _name(error: BaseException) -> str:
+    try:
+        return str(type(error).__name__)
+    except BaseException:  # noqa: BLE001 a metaclass may define the name
+        return "Exception"
 
 
 def _message(error: BaseException) -> str:
     try:
         return fit_text(str(error), _LONGEST_MESSAGE)
-    except Exception:  # noqa: BLE001 `__str__` is the application's code
+    except BaseException:  # noqa: BLE001 `__str__` may raise SystemExit
         return "the exception has no readable message"
+
+
+def _stack(error: BaseException) -> str:
+    try:
+        stack = "".join(traceback.format_exception(error))
+    except BaseException:  # noqa: BLE001 `__module__` or `__cause__` may be a property
+        stack = "the exception has no readable stack trace"
+    # The end of a stack is more useful than its beginning.
+    return fit_text(stack[-_LONGEST_STACK:], _LONGEST_STACK)
 
 
 def _clamp(delay: timedelta) -> timedelta:

@@ -14,6 +14,7 @@ from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.outcomes import Outcome
+from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import RuntimeLogger
 
 CANCELLATION_TIMEOUT: Final = timedelta(seconds=5)
@@ -98,6 +99,7 @@ class Runner(ABC):
 
     def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         self._handler = handler
+        metrics.ABANDONED.labels(handler.stage_type.name)  # created before the first one, so that rates start from 0
         self._cancellation_seconds = cancellation_timeout.total_seconds()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempts: set[RunningAttempt] = set()
@@ -184,11 +186,17 @@ class Runner(ABC):
 
     def _abandon(self, attempt: RunningAttempt) -> None:
         context, stack = attempt.context, self._stack(attempt)
-        reason = context.cancellation.reason
-        _log.warning("handler ignored cancellation, abandoned", reason=reason, stack=stack, **context.ids)
         attempt.abandoned = True
+        metrics.ABANDONED.labels(self._handler.stage_type.name).inc()
         attempt.set_outcome(outcomes.for_cancellation(context, stack))
         self._kill(attempt)
+        _log.warning(
+            "handler ignored cancellation, abandoned",
+            reason=context.cancellation.reason,
+            stack=stack,
+            advice="let the handler end when context.cancellation asks for it, or use the style PROCESS",
+            **context.ids,
+        )
 
     def _finish(self, attempt: RunningAttempt, outcome: Outcome) -> None:
         """Record that the handler's code has stopped running for this attempt."""

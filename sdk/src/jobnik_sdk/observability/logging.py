@@ -4,14 +4,17 @@ The standard library's `logging` writes to the same output, in the same format.
 """
 
 import logging
+import os
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TextIO
 
 import structlog
 from opentelemetry.trace import get_current_span
 from structlog.typing import EventDict, Processor, WrappedLogger
+from typing_extensions import override
 
 from jobnik_sdk.observability.secrets import mask_passwords
 
@@ -67,6 +70,37 @@ _SHARED: Final[list[Processor]] = [
 ]
 
 
+class _Output(logging.StreamHandler[TextIO]):
+    """Standard output, to which lines of other processes can be written as well."""
+
+    def write_line(self, text: str) -> None:
+        """Write a formatted line."""
+        self.handle(logging.makeLogRecord({"msg": text, "formatted": True}))
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return str(record.msg) if hasattr(record, "formatted") else super().format(record)
+
+
+class _ForwardingOutput(logging.StreamHandler[TextIO]):
+    """Passes formatted lines on, except in a fork of this process, which writes them to standard output itself."""
+
+    def __init__(self, send: Callable[[str], None]) -> None:
+        super().__init__(sys.stdout)
+        self._send = send
+        self._process = os.getpid()
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        if os.getpid() != self._process:
+            super().emit(record)
+            return
+        try:
+            self._send(self.format(record))
+        except Exception:  # noqa: BLE001 as in the base class
+            self.handleError(record)
+
+
 def configure_logging(level: str = "INFO") -> None:
     """Write logs to standard output. Call it once, when the program starts; `run` does so for a worker.
 
@@ -79,6 +113,25 @@ def configure_logging(level: str = "INFO") -> None:
     Raises:
         ValueError: the level is unknown.
     """
+    _configure(level, _Output(sys.stdout))
+
+
+def forward_logs(level: str, send: Callable[[str], None]) -> None:
+    """Do the same as `configure_logging`, but call `send` with each line, without its end, instead of writing it.
+
+    Handler processes use it: a long line takes several writes to a pipe, and those of several processes would mix.
+    """
+    _configure(level, _ForwardingOutput(send))
+
+
+def write_line(text: str) -> None:
+    """Write a line of a handler process to the output of this process."""
+    outputs = [handler for handler in logging.getLogger().handlers if isinstance(handler, _Output)]
+    for output in outputs or [_Output(sys.stdout)]:  # the application may have installed a handler of its own
+        output.write_line(text)
+
+
+def _configure(level: str, output: logging.Handler) -> None:
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -88,10 +141,9 @@ def configure_logging(level: str = "INFO") -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(_formatter(terminal=sys.stdout.isatty()))
+    output.setFormatter(_formatter(terminal=sys.stdout.isatty()))
     root = logging.getLogger()
-    root.handlers = [handler]
+    root.handlers = [output]
     root.setLevel(level)
     logging.captureWarnings(capture=True)
     # httpx2 logs every request at INFO, which the SDK's own log lines and metrics already cover.

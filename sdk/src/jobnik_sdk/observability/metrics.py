@@ -64,6 +64,21 @@ BREAKER_OPENS = Counter(
 EMPTY_POLLS = Gauge(
     "jobnik_sdk_worker_consecutive_empty_polls", "Consecutive claims that returned no task.", ["stage_type"]
 )
+ABANDONED = Counter(
+    "jobnik_sdk_worker_handlers_abandoned_total",
+    "Handlers that ignored their cancellation. In a coroutine or a thread, each of them keeps its slot until it ends.",
+    ["stage_type"],
+)
+PROCESSES_ENDED = Counter(
+    "jobnik_sdk_worker_processes_ended_total",
+    "Processes of handlers that ended, by reason: replaced (recycle_after or memory_limit), killed (the handler "
+    "ignored its cancellation) or died.",
+    ["stage_type", "reason"],
+)
+LOOP_BLOCKED = Counter(
+    "jobnik_sdk_worker_event_loop_blocked_seconds_total",
+    "Seconds for which something blocked the event loop, each time for a second or more.",
+)
 UPTIME = Gauge("jobnik_sdk_worker_uptime_seconds", "Seconds since this process loaded the SDK.")
 INFO = Info("jobnik_sdk", "Versions of the SDK and of Python.")
 

@@ -19,6 +19,7 @@ import structlog
 from typing_extensions import override
 
 from jobnik_sdk.errors import ConfigurationError, SettingsError
+from jobnik_sdk.execution import supervisor
 from jobnik_sdk.observability.logging import configure_logging
 from jobnik_sdk.observability.probes import Health, ProbeServer
 from jobnik_sdk.observability.secrets import mask_url
@@ -57,10 +58,15 @@ def run(container: Container) -> int:
     the worker gracefully, within `worker_drain_seconds`. A second one ends the process at once; its exit code is 128
     plus the number of the signal.
 
+    As the first process of a container (PID 1), it starts the same command line again as its child, and only passes
+    signals on and reaps orphans.
+
     The exit code is 0 after a graceful stop, and 2 if settings or variables of the environment are missing or invalid,
     which are then named on standard error. It is 1 if the process cannot continue: its port is in use, the worker did
     not stop in time, or an unexpected error occurred.
     """
+    if supervisor.is_needed():
+        supervisor.exec_init()
     with _StopSignals() as signals:
         try:
             settings = container.settings()

@@ -66,8 +66,10 @@ class MiddlewareChain:
     ) -> None:
         try:
             outcome = outcomes.validated(await invocation.chain(self._middleware)())
-        except (KeyboardInterrupt, GeneratorExit):  # they stop the process or the event loop, not the middleware
-            raise
+        except GeneratorExit as error:
+            if not invocation.loop.is_running():
+                raise  # the loop is closed, and Python destroys this coroutine
+            outcome = outcomes.for_exception(error, invocation.context)
         except BaseException as error:  # noqa: BLE001 middleware may raise anything
             outcome = outcomes.for_exception(error, invocation.context)
         invocation.has_outcome = True
@@ -82,7 +84,7 @@ class _Invocation:
     def __init__(self, runner: Runner, data: BaseModel, context: TaskContext[Any]) -> None:
         self._runner = runner
         self._data = data
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._in_handler = False
         self.context = context
         self.has_outcome = False
@@ -98,7 +100,7 @@ class _Invocation:
 
     def cancel(self, task: asyncio.Task[None]) -> None:
         """Cancel the middleware, from any thread. While the handler runs, the runner cancels the handler instead."""
-        self._loop.call_soon_threadsafe(lambda: None if self._in_handler or self.has_outcome else task.cancel())
+        self.loop.call_soon_threadsafe(lambda: None if self._in_handler or self.has_outcome else task.cancel())
 
     async def _call_handler(self) -> Outcome:
         self._in_handler = True

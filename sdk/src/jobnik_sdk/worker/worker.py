@@ -44,6 +44,8 @@ REPORT_SHARE: Final = 0.9
 are left then return to the queue when their leases expire."""
 TICK_SECONDS: Final = 1.0
 """The interval at which the event loop shows that it is not blocked."""
+MIN_BLOCKED_SECONDS: Final = 1.0
+"""How late a tick has to be to count as a blocked event loop."""
 LEASE_FEATURES: Final = frozenset({"claim", "settle", "leases", "heartbeat"})
 """The features that a manager must have for the worker to use leases."""
 _LONGEST_HOST: Final = 150
@@ -164,6 +166,7 @@ class Worker:
         if self._stopping:
             self._stop_requested.set()
         _log.info("worker started", worker=self.id, stage_types=self._stage_types, manager=self.client.base_url)
+        self._last_tick = time.monotonic()
         self._tick(self._loop)
         try:
             source = await self._run_unless_stopped(self._connect())
@@ -271,7 +274,10 @@ class Worker:
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Record that the event loop runs, and schedule the next tick."""
         if self._loop is loop:
-            self._last_tick = time.monotonic()
+            now = time.monotonic()
+            if (blocked := now - self._last_tick - TICK_SECONDS) >= MIN_BLOCKED_SECONDS:
+                metrics.LOOP_BLOCKED.inc(blocked)
+            self._last_tick = now
             for callback in self._tick_callbacks:
                 callback()
             loop.call_later(TICK_SECONDS, self._tick, loop)

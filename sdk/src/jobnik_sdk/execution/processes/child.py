@@ -1,5 +1,6 @@
 """The main program of a handler's process: it receives tasks from its worker, and runs them one after the other."""
 
+import contextvars
 import ctypes
 import gc
 import os
@@ -30,6 +31,7 @@ from jobnik_sdk.execution.processes.messages import (
     AttemptEnded,
     ImportFailed,
     Interrupted,
+    LogLine,
     Message,
     Ready,
     StateUpdate,
@@ -64,29 +66,28 @@ def main(stream: socket.socket, control: Connection, started: ctypes.c_ulonglong
         started: Shared with the worker: the number of the last task that was started, counted from 1.
         setup: The configuration of this process.
     """
-    # A separate process group: Ctrl-C in a terminal reaches only the worker, and programs that the handler starts are
-    # killed together with this process.
-    os.setpgid(0, 0)
     # Not SIG_IGN, because programs that a handler starts would inherit it.
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, _ignore_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    if setup.log_level is not None:
-        logging.configure_logging(setup.log_level)
     worker = _WorkerConnection(stream, control)
+    if setup.log_level is not None:
+        logging.forward_logs(setup.log_level, worker.send_log_line)
     try:
         function, result = pickle.loads(setup.handler)  # noqa: S301 written by the worker
     except BaseException as error:  # noqa: BLE001 importing a handler can raise anything
         worker.send(ImportFailed(Failed.from_exception(error)))
         return
+    variables = contextvars.copy_context()
     gc.freeze()  # imported modules stay in memory, so garbage collections can skip them
-    worker.send(Ready())
+    worker.send(Ready(os.getpid()))
     for number in count(1):
         task = worker.receive_task()
         if task is None:
             return
         started.value = number
-        outcome = _run_task(task, number, function, result, worker)
+        # A copy for each task, so that no task sees what another has bound.
+        outcome = variables.copy().run(_run_task, task, number, function, result, worker)
         exit_reason = _exit_reason(number, setup)
         worker.send(AttemptEnded(outcome, exit_reason))
         if exit_reason is not None:
@@ -168,6 +169,11 @@ class _WorkerConnection:
         with suppress(OSError), self._send_lock:  # the worker has ended, and this process will be killed
             self._stream.sendall(frame(pickled))
 
+    def send_log_line(self, text: str) -> None:
+        """Send a log line, in any thread."""
+        with self._window.suspended():
+            self.send(LogLine(text))
+
     def schedule_progress(self, state: "_ForwardedState") -> None:
         """Make another thread send the latest progress, at most ten times a second. It does not block the handler."""
         if self._unsent_states is None:
@@ -204,7 +210,7 @@ class _WorkerConnection:
                     context.cancellation.request(reason)
                     signal.pthread_kill(main_thread, INTERRUPT)
                     self.send(Interrupted(number, stack))
-        # The worker has ended: kill this process, and the programs that its handler started.
+        # The worker has ended. The guard kills this process; if it was killed as well, this does.
         os.killpg(0, signal.SIGKILL)
 
     def _send_progress(self, states: "SimpleQueue[_ForwardedState]") -> None:

@@ -16,6 +16,8 @@ LENGTH: Final = struct.Struct("!Q")
 class Ready:
     """The handler is imported, and the process accepts tasks."""
 
+    pid: int
+
 
 @dataclass(frozen=True, slots=True)
 class ImportFailed:
@@ -41,6 +43,13 @@ class Interrupted:
 
 
 @dataclass(frozen=True, slots=True)
+class LogLine:
+    """A formatted log line. The worker writes it, so that lines of several processes are never mixed."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AttemptEnded:
     """The attempt has ended. `exit_reason` is the reason why the process ends too; None: it accepts the next task."""
 
@@ -48,7 +57,7 @@ class AttemptEnded:
     exit_reason: str | None
 
 
-Message: TypeAlias = Ready | ImportFailed | StateUpdate | Interrupted | AttemptEnded
+Message: TypeAlias = Ready | ImportFailed | StateUpdate | Interrupted | LogLine | AttemptEnded
 
 
 def frame(pickled: bytes) -> bytes:

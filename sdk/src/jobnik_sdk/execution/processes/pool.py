@@ -2,19 +2,10 @@
 
 import asyncio
 import atexit
-import ctypes
-import multiprocessing
-import os
 import pickle
-import signal
-import socket
-import sys
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
-from multiprocessing import resource_tracker
-from multiprocessing.context import SpawnProcess
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from pydantic import BaseModel
@@ -23,22 +14,17 @@ from typing_extensions import override
 from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.outcomes import Failed, Outcome
-from jobnik_sdk.execution.processes import child
-from jobnik_sdk.execution.processes.messages import (
-    AttemptEnded,
-    ImportFailed,
-    Interrupted,
-    Message,
-    MessageDecoder,
-    Ready,
-    StateUpdate,
-    frame,
-)
+from jobnik_sdk.execution.processes.child import Setup
+from jobnik_sdk.execution.processes.messages import AttemptEnded, ImportFailed, Interrupted, Message, StateUpdate
+from jobnik_sdk.execution.processes.process import HandlerProcess
 from jobnik_sdk.execution.progress import ProgressUpdate
 from jobnik_sdk.execution.runner import Runner, RunningAttempt
+from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import configured_level
 
-_READ_BYTES: Final = 262_144
+_DEATH_ADVICE: Final = (
+    "after SIGKILL, check whether the system was out of memory: lower the handler's concurrency, or set memory_limit"
+)
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
@@ -49,15 +35,20 @@ class ProcessRunner(Runner):
 
     def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         super().__init__(handler, cancellation_timeout)
-        self._setup = child.Setup(
+        self._setup = Setup(
             pickle.dumps((handler.function, handler.stage_type.result)),
             configured_level(),
             handler.recycle_after,
             handler.memory_limit,
         )
-        self._idle: list[_Process] = []
-        self._processes: set[_Process] = set()
-        self._process_by_attempt: dict[RunningAttempt, _Process] = {}
+        # Created before the first one, so that rates start from zero.
+        self._ended = {
+            reason: metrics.PROCESSES_ENDED.labels(handler.stage_type.name, reason)
+            for reason in ("replaced", "killed", "died")
+        }
+        self._idle: list[HandlerProcess] = []
+        self._processes: set[HandlerProcess] = set()
+        self._process_by_attempt: dict[RunningAttempt, HandlerProcess] = {}
         atexit.register(self._kill_all)  # if this runner is not closed, the interpreter would wait for its processes
 
     @override
@@ -83,6 +74,7 @@ class ProcessRunner(Runner):
 
     @override
     def _kill(self, attempt: RunningAttempt) -> None:
+        self._ended["killed"].inc()
         self._process_by_attempt[attempt].kill()
 
     @override
@@ -98,27 +90,31 @@ class ProcessRunner(Runner):
             await process.exited.wait()
         atexit.unregister(self._kill_all)
 
-    def _take_idle(self) -> "_Process | None":
+    def _take_idle(self) -> HandlerProcess | None:
         while self._idle:
             process = self._idle.pop()
             if process.is_alive and not process.exiting:  # the event loop may not have noticed an exit yet
                 return process
         return None
 
-    def _spawn(self) -> "_Process":
-        process = _Process(f"jobnik {self._handler.stage_type.name}", self._setup, self._on_message, self._on_exit)
+    def _spawn(self) -> HandlerProcess:
+        process = HandlerProcess(
+            f"jobnik {self._handler.stage_type.name}", self._setup, self._on_message, self._on_exit
+        )
         self._processes.add(process)
         return process
 
-    def _on_message(self, process: "_Process", message: Message) -> None:
+    def _on_message(self, process: HandlerProcess, message: Message) -> None:
         attempt = process.attempt
         match message:
             case AttemptEnded():
                 if message.exit_reason is not None:
-                    _log.info("handler process replaced", pid=process.pid, reason=message.exit_reason)
                     process.shut_down()
                     asyncio.get_running_loop().call_later(self._cancellation_seconds, process.kill)
                 self._complete(process, message.outcome)
+                if message.exit_reason is not None:
+                    self._ended["replaced"].inc()
+                    _log.info("handler process replaced", pid=process.pid, reason=message.exit_reason)
             case ImportFailed():
                 process.shut_down()
                 self._complete(process, message.failure)
@@ -132,7 +128,7 @@ class ProcessRunner(Runner):
             case _:  # it concerns a previous task
                 pass
 
-    def _complete(self, process: "_Process", outcome: Outcome) -> None:
+    def _complete(self, process: HandlerProcess, outcome: Outcome) -> None:
         attempt, process.attempt = process.attempt, None
         if not process.exiting:
             self._idle.append(process)
@@ -140,24 +136,29 @@ class ProcessRunner(Runner):
             del self._process_by_attempt[attempt]
             self._finish(attempt, outcome)
 
-    def _on_exit(self, process: "_Process", exit_status: str) -> None:
+    def _on_exit(self, process: HandlerProcess, exit_status: str) -> None:
         self._processes.discard(process)
         if process in self._idle:
             self._idle.remove(process)
-        attempt = process.attempt
-        if not process.exiting and process.idle:
-            _log.warning("idle handler process died", pid=process.pid, exit_status=exit_status)
+        attempt, died, was_idle = process.attempt, not process.exiting, process.idle
         process.exiting = True
         if attempt is None:
-            return
-        if attempt.context.cancellation.requested:
+            pass
+        elif attempt.context.cancellation.requested:
             self._complete(process, outcomes.for_cancellation(attempt.context, process.stack))
-        elif process.idle:
+        elif was_idle:
             self._reassign(attempt, process.task)
         else:
             when = "while it ran the task" if process.ready else "before it received the task"
             message = f"The process of the handler died {when}: {exit_status}."
             self._complete(process, Failed("ProcessDiedError", message, ""))
+        if died:
+            self._ended["died"].inc()
+            details = {"pid": process.pid, "exit_status": exit_status, "advice": _DEATH_ADVICE}
+            if was_idle:
+                _log.warning("idle handler process died", **details)
+            else:
+                _log.warning("handler process died", **details)
 
     def _reassign(self, attempt: RunningAttempt, task: bytes) -> None:
         del self._process_by_attempt[attempt]
@@ -169,185 +170,3 @@ class ProcessRunner(Runner):
     def _kill_all(self) -> None:
         for process in self._processes:
             process.kill()
-
-
-class _Process:
-    """The worker's side of a handler process.
-
-    Args:
-        name: The name of the process.
-        setup: Its configuration.
-        on_message: Called with each message that the process sends.
-        on_exit: Called once, when the process has exited, with a description of its exit status.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        setup: child.Setup,
-        on_message: "Callable[[_Process, Message], None]",
-        on_exit: "Callable[[_Process, str], None]",
-    ) -> None:
-        self.attempt: RunningAttempt | None = None
-        self.ready = False
-        self.exiting = False
-        self.exited = asyncio.Event()
-        self.stack = ""
-        self.task = b""
-        self._on_message = on_message
-        self._on_exit = on_exit
-        self._loop = asyncio.get_running_loop()
-        self._decoder = MessageDecoder()
-        self._write_buffer = b""
-        self.task_number = 0
-        self._task_sent = True
-        # Spawned, not forked: a fork would copy the event loop's threads and locks in an arbitrary state.
-        spawn = multiprocessing.get_context("spawn")
-        # Shared memory, which outlives the process: it shows whether a process that died had started its task.
-        self._started = spawn.RawValue(ctypes.c_ulonglong, 0)
-        self._stream, child_stream = socket.socketpair()
-        child_control, self._control = spawn.Pipe(duplex=False)
-        self._stream.settimeout(0)
-        self._process = spawn.Process(
-            target=child.main, args=(child_stream, child_control, self._started, setup), name=name
-        )
-        with child_stream, child_control, _signals_blocked():
-            self._process.start()
-        self.pid = self._process.pid or 0
-        # The end of the stream does not show that the process has exited: its own children may hold it open.
-        self._exit_fd = _open_exit_fd(self._process)
-        self._loop.add_reader(self._stream, self._read)
-        self._loop.add_reader(self._exit_fd, self._clean_up)
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether the process is running."""
-        return not self.exited.is_set() and self._process.is_alive()
-
-    @property
-    def idle(self) -> bool:
-        """Whether the process has no task, or has not started it yet."""
-        return self.ready and (self.attempt is None or self._started.value < self.task_number)
-
-    def assign(self, attempt: RunningAttempt, task: bytes) -> None:
-        """Send a task to the process, as soon as the process is ready."""
-        self.attempt = attempt
-        self.stack = ""
-        self.task = task
-        self._task_sent = False
-        if self.ready:
-            self._send_task()
-
-    def withdraw(self) -> bool:
-        """Withdraw the task if it has not been sent yet; return whether it was withdrawn."""
-        withdrawn, self._task_sent = not self._task_sent, True
-        return withdrawn
-
-    def interrupt(self, reason: str) -> None:
-        """Raise `Cancelled` in the handler."""
-        with suppress(OSError):  # the process has just died
-            self._control.send((self.task_number, reason))
-
-    def shut_down(self) -> None:
-        """Let the process exit by itself: it receives no further tasks."""
-        self.exiting = True
-        with suppress(OSError):  # the process has just died
-            self._stream.shutdown(socket.SHUT_WR)
-
-    def kill(self) -> None:
-        """Kill the process, and the programs that it started."""
-        self.exiting = True
-        if not self.exited.is_set():
-            self._kill_group()
-
-    def _send_task(self) -> None:
-        self._task_sent = True
-        self.task_number += 1
-        if self.attempt is not None:
-            self.attempt.start_timeout()
-        self._write_buffer = frame(self.task)
-        self._write()
-
-    def _write(self) -> None:
-        try:
-            sent = self._stream.send(self._write_buffer)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # the process has just died; `_read` handles that
-            sent = len(self._write_buffer)
-        self._write_buffer = self._write_buffer[sent:]
-        if self._write_buffer:
-            self._loop.add_writer(self._stream, self._write)
-        else:
-            self._loop.remove_writer(self._stream)
-
-    def _read(self) -> bool:
-        """Read and handle messages; return whether there may be more."""
-        try:
-            chunk = self._stream.recv(_READ_BYTES)
-        except BlockingIOError:
-            return False
-        except OSError:  # the process died before it read everything that was sent
-            chunk = b""
-        if not chunk:
-            self._loop.remove_reader(self._stream)
-            self._kill_group()  # a process that only closed the stream is of no use either
-            return False
-        for message in self._decoder.feed(chunk):
-            if isinstance(message, Ready):
-                self._set_ready()
-            else:
-                self._on_message(self, message)
-        return True
-
-    def _set_ready(self) -> None:
-        self.ready = True
-        if not self._task_sent:
-            self._send_task()
-
-    def _kill_group(self) -> None:
-        try:
-            os.killpg(self.pid, signal.SIGKILL)
-        except ProcessLookupError:  # it has just started, and does not have its own process group yet
-            self._process.kill()
-
-    def _clean_up(self) -> None:
-        while self._read():  # handle the remaining messages
-            pass
-        self._kill_group()  # programs that it started may still be running
-        self._loop.remove_reader(self._exit_fd)
-        self._loop.remove_reader(self._stream)
-        self._loop.remove_writer(self._stream)
-        os.close(self._exit_fd)
-        self._process.join()
-        exit_status = _describe_exit(self._process.exitcode)
-        self._process.close()
-        self._stream.close()
-        self._control.close()
-        self.exited.set()
-        self._on_exit(self, exit_status)
-
-
-def _open_exit_fd(process: SpawnProcess) -> int:
-    """Return a file descriptor that becomes readable when the process has exited."""
-    if sys.platform == "linux":
-        return os.pidfd_open(process.pid or 0)
-    # On other systems it is a pipe, which children of the process hold open as well.
-    return os.dup(process.sentinel)
-
-
-@contextmanager
-def _signals_blocked() -> Generator[None]:
-    """Block SIGINT and SIGTERM for a process started within a `with` block, so that Ctrl-C cannot end it too early."""
-    resource_tracker.ensure_running()  # it starts together with the first process, and would unblock the signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _describe_exit(exit_code: Any) -> str:  # noqa: ANN401 multiprocessing declares int or None
-    if isinstance(exit_code, int) and exit_code < 0:
-        return f"killed by {signal.Signals(-exit_code).name}"
-    return f"exit code {exit_code}"

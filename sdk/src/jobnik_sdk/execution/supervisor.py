@@ -1,0 +1,195 @@
+"""Runs a program as its parent: ends everything that the program leaves behind, and reaps orphans.
+
+This file is a program of its own, so that it stays small: it imports nothing but the standard library, and
+Python runs it without site-packages. It has two uses:
+
+- `guard`: the parent of a handler's process. It waits in a system call, so it can kill the handler whatever code the
+  handler is running. It does so when the worker dies or requests it, and then kills the programs that the handler
+  started. On Linux it finds all of them, because orphans become its children; elsewhere, only those that stayed in the
+  process group of the handler. Then it ends as the handler did: with the same exit code, or by the same signal.
+- `init`: the first process of a container (PID 1). It passes signals on to the program, and reaps orphans, which
+  would otherwise remain as zombies.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Final, NoReturn
+
+KILL: Final = signal.SIGUSR1
+"""The signal that makes a guard kill the handler and everything that it started, and end."""
+
+_IS_LINUX: Final = sys.platform == "linux"
+_PR_SET_PDEATHSIG: Final = 1
+_PR_SET_DUMPABLE: Final = 4
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_PARENT_POLL_SECONDS: Final = 0.5
+_KILL_SECONDS: Final = 5.0
+"""How long to wait for killed processes: one that is blocked in the kernel may take forever."""
+
+
+def command(mode: str, *arguments: str) -> list[str]:
+    """Return the command line that runs this file as a program, isolated from the environment and the user's code."""
+    return [sys.executable, "-I", "-S", __file__, mode, *arguments]
+
+
+def is_needed() -> bool:
+    """Return whether this process is PID 1 and its command line can be run again, which a script from stdin cannot."""
+    return os.getpid() == 1 and sys.argv[0] not in {"", "-"}
+
+
+def exec_init() -> NoReturn:
+    """Replace this process, which is PID 1, by an `init` that runs the same command line again as its child."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    arguments = command("init", sys.executable, *sys.orig_argv[1:])
+    os.execv(arguments[0], arguments)  # noqa: S606 our own program
+
+
+def _guard(worker: int, exit_fd: int, arguments: list[str]) -> NoReturn:
+    """Run a handler's process. `exit_fd` is kept open until this process ends, and only here."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    os.setsid()  # so that Ctrl-C in a terminal reaches only the worker
+    guard = os.getpid()
+    if _IS_LINUX:
+        # The kernel sends it when the thread that started this process ends. It is the thread of the worker's event
+        # loop, so the worker has then ended, or has given up this process.
+        _prctl(_PR_SET_PDEATHSIG, KILL)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+    else:
+        signal.setitimer(signal.ITIMER_REAL, _PARENT_POLL_SECONDS, _PARENT_POLL_SECONDS)
+    os.set_inheritable(exit_fd, False)  # noqa: FBT003 declared so
+    handler = os.fork()
+    if not handler:
+        os.setpgid(0, 0)
+        if _IS_LINUX:
+            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != guard:
+                os._exit(1)
+        _exec(arguments, mask)
+    _close_files(except_for=exit_fd)
+    status: int | None = None
+    while status is None and os.getppid() == worker:
+        if signal.sigwait({signal.SIGCHLD, signal.SIGALRM, KILL}) == KILL:
+            break
+        status = _reap().get(handler)
+    statuses = _kill_descendants(handler, {} if status is None else {handler: status})
+    _exit_like(statuses.get(handler, signal.SIGKILL))
+
+
+def _init(arguments: list[str]) -> NoReturn:
+    """Run a program as the child of PID 1."""
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    program = os.fork()
+    if not program:
+        os.setsid()  # otherwise Ctrl-C in the terminal of a container would reach the program twice
+        _exec(arguments, mask)
+    while True:
+        number = signal.sigwait(signal.valid_signals())
+        if number != signal.SIGCHLD:
+            os.kill(program, number)
+            continue
+        status = _reap().get(program)
+        if status is not None:  # the exit of PID 1 ends all other processes
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
+
+
+def _exec(arguments: list[str], mask: Iterable[int]) -> NoReturn:
+    try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.execv(arguments[0], arguments)  # noqa: S606 the command line of our caller
+    finally:
+        os._exit(127)
+
+
+def _close_files(*, except_for: int) -> None:
+    """Close the files that only the handler needs, so that their other ends notice when the handler has ended."""
+    os.closerange(3, except_for)
+    os.closerange(except_for + 1, os.sysconf("SC_OPEN_MAX"))
+
+
+def _reap() -> dict[int, int]:
+    """Collect the children that have ended, and return their wait statuses by process id."""
+    statuses: dict[int, int] = {}
+    with suppress(ChildProcessError):  # there are no more children
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                break
+            statuses[pid] = status
+    return statuses
+
+
+def _kill_descendants(handler: int, statuses: dict[int, int]) -> dict[int, int]:
+    """Kill the handler, unless it has ended, and all programs that it started.
+
+    Takes and returns wait statuses by process id.
+    """
+    if not _IS_LINUX:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(handler, signal.SIGKILL)
+    deadline, pause = time.monotonic() + _KILL_SECONDS, 0.001
+    while time.monotonic() < deadline:
+        # A child's own children become children of this process when it ends, so this finds all descendants.
+        killed = [pid for pid in _children() if _kill(pid)] if _IS_LINUX else []
+        ended = _reap()
+        statuses = statuses | ended
+        if not ended:
+            if handler in statuses and not killed:
+                break
+            time.sleep(pause)
+            pause = min(2 * pause, 0.1)
+    return statuses
+
+
+def _children() -> list[int]:
+    """Return the process ids of this process's children."""
+    parent, children = os.getpid(), list[int]()
+    for name in os.listdir("/proc"):  # noqa: PTH208 pathlib would have to be imported
+        with suppress(OSError, ValueError):  # not a process, or it has just ended
+            with open(f"/proc/{name}/stat", "rb") as file:  # noqa: PTH123 pathlib would have to be imported
+                # The name of the program comes in parentheses, and may contain any character.
+                _state, ppid, *_ = file.read().rpartition(b")")[2].split()
+            if int(ppid) == parent:
+                children.append(int(name))
+    return children
+
+
+def _kill(pid: int) -> bool:
+    """Kill a child; return False if this is not allowed, since it runs as another user."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def _exit_like(status: int) -> NoReturn:
+    """End as a child did whose wait status this is."""
+    code = os.waitstatus_to_exitcode(status)
+    if code < 0:
+        if _IS_LINUX:
+            _prctl(_PR_SET_DUMPABLE, 0)  # the child has already left a core dump, if it was to leave one
+        with suppress(OSError, ValueError):  # SIGKILL, and signals that Python does not know, have no Python handler
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os._exit(code if code >= 0 else 128 - code)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Set an attribute of this process."""
+    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    match sys.argv[1]:
+        case "guard":
+            _guard(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
+        case _:
+            _init(sys.argv[2:])

@@ -1,0 +1,316 @@
+"""Runs a worker with saboteurs beside neighbours, and compares every attempt with how it must end.
+
+As a program, it does so for some minutes, with a manager of its own:
+
+    python -m tests.integration.sdk.sabotage --minutes 10
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import secrets
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+from jobnik_sdk import HandlerStyle, JobnikClient, JobType, NewTask, Producer, Stage
+from reference_manager.embedded import EmbeddedPostgres
+from rich.console import Console
+
+from tests.integration.sdk.saboteurs import SABOTEURS, Wait, neighbours, sabotages
+from tools.data_folder import temporary_data_folder
+from tools.manager import ManagerProcess
+
+NEIGHBOURS: Final = {HandlerStyle.ASYNC: 120, HandlerStyle.THREAD: 78, HandlerStyle.PROCESS: 2}
+"""The number of neighbours of each style: as many as the worker has slots for."""
+_console: Final = Console(highlight=False)
+_ROOT: Final = Path(__file__).parents[3]
+_FINAL: Final = {"COMPLETED", "FAILED", "ABORTED"}
+_MAX_GROWTH: Final = {"memory_mb": 20.0, "files": 20, "threads": 10, "processes": 10}
+"""How much more a worker may use at the end of a long run than after its first quarter. A leak of one object for each
+sabotage would exceed it within a minute."""
+
+
+class Sample(NamedTuple):
+    """What a worker uses at one moment."""
+
+    memory_mb: float
+    files: int
+    threads: int
+    processes: int
+    """Its children and their descendants."""
+
+
+class SabotagedWorker:
+    """A worker of `saboteurs`, and its manager.
+
+    Args:
+        client: A client of the manager.
+        errors: Receives what the worker writes to standard error.
+        prefix: A command that runs the worker.
+    """
+
+    def __init__(self, client: JobnikClient, errors: Path, prefix: Sequence[str] = ()) -> None:
+        self._client = client
+        self._producer = Producer(client)
+        self._name = secrets.token_hex(8)
+        self._errors = errors
+        self._command = [*prefix, sys.executable, "-m", "tests.integration.sdk.saboteurs", self._name]
+        self.events: Counter[str] = Counter()
+        """The number of log lines by event."""
+        self._changed = asyncio.Event()
+        self.torn: list[bytes] = []
+        """Log lines that are not one JSON object."""
+
+    async def __aenter__(self) -> Self:
+        environment = {"JOBNIK_BASE_URL": self._client.base_url, "PROBE_HOST": "127.0.0.1", "PROBE_PORT": "0"}
+        # Through a pipe, as in a container: a long line takes several writes, which could mix.
+        with self._errors.open("ab") as errors:
+            self._process = subprocess.Popen(  # noqa: ASYNC220, S603 our own program
+                self._command,
+                cwd=_ROOT,
+                env=os.environ | environment | {"PYTHONPATH": "."},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+            )
+        self._loop = asyncio.get_running_loop()
+        self._reading = asyncio.create_task(asyncio.to_thread(self._read))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.kill()
+
+    async def kill(self) -> None:
+        """Kill the worker; idempotent."""
+        self._process.kill()
+        await asyncio.to_thread(self._process.wait)
+        await self._reading
+
+    async def stop(self, pid: int | None = None) -> int:
+        """Stop the worker as a cluster does, and return its exit code.
+
+        Args:
+            pid: The process that is told to stop; None: the one that this object has started.
+        """
+        os.kill(self._process.pid if pid is None else pid, signal.SIGTERM)
+        return await asyncio.to_thread(self._process.wait)
+
+    async def start_neighbours(self, seconds: float) -> Mapping[HandlerStyle, Stage[Any, Any]]:
+        """Start 200 tasks that wait, and return their stages once all of them are in progress."""
+        stages: dict[HandlerStyle, Stage[Any, Any]] = {}
+        for style, number in NEIGHBOURS.items():
+            kind = neighbours(self._name, style)
+            stage = stages[style] = await self._producer.create_stage(await self._job(), kind)
+            await self._producer.create_tasks(stage, kind, [NewTask(Wait(seconds=seconds), max_attempts=1)] * number)
+        for stage in stages.values():
+            await self._wait_for(stage, {"IN_PROGRESS"})
+        return stages
+
+    async def undisturbed(self, stages: Mapping[HandlerStyle, Stage[Any, Any]]) -> Sequence[str]:
+        """Wait until the neighbours have ended; describe each that did not complete at its first attempt."""
+        return [
+            f"neighbour as {style}: {task['status']} {task.get('error')}"
+            for style, stage in stages.items()
+            for task in await self._wait_for(stage, _FINAL)
+            if task["status"] != "COMPLETED" or len(await self._attempts(task)) != 1
+        ]
+
+    def freeze(self) -> None:
+        """Stop the worker's process with SIGSTOP."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    async def wait_for_log(self, event: str, times: int = 1) -> None:
+        """Wait until there are that many log lines with this event."""
+        async with asyncio.timeout(30):
+            while self.events[event] < times:
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def start(self, do: str, style: HandlerStyle) -> None:
+        """Create a task for one kind of sabotage, without a time limit."""
+        await self._create_saboteur(do, style, seconds=None)
+
+    async def sabotage(self, *styles: HandlerStyle, kinds: Collection[str] = SABOTEURS) -> Sequence[str]:
+        """Create a task for each of these kinds of sabotage in these styles, and wait for them.
+
+        Return a description of each that did not end as it must, at its first attempt.
+        """
+        stages = [
+            (do, await self._create_saboteur(do, style, saboteur.timeout_seconds))
+            for do, saboteur in SABOTEURS.items()
+            for style in saboteur.styles
+            if style in styles and do in kinds
+        ]
+        wrong: list[str] = []
+        for do, stage in stages:
+            (task,) = await self._wait_for(stage, _FINAL)
+            ends = SABOTEURS[do].ends
+            error: dict[str, Any] = task.get("error") or {}
+            attempts = await self._attempts(task)
+            if len(attempts) != 1 or (error.get("type") not in ends if ends else task["status"] != "COMPLETED"):
+                wrong.append(f"{do} as {stage.type}: {task['status']} {error}, {len(attempts)} attempts")
+        return wrong
+
+    def sample(self) -> Sample:
+        """Return what the worker uses now."""
+        proc = Path(f"/proc/{self._process.pid}")
+        status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+        files = len(list((proc / "fd").iterdir()))
+        return Sample(int(status["VmRSS"].split()[0]) / 1024, files, int(status["Threads"]), len(self.processes()))
+
+    def processes(self) -> Sequence[int]:
+        """Return the process ids of the worker's descendants."""
+        return descendants(self._process.pid)
+
+    def states(self) -> Sequence[tuple[str, str]]:
+        """Return the name and the state of each of the worker's descendants; the state of a zombie is Z."""
+        found: list[tuple[str, str]] = []
+        for pid in self.processes():
+            with suppress(OSError):  # it has just ended
+                name, _, rest = Path(f"/proc/{pid}/stat").read_text().partition("(")[2].rpartition(")")
+                found.append((name, rest.split()[0]))
+        return found
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as lines:
+            for line in lines:
+                try:
+                    self.events[json.loads(line)["event"]] += 1
+                except ValueError:
+                    self.torn.append(line[:200])
+                self._loop.call_soon_threadsafe(self._changed.set)
+
+    async def _create_saboteur(self, do: str, style: HandlerStyle, seconds: int | None) -> Stage[Any, Any]:
+        # Each has a job of its own, because a failed task ends its job.
+        stage = await self._producer.create_stage(await self._job(), sabotages(self._name, style))
+        task: dict[str, Any] = {"data": {"do": do}, "maxAttempts": 1}
+        if seconds is not None:
+            task["timeoutSeconds"] = seconds
+        await self._client.request("POST", f"/v1/stages/{stage.id}/tasks", json=[task])
+        return stage
+
+    async def _job(self) -> Any:  # noqa: ANN401 a job of any type
+        return await self._producer.create_job(JobType("sabotage"))
+
+    async def _wait_for(self, stage: Stage[Any, Any], statuses: set[str]) -> Sequence[Any]:
+        async with asyncio.timeout(120):
+            while True:
+                tasks: list[Any] = (await self._client.request("GET", f"/v1/stages/{stage.id}/tasks")).json()
+                if all(task["status"] in statuses for task in tasks):
+                    return tasks
+                await asyncio.sleep(0.1)
+
+    async def _attempts(self, task: dict[str, Any]) -> Sequence[Any]:
+        return (await self._client.request("GET", f"/v1/tasks/{task['id']}/attempts")).json()
+
+
+def descendants(pid: int) -> Sequence[int]:
+    """Return the process ids of all descendants of a process."""
+    parents: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:  # the process has just ended
+            continue
+    found, last = list[int](), [pid]
+    while last:
+        last = [child for child, parent in parents.items() if parent in last]
+        found += last
+    return found
+
+
+async def wait_until_gone(pids: Sequence[int]) -> None:
+    """Wait until none of these processes runs; zombies count as ended."""
+    async with asyncio.timeout(15):
+        while any(_runs(pid) for pid in pids):  # noqa: ASYNC110 no event tells that other programs' processes end
+            await asyncio.sleep(0.02)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def growth(samples: Sequence[Sample]) -> Mapping[str, float]:
+    """Return how much more a worker used in the last quarter of its samples than in the second, by the medians."""
+    quarter = len(samples) // 4
+    early, late = samples[quarter : 2 * quarter], samples[3 * quarter :]
+    return {
+        name: statistics.median(getattr(sample, name) for sample in late)
+        - statistics.median(getattr(sample, name) for sample in early)
+        for name in Sample._fields
+    }
+
+
+async def _repeat(worker: SabotagedWorker, end: float, *styles: HandlerStyle) -> Sequence[str]:
+    """Sabotage a worker once a second, or as often as it can end the processes that this takes."""
+    rounds = 0
+    while (started := time.monotonic()) < end:
+        if wrong := await worker.sabotage(*styles):
+            return wrong
+        rounds += 1
+        await asyncio.sleep(max(0.0, started + 1 - time.monotonic()))
+    _console.print(f"{rounds} rounds of {', '.join(styles)}")
+    return []
+
+
+async def _measure(worker: SabotagedWorker, end: float) -> Sequence[Sample]:
+    samples: list[Sample] = []
+    while time.monotonic() < end:
+        await asyncio.sleep(1)
+        samples.append(worker.sample())
+        if len(samples) % 30 == 0:
+            _console.print(f"{end - time.monotonic():>4.0f} s left, {samples[-1]}")
+    return samples
+
+
+async def _soak(url: str, errors: Path, minutes: float) -> Sequence[str]:
+    """Sabotage a worker for some minutes, and describe what went wrong."""
+    async with JobnikClient(url) as client, SabotagedWorker(client, errors) as worker:
+        undisturbed = await worker.start_neighbours(60 * minutes)
+        end = time.monotonic() + 60 * minutes
+        samples, *wrong = await asyncio.gather(
+            _measure(worker, end),
+            _repeat(worker, end, HandlerStyle.ASYNC, HandlerStyle.THREAD),
+            _repeat(worker, end, HandlerStyle.PROCESS),
+        )
+        findings = [finding for findings in wrong for finding in findings]
+        findings += await worker.undisturbed(undisturbed)
+        code = await worker.stop()
+    findings += [f"torn log line: {line!r}" for line in worker.torn]
+    grown = growth(samples)
+    findings += [f"{name} grew by {grown[name]:g}" for name, limit in _MAX_GROWTH.items() if grown[name] > limit]
+    _console.print(f"growth: {grown}, log: {dict(worker.events)}, exit code: {code}")
+    return [*findings, *([f"exit code {code}"] if code else [])]
+
+
+def main() -> int:
+    """Run, and print what went wrong; return 1 if anything did."""
+    parser = argparse.ArgumentParser(description="Sabotage a worker, and check that only saboteurs pay for it.")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    arguments = parser.parse_args()
+    with (
+        temporary_data_folder() as folder,
+        EmbeddedPostgres(folder, durable=False) as server,
+        ManagerProcess("--database-url", server.url) as manager,
+        tempfile.NamedTemporaryFile(suffix=".log", delete=False) as errors,
+    ):
+        findings = asyncio.run(_soak(manager.url, Path(errors.name), arguments.minutes))
+    _console.print("\n".join(findings) or "nothing was lost, and nothing grew")
+    return 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
