@@ -42,9 +42,9 @@ class DataFolder:
         Raises:
             EmbeddedPostgresError: The folder cannot be created here.
         """
-        if self.root.is_dir():
-            return
         try:
+            if self.root.is_dir():
+                return
             self.root.mkdir(parents=True)
             # For root, the server runs under another account, which has to enter this folder but need not list it.
             self.root.chmod(0o711 if os.geteuid() == 0 else 0o700)
