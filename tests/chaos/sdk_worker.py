@@ -15,6 +15,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import cycle
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,11 @@ from tests.chaos import plan
 from tests.chaos.journal import Event, JournalWriter
 from tests.chaos.worker import BUSY
 from tests.support import jumping_clock
+from tests.support.processes import hold_the_gil
 
+BURST_SECONDS = 0.005
+"""How long a handler in the worker's own process runs C code that holds Python's lock. In a process, it does so for all
+of its time, so a worker may be killed while each of its handlers does."""
 SLOTS = 3
 """Concurrency of each handler."""
 TIMEOUT = 4.0
@@ -115,6 +120,7 @@ def _end(order: Order) -> Done:
 async def handle_async(order: Order, context: TaskContext) -> Done:
     """Run as long as planned and end as planned."""
     with _handling(order, context):
+        hold_the_gil(BURST_SECONDS)
         await asyncio.sleep(order.seconds)
     return _end(order)
 
@@ -122,7 +128,11 @@ async def handle_async(order: Order, context: TaskContext) -> Done:
 def handle_sync(order: Order, context: TaskContext) -> Done:
     """Run as long as planned and end as planned."""
     with _handling(order, context):
-        time.sleep(order.seconds)
+        if parent_process() is not None:
+            hold_the_gil(order.seconds)
+        else:
+            hold_the_gil(BURST_SECONDS)
+            time.sleep(order.seconds)
     return _end(order)
 
 

@@ -5,6 +5,7 @@ import signal
 
 from tests.chaos.cluster import LEASE, SDK_WORKER, Cluster, UnsettledError, WorkerProcess, eventually, sql
 from tests.chaos.faults.repairs import Repair, in_background
+from tests.support.processes import descendants, is_running
 
 PAUSE = 2 * LEASE.total_seconds()
 """Seconds for which a manager is stopped."""
@@ -54,8 +55,14 @@ async def kill_worker(cluster: Cluster) -> Repair:
     """Kill a busy worker with SIGKILL."""
     number = cluster.random.choice(await _busy_workers(cluster))
     worker = cluster.workers[number]
+    processes = descendants(worker.process.pid)
     worker.kill()
     cluster.killed.add(worker.name)
+
+    async def over() -> bool:
+        return not any(is_running(pid) for pid in processes)
+
+    await eventually("the processes of a killed worker end", over)
 
     async def repair() -> None:
         if cluster.workers[number] is worker:

@@ -27,6 +27,7 @@ from reference_manager.embedded import EmbeddedPostgres
 from rich.console import Console
 
 from tests.integration.sdk.saboteurs import SABOTEURS, Wait, neighbours, sabotages
+from tests.support.processes import descendants
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
 
@@ -212,35 +213,6 @@ class SabotagedWorker:
 
     async def _attempts(self, task: dict[str, Any]) -> Sequence[Any]:
         return (await self._client.request("GET", f"/v1/tasks/{task['id']}/attempts")).json()
-
-
-def descendants(pid: int) -> Sequence[int]:
-    """Return the process ids of all descendants of a process."""
-    parents: dict[int, int] = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except OSError:  # the process has just ended
-            continue
-    found, last = list[int](), [pid]
-    while last:
-        last = [child for child, parent in parents.items() if parent in last]
-        found += last
-    return found
-
-
-async def wait_until_gone(pids: Sequence[int]) -> None:
-    """Wait until none of these processes runs; zombies count as ended."""
-    async with asyncio.timeout(15):
-        while any(_runs(pid) for pid in pids):  # noqa: ASYNC110 no event tells that other programs' processes end
-            await asyncio.sleep(0.02)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def growth(samples: Sequence[Sample]) -> Mapping[str, float]:

@@ -24,6 +24,8 @@ from jobnik_sdk.http.circuit_breaker import CircuitBreaker
 from pydantic import BaseModel
 from typing_extensions import override
 
+from tests.support.processes import hold_the_gil
+
 FOREVER: Final = 1_000_000
 LEASE: Final = timedelta(seconds=9)
 ALL, PLAIN = tuple(HandlerStyle), (HandlerStyle.THREAD, HandlerStyle.PROCESS)
@@ -158,11 +160,6 @@ def _scribble(_context: TaskContext) -> None:
 def _kill_parent(_context: TaskContext) -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(FOREVER)
-
-
-def hold_the_gil(seconds: float) -> None:
-    """Run C code that never lets other threads of this process run Python."""
-    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
 
 
 def _hold_the_gil(context: TaskContext) -> None:

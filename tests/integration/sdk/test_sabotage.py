@@ -11,7 +11,8 @@ from typing import Final
 import pytest
 from jobnik_sdk import HandlerStyle, JobnikClient
 
-from tests.integration.sdk.sabotage import SabotagedWorker, wait_until_gone
+from tests.integration.sdk.sabotage import SabotagedWorker
+from tests.support.processes import wait_until_gone
 
 _PID_1: Final = ("unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child", "--mount-proc")
 

@@ -10,7 +10,7 @@ import pytest
 from jobnik_sdk.execution import supervisor
 from jobnik_sdk.execution.processes.process import describe_exit
 
-from tests.integration.sdk.sabotage import wait_until_gone
+from tests.support.processes import wait_until_gone
 
 _HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 _STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
