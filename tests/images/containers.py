@@ -101,9 +101,18 @@ class Container:
 
     def terminate(self) -> None:
         """Send SIGTERM to PID 1 of the container alone."""
+        os.kill(self._first, signal.SIGTERM)
+
+    @property
+    def first_command(self) -> Sequence[str]:
+        """The command line of PID 1 of the container."""
+        return Path(f"/proc/{self._first}/cmdline").read_text().split("\0")
+
+    @property
+    def _first(self) -> int:
         pid = self._process.pid
         (first,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        os.kill(int(first), signal.SIGTERM)
+        return int(first)
 
     def end(self) -> int:
         """Wait until the program ends, and return its exit code."""

@@ -72,6 +72,7 @@ async def test_worker_completes_a_job(
 
     seconds = worker.wait_for_status(f"{probes}/readyz", HTTPStatus.OK)
 
+    assert "init" in worker.first_command  # it reaps the orphans of handlers
     paths = ("/livez", "/startupz", "/metrics")
     assert [httpx2.get(probes + path).status_code for path in paths] == [HTTPStatus.OK] * 3
     async with JobnikClient(manager) as client:

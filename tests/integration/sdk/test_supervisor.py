@@ -84,6 +84,12 @@ async def test_handler_is_killed_on_request_and_with_its_guard(number: signal.Si
     await wait_until_gone(programs)
 
 
+def test_guard_takes_over_the_signal_although_it_is_told_to_kill() -> None:
+    """The worker often tells a guard to kill a handler that is ending already. The handler's own signal counts."""
+    for _ in range(10):
+        assert _end(*_start("/bin/sh", "-c", f"kill -{supervisor.KILL} $PPID; kill -37 $$"))[0] in {-37, -9}
+
+
 async def test_guard_without_linux(tmp_path: Path) -> None:
     """Elsewhere, a guard asks twice a second whether its parent lives, and kills the process group of the handler."""
     program = tmp_path / "guard.py"

@@ -175,10 +175,10 @@ def _exit_like(status: int) -> NoReturn:
     if code < 0:
         if _IS_LINUX:
             _prctl(_PR_SET_DUMPABLE, 0)  # the child has already left a core dump, if it was to leave one
-        with suppress(OSError, ValueError):  # SIGKILL, and signals that Python does not know, have no Python handler
+        with suppress(OSError, ValueError):  # SIGKILL, and signals that Python does not know and so has not blocked
             signal.signal(-code, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})  # only this one: others may be pending as well
         os.kill(os.getpid(), -code)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os._exit(code if code >= 0 else 128 - code)
 
 
