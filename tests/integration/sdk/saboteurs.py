@@ -17,10 +17,8 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
-from unittest import mock
 
 from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, WorkerSettings, run
-from jobnik_sdk.http.circuit_breaker import CircuitBreaker
 from pydantic import BaseModel
 from typing_extensions import override
 
@@ -271,7 +269,6 @@ class Container:
     def worker(self) -> Worker:
         """Create the worker."""
         settings, name = self.settings(), self._name
-        mock.patch.object(CircuitBreaker, "record").start()  # it would open, and the saboteurs would wait
         handlers = [
             Handler(sabotages(name, HandlerStyle.ASYNC), sabotage_async, concurrency=20),
             Handler(sabotages(name, HandlerStyle.THREAD), sabotage, style=HandlerStyle.THREAD, concurrency=20),

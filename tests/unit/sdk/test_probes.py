@@ -133,13 +133,18 @@ def test_attempts_are_counted() -> None:
 @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # it is multi-threaded, as a worker is
 def test_port_is_free_although_a_fork_lives_on() -> None:
     """A fork that a handler made does not keep the port in use after the worker has ended."""
+    reading, writing = os.pipe()
     with ProbeServer(Health(), host="127.0.0.1", port=0) as server:
         fork = os.fork()
         if not fork:
+            os.write(writing, b"running")
             signal.pause()
     try:
+        os.read(reading, 1)
         with ProbeServer(Health(), host="127.0.0.1", port=server.port) as again:
             assert httpx2.get(f"http://127.0.0.1:{again.port}/livez").status_code == 200
     finally:
         os.kill(fork, signal.SIGKILL)
         os.waitpid(fork, 0)
+        os.close(reading)
+        os.close(writing)

@@ -99,7 +99,8 @@ class Runner(ABC):
 
     def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         self._handler = handler
-        metrics.ABANDONED.labels(handler.stage_type.name)  # created before the first one, so that rates start from 0
+        # Created before the first one, so that rates start from 0.
+        self._abandoned = metrics.ABANDONED.labels(metrics.stage_label(handler.stage_type.name))
         self._cancellation_seconds = cancellation_timeout.total_seconds()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempts: set[RunningAttempt] = set()
@@ -187,7 +188,7 @@ class Runner(ABC):
     def _abandon(self, attempt: RunningAttempt) -> None:
         context, stack = attempt.context, self._stack(attempt)
         attempt.abandoned = True
-        metrics.ABANDONED.labels(self._handler.stage_type.name).inc()
+        self._abandoned.inc()
         attempt.set_outcome(outcomes.for_cancellation(context, stack))
         self._kill(attempt)
         _log.warning(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -129,15 +129,19 @@ def _dump(instance: BaseModel, path: str) -> bytes:
     raise InvalidPayloadError(path, reason)
 
 
+def _members(value: Any) -> Iterable[tuple[str | int, Any]]:  # noqa: ANN401 any value
+    # Not isinstance, from which a type checker would conclude that the members are of an unknown type.
+    if issubclass(type(value), dict):
+        return [(str(key), member) for key, member in value.items()]
+    if issubclass(type(value), list):
+        return [(number, member) for number, member in enumerate(value)]
+    return ()
+
+
 def _locate(value: Any, path: str, reason: str) -> InvalidPayloadError:  # noqa: ANN401 any value
     """Return the error for a value without a JSON representation, with the path of the innermost part without one."""
     for _ in range(MAX_DEPTH):
-        members: Iterable[tuple[str | int, Any]] = ()
-        if isinstance(value, dict):
-            members = ((str(key), member) for key, member in cast("dict[Any, Any]", value).items())
-        elif isinstance(value, list):
-            members = enumerate(cast("list[Any]", value))
-        found = next(((part, member) for part, member in members if not _is_json(member)), None)
+        found = next(((part, member) for part, member in _members(value) if not _is_json(member)), None)
         if found is None:
             break
         path, value = f"{path}{_format_part(found[0])}", found[1]

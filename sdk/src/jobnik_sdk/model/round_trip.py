@@ -10,7 +10,7 @@ from functools import cache
 from math import isfinite
 from pathlib import PurePath
 from types import GenericAlias, NoneType, UnionType
-from typing import Any, Final, Literal, Union, cast, get_args, get_origin
+from typing import Any, Final, Literal, Union, get_args, get_origin
 from uuid import UUID
 
 from pydantic import BaseModel, RootModel, Secret, SecretBytes, SecretStr
@@ -22,6 +22,7 @@ _SECRETS: Final = (SecretStr, SecretBytes, Secret)
 _SCALARS: Final = frozenset({NoneType, bool, int, str, bytes, date, timedelta, Decimal, UUID})
 """Types whose values are the same if they are equal."""
 _GENERICS: Final = frozenset({list, tuple, dict, Union, UnionType})
+_IS_IDENTICAL: Final[Any] = object.__eq__
 _MISSING: Final = object()
 NOT_FINITE: Final = "NaN and infinite numbers have no JSON representation."
 _NESTED_TOO_DEEPLY: Final = f"is nested more than {MAX_DEPTH} levels deep."
@@ -79,14 +80,15 @@ def _compare(sent: Any, received: Any, depth: int) -> None:  # noqa: ANN401 any 
         return
     if depth > MAX_DEPTH:
         raise DifferenceError(_NESTED_TOO_DEEPLY)
-    if isinstance(sent, BaseModel):
+    # Not isinstance, from which a type checker would conclude that the items are of an unknown type.
+    if issubclass(type(sent), BaseModel):
         _compare_models(sent, received, depth)
     elif dataclasses.is_dataclass(sent):
         _compare_dataclasses(sent, received, depth)
-    elif isinstance(sent, Mapping) and isinstance(received, Mapping):
-        _compare_mappings(cast("Mapping[Any, Any]", sent), cast("Mapping[Any, Any]", received), depth)
-    elif isinstance(sent, Sequence) and not isinstance(sent, str | bytes | bytearray):
-        _compare_sequences(cast("Sequence[Any]", sent), received, depth)
+    elif issubclass(type(sent), Mapping) and issubclass(type(received), Mapping):
+        _compare_mappings(sent, received, depth)
+    elif issubclass(type(sent), Sequence) and not issubclass(type(sent), str | bytes | bytearray):
+        _compare_sequences(sent, received, depth)
     elif not (isinstance(sent, AbstractSet) and isinstance(received, AbstractSet) and sent == received):
         _compare_scalars(sent, received, depth)
 
@@ -150,12 +152,12 @@ def _compare_member(part: str | int, sent: object, received: object, depth: int)
 
 
 def _compare_scalars(sent: Any, received: Any, depth: int) -> None:  # noqa: ANN401 any value
-    kind = cast("type[Any]", type(sent))
-    if isinstance(sent, _SECRETS):
-        if type(received) is kind and sent.get_secret_value() == received.get_secret_value():
+    name = type(sent).__name__
+    if issubclass(type(sent), _SECRETS):
+        if type(received) is type(sent) and sent.get_secret_value() == received.get_secret_value():
             return
         raise DifferenceError(
-            f"{kind.__name__} is stored masked, so its value would be lost: use another type, or refer to the secret."
+            f"{name} is stored masked, so its value would be lost: use another type, or refer to the secret."
         )
     if isinstance(sent, bool) is not isinstance(received, bool) and not isinstance(sent, Enum):
         raise DifferenceError(_type_changes(sent, received))
@@ -163,9 +165,9 @@ def _compare_scalars(sent: Any, received: Any, depth: int) -> None:  # noqa: ANN
         return
     if isinstance(sent, float) and not isfinite(sent):
         raise DifferenceError(NOT_FINITE)
-    if kind is not type(received):
+    if type(sent) is not type(received):
         raise DifferenceError(_type_changes(sent, received))
-    if kind.__eq__ is object.__eq__:  # equal only if identical, so the attributes decide
+    if type(sent).__eq__ is _IS_IDENTICAL:  # equal only if identical, so the attributes decide
         _compare_mappings(getattr(sent, "__dict__", {}), getattr(received, "__dict__", {}), depth)
         return
     raise DifferenceError("has another value after a round trip through JSON: its serializer or validator changes it.")

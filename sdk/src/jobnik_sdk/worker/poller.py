@@ -77,6 +77,7 @@ class Poller:
     def __init__(self, handler: AnyHandler, dependencies: PollerDependencies) -> None:
         self._handler = handler
         self._stage_type = handler.stage_type.name
+        self._label = metrics.stage_label(self._stage_type)
         self._dependencies = dependencies
         self._source = dependencies.source
         self._emit = dependencies.emit
@@ -89,8 +90,8 @@ class Poller:
         policy = handler.circuit_breaker
         self._handler_breaker = None if policy is None else self._new_breaker("handler", policy)
         if policy is None:
-            metrics.BREAKER_STATE.labels(self._stage_type, "handler").set_function(lambda: BreakerState.CLOSED.value)
-            metrics.BREAKER_OPENS.labels(self._stage_type, "handler")
+            metrics.BREAKER_STATE.labels(self._label, "handler").set_function(lambda: BreakerState.CLOSED.value)
+            metrics.BREAKER_OPENS.labels(self._label, "handler")
         self._metrics = metrics.stage_metrics(self._stage_type)
         self._spans = StageSpans(self._stage_type)
         self._variables = contextvars.copy_context()
@@ -155,7 +156,7 @@ class Poller:
         for running in self.tasks_in_progress:
             if running.task.lease_id in lost and not running.lease_lost:
                 running.lease_lost = True
-                metrics.LEASES_LOST.labels(self._stage_type).inc()
+                metrics.LEASES_LOST.labels(self._label).inc()
                 _log.warning("lease lost", advice=_REFUSAL_ADVICE["LEASE_LOST"], **running.context.ids)
                 running.context.cancellation.request("lease lost")
 
@@ -330,9 +331,8 @@ class Poller:
         del self._in_progress[running]
         self._changed.set()
         if not result.accepted:
-            metrics.REPORTS_REFUSED.labels(
-                self._stage_type, result.code if result.code in _REFUSAL_ADVICE else "other"
-            ).inc()
+            code = result.code if result.code in _REFUSAL_ADVICE else "other"
+            metrics.REPORTS_REFUSED.labels(self._label, code).inc()
             advice = _REFUSAL_ADVICE.get(result.code, "look at the task's attempts and at the manager's log")
             _log.warning(
                 "report refused", code=result.code, reason=result.message, advice=advice, **running.context.ids
@@ -342,7 +342,7 @@ class Poller:
         def on_change(state: BreakerState) -> None:
             opened = state is BreakerState.OPEN
             if opened:
-                metrics.BREAKER_OPENS.labels(self._stage_type, name).inc()
+                metrics.BREAKER_OPENS.labels(self._label, name).inc()
                 pause = policy.pause.total_seconds()
                 _log.error("circuit breaker opened", breaker=name, stage_type=self._stage_type, pause_seconds=pause)
             else:
@@ -353,8 +353,8 @@ class Poller:
 
         concurrency = self._handler.concurrency if name == "handler" else CONCURRENT_CLAIMS
         breaker = CircuitBreaker(on_change, policy, concurrency=concurrency)
-        metrics.BREAKER_STATE.labels(self._stage_type, name).set_function(lambda: breaker.state.value)
-        metrics.BREAKER_OPENS.labels(self._stage_type, name)
+        metrics.BREAKER_STATE.labels(self._label, name).set_function(lambda: breaker.state.value)
+        metrics.BREAKER_OPENS.labels(self._label, name)
         return breaker
 
 

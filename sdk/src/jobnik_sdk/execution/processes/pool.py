@@ -7,7 +7,6 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
-import structlog
 from pydantic import BaseModel
 from typing_extensions import override
 
@@ -20,12 +19,12 @@ from jobnik_sdk.execution.processes.process import HandlerProcess
 from jobnik_sdk.execution.progress import ProgressUpdate
 from jobnik_sdk.execution.runner import Runner, RunningAttempt
 from jobnik_sdk.observability import metrics
-from jobnik_sdk.observability.logging import configured_level
+from jobnik_sdk.observability.logging import RuntimeLogger, configured_level
 
 _DEATH_ADVICE: Final = (
     "after SIGKILL, check whether the system was out of memory: lower the handler's concurrency, or set memory_limit"
 )
-_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+_log: Final = RuntimeLogger(__name__)
 
 
 class ProcessRunner(Runner):
@@ -43,7 +42,7 @@ class ProcessRunner(Runner):
         )
         # Created before the first one, so that rates start from zero.
         self._ended = {
-            reason: metrics.PROCESSES_ENDED.labels(handler.stage_type.name, reason)
+            reason: metrics.PROCESSES_ENDED.labels(metrics.stage_label(handler.stage_type.name), reason)
             for reason in ("replaced", "killed", "died")
         }
         self._idle: list[HandlerProcess] = []

@@ -12,17 +12,15 @@ from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from typing import Final
 
-import structlog
-
 from jobnik_sdk.execution import supervisor
 from jobnik_sdk.execution.processes import child
 from jobnik_sdk.execution.processes.guarded import UNKNOWN_EXIT_CODE, GuardedProcess
 from jobnik_sdk.execution.processes.messages import LogLine, Message, MessageDecoder, Ready, frame
 from jobnik_sdk.execution.runner import RunningAttempt
-from jobnik_sdk.observability.logging import write_line
+from jobnik_sdk.observability.logging import RuntimeLogger, write_line
 
 _READ_BYTES: Final = 262_144
-_log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
+_log: Final = RuntimeLogger(__name__)
 
 
 class HandlerProcess:
