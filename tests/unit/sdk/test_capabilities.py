@@ -1,11 +1,13 @@
 """How a client finds out which features its manager supports."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 from jobnik_sdk import AnswerError, ManagerFailureError
+from jobnik_sdk.http import client
 
 if TYPE_CHECKING:
     from tests.unit.sdk.conftest import Wire
@@ -67,3 +69,14 @@ async def test_retries_can_be_turned_off(wire: "Wire") -> None:
     with pytest.raises(ManagerFailureError):
         await wire.client.capabilities(retry=False)
     assert len(wire.sent) == 1
+
+
+async def test_a_manager_may_become_another_release(
+    wire: "Wire", refusal: Refuse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The features are read again after a while; if that fails, the old ones remain."""
+    monkeypatch.setattr(client, "FEATURES_MAX_AGE", timedelta())
+    wire.will_answer(
+        httpx2.Response(200, json={"features": ["claim"]}), httpx2.ConnectError("no"), refusal(404, "NOT_FOUND")
+    )
+    assert [await wire.client.capabilities() for _ in range(3)] == [{"claim"}, {"claim"}, frozenset()]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
-from jobnik_sdk import JobnikClient, errors
+from jobnik_sdk import JobnikClient, UnexpectedAnswerError, errors
 from jobnik_sdk.observability import trace_context
 
 if TYPE_CHECKING:
@@ -174,3 +174,11 @@ async def test_a_redirect_is_an_error_that_says_where_it_points(
     assert f"a redirect to {named}" in str(caught.value)
     assert "secret" not in str(caught.value)
     assert "token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("page", [b"<html>", b"OK", b'"text"'])
+async def test_a_page_is_no_success(page: bytes, wire: "Wire") -> None:
+    """A proxy may answer 200 with a page, also to requests whose response has nothing to read."""
+    wire.will_answer(httpx2.Response(200, content=page))
+    with pytest.raises(UnexpectedAnswerError, match="was 200 OK, but not JSON"):
+        await wire.client.request("PUT", "/v1/jobs/1/status")

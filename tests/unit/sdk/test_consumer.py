@@ -234,3 +234,32 @@ async def test_no_page_of_a_proxy_refuses_a_report(
     wire.will_answer(page, _now(task, "IN_PROGRESS", 1), httpx2.Response(200, json={}))
     await Consumer(wire.client).complete(task)
     assert len(pauses) == 1
+
+
+@pytest.mark.parametrize(
+    "odd", [{"data": None}, {"attempts": "x"}, {"maxAttempts": None}, {"stageId": 1}, {"status": None}], ids=str
+)
+async def test_a_task_of_which_only_the_id_is_valid_can_be_reported(
+    odd: dict[str, Any], wire: "Wire", task_json: Make
+) -> None:
+    """No other client will get it."""
+    answer = task_json(data={"source": "a"}) | odd
+    wire.will_answer(httpx2.Response(200, json=answer), httpx2.Response(200, json=answer))
+    consumer = Consumer(wire.client)
+    with pytest.raises(UnreadableTaskError) as caught:
+        await consumer.claim(pictures)
+    await consumer.fail(caught.value.task)
+    assert wire.sent[1] == f"PUT /v1/tasks/{answer['id']}/status"
+
+
+@pytest.mark.parametrize("page", [b"<html>", b"", b"OK"])
+async def test_a_page_does_not_accept_a_report(
+    page: bytes, wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]
+) -> None:
+    """Whatever its status is: the task is read, and the report is repeated."""
+    wire.will_answer(
+        httpx2.Response(200, content=page), _now(task, "IN_PROGRESS", 1), httpx2.Response(200, json={"status": "any"})
+    )
+    await Consumer(wire.client).complete(task)
+    assert [request.split()[0] for request in wire.sent] == ["PUT", "GET", "PUT"]
+    assert len(pauses) == 1

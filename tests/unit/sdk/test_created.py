@@ -110,3 +110,18 @@ async def test_new_job_is_returned_if_it_cannot_be_read_again(
     assert (str(job.id), [stage.order for stage in job.stages]) == (ID, [1, 2])
     assert [json.loads(request.content)["type"] for request in wire.requests[2:4]] == ["pictures", "pictures"]
     assert len(pauses) == len(retries) - 1
+
+
+async def test_no_created_task_is_returned_twice(wire: "Wire", task_json: Make) -> None:
+    """Neither are missing ones made up."""
+    created = task_json(data={"source": "a"})
+    wire.will_answer(httpx2.Response(201, json=[created, created]))
+    tasks = await Producer(wire.client).create_tasks(JOB, pictures, [Picture(source="a"), Picture(source="b")])
+    assert [str(task.id) for task in tasks] == [created["id"]]
+
+
+async def test_a_job_without_a_key_is_new_whatever_the_status_is(wire: "Wire") -> None:
+    """200 means an existing job only if a key was sent."""
+    wire.will_answer(httpx2.Response(200, json={"id": ID}))
+    job = await Producer(wire.client).create_job(gallery, Picture(source="a"))
+    assert job.is_new

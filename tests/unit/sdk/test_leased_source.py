@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -21,10 +21,12 @@ from jobnik_sdk import (
     TaskContext,
 )
 from jobnik_sdk.execution.access import WorkerAccess
-from jobnik_sdk.worker.leased_source import LeasedTaskSource
+from jobnik_sdk.observability import trace_context
+from jobnik_sdk.worker.leased_source import MAX_WAITING_CLAIMS, LeasedTaskSource
 from jobnik_sdk.worker.task_contexts import TaskContexts
 from jobnik_sdk.worker.task_source import Assignment, ReportResult, TaskReport
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 
 async def test_a_claim_waits_no_longer_than_half_the_client_timeout() -> None:
@@ -146,3 +148,86 @@ async def test_a_deeply_nested_payload_affects_no_other_task(
         claimed = await source.claim(StageType("any", task=Empty), 2)
     assert [task.lease_id for task in claimed] == [1, 2]
     assert claimed[1].validation_error == ""
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"data": None},
+        {"userMetadata": None},
+        {"stageId": 7},
+        {"attempts": None},
+        {"maxAttempts": "many"},
+        {"timeoutSeconds": 1e300},
+        {"traceparent": None},
+        {"retry": 5},
+        {"waitedSeconds": "long"},
+    ],
+    ids=str,
+)
+async def test_a_task_that_cannot_be_read_fails_alone(
+    odd: dict[str, Any], task_json: Callable[..., dict[str, Any]]
+) -> None:
+    """The other tasks of the claim are returned; this one has its lease, so that it can be reported."""
+    tasks = [task_json(leaseId=1) | odd, task_json(leaseId=2)]
+    first, second = await _claim({"tasks": tasks})
+    assert (str(first.id), first.lease_id) == (tasks[0]["id"], 1)
+    assert first.validation_error
+    assert not second.validation_error
+
+
+@pytest.mark.parametrize("odd", [7, None, [], {}, {"id": "none", "leaseId": 1}], ids=repr)
+async def test_an_entry_without_a_lease_is_ignored(odd: object, task_json: Callable[..., dict[str, Any]]) -> None:
+    """It cannot be reported, and the other tasks of the claim are returned."""
+    stages: list[dict[str, Any]] = [{"stage": {"id": []}, "job": {}}]
+    with capture_logs() as logs:
+        (task,) = await _claim({"tasks": [odd, task_json(leaseId=2)], "stages": stages})
+    assert task.lease_id == 2
+    assert [line["event"] for line in logs] == ["claimed task unreadable"]
+
+
+async def test_a_stage_id_that_is_no_uuid_fails_the_attempt(task_json: Callable[..., dict[str, Any]]) -> None:
+    """The context is created, so that the attempt is reported as failed."""
+    (task,) = await _claim({"tasks": [task_json(leaseId=1, stageId="none")]})
+    handler = Handler(StageType("any", task=Empty), _handle)
+    async with JobnikClient("http://manager") as client:
+        _, error = TaskContexts(handler, WorkerAccess(client)).create(task, trace_context.generate())
+    assert error == "stage: the manager did not send it."
+
+
+async def test_more_stage_types_than_claims_may_wait_take_turns(task_json: Callable[..., dict[str, Any]]) -> None:
+    """Claims of idle stage types wait for one another, but not those of a stage type that had tasks."""
+    waiting, released, waits = 0, asyncio.Event(), set[float]()
+
+    async def respond(request: httpx2.Request) -> httpx2.Response:
+        nonlocal waiting
+        waits.add(json.loads(request.content)["waitSeconds"])
+        if request.url.path.startswith("/v1/stages/busy/"):
+            return httpx2.Response(200, json={"tasks": [task_json(leaseId=1)]})
+        waiting += 1
+        await released.wait()
+        return httpx2.Response(200, json={"tasks": []})
+
+    async with JobnikClient("http://manager", transport=httpx2.MockTransport(respond)) as client:
+        source = LeasedTaskSource(client, "worker-1", timedelta(seconds=30), 1_001)
+        busy = StageType("busy", task=Empty)
+        await source.claim(busy, 1)
+        idle = [asyncio.create_task(source.claim(StageType(f"idle-{n}", task=Empty), 1)) for n in range(1_000)]
+        while waiting < MAX_WAITING_CLAIMS:
+            await asyncio.sleep(0)
+        assert len(await source.claim(busy, 1)) == 1
+        assert waiting == MAX_WAITING_CLAIMS
+        released.set()
+        await asyncio.gather(*idle)
+    assert waits == {5}
+
+
+async def _handle(_task: Empty, _context: TaskContext) -> None:
+    pass
+
+
+async def _claim(response: dict[str, Any]) -> Sequence[Assignment[Any, Any]]:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=response))
+    async with JobnikClient("http://manager", transport=transport) as client:
+        source = LeasedTaskSource(client, "worker-1", timedelta(seconds=30))
+        return await source.claim(StageType("any", task=Empty), 2)

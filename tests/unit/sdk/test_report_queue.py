@@ -19,6 +19,7 @@ from jobnik_sdk import (
     Snoozed,
     UnreachableError,
 )
+from jobnik_sdk.errors import answer_error
 from jobnik_sdk.execution.progress import Checkpoint
 from jobnik_sdk.worker import report_queue
 from jobnik_sdk.worker.report_queue import ReportQueue
@@ -267,3 +268,22 @@ async def test_a_small_report_is_repeated_whatever_a_proxy_says(outcome: Outcome
     await reports.wait_for("a1")
     assert reports.results == {"a1": ACCEPTED}
     assert reports.outcomes == {"a1": [outcome] * 4}
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "NO_CODE"), (200, "NO_CODE"), (403, "FORBIDDEN")])
+async def test_a_report_that_a_proxy_refuses_delays_no_reports_of_other_jobs(
+    status: int, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy refuses every request that contains it, so the others are repeated without it."""
+    monkeypatch.setattr(report_queue, "MAX_RETRY_DELAY", timedelta(milliseconds=10))
+
+    async def send(names: Sequence[str]) -> Sequence[ReportResult]:
+        if "a1" in names:
+            raise answer_error("page", status=status, code=code, retry_after=timedelta())
+        return [ACCEPTED for _ in names]
+
+    reports = Reports(send)
+    reports.put("a1", "a2", "b1", "c1")
+    await reports.wait_for("a2", "b1", "c1")
+    assert "a1" not in reports.results
+    reports.queue.close()

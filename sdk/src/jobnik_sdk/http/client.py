@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache
@@ -27,6 +28,8 @@ from jobnik_sdk.observability import metrics, trace_context
 
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
+FEATURES_MAX_AGE: Final = timedelta(minutes=1)
+"""How long the features of the manager are kept."""
 
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
@@ -99,6 +102,7 @@ class JobnikClient:
             self._address.check_proxies()
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
         self._features: frozenset[str] | None = None
+        self._features_read_at = 0.0
         self._transport = transport
         self._pools: dict[Pool, httpx2.AsyncClient] = {}
         self._http = self._pool(Pool.GENERAL)
@@ -150,21 +154,29 @@ class JobnikClient:
     async def capabilities(self, *, retry: bool = True) -> frozenset[str]:
         """Return the features of part B of the protocol that the manager supports; empty if it has only part A.
 
-        The client asks once and keeps the answer. `retry` is passed to `request`.
+        The client keeps the answer for a minute, since the manager may be replaced by another release, and for longer
+        if the manager does not answer then. `retry` is passed to `request`.
 
         Raises:
-            UnreachableError, AnswerError: as `request`; the next call asks again.
+            UnreachableError, AnswerError: as `request`, unless an earlier call was answered; the next call asks again.
         """
         if self._features is None:
-            try:
-                response = await self.request("GET", "/v1/capabilities", retry=retry)
-                self._features = read_one(Capabilities, response).features
-            except AnswerError as error:
-                # Without the protocol's format, the response comes from a proxy whose manager is away, for example.
-                if error.status != HTTPStatus.NOT_FOUND or isinstance(error, UnexpectedAnswerError):
-                    raise
-                self._features = frozenset()
+            self._features = await self._read_features(retry=retry)
+            self._features_read_at = time.monotonic()
+        elif time.monotonic() - self._features_read_at > FEATURES_MAX_AGE.total_seconds():
+            self._features_read_at = time.monotonic()
+            with suppress(UnreachableError, AnswerError):
+                self._features = await self._read_features(retry=False)
         return self._features
+
+    async def _read_features(self, *, retry: bool) -> frozenset[str]:
+        try:
+            return read_one(Capabilities, await self.request("GET", "/v1/capabilities", retry=retry)).features
+        except AnswerError as error:
+            # Without the protocol's format, the response comes from a proxy whose manager is away, for example.
+            if error.status != HTTPStatus.NOT_FOUND or isinstance(error, UnexpectedAnswerError):
+                raise
+            return frozenset()
 
     async def request(  # noqa: PLR0913 the options of a request belong in one place
         self,
@@ -177,7 +189,7 @@ class JobnikClient:
         retry: bool = True,
         pool: Pool = Pool.GENERAL,
     ) -> httpx2.Response:
-        """Send a request and return its response, which has a success status.
+        """Send a request and return its response, which has a success status and is JSON or empty.
 
         `json` is the body; bytes are sent as they are and must contain JSON. `prefer` is the `Prefer` header (RFC
         7240). Without `traceparent`, the request belongs to the current trace, or to a new one if there is none.
@@ -205,7 +217,7 @@ class JobnikClient:
         while True:
             try:
                 response = await self._send(http, request, retried=retried)
-                if response.is_success:
+                if response.is_success and _may_be_json(response):
                     return response
                 failure = _answer_error(response)
             except httpx2.HTTPError as error:
@@ -290,6 +302,11 @@ def _unexpected_answer(response: httpx2.Response, error: ValidationError) -> Une
     return UnexpectedAnswerError(message, status=response.status_code, code="UNEXPECTED_ANSWER")
 
 
+def _may_be_json(response: httpx2.Response) -> bool:
+    """Return whether a response is empty, an object or an array; otherwise it is the page of a proxy."""
+    return response.content.lstrip()[:1] in {b"", b"{", b"["}
+
+
 def _redirect_advice(response: httpx2.Response) -> str:
     """Say where a redirect points. It is not followed: a client may then send a GET instead of another method."""
     if response.next_request is None:
@@ -307,7 +324,7 @@ def _answer_error(response: httpx2.Response) -> AnswerError:
         message, code = f"{request.method} {request.url.path}: {body.message}", body.code
     except ValidationError:
         message = f"The response to {request.method} {request.url} was {response.status_code} {response.reason_phrase}"
-        message += f"{_redirect_advice(response)}."
+        message += f"{', but not JSON' if response.is_success else _redirect_advice(response)}."
         code = None
     retry_after = retries.parse_retry_after(response.headers.get("Retry-After", ""))
     return answer_error(message, status=response.status_code, code=code, retry_after=retry_after)

@@ -43,13 +43,15 @@ def read_created(
 def read_created_tasks(
     model: type[Task[Any, Any, Any]], response: httpx2.Response, sent: Sequence[bytes], stage_id: UUID
 ) -> list[Any]:
-    """Return the created tasks in a response, each of them as `read_created` does.
+    """Return the created tasks in a response, each of them as `read_created` does, and none of them twice.
+
+    If some of the tasks that were sent are missing, this is logged.
 
     Raises:
-        UnexpectedAnswerError: the response is not a list of as many tasks as were sent, or one of them has no valid id.
+        UnexpectedAnswerError: the response is not a list, or one of its tasks has no valid id.
     """
     try:
-        return read_list(model, response).items
+        created = read_list(model, response).items
     except UnexpectedAnswerError as error:
         answers = _json(response)
         tasks = cast("list[object]", answers) if isinstance(answers, list) else []
@@ -57,7 +59,11 @@ def read_created_tasks(
             raise
         new = {**_NEW_TASK, "stageId": str(stage_id)}
         pairs = zip(tasks, sent, strict=True)
-        return [_completed(model, answer, new | from_json(document), error) for answer, document in pairs]
+        created = [_completed(model, answer, new | from_json(document), error) for answer, document in pairs]
+    different = {task.id: task for task in created}
+    if len(different) != len(sent):
+        _log.warning("response lacks created tasks", sent=len(sent), received=len(different), stage_id=str(stage_id))
+    return list(different.values())
 
 
 def in_order(created: list[Any], data: Sequence[BaseModel]) -> list[Any]:

@@ -158,7 +158,7 @@ class Producer:
             fields["stages"] = json_array([json_object(stage | {"tasks": tasks}) for stage, tasks in trees])
         response = await self._requests.post_job(fields, trace)
         model = created_job_model(job_type)
-        is_new = response.status_code != OK
+        is_new = not unique or response.status_code != OK
         fields.pop("stages", None)
         job = read_created(model, response, fields, NEW_JOB) if is_new else read_one(model, response)
         if trees and not in_one_request:

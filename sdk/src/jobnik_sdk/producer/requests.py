@@ -66,7 +66,7 @@ class Requests:
             response = await self._client.request(
                 "POST", "/v1/jobs", json=json_object(fields), traceparent=trace["traceparent"]
             )
-        if response.status_code != OK:
+        if response.status_code != OK or "uniqueKey" not in fields:
             metrics.GUIDE_JOBS_CREATED.inc()
         return response
 

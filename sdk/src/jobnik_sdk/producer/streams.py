@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Final, Generic, TypeVar
 
-from jobnik_sdk.errors import ConfigurationError, LostAnswerError, ManagerFailureError, StreamError
+from jobnik_sdk.errors import (
+    ConfigurationError,
+    LostAnswerError,
+    ManagerFailureError,
+    StreamError,
+    UnexpectedAnswerError,
+)
 from jobnik_sdk.producer.bodies import json_array
 
 BATCH_BYTES: Final = 1_000_000
@@ -16,8 +22,8 @@ BATCH_BYTES: Final = 1_000_000
 
 ItemT = TypeVar("ItemT")
 
-# In both cases the manager, or a manager behind a proxy, may have carried out the request.
-_UNCERTAIN: Final = (LostAnswerError, ManagerFailureError)
+# In these cases the manager, or a manager behind a proxy, may have carried out the request.
+_UNCERTAIN: Final = (LostAnswerError, ManagerFailureError, UnexpectedAnswerError)
 
 
 @dataclass(frozen=True, slots=True)

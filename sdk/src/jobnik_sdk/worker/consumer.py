@@ -6,11 +6,13 @@ from datetime import timedelta
 from itertools import chain, islice
 from typing import Any, Final
 from urllib.parse import quote
+from uuid import UUID
 
 from httpx2 import Response
-from pydantic import ValidationError
+from pydantic import RootModel, ValidationError
+from pydantic_core import to_json
 
-from jobnik_sdk.errors import StatusConflictError, TaskNotFoundError, UnreadableTaskError
+from jobnik_sdk.errors import StatusConflictError, TaskNotFoundError, UnexpectedAnswerError, UnreadableTaskError
 from jobnik_sdk.http import retries
 from jobnik_sdk.http.client import JobnikClient, Pool, read_one
 from jobnik_sdk.model.definitions import Empty, StageType, TaskMetadataT, TaskStatus, TaskT
@@ -23,6 +25,15 @@ _CONFLICT_DELAY: Final = timedelta(milliseconds=10)
 """The longest pause before the third try of a claim, after two conflicts; the second try follows at once."""
 _MAX_CONFLICT_DELAY: Final = timedelta(seconds=1)
 _MAX_CONFLICTS: Final = 10
+_NO_PAYLOADS: Final[dict[str, Any]] = {"data": {}, "userMetadata": {}}
+_UNKNOWN: Final[dict[str, Any]] = {
+    "stageId": UUID(int=0),
+    "status": TaskStatus.IN_PROGRESS,
+    "attempts": 0,
+    "maxAttempts": 1,
+    **_NO_PAYLOADS,
+}
+"""The fields of a claimed task of which only the id can be read."""
 
 
 class Consumer:
@@ -85,6 +96,15 @@ def _read_claimed_task(
     try:
         task = claimed_task_model(stage_type).model_validate_json(response.content)
     except ValidationError as error:
-        unreadable = read_one(ClaimedTask[Empty, Empty], response).model_copy(update={"stage_type": stage_type.name})
+        unreadable = _read_without_payloads(response).model_copy(update={"stage_type": stage_type.name})
         raise UnreadableTaskError(*first_validation_error(error), unreadable) from None
     return task.model_copy(update={"stage_type": stage_type.name})
+
+
+def _read_without_payloads(response: Response) -> ClaimedTask[Empty, Empty]:
+    """Read a claimed task so that it can be reported, even if only its id is valid: no other client will get it."""
+    fields = read_one(RootModel[dict[str, Any]], response).root
+    try:
+        return read_one(ClaimedTask[Empty, Empty], response, to_json(fields | _NO_PAYLOADS))
+    except UnexpectedAnswerError:
+        return read_one(ClaimedTask[Empty, Empty], response, to_json({"id": fields.get("id"), **_UNKNOWN}))

@@ -1,34 +1,47 @@
 """A task source for managers with part B of the protocol: claims and reports of many tasks, under leases."""
 
+import asyncio
 import json
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any, Final, Generic, NotRequired
 from urllib.parse import quote
+from uuid import UUID
 
 from httpx2 import Response
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import to_json
 from typing_extensions import TypedDict
 
 from jobnik_sdk.errors import JobnikError, UnexpectedAnswerError
 from jobnik_sdk.execution.outcomes import Completed, Failed, Outcome, Released, Snoozed
 from jobnik_sdk.http.client import JobnikClient, Pool, read_one
-from jobnik_sdk.model.definitions import AnyStageType, Empty, TaskMetadataT, TaskT
+from jobnik_sdk.model.definitions import EMPTY, AnyStageType, Empty, TaskMetadataT, TaskT
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import spans
+from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.worker.report_queue import UNDECIDED, ReportQueue
 from jobnik_sdk.worker.reports import record_reports
 from jobnik_sdk.worker.task_source import ACCEPTED, Assignment, ReportResult, TaskReport
 
 MAX_WAIT: Final = timedelta(seconds=20)
 """The maximum time that a claim waits at the manager; shorter than the usual response timeouts of proxies."""
+MAX_WAITING_CLAIMS: Final = 500
+"""How many claims of idle stage types wait at the manager at a time: half of the connections that it accepts."""
+SHORT_WAIT: Final = timedelta(seconds=5)
+"""The maximum time that a claim waits at the manager if there are more stage types than claims may wait."""
+BUSY_SECONDS: Final = 60.0
+"""How long after its last tasks a stage type counts as busy: its claims then do not wait for those of others."""
 MAX_TASKS: Final = 500
 """The maximum number of tasks in one claim, as set by the protocol."""
+
+_UNREADABLE_ADVICE: Final = "compare the releases of the worker and the manager; the task returns after its lease"
+
+_log: Final = RuntimeLogger(__name__)
 
 _STATUS_LABELS: Final[Mapping[type[Outcome], str]] = {
     Completed: "COMPLETED",
@@ -46,19 +59,23 @@ class LeasedTaskSource:
         client: The connection to the manager.
         worker_id: The id of the worker that holds the leases; no other process may ever use it.
         lease: How long a task stays with the worker without a heartbeat.
+        stage_types: The number of stage types that the worker claims.
     """
 
     long_polls = True
 
-    def __init__(self, client: JobnikClient, worker_id: str, lease: timedelta) -> None:
+    def __init__(self, client: JobnikClient, worker_id: str, lease: timedelta, stage_types: int = 1) -> None:
+        longest = MAX_WAIT if stage_types <= MAX_WAITING_CLAIMS else SHORT_WAIT
         self._client = client
         self._worker_id = worker_id
         self._claim_options = {
             "workerId": worker_id,
             # Well below the client's timeout: otherwise, every claim on an empty queue would end as a lost response.
-            "waitSeconds": min(MAX_WAIT, client.timeout / 2).total_seconds(),
+            "waitSeconds": min(longest, client.timeout / 2).total_seconds(),
             "leaseSeconds": lease.total_seconds(),
         }
+        self._waiting_claims = asyncio.Semaphore(MAX_WAITING_CLAIMS)
+        self._busy_until: dict[str, float] = {}  # by stage type, on the monotonic clock
         self._report_queue = ReportQueue(self._send_reports)
 
     @property
@@ -70,11 +87,16 @@ class LeasedTaskSource:
         """Claim up to `limit` tasks; if there are none, wait at the manager for the first. See `TaskSource`."""
         path = f"/v1/stages/{quote(stage_type.name, safe='')}/tasks/claim"
         body = {**self._claim_options, "limit": min(limit, MAX_TASKS)}
-        # No retry after a lost response: the tasks in it return to the queue when their leases expire.
-        response = await self._client.request(
-            "POST", path, json=body, prefer="return=minimal", retry=False, pool=Pool.CLAIMS
-        )
-        return _read_claim(stage_type, response)
+        is_busy = time.monotonic() < self._busy_until.get(stage_type.name, 0.0)
+        async with nullcontext() if is_busy else self._waiting_claims:
+            # No retry after a lost response: the tasks in it return to the queue when their leases expire.
+            response = await self._client.request(
+                "POST", path, json=body, prefer="return=minimal", retry=False, pool=Pool.CLAIMS
+            )
+        tasks = _read_claim(stage_type, response)
+        if tasks:
+            self._busy_until[stage_type.name] = time.monotonic() + BUSY_SECONDS
+        return tasks
 
     def submit(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
         """Deliver a report, together with others that are submitted at the same time; see `TaskSource`."""
@@ -157,8 +179,15 @@ class _Claim(BaseModel, Generic[TaskT, TaskMetadataT]):
 class _UntypedClaim(BaseModel):
     model_config = ConfigDict(frozen=True)
 
-    tasks: list[dict[str, Any]]
+    tasks: list[Any]
     stages: list[_StageAndJob] = []
+
+
+class _Lease(BaseModel):
+    """What a report of a task needs."""
+
+    id: UUID
+    lease_id: int = Field(alias="leaseId")
 
 
 @cache
@@ -179,9 +208,10 @@ def _read_claim(stage_type: AnyStageType, response: Response) -> Sequence[Assign
     except ValidationError:
         # A task that does not fit its models must not affect the others, so each task is parsed separately.
         untyped = _read_untyped_claim(response)
-        tasks = [_read_assignment(assignment_adapter, response, to_json(task)) for task in untyped.tasks]
+        documents = map(to_json, untyped.tasks)
+        tasks = [task for document in documents if (task := _read_assignment(assignment_adapter, document))]
         stages = untyped.stages
-    by_stage_id = {entry.stage.get("id"): entry for entry in stages}
+    by_stage_id = {str(entry.stage.get("id")): entry for entry in stages}
     for task in tasks:
         if (entry := by_stage_id.get(task.stage_id)) is not None:
             task.stage, task.job = entry.stage, entry.job
@@ -196,14 +226,23 @@ def _read_untyped_claim(response: Response) -> _UntypedClaim:
         return read_one(_UntypedClaim, response)  # which raises the error
 
 
-def _read_assignment(
-    adapter: TypeAdapter[Assignment[Any, Any]], response: Response, document: bytes
-) -> Assignment[Any, Any]:
+def _read_assignment(adapter: TypeAdapter[Assignment[Any, Any]], document: bytes) -> Assignment[Any, Any] | None:
+    """Read a claimed task; None, which is logged, if it cannot even be reported as failed."""
     try:
         return adapter.validate_json(document)
     except ValidationError as error:
         field, reason = first_validation_error(error)
-    task = read_one(Assignment[Empty, Empty], response, document)
+    try:
+        task = Assignment[Empty, Empty].model_validate_json(document)
+    except ValidationError:
+        try:
+            lease = _Lease.model_validate_json(document)
+        except ValidationError:
+            _log.error("claimed task unreadable", field=field, reason=reason, advice=_UNREADABLE_ADVICE)
+            return None
+        task = Assignment[Empty, Empty](
+            id=lease.id, stage_id="", attempts=0, max_attempts=1, data=EMPTY, metadata=EMPTY, lease_id=lease.lease_id
+        )
     task.validation_error = f"{field}: {reason}"
     return task
 

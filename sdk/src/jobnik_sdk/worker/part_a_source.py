@@ -1,16 +1,20 @@
 """A task source for managers that have only part A of the protocol: one task per request, no leases, no release."""
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
+from urllib.parse import quote
 from uuid import UUID
 
-from jobnik_sdk.errors import AnswerError, JobnikError, NotFoundError, UnreadableTaskError
+from pydantic import RootModel
+
+from jobnik_sdk.errors import AnswerError, InvalidRequestError, JobnikError, NotFoundError, UnreadableTaskError
 from jobnik_sdk.execution.outcomes import Completed, Released, Snoozed
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
 from jobnik_sdk.model.definitions import AnyStageType, TaskStatus
-from jobnik_sdk.model.entities import ClaimedTask, JobOfTask, StageOfTask
+from jobnik_sdk.model.entities import ClaimedTask
 from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.worker.consumer import Consumer
 from jobnik_sdk.worker.lru_cache import LruCache
@@ -23,11 +27,20 @@ MAX_PARALLEL_CLAIMS: Final = 32
 """The maximum number of claims at a time for each handler: more would gain nothing and occupy the manager."""
 
 
+READ_SECONDS: Final = 1.0
+"""How long a claim waits for stages and jobs; tasks of those that take longer are returned by a later claim."""
+
+
 class _StageAndJob(NamedTuple):
     """A stage and its job, as JSON objects."""
 
     stage: dict[str, Any]
     job: dict[str, Any]
+
+
+_Claimed: TypeAlias = ClaimedTask[Any, Any] | UnreadableTaskError
+_Pending: TypeAlias = dict[asyncio.Task[Assignment[Any, Any]], _Claimed]
+"""Claimed tasks whose stage and job are being read."""
 
 
 class PartATaskSource:
@@ -44,11 +57,28 @@ class PartATaskSource:
         self._client = client
         self._consumer = Consumer(client)
         self._stages: LruCache[UUID, _StageAndJob] = LruCache(CACHED_STAGES)
+        self._reads: dict[UUID, asyncio.Task[_StageAndJob]] = {}
+        self._pending: defaultdict[str, _Pending] = defaultdict(dict)  # by stage type
         self._reports: set[asyncio.Task[None]] = set()
 
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
-        """Claim up to `limit` tasks, with 1, 2, 4, … requests at a time while they return tasks; see `TaskSource`."""
-        claimed: list[ClaimedTask[Any, Any] | UnreadableTaskError] = []
+        """Claim up to `limit` tasks, or return those of earlier claims; see `TaskSource`.
+
+        A task whose stage and job cannot be read yet delays no others, and is returned by a later claim.
+        """
+        pending = self._pending[stage_type.name]
+        for task in await self._claim_tasks(stage_type, limit - len(pending)):
+            pending[asyncio.create_task(self._assignment(task))] = task
+        if pending:
+            await asyncio.wait(pending, timeout=READ_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        ready = [reading for reading in pending if reading.done()][:limit]
+        for reading in ready:
+            del pending[reading]
+        return [reading.result() for reading in ready]
+
+    async def _claim_tasks(self, stage_type: AnyStageType, limit: int) -> Sequence[_Claimed]:
+        """Claim up to `limit` tasks, with 1, 2, 4, … requests at a time while they return tasks."""
+        claimed: list[_Claimed] = []
         parallel, exhausted = 1, False
         while not exhausted and len(claimed) < limit:
             claims = [self._consumer.claim(stage_type) for _ in range(min(parallel, limit - len(claimed)))]
@@ -60,7 +90,7 @@ class PartATaskSource:
                 raise errors[0]
             exhausted = len(tasks) < len(claims)
             parallel = min(2 * parallel, MAX_PARALLEL_CLAIMS)
-        return [await self._assignment(task) for task in claimed]
+        return claimed
 
     def submit(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
         """Deliver a report; see `TaskSource`. Outcomes that part A does not have are reported as failed."""
@@ -69,7 +99,16 @@ class PartATaskSource:
         reporting.add_done_callback(self._reports.discard)
 
     async def deregister(self) -> None:
-        """Do nothing: without leases, the manager does not keep track of workers."""
+        """Report tasks whose stage and job could not be read as failed: no other worker would get them."""
+        pending = {reading: task for readings in self._pending.values() for reading, task in readings.items()}
+        for reading in (*pending, *self._reads.values()):
+            reading.cancel()
+        tasks = [task.task if isinstance(task, UnreadableTaskError) else task for task in pending.values()]
+        delays = backoff(INITIAL_DELAY, MAX_DELAY)
+        await asyncio.gather(
+            *(report_status(self._client, task, task.stage_type, TaskStatus.FAILED, delays) for task in tasks),
+            return_exceptions=True,
+        )
 
     async def _deliver(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
         task, outcome = report.task, report.outcome
@@ -83,41 +122,41 @@ class PartATaskSource:
         else:
             on_result(ACCEPTED)
 
-    async def _assignment(self, claimed: ClaimedTask[Any, Any] | UnreadableTaskError) -> Assignment[Any, Any]:
+    async def _assignment(self, claimed: _Claimed) -> Assignment[Any, Any]:
         """Return a claimed task with its stage and its job."""
         if isinstance(claimed, UnreadableTaskError):
             return _new_assignment(claimed.task, validation_error=str(claimed))
         try:
             return _new_assignment(claimed, await self._stage_and_job(claimed.stage_id))
-        except NotFoundError as error:
+        except (NotFoundError, InvalidRequestError) as error:
             return _new_assignment(claimed, validation_error=f"stageId: {error}")
 
     async def _stage_and_job(self, stage_id: UUID) -> _StageAndJob:
         cached = self._stages.get(stage_id)
         if cached is None:
-            cached = await self._read_stage_and_job(stage_id)
+            reading = self._reads.get(stage_id)
+            if reading is None:
+                reading = self._reads[stage_id] = asyncio.create_task(self._read_stage_and_job(stage_id))
+                reading.add_done_callback(lambda _: self._reads.pop(stage_id))
+            cached = await asyncio.shield(reading)
             self._stages.put(stage_id, cached)
         return cached
 
     async def _read_stage_and_job(self, stage_id: UUID) -> _StageAndJob:
+        stage = await self._read(f"/v1/stages/{stage_id}")
+        return _StageAndJob(stage, await self._read(f"/v1/jobs/{quote(str(stage.get('jobId')), safe='')}"))
+
+    async def _read(self, path: str) -> dict[str, Any]:
         """Retry until the manager responds: the task is already claimed, and no other worker will get it."""
         delays = backoff(INITIAL_DELAY, MAX_DELAY)
         while True:
             try:
-                stage = await self._client.request("GET", f"/v1/stages/{stage_id}")
-                job = await self._client.request("GET", f"/v1/jobs/{read_one(_Stage, stage).job_id}")
-                read_one(JobOfTask, job)
-            except NotFoundError:
+                return read_one(RootModel[dict[str, Any]], await self._client.request("GET", path)).root
+            except (NotFoundError, InvalidRequestError):
                 raise
             except JobnikError as error:
-                _log.warning("stage and job not readable yet, retrying", stage_id=str(stage_id), reason=str(error))
+                _log.warning("stage and job not readable yet, retrying", path=path, reason=str(error))
                 await asyncio.sleep(next(delays))
-            else:
-                return _StageAndJob(stage.json(), job.json())
-
-
-class _Stage(StageOfTask):
-    job_id: UUID
 
 
 def _new_assignment(

@@ -134,8 +134,12 @@ class Poller:
         self._stopping = True
         self._changed.set()
         if self._source.long_polls:
-            for claim in self._claims:
-                claim.cancel()
+            self.cancel_claims()
+
+    def cancel_claims(self) -> None:
+        """Cancel the claims in progress; without leases, a task that one of them has received may be lost."""
+        for claim in self._claims:
+            claim.cancel()
 
     async def wait_until_idle(self) -> None:
         """Wait until no task is in progress."""
@@ -239,6 +243,10 @@ class Poller:
             _log.warning(
                 "claim failed", stage_type=self._stage_type, error_type=type(error).__name__, error_message=str(error)
             )
+            self._claim_breaker.record(success=False)
+            return None
+        except Exception:  # noqa: BLE001 an error of one claim must not end the worker
+            _log.exception("unexpected error while claiming", stage_type=self._stage_type)
             self._claim_breaker.record(success=False)
             return None
         else:

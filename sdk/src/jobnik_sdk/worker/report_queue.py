@@ -4,7 +4,8 @@ A report stays in the queue until the manager has accepted or refused it. Other 
 that a completed task never becomes a failed one because the manager could not be reached.
 
 Reports that the manager cannot decide, because another session has locked their job, for example, are repeated job by
-job. Further reports of such a job wait behind them, and all other reports are sent as usual.
+job, and so are those that a proxy may have refused because of what one of them contains. Further reports of such a job
+wait behind them, and all other reports are sent as usual.
 """
 
 import asyncio
@@ -293,8 +294,8 @@ def _take(waiting: deque[_Entry], size: int) -> Sequence[_Entry]:
 
 def _may_be_caused_by_one_report(failure: Failure) -> bool:
     """Return whether other reports of the same request may be accepted without the one that delays or breaks it."""
-    if isinstance(failure, ManagerFailureError):
-        return failure.code != _BUSY
+    if isinstance(failure, AnswerError):
+        return failure.code != _BUSY and failure.status != HTTPStatus.TOO_MANY_REQUESTS
     return isinstance(failure, LostAnswerError)
 
 

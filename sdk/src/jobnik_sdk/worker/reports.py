@@ -102,7 +102,7 @@ async def _wait_unless_final(
 
 
 async def _put_status(client: JobnikClient, task: TracedTask, status: PartAStatus) -> None:
-    await client.request(
+    response = await client.request(
         "PUT",
         f"/v1/tasks/{task.id}/status",
         json={"status": status},
@@ -110,6 +110,7 @@ async def _put_status(client: JobnikClient, task: TracedTask, status: PartAStatu
         retry=False,
         pool=Pool.REPORTS,
     )
+    read_one(_AnyObject, response)  # an empty response may come from a proxy
 
 
 async def _read(client: JobnikClient, task: TracedTask) -> "_CurrentTask":
@@ -117,6 +118,10 @@ async def _read(client: JobnikClient, task: TracedTask) -> "_CurrentTask":
         "GET", f"/v1/tasks/{task.id}", traceparent=_traceparent(task), retry=False, pool=Pool.REPORTS
     )
     return read_one(_CurrentTask, response)
+
+
+class _AnyObject(BaseModel):
+    """Any JSON object."""
 
 
 class _CurrentTask(BaseModel):

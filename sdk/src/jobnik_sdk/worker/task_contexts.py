@@ -76,7 +76,11 @@ class TaskContexts:
         return parsed
 
     def _unknown_stage(self, task: Assignment[Any, Any]) -> StageInfo[Any, Any]:
-        return StageInfo(UUID(task.stage_id), self._stage_type.name, 0, EMPTY, EMPTY)
+        try:
+            stage_id = UUID(task.stage_id)
+        except ValueError:
+            stage_id = UUID(int=0)
+        return StageInfo(stage_id, self._stage_type.name, 0, EMPTY, EMPTY)
 
     def _parse_stage(self, task: Assignment[Any, Any]) -> tuple[StageInfo[Any, Any], str]:
         if task.stage is None:

@@ -194,19 +194,21 @@ class Worker:
                 for poller in self._pollers:
                     polling.create_task(poller.run())
                 await self._stop_requested.wait()
+                loop = asyncio.get_running_loop()
+                stopped_at = loop.time()
                 for poller in self._pollers:
                     poller.stop()
-            await self._drain(source)
+                    loop.call_at(stopped_at + self._drain_seconds * HANDLER_SHARE, poller.cancel_claims)
+            await self._drain(source, stopped_at)
         finally:
             await asyncio.gather(*(poller.close() for poller in self._pollers))
             await self._stop_heartbeat()
 
-    async def _drain(self, source: TaskSource) -> None:
-        """Finish the tasks in progress; cancel and release those that take too long."""
+    async def _drain(self, source: TaskSource, started: float) -> None:
+        """Finish the tasks in progress; cancel and release those that take too long after `started`."""
         metrics.DRAINING.inc()
         in_progress = len(self._tasks_in_progress())
         _log.info("worker draining", worker=self.id, tasks=in_progress, timeout_seconds=self._drain_seconds)
-        started = asyncio.get_running_loop().time()
         idle = asyncio.gather(*(poller.wait_until_idle() for poller in self._pollers))
         try:
             async with asyncio.timeout_at(started + self._drain_seconds * HANDLER_SHARE):
@@ -263,7 +265,7 @@ class Worker:
                 continue
             self._contacted = True
             if features >= LEASE_FEATURES:
-                return LeasedTaskSource(self.client, self.id, self._lease)
+                return LeasedTaskSource(self.client, self.id, self._lease, len(self.handlers))
             _log.warning(
                 "manager has no leases",
                 manager=self.client.base_url,

@@ -1,0 +1,132 @@
+"""A worker on a manager without leases, one of whose jobs cannot be read."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from http import HTTPStatus
+from typing import Any
+
+import httpx2
+import pytest
+from jobnik_sdk import (
+    Handler,
+    JobFailedError,
+    JobnikClient,
+    JobType,
+    NewStage,
+    NewTask,
+    Producer,
+    StageType,
+    TaskContext,
+    Worker,
+)
+from jobnik_sdk.testing.fake.manager import FakeManager
+from jobnik_sdk.worker import part_a_source
+from jobnik_sdk.worker.part_a_source import PartATaskSource
+from pydantic import BaseModel
+from typing_extensions import override
+
+LIMIT = timedelta(seconds=15)
+DELAY = timedelta(milliseconds=10)
+
+
+class Number(BaseModel):
+    """A task's data."""
+
+    value: int
+
+
+plain = JobType("plain")
+numbers = StageType("numbers", task=Number)
+
+
+class Disturbed(httpx2.AsyncBaseTransport):
+    """Replaces the responses to some requests."""
+
+    def __init__(self, manager: FakeManager, path: str, disturb: Callable[[httpx2.Response], httpx2.Response]) -> None:
+        self._manager = manager
+        self._path = path
+        self._disturb = disturb
+
+    @override
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        response = await self._manager.transport.handle_async_request(request)
+        if request.method == "GET" and request.url.path == self._path:
+            await response.aread()
+            response = self._disturb(response)
+            response.request = request
+        return response
+
+
+def _without_data(response: httpx2.Response) -> httpx2.Response:
+    return httpx2.Response(200, json=response.json() | {"data": None})
+
+
+@pytest.mark.parametrize(
+    ("disturb", "status"),
+    [
+        (lambda _: httpx2.Response(500, json={"message": "no", "code": "DATABASE_RELATED_ERROR"}), "IN_PROGRESS"),
+        (lambda _: httpx2.Response(500, text="no"), "IN_PROGRESS"),
+        (lambda _: httpx2.Response(403, text="<html>"), "IN_PROGRESS"),
+        (lambda _: httpx2.Response(200, text="<html>"), "IN_PROGRESS"),
+        (lambda _: httpx2.Response(200, text='{"id": "0'), "IN_PROGRESS"),
+        (lambda _: httpx2.Response(200, json={}), "FAILED"),
+        (_without_data, "FAILED"),
+    ],
+)
+async def test_a_job_that_cannot_be_read_delays_no_others(
+    disturb: Callable[[httpx2.Response], httpx2.Response], status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its tasks wait while the manager fails, and fail if its response is invalid; the worker can be stopped."""
+    monkeypatch.setattr(part_a_source, "READ_SECONDS", 0.1)
+    manager = FakeManager(part_a_only=True)
+
+    async def handle(_task: Number, _context: TaskContext) -> None:
+        pass
+
+    async with JobnikClient("http://manager", transport=manager.transport) as client:
+        producer = Producer(client)
+        bad, good = [
+            await producer.create_job(plain, stages=[NewStage(numbers, [NewTask(Number(value=0), max_attempts=1)])])
+            for _ in range(2)
+        ]
+        (stage,) = bad.stages
+        transport = Disturbed(manager, f"/v1/jobs/{bad.id}", disturb)
+        async with JobnikClient("http://manager", transport=transport) as disturbed:
+            handler = Handler(numbers, handle, concurrency=5)
+            worker = Worker(
+                disturbed, [handler], poll_initial_delay=DELAY, poll_max_delay=DELAY, drain_timeout=timedelta(seconds=1)
+            )
+            working = asyncio.create_task(worker.run())
+            await producer.wait_for_job(good, plain, timeout=LIMIT)
+            if status == "FAILED":
+                with pytest.raises(JobFailedError):
+                    await producer.wait_for_job(bad, plain, timeout=LIMIT)
+            else:
+                assert [task["status"] for task in await _tasks(client, stage.id)] == [status]
+            worker.stop()
+            await asyncio.wait_for(working, LIMIT.total_seconds())
+        assert [task["status"] for task in await _tasks(client, stage.id)] == ["FAILED"]
+
+
+async def test_tasks_that_wait_for_their_job_are_reported_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No other worker would get them. Until then, they count as claimed."""
+    monkeypatch.setattr(part_a_source, "READ_SECONDS", 0.1)
+    manager = FakeManager(part_a_only=True)
+    async with JobnikClient("http://manager", transport=manager.transport) as client:
+        producer = Producer(client)
+        job = await producer.create_job(plain, stages=[NewStage(numbers, [Number(value=n) for n in range(3)])])
+        away = Disturbed(manager, f"/v1/jobs/{job.id}", lambda _: httpx2.Response(HTTPStatus.BAD_GATEWAY))
+        async with JobnikClient("http://manager", transport=away) as disturbed:
+            source = PartATaskSource(disturbed)
+            for _ in range(2):
+                assert await source.claim(numbers, 2) == []
+            statuses = [task["status"] for task in await _tasks(client, job.stages[0].id)]
+            assert sorted(statuses) == ["IN_PROGRESS", "IN_PROGRESS", "PENDING"]
+            await source.deregister()
+        assert [task["attempts"] for task in await _tasks(client, job.stages[0].id)] == [1, 1, 0]
+
+
+async def _tasks(client: JobnikClient, stage_id: object) -> list[dict[str, Any]]:
+    tasks: list[dict[str, Any]] = (await client.request("GET", f"/v1/stages/{stage_id}/tasks")).json()
+    return tasks
