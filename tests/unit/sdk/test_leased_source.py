@@ -197,7 +197,7 @@ async def test_a_stage_id_that_is_no_uuid_fails_the_attempt(task_json: Callable[
 
 async def test_more_stage_types_than_claims_may_wait_take_turns(task_json: Callable[..., dict[str, Any]]) -> None:
     """Claims of idle stage types wait for one another, but not those of a stage type that had tasks."""
-    waiting, released, waits = 0, asyncio.Event(), set[float]()
+    waiting, full, released, waits = 0, asyncio.Event(), asyncio.Event(), set[float]()
 
     async def respond(request: httpx2.Request) -> httpx2.Response:
         nonlocal waiting
@@ -205,6 +205,8 @@ async def test_more_stage_types_than_claims_may_wait_take_turns(task_json: Calla
         if request.url.path.startswith("/v1/stages/busy/"):
             return httpx2.Response(200, json={"tasks": [task_json(leaseId=1)]})
         waiting += 1
+        if waiting == MAX_WAITING_CLAIMS:
+            full.set()
         await released.wait()
         return httpx2.Response(200, json={"tasks": []})
 
@@ -213,8 +215,7 @@ async def test_more_stage_types_than_claims_may_wait_take_turns(task_json: Calla
         busy = StageType("busy", task=Empty)
         await source.claim(busy, 1)
         idle = [asyncio.create_task(source.claim(StageType(f"idle-{n}", task=Empty), 1)) for n in range(1_000)]
-        while waiting < MAX_WAITING_CLAIMS:
-            await asyncio.sleep(0)
+        await full.wait()
         assert len(await source.claim(busy, 1)) == 1
         assert waiting == MAX_WAITING_CLAIMS
         released.set()

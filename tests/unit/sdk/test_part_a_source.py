@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
-from http import HTTPStatus
 from typing import Any
 
 import httpx2
@@ -26,6 +25,8 @@ from jobnik_sdk.worker.part_a_source import PartATaskSource
 from pydantic import BaseModel
 from typing_extensions import override
 
+Disturb = Callable[[httpx2.Response], httpx2.Response]
+
 LIMIT = timedelta(seconds=15)
 DELAY = timedelta(milliseconds=10)
 
@@ -43,7 +44,7 @@ numbers = StageType("numbers", task=Number)
 class Disturbed(httpx2.AsyncBaseTransport):
     """Replaces the responses to some requests."""
 
-    def __init__(self, manager: FakeManager, path: str, disturb: Callable[[httpx2.Response], httpx2.Response]) -> None:
+    def __init__(self, manager: FakeManager, path: str, disturb: Disturb) -> None:
         self._manager = manager
         self._path = path
         self._disturb = disturb
@@ -58,6 +59,10 @@ class Disturbed(httpx2.AsyncBaseTransport):
         return response
 
 
+def _answering(status: int, **body: Any) -> Disturb:  # noqa: ANN401 arguments of a response
+    return lambda _: httpx2.Response(status, **body)
+
+
 def _without_data(response: httpx2.Response) -> httpx2.Response:
     return httpx2.Response(200, json=response.json() | {"data": None})
 
@@ -65,17 +70,17 @@ def _without_data(response: httpx2.Response) -> httpx2.Response:
 @pytest.mark.parametrize(
     ("disturb", "status"),
     [
-        (lambda _: httpx2.Response(500, json={"message": "no", "code": "DATABASE_RELATED_ERROR"}), "IN_PROGRESS"),
-        (lambda _: httpx2.Response(500, text="no"), "IN_PROGRESS"),
-        (lambda _: httpx2.Response(403, text="<html>"), "IN_PROGRESS"),
-        (lambda _: httpx2.Response(200, text="<html>"), "IN_PROGRESS"),
-        (lambda _: httpx2.Response(200, text='{"id": "0'), "IN_PROGRESS"),
-        (lambda _: httpx2.Response(200, json={}), "FAILED"),
+        (_answering(500, json={"message": "no", "code": "DATABASE_RELATED_ERROR"}), "IN_PROGRESS"),
+        (_answering(500, text="no"), "IN_PROGRESS"),
+        (_answering(403, text="<html>"), "IN_PROGRESS"),
+        (_answering(200, text="<html>"), "IN_PROGRESS"),
+        (_answering(200, text='{"id": "0'), "IN_PROGRESS"),
+        (_answering(200, json={}), "FAILED"),
         (_without_data, "FAILED"),
     ],
 )
 async def test_a_job_that_cannot_be_read_delays_no_others(
-    disturb: Callable[[httpx2.Response], httpx2.Response], status: str, monkeypatch: pytest.MonkeyPatch
+    disturb: Disturb, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its tasks wait while the manager fails, and fail if its response is invalid; the worker can be stopped."""
     monkeypatch.setattr(part_a_source, "READ_SECONDS", 0.1)
@@ -116,7 +121,7 @@ async def test_tasks_that_wait_for_their_job_are_reported_at_the_end(monkeypatch
     async with JobnikClient("http://manager", transport=manager.transport) as client:
         producer = Producer(client)
         job = await producer.create_job(plain, stages=[NewStage(numbers, [Number(value=n) for n in range(3)])])
-        away = Disturbed(manager, f"/v1/jobs/{job.id}", lambda _: httpx2.Response(HTTPStatus.BAD_GATEWAY))
+        away = Disturbed(manager, f"/v1/jobs/{job.id}", _answering(502))
         async with JobnikClient("http://manager", transport=away) as disturbed:
             source = PartATaskSource(disturbed)
             for _ in range(2):
