@@ -7,11 +7,11 @@ import asyncio
 import contextlib
 import ctypes
 import inspect
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from datetime import timedelta
@@ -116,8 +116,10 @@ def _leave_orphans(_context: TaskContext) -> None:
 
 
 def _fork(_context: TaskContext) -> None:
-    context = multiprocessing.get_context("fork")
-    context.Process(target=time.sleep, args=(2,), daemon=True).start()
+    # Not a process of multiprocessing: it keeps its files for good if another saboteur has waited for it.
+    if os.fork() == 0:
+        time.sleep(2)
+        os._exit(0)
 
 
 def _fork_and_return(_context: TaskContext) -> None:
@@ -128,7 +130,13 @@ def _fork_and_return(_context: TaskContext) -> None:
 
 def _wait_for_any(_context: TaskContext) -> None:
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        while os.waitpid(-1, os.WNOHANG) != (0, 0):
+            pass
+
+
+def _delete_the_working_directory(_context: TaskContext) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
 
 
 def _signal(number: int) -> Callable[[TaskContext], None]:
@@ -209,6 +217,7 @@ SABOTEURS: Final[dict[str, Saboteur]] = {
     "fork": Saboteur(_fork, PLAIN, frozenset()),
     "fork_and_return": Saboteur(_fork_and_return, PLAIN, frozenset()),
     "wait_for_any": Saboteur(_wait_for_any, PLAIN, frozenset()),
+    "delete_the_working_directory": Saboteur(_delete_the_working_directory, ALL, frozenset()),
     "log_much": Saboteur(_log_much, PLAIN, frozenset()),
     "signal_37": Saboteur(_signal(37), (HandlerStyle.PROCESS,), _DIED),
     "signal_64": Saboteur(_signal(64), (HandlerStyle.PROCESS,), _DIED),

@@ -73,11 +73,12 @@ async def start(manager_url: str, own_name: str) -> AsyncIterator[Start]:
     processes: list[Process] = []
     ours = {"JOBNIK_BASE_URL": manager_url, "PROBE_HOST": "127.0.0.1", "PROBE_PORT": "0"}
 
-    async def start(style: str, folder: Path = _PROGRAM.parent, **environment: str) -> WorkerProcess:
+    async def start(
+        style: str, folder: Path = _PROGRAM.parent, prefix: Sequence[str] = (), **environment: str
+    ) -> WorkerProcess:
         variables = os.environ | ours | environment
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, _PROGRAM, own_name, style, stdout=PIPE, stderr=PIPE, env=variables, cwd=folder
-        )
+        command = (*prefix, sys.executable, _PROGRAM, own_name, style)
+        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, env=variables, cwd=folder)
         processes.append(process)
         return WorkerProcess(process)
 
@@ -281,6 +282,42 @@ async def test_a_thread_that_hangs_is_abandoned(start: Start, orders: Create, tm
     await _wait_for_content(order.begun)
     worker.process.terminate()
     await worker.wait_for_log("thread abandoned")
+    assert await worker.wait_for_exit() == 0
+
+
+async def test_a_thread_that_a_handler_leaves_is_abandoned(start: Start, orders: Create, tmp_path: Path) -> None:
+    """Python would wait for it without end, because it is not a daemon."""
+    await orders(Order(begun=tmp_path / "begun", then="start a thread"))
+    worker = await start("async", WORKER_DRAIN_SECONDS="1")
+    await worker.wait_for_log("task completed")
+    worker.process.terminate()
+    await worker.wait_for_log("thread abandoned")
+    assert await worker.wait_for_exit() == 0
+
+
+@pytest.mark.parametrize("then", ["stop the loop", "exit in a callback", "interrupt in a callback"])
+async def test_a_handler_cannot_stop_the_event_loop(then: str, start: Start, orders: Create, tmp_path: Path) -> None:
+    """Its own attempt and those after it complete, and the worker stops cleanly."""
+    await orders(Order(begun=tmp_path / "begun", then=then), Order(begun=tmp_path / "next"))
+    worker = await start("async")
+    await worker.wait_for_log("event loop stopped by a handler, continuing")
+    for attempt in range(2):
+        assert (await worker.wait_for_log("task completed"))["attempt"] == 1, attempt
+    worker.process.terminate()
+    assert await worker.wait_for_exit() == 0
+
+
+@pytest.mark.parametrize("style", ["async", "process"])
+async def test_closed_standard_streams_are_opened(style: str, start: Start, orders: Create, tmp_path: Path) -> None:
+    """Otherwise connections would get their numbers, and programs of a handler would write to them."""
+    order = Order(begun=tmp_path / "begun", go=tmp_path / "go")
+    await orders(order)
+    assert order.go is not None
+    worker = await start(style, prefix=("/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+    pid = await _wait_for_content(order.begun)
+    assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)} == {os.devnull}  # noqa: PTH115 no I/O
+    order.go.touch()
+    worker.process.terminate()
     assert await worker.wait_for_exit() == 0
 
 

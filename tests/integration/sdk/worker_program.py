@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import signal
 import sys
+import threading
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -46,6 +48,8 @@ def obey(order: Order, context: TaskContext) -> None:
     match order.then:
         case "die":
             os._exit(7)
+        case "start a thread":
+            threading.Thread(target=time.sleep, args=(1_000_000,)).start()
         case "raise":
             raise PeculiarError("very", "peculiar")
         case "trace":
@@ -59,8 +63,19 @@ async def obey_blocking(order: Order, context: TaskContext) -> None:
     """Follow an order on the event loop, which it blocks, or in a thread."""
     if order.then == "hang":
         await asyncio.to_thread(obey, order, context)
-    else:
-        obey(order, context)
+        return
+    obey(order, context)
+    loop = asyncio.get_running_loop()
+    match order.then:
+        case "stop the loop":
+            loop.stop()
+        case "exit in a callback":
+            loop.call_soon(sys.exit, 3)
+        case "interrupt in a callback":
+            loop.call_soon(signal.default_int_handler, signal.SIGINT, None)
+        case _:
+            return
+    await asyncio.sleep(0.1)
 
 
 class Container:

@@ -1,11 +1,13 @@
 """Requests of the client: retries, errors and trace context."""
 
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
 from jobnik_sdk import JobnikClient, UnexpectedAnswerError, errors
+from jobnik_sdk.http.client import Pool
 from jobnik_sdk.observability import trace_context
 
 if TYPE_CHECKING:
@@ -47,6 +49,14 @@ async def test_the_error_names_an_unreachable_manager(wire: "Wire", pauses: list
     ):
         await wire.client.request("GET", "/v1/jobs")
     assert len(pauses) == 3
+
+
+async def test_requests_need_no_files(wire: "Wire", monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports and heartbeats go on if a handler changes `sys.path`, or opens so many files that no other can be."""
+    monkeypatch.setattr(sys, "path", [])
+    wire.will_answer(*[httpx2.Response(200, json={})] * len(Pool))
+    for pool in Pool:
+        await wire.client.request("POST", "/v1/tasks/settle", json={}, pool=pool)
 
 
 @pytest.mark.parametrize(

@@ -359,6 +359,8 @@ def test_a_url_is_shown_without_its_user() -> None:
     assert mask_url("http://u:a/b@c@h:1/x") == "http://***@h:1/x"
     assert mask_url("http://h:1/x") == "http://h:1/x"
     assert mask_url("u:a@h") == "***@h"
+    assert mask_url("http://h/x?token=a#b") == "http://h/x?***"
+    assert mask_url("http://u:a?b#c@h/#d") == "http://***@h/#***"
 
 
 def test_labels_have_a_limited_number_of_values() -> None:

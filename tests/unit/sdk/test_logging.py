@@ -1,16 +1,18 @@
 """Configuration of logs."""
 
+import asyncio
 import json
 import logging
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 import structlog
 from jobnik_sdk import configure_logging
 from jobnik_sdk.observability import trace_context
-from jobnik_sdk.observability.logging import configured_level
+from jobnik_sdk.observability.logging import RuntimeLogger, configured_level, write_line
 
 
 @pytest.fixture(autouse=True)
@@ -90,3 +92,30 @@ def test_warnings_are_logged(capsys: pytest.CaptureFixture[str]) -> None:
     (line,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert line["logger"] == "py.warnings"
     assert "this will change" in line["event"]
+
+
+@pytest.mark.parametrize("error", [ValueError, SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_no_log_line_stops_the_runtime(error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a processor or an output of the application raises, only the line is lost."""
+
+    def fail(*_: object) -> NoReturn:
+        raise error
+
+    configure_logging()
+    logger = RuntimeLogger("runtime")
+    monkeypatch.setattr(logging.getLogger().handlers[0], "emit", fail)
+    logger.warning("lost")
+    write_line("lost")
+    structlog.configure(processors=[fail])
+    logger.info("lost")
+    logger.warning("lost")
+    logger.error("lost")
+    logger.exception("lost")  # noqa: LOG004 it has no traceback here
+
+
+def test_logs_can_be_configured_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python has none if it was closed when the program started."""
+    monkeypatch.setattr(sys, "stdout", None)
+    configure_logging()
+    RuntimeLogger("runtime").warning("lost")
+    write_line("lost")

@@ -187,7 +187,14 @@ def test_a_failing_collector_fails_the_scrape(server: ProbeServer, collector: _C
 @needs_ipv6
 @pytest.mark.parametrize(
     ("host", "addresses"),
-    [("::1", ["[::1]"]), ("::", ["[::1]", "127.0.0.1"]), ("0.0.0.0", ["127.0.0.1"]), ("localhost", ["127.0.0.1"])],  # noqa: S104
+    [
+        ("::1", ["[::1]"]),
+        ("[::1]", ["[::1]"]),
+        ("::", ["[::1]", "127.0.0.1"]),
+        ("::ffff:127.0.0.1", ["127.0.0.1"]),
+        ("0.0.0.0", ["127.0.0.1"]),  # noqa: S104
+        ("localhost", ["127.0.0.1"]),
+    ],
 )
 def test_any_address_can_be_listened_on(host: str, addresses: list[str]) -> None:
     """`::` includes IPv4."""

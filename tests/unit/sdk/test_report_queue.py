@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -205,6 +206,25 @@ async def test_an_error_after_a_report_does_not_lose_the_results_of_others() -> 
     reports.queue.put(TaskReport(task, "any", Completed(None)), fail)
     reports.put("a1")
     await reports.wait_for("a1")
+
+
+async def test_reports_do_not_have_the_context_variables_of_a_handler() -> None:
+    """A report is added in the context of its handler, but the same task of asyncio sends others and logs."""
+    variable = ContextVar("variable", default="unset")
+    seen: list[str] = []
+    failures = [_failure(), _failure("OTHER")]  # the first is repeated by the sender, and the second by the job
+
+    async def send(names: Sequence[str]) -> Sequence[ReportResult]:
+        seen.append(variable.get())
+        if failures:
+            raise failures.pop()
+        return [ACCEPTED] * len(names)
+
+    reports = Reports(send)
+    variable.set("of a handler")
+    reports.put("a1", "b1")
+    await reports.wait_for("a1", "b1")
+    assert set(seen) == {"unset"}
 
 
 async def test_a_result_that_is_refused_is_logged_as_a_failure() -> None:

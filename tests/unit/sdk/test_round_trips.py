@@ -250,6 +250,8 @@ REFUSED: dict[str, tuple[BaseModel, str]] = {
     "lone surrogate": (_holding(Any, "\ud800"), "x"),
     "lone surrogate in a key": (_holding(Any, {"\ud800": 1}), "x"),
     "integer of 4,301 digits": (_holding(int, 10**4300), "x"),
+    "fold": (_holding(list[datetime], [datetime(2026, 1, 1, fold=1)]), "x[0]"),  # noqa: DTZ001 no zone
+    "zone of a time of day": (_holding(time, time(1, tzinfo=_PARIS)), "x"),
     "offset of seconds": (_holding(datetime, datetime(1800, 1, 1, tzinfo=_PARIS)), "x"),
     "text that becomes a time": (_holding(datetime | str, "2026-01-01T00:00:00Z"), "x"),
     "text that becomes an id": (_holding(UUID | str, str(UUID(int=1))), "x"),
@@ -325,6 +327,7 @@ def _infinite() -> list[Any]:
         ("\ud800", ""),
         ({"a": ["\ud800"]}, ".a[0]"),
         ({"a": object()}, ".a"),
+        ({"a": [SecretStr("s3cret")]}, ".a[0]"),
         (b"a", ""),
         ({1, 2}, ""),
         (Base(), ""),

@@ -4,6 +4,7 @@ import asyncio
 import ctypes
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from typing_extensions import override
 
 from jobnik_sdk.errors import Cancelled
+from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.calls import InterruptWindow, call_function, format_stack
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.handler import AnyHandler
@@ -45,9 +47,15 @@ class ThreadRunner(Runner):
 
         self._calls[attempt] = call = _ThreadCall(thread, attempt.context.cancellation)
         function, result = self._handler.function, self._handler.stage_type.result
-        thread.submit(
-            lambda: return_outcome(attempt.variables.run(call_function, function, result, data, attempt.context, call))
-        )
+
+        def run() -> None:
+            try:
+                outcome = attempt.variables.run(call_function, function, result, data, attempt.context, call)
+            except BaseException as error:  # noqa: BLE001 a trace function, or a library that raises in this thread
+                outcome = outcomes.for_exception(error, attempt.context)
+            return_outcome(outcome)
+
+        thread.submit(run)
 
     def _on_return(self, thread: "_Thread", attempt: RunningAttempt, outcome: Outcome) -> None:
         self._idle.append(thread)
@@ -73,7 +81,8 @@ class _Thread:
     """A thread that runs callables one after the other."""
 
     def __init__(self, name: str) -> None:
-        self._callables: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._callables: deque[Callable[[], None] | None] = deque()
+        self._submitted: SimpleQueue[None] = SimpleQueue()
         # A daemon thread, because a handler that hangs cannot be stopped, and must not keep the process from exiting.
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -85,7 +94,8 @@ class _Thread:
 
     def submit(self, function: Callable[[], None]) -> None:
         """Run `function` in the thread."""
-        self._callables.put(function)
+        self._callables.append(function)
+        self._submitted.put(None)
 
     def stack(self) -> str:
         """Return the current stack of the thread."""
@@ -93,16 +103,22 @@ class _Thread:
 
     def stop(self) -> None:
         """Stop the idle thread, and wait until it has ended."""
-        self._callables.put(None)
+        self._callables.append(None)
+        self._submitted.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while True:
-            function = self._callables.get()
-            if function is None:
-                return
-            function()
-            del function  # it references the data of the task
+            # Libraries that limit the time of a call raise an exception in its thread, which may arrive too late. It
+            # must neither end this thread nor, while it waits, lose the next callable.
+            with suppress(BaseException):
+                self._submitted.get()
+            with suppress(BaseException):
+                function = self._callables.popleft()
+                if function is None:
+                    return
+                function()
+                del function  # it references the data of the task
 
 
 class _ThreadCall(InterruptWindow):

@@ -7,7 +7,6 @@ from datetime import timedelta
 from enum import StrEnum
 from functools import cache
 from http import HTTPStatus
-from importlib.metadata import version
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
@@ -119,7 +118,7 @@ class JobnikClient:
                 ),
                 limits=_LIMITS[pool],
                 transport=self._transport,
-                headers={"User-Agent": f"jobnik-sdk/{version('jobnik-sdk')}"},
+                headers={"User-Agent": f"jobnik-sdk/{metrics.VERSION}"},
             )
         return self._pools[pool]
 

@@ -1,7 +1,7 @@
 """Conversion of payloads to JSON: an exact round trip, or an error with the path of what JSON would change."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
@@ -63,10 +63,10 @@ def encode_json(value: object, path: str) -> bytes:
             a tuple, for example, would become a list, and a number as a key would become text.
     """
     try:
-        document = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        document = _dump_json(value)
         received = from_json(document)
     except _ENCODING_ERRORS as error:
-        raise _locate(value, path, str(error)) from None
+        raise _locate(value, path, str(error), _dump_json) from None
     _check(value, received, document, path)
     return document
 
@@ -138,19 +138,28 @@ def _members(value: Any) -> Iterable[tuple[str | int, Any]]:  # noqa: ANN401 any
     return ()
 
 
-def _locate(value: Any, path: str, reason: str) -> InvalidPayloadError:  # noqa: ANN401 any value
+def _dump_json(value: object) -> bytes:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+
+
+def _locate(
+    value: Any,  # noqa: ANN401 any value
+    path: str,
+    reason: str,
+    encode: Callable[[Any], bytes] = to_json,
+) -> InvalidPayloadError:
     """Return the error for a value without a JSON representation, with the path of the innermost part without one."""
     for _ in range(MAX_DEPTH):
-        found = next(((part, member) for part, member in _members(value) if not _is_json(member)), None)
+        found = next(((part, member) for part, member in _members(value) if not _is_json(member, encode)), None)
         if found is None:
             break
         path, value = f"{path}{_format_part(found[0])}", found[1]
     return InvalidPayloadError(path, reason)
 
 
-def _is_json(value: object) -> bool:
+def _is_json(value: object, encode: Callable[[Any], bytes]) -> bool:
     try:
-        from_json(to_json(value), allow_inf_nan=False)
+        from_json(encode(value), allow_inf_nan=False)
     except _ENCODING_ERRORS:
         return False
     return True

@@ -68,7 +68,7 @@ def _is_exact(annotation: Any, outer: tuple[type[BaseModel], ...]) -> bool:  # n
         closed = annotation.model_config.get("extra") != "allow"
         return closed and all(_is_exact(field.annotation, (*outer, annotation)) for field in fields)
     if isinstance(annotation, type) and not isinstance(annotation, GenericAlias):
-        return annotation in _SCALARS or issubclass(annotation, float | datetime | time | Enum | PurePath)
+        return annotation in _SCALARS or issubclass(annotation, float | Enum | PurePath)
     if get_origin(annotation) is Literal:
         return True
     members = [member for member in get_args(annotation) if member is not Ellipsis]
@@ -161,6 +161,8 @@ def _compare_scalars(sent: Any, received: Any, depth: int) -> None:  # noqa: ANN
         )
     if isinstance(sent, bool) is not isinstance(received, bool) and not isinstance(sent, Enum):
         raise DifferenceError(_type_changes(sent, received))
+    if isinstance(sent, datetime | time):
+        _compare_unequalled_parts(sent, received)
     if _is_equal(sent, received):
         return
     if isinstance(sent, float) and not isfinite(sent):
@@ -171,6 +173,14 @@ def _compare_scalars(sent: Any, received: Any, depth: int) -> None:  # noqa: ANN
         _compare_mappings(getattr(sent, "__dict__", {}), getattr(received, "__dict__", {}), depth)
         return
     raise DifferenceError("has another value after a round trip through JSON: its serializer or validator changes it.")
+
+
+def _compare_unequalled_parts(sent: datetime | time, received: Any) -> None:  # noqa: ANN401 any value
+    """Check the parts of a time that equality ignores: a zone without an offset for a mere time of day, and `fold`."""
+    if isinstance(received, datetime | time) and (sent.tzinfo is None) is not (received.tzinfo is None):
+        raise DifferenceError("has a time zone whose offset depends on the date, so JSON would lose it.")
+    if sent.fold and sent.tzinfo is None:
+        raise DifferenceError("has the attribute fold, which JSON would lose: use a time with a zone.")
 
 
 def _is_equal(sent: Any, received: Any) -> bool:  # noqa: ANN401 any value

@@ -128,7 +128,8 @@ def write_line(text: str) -> None:
     """Write a line of a handler process to the output of this process."""
     outputs = [handler for handler in logging.getLogger().handlers if isinstance(handler, _Output)]
     for output in outputs or [_Output(sys.stdout)]:  # the application may have installed a handler of its own
-        output.write_line(text)
+        with suppress(BaseException):  # as in `RuntimeLogger`: logging reports errors to a stream that may be closed
+            output.write_line(text)
 
 
 def _configure(level: str, output: logging.Handler) -> None:
@@ -141,7 +142,8 @@ def _configure(level: str, output: logging.Handler) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
-    output.setFormatter(_formatter(terminal=sys.stdout.isatty()))
+    # Standard output is None if it was closed when Python started.
+    output.setFormatter(_formatter(terminal=bool(sys.stdout and sys.stdout.isatty())))
     root = logging.getLogger()
     root.handlers = [output]
     root.setLevel(level)
@@ -153,7 +155,8 @@ def _configure(level: str, output: logging.Handler) -> None:
 class RuntimeLogger:
     """The logger of a module whose work must continue when a log line cannot be written.
 
-    The output may be closed or full, or a processor of the application may raise an exception. The line is then lost.
+    The output may be closed or full, or a processor of the application may raise any exception, even SystemExit. The
+    line is then lost.
     """
 
     __slots__ = ("_logger",)
@@ -163,22 +166,22 @@ class RuntimeLogger:
 
     def info(self, event: str, **fields: object) -> None:
         """Log an event that is part of normal operation."""
-        with suppress(Exception):
+        with suppress(BaseException):
             self._logger.info(event, **fields)
 
     def warning(self, event: str, **fields: object) -> None:
         """Log an event that an operator may have to act on."""
-        with suppress(Exception):
+        with suppress(BaseException):
             self._logger.warning(event, **fields)
 
     def error(self, event: str, **fields: object) -> None:
         """Log an event that an operator has to act on."""
-        with suppress(Exception):
+        with suppress(BaseException):
             self._logger.error(event, **fields)
 
     def exception(self, event: str, **fields: object) -> None:
         """Log an unexpected error, with the traceback of the exception that is being handled."""
-        with suppress(Exception):
+        with suppress(BaseException):
             self._logger.exception(event, **fields)  # noqa: LOG004 called in an exception handler
 
     def is_enabled(self, level: int) -> bool:

@@ -16,6 +16,9 @@ from typing_extensions import override
 
 from jobnik_sdk.observability.histograms import SingleWriterHistogram
 
+VERSION: Final = version("jobnik-sdk")
+"""Read once: later, a handler may have changed `sys.path`, or no file can be opened."""
+
 _HANDLER_BOUNDS_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
 _WAITING_BOUNDS_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400)
 
@@ -140,7 +143,7 @@ GUIDE_JOBS_CREATED = Counter("jobnik_producer_jobs_created_total", "Jobs created
 
 _LOADED_AT: Final = time.monotonic()
 UPTIME.set_function(lambda: time.monotonic() - _LOADED_AT)
-INFO.info({"version": version("jobnik-sdk"), "python_version": platform.python_version()})
+INFO.info({"version": VERSION, "python_version": platform.python_version()})
 
 
 class _AliasCollector(Collector):

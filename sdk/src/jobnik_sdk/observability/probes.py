@@ -93,7 +93,7 @@ class ProbeServer:
 
     Args:
         health: What the probes check.
-        host: The address to listen on: IPv4, IPv6 or a name; `::` includes IPv4.
+        host: The address to listen on: IPv4, IPv6 (also in brackets) or a name; `::` includes IPv4.
         port: The port to listen on; 0 chooses a free one, which is then in `port`.
 
     Raises:
@@ -141,6 +141,8 @@ class ProbeServer:
 
 def _listen(host: str, port: int) -> socket.socket:
     try:
+        if host.startswith("[") and host.endswith("]"):  # as in a URL
+            host = host[1:-1]
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except ValueError as error:  # the name is not valid in any domain
         raise OSError(0, str(error)) from None
@@ -149,7 +151,8 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family is socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+            includes_ipv4 = str(address[0]) == "::" or str(address[0]).startswith("::ffff:")
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not includes_ipv4))
         listener.bind(address)
         listener.listen(BACKLOG)
     except BaseException:

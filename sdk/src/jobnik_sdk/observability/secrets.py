@@ -8,6 +8,7 @@ MASK: Final = "***"
 # It begins with a literal and each part is bounded, so that a long text costs no more than a scan.
 _PASSWORD: Final = re.compile(r"""(://[^\s/?#:@"'<>\\]{0,256}:)[^\s/?#"'<>\\]{1,1024}@""")
 _USER_INFORMATION: Final = re.compile(r"^(.*?//|).*@", re.DOTALL)
+_QUERY: Final = re.compile(r"([?#]).+", re.DOTALL)
 
 
 def mask_passwords(text: str) -> str:
@@ -16,5 +17,5 @@ def mask_passwords(text: str) -> str:
 
 
 def mask_url(url: str) -> str:
-    """Return a URL, which may be invalid, without the user's name and password, if it has them."""
-    return _USER_INFORMATION.sub(rf"\1{MASK}@", url)
+    """Return a URL, which may be invalid, without the user's name and password, query and fragment, if it has them."""
+    return _QUERY.sub(rf"\1{MASK}", _USER_INFORMATION.sub(rf"\1{MASK}@", url))

@@ -13,7 +13,6 @@ starts a new one.
 import contextvars
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import version
 from types import TracebackType
 from typing import Final, Protocol, Self
 from uuid import UUID
@@ -33,7 +32,7 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from jobnik_sdk.observability import trace_context
+from jobnik_sdk.observability import metrics, trace_context
 
 
 class TracedTask(Protocol):
@@ -206,7 +205,7 @@ def _tracer() -> Tracer | None:
 
 @cache
 def _tracer_of(provider: TracerProvider) -> Tracer | None:
-    tracer = provider.get_tracer("jobnik_sdk", version("jobnik-sdk"))
+    tracer = provider.get_tracer("jobnik_sdk", metrics.VERSION)
     return None if isinstance(tracer, NoOpTracer) else tracer  # with OTEL_SDK_DISABLED
 
 

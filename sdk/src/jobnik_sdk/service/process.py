@@ -9,11 +9,13 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Coroutine
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import timedelta
 from types import FrameType
-from typing import Final, NoReturn, Protocol, Self
+from typing import Any, Final, NoReturn, Protocol, Self
 
 import structlog
 from typing_extensions import override
@@ -65,8 +67,10 @@ def run(container: Container) -> int:
     which are then named on standard error. It is 1 if the process cannot continue: its port is in use, the worker did
     not stop in time, or an unexpected error occurred.
     """
+    _open_standard_streams()
     if supervisor.is_needed():
         supervisor.exec_init()
+    threads_before = set(threading.enumerate())
     with _StopSignals() as signals:
         try:
             settings = container.settings()
@@ -82,7 +86,7 @@ def run(container: Container) -> int:
         except ConfigurationError as error:
             sys.stderr.write(f"{error}\n")
             return 2
-    _exit_if_threads_hang(code, settings.flush_timeout)
+    _exit_if_threads_hang(code, settings.flush_timeout, threads_before)
     return code
 
 
@@ -106,7 +110,7 @@ def _serve(container: Container, settings: WorkerSettings, signals: "_StopSignal
             worker.on_tick(health.tick)
             signals.stop_worker(worker, settings.worker_drain_seconds)
             _tune_garbage_collection()
-            asyncio.run(_run_worker(worker))
+            _run_event_loop(_run_worker(worker))
     except ConfigurationError:
         raise
     except Exception:  # noqa: BLE001 the last place where the reason can be logged
@@ -124,6 +128,39 @@ def _tune_garbage_collection() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS)
+
+
+def _open_standard_streams() -> None:
+    """Open those of standard input, output and error that are closed: the next files would get their numbers.
+
+    Programs that a handler starts would then read from or write to a connection of the worker.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
+            os.set_inheritable(number, True)  # noqa: FBT003 declared so
+    # Python sets those to None that were closed when it started.
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+
+
+def _run_event_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine as `asyncio.run` does, but continue if a handler stops the event loop meanwhile.
+
+    It does so with `loop.stop()`, or with a callback of the loop that raises SystemExit or KeyboardInterrupt.
+    """
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        task = loop.create_task(main)
+        while not task.done():
+            try:
+                loop.run_until_complete(task)
+            except (RuntimeError, SystemExit, KeyboardInterrupt) as error:
+                if task.done() or loop.is_closed():
+                    raise
+                _log.warning("event loop stopped by a handler, continuing", reason=f"{type(error).__name__}: {error}")
 
 
 async def _run_worker(worker: Worker) -> None:
@@ -182,20 +219,21 @@ class _StopSignals:
 class _DetachedExecutor(ThreadPoolExecutor):
     """The executor of `asyncio.to_thread`; unlike asyncio's own, it does not wait for threads that hang."""
 
-    PREFIX: Final = "jobnik-to-thread"
-
     def __init__(self) -> None:
-        super().__init__(thread_name_prefix=self.PREFIX)
+        super().__init__(thread_name_prefix="jobnik-to-thread")
 
     @override
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         super().shutdown(wait=False, cancel_futures=True)
 
 
-def _exit_if_threads_hang(code: int, timeout: timedelta) -> None:
-    """Exit now if threads of `asyncio.to_thread` still run after `timeout`; Python would wait for them without end."""
+def _exit_if_threads_hang(code: int, timeout: timedelta, threads_before: AbstractSet[threading.Thread]) -> None:
+    """Exit now if threads of handlers still run after `timeout`, for which Python would wait without end.
+
+    These are the threads of `asyncio.to_thread`, and others that are not daemons and did not exist before.
+    """
     deadline = time.monotonic() + timeout.total_seconds()
-    threads = [thread for thread in threading.enumerate() if thread.name.startswith(_DetachedExecutor.PREFIX)]
+    threads = [thread for thread in set(threading.enumerate()) - threads_before if not thread.daemon]
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
     if any(thread.is_alive() for thread in threads):

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
-from importlib.metadata import version
 from typing import Final
 from urllib.parse import quote
 
@@ -97,7 +96,7 @@ class HeartbeatEndpoint:
             {
                 "stageTypes": stage_types[:MAX_STAGE_TYPES],
                 "host": fit_text(platform.node(), _LONGEST_HOST),
-                "version": fit_text(f"jobnik-sdk {version('jobnik-sdk')}", _LONGEST_VERSION),
+                "version": fit_text(f"jobnik-sdk {metrics.VERSION}", _LONGEST_VERSION),
             }
         )
 

@@ -9,12 +9,13 @@ wait behind them, and all other reports are sent as usual.
 """
 
 import asyncio
+import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from http import HTTPStatus
-from typing import Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobnik_sdk.errors import (
     AnswerError,
@@ -99,6 +100,7 @@ class ReportQueue:
         self._retried_jobs: dict[str, deque[_Entry]] = {}
         self._retries: set[asyncio.Task[None]] = set()
         self._retrying = 0  # reports in their requests
+        self._variables = contextvars.copy_context()
         self._retry_slots = asyncio.Semaphore(MAX_RETRIES)
         self._logged_at = float("-inf")
         metrics.REPORTS_WAITING.set_function(lambda: self._undelivered)
@@ -132,7 +134,11 @@ class ReportQueue:
         if self._slow_senders == len(self._senders) < MAX_SENDERS and self._waiting:
             sender = _Sender()
             self._senders.append(sender)
-            sender.task = asyncio.create_task(self._send_waiting(sender))
+            sender.task = self._create_task(self._send_waiting(sender))
+
+    def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Create a task without the context variables of the handler whose report is added: others' reports follow."""
+        return asyncio.get_running_loop().create_task(coroutine, context=self._variables.copy())
 
     def _set_slow(self, sender: _Sender) -> None:
         sender.slow = True
@@ -171,7 +177,7 @@ class ReportQueue:
             job_id = entry.report.task.job_id
             if job_id not in self._retried_jobs:
                 self._retried_jobs[job_id] = deque()
-                retry = asyncio.create_task(self._retry(job_id, failure))
+                retry = self._create_task(self._retry(job_id, failure))
                 self._retries.add(retry)
                 retry.add_done_callback(self._retries.discard)
             self._retried_jobs[job_id].append(entry)

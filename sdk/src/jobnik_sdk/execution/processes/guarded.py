@@ -3,7 +3,7 @@
 import io
 import os
 from contextlib import suppress
-from multiprocessing import popen_spawn_posix, reduction, resource_tracker, spawn, util
+from multiprocessing import popen_spawn_posix, process, reduction, resource_tracker, spawn, util
 from multiprocessing.context import SpawnProcess, set_spawning_popen
 from multiprocessing.process import BaseProcess
 from typing import Final
@@ -14,6 +14,7 @@ from jobnik_sdk.execution import supervisor
 
 UNKNOWN_EXIT_CODE: Final = 256
 """The exit code of a process that the application has waited for, with `os.wait` for example."""
+_START_DIRECTORY: Final[str] = vars(process)["ORIGINAL_DIR"] or "/"  # without a type; None if it was gone already
 
 
 class GuardedProcess(SpawnProcess):
@@ -37,6 +38,7 @@ class _GuardedPopen(popen_spawn_posix.Popen):
 
         The sentinel becomes readable when the guard ends, which is the only process that holds its other end open.
         """
+        _leave_deleted_directory()
         tracker = resource_tracker.getfd() or 0  # typed as optional, but it is never None here
         start = io.BytesIO()
         set_spawning_popen(self)
@@ -70,6 +72,14 @@ class _GuardedPopen(popen_spawn_posix.Popen):
             else:
                 self.returncode = os.waitstatus_to_exitcode(status) if pid else None
         return self.returncode
+
+
+def _leave_deleted_directory() -> None:
+    """Return to the first working directory if the current one is gone, because a process cannot be started there."""
+    try:
+        os.getcwd()  # noqa: PTH109 as multiprocessing does
+    except FileNotFoundError:
+        os.chdir(_START_DIRECTORY)
 
 
 def _close(*files: int) -> None:
