@@ -46,6 +46,18 @@ async def wait_for_lock_waiters(observer: AnyConnection, waiters: int = 1) -> No
         pass
 
 
+async def wait_for_statement(observer: AnyConnection, text: str) -> None:
+    """Wait until another session of the database executes a statement with this text."""
+    running = """
+        SELECT EXISTS (
+            SELECT FROM pg_stat_activity WHERE state = 'active' AND datname = current_database()
+                AND pid <> pg_backend_pid() AND strpos(query, $1) > 0
+        )
+    """
+    while not await observer.fetchval(running, text):
+        pass
+
+
 async def job_of(observer: AnyConnection, stage: UUID) -> UUID:
     """Return the job of a stage."""
     return await observer.fetchval("SELECT job_id FROM stages WHERE id = $1", stage)

@@ -6,9 +6,10 @@ from typing import Any
 from uuid import UUID
 
 import httpx2
+import pytest
 
 from tests.support.protocol import Client, branch
-from tests.support.sessions import ROW_LOCKS, session, wait_for_lock_waiters
+from tests.support.sessions import ROW_LOCKS, session, wait_for_lock_waiters, wait_for_statement
 
 MINIMAL = {"Prefer": "return=minimal"}
 LOCKS = {"job's lock": "SELECT pg_advisory_xact_lock(job_key($1))", **ROW_LOCKS}
@@ -81,3 +82,43 @@ async def test_a_request_whose_reports_are_all_locked_is_answered_when_the_lock_
                 await wait_for_lock_waiters(observer)
             assert not settling.done()
         assert (await settling).json() == {"results": [_ids(held) | ACCEPTED]}
+
+
+@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+async def test_a_lease_can_be_renewed_while_its_report_waits(
+    client: Client, shared_database_url: str, stage_type: str, lock: str
+) -> None:
+    """However long the wait, the attempt does not expire: nothing holds the lease meanwhile."""
+    job, held = await _claimed(client, stage_type)
+    heartbeat = {"stageTypes": [stage_type], "running": [_ids(held)]}
+    expires_at = "SELECT expires_at FROM leases WHERE id = $1"
+    async with session(shared_database_url) as locker, session(shared_database_url) as observer:
+        async with locker.transaction():
+            await locker.execute(lock, job)
+            settling = asyncio.create_task(_settle(client, held))
+            await wait_for_statement(observer, "lock_to_settle")
+            before = await observer.fetchval(expires_at, int(held["leaseId"]))
+            # Before the manager waits for the job, it tries for 0.3 s, and holds the lease meanwhile.
+            while await observer.fetchval(expires_at, int(held["leaseId"])) == before:
+                answer = await client.http.post("/v1/workers/w/heartbeat", json=heartbeat)
+                assert answer.json()["lost"] == []
+            assert not settling.done()
+        assert (await settling).json() == {"results": [_ids(held) | ACCEPTED]}
+
+
+async def test_reports_of_many_locked_jobs_leave_connections_for_other_requests(
+    client: Client, shared_database_url: str, stage_type: str
+) -> None:
+    """They wait without a connection each."""
+    claimed = [await _claimed(client, f"{stage_type} {number}") for number in range(20)]
+    async with session(shared_database_url) as locker, session(shared_database_url) as observer:
+        async with locker.transaction():
+            for job, _ in claimed:
+                await locker.execute(LOCKS["job's lock"], job)
+            settling = [asyncio.create_task(_settle(client, held)) for _, held in claimed]
+            await wait_for_statement(observer, "lock_to_settle")
+            for _ in range(20):
+                assert (await client.http.post("/v1/jobs", json={"name": "free", "data": {}})).status_code == 201
+            assert not any(one.done() for one in settling)
+        for (_, held), one in zip(claimed, settling, strict=True):
+            assert (await one).json() == {"results": [_ids(held) | ACCEPTED]}

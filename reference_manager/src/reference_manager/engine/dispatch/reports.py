@@ -5,7 +5,8 @@ reports of other jobs do not wait with them.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from time import perf_counter
 from typing import NamedTuple, TypeAlias
@@ -30,6 +31,15 @@ queue is nearly empty, most tasks are the last ones of their stage, and it would
 
 UNDECIDED_AFTER = 1.0
 """Seconds after the first verdict of a request until the others are answered as undecided."""
+
+LOCK_TIMEOUT = 10.0
+"""Seconds for which reports wait for a locked job, or for one of its rows."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+"""Seconds between two attempts to lock a job. The pause doubles after each of them."""
+
+MAX_WAITS = 2
+"""The maximum number of connections that wait for locked jobs. If more jobs are locked, they are only tried."""
 
 
 class Verdict(NamedTuple):
@@ -63,6 +73,7 @@ class Settlements:
         self._general: ReportBatcher = Batcher(self._settle_unlocked, BATCH_SIZE)
         self._job_batchers: dict[UUID | None, ReportBatcher] = {}
         self._skips = self._skips_left = 0
+        self._waits = 0
 
     def submit(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
         """Settle reports. Returns a future of one verdict for each report, in order."""
@@ -149,8 +160,9 @@ class Settlements:
         return [self._job_batcher(row["job_id"]) if row["locked"] or not found else self._general for row in rows]
 
     async def _settle_waiting(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
-        # If completions took the lock exclusively, too, those of several managers would keep one another waiting.
-        verdicts = await self._complete_simple(reports, waits=True)
+        with self._lock_wait() as waits:
+            # If completions took the lock exclusively, too, those of several managers would keep one another waiting.
+            verdicts = await self._complete_simple(reports, waits=waits)
         indexes = [index for index, verdict in enumerate(verdicts) if verdict is self._general]
         if indexes:
             settled = await self._settle([reports[index] for index in indexes])
@@ -159,11 +171,34 @@ class Settlements:
         return verdicts
 
     async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
+        """Settle reports once their job is free. Meanwhile, no connection and no lease is held for long."""
         distinct = _distinct(reports)
-        async with self._hand_over.transaction() as transaction:
-            verdicts, stage_types = await settle(transaction.connection, list(distinct.values()))
-            await transaction.announce(stage_types)
-        return self._verdicts(reports, distinct, verdicts)
+        loop = asyncio.get_running_loop()
+        deadline, pause = loop.time() + LOCK_TIMEOUT, FIRST_PAUSE
+        while True:
+            try:
+                with self._lock_wait() as waits:
+                    async with self._hand_over.transaction(several=True) as transaction:
+                        task_ids = [report.task_id for report in distinct.values()]
+                        await sql.task_lock_to_settle(transaction.connection, ids=task_ids, waits=waits)
+                        verdicts, stage_types = await settle(transaction.connection, list(distinct.values()))
+                        await transaction.announce(stage_types)
+                return self._verdicts(reports, distinct, verdicts)
+            except LockTimeoutError:
+                if loop.time() > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    @contextmanager
+    def _lock_wait(self) -> Generator[bool]:
+        """Yield whether a connection may wait for a lock in this block."""
+        waits = self._waits < MAX_WAITS
+        self._waits += waits
+        try:
+            yield waits
+        finally:
+            self._waits -= waits
 
     def _job_batcher(self, job_id: UUID | None) -> ReportBatcher:
         """Return the batcher of the reports that wait for this job. It exists only while there are any.

@@ -25,6 +25,10 @@ SELECT busy, source, target, body, woken FROM settle_free_tasks(
     :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays, :checkpoints
 );
 
+-- name: task_lock_to_settle(ids, waits)!
+-- Takes the locks that task_settle needs, for the rest of the transaction; see routines/locks.sql.
+SELECT lock_to_settle(:ids, :waits);
+
 -- name: task_find_locked(ids)
 -- Rows: for each of these tasks, in order, its job (null: there is no such task), and whether another session has locked
 -- its row, that of its stage or that of its job; see routines/locks.sql.

@@ -24,8 +24,9 @@ $$;
 -- leases that their workers still hold, and stores the progress and the checkpoints of their tasks, and the fraction of
 -- the progress in the lease. Rows: the items whose leases the workers must give up, each LOST, or CANCEL if its job was
 -- aborted, with its place in the arrays. Does not wait for locks of leases: a lease that is being settled needs no
--- renewal. Locks tasks by seq, as the sweep of an aborted stage does, so that the two cannot deadlock, and gives up
--- after waiting 0.3 s for one, as complete_tasks does.
+-- renewal, and a settlement that waits for its job holds no lease (see lock_to_settle). Locks tasks by seq, as the sweep
+-- of an aborted stage does, so that the two cannot deadlock, and gives up after waiting 0.3 s for one, as complete_tasks
+-- does.
 -- Plans are pinned to index scans, as in claim_tasks. The results are joined with the arguments without nested loops,
 -- which would compare ten thousand tasks with one another.
 CREATE OR REPLACE FUNCTION renew_leases(
