@@ -4,6 +4,7 @@ import gc
 import sys
 
 import pytest
+from jobnik_sdk.observability import metrics
 from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
 
 from tests.support import long_runs
@@ -15,6 +16,12 @@ if sys.platform == "linux":  # elsewhere, forks of a process with threads of the
     ManagerProcess.start = ForkedManager
 
 long_runs.register()
+
+
+@pytest.fixture(autouse=True)
+def stage_types_of_the_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count stage types for each test: the limit of a process is lower than the number that all tests have."""
+    monkeypatch.setattr(metrics, "_stage_types", metrics.LabelValues(metrics.MAX_STAGE_TYPES))
 
 
 @pytest.hookimpl(optionalhook=True)

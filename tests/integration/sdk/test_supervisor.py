@@ -15,7 +15,9 @@ from tests.support.processes import wait_until_gone
 _HARMLESS = {signal.SIGCHLD, signal.SIGCONT, signal.SIGURG, signal.SIGWINCH}
 _STOPPING = {signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU}
 _IGNORED_BY_PYTHON = {signal.SIGPIPE, signal.SIGXFSZ}
-_SIGNALS = [number for number in range(1, 65) if number not in _STOPPING]
+_OF_THE_C_LIBRARY = {32, 33}
+"""Signals that threads use among themselves; a process may have inherited that they are ignored."""
+_SIGNALS = [number for number in range(1, 65) if number not in _STOPPING | _OF_THE_C_LIBRARY]
 
 
 def _start(*command: str) -> tuple[subprocess.Popen[bytes], int]:
