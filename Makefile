@@ -16,8 +16,8 @@ export UV_PYTHON := $(PYTHON)
 export UV_PROJECT_ENVIRONMENT := .tools/python-$(PYTHON)
 endif
 
-# A whole run takes three workers; tests/support/scheduler.py says how they share the work. One folder is quicker without.
-SUITE := $(if $(LAYER),tests/$(LAYER),-n 3 --max-worker-restart=0)
+# A whole run takes four workers; tests/support/scheduler.py says how they share the work. One folder is quicker without.
+SUITE := $(if $(LAYER),tests/$(LAYER),-n 4 --max-worker-restart=0)
 
 # What `make check` runs, as many at once as the machine has cores. Each prints its output when it ends.
 CHECKS := check-types check-sdk-types check-docs check-style check-format check-layers check-workflows check-lock

@@ -1,4 +1,4 @@
-"""How pytest runs the suite: with ``-n 3``, it spreads it over three workers; a plain ``pytest`` has no workers."""
+"""How pytest runs the suite: with ``-n 4``, it spreads it over four workers; a plain ``pytest`` has no workers."""
 
 import gc
 import sys

@@ -1,7 +1,7 @@
-"""How pytest-xdist spreads the suite over three workers: ``pytest -n 3``, which ``make test`` runs.
+"""How pytest-xdist spreads the suite over four workers: ``pytest -n 4``, which ``make test`` runs.
 
-Many tests wait for leases or for processes to end, so three workers keep two cores busy. One takes test files from the
-front of the collection, one from the back, and one from the middle of the files that are left. Each worker thus stays
+Many tests wait for leases or for processes to end, so four workers keep two cores busy. One takes test files from the
+front of the collection, one from the back, and the others from between, at equal distances. Each worker thus stays
 in one part of the tree, and the session fixtures of a folder (a PostgreSQL, an installed project) are built twice only
 where workers meet. The last files are split into tests, so that all workers end at about the same time.
 """
@@ -44,6 +44,7 @@ class ByPlace(LoadScopeScheduling):
             self.workqueue.clear()
             self.workqueue.update({test: {test: done} for test, done in tests})
         units = list(self.workqueue)
-        places = (0, -1, len(units) // 2)
-        self.workqueue.move_to_end(units[places[self.nodes.index(node)]], last=False)
+        number, spaces = self.nodes.index(node), max(len(self.nodes) - 1, 1)
+        place = (0, -1)[number] if number < 2 else len(units) * (number - 1) // spaces
+        self.workqueue.move_to_end(units[place], last=False)
         super()._assign_work_unit(node)

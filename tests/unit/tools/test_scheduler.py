@@ -69,12 +69,12 @@ def run(names: str, tests: list[str]) -> tuple[list[list[str]], dict[str, list[s
 
 
 def test_each_worker_takes_files_from_its_own_place() -> None:
-    """The first worker starts at the front, the second at the back, the third in the middle; each has whole files."""
-    moments, ran = run("abc", TESTS)
+    """The first worker starts at the front, the second at the back, the others between them; each has whole files."""
+    moments, ran = run("abcd", TESTS)
 
-    files = {name: "".join(dict.fromkeys(test[0] for test in tests[:20])) for name, tests in ran.items()}
-    assert files == {"a": "abcde", "b": "wvuts", "c": "lmknj"}
-    assert {len(moment) for moment in moments[:-1]} == {3}
+    files = {name: "".join(dict.fromkeys(test[0] for test in tests[:12])) for name, tests in ran.items()}
+    assert files == {"a": "abc", "b": "wvu", "c": "ihj", "d": "poq"}
+    assert {len(moment) for moment in moments[:-1]} == {4}
 
 
 def test_the_last_files_are_shared() -> None:
