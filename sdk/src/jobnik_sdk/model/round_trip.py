@@ -43,7 +43,12 @@ def compare(sent: object, received: object) -> None:
     Raises:
         DifferenceError: they are not.
     """
-    if isinstance(sent, BaseModel) and _has_exact_equality(type(sent)) and sent == received:
+    if (
+        isinstance(sent, BaseModel)
+        and type(sent) is type(received)
+        and _has_exact_equality(type(sent))
+        and vars(sent) == vars(received)  # not the equality of models, which takes longer than all else here
+    ):
         return  # most payloads, several times as fast
     try:
         _compare(sent, received, 1)
@@ -53,7 +58,7 @@ def compare(sent: object, received: object) -> None:
 
 @cache
 def _has_exact_equality(model: type[BaseModel]) -> bool:
-    """Return whether instances of this model are the same if they are equal.
+    """Return whether instances of this model are the same if their fields are equal.
 
     This is so if all its fields, and those of models in it, are of common types.
     """

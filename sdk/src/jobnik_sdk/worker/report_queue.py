@@ -226,9 +226,7 @@ class ReportQueue:
         undecided: list[_Entry] = []
         message = ""
         for entry, result in zip(entries, results, strict=True):
-            if result.accepted:
-                self._finish(entry, result)
-            elif result.code in UNDECIDED:
+            if result.code in UNDECIDED:
                 undecided.append(entry)
                 message = result.message
             elif result.code == INVALID_REPORT:
