@@ -23,7 +23,7 @@ FORMER_NAMES = {"database_patience": "database_timeout", "shutdown_patience": "s
 def _address(host: str) -> str:
     if not host or not set(host).isdisjoint("/@ "):
         raise ValueError("must be an address or a name, such as 127.0.0.1, not a URL")
-    return host
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host  # in brackets as in a URL
 
 
 def _postgres_url(url: SecretStr | None) -> SecretStr | None:

@@ -162,7 +162,7 @@ def test_an_invalid_variable_ends_the_command(
     assert capsys.readouterr().err == f"jobnik-manager: {name}: {problem}\n"
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::", "localhost", "0.0.0.0"])  # noqa: S104 on purpose
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "::", "::ffff:127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104 on purpose
 def test_any_address_can_be_listened_on(host: str) -> None:
     """`::` includes IPv4, and an IPv6 address is in brackets in a URL."""
     try:
@@ -176,3 +176,8 @@ def test_any_address_can_be_listened_on(host: str) -> None:
         with closing(socket.create_connection((target, port), timeout=30)):
             pass
     assert addresses.url(host, port) == (f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+
+
+def test_an_address_may_be_in_brackets() -> None:
+    """As it is in a URL."""
+    assert Settings(host="[::1]").host == "::1"

@@ -21,7 +21,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family is socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(address[0] != "::"))
+            includes_ipv4 = str(address[0]) == "::" or str(address[0]).startswith("::ffff:")
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not includes_ipv4))
         listener.bind(address)
         listener.listen(BACKLOG)
     except BaseException:
