@@ -46,15 +46,15 @@ async def wait_for_lock_waiters(observer: AnyConnection, waiters: int = 1) -> No
         pass
 
 
-async def wait_for_statement(observer: AnyConnection, text: str) -> None:
-    """Wait until another session of the database executes a statement with this text."""
-    running = """
+async def wait_for_blocked_statement(observer: AnyConnection, text: str) -> None:
+    """Wait until another session of the database waits for a lock in a statement with this text."""
+    blocked = """
         SELECT EXISTS (
-            SELECT FROM pg_stat_activity WHERE state = 'active' AND datname = current_database()
-                AND pid <> pg_backend_pid() AND strpos(query, $1) > 0
+            SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+                AND strpos(query, $1) > 0
         )
     """
-    while not await observer.fetchval(running, text):
+    while not await observer.fetchval(blocked, text):
         pass
 
 

@@ -9,10 +9,11 @@ import httpx2
 import pytest
 
 from tests.support.protocol import Client, branch
-from tests.support.sessions import ROW_LOCKS, session, wait_for_lock_waiters, wait_for_statement
+from tests.support.sessions import ROW_LOCKS, session, wait_for_blocked_statement, wait_for_lock_waiters
 
 MINIMAL = {"Prefer": "return=minimal"}
 LOCKS = {"job's lock": "SELECT pg_advisory_xact_lock(job_key($1))", **ROW_LOCKS}
+NEXT_STAGE = "SELECT FROM stages WHERE job_id = $1 AND position = 2 FOR UPDATE"
 ACCEPTED = {"accepted": True, "status": "COMPLETED"}
 UNDECIDED = {
     "accepted": False,
@@ -22,9 +23,9 @@ UNDECIDED = {
 }
 
 
-async def _claimed(client: Client, stage_type: str) -> tuple[UUID, dict[str, Any]]:
-    """Create a job of one task; return the job, and the report that completes it."""
-    job = await client.job(stages=[branch(stage_type, 1)])
+async def _claimed(client: Client, stage_type: str, *further: Any) -> tuple[UUID, dict[str, Any]]:  # noqa: ANN401 stages
+    """Create a job whose first stage has one task; return the job, and the report that completes the task."""
+    job = await client.job(stages=[branch(stage_type, 1), *further])
     path = f"/v1/stages/{stage_type}/tasks/claim"
     (task,) = (await client.http.post(path, json={"workerId": "w"})).json()["tasks"]
     return UUID(job["id"]), {"taskId": task["id"], "leaseId": task["leaseId"], "outcome": "COMPLETED"}
@@ -84,24 +85,24 @@ async def test_a_request_whose_reports_are_all_locked_is_answered_when_the_lock_
         assert (await settling).json() == {"results": [_ids(held) | ACCEPTED]}
 
 
-@pytest.mark.parametrize("lock", LOCKS.values(), ids=LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS.values(), NEXT_STAGE], ids=[*LOCKS, "next stage"])
 async def test_a_lease_can_be_renewed_while_its_report_waits(
     client: Client, shared_database_url: str, stage_type: str, lock: str
 ) -> None:
     """However long the wait, the attempt does not expire: nothing holds the lease meanwhile."""
-    job, held = await _claimed(client, stage_type)
+    job, held = await _claimed(client, stage_type, branch("next", 1))
     heartbeat = {"stageTypes": [stage_type], "running": [_ids(held)]}
     expires_at = "SELECT expires_at FROM leases WHERE id = $1"
     async with session(shared_database_url) as locker, session(shared_database_url) as observer:
         async with locker.transaction():
             await locker.execute(lock, job)
             settling = asyncio.create_task(_settle(client, held))
-            await wait_for_statement(observer, "lock_to_settle")
-            before = await observer.fetchval(expires_at, int(held["leaseId"]))
-            # Before the manager waits for the job, it tries for 0.3 s, and holds the lease meanwhile.
-            while await observer.fetchval(expires_at, int(held["leaseId"])) == before:
+            await wait_for_blocked_statement(observer, "lock_to_settle")
+            for _ in range(20):
+                before = await observer.fetchval(expires_at, int(held["leaseId"]))
                 answer = await client.http.post("/v1/workers/w/heartbeat", json=heartbeat)
                 assert answer.json()["lost"] == []
+                assert await observer.fetchval(expires_at, int(held["leaseId"])) > before
             assert not settling.done()
         assert (await settling).json() == {"results": [_ids(held) | ACCEPTED]}
 
@@ -116,7 +117,7 @@ async def test_reports_of_many_locked_jobs_leave_connections_for_other_requests(
             for job, _ in claimed:
                 await locker.execute(LOCKS["job's lock"], job)
             settling = [asyncio.create_task(_settle(client, held)) for _, held in claimed]
-            await wait_for_statement(observer, "lock_to_settle")
+            await wait_for_blocked_statement(observer, "lock_to_settle")
             for _ in range(20):
                 assert (await client.http.post("/v1/jobs", json={"name": "free", "data": {}})).status_code == 201
             assert not any(one.done() for one in settling)

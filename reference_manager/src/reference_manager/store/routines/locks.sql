@@ -57,20 +57,21 @@ BEGIN
 END
 $$;
 
--- lock_to_settle: takes what settle_tasks needs for these tasks: the locks of their jobs, and the rows of the jobs, the
--- stages and the tasks. Until it has these, it holds no lease, so that heartbeats can renew the leases however long that
--- takes. It gives up after waiting 0.3 s for one lock, or at once unless `waits`; the rest of the transaction gives up
--- after 0.3 s. Plans are pinned to index scans, as in claim_tasks.
+-- lock_to_settle: takes what settle_tasks needs for these tasks: the locks of their jobs, and the rows of the jobs, of all
+-- their stages, since an ended stage changes others, and of the tasks. Until it has these, it holds no lease, so that
+-- heartbeats can renew the leases however long that takes. It gives up after waiting 0.3 s for one lock, or at once
+-- unless `waits`; the rest of the transaction gives up after 0.3 s. Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION lock_to_settle(wanted_ids uuid[], waits boolean) RETURNS void LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
-    owners uuid[] := ARRAY(SELECT stage_id FROM tasks WHERE id = ANY (wanted_ids));
-    job_ids uuid[] := ARRAY(SELECT job_id FROM stages WHERE id = ANY (owners));
+    job_ids uuid[] := ARRAY(
+        SELECT job_id FROM stages WHERE id = ANY (ARRAY(SELECT stage_id FROM tasks WHERE id = ANY (wanted_ids)))
+    );
 BEGIN
     PERFORM set_config('lock_timeout', CASE WHEN waits THEN '300ms' ELSE '1ms' END, true);
     PERFORM lock_jobs(job_ids);
     PERFORM FROM jobs WHERE id = ANY (job_ids) ORDER BY id FOR NO KEY UPDATE;
-    PERFORM FROM stages WHERE id = ANY (owners) ORDER BY id FOR NO KEY UPDATE;
+    PERFORM FROM stages WHERE job_id = ANY (job_ids) ORDER BY id FOR NO KEY UPDATE;
     PERFORM FROM tasks WHERE id = ANY (wanted_ids) ORDER BY seq FOR NO KEY UPDATE;
     PERFORM set_config('lock_timeout', '300ms', true);
 END
