@@ -1,8 +1,8 @@
 """Measure what retryable failures cost: 200 pages from a server that answers 503 one time in three.
 
 Run by ``make bench PART=failures``. Two worker processes fetch the pages, ten at a time each, with a real manager. The
-time runs from the first claim of the stage to its completion, in turn with and without failures. Compare only the
-ratio.
+time runs from the first claim of the stage to its completion. Each round measures a server without failures, and then
+one with failures. Compare only the ratio.
 """
 
 import asyncio

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the system's file system in memory, with a folder that nobody can guess
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - the system's file system in memory, with a random folder name
 _NEEDED: Final = 8_000_000_000
 """Bytes that must be free there: the databases of a suite take about 3 GB."""
 
@@ -19,8 +19,8 @@ def temporary_data_folder(*, in_memory: bool = False) -> Generator[Path]:
     Every user can access its parent: when the caller is root, PostgreSQL runs as another user.
 
     Args:
-        in_memory: Whether the folder should be in memory, where a database is created and removed in half of the time.
-            It is on disk where that is not possible.
+        in_memory: Whether the folder should be in memory, where a database is created and removed in half the time. If
+            that is not possible, the folder is on disk.
     """
     parent = Path(tempfile.mkdtemp(prefix="jobnik-", dir=_memory() if in_memory else None))
     parent.chmod(0o755)

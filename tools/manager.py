@@ -20,7 +20,7 @@ STOP_LIMIT = 30.0
 
 
 class Process(Protocol):
-    """A process that was started, with these parts of `subprocess.Popen`."""
+    """A running program, with a part of the interface of `subprocess.Popen`."""
 
     pid: int
     returncode: int | None
@@ -73,7 +73,7 @@ class ManagerProcess:
     """
 
     start: ClassVar[Start] = _start
-    """How managers of this environment start."""
+    """Starts the managers of this environment; the tests replace it."""
 
     def __init__(self, *arguments: str | Path, log_file: Path | None = None, sources: Path | None = None) -> None:
         self._arguments = [str(argument) for argument in arguments]

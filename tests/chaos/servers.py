@@ -142,9 +142,9 @@ async def on_server(url: str, query: Callable[..., Awaitable[Any]], **arguments:
 
 
 def _steady_port() -> socket.socket:
-    """Reserve a port, so that nobody takes it while its server is down.
+    """Reserve a port, so that no other program takes it while its server is down.
 
-    PostgreSQL can listen on it, because nobody else does, and both sockets have SO_REUSEADDR.
+    PostgreSQL can listen on it, because no other socket does, and both sockets have SO_REUSEADDR.
     """
     reserved = socket.socket()
     reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -11,7 +11,7 @@ from tests.support.replay import ORIGINAL, PAGED, Names, recorded
 
 @pytest.mark.parametrize(("recording", "has_pages"), [(ORIGINAL, False), (PAGED, True)], ids=["original", "successor"])
 async def test_the_recorded_answers_are_the_same(recording: Path, has_pages: bool) -> None:  # noqa: FBT001 pytest passes it by name
-    """Status, header and answer of each of the 42 requests, except for ids and times."""
+    """Each of the 42 requests gets the recorded status, header and answer, except for ids and times."""
     theirs, ours = Names(), Names()
     async with httpx2.AsyncClient(base_url="http://original", transport=OriginalManager(has_pages=has_pages)) as http:
         for request in recorded(recording):

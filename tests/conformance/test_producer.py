@@ -316,7 +316,7 @@ async def test_failed_and_aborted_jobs_end_a_wait(producer: Producer, consumer: 
 
 
 async def test_stages_are_listed_in_their_order(producer: Producer, own_name: str) -> None:
-    """Also if there are many, and if the first ones were changed last."""
+    """`list_stages` returns them in order even if there are many, and if the first ones were changed last."""
     stage_type = StageType(own_name, task=Picture)
     job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner())
     stages = [await producer.create_stage(job, stage_type) for _ in range(25)]

@@ -1,4 +1,4 @@
-"""Two workers fetch pages from a server that answers 503 one time in three."""
+"""Two workers fetch pages from a server that answers the first requests for a third of them with 503."""
 
 from datetime import timedelta
 from typing import Any, Final
@@ -43,7 +43,7 @@ pages = StageType("flaky-pages", task=Page)
 
 @pytest.mark.timeout(60)  # the first test starts a manager
 async def test_retryable_failures_do_not_slow_a_stage_down(jobnik_manager: str) -> None:
-    """No claim is paused, although the first third of the fetches fail; each failure is one warning without a stack."""
+    """No claim is paused, although a third of the pages fail at first; each failure is one warning without a stack."""
     tried: set[str] = set()
     events: list[Event] = []
 

@@ -99,7 +99,7 @@ def _receive(status: socket.socket) -> int:
 
 def _serve(requests: socket.socket) -> list[str]:
     """Serve requests. Return only in a manager, with its arguments."""
-    # As the children of a terminal's job, all get its Ctrl-C, but only the managers end by it.
+    # Ctrl-C in a terminal reaches all these processes, but must end only the managers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     request_signal = end_with_parent(signal.SIGTERM)
     while True:

@@ -26,7 +26,7 @@ _LISTS: Final = re.compile(r"/v1/(jobs|stages|tasks|jobs/[^/]+/stages|stages/[^/
 class OriginalManager(httpx2.AsyncBaseTransport):
     """A transport to a manager in memory that answers exactly as recorded.
 
-    It corrects the fake manager where that follows part A of the protocol and the original does not.
+    It corrects the answers of the fake manager where the original manager deviates from part A of the protocol.
 
     Args:
         has_pages: Whether it is the successor: every list is a page.
@@ -74,7 +74,7 @@ class OriginalManager(httpx2.AsyncBaseTransport):
         return _error(500, "UNKNOWN_ERROR", "Internal Server Error") if response.content == b"[]" else response
 
     def _abort(self, job_id: UUID) -> httpx2.Response | None:
-        """Abort a job, and nothing in it; None if that is not possible."""
+        """Abort a job without its stages and tasks; return None if that is not possible."""
         with self._fake.locked() as state:
             job = state.jobs.get(job_id)
             if job is None or job.status in JOB_FINAL:

@@ -115,7 +115,7 @@ def _call(function: AnyObject, name: str = "") -> str:
 
 def _assignment(attribute: AnyObject) -> str:
     annotation, value = getattr(attribute, "annotation", None), getattr(attribute, "value", None)
-    if annotation is not None:  # what validators add to a type is of no interest to a reader
+    if annotation is not None:  # a reader does not need what validators add to a type
         annotation = re.sub(r"^Annotated\[(.*), \w+(?:\(\w+\))?\]$", r"\1", str(annotation))
     if str(annotation) == "TypeAlias":
         return f"{attribute.name} = {value}"

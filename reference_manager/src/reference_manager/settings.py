@@ -27,7 +27,7 @@ def _address(host: str) -> str:
 
 
 def _postgres_url(url: SecretStr | None) -> SecretStr | None:
-    """Check a URL, which may list several hosts. Messages quote nothing of it, because it may have a password."""
+    """Check a URL, which may list several hosts. Messages do not quote it, because it may contain a password."""
     if url is None:
         return None
     if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
@@ -38,7 +38,7 @@ def _postgres_url(url: SecretStr | None) -> SecretStr | None:
         raise ValueError("is not a valid URL") from None
     hosts = account_and_hosts.rpartition("@")[2]
     if hosts and not all(map(_HOST.fullmatch, hosts.split(","))):
-        raise ValueError("has an invalid host or port; write special characters in the password as in %2F for /")
+        raise ValueError("has an invalid host or port; percent-encode special characters in the password (/ is %2F)")
     return url
 
 
@@ -49,7 +49,7 @@ def _http_url(url: str | None) -> str | None:
 
 
 def is_http_url(url: str) -> bool:
-    """Return whether this is a URL of a service, with a valid host and port."""
+    """Return whether this is an http or https URL, with a valid host and port."""
     try:
         parts = urlsplit(url)
     except ValueError:

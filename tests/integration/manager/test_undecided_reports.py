@@ -19,7 +19,7 @@ UNDECIDED = {
     "accepted": False,
     "status": None,
     "code": "UNDECIDED",
-    "message": "Another session has locked the job, or the database failed: send it again",
+    "message": "Another session has locked the job, or the database failed: send the report again",
 }
 
 
@@ -43,7 +43,7 @@ def _ids(report: Mapping[str, Any]) -> dict[str, Any]:
 async def test_a_report_of_a_locked_job_is_undecided_and_the_others_count(
     client: Client, shared_database_url: str, stage_type: str
 ) -> None:
-    """Each kind of lock is tried; the undecided report counts when it is sent again."""
+    """This holds for each kind of lock. The undecided report counts when it is sent again."""
 
     async def check(name: str, lock: str) -> None:
         job, held = await _claimed(client, f"{stage_type} locked {name}")
@@ -73,7 +73,7 @@ async def test_a_report_of_a_locked_job_is_undecided_and_the_others_count(
 async def test_a_request_whose_reports_are_all_locked_is_answered_when_the_lock_is_released(
     client: Client, shared_database_url: str, stage_type: str
 ) -> None:
-    """It does not come back at once with nothing decided, so a client that repeats it does not spin."""
+    """The answer does not come at once with nothing decided, so a client that repeats the request does not spin."""
     job, held = await _claimed(client, stage_type)
     async with session(shared_database_url) as locker:
         async with locker.transaction():
@@ -89,7 +89,7 @@ async def test_a_request_whose_reports_are_all_locked_is_answered_when_the_lock_
 async def test_a_lease_can_be_renewed_while_its_report_waits(
     client: Client, shared_database_url: str, stage_type: str, lock: str
 ) -> None:
-    """However long the wait, the attempt does not expire: nothing holds the lease meanwhile."""
+    """However long the report waits, the attempt does not expire, because nothing holds the lease meanwhile."""
     job, held = await _claimed(client, stage_type, branch("next", 1))
     heartbeat = {"stageTypes": [stage_type], "running": [_ids(held)]}
     expires_at = "SELECT expires_at FROM leases WHERE id = $1"
@@ -110,7 +110,7 @@ async def test_a_lease_can_be_renewed_while_its_report_waits(
 async def test_reports_of_many_locked_jobs_leave_connections_for_other_requests(
     client: Client, shared_database_url: str, stage_type: str
 ) -> None:
-    """They wait without a connection each."""
+    """The waiting reports do not each hold a connection."""
     claimed = [await _claimed(client, f"{stage_type} {number}") for number in range(20)]
     async with session(shared_database_url) as locker, session(shared_database_url) as observer:
         async with locker.transaction():

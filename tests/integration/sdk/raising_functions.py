@@ -1,4 +1,4 @@
-"""Handlers that raise an exception of every class, also of classes that break what Python does with exceptions."""
+"""Handlers that raise exceptions of every class, including classes that break what Python does with exceptions."""
 
 import asyncio
 import builtins
@@ -68,7 +68,7 @@ class CauseError(Exception):
 
 
 class ClassError(Exception):
-    """It does not know its own class."""
+    """Its class cannot be read."""
 
     @property
     def __class__(self) -> NoReturn:  # pyright: ignore[reportIncompatibleMethodOverride] on purpose

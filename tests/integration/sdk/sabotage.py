@@ -1,4 +1,4 @@
-"""Runs a worker with saboteurs beside neighbours, and compares every attempt with how it must end.
+"""Runs a worker with saboteurs beside neighbours, and checks how every attempt ends.
 
 As a program, it does so for some minutes, with a manager of its own:
 

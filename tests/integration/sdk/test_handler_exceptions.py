@@ -50,7 +50,7 @@ async def runner(request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
 
 @pytest.mark.parametrize("name", EXCEPTIONS)
 async def test_every_exception_fails_its_attempt(runner: Runner, name: str) -> None:
-    """The attempt fails with the type of the exception; the event loop, the thread and the process go on."""
+    """The attempt fails with the type of the exception; the event loop, the thread and the process continue."""
     outcome = await runner.run(Choice(name=name), context())
     assert isinstance(outcome, Failed)
     # Python does not let a coroutine raise StopIteration.
@@ -93,7 +93,7 @@ async def test_an_exception_that_arrives_too_late_does_not_end_the_thread(run_in
 
 
 async def test_an_exception_outside_of_the_handler_fails_its_attempt(run_in_thread: RunInThread) -> None:
-    """A trace function raises it in the first function that is called after the handler."""
+    """A trace function may raise an exception in the first function that is called after the handler."""
 
     def fail(*_: object) -> NoReturn:
         raise KeyError

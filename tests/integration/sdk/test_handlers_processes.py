@@ -66,7 +66,7 @@ async def test_death_of_a_process_fails_its_attempt_only(harness: Harness, do: s
 
 @pytest.mark.parametrize(("number", "name"), [(35, "signal 35"), (37, "signal 37"), (64, "SIGRTMAX")])
 async def test_every_signal_frees_the_slot(harness: Harness, number: int, name: str) -> None:
-    """A real-time signal ends only the attempt as well, and the error names it."""
+    """Even a real-time signal ends only the attempt, and the error names the signal."""
     outcome = await harness.run("signal_itself", number)
     assert isinstance(outcome, Failed)
     assert outcome.message == f"The process of the handler died while it ran the task: killed by {name}."
@@ -82,7 +82,7 @@ async def test_each_task_has_a_context_of_its_own(harness: Harness) -> None:
 
 
 async def test_exit_code_that_the_application_has_collected(harness: Harness) -> None:
-    """If other code of the worker waits for any process, the slot is free nevertheless."""
+    """The slot becomes free even if other code of the worker waits for any process."""
     before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system then keeps no exit codes
     try:
         outcome = await harness.run("exit")
@@ -94,7 +94,7 @@ async def test_exit_code_that_the_application_has_collected(harness: Harness) ->
 
 
 async def test_programs_of_a_replaced_process_are_killed() -> None:
-    """They end with the process, also in a session of their own; until then, they outlive the attempt."""
+    """The programs end with the process, even those in their own session. Until then, they outlive the attempt."""
     harness = Harness(HandlerStyle.PROCESS, recycle_after=2)
     current = context()
     assert await harness.runner.run(Command(do="start_a_session"), current) == Completed(b'{"value":0}')

@@ -1,4 +1,4 @@
-"""The trouble of one task, one job or one proxy stays its own, on a real manager."""
+"""A problem with one task, job or proxy does not affect other tasks, on a real manager."""
 
 import asyncio
 from collections import Counter
@@ -138,7 +138,7 @@ async def test_a_locked_task_delays_its_progress_but_not_the_renewal_of_its_leas
 async def test_odd_progress_fails_its_own_attempt_at_most(
     client: JobnikClient, producer: Producer, own_name: str
 ) -> None:
-    """Neighbours keep their leases, and numbers of other libraries are accepted."""
+    """Other tasks keep their leases, and numbers of other libraries are accepted."""
     stage_type = StageType(own_name, task=Number)
     accepted: list[Any] = [Fraction(1, 3), Decimal("0.5"), True, 10**400, float("nan")]
     refused: list[Any] = ["half", None, 1j, [0.5], Decimal("sNaN")]
@@ -199,7 +199,7 @@ def _nested(depth: int) -> Any:  # noqa: ANN401 any JSON
 async def test_whatever_a_handler_records_neighbours_keep_their_leases(
     values: list[Any], client: JobnikClient, producer: Producer, own_name: str
 ) -> None:
-    """Each value is recorded or refused where it is given; the manager never refuses a heartbeat because of it."""
+    """Each value is recorded, or refused in the handler; the manager never refuses a heartbeat because of it."""
     stage_type = StageType(own_name, task=Number)
     values = [*values, *((0, "", None, _nested(depth), {}) for depth in (100, 150, 190, 200, 250, 500, 900, 5_000))]
 
@@ -228,7 +228,7 @@ async def test_whatever_a_handler_records_neighbours_keep_their_leases(
 async def test_reports_do_not_wait_for_the_claims_of_a_hundred_idle_stage_types(
     client: JobnikClient, producer: Producer, own_name: str
 ) -> None:
-    """The claims wait at the manager, each on a connection of its own, and heartbeats are accepted."""
+    """Each claim waits at the manager on its own connection, and heartbeats are accepted."""
 
     async def handle(_task: Number, _context: TaskContext) -> None:
         pass
@@ -248,7 +248,7 @@ async def test_reports_do_not_wait_for_the_claims_of_a_hundred_idle_stage_types(
 
 
 class PagesOfProxies(httpx2.AsyncHTTPTransport):
-    """Answers every third request as a proxy does whose manager is away."""
+    """Answers every third request as a proxy does while its manager is down."""
 
     PAGES: Sequence[tuple[int, dict[str, str]]] = (
         (404, {"Content-Type": "text/html"}),

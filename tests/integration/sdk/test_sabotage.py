@@ -37,9 +37,9 @@ async def test_nothing_that_a_handler_does_hurts_its_neighbours(client: JobnikCl
 async def test_nothing_outlives_a_killed_worker(
     client: JobnikClient, tmp_path: Path, style: HandlerStyle, *, frozen: bool
 ) -> None:
-    """The processes of handlers and their programs end with a worker that is killed, even if C code holds the GIL.
+    """When a worker is killed, its handlers' processes and their programs end, even while C code holds the GIL.
 
-    It does so in a process, and then also in the worker itself, on the event loop or in a thread.
+    C code holds the GIL in a process first, and then also in the worker itself, on the event loop or in a thread.
     """
     async with SabotagedWorker(client, tmp_path / "errors") as worker:
         await worker.start("start_a_program_and_hold_the_gil", HandlerStyle.PROCESS)
@@ -56,7 +56,7 @@ async def test_nothing_outlives_a_killed_worker(
 
 @pytest.mark.skipif(subprocess.run([*_PID_1, "true"], check=False).returncode != 0, reason="needs user namespaces")  # noqa: S603 a constant
 async def test_orphans_of_a_container_are_reaped(client: JobnikClient, tmp_path: Path) -> None:
-    """As PID 1, a worker runs below an init that reaps what handlers leave behind, and passes SIGTERM on."""
+    """As PID 1, a worker runs below an init that reaps the orphans of handlers, and passes SIGTERM on."""
     async with SabotagedWorker(client, tmp_path / "errors", prefix=_PID_1) as worker:
         assert await worker.sabotage(HandlerStyle.THREAD, HandlerStyle.PROCESS, kinds={"leave_orphans"}) == []
         async with asyncio.timeout(15):

@@ -286,7 +286,7 @@ async def test_a_thread_that_hangs_is_abandoned(start: Start, orders: Create, tm
 
 
 async def test_a_thread_that_a_handler_leaves_is_abandoned(start: Start, orders: Create, tmp_path: Path) -> None:
-    """Python would wait for it without end, because it is not a daemon."""
+    """The worker ends, although Python would wait forever for a thread that is not a daemon."""
     await orders(Order(begun=tmp_path / "begun", then="start a thread"))
     worker = await start("async", WORKER_DRAIN_SECONDS="1")
     await worker.wait_for_log("task completed")
@@ -297,7 +297,7 @@ async def test_a_thread_that_a_handler_leaves_is_abandoned(start: Start, orders:
 
 @pytest.mark.parametrize("then", ["stop the loop", "exit in a callback", "interrupt in a callback"])
 async def test_a_handler_cannot_stop_the_event_loop(then: str, start: Start, orders: Create, tmp_path: Path) -> None:
-    """Its own attempt and those after it complete, and the worker stops cleanly."""
+    """The handler's own attempt and later ones complete, and the worker stops cleanly."""
     await orders(Order(begun=tmp_path / "begun", then=then), Order(begun=tmp_path / "next"))
     worker = await start("async")
     await worker.wait_for_log("event loop stopped by a handler, continuing")

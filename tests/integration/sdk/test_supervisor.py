@@ -93,7 +93,7 @@ def test_guard_takes_over_the_signal_although_it_is_told_to_kill() -> None:
 
 
 async def test_guard_without_linux(tmp_path: Path) -> None:
-    """Elsewhere, a guard asks twice a second whether its parent lives, and kills the process group of the handler."""
+    """On other systems, a guard checks its parent twice a second, and kills the process group of the handler."""
     program = tmp_path / "guard.py"
     program.write_text(
         f"import runpy, sys; sys.platform = 'darwin'; runpy.run_path({supervisor.__file__!r}, run_name='__main__')"

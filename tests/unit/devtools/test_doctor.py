@@ -257,7 +257,7 @@ def test_an_unreadable_file_is_a_problem_of_the_settings_alone(worker: Project) 
 
 @pytest.mark.parametrize("address", ["http://u:s3cret@h:99999", "http://u:s3cret@127.0.0.1:9"])
 def test_the_password_of_an_address_is_not_printed(worker: Project, address: str) -> None:
-    """Whether the address is valid or not."""
+    """This holds for valid and invalid addresses."""
     (worker.root / ".env").write_text(f"JOBNIK_BASE_URL={address}\n")
     found = [*settings.check(worker), *run_check(manager.check, worker)]
     assert found

@@ -116,7 +116,7 @@ async def test_a_batch_does_not_inherit_a_callers_context() -> None:
 
 
 async def test_a_caller_gets_partial_results_after_the_first_one() -> None:
-    """Unfinished items have no result, failed ones have their error, and items that nobody awaits are dropped."""
+    """Unfinished items have no result, failed ones have their error, and items without a waiting caller are dropped."""
     slow, fast = BlockedWork(), BlockedWork()
     fast.gate.set()
     slow_batcher = Batcher(slow, 10)
@@ -146,7 +146,7 @@ async def test_a_caller_of_items_that_all_fail_gets_the_error() -> None:
 
 
 async def test_a_caller_waits_for_the_first_result() -> None:
-    """Nobody is told that nothing is decided."""
+    """No caller is answered before it has at least one result."""
     work = BlockedWork()
     caller = Batcher(work, 10).submit_partial([1, 2], 0)
     await work.started.wait()

@@ -1,4 +1,4 @@
-"""Odd settings and an odd environment: one line that names the setting or the variable, and no password in it."""
+"""An invalid setting or variable ends the command with one line that names it and contains no password."""
 
 import logging
 import os
@@ -86,7 +86,7 @@ def test_an_odd_setting_works_or_is_named(
     ],
 )
 def test_an_odd_database_url_is_not_quoted(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """It may contain a password."""
+    """The URL is not quoted, because it may contain a password."""
     assert cli.main(["serve", "--database-url", url, "--port", "0"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("--database-url or JOBNIK_MANAGER_DATABASE_URL: ")
@@ -103,7 +103,7 @@ def test_an_odd_database_url_is_not_quoted(url: str, capsys: pytest.CaptureFixtu
     ],
 )
 def test_usual_database_urls_are_accepted(url: str) -> None:
-    """With sockets, several hosts, and characters of passwords in the form of URLs."""
+    """Sockets, several hosts, and percent-encoded characters in passwords are accepted."""
     settings = Settings(database_url=url)  # pyright: ignore[reportArgumentType] pydantic converts it
     assert settings.database_url is not None
     assert settings.database_url.get_secret_value() == url
@@ -123,7 +123,7 @@ def test_usual_database_urls_are_accepted(url: str) -> None:
     ],
 )
 def test_urls_of_services(url: str, valid: bool) -> None:  # noqa: FBT001 expected
-    """Host and port must be valid."""
+    """The host and the port of a URL must be valid."""
     assert is_http_url(url) is valid
 
 
@@ -179,5 +179,5 @@ def test_any_address_can_be_listened_on(host: str) -> None:
 
 
 def test_an_address_may_be_in_brackets() -> None:
-    """As it is in a URL."""
+    """The address is the part between the brackets, as in a URL."""
     assert Settings(host="[::1]").host == "::1"

@@ -75,7 +75,7 @@ async def _run_until(manager: FakeManager, failed: list[TaskFailed], count: int)
 
 @pytest.mark.parametrize("part_a_only", [False, True])
 async def test_only_the_last_attempt_has_the_stack(part_a_only: bool) -> None:  # noqa: FBT001 pytest passes it by name
-    """Each attempt has one line, with the reason, its number and, if there is another one, when that follows."""
+    """Each attempt has one line, with the reason, its number and, if the task is tried again, the delay."""
     manager = FakeManager(part_a_only=part_a_only)
     lines = await _lines(manager, NewTask(Page(), max_attempts=3), attempts=3)
     assert [line["log_level"] for line in lines] == ["warning", "warning", "error"]
@@ -98,7 +98,7 @@ async def test_only_the_last_attempt_has_the_stack(part_a_only: bool) -> None:  
 async def test_the_line_says_when_the_next_attempt_follows(
     then: str, retry: RetryPolicy | None, seconds: list[int]
 ) -> None:
-    """By the delay of `RetryLater`, or by the retry policy of the task without its jitter."""
+    """The delay is that of `RetryLater`, or that of the task's retry policy without its jitter."""
     lines = await _lines(FakeManager(), NewTask(Page(then=then), max_attempts=4, retry=retry), attempts=2)
     assert [line["retry_in_seconds"] for line in lines] == seconds
 

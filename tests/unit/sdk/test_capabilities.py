@@ -48,7 +48,7 @@ async def test_a_manager_with_only_part_a_has_no_features(wire: "Wire", refusal:
     ids=lambda page: f"{page.status_code} {page.text}",
 )
 async def test_the_page_of_a_proxy_is_no_answer(page: httpx2.Response, wire: "Wire") -> None:
-    """It says nothing about the manager, so the next call asks again."""
+    """The page contains no features of the manager, so the next call asks again."""
     wire.will_answer(page, httpx2.Response(200, json={"protocol": "1", "features": ["leases"]}))
     with pytest.raises(AnswerError):
         await wire.client.capabilities(retry=False)

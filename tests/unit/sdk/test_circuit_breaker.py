@@ -161,7 +161,7 @@ def test_the_policy_sets_rate_minimum_window_and_pause() -> None:
 
 @pytest.mark.parametrize(("concurrency", "minimum"), [(1, 10), (5, 10), (6, 12), (100, 200)])
 def test_the_minimum_grows_with_concurrency(concurrency: int, minimum: int) -> None:
-    """The failure of all attempts that run at one moment is not enough."""
+    """If all attempts that run at one moment fail, that is not enough to open the breaker."""
     subject = BreakerOnTestClock(concurrency=concurrency)
     subject.record(failures=minimum - 1)
     assert subject.state is CLOSED

@@ -52,7 +52,7 @@ async def test_the_error_names_an_unreachable_manager(wire: "Wire", pauses: list
 
 
 async def test_requests_need_no_files(wire: "Wire", monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports and heartbeats go on if a handler changes `sys.path`, or opens so many files that no other can be."""
+    """Reports and heartbeats continue if a handler changes `sys.path`, or opens as many files as the process may."""
     monkeypatch.setattr(sys, "path", [])
     wire.will_answer(*[httpx2.Response(200, json={})] * len(Pool))
     for pool in Pool:
@@ -177,7 +177,7 @@ async def test_an_address_may_have_a_path() -> None:
 async def test_a_redirect_is_an_error_that_says_where_it_points(
     status: int, location: str, named: str, wire: "Wire"
 ) -> None:
-    """It is not followed, and secrets in it are not shown."""
+    """The redirect is not followed, and secrets in its target are not shown."""
     wire.will_answer(httpx2.Response(status, headers={"Location": location}))
     with pytest.raises(errors.UnexpectedAnswerError) as caught:
         await wire.client.request("GET", "/v1/jobs")
@@ -188,7 +188,7 @@ async def test_a_redirect_is_an_error_that_says_where_it_points(
 
 @pytest.mark.parametrize("page", [b"<html>", b"OK", b'"text"'])
 async def test_a_page_is_no_success(page: bytes, wire: "Wire") -> None:
-    """A proxy may answer 200 with a page, also to requests whose response has nothing to read."""
+    """A page with status 200, as a proxy may send, is an error, even if the response would have been empty."""
     wire.will_answer(httpx2.Response(200, content=page))
     with pytest.raises(UnexpectedAnswerError, match="was 200 OK, but not JSON"):
         await wire.client.request("PUT", "/v1/jobs/1/status")

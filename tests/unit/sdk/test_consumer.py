@@ -165,7 +165,7 @@ async def test_a_refused_report_is_an_error_if_it_was_not_recorded(
 async def test_a_claim_that_lost_a_race_is_repeated_at_once(
     wire: "Wire", task_json: Make, refusal: Refuse, pauses: list[float]
 ) -> None:
-    """Another client has got the task, so the next one may be there; only many conflicts in a row cost time."""
+    """Another client has taken the task, but there may be others; only many conflicts in a row cause a pause."""
     conflicts = [refusal(409, "TASK_STATUS_UPDATE_FAILED") for _ in range(3)]
     wire.will_answer(*conflicts, httpx2.Response(200, json=task_json(data={"source": "a"})))
     assert await Consumer(wire.client).claim(pictures) is not None
@@ -173,7 +173,7 @@ async def test_a_claim_that_lost_a_race_is_repeated_at_once(
 
 
 async def test_a_claim_that_loses_every_race_is_an_error(wire: "Wire", refusal: Refuse, pauses: list[float]) -> None:
-    """A worker that is asked to stop must not wait for a manager that always answers so."""
+    """A worker that is asked to stop does not wait for a manager that always answers with a conflict."""
     wire.will_answer(*(refusal(409, "TASK_STATUS_UPDATE_FAILED") for _ in range(12)))
     with pytest.raises(StatusConflictError):
         await Consumer(wire.client).claim(pictures)
@@ -184,7 +184,7 @@ async def test_a_claim_that_loses_every_race_is_an_error(wire: "Wire", refusal: 
 async def test_a_report_is_repeated_after_a_conflict_if_the_attempt_is_still_in_progress(
     method: str, wire: "Wire", task: ClaimedTask[Empty, Empty], refusal: Refuse, pauses: list[float]
 ) -> None:
-    """Another client changed the task, but not the outcome of this attempt."""
+    """The report is repeated, because the other client did not decide the outcome of this attempt."""
     conflict = refusal(409, "TASK_STATUS_UPDATE_FAILED")
     wire.will_answer(
         conflict,
@@ -202,7 +202,7 @@ async def test_a_report_is_repeated_after_a_conflict_if_the_attempt_is_still_in_
 async def test_a_conflict_is_an_error_if_the_task_has_ended_otherwise(
     wire: "Wire", task: ClaimedTask[Empty, Empty], refusal: Refuse
 ) -> None:
-    """Another client has failed, completed or aborted it."""
+    """The error is raised if another client has failed, completed or aborted the task."""
     consumer = Consumer(wire.client)
     for report, status, attempts in (
         (consumer.complete, "RETRIED", 2),
@@ -230,7 +230,7 @@ async def test_a_conflict_is_an_error_if_the_task_has_ended_otherwise(
 async def test_no_page_of_a_proxy_refuses_a_report(
     page: httpx2.Response, wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]
 ) -> None:
-    """Only the protocol's own refusals do."""
+    """Only responses in the protocol's format refuse a report."""
     wire.will_answer(page, _now(task, "IN_PROGRESS", 1), httpx2.Response(200, json={}))
     await Consumer(wire.client).complete(task)
     assert len(pauses) == 1
@@ -242,7 +242,7 @@ async def test_no_page_of_a_proxy_refuses_a_report(
 async def test_a_task_of_which_only_the_id_is_valid_can_be_reported(
     odd: dict[str, Any], wire: "Wire", task_json: Make
 ) -> None:
-    """No other client will get it."""
+    """The task is reported as failed, because no other client would get it."""
     answer = task_json(data={"source": "a"}) | odd
     wire.will_answer(httpx2.Response(200, json=answer), httpx2.Response(200, json=answer))
     consumer = Consumer(wire.client)
@@ -256,7 +256,7 @@ async def test_a_task_of_which_only_the_id_is_valid_can_be_reported(
 async def test_a_page_does_not_accept_a_report(
     page: bytes, wire: "Wire", task: ClaimedTask[Empty, Empty], pauses: list[float]
 ) -> None:
-    """Whatever its status is: the task is read, and the report is repeated."""
+    """After a page with any status, the task is read, and the report is repeated."""
     wire.will_answer(
         httpx2.Response(200, content=page), _now(task, "IN_PROGRESS", 1), httpx2.Response(200, json={"status": "any"})
     )

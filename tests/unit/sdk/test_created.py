@@ -1,4 +1,4 @@
-"""Entities that were created are returned, whatever the responses lack or add."""
+"""Created entities are returned, even if the responses lack fields or have additional ones."""
 
 import json
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def _answer(fields: dict[str, Any]) -> httpx2.Response:
 
 @pytest.mark.parametrize("fields", STRANGE)
 async def test_job_keeps_its_id(wire: "Wire", fields: dict[str, Any]) -> None:
-    """What the response lacks has the value that was sent."""
+    """A field that the response lacks has the value that was sent."""
     wire.will_answer(_answer(fields))
     job = await Producer(wire.client).create_job(gallery, Picture(source="a"), priority=Priority.HIGH)
     assert (str(job.id), job.name, job.data, job.is_new, job.stages) == (ID, "gallery", Picture(source="a"), True, ())
@@ -53,7 +53,7 @@ async def test_job_keeps_its_id(wire: "Wire", fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("fields", STRANGE)
 async def test_stage_keeps_its_id(wire: "Wire", fields: dict[str, Any]) -> None:
-    """What the response lacks has the value that was sent; an order that is unknown is 0."""
+    """A field that the response lacks has the value that was sent; an order that is unknown is 0."""
     wire.will_answer(_answer(fields))
     stage = await Producer(wire.client).create_stage(JOB, pictures, Picture(source="a"))
     assert (str(stage.id), stage.job_id, stage.type, stage.data) == (ID, JOB, "pictures", Picture(source="a"))
@@ -75,7 +75,7 @@ async def test_tasks_keep_their_ids(wire: "Wire", fields: dict[str, Any]) -> Non
 
 
 async def test_tasks_have_the_order_given(wire: "Wire", task_json: Make) -> None:
-    """Whatever their order in the response is."""
+    """Created tasks are returned in the order given, regardless of their order in the response."""
     wire.will_answer(httpx2.Response(201, json=[task_json(data={"source": name}) for name in "cab"]))
     tasks = await Producer(wire.client).create_tasks(JOB, pictures, [Picture(source=name) for name in "abc"])
     assert [task.data.source for task in tasks] == ["a", "b", "c"]
@@ -83,7 +83,7 @@ async def test_tasks_have_the_order_given(wire: "Wire", task_json: Make) -> None
 
 @pytest.mark.parametrize("body", [b"", b"null", b"{}", b"[]", b'{"id": 7}', b"<html>"])
 async def test_response_without_an_id_is_an_error(wire: "Wire", body: bytes) -> None:
-    """Nothing can be returned then."""
+    """Without an id, no entity can be returned."""
     wire.will_answer(*[httpx2.Response(201, content=body) for _ in range(3)])
     producer = Producer(wire.client)
     with pytest.raises(UnexpectedAnswerError):
@@ -113,7 +113,7 @@ async def test_new_job_is_returned_if_it_cannot_be_read_again(
 
 
 async def test_no_created_task_is_returned_twice(wire: "Wire", task_json: Make) -> None:
-    """Neither are missing ones made up."""
+    """No task is returned twice, and missing ones are not invented."""
     created = task_json(data={"source": "a"})
     wire.will_answer(httpx2.Response(201, json=[created, created]))
     tasks = await Producer(wire.client).create_tasks(JOB, pictures, [Picture(source="a"), Picture(source="b")])

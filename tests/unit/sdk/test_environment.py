@@ -1,4 +1,4 @@
-"""Odd settings and an odd environment: one line that names the variable or the file, and no password anywhere."""
+"""An invalid setting, variable or file ends the process with one line that names it and contains no password."""
 
 import asyncio
 import io
@@ -140,7 +140,7 @@ def test_an_unreadable_file_is_named(content: bytes | None, capsys: pytest.Captu
 
 
 def test_a_file_without_permission_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for root, who may read any file, so the error is imitated."""
+    """The error is simulated, because root may read any file."""
     Path(".env").touch()
 
     def refuse(*_: object, **__: object) -> str:
@@ -152,7 +152,7 @@ def test_a_file_without_permission_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_byte_order_mark_is_no_part_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Editors on Windows write it."""
+    """Editors on Windows write a byte order mark, which is ignored."""
     Path(".env").write_bytes("\ufeffWORKER_CONCURRENCY=7\n".encode())
     assert WorkerSettings().worker_concurrency == 7
     Path(".env").write_bytes(b"WORKER_CONCURRENCY=8\n")
@@ -200,7 +200,7 @@ def test_an_odd_proxy_is_named_unless_the_manager_is_local(
 
 @pytest.mark.parametrize("value", ["[::1", "http://", "a b", "\x7f", ",,,", "1.2.3.4/99", "::1/999", "🎉"], ids=ascii)
 def test_an_odd_list_of_exceptions_is_harmless(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NO_PROXY has no format that all programs share, so its parts need not be understood."""
+    """All programs interpret NO_PROXY differently, so parts in an unknown format are not an error."""
     monkeypatch.setenv("NO_PROXY", value)
     monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
     assert JobnikClient("http://manager:8080").base_url == "http://manager:8080"
@@ -210,7 +210,7 @@ def test_an_odd_list_of_exceptions_is_harmless(value: str, monkeypatch: pytest.M
     ("name", "value"), [("SSL_CERT_FILE", "/nowhere"), ("SSL_CERT_FILE", __file__), ("SSLKEYLOGFILE", "/nowhere/keys")]
 )
 def test_odd_files_for_tls_are_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They matter only for https."""
+    """An invalid file is an error for https, and is ignored for http."""
     monkeypatch.delenv("SSL_CERT_FILE", raising=False)
     monkeypatch.setenv(name, value)
     assert JobnikClient("http://manager").base_url == "http://manager"
@@ -234,7 +234,7 @@ def test_odd_files_for_tls_are_named(name: str, value: str, monkeypatch: pytest.
 def test_odd_variables_of_opentelemetry_are_named(
     name: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Those that OpenTelemetry replaces by a default with a warning remain its own concern."""
+    """Variables that OpenTelemetry itself replaces by a default, with a warning, are not errors."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv(name, value)
     monkeypatch.setattr(otel, "get_tracer_provider", otel.ProxyTracerProvider)
@@ -294,7 +294,7 @@ async def test_a_password_in_the_address_is_sent_and_not_shown(url: str) -> None
     ],
 )
 def test_a_password_is_not_shown_in_the_error_of_an_address(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither by the client nor by the settings."""
+    """Neither the client nor the settings show it."""
     with pytest.raises(ConfigurationError) as client:
         JobnikClient(url)
     monkeypatch.setenv("JOBNIK_BASE_URL", url)
@@ -317,7 +317,7 @@ def test_settings_show_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_log_lines_show_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever writes the line: this covers the errors of libraries, too."""
+    """Passwords are masked in lines of any logger, including the errors of libraries."""
     out = io.StringIO()
     monkeypatch.setattr(sys, "stdout", out)
     configure_logging("INFO")
@@ -348,14 +348,14 @@ def test_only_passwords_are_masked(text: str, masked: str) -> None:
 
 
 def test_masking_is_linear() -> None:
-    """Long lines are no more expensive than their length."""
+    """The time to mask a line is proportional to its length."""
     for part in ("://", "://a:", "@", "a", "://a:b", ":/"):
         text = part * 100_000 + "://@"
         assert mask_passwords(text) == text
 
 
 def test_a_url_is_shown_without_its_user() -> None:
-    """Also if it is invalid."""
+    """This holds for invalid URLs as well."""
     assert mask_url("http://u:a/b@c@h:1/x") == "http://***@h:1/x"
     assert mask_url("http://h:1/x") == "http://h:1/x"
     assert mask_url("u:a@h") == "***@h"
@@ -385,7 +385,7 @@ def test_stage_types_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_address_may_be_an_ipv6_literal() -> None:
-    """It keeps its brackets."""
+    """The address keeps its brackets."""
     for url in ("http://[::1]:8080", "http://[fe80::1%25eth0]:8080", "https://[2001:db8::1]/jobnik"):
         assert Address.parse(url).url == url
 

@@ -156,7 +156,7 @@ async def test_failing_attempts_do_not_stop_a_worker_without_a_breaker(
 async def test_decisions_of_a_handler_do_not_open_its_breaker(
     text: str, manager: ScriptedManager, task_json: Make
 ) -> None:
-    """A handler that raises `RetryLater`, `DoNotRetry` or `Snooze` says something about one task."""
+    """`RetryLater`, `DoNotRetry` and `Snooze` are decisions about a single task."""
     manager.claims.clear()
     manager.claims += [task_json(data={"text": text}) for _ in range(50)]
     received: list[Event] = []

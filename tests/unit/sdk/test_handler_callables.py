@@ -111,7 +111,7 @@ UNFINISHED: Final[dict[str, Function]] = {
 async def test_a_handler_that_did_not_run_is_not_completed(
     stage: StageType[Any, Any], function: Function, style: HandlerStyle
 ) -> None:
-    """It is refused when it is defined, where that can be seen; otherwise its attempt fails."""
+    """Such a handler is refused when it is defined, if it can be recognised; otherwise its attempt fails."""
     make: Any = Handler
     for wrap in WRAPPERS:
         ran.clear()

@@ -169,7 +169,7 @@ def test_returned_value_completes_the_task() -> None:
 
 @pytest.mark.parametrize("value", [Size(width=1), {}, 0, "", False, iter(())], ids=lambda value: type(value).__name__)
 def test_a_value_without_a_result_model_fails_the_attempt(value: object) -> None:
-    """The value has nowhere to go, so it is not dropped without a word."""
+    """The value cannot be stored, so the attempt fails instead of losing it silently."""
     failed = outcomes.for_result(value, None)
     assert isinstance(failed, outcomes.Failed)
     assert failed.error_type == "InvalidPayloadError"

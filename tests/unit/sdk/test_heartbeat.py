@@ -145,7 +145,7 @@ LEASE = timedelta(seconds=0.3)
 
 
 def test_a_heartbeat_fits_into_the_limits_of_the_protocol(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has at most 100 stage types, and nothing of a task but its lease; many leases take several requests."""
+    """A heartbeat has at most 100 stage types, and only the leases of tasks; many leases take several requests."""
     monkeypatch.setattr(heartbeats, "MAX_LEASES", 2)
     monkeypatch.setattr("platform.node", lambda: "h" * 300)
     tasks = [_running(lease) for lease in range(1, 6)]
@@ -190,7 +190,7 @@ def test_a_late_heartbeat_is_logged() -> None:
 
 
 def test_progress_is_sent_beside_the_heartbeat_and_only_if_it_is_new() -> None:
-    """A request has all running tasks, since the manager counts them; what it has is not sent again."""
+    """A request has all running tasks, because the manager counts them; progress that it has is not sent again."""
     first, second = _running(1), _running(2)
     manager = Manager()
     sender = ProgressSender(manager.connect(), "w", ["any"], LEASE, _view([first, second]))
@@ -247,7 +247,7 @@ def test_progress_that_was_not_delivered_is_sent_later() -> None:
 
 
 def test_an_odd_value_does_not_delay_the_progress_of_others() -> None:
-    """Even a value that no handler can record costs nothing but itself."""
+    """Even a value that no handler can record affects only its own task."""
     odd, task = _running(1), _running(2)
     odd.context.state.record_progress(ProgressUpdate(0.5, "\ud800"))
     task.context.progress(0.5)

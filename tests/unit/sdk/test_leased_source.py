@@ -80,7 +80,7 @@ async def test_each_outcome_is_reported_and_counted(
 async def test_undecided_reports_are_sent_again_and_not_counted_as_failures(
     task_json: Callable[..., dict[str, Any]],
 ) -> None:
-    """In both representations. A response that says nothing about a report is no result."""
+    """This holds for both representations. A response without a result for each report is an error."""
     answers: list[dict[str, Any]] = [
         {"accepted": 1, "refused": [], "undecided": [{"index": 0, "accepted": False, "code": "UNDECIDED"}]},
         {"results": [{"accepted": False, "code": "UNDECIDED", "message": "locked"}]},
@@ -178,7 +178,7 @@ async def test_a_task_that_cannot_be_read_fails_alone(
 
 @pytest.mark.parametrize("odd", [7, None, [], {}, {"id": "none", "leaseId": 1}], ids=repr)
 async def test_an_entry_without_a_lease_is_ignored(odd: object, task_json: Callable[..., dict[str, Any]]) -> None:
-    """It cannot be reported, and the other tasks of the claim are returned."""
+    """The entry cannot be reported, and the other tasks of the claim are returned."""
     stages: list[dict[str, Any]] = [{"stage": {"id": []}, "job": {}}]
     with capture_logs() as logs:
         (task,) = await _claim({"tasks": [odd, task_json(leaseId=2)], "stages": stages})

@@ -114,7 +114,7 @@ def test_no_log_line_stops_the_runtime(error: type[BaseException], monkeypatch: 
 
 
 def test_logs_can_be_configured_without_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python has none if it was closed when the program started."""
+    """Python has no standard output if it was closed when the program started."""
     monkeypatch.setattr(sys, "stdout", None)
     configure_logging()
     RuntimeLogger("runtime").warning("lost")

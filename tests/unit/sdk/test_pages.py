@@ -82,7 +82,7 @@ async def test_all_pages_are_followed(tasks: list[dict[str, Any]]) -> None:
 
 
 async def test_manager_may_return_smaller_pages(tasks: list[dict[str, Any]]) -> None:
-    """Than requested."""
+    """The producer reads all pages even if they are smaller than requested."""
     manager = PagedManager(tasks)
     manager.largest_page = 30
     assert _numbers(await manager.read()) == [*range(250)]
@@ -148,7 +148,7 @@ async def test_incomplete_list_is_an_error(tasks: list[dict[str, Any]]) -> None:
 
 
 async def test_plain_list_may_repeat_an_entity(task_json: Make) -> None:
-    """It is returned once."""
+    """An entity that is twice in a list is returned once."""
     task = task_json(id=str(uuid4()), data={"n": 1})
     transport = httpx2.MockTransport(lambda _request: httpx2.Response(200, json=[task, task]))
     async with JobnikClient("http://manager", transport=transport) as client:

@@ -82,7 +82,7 @@ def _without_data(response: httpx2.Response) -> httpx2.Response:
 async def test_a_job_that_cannot_be_read_delays_no_others(
     disturb: Disturb, status: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its tasks wait while the manager fails, and fail if its response is invalid; the worker can be stopped."""
+    """The job's tasks wait while the manager fails, and fail if its response is invalid; the worker can be stopped."""
     monkeypatch.setattr(part_a_source, "READ_SECONDS", 0.1)
     manager = FakeManager(part_a_only=True)
 

@@ -1,4 +1,4 @@
-"""The clients of probes and metrics: many, slow, silent and impatient ones, over IPv4 and IPv6."""
+"""Clients of probes and metrics that are many, slow, silent or disconnect early, over IPv4 and IPv6."""
 
 import logging
 import os
@@ -58,7 +58,7 @@ def test_clients_that_reset_their_connection_cause_no_output(
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Neither before, nor in, nor after their request. Others are served."""
+    """There is no output if they do so before, in or after their request. Other clients are served."""
     threads = threading.active_count()
     with caplog.at_level(logging.DEBUG):
         for _ in range(300):
@@ -76,7 +76,7 @@ def test_clients_that_reset_their_connection_cause_no_output(
     "request_bytes", [b"", b"GET /livez HTTP/1.1\r\nHost: ", b"GET /metrics HTTP/1.1\r\n\r\n"], ids=len
 )
 def test_silent_clients_delay_nobody(server: ProbeServer, request_bytes: bytes) -> None:
-    """Hundreds of clients that send half a request, or never read, keep no thread and no probe from another."""
+    """Hundreds of clients that send half a request, or never read, occupy no thread and delay no probe."""
     with ExitStack() as stack:
         for _ in range(300):
             client = stack.enter_context(closing(_connect(server)))
@@ -95,7 +95,7 @@ def test_the_oldest_connections_close_first(server: ProbeServer, monkeypatch: py
 
 
 def test_a_client_has_a_limited_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then its connection closes."""
+    """After this time, the connection closes."""
     monkeypatch.setattr(probe_connections, "CLIENT_TIMEOUT", 0.1)
     with ProbeServer(Health(), host="127.0.0.1", port=0) as server, closing(_connect(server)) as client:
         client.sendall(b"GET /livez HTTP/1.1\r\n")
@@ -125,7 +125,7 @@ def test_any_request_is_answered(server: ProbeServer, request_bytes: bytes, stat
 
 
 def test_a_client_may_close_its_side_after_the_request(server: ProbeServer) -> None:
-    """It still gets the response."""
+    """The client still gets the response."""
     with closing(_connect(server)) as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         client.shutdown(socket.SHUT_WR)
@@ -164,7 +164,7 @@ def collector() -> Iterator[_Collector]:
 
 
 def test_a_slow_collector_does_not_delay_probes(server: ProbeServer, collector: _Collector) -> None:
-    """Scrapes wait for it together."""
+    """Several scrapes wait for the same collection."""
     with closing(_connect(server)) as first, closing(_connect(server)) as second:
         first.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         assert collector.started.wait(30)
@@ -205,13 +205,13 @@ def test_any_address_can_be_listened_on(host: str, addresses: list[str]) -> None
 
 @pytest.mark.parametrize("host", ["nowhere.invalid", "192.0.2.1", "a" * 70, "\udc80", "\0"], ids=ascii)
 def test_an_address_of_nobody_is_an_error(host: str) -> None:
-    """It is an OSError, whatever the system or the codec of names says."""
+    """The error is an OSError, whether the system or the codec of host names refuses the address."""
     with pytest.raises(OSError):  # noqa: PT011 its number differs
         ProbeServer(Health(), host=host, port=0)
 
 
 def test_a_fork_of_a_handler_does_not_keep_the_port() -> None:
-    """It may live longer than the worker, which can then start again on the same port."""
+    """The worker can start again on the same port, even while a fork of the previous one is running."""
     ours, childs = socket.socketpair()
     with closing(ours), closing(childs):
         with ProbeServer(Health(), host="127.0.0.1", port=0) as server:

@@ -1,4 +1,4 @@
-"""Whatever a handler gives to progress and phases is recorded within the protocol's limits, or is an error there."""
+"""Any values for progress and phases are recorded within the protocol's limits, or raise an error in the handler."""
 
 import json
 import math

@@ -138,7 +138,7 @@ async def test_a_batch_that_fails_as_a_whole_is_repeated_job_by_job(failure: Exc
     ids=str,
 )
 async def test_a_batch_that_nobody_processed_stays_together(failure: Exception) -> None:
-    """More requests would not help a manager that is busy or away."""
+    """More requests would not help a manager that is busy or cannot be reached."""
     failures = [failure, failure]
 
     async def send(names: Sequence[str]) -> Sequence[ReportResult]:
@@ -209,7 +209,7 @@ async def test_an_error_after_a_report_does_not_lose_the_results_of_others() -> 
 
 
 async def test_reports_do_not_have_the_context_variables_of_a_handler() -> None:
-    """A report is added in the context of its handler, but the same task of asyncio sends others and logs."""
+    """A report is added in its handler's context, but the asyncio task that sends it also sends others, and logs."""
     variable = ContextVar("variable", default="unset")
     seen: list[str] = []
     failures = [_failure(), _failure("OTHER")]  # the first is repeated by the sender, and the second by the job
@@ -275,7 +275,7 @@ async def test_an_outcome_is_sent_without_what_is_too_large(outcome: Outcome, ac
     ids=repr,
 )
 async def test_a_small_report_is_repeated_whatever_a_proxy_says(outcome: Outcome) -> None:
-    """Only something that refuses everything calls a report of a few bytes too large."""
+    """A report of a few bytes is too large only for something that refuses all reports."""
     refusals: list[Any] = [PayloadTooLargeError("too large", status=413, code="NO_CODE")] * 3
 
     async def send(names: Sequence[str]) -> Sequence[ReportResult]:

@@ -56,7 +56,7 @@ class Base(BaseModel):
 
 
 class Wider(Base):
-    """A subclass with a field more."""
+    """A subclass with an extra field."""
 
     y: int = 2
 
@@ -166,7 +166,7 @@ class Base64(WrittenAsBase64):
 
 
 class Open(BaseModel):
-    """A model with further fields."""
+    """A model that allows extra fields."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -288,7 +288,7 @@ def test_what_json_would_change_is_refused(payload: BaseModel, field_path: str) 
 
 @pytest.mark.parametrize(("payload", "field_path"), REFUSED.values(), ids=REFUSED)
 def test_a_result_that_json_would_change_fails_the_attempt(payload: BaseModel, field_path: str) -> None:
-    """A result is checked as the data of a task is."""
+    """A result is checked in the same way as the data of a task."""
     outcome = for_result(payload, type(payload))
     assert isinstance(outcome, Failed)
     assert outcome.message.startswith(f"result.{field_path}: ")
@@ -302,7 +302,7 @@ def test_an_instance_of_a_subclass_is_refused() -> None:
 
 
 def test_an_unknown_key_of_a_dictionary_is_refused() -> None:
-    """A dictionary instead of a model loses nothing, either."""
+    """A dictionary in place of a model does not lose a key silently."""
     with pytest.raises(InvalidPayloadError, match=r"^result\.z: Base has no such field\.$"):
         encode_payload({"x": 1, "z": 2}, Base, "result")
     assert encode_payload({"x": 1}, Base, "result") == b'{"x":1}'
@@ -340,7 +340,7 @@ def _infinite() -> list[Any]:
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "path",
 )
 def test_a_checkpoint_that_json_would_change_is_refused(value: JsonValue, path: str) -> None:
-    """A checkpoint has no model, so it is a JSON value as it is."""
+    """A checkpoint has no model, so it must already be a JSON value."""
     with pytest.raises(InvalidPayloadError) as caught:
         Checkpoint.of(value)
     assert caught.value.field == f"checkpoint{path}"
@@ -407,7 +407,7 @@ class Holder(BaseModel):
 @_FEW
 @given(_ANYTHING)
 def test_any_value_is_exact_or_refused(value: object) -> None:
-    """Whatever the value, it is stored as it is, or an error has its path. So are fields of any type."""
+    """Any checkpoint, and any field of any type, is stored unchanged, or an error has its path."""
     holder = Holder.model_construct(x=value)
     encoders: list[Callable[[], Any]] = [
         lambda: json.loads(encode_json(value, "data")),

@@ -388,7 +388,7 @@ async def test_a_log_line_that_cannot_be_written_stops_nothing(manager: Scripted
 async def test_an_error_after_an_attempt_does_not_stop_its_report(
     manager: ScriptedManager, task_json: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even one of a metric."""
+    """Even an error of a metric does not stop it."""
 
     def fail(*_arguments: object) -> None:
         raise ValueError("odd")

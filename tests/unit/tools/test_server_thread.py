@@ -21,7 +21,7 @@ class Broken(ServerThread):
 
 
 def test_a_server_that_cannot_listen_is_an_error() -> None:
-    """The caller does not wait for it."""
+    """The caller gets the error, and does not wait."""
     with pytest.raises(RuntimeError, match="Broken did not start") as caught:
         Broken().__enter__()
     assert str(caught.value.__cause__) == "address already in use"

@@ -14,7 +14,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except ValueError as error:  # the name is not valid in any domain
+    except ValueError as error:  # the text cannot be a host name
         raise OSError(0, str(error)) from None
     family, _, _, _, address = min(found, key=lambda info: info[0] is not socket.AF_INET)
     listener = socket.socket(family, socket.SOCK_STREAM)

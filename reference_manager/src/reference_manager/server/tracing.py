@@ -31,7 +31,7 @@ HEADER = re.compile(
     r"[ \t]*[\x21\x23-\x27\x2a\x2b\x2d\x2e0-9A-Z\x5e-\x7a\x7c\x7e]+[ \t]*="
     r"[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
 )
-"""A header in the form that OpenTelemetry accepts; it logs any other together with its value."""
+"""A header in the form that OpenTelemetry accepts. It logs any other header together with the value."""
 FLUSH_TIMEOUT = 5.0
 """Seconds that the last flush may take when the manager stops."""
 
@@ -115,7 +115,7 @@ def _set_up(url: str | None) -> tuple["SpanExporter", "TracerProvider"]:
 
 
 def _check_variables(environment: Mapping[str, str]) -> None:
-    """Check the variables that the exporter would use, and log with their secrets, until the end of the process."""
+    """Check the variables of the exporter, which would log invalid ones, with their secrets, until the process ends."""
     for name in ENDPOINTS:
         if environment.get(name) and not is_http_url(environment[name]):
             raise InvalidVariableError(f"{name}: it must be a URL such as http://127.0.0.1:4318.")
@@ -128,7 +128,7 @@ def _check_variables(environment: Mapping[str, str]) -> None:
 
 
 def _invalid_variable(error: Exception, environment: Mapping[str, str]) -> InvalidVariableError:
-    """Return the error that names the variables that a message is about; all of OpenTelemetry's if it names none."""
+    """Return an error that names the variables in a message, or all variables of OpenTelemetry if it has none."""
     if isinstance(error, InvalidVariableError):
         return error
     variables = sorted(name for name in environment if name.startswith("OTEL_"))

@@ -1,4 +1,4 @@
-"""Calls of plain functions that can be interrupted, in a thread or in a process, and what any handler returns."""
+"""Interruptible calls of plain functions, in a thread or a process, and the outcomes of what handlers return."""
 
 import inspect
 import os
@@ -69,7 +69,7 @@ def call_function(
 
 
 def outcome_of(value: object, result: type[BaseModel] | None, context: TaskContext[Any]) -> Outcome:
-    """Return the outcome if a handler returned `value`; never raises."""
+    """Return the outcome of a handler that returned `value`; never raises."""
     try:
         if value is not None and not isinstance(value, BaseModel):
             _check_ran(value)
@@ -79,13 +79,13 @@ def outcome_of(value: object, result: type[BaseModel] | None, context: TaskConte
 
 
 def end_fork(process: int) -> None:
-    """End this process if it is a fork that a handler made in the given process, and that has left the handler."""
+    """End this process unless it is the given one: then a handler forked it, and the fork has left the handler."""
     if os.getpid() != process:
         os._exit(0)
 
 
 def _check_ran(value: Any) -> None:  # noqa: ANN401 whatever a handler returned
-    """Refuse what a function returns that only prepares work for its caller.
+    """Refuse a return value that stands for work that has not been done yet.
 
     Raises:
         ConfigurationError: `value` is a coroutine, another awaitable, a generator or a future.

@@ -136,13 +136,13 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
         >>> context.progress(0.4, "page 40 of 100", eta=timedelta(minutes=2))
 
         Args:
-            fraction: The share of the task that is done, as any kind of number: 0 to 1. A value outside is replaced by
-                the nearest limit.
+            fraction: The share of the task that is done, from 0 to 1, as any kind of number. A value outside this range
+                is replaced by the nearest limit.
             message: What the handler is doing; longer texts are cut to 500 characters.
             eta: The estimated time until the task is done: 0 to 365 days; None: unknown.
 
         Raises:
-            InvalidPayloadError: the fraction is not a number, the message not a text, or `eta` not a timedelta.
+            InvalidPayloadError: the fraction is not a number, the message is not text, or `eta` is not a timedelta.
         """
         self._root_phase().progress(fraction, message, eta)
 

@@ -69,13 +69,13 @@ class CoroutineRunner(Runner):
 
 
 _in_handler: Final[ContextVar[bool]] = ContextVar("jobnik_in_handler", default=False)
-"""Whether the current task belongs to a handler: its own, or one that it created."""
+"""Whether the current task belongs to a handler: it runs the handler, or the handler created it."""
 
 
 class _TaskExit(BaseException):
     """A task that a handler created raised SystemExit or KeyboardInterrupt; `__cause__` is this exception.
 
-    asyncio would stop the event loop, and with it all other handlers.
+    Without this class, asyncio would stop the event loop, and with it all other handlers.
     """
 
 
@@ -87,7 +87,7 @@ async def _contain_exit(coroutine: Awaitable[Any]) -> Any:  # noqa: ANN401 the r
 
 
 class _TaskFactory:
-    """Creates the tasks of an event loop, and contains the exits of those that handlers create."""
+    """Creates the tasks of an event loop. An exit in a task that a handler creates does not stop the loop."""
 
     def __init__(self, previous: Callable[..., Any] | None) -> None:
         self._previous = previous

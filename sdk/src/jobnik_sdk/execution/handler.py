@@ -110,8 +110,8 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         recycle_after: The number of tasks after which a process is replaced; None: never.
         memory_limit: The memory in bytes that a process may hold after a task; a process that holds more is replaced.
             None: no limit.
-        circuit_breaker: When the worker pauses claims of this stage type because attempts fail. None: never, since
-            attempts that fail and are retried do not show that all others would fail as well.
+        circuit_breaker: When the worker pauses claims of this stage type because attempts fail. None: never, because
+            attempts that fail and are retried do not mean that all others would fail as well.
 
     Raises:
         ConfigurationError: the function does not fit the style, does not take two arguments, or an option is out of
@@ -187,7 +187,7 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
 
 
 def _innermost(function: Any) -> Any:  # noqa: ANN401 any callable
-    """Return the function that is called in the end, as far as this can be seen without calling it."""
+    """Return the function that is eventually called, as far as this can be determined without calling it."""
     while True:
         if isinstance(function, partial):
             function = function.func

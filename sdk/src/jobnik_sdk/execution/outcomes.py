@@ -160,7 +160,7 @@ def for_cancellation(context: TaskContext[Any], stack: str) -> Outcome:
 def _describe(error: BaseException) -> tuple[str, str]:
     """Return the type and the message of an exception; `RetryLater` and `DoNotRetry` take those of their cause."""
     message = _message(error)
-    # Not `isinstance`, which asks the exception for its class.
+    # Not `isinstance`, which reads `__class__`, and the exception may define that.
     if issubclass(type(error), (errors.RetryLater, errors.DoNotRetry)) and error.__cause__ is not None:
         error = error.__cause__
         message = message or _message(error)

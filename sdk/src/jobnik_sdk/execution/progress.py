@@ -103,7 +103,7 @@ class Phase:
         """Report the share of this phase that is done, 0 to 1; `eta` is the time until the whole attempt is done.
 
         Raises:
-            InvalidPayloadError: the fraction is not a number, the message not a text, or `eta` not a timedelta.
+            InvalidPayloadError: the fraction is not a number, the message is not text, or `eta` is not a timedelta.
         """
         fraction = min(max(0.0, _number(fraction, "progress.fraction")), 1.0)  # in this order, NaN becomes 0
         _check(message, str, "progress.message")

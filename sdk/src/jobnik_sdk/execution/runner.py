@@ -99,7 +99,7 @@ class Runner(ABC):
 
     def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         self._handler = handler
-        # Created before the first one, so that rates start from 0.
+        # Created before the first handler is abandoned, so that rates start from zero.
         self._abandoned = metrics.ABANDONED.labels(metrics.stage_label(handler.stage_type.name))
         self._cancellation_seconds = cancellation_timeout.total_seconds()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -195,7 +195,7 @@ class Runner(ABC):
             "handler ignored cancellation, abandoned",
             reason=context.cancellation.reason,
             stack=stack,
-            advice="let the handler end when context.cancellation asks for it, or use the style PROCESS",
+            advice="let the handler end when context.cancellation is requested, or use the style PROCESS",
             **context.ids,
         )
 

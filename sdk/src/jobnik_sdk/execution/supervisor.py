@@ -51,13 +51,13 @@ def exec_init() -> NoReturn:
 
 
 def _guard(worker: int, exit_fd: int, arguments: list[str]) -> NoReturn:
-    """Run a handler's process. `exit_fd` is kept open until this process ends, and only here."""
+    """Run a handler's process. `exit_fd` stays open until this process ends, and only this process has it open."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     os.setsid()  # so that Ctrl-C in a terminal reaches only the worker
     guard = os.getpid()
     if _IS_LINUX:
-        # The kernel sends it when the thread that started this process ends. It is the thread of the worker's event
-        # loop, so the worker has then ended, or has given up this process.
+        # The kernel sends this signal when the thread that started this process ends. That thread runs the worker's
+        # event loop, so the worker has then ended, or has abandoned this process.
         _prctl(_PR_SET_PDEATHSIG, KILL)
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     else:
@@ -161,7 +161,7 @@ def _children() -> list[int]:
 
 
 def _kill(pid: int) -> bool:
-    """Kill a child; return False if this is not allowed, since it runs as another user."""
+    """Kill a child; return False if it has ended, or if it runs as another user and may not be killed."""
     try:
         os.kill(pid, signal.SIGKILL)
     except (ProcessLookupError, PermissionError):
@@ -170,11 +170,11 @@ def _kill(pid: int) -> bool:
 
 
 def _exit_like(status: int) -> NoReturn:
-    """End as a child did whose wait status this is."""
+    """End in the same way as the child with this wait status."""
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         if _IS_LINUX:
-            _prctl(_PR_SET_DUMPABLE, 0)  # the child has already left a core dump, if it was to leave one
+            _prctl(_PR_SET_DUMPABLE, 0)  # a core dump, if there is one, is the child's
         with suppress(OSError, ValueError):  # SIGKILL, and signals that Python does not know and so has not blocked
             signal.signal(-code, signal.SIG_DFL)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})  # only this one: others may be pending as well

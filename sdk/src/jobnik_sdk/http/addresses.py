@@ -1,4 +1,4 @@
-"""The manager's address: what is a valid one, and how the environment says to reach it."""
+"""The manager's address, and the proxies and certificates that the environment sets for it."""
 
 import os
 import re
@@ -27,7 +27,7 @@ class Address:
     Attributes:
         url: The URL without the user's name and password, so that it can be logged.
         auth: The user's name and password; None: the URL has none.
-        uses_proxy: Whether the proxies of the environment apply, which is not so for this machine.
+        uses_proxy: Whether the proxies of the environment apply; they do not apply to this machine.
     """
 
     url: str
@@ -36,7 +36,7 @@ class Address:
 
     @classmethod
     def parse(cls, base_url: str) -> Self:
-        """Return the address that a URL has.
+        """Return the address for a URL.
 
         Raises:
             ConfigurationError: see `check_base_url`.
@@ -89,7 +89,7 @@ def check_base_url(base_url: str) -> str:
     try:
         url = httpx2.URL(base_url)
     except (httpx2.InvalidURL, ValueError) as error:
-        reason = f": {error}" if shown == base_url else ""  # which may quote the password
+        reason = f": {error}" if shown == base_url else ""  # the error may quote the password
         raise ConfigurationError(f"The manager's address {shown!r} is not a valid URL{reason}.") from None
     if url.scheme not in {"http", "https"} or not url.host:
         raise ConfigurationError(

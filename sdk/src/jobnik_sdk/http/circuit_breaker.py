@@ -12,7 +12,7 @@ from jobnik_sdk.model.arguments import check_duration
 from jobnik_sdk.model.exceptions import ConfigurationError
 
 MIN_CALLS: Final = 10
-"""The default number of calls from which on a breaker can open."""
+"""The default minimum number of calls before a breaker can open."""
 _HOUR: Final = timedelta(hours=1)
 MAX_EARLIER_SUCCESSES: Final = 1_000
 """How many successes before the first failure count, so that 1,000 failures in a row open even a fast worker's
@@ -34,7 +34,7 @@ class BreakerPolicy:
     >>> Handler(pages, fetch, concurrency=20, circuit_breaker=BreakerPolicy(failure_rate=0.9))
 
     The breaker opens when at least `failure_rate` of the calls within the last `window` failed, if there were at least
-    `min_calls`. After `pause` it allows one call at a time, and closes when one succeeds.
+    `min_calls` calls. After `pause` it allows one call at a time, and closes when one succeeds.
 
     Args:
         failure_rate: More than 0, and at most 1. Default: 0.5.
@@ -64,7 +64,7 @@ class BreakerPolicy:
             reason = f"pause must be more than 0 and at most 1 hour, not {self.pause}"
         else:
             return
-        raise ConfigurationError(f"The {reason}, in a circuit breaker.")
+        raise ConfigurationError(f"A circuit breaker's {reason}.")
 
 
 class CircuitBreaker:

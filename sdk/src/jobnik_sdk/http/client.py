@@ -28,7 +28,7 @@ from jobnik_sdk.observability import metrics, trace_context
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
 FEATURES_MAX_AGE: Final = timedelta(minutes=1)
-"""How long the features of the manager are kept."""
+"""How long the client keeps the manager's features before it reads them again."""
 
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
@@ -153,8 +153,8 @@ class JobnikClient:
     async def capabilities(self, *, retry: bool = True) -> frozenset[str]:
         """Return the features of part B of the protocol that the manager supports; empty if it has only part A.
 
-        The client keeps the answer for a minute, since the manager may be replaced by another release, and for longer
-        if the manager does not answer then. `retry` is passed to `request`.
+        The client keeps the answer for a minute, because another release may replace the manager, and for longer if the
+        manager does not answer then. `retry` is passed to `request`.
 
         Raises:
             UnreachableError, AnswerError: as `request`, unless an earlier call was answered; the next call asks again.
@@ -172,7 +172,7 @@ class JobnikClient:
         try:
             return read_one(Capabilities, await self.request("GET", "/v1/capabilities", retry=retry)).features
         except AnswerError as error:
-            # Without the protocol's format, the response comes from a proxy whose manager is away, for example.
+            # A response that is not in the protocol's format may come from a proxy whose manager is down, for example.
             if error.status != HTTPStatus.NOT_FOUND or isinstance(error, UnexpectedAnswerError):
                 raise
             return frozenset()
@@ -302,18 +302,18 @@ def _unexpected_answer(response: httpx2.Response, error: ValidationError) -> Une
 
 
 def _may_be_json(response: httpx2.Response) -> bool:
-    """Return whether a response is empty, an object or an array; otherwise it is the page of a proxy."""
+    """Return whether a response is empty, an object or an array; anything else is the page of a proxy."""
     return response.content.lstrip()[:1] in {b"", b"{", b"["}
 
 
 def _redirect_advice(response: httpx2.Response) -> str:
-    """Say where a redirect points. It is not followed: a client may then send a GET instead of another method."""
+    """Return where a redirect points. Redirects are not followed, since a client may turn another method into GET."""
     if response.next_request is None:
         return ""
     target = response.next_request.url
     path = target.path.removesuffix(response.request.url.path)
     base_url = target.copy_with(username=None, password=None, query=None, fragment=None, path=path or "/")
-    return f", a redirect to {str(base_url).rstrip('/')}: if the manager is there, use it as the manager's address"
+    return f", a redirect to {str(base_url).rstrip('/')}: if the manager is there, set this as the manager's address"
 
 
 def _answer_error(response: httpx2.Response) -> AnswerError:

@@ -140,7 +140,7 @@ class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
     Args:
         name: 1 to 50 characters.
         task: The model of each task's data.
-        result: The model of what a handler returns. None if handlers return nothing: then a returned value fails the
+        result: The model of what a handler returns. None if handlers return nothing: a returned value then fails the
             attempt.
         task_metadata: The model of each task's metadata.
         data: The model of the data of the stage itself.
@@ -235,7 +235,7 @@ def retry_delay_seconds(policy: Mapping[str, Any], failed: int) -> float:
         return delay
     factor: float = policy.get("factor", 1)
     longest: float = policy.get("maxDelaySeconds", MAX_DURATION.total_seconds())
-    # The loop ends at the maximum: further growth would change nothing, and would overflow in the end.
+    # The loop ends at the maximum: further growth would change nothing, and would eventually overflow.
     for _ in range(failed - 1):
         if delay >= longest or not delay or factor == 1:
             break

@@ -39,7 +39,7 @@ from jobnik_sdk.observability.trace_context import NO_TRACE
 
 @dataclass(frozen=True, slots=True)
 class _Optional:
-    """Marks a field that is not essential: if its value is null or invalid, the field has this value instead."""
+    """Marks a field that is not essential: if its value is null or invalid, the field has the default instead."""
 
     default: object
 

@@ -14,15 +14,15 @@ from jobnik_sdk.model.round_trip import MAX_DEPTH, NOT_FINITE, DifferenceError, 
 _ENCODING_ERRORS: Final = (PydanticSerializationError, TypeError, ValueError, RecursionError)
 """What an encoder raises: for lone surrogates, for example, and for integers of more than 4,300 digits."""
 _LONGEST_PART: Final = 100
-"""How many characters of a key a path has."""
+"""The maximum number of characters of a key in a path."""
 
 
 def encode_payload(value: object, model: type[BaseModel], path: str) -> bytes:
     """Return `value` as a JSON object from which `model` reads the same value.
 
-    The JSON is read again, as the receiver reads it, and the result is compared with `value`. So nothing changes
-    without an error: a secret would be masked, a NaN would become null, and a subclass would lose its own fields. A
-    constructor does not see everything either: `model_construct`, for example, sets fields without validation.
+    The JSON is read again, as the receiver reads it, and the result is compared with `value`. Otherwise, a secret would
+    be masked, a NaN would become null, and a subclass would lose its own fields, without an error. The validation of a
+    constructor is not enough: `model_construct`, for example, sets fields without it.
 
     Args:
         value: An instance of `model`, or a value that `model` validates.

@@ -1,4 +1,4 @@
-"""Comparison of a payload with what its receiver reads: whatever JSON would change is found before it is sent."""
+"""Comparison of a payload with what its receiver will read, which finds what JSON would change before it is sent."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from uuid import UUID
 from pydantic import BaseModel, RootModel, Secret, SecretBytes, SecretStr
 
 MAX_DEPTH: Final = 180
-"""How deep a payload may be nested. JSON may have 200 levels, of which a request or a response needs some itself."""
+"""How deep a payload may be nested. JSON may have 200 levels, and a request or a response needs some of them."""
 
 _SECRETS: Final = (SecretStr, SecretBytes, Secret)
 _SCALARS: Final = frozenset({NoneType, bool, int, str, bytes, date, timedelta, Decimal, UUID})
-"""Types whose values are the same if they are equal."""
+"""Types whose values are the same if they compare equal."""
 _GENERICS: Final = frozenset({list, tuple, dict, Union, UnionType})
 _IS_IDENTICAL: Final[Any] = object.__eq__
 _MISSING: Final = object()
@@ -38,7 +38,7 @@ class DifferenceError(Exception):
 
 
 def compare(sent: object, received: object) -> None:
-    """Check that the values are the same. Equality that the application has redefined is not relied on.
+    """Check that the values are the same, without relying on an equality that the application has redefined.
 
     Raises:
         DifferenceError: they are not.
@@ -137,7 +137,7 @@ def _compare_mappings(sent: Mapping[Any, Any], received: Mapping[Any, Any], dept
             raise error
         _compare_member(str(key), value, received[key], depth)
     if len(sent) != len(received):
-        raise DifferenceError("has other keys after a round trip through JSON.")
+        raise DifferenceError("has different keys after a round trip through JSON.")
 
 
 def _compare_sequences(sent: Sequence[Any], received: Any, depth: int) -> None:  # noqa: ANN401 any value
@@ -177,7 +177,9 @@ def _compare_scalars(sent: Any, received: Any, depth: int) -> None:  # noqa: ANN
     if type(sent).__eq__ is _IS_IDENTICAL:  # equal only if identical, so the attributes decide
         _compare_mappings(getattr(sent, "__dict__", {}), getattr(received, "__dict__", {}), depth)
         return
-    raise DifferenceError("has another value after a round trip through JSON: its serializer or validator changes it.")
+    raise DifferenceError(
+        "has a different value after a round trip through JSON: a serializer or validator changes it."
+    )
 
 
 def _compare_unequalled_parts(sent: datetime | time, received: Any) -> None:  # noqa: ANN401 any value
@@ -205,7 +207,7 @@ def _is_equal(sent: Any, received: Any) -> bool:  # noqa: ANN401 any value
 def _type_changes(sent: object, received: object) -> str:
     before, after = type(sent).__name__, "missing" if received is _MISSING else type(received).__name__
     if before == after:
-        return f"is another {before} after a round trip through JSON."
+        return f"is a different {before} after a round trip through JSON."
     if sent is _MISSING:
         return "is not set, and would be set to its default."
     return f"{before} becomes {after} in JSON: convert the value, or declare its type in the model."

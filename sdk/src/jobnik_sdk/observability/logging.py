@@ -117,7 +117,7 @@ def configure_logging(level: str = "INFO") -> None:
 
 
 def forward_logs(level: str, send: Callable[[str], None]) -> None:
-    """Do the same as `configure_logging`, but call `send` with each line, without its end, instead of writing it.
+    """Do the same as `configure_logging`, but call `send` with each line, without its line end, instead of writing it.
 
     Handler processes use it: a long line takes several writes to a pipe, and those of several processes would mix.
     """

@@ -17,14 +17,14 @@ from typing_extensions import override
 from jobnik_sdk.observability.histograms import SingleWriterHistogram
 
 VERSION: Final = version("jobnik-sdk")
-"""Read once: later, a handler may have changed `sys.path`, or no file can be opened."""
+"""Read once: later, a handler may have changed `sys.path`, or used up all file descriptors."""
 
 _HANDLER_BOUNDS_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600)
 _WAITING_BOUNDS_SECONDS: Final = (0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 300, 900, 3600, 21_600, 86_400)
 
 MAX_STAGE_TYPES: Final = 200
 MAX_ERROR_TYPES: Final = 50
-"""How many types of errors of one stage type the metrics tell apart."""
+"""How many error types of one stage type the metrics distinguish."""
 OTHER: Final = "other"
 """The label of the stage types and error types beyond these limits."""
 
@@ -36,7 +36,7 @@ TASK_DURATION = SingleWriterHistogram(
 )
 TASKS_FAILED = Counter("jobnik_sdk_worker_tasks_failed_total", "Failed attempts.", ["stage_type", "error_type"])
 TASK_RETRIES = Counter(
-    "jobnik_sdk_worker_task_retries_total", "Failed attempts whose tasks have another attempt.", ["stage_type"]
+    "jobnik_sdk_worker_task_retries_total", "Failed attempts whose tasks are tried again.", ["stage_type"]
 )
 TASKS_ACTIVE = Gauge("jobnik_sdk_worker_tasks_active", "Attempts in progress.", ["stage_type"])
 SLOTS = Gauge("jobnik_sdk_worker_slots", "Maximum number of concurrent attempts.", ["stage_type"])
@@ -80,7 +80,7 @@ PROCESSES_ENDED = Counter(
 )
 LOOP_BLOCKED = Counter(
     "jobnik_sdk_worker_event_loop_blocked_seconds_total",
-    "Seconds for which something blocked the event loop, each time for a second or more.",
+    "Seconds for which the event loop was blocked, without blocks of less than a second.",
 )
 UPTIME = Gauge("jobnik_sdk_worker_uptime_seconds", "Seconds since this process loaded the SDK.")
 INFO = Info("jobnik_sdk", "Versions of the SDK and of Python.")
@@ -111,7 +111,7 @@ LEASES_LOST = Counter(
 )
 HEARTBEAT_AGE = Gauge(
     "jobnik_sdk_worker_heartbeat_age_seconds",
-    "Seconds since the manager last answered a heartbeat; 0 if none is due.",
+    "Seconds since the manager last answered a heartbeat; 0 while the worker sends none.",
 )
 HEARTBEATS_FAILED = Counter("jobnik_sdk_worker_heartbeats_failed_total", "Heartbeats that were not answered.")
 HEARTBEATS_LATE = Counter(
@@ -185,9 +185,9 @@ for _collector in (TASK_DURATION, TASK_WAITING, ALIASES):
 
 
 class LabelValues:
-    """The values of a label that code of the application chooses.
+    """The values of a label that the application chooses.
 
-    Every value is a series of its own, so values beyond the limit are replaced by `other`.
+    Every value is a separate series, so values beyond the limit are replaced by `other`.
     """
 
     def __init__(self, limit: int) -> None:
@@ -195,7 +195,7 @@ class LabelValues:
         self._known: set[str] = set()
 
     def label(self, value: str) -> str:
-        """Return the value, or `other` if it is new and there are as many as allowed."""
+        """Return the value, or `other` if it is new and the limit has been reached."""
         if value not in self._known:
             if len(self._known) >= self._limit:
                 return OTHER
@@ -253,7 +253,7 @@ class StageMetrics:
             status: `completed`, `failed`, `snoozed` or `cancelled`.
             seconds: Its duration.
             error_type: The type of the error of a failed attempt.
-            retried: Whether the task of a failed attempt has another attempt.
+            retried: Whether the task of a failed attempt is tried again.
         """
         self._durations[status].observe(seconds)
         if retried:

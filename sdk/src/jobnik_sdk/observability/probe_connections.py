@@ -13,7 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from typing_extensions import override
 
 MAX_CONNECTIONS: Final = 512
-"""With more connections than these, the oldest one is closed."""
+"""If there are more connections, the oldest one is closed."""
 CLIENT_TIMEOUT: Final = 10.0
 """Seconds that a client has to send a request and to read the response."""
 

@@ -1,7 +1,7 @@
 """Health probes and metrics over HTTP, served by a thread: they respond even if the event loop is blocked.
 
-The thread has an event loop of its own, so that no number of clients that are slow, silent or impatient takes threads
-from the worker, and no client delays the probes of another. Clients cause no log lines.
+The thread has its own event loop. However many clients are slow, send nothing or disconnect early, they take no threads
+from the worker, and they do not delay the probes of others. Clients cause no log lines.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _listeners: Final[WeakSet[socket.socket]] = WeakSet()
 
 
 def _close_listeners() -> None:
-    """Close the listeners in a fork that a handler made: it may outlive the worker, and would keep the port in use."""
+    """Close the listeners in a fork that a handler made: the fork may outlive the worker, and would keep the port."""
     for listener in list(_listeners):
         listener.close()
 
@@ -144,7 +144,7 @@ def _listen(host: str, port: int) -> socket.socket:
         if host.startswith("[") and host.endswith("]"):  # as in a URL
             host = host[1:-1]
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except ValueError as error:  # the name is not valid in any domain
+    except ValueError as error:  # the text cannot be a host name
         raise OSError(0, str(error)) from None
     family, _, _, _, address = min(found, key=lambda info: info[0] is not socket.AF_INET)
     listener = socket.socket(family, socket.SOCK_STREAM)

@@ -1,11 +1,11 @@
-"""Masks passwords in URLs, in every text that people may read."""
+"""Masks passwords in URLs, in texts that people may read."""
 
 import re
 from typing import Final
 
 MASK: Final = "***"
 
-# It begins with a literal and each part is bounded, so that a long text costs no more than a scan.
+# The pattern begins with a literal, and each part has a maximum length, so a long text costs no more than a scan.
 _PASSWORD: Final = re.compile(r"""(://[^\s/?#:@"'<>\\]{0,256}:)[^\s/?#"'<>\\]{1,1024}@""")
 _USER_INFORMATION: Final = re.compile(r"^(.*?//|).*@", re.DOTALL)
 _QUERY: Final = re.compile(r"([?#]).+", re.DOTALL)

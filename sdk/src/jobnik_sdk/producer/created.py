@@ -1,4 +1,4 @@
-"""Reads entities from the responses that create them: an entity that exists is returned, whatever else is in them."""
+"""Reads created entities from responses: an entity with an id is returned even if other fields are invalid."""
 
 from collections import Counter, defaultdict, deque
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ def read_created_tasks(
 ) -> list[Any]:
     """Return the created tasks in a response, each of them as `read_created` does, and none of them twice.
 
-    If some of the tasks that were sent are missing, this is logged.
+    If some of the tasks that were sent are missing, a warning is logged.
 
     Raises:
         UnexpectedAnswerError: the response is not a list, or one of its tasks has no valid id.

@@ -61,7 +61,7 @@ async def linked_pages(client: JobnikClient, path: str, model: type[ModelT]) -> 
 async def _other_pages(
     client: JobnikClient, path: str, model: type[EntityT], first: EntityList[EntityT]
 ) -> AsyncGenerator[EntityT]:
-    """Yield all entities of a list whose pages have numbers, except those of the response without a number.
+    """Yield the entities of a list whose pages have numbers, except those of the first response, which has no number.
 
     Such a list may have no stable order, and it may change between two requests. An entity can therefore be on two
     pages, or on none. The list is read again until as many entities were found as the manager counts. If the count

@@ -60,11 +60,11 @@ def run(container: Container) -> int:
     the worker gracefully, within `worker_drain_seconds`. A second one ends the process at once; its exit code is 128
     plus the number of the signal.
 
-    As the first process of a container (PID 1), it starts the same command line again as its child, and only passes
-    signals on and reaps orphans.
+    If this is the first process of a container (PID 1), it starts the same command line again as its child. The first
+    process itself then only passes signals on and reaps orphans.
 
-    The exit code is 0 after a graceful stop, and 2 if settings or variables of the environment are missing or invalid,
-    which are then named on standard error. It is 1 if the process cannot continue: its port is in use, the worker did
+    The exit code is 0 after a graceful stop, and 2 if settings or other environment variables are missing or invalid;
+    standard error then names them. It is 1 if the process cannot continue: its port is in use, the worker did
     not stop in time, or an unexpected error occurred.
     """
     _open_standard_streams()
@@ -131,9 +131,10 @@ def _tune_garbage_collection() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open those of standard input, output and error that are closed: the next files would get their numbers.
+    """Open standard input, output and error if they are closed.
 
-    Programs that a handler starts would then read from or write to a connection of the worker.
+    Otherwise, the next files would get their numbers, and programs that a handler starts would read from or write to a
+    connection of the worker.
     """
     for number in range(3):
         try:
@@ -141,7 +142,7 @@ def _open_standard_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
             os.set_inheritable(number, True)  # noqa: FBT003 declared so
-    # Python sets those to None that were closed when it started.
+    # Python sets a stream that was closed when it started to None.
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
@@ -149,7 +150,7 @@ def _open_standard_streams() -> None:
 def _run_event_loop(main: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine as `asyncio.run` does, but continue if a handler stops the event loop meanwhile.
 
-    It does so with `loop.stop()`, or with a callback of the loop that raises SystemExit or KeyboardInterrupt.
+    A handler can stop it with `loop.stop()`, or with a callback that raises SystemExit or KeyboardInterrupt.
     """
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
@@ -228,7 +229,7 @@ class _DetachedExecutor(ThreadPoolExecutor):
 
 
 def _exit_if_threads_hang(code: int, timeout: timedelta, threads_before: AbstractSet[threading.Thread]) -> None:
-    """Exit now if threads of handlers still run after `timeout`, for which Python would wait without end.
+    """Exit now if threads of handlers still run after `timeout`, because Python would wait for them forever.
 
     These are the threads of `asyncio.to_thread`, and others that are not daemons and did not exist before.
     """

@@ -179,10 +179,10 @@ def _env_file(settings: type[WorkerSettings]) -> Mapping[str, str]:
 
 
 def _check_env_files(settings: type[WorkerSettings]) -> None:
-    """Check that the files with variables are text; a missing file is none.
+    """Check that the files with variables can be read and are text. A missing file is not an error.
 
     Raises:
-        SettingsError: a file is none, or cannot be read; the message names it.
+        SettingsError: a file cannot be read, or is not text; the message names it.
     """
     files = settings.model_config.get("env_file") or ()
     encoding = settings.model_config.get("env_file_encoding") or "utf-8"

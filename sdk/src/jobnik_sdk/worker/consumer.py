@@ -70,7 +70,7 @@ class Consumer:
         return _read_claimed_task(stage_type, response)
 
     async def _dequeue(self, path: str) -> Response:
-        # A conflict is no failure: another client has got that task. Many in a row are one, of the manager.
+        # A conflict is not a failure: another client has got the task. Many in a row are a failure of the manager.
         delays = chain([0.0], islice(retries.backoff(_CONFLICT_DELAY, _MAX_CONFLICT_DELAY), _MAX_CONFLICTS))
         while True:
             try:
@@ -102,7 +102,7 @@ def _read_claimed_task(
 
 
 def _read_without_payloads(response: Response) -> ClaimedTask[Empty, Empty]:
-    """Read a claimed task so that it can be reported, even if only its id is valid: no other client will get it."""
+    """Read a claimed task so that it can be reported, even if only its id is valid: no other client would get it."""
     fields = read_one(RootModel[dict[str, Any]], response).root
     try:
         return read_one(ClaimedTask[Empty, Empty], response, to_json(fields | _NO_PAYLOADS))

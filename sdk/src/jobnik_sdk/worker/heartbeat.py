@@ -33,10 +33,10 @@ RETRIES_PER_LEASE: Final = 10
 MAX_LEASES: Final = 5_000
 """The maximum number of leases in one request: half of what the protocol allows, about 400 KB."""
 MIN_LEASES: Final = 100
-"""The number of leases that fit into every request, about 8 KB, even if a proxy answers that they are too large."""
+"""The least number of leases per request, about 8 KB, even if a proxy answers that the request is too large."""
 MAX_STAGE_TYPES: Final = 100
-"""The maximum number of stage types in one request, as set by the protocol. The manager shows them in its list of
-workers, where further ones are missing."""
+"""The maximum number of stage types in one request, as set by the protocol. The manager's list of workers shows only
+these."""
 FINAL_HEARTBEAT_TIMEOUT: Final = 1.0
 """Seconds to wait for the response to the last heartbeat when the worker stops."""
 BLOCKED_AFTER_SECONDS: Final = 5.0
@@ -182,7 +182,7 @@ class Heartbeat:
                     seconds_since_answer=round(self._seconds_since_answer, 1),
                     lease_seconds=self._lease_seconds,
                     reason=str(error),
-                    advice="check the manager and the network: without an answer, other workers get the tasks",
+                    advice="check the manager and the network: if heartbeats keep failing, other workers get the tasks",
                 )
                 pause, failed = self._lease_seconds / RETRIES_PER_LEASE, True
         self._endpoint.close()

@@ -31,15 +31,15 @@ from jobnik_sdk.worker.task_source import ACCEPTED, Assignment, ReportResult, Ta
 MAX_WAIT: Final = timedelta(seconds=20)
 """The maximum time that a claim waits at the manager; shorter than the usual response timeouts of proxies."""
 MAX_WAITING_CLAIMS: Final = 500
-"""How many claims of idle stage types wait at the manager at a time: half of the connections that it accepts."""
+"""How many claims of idle stage types wait at the manager at a time: half of the connections it accepts by default."""
 SHORT_WAIT: Final = timedelta(seconds=5)
 """The maximum time that a claim waits at the manager if there are more stage types than claims may wait."""
 BUSY_SECONDS: Final = 60.0
-"""How long after its last tasks a stage type counts as busy: its claims then do not wait for those of others."""
+"""How long after its last tasks a stage type counts as busy, so that its claims do not wait for those of others."""
 MAX_TASKS: Final = 500
 """The maximum number of tasks in one claim, as set by the protocol."""
 
-_UNREADABLE_ADVICE: Final = "compare the releases of the worker and the manager; the task returns after its lease"
+_UNREADABLE_ADVICE: Final = "compare the releases of worker and manager; the task returns when its lease expires"
 
 _log: Final = RuntimeLogger(__name__)
 
@@ -80,7 +80,7 @@ class LeasedTaskSource:
 
     @property
     def held_back(self) -> int:
-        """How many reports take long; see `TaskSource`."""
+        """The number of delayed reports; see `TaskSource`."""
         return self._report_queue.held_back
 
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
@@ -128,7 +128,7 @@ class _Result(TypedDict):
 
 
 class _SettleResponse(BaseModel):
-    """Either `results`, or, in the minimal representation, how many were accepted, and the others."""
+    """Either `results` or, in the minimal representation, the number of accepted reports, and the other results."""
 
     accepted: int = 0
     refused: list[_Result] = []
@@ -219,7 +219,7 @@ def _read_claim(stage_type: AnyStageType, response: Response) -> Sequence[Assign
 
 
 def _read_untyped_claim(response: Response) -> _UntypedClaim:
-    """Read a claim, also if a payload is nested as deep as the manager allows; in a claim, it is deeper still."""
+    """Read a claim, even if a payload is nested as deep as the manager allows, to which the claim adds levels."""
     try:
         return _UntypedClaim.model_validate(json.loads(response.content))
     except (ValueError, RecursionError):
@@ -227,7 +227,7 @@ def _read_untyped_claim(response: Response) -> _UntypedClaim:
 
 
 def _read_assignment(adapter: TypeAdapter[Assignment[Any, Any]], document: bytes) -> Assignment[Any, Any] | None:
-    """Read a claimed task; None, which is logged, if it cannot even be reported as failed."""
+    """Read a claimed task. If it cannot even be reported as failed, log this and return None."""
     try:
         return adapter.validate_json(document)
     except ValidationError as error:

@@ -28,7 +28,7 @@ MAX_PARALLEL_CLAIMS: Final = 32
 
 
 READ_SECONDS: Final = 1.0
-"""How long a claim waits for stages and jobs; tasks of those that take longer are returned by a later claim."""
+"""How long a claim waits for stages and jobs. If they take longer, a later claim returns their tasks."""
 
 
 class _StageAndJob(NamedTuple):
@@ -99,7 +99,7 @@ class PartATaskSource:
         reporting.add_done_callback(self._reports.discard)
 
     async def deregister(self) -> None:
-        """Report tasks whose stage and job could not be read as failed: no other worker would get them."""
+        """Report tasks as failed if their stage and job could not be read: no other worker would get them."""
         pending = {reading: task for readings in self._pending.values() for reading, task in readings.items()}
         for reading in (*pending, *self._reads.values()):
             reading.cancel()

@@ -30,17 +30,17 @@ from jobnik_sdk.worker.task_source import Assignment, ReportResult, TaskInProgre
 CONCURRENT_CLAIMS: Final = 2
 """How many claims run at the same time while there is a backlog."""
 MAX_HELD_BACK: Final = 500
-"""How many reports that take long, because their jobs are locked, do not count when tasks are claimed."""
+"""The maximum number of delayed reports, of locked jobs for example, that do not limit further claims."""
 POLL_GRACE_SECONDS: Final = 60.0
 """Seconds without a claim, in addition to the longest poll delay, after which a poller counts as stuck."""
 _REFUSAL_ADVICE: Final[Mapping[str, str]] = {
-    "LEASE_LOST": "another worker has the task: heartbeats were late, or the job was aborted",
-    "TASK_NOT_FOUND": "nothing: the job was deleted",
+    "LEASE_LOST": "the lease has ended: heartbeats were late, or the job was aborted",
+    "TASK_NOT_FOUND": "no action is needed: the job was deleted",
     "VALIDATION_ERROR": "compare the releases of the worker and the manager",
-    "ILLEGAL_TASK_STATUS_TRANSITION": "nothing: the task has ended otherwise, or its job was aborted",
-    "TASK_STATUS_UPDATE_FAILED": "nothing: another client has reported the task",
+    "ILLEGAL_TASK_STATUS_TRANSITION": "no action is needed: the task has already ended, or its job was aborted",
+    "TASK_STATUS_UPDATE_FAILED": "no action is needed: another client has reported the task",
 }
-"""The codes of refused reports that the metrics tell apart, and what an operator can do."""
+"""The codes of refused reports that the metrics distinguish, and what an operator can do."""
 
 _CLAIM_BREAKER: Final = BreakerPolicy()
 

@@ -1,7 +1,7 @@
-"""Sends the progress and the checkpoints of running tasks beside the heartbeat, so that they cannot cost a lease.
+"""Sends the progress and the checkpoints of running tasks beside the heartbeat, so that no lease depends on them.
 
-Both are validated where a handler records them. If a manager refuses one anyway, it is dropped with a log line. If the
-manager cannot be reached, the latest ones are sent later.
+Both are validated when a handler records them. If the manager refuses a value anyway, the value is dropped, and a
+warning is logged. If the manager cannot be reached, the latest values are sent later.
 """
 
 import threading
@@ -79,7 +79,7 @@ class ProgressSender:
             try:
                 self._send_new()
                 failed = False
-            except Exception as error:  # noqa: BLE001 after any error, the next ones must follow
+            except Exception as error:  # noqa: BLE001 later progress must be sent after any error
                 if not failed:
                     _log.warning("progress not delivered, retrying", reason=str(error))
                 failed = True
@@ -100,7 +100,7 @@ class ProgressSender:
         self._send(chunk)
 
     def _send(self, chunk: Sequence[_Entry]) -> None:
-        """Send entries with the others of their chunk, since the manager shows how many tasks a request has."""
+        """Send a chunk if it has new entries; the others are in it because the manager shows how many tasks run."""
         if not any(entry.is_new for entry in chunk):
             return
         try:
@@ -130,7 +130,7 @@ class ProgressSender:
         delivered = self._delivered.get(running.task.lease_id, _State())
         try:
             return _encode(running, current, delivered)
-        except Exception:  # noqa: BLE001 an odd value must not delay the progress of other tasks
+        except Exception:  # noqa: BLE001 an invalid value must not delay the progress of other tasks
             _log.exception("progress not sendable", **running.context.ids)
             self._delivered[running.task.lease_id] = current
             return _Entry(running, current, encode_lease(running), is_new=False)

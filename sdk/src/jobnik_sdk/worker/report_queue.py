@@ -3,9 +3,9 @@
 A report stays in the queue until the manager has accepted or refused it. Other errors are retried without limit, so
 that a completed task never becomes a failed one because the manager could not be reached.
 
-Reports that the manager cannot decide, because another session has locked their job, for example, are repeated job by
-job, and so are those that a proxy may have refused because of what one of them contains. Further reports of such a job
-wait behind them, and all other reports are sent as usual.
+If the manager cannot decide some reports, because another session has locked their job, for example, the queue repeats
+them job by job. It does the same with a batch that a proxy may have refused because of the contents of one report.
+Further reports of such a job wait, and all other reports are sent as usual.
 """
 
 import asyncio
@@ -35,12 +35,12 @@ from jobnik_sdk.worker.task_source import ReportResult, TaskReport
 MAX_BATCH: Final = 500
 """The maximum number of reports in one request, as set by the protocol."""
 MAX_SENDERS: Final = 4
-"""The maximum number of requests at a time, in addition to those of jobs that are repeated."""
+"""The maximum number of requests at a time, in addition to those that repeat the reports of a job."""
 MAX_RETRIES: Final = 8
 """The maximum number of requests at a time that repeat the reports of a job."""
 SLOW_AFTER_SECONDS: Final = 1.0
-"""How long a batch may take until the reports behind it are sent in another request. The manager answers sooner, even
-if it cannot decide all reports of the batch."""
+"""How long a batch may take until the reports behind it are sent in another request. A manager that cannot decide all
+reports of a batch answers about this long after it has decided the first one."""
 MAX_RETRY_DELAY: Final = timedelta(seconds=5)
 """The longest delay between two tries. It is short, because undelivered reports occupy slots."""
 INVALID_REPORT: Final = "VALIDATION_ERROR"
@@ -48,11 +48,11 @@ INVALID_REPORT: Final = "VALIDATION_ERROR"
 UNDECIDED: Final = frozenset({"UNDECIDED", "DATABASE_RELATED_ERROR", "UNKNOWN_ERROR", "MANAGER_BUSY"})
 """The protocol's error codes for a report that must be sent again, in a response that decides others."""
 _BUSY: Final = "MANAGER_BUSY"
-"""The protocol's error code for a request that the manager refuses whatever is in it."""
+"""The protocol's error code for a request that the manager refuses regardless of its contents."""
 _SHORT_MESSAGE: Final = 1_000
 """The length of an error message in characters that fits into every request."""
 _SMALL_SIZE: Final = 2 * _SHORT_MESSAGE
-"""Up to this size, a report fits into every request, whatever a response says."""
+"""Up to this size, a report fits into every request, even if a response calls it too large."""
 _LOG_INTERVAL_SECONDS: Final = 1.0
 
 OnResult = Callable[[ReportResult], None]
@@ -99,7 +99,7 @@ class ReportQueue:
         self._undelivered = 0
         self._retried_jobs: dict[str, deque[_Entry]] = {}
         self._retries: set[asyncio.Task[None]] = set()
-        self._retrying = 0  # reports in their requests
+        self._retrying = 0  # the number of reports in the requests of retried jobs
         self._variables = contextvars.copy_context()
         self._retry_slots = asyncio.Semaphore(MAX_RETRIES)
         self._logged_at = float("-inf")
@@ -112,7 +112,7 @@ class ReportQueue:
 
     @property
     def held_back(self) -> int:
-        """The number of reports that take long, probably because of their jobs, while others are sent."""
+        """The number of reports that are delayed, probably because of their jobs, while others are sent."""
         slow = sum(sender.sending for sender in self._senders if sender.slow)
         return slow + self._retrying + sum(map(len, self._retried_jobs.values()))
 
@@ -137,7 +137,7 @@ class ReportQueue:
             sender.task = self._create_task(self._send_waiting(sender))
 
     def _create_task(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Create a task without the context variables of the handler whose report is added: others' reports follow."""
+        """Create a task without the context variables of the current handler: it also sends the reports of others."""
         return asyncio.get_running_loop().create_task(coroutine, context=self._variables.copy())
 
     def _set_slow(self, sender: _Sender) -> None:
@@ -197,7 +197,7 @@ class ReportQueue:
                     delays = backoff(INITIAL_DELAY, MAX_RETRY_DELAY)
                     continue
                 if _may_be_caused_by_one_report(undelivered.failure):
-                    # In smaller batches, the others do not fail with it.
+                    # In smaller batches, fewer of the other reports fail together with that one.
                     size = max(1, min(size, len(undelivered.entries)) // 2)
                 waiting.extend(undelivered.entries)
                 self._log_failure(undelivered)
@@ -284,7 +284,7 @@ class ReportQueue:
             _log.exception("unexpected error after a report")
 
     def _log_failure(self, undelivered: _Undelivered) -> None:
-        """Log that reports must be sent again, but not for each of many jobs."""
+        """Log that reports must be sent again, at most once a second for all jobs."""
         now = asyncio.get_running_loop().time()
         if now - self._logged_at >= _LOG_INTERVAL_SECONDS:
             self._logged_at = now

@@ -22,7 +22,7 @@ from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.observability.spans import TracedTask
 
 REFUSALS: Final = (NotFoundError, IllegalTransitionError, InvalidRequestError)
-"""Answers that refuse a report for good. Any other error, such as the page of a proxy, may pass."""
+"""Answers that refuse a report for good. Any other error, such as the page of a proxy, may be temporary."""
 
 PartAStatus = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
 
@@ -125,7 +125,7 @@ class _AnyObject(BaseModel):
 
 
 class _CurrentTask(BaseModel):
-    """The fields of a task that show what became of an attempt."""
+    """The fields of a task that show how an attempt ended."""
 
     status: str
     attempts: int

@@ -88,7 +88,7 @@ class TaskContexts:
             return self._unknown_stage(task), error
         stage = StageOfTask.model_validate(task.stage)
         try:
-            # As JSON, which a model may read in another way than Python values: base64, for example.
+            # As JSON, which a model may read differently from Python values: base64, for example.
             data = self._stage_type.data.model_validate_json(to_json(stage.data))
             metadata = self._stage_type.metadata.model_validate_json(to_json(stage.metadata))
         except ValidationError as error:

@@ -116,7 +116,7 @@ class TaskSource(Protocol):
 
     @property
     def held_back(self) -> int:
-        """How many reports take long, probably because of their jobs, while others are sent."""
+        """The number of reports that are delayed, probably because of their jobs, while others are sent."""
         ...
 
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:

@@ -49,7 +49,7 @@ MIN_BLOCKED_SECONDS: Final = 1.0
 LEASE_FEATURES: Final = frozenset({"claim", "settle", "leases", "heartbeat"})
 """The features that a manager must have for the worker to use leases."""
 _LONGEST_HOST: Final = 150
-"""How many characters of the host's name an id has: ids of workers have up to 200."""
+"""The maximum number of characters of the host's name in a worker's id, which may have 200 characters."""
 
 _log: Final = RuntimeLogger(__name__)
 
@@ -131,7 +131,7 @@ class Worker:
 
     @property
     def id(self) -> str:
-        """Unique: every worker has a new id, and so has a copy of it in a forked process."""
+        """The unique id of this worker. A copy of the worker in a forked process has another id."""
         pid = os.getpid()
         return self._ids.setdefault(pid, f"{fit_text(platform.node(), _LONGEST_HOST)}-{pid}-{secrets.token_hex(4)}")
 

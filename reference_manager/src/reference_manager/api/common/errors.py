@@ -61,7 +61,9 @@ UNSUPPORTED_MEDIA_TYPE = ErrorResponse(
 METHOD_NOT_ALLOWED = ErrorResponse(405, "METHOD_NOT_ALLOWED", "Method Not Allowed")
 LEASE_LOST = ErrorResponse(409, "LEASE_LOST", "The worker does not hold this lease: nothing was changed")
 """Sent as the result of one report, without its status."""
-UNDECIDED = ErrorResponse(503, "UNDECIDED", "Another session has locked the job, or the database failed: send it again")
+UNDECIDED = ErrorResponse(
+    503, "UNDECIDED", "Another session has locked the job, or the database failed: send the report again"
+)
 """Sent as the result of one report, without its status, if others in the same request are decided."""
 
 

@@ -99,8 +99,9 @@ class Settled(Representation):
     code: Annotated[
         str | None,
         Field(
-            description="Why the report was refused: LEASE_LOST, TASK_NOT_FOUND or VALIDATION_ERROR. UNDECIDED: it was "
-            "neither accepted nor refused, because another session has locked the job, for example: send it again."
+            description="Why the report was refused: LEASE_LOST, TASK_NOT_FOUND or VALIDATION_ERROR. UNDECIDED means "
+            "that it was neither accepted nor refused, for example because another session has locked the job. Send an "
+            "undecided report again."
         ),
     ] = None
     message: str | None = None
@@ -119,7 +120,7 @@ class RefusedReport(Settled):
 
 
 class BriefSettledTasks(Representation):
-    """The number of accepted reports, and the others."""
+    """The number of accepted reports, and the results of the others."""
 
     accepted: int
     refused: list[RefusedReport]

@@ -66,10 +66,12 @@ def queues_router(queue: TaskQueue) -> APIRouter:
     @router.post(
         "/tasks/settle",
         responses=openapi_responses({200: preferred_response(SettledTasks | BriefSettledTasks)}, *WITH_A_BODY),
-        openapi_extra={"parameters": [prefer_parameter("the number of accepted reports, and the refused ones")]},
+        openapi_extra={
+            "parameters": [prefer_parameter("the number of accepted reports, and the results of the others")]
+        },
     )
     async def settle_tasks(body: SettleBody, request: Request) -> Response:
-        """Report outcomes of attempts. Each report is decided on its own; repeating it is idempotent."""
+        """Report outcomes of attempts. Each report is decided on its own; repeating a report is idempotent."""
         return await settle_response(queue, body, minimal=prefers_minimal(request))
 
     @router.get("/queues/{stageType}/depth", responses=openapi_responses({200: Depth}))
@@ -105,7 +107,7 @@ async def settle_response(queue: TaskQueue, body: SettleBody, *, minimal: bool) 
     refused = [result for result in others if result["code"] != UNDECIDED.code]
     answer: dict[str, Any] = {"accepted": len(verdicts) - len(others), "refused": refused}
     if len(refused) < len(others):
-        # Apart from the refused ones: an older worker counts the results, misses these, and sends its request again.
+        # Not among the refused ones: an older worker counts the results, finds too few, and sends its request again.
         answer["undecided"] = [result for result in others if result["code"] == UNDECIDED.code]
     return minimal_response(to_json(answer).decode())
 

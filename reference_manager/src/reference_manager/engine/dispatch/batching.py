@@ -25,14 +25,14 @@ class _Group(Generic[Item, Result]):
     unfinished: int
     future: asyncio.Future[Sequence[Result | Exception | None]]
     partial_after: float | None
-    """Seconds after the first result until the caller gets what there is. None: the caller gets all results or an
+    """Seconds after the first result until the caller gets the results so far. None: the caller gets all results or an
     error."""
     timer: asyncio.TimerHandle | None = None
     expired: bool = False
-    """Whether the caller was told that its unfinished items have no result."""
+    """Whether the caller was answered before all its items were finished."""
 
     def finish_or_wait(self) -> None:
-        """Answer the caller if its last item is finished; if its first one is, limit the time for the others."""
+        """Answer the caller if all items are finished; once the first one is, limit the time for the others."""
         if self.future.done():
             return
         if self.unfinished == 0:
@@ -110,12 +110,12 @@ class Batcher(Generic[Item, Result]):
 
         Args:
             items: The items.
-            partial_after: Seconds after the first result until the caller gets what there is.
+            partial_after: Seconds after the first result until the caller gets the results so far.
 
         Returns:
             A future of one result for each item, in order: its result, the error that it failed with, or None if it is
-            unfinished; its batcher drops it then, unless its batch has started. If there are only errors, the future
-            raises the first. Cancelling it does not stop the processing.
+            unfinished. The batcher drops an unfinished item unless its batch has started. If there are only errors, the
+            future raises the first. Cancelling the future does not stop the processing.
         """
         return self._submit(items, partial_after)
 

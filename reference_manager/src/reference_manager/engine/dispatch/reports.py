@@ -36,10 +36,10 @@ LOCK_TIMEOUT = 10.0
 """Seconds for which reports wait for a locked job, or for one of its rows."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
-"""Seconds between two attempts to lock a job. The pause doubles after each of them."""
+"""Seconds between two attempts to lock a job. The pause doubles after each attempt."""
 
 MAX_WAITS = 2
-"""The maximum number of connections that wait for locked jobs. If more jobs are locked, they are only tried."""
+"""The maximum number of connections that wait for locked jobs. All others try the lock without waiting."""
 
 
 class Verdict(NamedTuple):

@@ -210,7 +210,7 @@ class _WorkerConnection:
                     context.cancellation.request(reason)
                     signal.pthread_kill(main_thread, INTERRUPT)
                     self.send(Interrupted(number, stack))
-        # The worker has ended. The guard kills this process; if it was killed as well, this does.
+        # The worker has ended. The guard kills this process, unless the guard was killed as well.
         os.killpg(0, signal.SIGKILL)
 
     def _send_progress(self, states: "SimpleQueue[_ForwardedState]") -> None:

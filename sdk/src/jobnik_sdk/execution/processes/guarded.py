@@ -14,13 +14,13 @@ from jobnik_sdk.execution import supervisor
 
 UNKNOWN_EXIT_CODE: Final = 256
 """The exit code of a process that the application has waited for, with `os.wait` for example."""
-_START_DIRECTORY: Final[str] = vars(process)["ORIGINAL_DIR"] or "/"  # without a type; None if it was gone already
+_START_DIRECTORY: Final[str] = vars(process)["ORIGINAL_DIR"] or "/"  # untyped; None if the folder was deleted
 
 
 class GuardedProcess(SpawnProcess):
     """A process that ends with this one, together with everything that it started.
 
-    Its process id is that of the guard, and so is its exit code, which the guard takes over from its child.
+    Its process id and exit code are those of the guard, which ends with the exit code of its child.
     """
 
     @staticmethod

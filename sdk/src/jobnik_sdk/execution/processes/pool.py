@@ -40,7 +40,7 @@ class ProcessRunner(Runner):
             handler.recycle_after,
             handler.memory_limit,
         )
-        # Created before the first one, so that rates start from zero.
+        # Created before the first process ends, so that rates start from zero.
         self._ended = {
             reason: metrics.PROCESSES_ENDED.labels(metrics.stage_label(handler.stage_type.name), reason)
             for reason in ("replaced", "killed", "died")

@@ -180,7 +180,7 @@ class HandlerProcess:
             self._send_signal(signal.SIGCONT)  # in case the guard is stopped
 
     def _send_signal(self, number: int) -> None:
-        if sys.platform == "linux":  # the process id may have been reused, if the handler of a thread calls `os.wait`
+        if sys.platform == "linux":  # the process id may have been reused, if a handler in a thread calls `os.wait`
             signal.pidfd_send_signal(self._exit_fd, number)
         else:
             os.kill(self._guard_pid, number)
