@@ -72,7 +72,7 @@ def outcome_of(value: object, result: type[BaseModel] | None, context: TaskConte
     """Return the outcome of a handler that returned `value`; never raises."""
     try:
         if value is not None and not isinstance(value, BaseModel):
-            _check_ran(value)
+            _check_finished(value)
         return outcomes.for_result(value, result)
     except BaseException as error:  # noqa: BLE001 models are the application's code, and may raise anything
         return outcomes.for_exception(error, context)
@@ -84,7 +84,7 @@ def end_fork(process: int) -> None:
         os._exit(0)
 
 
-def _check_ran(value: Any) -> None:  # noqa: ANN401 whatever a handler returned
+def _check_finished(value: Any) -> None:  # noqa: ANN401 whatever a handler returned
     """Refuse a return value that stands for work that has not been done yet.
 
     Raises:

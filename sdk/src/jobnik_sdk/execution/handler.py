@@ -62,7 +62,7 @@ class AnyHandler:
         function, style = self.function, self.style
         check_instance("The stage_type of a handler", self.stage_type, StageType)
         check_instance("The style of a handler", style, HandlerStyle)
-        _check_runs(function)
+        _check_callable(function)
         is_coroutine = any(map(inspect.iscoroutinefunction, (function, _innermost(function))))
         if is_coroutine != (style is HandlerStyle.ASYNC):
             wanted = "a coroutine function (async def)" if style is HandlerStyle.ASYNC else "a plain function (def)"
@@ -199,7 +199,7 @@ def _innermost(function: Any) -> Any:  # noqa: ANN401 any callable
             function = type(function).__call__
 
 
-def _check_runs(function: Callable[..., Any]) -> None:
+def _check_callable(function: Callable[..., Any]) -> None:
     """Refuse callables that return without having run anything."""
     called = _innermost(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
