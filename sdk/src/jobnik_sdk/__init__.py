@@ -65,7 +65,6 @@ if TYPE_CHECKING:
     from jobnik_sdk.producer.producer import Producer
     from jobnik_sdk.producer.streams import StreamProgress
     from jobnik_sdk.service.process import run
-    from jobnik_sdk.service.settings import WorkerSettings
     from jobnik_sdk.worker.consumer import Consumer
     from jobnik_sdk.worker.events import (
         BreakerClosed,
@@ -80,6 +79,7 @@ if TYPE_CHECKING:
         TaskStarted,
     )
     from jobnik_sdk.worker.middleware import CallNext, Middleware
+    from jobnik_sdk.worker.settings import WorkerSettings
     from jobnik_sdk.worker.worker import Worker
 
 __all__ = [
@@ -195,7 +195,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name from a module with
         "producer.producer": "Producer",
         "producer.streams": "StreamProgress",
         "service.process": "run",
-        "service.settings": "WorkerSettings",
+        "worker.settings": "WorkerSettings",
         "worker.consumer": "Consumer",
         "worker.events": (
             "BreakerClosed BreakerOpened Event Listener QueueEmpty TaskCancelled TaskCompleted TaskFailed "

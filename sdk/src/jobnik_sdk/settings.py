@@ -3,6 +3,6 @@
 `make update` does not change a project's `settings.py`, so the old import path has to keep working.
 """
 
-from jobnik_sdk.service.settings import WorkerSettings
+from jobnik_sdk.worker.settings import WorkerSettings
 
 __all__ = ["WorkerSettings"]

@@ -17,8 +17,8 @@ from jobnik_sdk.http.addresses import Address
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import configure_logging
 from jobnik_sdk.observability.secrets import mask_passwords, mask_url
-from jobnik_sdk.service.settings import environment, misspelled
 from jobnik_sdk.service.tracing import tracing
+from jobnik_sdk.worker.settings import environment, misspelled
 from opentelemetry import trace as otel
 from prometheus_client import REGISTRY, generate_latest
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from jobnik_sdk import SettingsError, WorkerSettings
-from jobnik_sdk.service.settings import environment, misspelled
+from jobnik_sdk.worker.settings import environment, misspelled
 from pydantic import Field, SecretStr
 
 

@@ -2,14 +2,24 @@
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
 import structlog
-from jobnik_sdk import ConfigurationError, Handler, HandlerStyle, StageType, TaskContext, Worker
+from jobnik_sdk import (
+    ConfigurationError,
+    Handler,
+    HandlerStyle,
+    JobnikClient,
+    StageType,
+    TaskContext,
+    Worker,
+    WorkerSettings,
+)
+from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
 from structlog.testing import capture_logs
@@ -347,10 +357,81 @@ async def test_the_context_has_the_metadata_of_the_task(manager: ScriptedManager
 
 def test_invalid_options_are_errors(manager: ScriptedManager) -> None:
     """They are found when the worker is created."""
-    with pytest.raises(ConfigurationError, match="at least one handler"):
-        Worker(manager.client, [])
-    with pytest.raises(ConfigurationError, match="pictures, pictures"):
+    with pytest.raises(ConfigurationError, match="'pictures' has two"):
         Worker(manager.client, [Handler(pictures, do_nothing)] * 2)
+
+
+async def test_worker_without_handlers_does_not_start(manager: ScriptedManager) -> None:
+    """They can be added after it was created, so this is found when it starts."""
+    with pytest.raises(ConfigurationError, match="at least one handler"):
+        await Worker(manager.client).run()
+
+
+async def test_decorator_adds_a_handler(manager: ScriptedManager, task_json: Make) -> None:
+    """The function itself stays as it is, and the options are those of `Handler`."""
+    worker = Worker(manager.client)
+
+    @worker.handler(pictures, concurrency=7, timeout=timedelta(minutes=1))
+    async def count(_task: Picture, _context: TaskContext) -> None:
+        calls.append("count")
+
+    calls: list[str] = []
+    manager.claims.append(task_json())
+    await manager.run_until_empty(worker)
+    assert calls == ["count"]
+    assert worker.handlers == (Handler(pictures, count, concurrency=7, timeout=timedelta(minutes=1)),)
+
+
+def test_decorator_refuses_what_a_handler_refuses(manager: ScriptedManager) -> None:
+    """And a second handler for a stage type."""
+    worker = Worker(manager.client)
+    add: Any = worker.handler(pictures, style=HandlerStyle.THREAD)
+    with pytest.raises(ConfigurationError, match="must be a plain function"):
+        add(do_nothing)
+    worker.handler(pictures)(do_nothing)
+    with pytest.raises(ConfigurationError, match="'pictures' has two"):
+        worker.handler(pictures)(do_nothing)
+
+
+async def test_running_worker_takes_no_further_handlers(manager: ScriptedManager, task_json: Make) -> None:
+    """It would never claim their tasks."""
+    worker = Worker(manager.client)
+    errors: list[str] = []
+
+    @worker.handler(pictures)
+    async def add_another(_task: Picture, _context: TaskContext) -> None:
+        try:
+            worker.handler(StageType("late", task=Picture))(do_nothing)
+        except ConfigurationError as error:
+            errors.append(str(error))
+
+    manager.claims.append(task_json())
+    await manager.run_until_empty(worker)
+    assert errors == ["The worker is running: add the handler for 'late' before it starts."]
+
+
+def test_settings_are_forwarded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them that a worker has: nothing is left for the caller to pass on."""
+    monkeypatch.setenv("JOBNIK_BASE_URL", "http://manager:1")
+    monkeypatch.setenv("WORKER_DRAIN_SECONDS", "10")
+    created: dict[str, Any] = {}
+
+    class Recorded(Worker):
+        def __init__(self, client: JobnikClient, handlers: Sequence[AnyHandler] = (), **options: Any) -> None:  # noqa: ANN401 recorded
+            created.update(options, url=client.base_url, handlers=handlers)
+
+    handlers = [Handler(pictures, do_nothing)]
+    Recorded.from_settings(WorkerSettings(), handlers)
+    assert created == {
+        "url": "http://manager:1",
+        "handlers": handlers,
+        "middleware": (),
+        "listeners": (),
+        "lease": timedelta(seconds=30),
+        "drain_timeout": timedelta(seconds=9),
+        "poll_initial_delay": timedelta(seconds=1),
+        "poll_max_delay": timedelta(minutes=1),
+    }
 
 
 async def test_ticks_show_that_the_event_loop_runs(manager: ScriptedManager) -> None:

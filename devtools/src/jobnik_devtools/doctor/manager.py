@@ -16,7 +16,7 @@ from jobnik_sdk.errors import (
     UnreachableError,
 )
 from jobnik_sdk.http.client import Capabilities, JobnikClient, read_one
-from jobnik_sdk.service.settings import WorkerSettings, environment
+from jobnik_sdk.worker.settings import WorkerSettings, environment
 
 from jobnik_devtools.doctor.findings import CannotCheckError, Finding, note, ok, problem
 from jobnik_devtools.doctor.project import Project

@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import Final
 
 from jobnik_sdk.errors import SettingsError
-from jobnik_sdk.service.settings import WorkerSettings, misspelled
+from jobnik_sdk.worker.settings import WorkerSettings, misspelled
 
 from jobnik_devtools.doctor.findings import Finding, note, ok, problem
 from jobnik_devtools.doctor.project import Project

@@ -5,7 +5,7 @@ import os
 import sys
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final
 
@@ -14,7 +14,6 @@ from pydantic import BaseModel
 from jobnik_sdk.errors import Cancelled, ConfigurationError
 from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.context import TaskContext
-from jobnik_sdk.execution.handler import PlainFunction
 from jobnik_sdk.execution.outcomes import Outcome
 
 _NO_VALUE: Final = object()
@@ -40,18 +39,25 @@ class InterruptWindow(ABC):
 
 
 def call_function(
-    function: PlainFunction[Any, Any, Any, Any, Any],
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
     result: type[BaseModel] | None,
-    data: BaseModel,
-    context: TaskContext[Any],
     window: InterruptWindow,
 ) -> Outcome:
-    """Call the function of a handler, and return the outcome of the attempt; never raises."""
+    """Call the function of a handler, and return the outcome of the attempt; never raises.
+
+    Args:
+        function: The function.
+        arguments: The data and the context of the task and, if the handler has a lifespan, its value.
+        result: The model of the result.
+        window: The time in which the function can be interrupted.
+    """
+    context: TaskContext[Any] = arguments[1]
     value, error, process = _NO_VALUE, None, os.getpid()
     try:
         try:
             window.open()
-            value = function(data, context)
+            value = function(*arguments)
         except BaseException as raised:  # noqa: BLE001 a handler may raise anything
             error = raised
         window.close()

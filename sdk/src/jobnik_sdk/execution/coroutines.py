@@ -15,6 +15,7 @@ from typing_extensions import override
 from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.calls import end_fork, outcome_of
 from jobnik_sdk.execution.handler import AnyHandler
+from jobnik_sdk.execution.lifespans import AsyncLifespan, Lifespan
 from jobnik_sdk.execution.runner import Runner, RunningAttempt
 
 
@@ -27,6 +28,10 @@ class CoroutineRunner(Runner):
         self._tasks: dict[RunningAttempt, asyncio.Task[None]] = {}
 
     @override
+    def _new_lifespan(self) -> Lifespan:
+        return AsyncLifespan(self._handler)
+
+    @override
     def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
         if not self._tasks:
             _install_task_factory(attempt.loop)
@@ -36,7 +41,7 @@ class CoroutineRunner(Runner):
         process = os.getpid()
         _in_handler.set(True)
         try:
-            value = await self._function(data, attempt.context)
+            value = await self._function(data, attempt.context, *self._resource)
         except _TaskExit as error:
             outcome = outcomes.for_exception(error.__cause__ or error, attempt.context)
         except GeneratorExit as error:

@@ -2,12 +2,16 @@
 
 import inspect
 import pickle
+import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
 from typing import Any, Generic, Literal, TypeAlias, overload
+
+from typing_extensions import TypeVar
 
 from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.execution.context import TaskContext
@@ -15,11 +19,23 @@ from jobnik_sdk.http.circuit_breaker import BreakerPolicy
 from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.definitions import DataT, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
 
+ResourceT = TypeVar("ResourceT", default=Any)
+
 AsyncFunction: TypeAlias = Callable[[TaskT, TaskContext[TaskMetadataT, DataT, MetadataT]], Awaitable[ResultT]]
 """A coroutine function that takes the data and the context of a task, and returns the result."""
 
 PlainFunction: TypeAlias = Callable[[TaskT, TaskContext[TaskMetadataT, DataT, MetadataT]], ResultT]
 """A plain function that takes the data and the context of a task, and returns the result."""
+
+AsyncFunctionWithResource: TypeAlias = Callable[
+    [TaskT, TaskContext[TaskMetadataT, DataT, MetadataT], ResourceT], Awaitable[ResultT]
+]
+"""A coroutine function that also takes the value of the handler's lifespan."""
+
+PlainFunctionWithResource: TypeAlias = Callable[
+    [TaskT, TaskContext[TaskMetadataT, DataT, MetadataT], ResourceT], ResultT
+]
+"""A plain function that also takes the value of the handler's lifespan."""
 
 
 class HandlerStyle(StrEnum):
@@ -48,6 +64,7 @@ class AnyHandler:
     style: HandlerStyle
     concurrency: int
     timeout: timedelta | None
+    lifespan: Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]] | None
     recycle_after: int | None
     memory_limit: int | None
     circuit_breaker: BreakerPolicy | None
@@ -58,19 +75,30 @@ class AnyHandler:
             return task_timeout if self.timeout is None else self.timeout
         return min(task_timeout, self.timeout)
 
+    def check_importable(self) -> None:
+        """Check that another process can import the function, the models and the lifespan, if the style needs this.
+
+        Raises:
+            ConfigurationError: it cannot.
+        """
+        if self.style is HandlerStyle.PROCESS:
+            for value in (self.function, self.stage_type, self.lifespan):
+                _check_importable(value)
+
     def _check_style(self) -> None:
         function, style = self.function, self.style
         check_instance("The stage_type of a handler", self.stage_type, StageType)
         check_instance("The style of a handler", style, HandlerStyle)
         _check_callable(function)
+        if self.lifespan is not None:
+            _check_lifespan(self.lifespan)
         is_coroutine = any(map(inspect.iscoroutinefunction, (function, _innermost(function))))
         if is_coroutine != (style is HandlerStyle.ASYNC):
             wanted = "a coroutine function (async def)" if style is HandlerStyle.ASYNC else "a plain function (def)"
             raise ConfigurationError(f"A handler of style {style} must be {wanted}, but {function!r} is not.")
-        _check_parameters(function)
-        if style is HandlerStyle.PROCESS:
-            for value in (function, self.stage_type):
-                _check_importable(value)
+        _check_parameters(function, with_resource=self.lifespan is not None)
+        if not _is_being_decorated(function):
+            self.check_importable()
 
     def _check_options(self) -> None:
         if self.concurrency < 1:
@@ -107,6 +135,13 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         concurrency: The maximum number of attempts at the same time. Default: 1.
         timeout: The time limit of one attempt; a shorter limit of the task takes precedence. None: only the task's
             limit applies.
+        lifespan: Called without arguments; returns a context manager that opens what all attempts share, such as a
+            database pool or the weights of a model. Its value is the third argument of the function. For
+            `HandlerStyle.ASYNC`, it must be an async context manager. The worker enters it on its event loop before its
+            first claim, and leaves it after its last report. For `HandlerStyle.THREAD`, the same happens to a plain
+            context manager, in a thread. For `HandlerStyle.PROCESS`, each process enters it before its first task, and
+            leaves it after its last one. There, the environment variable `JOBNIK_PROCESS_INDEX` numbers the processes
+            of a handler from 0 to `concurrency` - 1.
         recycle_after: The number of tasks after which a process is replaced; None: never.
         memory_limit: The memory in bytes that a process may hold after a task; a process that holds more is replaced.
             None: no limit.
@@ -135,8 +170,34 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
     def __init__(
         self,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
+        function: AsyncFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT],
+        *,
+        lifespan: Callable[[], AbstractAsyncContextManager[ResourceT]],
+        style: Literal[HandlerStyle.ASYNC] = ...,
+        concurrency: int = ...,
+        timeout: timedelta | None = ...,
+        circuit_breaker: BreakerPolicy | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         function: PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT],
         *,
+        style: Literal[HandlerStyle.THREAD],
+        concurrency: int = ...,
+        timeout: timedelta | None = ...,
+        circuit_breaker: BreakerPolicy | None = ...,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
+        function: PlainFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT],
+        *,
+        lifespan: Callable[[], AbstractContextManager[ResourceT]],
         style: Literal[HandlerStyle.THREAD],
         concurrency: int = ...,
         timeout: timedelta | None = ...,
@@ -157,15 +218,30 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         circuit_breaker: BreakerPolicy | None = ...,
     ) -> None: ...
 
+    @overload
+    def __init__(
+        self,
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
+        function: PlainFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT],
+        *,
+        lifespan: Callable[[], AbstractContextManager[ResourceT]],
+        style: Literal[HandlerStyle.PROCESS],
+        concurrency: int = ...,
+        timeout: timedelta | None = ...,
+        recycle_after: int | None = ...,
+        memory_limit: int | None = ...,
+        circuit_breaker: BreakerPolicy | None = ...,
+    ) -> None: ...
+
     def __init__(  # noqa: PLR0913 all options of a handler in one place
         self,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
-        function: AsyncFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]
-        | PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT],
+        function: Callable[..., Any],
         *,
         style: HandlerStyle = HandlerStyle.ASYNC,
         concurrency: int = 1,
         timeout: timedelta | None = None,
+        lifespan: Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]] | None = None,
         recycle_after: int | None = None,
         memory_limit: int | None = None,
         circuit_breaker: BreakerPolicy | None = None,
@@ -176,6 +252,7 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
             "style": style,
             "concurrency": concurrency,
             "timeout": timeout,
+            "lifespan": lifespan,
             "recycle_after": recycle_after,
             "memory_limit": memory_limit,
             "circuit_breaker": circuit_breaker,
@@ -211,16 +288,45 @@ def _check_callable(function: Callable[..., Any]) -> None:
         raise ConfigurationError(f"A handler must be a function, not a class: {function!r}. Pass one of its methods.")
 
 
-def _check_parameters(function: Callable[..., Any]) -> None:
+def _check_parameters(function: Callable[..., Any], *, with_resource: bool) -> None:
+    arguments, names = [None, None], "the data and the context of a task"
+    if with_resource:
+        arguments, names = [None, None, None], "the data and the context of a task, and the value of its lifespan"
     try:
-        inspect.signature(function).bind(None, None)
+        inspect.signature(function).bind(*arguments)
     except TypeError as error:
         raise ConfigurationError(
-            f"A handler must accept the data and the context of a task, but {function!r} does not: {error}. "
+            f"A handler must accept {names}, but {function!r} does not: {error}. "
             "Bind further arguments, for example with functools.partial."
         ) from None
     except ValueError:  # built-in functions have no signature
         return
+
+
+def _check_lifespan(lifespan: Callable[[], Any]) -> None:
+    """Refuse what cannot be called without arguments, or cannot return a context manager."""
+    kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction, inspect.iscoroutinefunction)
+    if not callable(lifespan) or any(is_kind(_innermost(lifespan)) for is_kind in kinds):
+        raise ConfigurationError(
+            f"The lifespan of a handler must be a function that returns a context manager, not {lifespan!r}: "
+            "decorate a generator function with contextlib.contextmanager or asynccontextmanager."
+        )
+    try:
+        inspect.signature(lifespan).bind()
+    except TypeError as error:
+        raise ConfigurationError(
+            f"The lifespan of a handler is called without arguments, but {lifespan!r} does not allow that: {error}. "
+            "Bind its arguments, for example with functools.partial."
+        ) from None
+    except ValueError:  # built-in functions have no signature
+        return
+
+
+def _is_being_decorated(function: Callable[..., Any]) -> bool:
+    """Return whether a function at the top level of a module does not have its name in the module yet."""
+    name = getattr(function, "__qualname__", "")
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    return inspect.isfunction(function) and name.isidentifier() and not hasattr(module, name)
 
 
 def _check_importable(value: object) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.handler import AnyHandler
+from jobnik_sdk.execution.lifespans import Lifespan
 from jobnik_sdk.execution.outcomes import Outcome
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import RuntimeLogger
@@ -105,6 +106,9 @@ class Runner(ABC):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._attempts: set[RunningAttempt] = set()
         self._attempt_finished = asyncio.Event()
+        self._lifespan = None if handler.lifespan is None else self._new_lifespan()
+        self._resource: tuple[()] | tuple[Any] = ()
+        """The third argument of the function, if the handler has a lifespan in the worker's process."""
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
@@ -112,6 +116,16 @@ class Runner(ABC):
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
         return self._loop
+
+    async def open(self) -> None:
+        """Enter the lifespan of the handler, unless each of its processes does so. Call it before the first attempt.
+
+        Raises:
+            ConfigurationError: the lifespan does not return a context manager of the kind that the style needs.
+            Exception: whatever the lifespan raises.
+        """
+        if self._lifespan is not None:
+            self._resource = (await self._lifespan.open(),)
 
     def start(
         self,
@@ -166,7 +180,7 @@ class Runner(ABC):
             raise
 
     async def close(self) -> None:
-        """Cancel all attempts, wait until they end or are abandoned, and stop threads and processes."""
+        """Cancel all attempts, wait until they end or are abandoned, and release everything else."""
         attempts = [attempt for attempt in self._attempts if not attempt.abandoned]
         for attempt in attempts:
             attempt.context.cancellation.request("the worker was closed")
@@ -177,6 +191,8 @@ class Runner(ABC):
                     self._attempt_finished.clear()
                     await self._attempt_finished.wait()
         await self._close()
+        if self._lifespan is not None and self._resource:
+            await self._lifespan.close()
 
     def cancel(self, attempt: RunningAttempt) -> None:
         """Interrupt the handler, and abandon it if it does not end in time."""
@@ -204,6 +220,10 @@ class Runner(ABC):
         self._attempts.discard(attempt)
         attempt.finish(outcome)
         self._attempt_finished.set()
+
+    def _new_lifespan(self) -> Lifespan | None:
+        """Return the lifespan of the handler in the worker's process; None if each of its processes has its own."""
+        return None
 
     @abstractmethod
     def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:

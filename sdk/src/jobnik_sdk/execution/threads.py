@@ -19,6 +19,7 @@ from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.calls import InterruptWindow, call_function, format_stack
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.handler import AnyHandler
+from jobnik_sdk.execution.lifespans import Lifespan, ThreadLifespan
 from jobnik_sdk.execution.outcomes import Outcome
 from jobnik_sdk.execution.runner import Runner, RunningAttempt
 
@@ -37,6 +38,10 @@ class ThreadRunner(Runner):
         self._calls: dict[RunningAttempt, _ThreadCall] = {}
 
     @override
+    def _new_lifespan(self) -> Lifespan:
+        return ThreadLifespan(self._handler)
+
+    @override
     def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
         thread = self._idle.pop() if self._idle else _Thread(f"jobnik {self._handler.stage_type.name}")
         loop = asyncio.get_running_loop()
@@ -46,11 +51,12 @@ class ThreadRunner(Runner):
                 loop.call_soon_threadsafe(self._on_return, thread, attempt, outcome)
 
         self._calls[attempt] = call = _ThreadCall(thread, attempt.context.cancellation)
+        arguments = (data, attempt.context, *self._resource)
         function, result = self._handler.function, self._handler.stage_type.result
 
         def run() -> None:
             try:
-                outcome = attempt.variables.run(call_function, function, result, data, attempt.context, call)
+                outcome = attempt.variables.run(call_function, function, arguments, result, call)
             except BaseException as error:  # noqa: BLE001 a trace function, or a library that raises in this thread
                 outcome = outcomes.for_exception(error, attempt.context)
             return_outcome(outcome)

@@ -9,13 +9,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Generator
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from datetime import timedelta
 from types import FrameType
-from typing import Any, Final, NoReturn, Protocol, Self
+from typing import Any, Final, NoReturn, Self
 
 import structlog
 from typing_extensions import override
@@ -26,8 +26,8 @@ from jobnik_sdk.observability.logging import configure_logging
 from jobnik_sdk.observability.probes import Health, ProbeServer
 from jobnik_sdk.observability.secrets import mask_url
 from jobnik_sdk.service import tracing
-from jobnik_sdk.service.settings import WorkerSettings, environment, misspelled
-from jobnik_sdk.worker.worker import Worker
+from jobnik_sdk.worker.container import Container, opened
+from jobnik_sdk.worker.settings import WorkerSettings, environment, misspelled
 
 _YOUNG_OBJECTS: Final = 100_000
 """How many new objects trigger a garbage collection: some megabytes."""
@@ -37,24 +37,15 @@ STOP_MARGIN_SECONDS = 5.0
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-class Container(Protocol):
-    """The parts of a worker's process; a container of dependency-injector has this shape."""
-
-    def settings(self) -> WorkerSettings:
-        """Read the settings; called once."""
-        ...
-
-    def worker(self) -> Worker:
-        """Create the worker; called once. Its client is closed at the end."""
-        ...
-
-
 def run(container: Container) -> int:
     """Run a worker in this process until it is stopped, and return the exit code.
 
     `container` is any object with the methods `settings()`, which returns `WorkerSettings`, and `worker()`, which
-    returns the `Worker`: a container of dependency-injector, or a class of your own. Each method is called once. The
-    worker's client is closed at the end.
+    returns the `Worker`: a container of dependency-injector, or a class of your own. Each method is called once.
+
+    A container of dependency-injector initializes its `Resource` providers on the worker's event loop, before the
+    worker is created, and shuts them down after the worker's last report. In a class of your own, `worker()` can be an
+    async context manager that yields the worker. The worker's client is closed at the end.
 
     The settings configure logging, tracing, and where probes and metrics are served. The first SIGTERM or SIGINT stops
     the worker gracefully, within `worker_drain_seconds`. A second one ends the process at once; its exit code is 128
@@ -105,12 +96,8 @@ def _serve(container: Container, settings: WorkerSettings, signals: "_StopSignal
     try:
         with server:
             _log.info("serving probes and metrics", host=host, port=server.port)
-            worker = container.worker()
-            health.watch(worker)
-            worker.on_tick(health.tick)
-            signals.stop_worker(worker, settings.worker_drain_seconds)
-            _tune_garbage_collection()
-            _run_event_loop(_run_worker(worker))
+            signals.start_watchdog(settings.worker_drain_seconds)
+            _run_event_loop(_run_worker(container, health, signals))
     except ConfigurationError:
         raise
     except Exception:  # noqa: BLE001 the last place where the reason can be logged
@@ -164,20 +151,47 @@ def _run_event_loop(main: Coroutine[Any, Any, None]) -> None:
                 _log.warning("event loop stopped by a handler, continuing", reason=f"{type(error).__name__}: {error}")
 
 
-async def _run_worker(worker: Worker) -> None:
+async def _run_worker(container: Container, health: Health, signals: "_StopSignals") -> None:
     asyncio.get_running_loop().set_default_executor(_DetachedExecutor())
-    try:
+    async with AsyncExitStack() as stack:
+        with _cancelled_by(signals):
+            worker = await stack.enter_async_context(opened(container))
+        if signals.stop_requested:
+            _log.info("stopped before the worker was created")
+            return
+        health.watch(worker)
+        worker.on_tick(health.tick)
+        signals.call(worker.stop)
+        _tune_garbage_collection()
         await worker.run()
+
+
+@contextmanager
+def _cancelled_by(signals: "_StopSignals") -> Generator[None]:
+    """Cancel the `with` block of a coroutine on a signal. The block then ends early, without an exception."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    is_open = True
+
+    def cancel() -> None:
+        if is_open and task is not None:
+            task.cancel()
+
+    signals.call(lambda: loop.call_soon_threadsafe(cancel))
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not signals.stop_requested:
+            raise
     finally:
-        await worker.client.aclose()
+        is_open = False
 
 
 class _StopSignals:
     """Handles SIGTERM and SIGINT within a `with` block, also before the worker has been created."""
 
     def __init__(self) -> None:
-        self._worker: Worker | None = None
-        self._stop_requested = False
+        self._stop: Callable[[], object] | None = None
+        self.stop_requested = False
         self._signalled = threading.Event()
         self._ended = threading.Event()
 
@@ -192,21 +206,24 @@ class _StopSignals:
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
-    def stop_worker(self, worker: Worker, timeout_seconds: float) -> None:
-        """Stop this worker on a signal, or now if a signal has already arrived."""
-        self._worker = worker
+    def start_watchdog(self, timeout_seconds: float) -> None:
+        """After a signal, end the process by force if it takes longer than this, plus a margin, to stop."""
         watchdog = threading.Thread(target=self._enforce_timeout, args=(timeout_seconds,), name="jobnik-stop")
         watchdog.daemon = True
         watchdog.start()
-        if self._stop_requested:
-            worker.stop()
+
+    def call(self, stop: Callable[[], object]) -> None:
+        """Call `stop` on a signal, or now if a signal has already arrived. It replaces the previous function."""
+        self._stop = stop
+        if self.stop_requested:
+            stop()
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self._stop_requested:
+        if self.stop_requested:
             _exit_now(128 + number)
-        self._stop_requested = True
-        if self._worker is not None:
-            self._worker.stop()
+        self.stop_requested = True
+        if self._stop is not None:
+            self._stop()
         self._signalled.set()
 
     def _enforce_timeout(self, timeout_seconds: float) -> None:

@@ -1,7 +1,8 @@
 """Tools for the tests of workers and producers. A worker in production does not load them.
 
-`context_for` and `run_handler` test handlers, `FakeManager` is a manager in memory, and `work_off` and `working` run
-workers. Pytest finds the fixtures `jobnik_manager` and `fake_manager` automatically.
+`context_for` and `run_handler` test handlers, `FakeManager` is a manager in memory, `opened` creates the worker of a
+container, and `work_off` and `working` run workers. Pytest finds the fixtures `jobnik_manager` and `fake_manager`
+automatically.
 """
 
 from importlib import import_module
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from jobnik_sdk.testing.contexts import RecordingContext, context_for
     from jobnik_sdk.testing.fake.manager import FakeManager, RecordedTask
     from jobnik_sdk.testing.process import running_manager
-    from jobnik_sdk.testing.running import HandlerResult, run_handler, work_off, working
+    from jobnik_sdk.testing.running import HandlerResult, opened, run_handler, work_off, working
 
 __all__ = [
     "FakeManager",
@@ -19,6 +20,7 @@ __all__ = [
     "RecordedTask",
     "RecordingContext",
     "context_for",
+    "opened",
     "run_handler",
     "running_manager",
     "work_off",
@@ -30,7 +32,7 @@ if not TYPE_CHECKING:  # as in jobnik_sdk, each name is loaded at its first use
         "contexts": ["RecordingContext", "context_for"],
         "fake.manager": ["FakeManager", "RecordedTask"],
         "process": ["running_manager"],
-        "running": ["HandlerResult", "run_handler", "work_off", "working"],
+        "running": ["HandlerResult", "opened", "run_handler", "work_off", "working"],
     }
     _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

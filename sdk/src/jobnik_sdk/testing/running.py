@@ -17,7 +17,10 @@ from jobnik_sdk.model.entities import Job, created_job_model
 from jobnik_sdk.model.payloads import encode_payload
 from jobnik_sdk.producer import Producer
 from jobnik_sdk.testing.contexts import RecordingContext, context_for
+from jobnik_sdk.worker.container import opened
 from jobnik_sdk.worker.worker import Worker
+
+__all__ = ["HandlerResult", "opened", "run_handler", "work_off", "working"]
 
 _TIMEOUT: Final = timedelta(seconds=30)
 
@@ -64,6 +67,7 @@ async def run_handler(
     attempt = context if context is not None else context_for(handler.stage_type)
     runner = runner_for(handler)
     try:
+        await runner.open()
         outcome = await runner.run(task, replace(attempt, timeout=handler.attempt_timeout(attempt.timeout)))
     finally:
         await runner.close()

@@ -119,6 +119,14 @@ class Poller:
         timeout = self._dependencies.poll_delays[1].total_seconds() + POLL_GRACE_SECONDS
         return bool(self._claims) or self._stopping or time.monotonic() - self._last_claim_at < timeout
 
+    async def open(self) -> None:
+        """Open the lifespan of the handler; call it before `run`."""
+        try:
+            await self._runner.open()
+        except Exception:
+            _log.error("lifespan failed to open", stage_type=self._stage_type)
+            raise
+
     async def run(self) -> None:
         """Claim tasks and start their attempts until `stop` is called; attempts may continue after that."""
         self._metrics.slots += self._handler.concurrency
@@ -165,7 +173,7 @@ class Poller:
                 running.context.cancellation.request("lease lost")
 
     async def close(self) -> None:
-        """End attempts that are still running, without reporting them, and release threads and processes."""
+        """End attempts that are still running, without reporting them; release threads, processes and the lifespan."""
         self._closing = True
         await self._runner.close()
 

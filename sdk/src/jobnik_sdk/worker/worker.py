@@ -7,18 +7,29 @@ import platform
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from datetime import timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, overload
 
 import httpx2
 
 from jobnik_sdk.errors import ConfigurationError, JobnikError
 from jobnik_sdk.execution.access import WorkerAccess
-from jobnik_sdk.execution.handler import AnyHandler
+from jobnik_sdk.execution.handler import (
+    AnyHandler,
+    AsyncFunction,
+    AsyncFunctionWithResource,
+    Handler,
+    HandlerStyle,
+    PlainFunction,
+    PlainFunctionWithResource,
+    ResourceT,
+)
+from jobnik_sdk.http.circuit_breaker import BreakerPolicy
 from jobnik_sdk.http.client import JobnikClient
 from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
 from jobnik_sdk.model.arguments import check_duration, check_instance
+from jobnik_sdk.model.definitions import DataT, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
 from jobnik_sdk.model.payloads import fit_text
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import RuntimeLogger
@@ -29,9 +40,12 @@ from jobnik_sdk.worker.middleware import Middleware
 from jobnik_sdk.worker.part_a_source import PartATaskSource
 from jobnik_sdk.worker.poller import Poller, PollerDependencies
 from jobnik_sdk.worker.progress_sender import ProgressSender
+from jobnik_sdk.worker.settings import WorkerSettings
 from jobnik_sdk.worker.task_source import TaskInProgress, TaskSource
 
-ResultT = TypeVar("ResultT")
+ValueT = TypeVar("ValueT")
+FunctionT = TypeVar("FunctionT")
+_Decorator: TypeAlias = Callable[[FunctionT], FunctionT]
 
 POLL_INITIAL_DELAY: Final = timedelta(seconds=1)
 POLL_MAX_DELAY: Final = timedelta(seconds=60)
@@ -65,9 +79,13 @@ class Worker:
     type. Results are checked against the stage type's `result`. The worker repeats a report until the manager has
     accepted or refused it.
 
+    >>> worker = Worker.from_settings(settings, [Handler(thumbnails, make_thumbnail, concurrency=4)])
+    >>> @worker.handler(pages, concurrency=100)
+    ... async def count_words(task: Page, context: TaskContext) -> WordCount: ...
+
     Args:
         client: The connection to the manager.
-        handlers: The handlers, at most one per stage type.
+        handlers: The handlers, at most one per stage type. `handler` adds others.
         middleware: Functions that run around each call of a handler, the first outermost; see `Middleware`.
         listeners: Functions that receive every event, in this order; see `Event`.
         lease: How long a task stays with this worker without a heartbeat (default 30 s). After this time, other workers
@@ -79,14 +97,13 @@ class Worker:
         poll_max_delay: The upper limit of every such delay (default 60 s).
 
     Raises:
-        ConfigurationError: there are no handlers, two handlers for one stage type, or a listener is a coroutine
-            function.
+        ConfigurationError: there are two handlers for one stage type, or a listener is a coroutine function.
     """
 
     def __init__(  # noqa: PLR0913 the options of a worker belong in one place
         self,
         client: JobnikClient,
-        handlers: Sequence[AnyHandler],
+        handlers: Sequence[AnyHandler] = (),
         *,
         middleware: Sequence[Middleware] = (),
         listeners: Sequence[Listener] = (),
@@ -95,13 +112,6 @@ class Worker:
         poll_initial_delay: timedelta = POLL_INITIAL_DELAY,
         poll_max_delay: timedelta = POLL_MAX_DELAY,
     ) -> None:
-        stage_types = [handler.stage_type.name for handler in handlers]
-        if not stage_types:
-            raise ConfigurationError("A worker needs at least one handler.")
-        if len(set(stage_types)) < len(stage_types):
-            raise ConfigurationError(
-                f"A worker can have only one handler per stage type, but was given: {', '.join(stage_types)}."
-            )
         for listener in listeners:
             if inspect.iscoroutinefunction(listener):
                 raise ConfigurationError(
@@ -111,9 +121,8 @@ class Worker:
         for name, duration in (("lease", lease), ("drain_timeout", drain_timeout)):
             check_duration(name, duration)
         self.client = client
-        self.handlers = tuple(handlers)
+        self._handlers: dict[str, AnyHandler] = {}
         self._ids: dict[int, str] = {}
-        self._stage_types = stage_types
         self._middleware = tuple(middleware)
         self._listeners = tuple(listeners)
         self._lease = lease
@@ -128,6 +137,103 @@ class Worker:
         self._contacted = False
         self._last_tick = time.monotonic()
         self._tick_callbacks: list[Callable[[], None]] = []
+        for handler in handlers:
+            self._add_handler(handler)
+
+    @classmethod
+    def from_settings(
+        cls,
+        settings: WorkerSettings,
+        handlers: Sequence[AnyHandler] = (),
+        *,
+        middleware: Sequence[Middleware] = (),
+        listeners: Sequence[Listener] = (),
+        lease: timedelta = LEASE,
+    ) -> Self:
+        """Return a worker with a new client and the delays and time limits of the settings; see `Worker`."""
+        return cls(
+            JobnikClient(settings.jobnik_base_url),
+            handlers,
+            middleware=middleware,
+            listeners=listeners,
+            lease=lease,
+            drain_timeout=settings.drain_timeout,
+            poll_initial_delay=settings.poll_initial_delay,
+            poll_max_delay=settings.poll_max_delay,
+        )
+
+    @overload
+    def handler(
+        self,
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
+        *,
+        style: Literal[HandlerStyle.ASYNC] = ...,
+        concurrency: int = ...,
+        timeout: timedelta | None = ...,
+        circuit_breaker: BreakerPolicy | None = ...,
+    ) -> _Decorator[AsyncFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]]: ...
+
+    @overload
+    def handler(
+        self,
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
+        *,
+        style: Literal[HandlerStyle.ASYNC] = ...,
+        concurrency: int = ...,
+        timeout: timedelta | None = ...,
+        lifespan: Callable[[], AbstractAsyncContextManager[ResourceT]],
+        circuit_breaker: BreakerPolicy | None = ...,
+    ) -> _Decorator[AsyncFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT]]: ...
+
+    @overload
+    def handler(
+        self,
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
+        *,
+        style: Literal[HandlerStyle.THREAD, HandlerStyle.PROCESS],
+        concurrency: int = ...,
+        timeout: timedelta | None = ...,
+        recycle_after: int | None = ...,
+        memory_limit: int | None = ...,
+        circuit_breaker: BreakerPolicy | None = ...,
+    ) -> _Decorator[PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]]: ...
+
+    @overload
+    def handler(
+        self,
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
+        *,
+        style: Literal[HandlerStyle.THREAD, HandlerStyle.PROCESS],
+        concurrency: int = ...,
+        timeout: timedelta | None = ...,
+        lifespan: Callable[[], AbstractContextManager[ResourceT]],
+        recycle_after: int | None = ...,
+        memory_limit: int | None = ...,
+        circuit_breaker: BreakerPolicy | None = ...,
+    ) -> _Decorator[PlainFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT]]: ...
+
+    def handler(self, stage_type: StageType[Any, Any, Any, Any, Any], **options: Any) -> _Decorator[Any]:
+        """Return a decorator that adds a handler for a stage type, before the worker runs. The function stays as it is.
+
+        >>> @worker.handler(thumbnails, style=HandlerStyle.PROCESS, concurrency=4)
+        ... def make_thumbnail(task: ThumbnailTask, context: TaskContext) -> ThumbnailResult: ...
+
+        The options, and the errors of the decorator, are those of `Handler`.
+
+        Raises:
+            ConfigurationError: the worker has a handler for the stage type already, or is running.
+        """
+
+        def add(function: Callable[..., Any]) -> Callable[..., Any]:
+            self._add_handler(Handler(stage_type, function, **options))
+            return function
+
+        return add
+
+    @property
+    def handlers(self) -> tuple[AnyHandler, ...]:
+        """The handlers of this worker, in the order in which they were added."""
+        return tuple(self._handlers.values())
 
     @property
     def id(self) -> str:
@@ -137,8 +243,8 @@ class Worker:
 
     @property
     def ready(self) -> bool:
-        """Whether the manager is responding and the worker is not stopping."""
-        return self._contacted and not self._stopping and self._may_claim()
+        """Whether lifespans are open, the manager is responding and the worker is not stopping."""
+        return bool(self._pollers) and self._contacted and not self._stopping and self._may_claim()
 
     @property
     def polling(self) -> bool:
@@ -162,10 +268,14 @@ class Worker:
 
     async def run(self) -> None:
         """Process tasks until `stop` is called. If `run` is cancelled, it drops the running tasks without a report."""
+        if not self._handlers:
+            raise ConfigurationError("A worker needs at least one handler.")
+        for handler in self.handlers:
+            handler.check_importable()
         self._loop = asyncio.get_running_loop()
         if self._stopping:
             self._stop_requested.set()
-        _log.info("worker started", worker=self.id, stage_types=self._stage_types, manager=self.client.base_url)
+        _log.info("worker started", worker=self.id, stage_types=list(self._handlers), manager=self.client.base_url)
         self._last_tick = time.monotonic()
         self._tick(self._loop)
         try:
@@ -175,6 +285,14 @@ class Worker:
         finally:
             self._loop = None
         _log.info("worker stopped", worker=self.id)
+
+    def _add_handler(self, handler: AnyHandler) -> None:
+        name = handler.stage_type.name
+        if name in self._handlers:
+            raise ConfigurationError(f"A worker can have only one handler per stage type, but {name!r} has two.")
+        if self._loop is not None:
+            raise ConfigurationError(f"The worker is running: add the handler for {name!r} before it starts.")
+        self._handlers[name] = handler
 
     async def _process_tasks(self, source: TaskSource) -> None:
         dependencies = PollerDependencies(
@@ -186,10 +304,14 @@ class Worker:
             self._emit if self._listeners else None,
             WorkerAccess(self.client),
         )
-        self._pollers = [Poller(handler, dependencies) for handler in self.handlers]
-        if isinstance(source, LeasedTaskSource):
-            self._start_heartbeat()
+        pollers = [Poller(handler, dependencies) for handler in self.handlers]
         try:
+            await self._run_unless_stopped(_open(pollers))
+            if self._stopping:
+                return
+            self._pollers = pollers
+            if isinstance(source, LeasedTaskSource):
+                self._start_heartbeat()
             async with asyncio.TaskGroup() as polling:
                 for poller in self._pollers:
                     polling.create_task(poller.run())
@@ -201,7 +323,7 @@ class Worker:
                     loop.call_at(stopped_at + self._drain_seconds * HANDLER_SHARE, poller.cancel_claims)
             await self._drain(source, stopped_at)
         finally:
-            await asyncio.gather(*(poller.close() for poller in self._pollers))
+            await asyncio.gather(*(poller.close() for poller in pollers))
             await self._stop_heartbeat()
 
     async def _drain(self, source: TaskSource, started: float) -> None:
@@ -229,8 +351,8 @@ class Worker:
         view = WorkerView(
             self._tasks_in_progress, lambda: self._stopping, lambda: self._last_tick, self._on_instructions
         )
-        self._heartbeat = Heartbeat(self._blocking(), self.id, self._stage_types, self._lease, view)
-        self._progress_sender = ProgressSender(self._blocking(), self.id, self._stage_types, self._lease, view)
+        self._heartbeat = Heartbeat(self._blocking(), self.id, list(self._handlers), self._lease, view)
+        self._progress_sender = ProgressSender(self._blocking(), self.id, list(self._handlers), self._lease, view)
         self._heartbeat.start()
         self._progress_sender.start()
 
@@ -243,7 +365,7 @@ class Worker:
         if self._heartbeat is not None:
             await asyncio.to_thread(self._heartbeat.stop)
 
-    async def _run_unless_stopped(self, coroutine: Coroutine[Any, Any, ResultT]) -> ResultT | None:
+    async def _run_unless_stopped(self, coroutine: Coroutine[Any, Any, ValueT]) -> ValueT | None:
         """Return the result of a coroutine; cancel it and return None if the worker is stopped first."""
         running, stopped = asyncio.ensure_future(coroutine), asyncio.ensure_future(self._stop_requested.wait())
         try:
@@ -313,3 +435,8 @@ class Worker:
         if instructions.drain and not self._stopping:
             _log.info("manager requested a drain", worker=self.id)
             self.stop()
+
+
+async def _open(pollers: Sequence[Poller]) -> None:
+    for poller in pollers:
+        await poller.open()

@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import count
 from multiprocessing.connection import Connection
@@ -25,15 +25,17 @@ from typing_extensions import override
 
 from jobnik_sdk.execution.calls import InterruptWindow, call_function, format_stack
 from jobnik_sdk.execution.context import TaskContext, bind_context
+from jobnik_sdk.execution.handler import HandlerStyle
+from jobnik_sdk.execution.lifespans import create_manager
 from jobnik_sdk.execution.outcomes import Failed, Outcome
 from jobnik_sdk.execution.processes.messages import (
     LENGTH,
     AttemptEnded,
-    ImportFailed,
     Interrupted,
     LogLine,
     Message,
     Ready,
+    StartFailed,
     StateUpdate,
     frame,
 )
@@ -43,15 +45,20 @@ from jobnik_sdk.observability import logging
 INTERRUPT: Final = signal.SIGURG
 """Interrupts the main thread, even in a system call. Programs without a handler for this signal ignore it."""
 
+INDEX_VARIABLE: Final = "JOBNIK_PROCESS_INDEX"
+"""The environment variable with the number of a process among those of its handler, from 0."""
+
 _PROGRESS_INTERVAL_SECONDS: Final = 0.1
 _STATM: Final = Path("/proc/self/statm")
+_log: Final = logging.RuntimeLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The configuration of a process; `handler` is a pickle of the function and its result model."""
+    """The configuration of a process; `handler` is a pickle of the function, its result model and its lifespan."""
 
     handler: bytes
+    index: int
     log_level: str | None
     recycle_after: int | None
     memory_limit: int | None
@@ -73,30 +80,54 @@ def main(stream: socket.socket, control: Connection, started: ctypes.c_ulonglong
     worker = _WorkerConnection(stream, control)
     if setup.log_level is not None:
         logging.forward_logs(setup.log_level, worker.send_log_line)
+    os.environ[INDEX_VARIABLE] = str(setup.index)
+    lifespan = ExitStack()
     try:
-        function, result = pickle.loads(setup.handler)  # noqa: S301 written by the worker
-    except BaseException as error:  # noqa: BLE001 importing a handler can raise anything
-        worker.send(ImportFailed(Failed.from_exception(error)))
+        function, result, open_lifespan = pickle.loads(setup.handler)  # noqa: S301 written by the worker
+        value = lifespan.enter_context(create_manager(open_lifespan, HandlerStyle.PROCESS))
+        handler = _Handler(function, () if open_lifespan is None else (value,), result)
+    except BaseException as error:  # noqa: BLE001 importing a handler, or its lifespan, can raise anything
+        worker.send(StartFailed(Failed.from_exception(error)))
         return
     variables = contextvars.copy_context()
     gc.freeze()  # imported modules stay in memory, so garbage collections can skip them
     worker.send(Ready(os.getpid()))
-    for number in count(1):
-        task = worker.receive_task()
-        if task is None:
-            return
-        started.value = number
-        # A copy for each task, so that no task sees what another has bound.
-        outcome = variables.copy().run(_run_task, task, number, function, result, worker)
-        exit_reason = _exit_reason(number, setup)
-        worker.send(AttemptEnded(outcome, exit_reason))
-        if exit_reason is not None:
-            return
+    with _closing(lifespan):
+        for number in count(1):
+            task = worker.receive_task()
+            if task is None:
+                return
+            started.value = number
+            # A copy for each task, so that no task sees what another has bound.
+            outcome = variables.copy().run(_run_task, task, number, handler, worker)
+            exit_reason = _exit_reason(number, setup)
+            worker.send(AttemptEnded(outcome, exit_reason))
+            if exit_reason is not None:
+                return
 
 
-def _run_task(
-    task: bytes, number: int, function: Callable[..., Any], result: type[BaseModel] | None, worker: "_WorkerConnection"
-) -> Outcome:
+@contextmanager
+def _closing(lifespan: ExitStack) -> Generator[None]:
+    """Leave the lifespan at the end of a `with` block; an error is logged, because nobody can handle it."""
+    try:
+        yield
+    finally:
+        try:
+            lifespan.close()
+        except Exception:  # noqa: BLE001 the lifespan is the application's code
+            _log.exception("lifespan failed to close")
+
+
+@dataclass(frozen=True, slots=True)
+class _Handler:
+    """The function, its third argument if it has a lifespan, and the model of its result."""
+
+    function: Callable[..., Any]
+    resource: tuple[()] | tuple[Any]
+    result: type[BaseModel] | None
+
+
+def _run_task(task: bytes, number: int, handler: _Handler, worker: "_WorkerConnection") -> Outcome:
     try:
         data, context = pickle.loads(task)  # noqa: S301 written by the worker
     except Exception as error:  # noqa: BLE001 the models are the application's code
@@ -106,7 +137,7 @@ def _run_task(
     context = replace(context, state=state)
     bind_context(context)
     worker.start_attempt(number, context, window)
-    outcome = call_function(function, result, data, context, window)
+    outcome = call_function(handler.function, (data, context, *handler.resource), handler.result, window)
     state.send_progress()
     return outcome
 

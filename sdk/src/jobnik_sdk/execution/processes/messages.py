@@ -14,14 +14,14 @@ LENGTH: Final = struct.Struct("!Q")
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The handler is imported, and the process accepts tasks."""
+    """The handler is imported, its lifespan is open, and the process accepts tasks."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
-class ImportFailed:
-    """The handler cannot be imported, so the process ends."""
+class StartFailed:
+    """The handler cannot be imported, or its lifespan cannot be opened, so the process ends."""
 
     failure: Failed
 
@@ -57,7 +57,7 @@ class AttemptEnded:
     exit_reason: str | None
 
 
-Message: TypeAlias = Ready | ImportFailed | StateUpdate | Interrupted | LogLine | AttemptEnded
+Message: TypeAlias = Ready | StartFailed | StateUpdate | Interrupted | LogLine | AttemptEnded
 
 
 def frame(pickled: bytes) -> bytes:

@@ -4,7 +4,9 @@ import asyncio
 import atexit
 import pickle
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
+from itertools import count
 from typing import Final
 
 from pydantic import BaseModel
@@ -14,7 +16,7 @@ from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.outcomes import Failed, Outcome
 from jobnik_sdk.execution.processes.child import Setup
-from jobnik_sdk.execution.processes.messages import AttemptEnded, ImportFailed, Interrupted, Message, StateUpdate
+from jobnik_sdk.execution.processes.messages import AttemptEnded, Interrupted, Message, StartFailed, StateUpdate
 from jobnik_sdk.execution.processes.process import HandlerProcess
 from jobnik_sdk.execution.progress import ProgressUpdate
 from jobnik_sdk.execution.runner import Runner, RunningAttempt
@@ -35,7 +37,8 @@ class ProcessRunner(Runner):
     def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         super().__init__(handler, cancellation_timeout)
         self._setup = Setup(
-            pickle.dumps((handler.function, handler.stage_type.result)),
+            pickle.dumps((handler.function, handler.stage_type.result, handler.lifespan)),
+            0,
             configured_level(),
             handler.recycle_after,
             handler.memory_limit,
@@ -97,8 +100,13 @@ class ProcessRunner(Runner):
         return None
 
     def _spawn(self) -> HandlerProcess:
+        used = {process.index for process in self._processes if process.is_alive and not process.exiting}
+        index = next(index for index in count() if index not in used)
         process = HandlerProcess(
-            f"jobnik {self._handler.stage_type.name}", self._setup, self._on_message, self._on_exit
+            f"jobnik {self._handler.stage_type.name}",
+            replace(self._setup, index=index),
+            self._on_message,
+            self._on_exit,
         )
         self._processes.add(process)
         return process
@@ -114,7 +122,7 @@ class ProcessRunner(Runner):
                 if message.exit_reason is not None:
                     self._ended["replaced"].inc()
                     _log.info("handler process replaced", pid=process.pid, reason=message.exit_reason)
-            case ImportFailed():
+            case StartFailed():
                 process.shut_down()
                 self._complete(process, message.failure)
             case StateUpdate(number, update) if attempt is not None and number == process.task_number:

@@ -24,7 +24,7 @@ _log: Final = RuntimeLogger(__name__)
 
 
 class HandlerProcess:
-    """The worker's side of a handler process; `pid` is its process id, once it is ready.
+    """The worker's side of a handler process; `pid` is its process id, once it is ready, and `index` its number.
 
     Args:
         name: The name of the process.
@@ -41,6 +41,7 @@ class HandlerProcess:
         on_exit: "Callable[[HandlerProcess, str], None]",
     ) -> None:
         self.pid: int | None = None
+        self.index = setup.index
         self.attempt: RunningAttempt | None = None
         self.ready = False
         self.exiting = False

@@ -1,0 +1,71 @@
+"""The container of a worker's process: what creates the worker, and what opens and closes the resources it needs."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from typing import Any, Final, Protocol
+
+from jobnik_sdk.observability.logging import RuntimeLogger
+from jobnik_sdk.worker.settings import WorkerSettings
+from jobnik_sdk.worker.worker import Worker
+
+CLOSE_TIMEOUT: Final = timedelta(seconds=3)
+"""How long closing everything may take, so that a stop does not wait forever for a connection that hangs."""
+
+_log: Final = RuntimeLogger(__name__)
+
+
+class Container(Protocol):
+    """The parts of a worker's process; a container of dependency-injector has this shape."""
+
+    def settings(self) -> WorkerSettings:
+        """Read the settings; called once."""
+        ...
+
+    def worker(self) -> Worker | Awaitable[Worker] | AbstractAsyncContextManager[Worker]:
+        """Create the worker; called once, on its event loop."""
+        ...
+
+
+@asynccontextmanager
+async def opened(container: Container) -> AsyncGenerator[Worker]:
+    """Open the resources of a container, yield its worker, and close the worker's client and the resources at the end.
+
+    >>> async with opened(Container()) as worker:
+    ...     await work_off(worker, job)
+
+    A container of dependency-injector initializes its `Resource` providers first, and shuts them down at the end. In
+    any other container, `worker()` can be an async context manager.
+
+    Raises:
+        Exception: whatever the container raises while it opens. Errors while it closes are logged.
+    """
+    stack = AsyncExitStack()
+    try:
+        stack.push_async_callback(_call, container, "shutdown_resources")
+        await _call(container, "init_resources")
+        created = container.worker()
+        if isinstance(created, AbstractAsyncContextManager):
+            worker = await stack.enter_async_context(created)
+        else:
+            worker = await created if inspect.isawaitable(created) else created
+        stack.push_async_callback(worker.client.aclose)
+        yield worker
+    finally:
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT.total_seconds()):
+                await stack.aclose()
+        except TimeoutError:
+            _log.warning("resources did not close in time, abandoned", timeout_seconds=CLOSE_TIMEOUT.total_seconds())
+        except Exception:  # noqa: BLE001 the worker has ended, and the resources are the application's code
+            _log.exception("resources failed to close")
+
+
+async def _call(container: object, method: str) -> None:
+    """Call a method of a container of dependency-injector, which is asynchronous if one of its resources is."""
+    function: Any = getattr(container, method, None)
+    result = None if function is None else function()
+    if inspect.isawaitable(result):
+        await result
