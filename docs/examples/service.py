@@ -90,15 +90,14 @@ class Container:
     def worker(self) -> Worker:
         """Create the worker with its client and its handlers."""
         settings = self._settings
-        return Worker(
-            JobnikClient(settings.jobnik_base_url),
+        return Worker.from_settings(
+            settings,
             [
                 Handler(greetings, greet, concurrency=100),
                 Handler(shouts, partial(shout, mark=settings.shout_mark), style=HandlerStyle.THREAD, concurrency=4),
                 Handler(lengths, measure, style=HandlerStyle.PROCESS, concurrency=2, recycle_after=1000),
             ],
             listeners=[self._listen],
-            drain_timeout=settings.drain_timeout,
         )
 
     def _listen(self, event: Event) -> None:

@@ -274,6 +274,33 @@ async def test_a_second_signal_counts_while_the_worker_is_created(start: Start, 
     assert await worker.wait_for_exit() in {128 + signal.SIGTERM, 128 + signal.SIGINT}
 
 
+async def test_resources_are_open_while_the_worker_runs(start: Start, orders: Create, tmp_path: Path) -> None:
+    """They are opened before the first claim, and closed after the last report."""
+    order, resource = Order(begun=tmp_path / "begun", go=tmp_path / "go"), tmp_path / "resource"
+    await orders(order)
+    worker = await start("thread", RESOURCE=str(resource))
+    await _wait_for_content(order.begun)
+    assert resource.read_text() == "opening\nopen\n"
+    worker.process.terminate()
+    await worker.wait_for_log("worker draining")
+    assert resource.read_text() == "opening\nopen\n"
+    assert order.go is not None
+    order.go.touch()
+    assert await worker.wait_for_exit() == 0
+    assert resource.read_text() == "opening\nopen\nclosed\n"
+
+
+async def test_a_signal_interrupts_the_opening_of_resources(start: Start, tmp_path: Path) -> None:
+    """A database that does not respond does not delay the exit, and the exit code is 0."""
+    resource = tmp_path / "resource"
+    worker = await start("async", RESOURCE=str(resource), RESOURCE_RESPONDS=str(tmp_path / "never"))
+    await _wait_for_content(resource)
+    worker.process.terminate()
+    await worker.wait_for_log("stopped before the worker was created")
+    assert await worker.wait_for_exit() == 0
+    assert resource.read_text() == "opening\nclosed\n"
+
+
 async def test_a_thread_that_hangs_is_abandoned(start: Start, orders: Create, tmp_path: Path) -> None:
     """A hanging call in `asyncio.to_thread` is logged, and the exit code is 0."""
     order = Order(begun=tmp_path / "begun", go=tmp_path / "never", then="hang")

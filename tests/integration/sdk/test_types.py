@@ -13,12 +13,13 @@ _MYPY_CACHE = Path(__file__).parents[3] / ".mypy_cache"
 """The cache of `make check`, which has read the SDK already."""
 
 _CODE = """
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Generator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from pydantic import BaseModel
-from typing_extensions import assert_type
+from typing_extensions import Self, assert_type
 
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk import (
@@ -166,6 +167,55 @@ async def see_nothing(task: Picture, context: TaskContext) -> None:
     context.save_checkpoint(task)  # wrong
     context.progress("half")  # wrong
     context.attempt = 2  # wrong
+
+
+class Pool:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+@contextmanager
+def open_model() -> Generator[bytes]:
+    yield b""
+
+
+async def with_pool(task: Picture, context: TaskContext, pool: Pool) -> Size:
+    return Size(width=1)
+
+
+def with_model(task: Picture, context: TaskContext, model: bytes) -> Size:
+    return Size(width=len(model))
+
+
+def with_text(task: Picture, context: TaskContext, model: str) -> Size:
+    return Size(width=len(model))
+
+
+def lifespans(worker: Worker) -> None:
+    assert_type(Handler(pictures, with_pool, lifespan=Pool), Handler[Picture, Size, Empty, Empty, Empty])
+    Handler(pictures, with_model, style=HandlerStyle.THREAD, lifespan=open_model)
+    Handler(pictures, with_model, style=HandlerStyle.PROCESS, lifespan=open_model, concurrency=2, recycle_after=100)
+    Handler(pictures, with_text, style=HandlerStyle.THREAD, lifespan=open_model)  # wrong
+    Handler(pictures, with_pool, lifespan=open_model)  # wrong
+    Handler(pictures, with_pool)  # wrong
+    Handler(pictures, make, lifespan=Pool)  # wrong
+    assert_type(worker.handler(pictures, concurrency=4)(make)(Picture(source=""), context_of()), Awaitable[Size])
+    worker.handler(pictures, style=HandlerStyle.PROCESS, recycle_after=100)(make_plainly)
+    worker.handler(pictures, style=HandlerStyle.THREAD, lifespan=open_model)(with_model)
+    worker.handler(pictures, lifespan=Pool)(with_pool)
+    worker.handler(pictures, style=HandlerStyle.THREAD)(make)  # wrong
+    worker.handler(pictures)(take_other)  # wrong
+    worker.handler(pictures)(return_nothing)  # wrong
+    worker.handler(pictures, lifespan=Pool)(make)  # wrong
+    worker.handler(pictures, recycle_after=100)(make)  # wrong
+    Worker.from_settings(WorkerSettings(), [Handler(pictures, make)], lease=second)
+    Worker.from_settings([Handler(pictures, make)])  # wrong
+
+
+def context_of() -> TaskContext:
+    raise NotImplementedError
 
 
 def handlers() -> list[AnyHandler]:

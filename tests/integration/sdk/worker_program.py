@@ -6,6 +6,8 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -21,6 +23,9 @@ class Settings(WorkerSettings):
     made: Path | None = None
     """Created when the creation of the worker starts, which then waits until `may_be_made` exists."""
     may_be_made: Path | None = None
+    resource: Path | None = None
+    """Where the container records that it opens and closes a resource, which takes until `resource_responds` exists."""
+    resource_responds: Path | None = None
     stop_margin_seconds: float = process.STOP_MARGIN_SECONDS
     """Replaces the constant of this name."""
 
@@ -78,6 +83,22 @@ async def obey_blocking(order: Order, context: TaskContext) -> None:
     await asyncio.sleep(0.1)
 
 
+@asynccontextmanager
+async def _resource(settings: Settings) -> AsyncGenerator[None]:
+    if settings.resource is None:
+        yield
+        return
+    with settings.resource.open("a", buffering=1) as record:
+        record.write("opening\n")
+        try:
+            while settings.resource_responds is not None and not settings.resource_responds.exists():  # noqa: ASYNC110 a file
+                await asyncio.sleep(0.01)
+            record.write("open\n")
+            yield
+        finally:
+            record.write("closed\n")
+
+
 class Container:
     """The parts of the process."""
 
@@ -91,8 +112,13 @@ class Container:
         self._settings = self._settings or Settings()
         return self._settings
 
-    def worker(self) -> Worker:
-        """Make the worker."""
+    @asynccontextmanager
+    async def worker(self) -> AsyncGenerator[Worker]:
+        """Open the resource, and make the worker."""
+        async with _resource(self.settings()):
+            yield self._make_worker()
+
+    def _make_worker(self) -> Worker:
         settings, style = self.settings(), self._style
         process.STOP_MARGIN_SECONDS = settings.stop_margin_seconds
         if settings.made is not None and settings.may_be_made is not None:

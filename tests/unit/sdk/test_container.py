@@ -76,9 +76,7 @@ async def test_resources_of_dependency_injector_are_open_while_the_worker_runs()
 
 async def test_resource_can_be_overridden() -> None:
     """A test replaces the database by a value, and nothing is opened for it."""
-    container = Injected()
-    container.pool.override(providers.Object("fake "))  # pyright: ignore[reportUnknownMemberType] its stubs
-    async with opened(container) as worker:
+    async with opened(Injected(pool="fake ")) as worker:
         assert await _run_job(worker) == ["fake word"]
     assert events == ["open file", "read", "close file"]
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, nullcontext, suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from typing_extensions import override
@@ -106,10 +107,14 @@ class ThreadLifespan(Lifespan):
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(function)
 
+        def set_opened(value: object) -> None:
+            if not opened.done():
+                opened.set_result(value)
+
         def hold() -> None:
             try:
                 with create_manager(self._handler.lifespan, HandlerStyle.THREAD) as value:
-                    call(lambda: opened.done() or opened.set_result(value))
+                    call(partial(set_opened, value))
                     self._leaving.wait()
             except BaseException as error:  # noqa: BLE001 a context manager may raise anything
                 self._error = error
@@ -147,7 +152,8 @@ def create_manager(lifespan: Callable[[], Any] | None, style: HandlerStyle) -> A
         return nullcontext()
     manager = lifespan()
     is_async = style is HandlerStyle.ASYNC
-    if not isinstance(manager, AbstractAsyncContextManager if is_async else AbstractContextManager):
+    kind: type[Any] = AbstractAsyncContextManager if is_async else AbstractContextManager
+    if not isinstance(manager, kind):
         wanted = "an async context manager" if is_async else "a plain context manager"
         raise ConfigurationError(
             f"The lifespan of a handler of style {style} must return {wanted}, but {lifespan!r} returned "

@@ -212,17 +212,37 @@ class Worker:
         circuit_breaker: BreakerPolicy | None = ...,
     ) -> _Decorator[PlainFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT]]: ...
 
-    def handler(self, stage_type: StageType[Any, Any, Any, Any, Any], **options: Any) -> _Decorator[Any]:
+    def handler(  # noqa: PLR0913 all options of a handler
+        self,
+        stage_type: StageType[Any, Any, Any, Any, Any],
+        *,
+        style: HandlerStyle = HandlerStyle.ASYNC,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        lifespan: Callable[[], AbstractAsyncContextManager[Any] | AbstractContextManager[Any]] | None = None,
+        recycle_after: int | None = None,
+        memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
+    ) -> _Decorator[Any]:
         """Return a decorator that adds a handler for a stage type, before the worker runs. The function stays as it is.
 
         >>> @worker.handler(thumbnails, style=HandlerStyle.PROCESS, concurrency=4)
         ... def make_thumbnail(task: ThumbnailTask, context: TaskContext) -> ThumbnailResult: ...
 
-        The options, and the errors of the decorator, are those of `Handler`.
+        The arguments, and the errors of the decorator, are those of `Handler`.
 
         Raises:
             ConfigurationError: the worker has a handler for the stage type already, or is running.
         """
+        options: dict[str, Any] = {
+            "style": style,
+            "concurrency": concurrency,
+            "timeout": timeout,
+            "lifespan": lifespan,
+            "recycle_after": recycle_after,
+            "memory_limit": memory_limit,
+            "circuit_breaker": circuit_breaker,
+        }
 
         def add(function: Callable[..., Any]) -> Callable[..., Any]:
             self._add_handler(Handler(stage_type, function, **options))
