@@ -47,10 +47,7 @@ async def count_letters(task: Text, _context: TaskContext) -> Letters:
 
 async def add_up(_task: Everything, context: TaskContext) -> Letters:
     """Add up the results of the first stage."""
-    counted: list[int] = []
-    async for stage in context.producer.list_stages(context.job.id, count):
-        tasks = context.producer.list_tasks(stage, count)
-        counted += [task.result.letters async for task in tasks if task.result is not None]
+    counted = [result.letters async for result in context.results(count)]
     print(f"counted {counted}, {sum(counted)} in total")
     return Letters(letters=sum(counted))
 

@@ -4,6 +4,7 @@ from collections.abc import Awaitable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, SupportsFloat
 from uuid import UUID
 
@@ -15,7 +16,8 @@ from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError
 from jobnik_sdk.execution.access import Access, rejected_wait
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.progress import AttemptState, Checkpoint, Phase
-from jobnik_sdk.model.definitions import Priority, TaskMetadataT
+from jobnik_sdk.execution.results import Results, read_results
+from jobnik_sdk.model.definitions import Priority, ResultT, StageType, TaskMetadataT
 from jobnik_sdk.model.payloads import encode_payload
 from jobnik_sdk.observability import trace_context
 from jobnik_sdk.observability.logging import bind_task
@@ -181,6 +183,21 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
         >>> await context.producer.create_tasks(context.stage.id, pages, [Page(number=2)])
         """
         return self._access().producer
+
+    def results(self, stage_type: StageType[Any, ResultT, Any, Any, Any]) -> Results[ResultT]:
+        """Return the results of the stages of this type in the job, for a handler of a later stage.
+
+        >>> total = sum([count.words async for count in context.results(pages)])
+
+        In a plain function, use `for` instead of `async for`. The results come in the order in which their tasks were
+        created, and are read page by page. Tasks without a result, because they have failed for example, are left out.
+
+        Raises (while they are read):
+            UnsupportedError: the manager does not keep results.
+            UnreachableError: the manager did not respond.
+            AnswerError: the manager responded with an error, or a result does not fit the stage type.
+        """
+        return Results(partial(read_results, self._access(), self.job.id, stage_type), self.wait)
 
     def wait(self, awaitable: Awaitable[T]) -> T:
         """Block until `awaitable` is done, and return its value. Use it in plain functions instead of `await`.

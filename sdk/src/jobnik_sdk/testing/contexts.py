@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,13 +13,15 @@ from pydantic import BaseModel, JsonValue
 from pydantic_core import from_json
 from typing_extensions import override
 
+from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.execution.access import Access, as_coroutine, rejected_wait
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.context import JobInfo, StageDataT, StageInfo, StageMetadataT, TaskContext
 from jobnik_sdk.execution.outcomes import TIMEOUT
 from jobnik_sdk.execution.progress import AttemptState, ProgressUpdate
+from jobnik_sdk.execution.results import Results
 from jobnik_sdk.http.client import JobnikClient
-from jobnik_sdk.model.definitions import EMPTY, Priority, StageType, TaskMetadataT
+from jobnik_sdk.model.definitions import EMPTY, AnyStageType, Priority, ResultT, StageType, TaskMetadataT
 from jobnik_sdk.observability import trace_context
 
 T = TypeVar("T")
@@ -106,7 +108,22 @@ class RecordingContext(TaskContext[TaskMetadataT, StageDataT, StageMetadataT]):
     """The context of a task, with what the handler recorded; from `context_for` or `FakeManager.claim`."""
 
     cancellation: ClockedCancellation = field(default_factory=ClockedCancellation, repr=False)
+    prepared_results: Mapping[AnyStageType, Sequence[BaseModel]] = field(
+        default_factory=dict[AnyStageType, Sequence[BaseModel]], repr=False
+    )
     state: RecordingState = field(default_factory=RecordingState, repr=False)
+
+    @override
+    def results(self, stage_type: StageType[Any, ResultT, Any, Any, Any]) -> Results[ResultT]:
+        prepared: Any = self.prepared_results.get(stage_type)
+        if prepared is not None:
+            return _PreparedResults(prepared)
+        if self.access is None:
+            raise ConfigurationError(
+                f"This context has no results of {stage_type.name!r}: pass them to context_for(results=...), or use a "
+                "context from `FakeManager.claim`."
+            )
+        return TaskContext.results(self, stage_type)
 
     @property
     def recorded_progress(self) -> Sequence[ProgressUpdate]:
@@ -144,6 +161,7 @@ def context_for(  # noqa: PLR0913 the fields of a context
     max_attempts: int = 3,
     timeout: timedelta | None = None,
     checkpoint: JsonValue = None,
+    results: Mapping[AnyStageType, Sequence[BaseModel]] | None = None,
 ) -> RecordingContext[TaskMetadataT, StageDataT, StageMetadataT]:
     """Return the context of an attempt at a task of this type, without a manager.
 
@@ -161,6 +179,7 @@ def context_for(  # noqa: PLR0913 the fields of a context
         max_attempts: The number of attempts that the task may have.
         timeout: The time limit of the attempt; default: none.
         checkpoint: The checkpoint of the previous attempt.
+        results: What `context.results` returns for other stage types.
 
     >>> context = context_for(thumbnails, attempt=2, checkpoint={"done": 3})
     >>> await make_thumbnail(task, context)
@@ -184,7 +203,22 @@ def context_for(  # noqa: PLR0913 the fields of a context
         timeout=timeout,
         checkpoint=checkpoint,
         cancellation=ClockedCancellation(timeout),
+        prepared_results=dict(results or {}),
     )
+
+
+class _PreparedResults(Results[ResultT]):
+    def __init__(self, results: Sequence[ResultT]) -> None:
+        self._results = results
+
+    @override
+    async def __aiter__(self) -> AsyncIterator[ResultT]:
+        for result in self._results:
+            yield result
+
+    @override
+    def __iter__(self) -> Iterator[ResultT]:
+        return iter(self._results)
 
 
 def _given(value: BaseModel | None, model: type[Any]) -> Any:  # noqa: ANN401 an instance of the model
