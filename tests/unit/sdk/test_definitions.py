@@ -1,5 +1,8 @@
 """Job types and stage types."""
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 from jobnik_sdk import ConfigurationError, Empty, JobType, StageType
 
@@ -33,3 +36,24 @@ def test_models_are_empty_by_default() -> None:
         Empty,
         Empty,
     )
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"max_attempts": 0}, "The max_attempts of the stage type 's' must be 1 or more, not 0"),
+        ({"timeout": timedelta()}, "The timeout of the stage type 's' must be 0.1 s to 365 days, not 0:00:00"),
+        ({"timeout": timedelta(days=366)}, "must be 0.1 s to 365 days"),
+    ],
+)
+def test_stage_type_refuses_options_out_of_range(option: dict[str, Any], message: str) -> None:
+    """When it is defined, not when the first stage is created."""
+    with pytest.raises(ConfigurationError, match=message):
+        StageType("s", task=Empty, **option)
+
+
+@pytest.mark.parametrize("option", [{"timeout": 5}, {"retry": timedelta(seconds=5)}])
+def test_stage_type_refuses_options_of_the_wrong_type(option: dict[str, Any]) -> None:
+    """A number of seconds is no duration, and a delay is no policy."""
+    with pytest.raises(TypeError, match="of the stage type 's'"):
+        StageType("s", task=Empty, **option)

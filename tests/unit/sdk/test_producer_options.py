@@ -41,6 +41,7 @@ pictures = StageType("pictures", task=Picture)
 STAGE = UUID(int=1)
 SECOND = timedelta(seconds=1)
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+FIXED = {"strategy": "fixed", "delaySeconds": 1.0, "jitter": 0.0}
 COUNTS = {"pending": 0, "inProgress": 0, "completed": 0, "failed": 0, "created": 0, "retried": 0, "total": 0}
 
 
@@ -55,7 +56,7 @@ def has(*features: str) -> httpx2.Response:
         ({"timeout": 90 * SECOND}, {"timeoutSeconds": 90.0}),
         ({"delay": SECOND / 2}, {"delaySeconds": 0.5}),
         ({"available_at": NOON}, {"availableAt": "2026-01-01T12:00:00Z"}),
-        ({"retry": RetryPolicy.fixed(SECOND)}, {"retry": {"strategy": "fixed", "delaySeconds": 1.0, "jitter": 0.0}}),
+        ({"retry": RetryPolicy.fixed(SECOND)}, {"retry": FIXED}),
         (
             {"max_attempts": 5, "retry": RetryPolicy.exponential(SECOND, factor=3, max_delay=9 * SECOND, jitter=0.5)},
             {
@@ -89,6 +90,46 @@ async def test_options_of_a_stage_are_sent(wire: "Wire", entity: Make) -> None:
     assert (body["weight"], body["taskDefaults"]) == (2.5, {"maxAttempts": 2, "timeoutSeconds": 1.0})
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {},
+            {
+                "maxAttempts": 5,
+                "timeoutSeconds": 60.0,
+                "retry": FIXED,
+            },
+        ),
+        (
+            {"task_defaults": TaskDefaults(max_attempts=1, timeout=SECOND)},
+            {
+                "maxAttempts": 1,
+                "timeoutSeconds": 1.0,
+                "retry": FIXED,
+            },
+        ),
+    ],
+)
+@pytest.mark.parametrize("in_tree", [False, True])
+async def test_policy_of_a_stage_type_is_sent(
+    wire: "Wire", entity: Make, given: dict[str, Any], expected: dict[str, Any], *, in_tree: bool
+) -> None:
+    """It comes with every stage of the type, and what the stage sets itself takes precedence."""
+    policy = StageType("careful", task=Picture, max_attempts=5, timeout=60 * SECOND, retry=RetryPolicy.fixed(SECOND))
+    stage = entity(jobId=str(uuid4()), type="careful", order=1, status="PENDING", percentage=0, summary=COUNTS)
+    if in_tree:
+        job = entity(name="plain", priority="MEDIUM", status="PENDING", percentage=0, stages=[stage])
+        wire.will_answer(has("task-defaults", "job-tree"), httpx2.Response(201, json=job))
+        await Producer(wire.client).create_job(plain, stages=[NewStage(policy, **given)])
+        (body,) = json.loads(wire.requests[1].content)["stages"]
+    else:
+        wire.will_answer(has("task-defaults"), httpx2.Response(201, json=stage))
+        await Producer(wire.client).create_stage(STAGE, policy, **given)
+        body = json.loads(wire.requests[1].content)
+    assert body["taskDefaults"] == expected
+
+
 async def test_missing_features_are_reported(wire: "Wire") -> None:
     """The error names the missing feature and what to do, and nothing is sent."""
     wire.will_answer(has("claim"))
@@ -99,6 +140,8 @@ async def test_missing_features_are_reported(wire: "Wire") -> None:
     assert caught.value.feature == "retry-policy"
     with pytest.raises(UnsupportedError, match="'task-defaults'"):
         await producer.create_stage(STAGE, pictures, task_defaults=TaskDefaults(max_attempts=1))
+    with pytest.raises(UnsupportedError, match="'task-defaults'"):
+        await producer.create_stage(STAGE, StageType("s", task=Picture, max_attempts=1))
     with pytest.raises(UnsupportedError, match="'weighted-progress'"):
         await producer.create_stage(STAGE, pictures, weight=3)
     with pytest.raises(UnsupportedError, match="'unique-jobs'"):

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, Unp
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar, override
 
-from jobnik_sdk.model.arguments import check_duration, check_names
+from jobnik_sdk.model.arguments import check_duration, check_instance, check_names
 from jobnik_sdk.model.exceptions import ConfigurationError
 
 
@@ -21,6 +21,9 @@ class Empty(BaseModel):
 
 EMPTY: Final = Empty()
 """The only instance of `Empty`; as an argument it means that the payload was omitted."""
+
+MIN_TIMEOUT: Final = timedelta(seconds=0.1)
+"""The shortest time limit that the protocol allows."""
 
 MAX_DURATION: Final = timedelta(days=365)
 """The longest delay or time limit that the protocol allows."""
@@ -135,7 +138,10 @@ class JobType(Generic[DataT, MetadataT]):
 class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
     """A type of stage, with the models of its tasks.
 
-    >>> thumbnails = StageType("thumbnails", task=ThumbnailTask, result=ThumbnailResult)
+    >>> thumbnails = StageType("thumbnails", task=ThumbnailTask, result=ThumbnailResult, max_attempts=5)
+
+    A stage that is created with this type keeps `max_attempts`, `timeout` and `retry` for its tasks, unless `NewStage`
+    or a task sets its own. All three need a manager with the feature `task-defaults`.
 
     Args:
         name: 1 to 50 characters.
@@ -145,10 +151,13 @@ class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
         task_metadata: The model of each task's metadata.
         data: The model of the data of the stage itself.
         metadata: The model of the metadata of the stage itself.
+        max_attempts: The number of attempts before a task fails permanently: 1 or more. None: 3.
+        timeout: The time limit of one attempt: 0.1 s to 365 days. None: no limit.
+        retry: How long a task waits after a failed attempt. None: it does not wait.
 
     Raises:
-        ConfigurationError: the name is too short or too long, or is not valid Unicode.
-        TypeError: a model is not a class derived from `pydantic.BaseModel`.
+        ConfigurationError: the name is too short or too long, or is not valid Unicode, or an option is out of range.
+        TypeError: a model is not a class derived from `pydantic.BaseModel`, or an option has the wrong type.
     """
 
     name: str
@@ -157,6 +166,9 @@ class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
     task_metadata: type[TaskMetadataT] = field(default=Empty, kw_only=True)  # type: ignore[assignment]  # the TypeVar's default
     data: type[DataT] = field(default=Empty, kw_only=True)  # type: ignore[assignment]  # likewise
     metadata: type[MetadataT] = field(default=Empty, kw_only=True)  # type: ignore[assignment]  # likewise
+    max_attempts: int | None = field(default=None, kw_only=True)
+    timeout: timedelta | None = field(default=None, kw_only=True)
+    retry: "RetryPolicy | None" = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _check_length("The name of a stage type", self.name, shortest=1)
@@ -164,6 +176,14 @@ class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
         _check_models(owner, task=self.task, task_metadata=self.task_metadata, data=self.data, metadata=self.metadata)
         if self.result is not None:
             _check_models(owner, result=self.result)
+        if self.max_attempts is not None and self.max_attempts < 1:
+            raise ConfigurationError(f"The max_attempts of {owner} must be 1 or more, not {self.max_attempts}.")
+        if self.timeout is not None:
+            check_duration(f"The timeout of {owner}", self.timeout)
+            if not MIN_TIMEOUT <= self.timeout <= MAX_DURATION:
+                raise ConfigurationError(f"The timeout of {owner} must be 0.1 s to 365 days, not {self.timeout}.")
+        if self.retry is not None:
+            check_instance(f"The retry of {owner}", self.retry, RetryPolicy)
 
 
 AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
@@ -258,9 +278,9 @@ class NewTask(Generic[TaskT, TaskMetadataT]):
 
     >>> NewTask(ThumbnailTask(url=url), timeout=timedelta(minutes=5), delay=timedelta(hours=1))
 
-    An option that is omitted is taken from the `TaskDefaults` of the stage. If the stage does not set it either, a task
-    has 3 attempts, no time limit and no delay. All options except `max_attempts` need a manager with part B of the
-    protocol (feature `retry-policy`).
+    An option that is omitted is taken from the `TaskDefaults` of the stage, or else from its `StageType`. If neither
+    sets it, a task has 3 attempts, no time limit and no delay. All options except `max_attempts` need a manager with
+    part B of the protocol (feature `retry-policy`).
 
     Args:
         data: The input of the handler.
@@ -287,7 +307,10 @@ class NewTask(Generic[TaskT, TaskMetadataT]):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskDefaults:
-    """The options of those tasks of a stage that do not set their own; see `NewTask`."""
+    """The options of those tasks of a stage that do not set their own; see `NewTask`.
+
+    They take precedence over those of the `StageType`, each on its own.
+    """
 
     max_attempts: int | None = None
     timeout: timedelta | None = None

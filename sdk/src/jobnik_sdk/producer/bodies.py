@@ -12,6 +12,7 @@ from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.definitions import (
     EMPTY,
     MAX_DURATION,
+    MIN_TIMEOUT,
     AnyStageType,
     JobType,
     NewStage,
@@ -27,7 +28,6 @@ from jobnik_sdk.model.payloads import encode_payload
 TraceFields: TypeAlias = Mapping[str, str]
 """The fields that propagate a trace: `traceparent`, and `tracestate` if there is one."""
 
-_MIN_TIMEOUT: Final = timedelta(seconds=0.1)
 _MIN_WEIGHT: Final = 0.001
 _MAX_WEIGHT: Final = 1000
 _MAX_KEY_LENGTH: Final = 200
@@ -91,13 +91,13 @@ class StageEncoder:
             "startAsWaiting": to_json(options.get("waiting", False)),
             **{name: to_json(value) for name, value in self._trace.items()},
         }
-        weight, defaults = options.get("weight"), options.get("task_defaults")
+        weight, defaults = options.get("weight"), _defaults_of(stage_type, options.get("task_defaults"))
         if weight is not None:
             if not _MIN_WEIGHT <= weight <= _MAX_WEIGHT:
                 raise InvalidPayloadError(f"{path}weight", f"must be {_MIN_WEIGHT} to {_MAX_WEIGHT}, not {weight}.")
             self.required_features.add("weighted-progress")
             fields["weight"] = to_json(weight)
-        if defaults is not None:
+        if defaults != TaskDefaults():
             self.required_features.add("task-defaults")
             fields["taskDefaults"] = to_json(_task_defaults(defaults, f"{path}task_defaults."))
         return fields
@@ -174,11 +174,21 @@ def _attempt_options(max_attempts: int | None, timeout: timedelta | None, retry:
             raise InvalidPayloadError("max_attempts", f"must be 1 or more, not {max_attempts}.")
         fields["maxAttempts"] = max_attempts
     if timeout is not None:
-        fields["timeoutSeconds"] = _seconds("timeout", timeout, _MIN_TIMEOUT)
+        fields["timeoutSeconds"] = _seconds("timeout", timeout, MIN_TIMEOUT)
     if retry is not None:
         check_instance("retry", retry, RetryPolicy)
         fields["retry"] = _retry_policy(retry)
     return fields
+
+
+def _defaults_of(stage_type: AnyStageType, given: TaskDefaults | None) -> TaskDefaults:
+    """Return the options that a stage was given, and those of its type for the rest."""
+    given = given or TaskDefaults()
+    return TaskDefaults(
+        max_attempts=stage_type.max_attempts if given.max_attempts is None else given.max_attempts,
+        timeout=stage_type.timeout if given.timeout is None else given.timeout,
+        retry=stage_type.retry if given.retry is None else given.retry,
+    )
 
 
 def _task_defaults(defaults: TaskDefaults, path: str) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class RecordingContext(TaskContext[TaskMetadataT, StageDataT, StageMetadataT]):
                 f"This context has no results of {stage_type.name!r}: pass them to context_for(results=...), or use a "
                 "context from `FakeManager.claim`."
             )
-        return TaskContext.results(self, stage_type)
+        return super(RecordingContext, self).results(stage_type)
 
     @property
     def recorded_progress(self) -> Sequence[ProgressUpdate]:
