@@ -19,6 +19,7 @@ from reference_manager.store.connections import (
     sql,
 )
 from reference_manager.store.errors import DatabaseBusyError, DatabaseUnavailableError, translated_errors
+from reference_manager.store.lock_waits import LockWaits
 from reference_manager.store.schema import SEARCH_PATH
 
 __all__ = ["SESSION", "Connection", "Database", "Pools", "Record", "encode", "encode_optional", "sql"]
@@ -69,7 +70,7 @@ class Pools(NamedTuple):
     workers: "asyncpg.Pool[asyncpg.Record]"
     """For claims, reports and heartbeats: statements that serve many requests, or that do not wait for locks."""
     general: "asyncpg.Pool[asyncpg.Record]"
-    """For everything else: clients may send any number of such requests, and these may wait for locks."""
+    """For everything else: clients may send any number of such requests, and some of these wait for locks."""
 
 
 class Database:
@@ -89,6 +90,8 @@ class Database:
         self._maintenance_connector = maintenance_connector
         self._pools = pools
         self._acquire_timeout = acquire_timeout
+        self.lock_waits = LockWaits(max(pools.general.get_max_size() // 2, 1))
+        """Runs commands that may have to wait for locks, on at most half of the connections of the general pool."""
 
     @classmethod
     @asynccontextmanager
