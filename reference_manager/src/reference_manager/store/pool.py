@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import cached_property
 from typing import NamedTuple, TypeAlias, cast
 
 import asyncpg
@@ -90,8 +91,6 @@ class Database:
         self._maintenance_connector = maintenance_connector
         self._pools = pools
         self._acquire_timeout = acquire_timeout
-        self.lock_waits = LockWaits(max(pools.general.get_max_size() // 2, 1))
-        """Runs commands that may have to wait for locks, on at most half of the connections of the general pool."""
 
     @classmethod
     @asynccontextmanager
@@ -116,6 +115,11 @@ class Database:
         maintenance_connector = Connector(url, MAINTENANCE_SESSION | response_format)
         async with _pool(connector, connections - general) as workers_pool, _pool(connector, general) as general_pool:
             yield cls(connector, maintenance_connector, Pools(workers_pool, general_pool), acquire_timeout)
+
+    @cached_property
+    def lock_waits(self) -> LockWaits:
+        """Runs commands that may have to wait for locks. At most half of the connections of the general pool wait."""
+        return LockWaits(max(self._pools.general.get_max_size() // 2, 1))
 
     @property
     def connections(self) -> tuple[int, int]:
