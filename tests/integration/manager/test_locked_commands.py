@@ -10,6 +10,7 @@ from uuid import UUID
 import httpx2
 import pytest
 from reference_manager.api.app import create_app
+from reference_manager.api.common.bodies import LARGE, LARGE_AT_ONCE
 from reference_manager.engine.engine import Engine
 from reference_manager.server.admission import Admission
 from reference_manager.store.pool import Database, sql
@@ -121,6 +122,24 @@ async def test_commands_that_wait_for_a_lock_leave_connections_to_others(
         "PAUSED": EACH,
         "ABORTED": EACH,
     }
+
+
+async def test_large_requests_that_wait_for_a_lock_let_others_be_served(
+    http: httpx2.AsyncClient, connection: Session, other: Session
+) -> None:
+    """As many large requests as are served at once wait; another one is served meanwhile."""
+    client = Client(http)
+    command = COMMANDS["add tasks"]._replace(body=[{"data": {"large": "x" * LARGE}}])
+    prepared = [await prepare(client, command) for _ in range(LARGE_AT_ONCE + 1)]
+    _, free = prepared.pop()
+    async with other.transaction():
+        for job, _ in prepared:
+            await other.execute(JOB_LOCK, job)
+        sent = [asyncio.create_task(http.send(request)) for _, request in prepared]
+        await wait_for_lock_waiters(connection)
+        assert (await http.send(free)).status_code == 201
+        assert not any(one.done() for one in sent)
+    assert [answer.status_code for answer in await asyncio.gather(*sent)] == [201] * LARGE_AT_ONCE
 
 
 @pytest.mark.timeout(60)  # waits for 10 s until the commands give up

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
 from reference_manager.store.errors import DatabaseError, LockTimeoutError
-from reference_manager.store.lock_waits import LONG_TURN, NO_WAIT, SHORT_TURN, LockWaits, client_is_gone
+from reference_manager.store.lock_waits import LONG_TURN, NO_WAIT, SHORT_TURN, LockWaits, client_is_gone, may_wait
 
 SOON = timedelta(milliseconds=50)
 
@@ -22,7 +22,7 @@ class Locks:
         self.waiting: Counter[str] = Counter()
         self.most_waiting = 0
 
-    def command(self, name: str) -> Callable[[timedelta], object]:
+    def command(self, name: str) -> Callable[[timedelta], Awaitable[str]]:
         """Return a command that succeeds once the locks are free."""
 
         async def attempt(wait: timedelta) -> str:
@@ -158,3 +158,22 @@ async def test_other_errors_end_a_command() -> None:
 
     with pytest.raises(DatabaseError, match="broken"):
         await waits.run("job", fail)
+
+
+async def test_a_request_that_must_not_wait_fails_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its command does not wait until its deadline, neither for the lock nor behind other commands."""
+    monkeypatch.setattr("reference_manager.store.lock_waits.REFUSED_TIMEOUT", SOON)
+    monkeypatch.setattr("reference_manager.store.lock_waits.LONG_TURN", SOON)
+    waits, locks = LockWaits(1), Locks()
+    asked = 0
+
+    def refuse() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    may_wait.set(refuse)
+    running = [waits.run("job", locks.command(name)) for name in "abc"]
+    results = await asyncio.gather(*running, return_exceptions=True)
+    assert [type(result) for result in results] == [LockTimeoutError] * 3
+    assert asked >= 3

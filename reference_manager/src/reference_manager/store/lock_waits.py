@@ -1,8 +1,9 @@
 """Waits for locks of other sessions, without keeping connections that other requests need.
 
-A command that finds a lock taken gives its connection back and tries again later. Only a few connections wait for
-locks, in turns: the command with the fewest turns so far is next. Of the commands that need the same lock, only the
-first one tries; the others wait behind it.
+Of the commands that need the same lock, two at most are executed at the same time: the second one waits behind the
+first, so that no time is lost between them. A command that another session keeps from its locks gives its connection
+back and tries again later. Only a few connections wait for locks, in turns: the command with the fewest turns so far is
+next.
 """
 
 import asyncio
@@ -24,21 +25,28 @@ NO_WAIT = timedelta()
 """A turn in which the command only tries to take its locks."""
 LONG_TURN, SHORT_TURN = timedelta(milliseconds=300), timedelta(milliseconds=10)
 """How long a command waits for each of its locks in one turn: a shorter time if other commands wait for their turn."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.01, 0.5
 """Seconds between two turns of a command. The pause doubles after each turn. A turn may hold some locks while it waits
 for another one, and the pause lets other sessions have them."""
 
+REFUSED_TIMEOUT = timedelta(seconds=2)
+"""How long a command may wait if its request must not wait for longer."""
+AT_ONCE = 2
+"""The maximum number of commands with the same key that are executed at the same time."""
+
 client_is_gone: ContextVar[Callable[[], Awaitable[bool]] | None] = ContextVar("client_is_gone", default=None)
 """Returns whether the client of this request has disconnected. Its commands then stop waiting for locks."""
+may_wait: ContextVar[Callable[[], bool] | None] = ContextVar("may_wait", default=None)
+"""Called before a command of this request waits for longer. Returns whether it may; otherwise, it soon fails."""
 
 
 class _Queue:
-    """The commands that need the same lock."""
+    """The commands that need the same lock, in the order in which they arrived."""
 
     def __init__(self) -> None:
-        self.first = asyncio.Lock()
-        """Held by the first command."""
         self.length = 0
+        self.executed = asyncio.Semaphore(AT_ONCE)
+        self.repeated = asyncio.Semaphore(1)
 
 
 class LockWaits:
@@ -70,7 +78,22 @@ class LockWaits:
             LockTimeoutError: The locks were not released in time, or the client has disconnected.
         """
         deadline = asyncio.get_running_loop().time() + within.total_seconds()
-        if key not in self._queues:
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue()
+        queue.length += 1
+        try:
+            async with _held(queue.executed, deadline):
+                return await self._execute(queue, attempt, deadline)
+        finally:
+            queue.length -= 1
+            if not queue.length:
+                del self._queues[key]
+
+    async def _execute(
+        self, queue: _Queue, attempt: Callable[[timedelta], Awaitable[Result]], deadline: float
+    ) -> Result:
+        if not queue.repeated.locked():
             waits = self._take_connection()
             try:
                 return await attempt(LONG_TURN if waits else NO_WAIT)
@@ -79,41 +102,20 @@ class LockWaits:
             finally:
                 if waits:
                     self._pass_on()
-        async with self._first_place(key, deadline):
-            return await self._repeat(attempt, deadline)
-
-    async def _repeat(self, attempt: Callable[[timedelta], Awaitable[Result]], deadline: float) -> Result:
+        deadline = _ask(deadline)
         clock = asyncio.get_running_loop().time
         turns, pause = 0, FIRST_PAUSE
-        while True:
-            async with self._turn(turns, deadline) as wait:
-                is_gone = client_is_gone.get()
-                if is_gone and await is_gone():
-                    raise LockTimeoutError("the client disconnected while its command waited for a lock")
-                try:
-                    return await attempt(wait)
-                except LockTimeoutError:
-                    if clock() >= deadline:
-                        raise
-            await asyncio.sleep(min(pause, max(deadline - clock(), 0)))
-            turns, pause = turns + 1, min(2 * pause, LONGEST_PAUSE)
-
-    @asynccontextmanager
-    async def _first_place(self, key: Hashable, deadline: float) -> AsyncGenerator[None]:
-        """Wait until no other command with this key repeats its attempts."""
-        queue = self._queues.setdefault(key, _Queue())
-        queue.length += 1
-        try:
-            async with _until(deadline):
-                await queue.first.acquire()
-            try:
-                yield
-            finally:
-                queue.first.release()
-        finally:
-            queue.length -= 1
-            if not queue.length:
-                del self._queues[key]
+        async with _held(queue.repeated, deadline):
+            while True:
+                async with self._turn(turns, deadline) as wait:
+                    await _check_client()
+                    try:
+                        return await attempt(wait)
+                    except LockTimeoutError:
+                        if clock() >= deadline:
+                            raise
+                await asyncio.sleep(min(pause, max(deadline - clock(), 0)))
+                turns, pause = turns + 1, min(2 * pause, LONGEST_PAUSE)
 
     @asynccontextmanager
     async def _turn(self, turns: int, deadline: float) -> AsyncGenerator[timedelta]:
@@ -157,3 +159,39 @@ async def _until(deadline: float) -> AsyncGenerator[None]:
             yield
     except TimeoutError:
         raise LockTimeoutError("another session held a lock for too long") from None
+
+
+@asynccontextmanager
+async def _held(semaphore: asyncio.Semaphore, deadline: float) -> AsyncGenerator[None]:
+    """Hold a semaphore. Raise LockTimeoutError at the deadline, or if the client has disconnected by then."""
+    try:
+        if semaphore.locked():
+            async with asyncio.timeout(LONG_TURN.total_seconds()):
+                await semaphore.acquire()
+        else:
+            await semaphore.acquire()
+        is_late = False
+    except TimeoutError:
+        async with _until(_ask(deadline)):
+            await semaphore.acquire()
+        is_late = True
+    try:
+        if is_late:
+            await _check_client()
+        yield
+    finally:
+        semaphore.release()
+
+
+def _ask(deadline: float) -> float:
+    """Ask whether the command may wait until the deadline. Return until when it may."""
+    ask = may_wait.get()
+    if ask is None or ask():
+        return deadline
+    return min(deadline, asyncio.get_running_loop().time() + REFUSED_TIMEOUT.total_seconds())
+
+
+async def _check_client() -> None:
+    is_gone = client_is_gone.get()
+    if is_gone and await is_gone():
+        raise LockTimeoutError("the client disconnected while its command waited for a lock")
