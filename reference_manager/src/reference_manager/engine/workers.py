@@ -92,7 +92,7 @@ class Workers:
     async def _record_one(self, heartbeat: Heartbeat, wait: timedelta) -> Orders:
         (orders,) = await self._record_part((heartbeat,), wait, for_workers=False)
         if orders is None:
-            raise LockTimeoutError("another session has locked a task whose progress or checkpoint is to be stored")
+            raise LockTimeoutError("another session has locked a task whose progress or checkpoint was sent")
         return orders
 
     async def _record_part(
