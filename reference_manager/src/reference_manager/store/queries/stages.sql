@@ -43,10 +43,10 @@ SELECT body, parent, total FROM number_stages(
 -- Returns the number of tasks by status as JSON; null if there is no such stage.
 SELECT stage_summary(stage) FROM stages AS stage WHERE id = :id;
 
--- name: stage_lock_job(id)$
--- Takes the lock of a stage's job until the transaction ends. Returns the id of the job; null if there is no such
--- stage.
-SELECT id FROM lock_job((SELECT job_id FROM stages WHERE id = :id));
+-- name: stage_lock_job(id, wait)^
+-- Takes the lock of a stage's job until the transaction ends. Rows: the job, and whether another session has locked it;
+-- none if there is no such stage. See routines/locks.sql.
+SELECT id, locked FROM lock_job((SELECT job_id FROM stages WHERE id = :id), :wait);
 
 -- name: stage_state(id)^
 -- Rows: the status and the type of the stage, the status of its job, and that of the previous stage (null: it is the
@@ -61,9 +61,10 @@ WHERE stage.id = :id;
 -- WAITING → PENDING. The caller holds the job's lock and has checked the transition.
 UPDATE stages SET status = 'PENDING', opened_at = now(), updated_at = now() WHERE id = :id;
 
--- name: stage_set_metadata(user_metadata, id)$
+-- name: stage_set_metadata(user_metadata, id, wait)$
 -- Returns the id; null if there is no such stage.
-UPDATE stages SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
+UPDATE stages SET user_metadata = :user_metadata, updated_at = now()
+WHERE id = :id AND limit_lock_waits(:wait) RETURNING id;
 
 -- name: stages_set_priority(priority, job_id)!
 -- Sets the priority of the stages of a job. The caller holds the job's lock.
