@@ -8,12 +8,12 @@ from jobnik_sdk.observability import metrics
 from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
 
 from tests.support import long_runs
-from tests.support.fork_server import ForkedManager
+from tests.support.forked_programs import start_manager
 from tests.support.scheduler import ByPlace
 from tools.manager import ManagerProcess
 
 if sys.platform == "linux":  # elsewhere, forks of a process with threads of the system are not safe
-    ManagerProcess.start = ForkedManager
+    ManagerProcess.start = start_manager
 
 long_runs.register()
 

@@ -6,27 +6,26 @@ Usage: python -I -S fork_client.py ADDRESS MODULE [ARGUMENT ...]
 import json
 import os
 import socket
-import struct
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Final
-
-_NUMBER: Final = struct.Struct("!q")
 
 
-def request(
+def request(  # noqa: PLR0913 - all that makes up a process
     address: str,
     module: str,
     arguments: Sequence[str],
+    *,
+    folder: str,
     environment: Mapping[str, str],
     descriptors: tuple[int, int, int],
 ) -> socket.socket:
-    """Ask a server to run a module as a program in the current folder.
+    """Ask a server to run a module as a program.
 
     Args:
         address: The address of the server.
         module: The name of the module.
         arguments: The arguments of the program.
+        folder: Its current folder.
         environment: All its environment variables.
         descriptors: The file descriptors of its standard input, output and error.
 
@@ -35,25 +34,21 @@ def request(
     """
     server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     server.connect(f"\0{address}")
-    message = json.dumps([module, list(arguments), dict(environment), os.getcwd()])  # noqa: PTH109 - pathlib starts slowly
+    message = json.dumps([module, list(arguments), folder, dict(environment)])
     socket.send_fds(server, [message.encode()], descriptors)
     return server
 
 
-def send_number(status: socket.socket, number: int) -> None:
-    """Send a number."""
-    status.send(_NUMBER.pack(number))
-
-
 def receive_number(status: socket.socket) -> int:
     """Wait for the next number."""
-    return _NUMBER.unpack(status.recv(_NUMBER.size))[0]
+    return int(status.recv(32))
 
 
 def main() -> int:
     """Run the program of the command line, and return its exit code, which for a signal is that of a shell."""
     address, module, *arguments = sys.argv[1:]
-    with request(address, module, arguments, os.environ, (0, 1, 2)) as status:
+    folder = os.getcwd()  # noqa: PTH109 - pathlib takes longer to import than this program runs
+    with request(address, module, arguments, folder=folder, environment=os.environ, descriptors=(0, 1, 2)) as status:
         receive_number(status)
         code = receive_number(status)
     return code if code >= 0 else 128 - code

@@ -8,7 +8,7 @@ import pytest
 from jinja2 import Environment
 
 from tests.support import fork_client
-from tests.support.fork_server import ForkServer
+from tests.support.forked_programs import ForkServer
 from tools.external import uv
 
 _UV = """\
