@@ -8,14 +8,16 @@ from jobnik_sdk.observability import metrics
 from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] annotated, but without py.typed
 
 from tests.support import long_runs
-from tests.support.fork_server import ForkedManager
+from tests.support.forked_programs import start_manager
 from tests.support.scheduler import ByPlace
 from tools.manager import ManagerProcess
 
 if sys.platform == "linux":  # elsewhere, forks of a process with threads of the system are not safe
-    ManagerProcess.start = ForkedManager
+    ManagerProcess.start = start_manager
 
 long_runs.register()
+# Until the tests are collected: imports leave little garbage, and the search for it takes a quarter of their time.
+gc.disable()
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +35,4 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByPlace
 def pytest_collection_finish() -> None:
     """Exempt the modules and the tests from garbage collection, which would search them again and again."""
     gc.freeze()
+    gc.enable()

@@ -7,9 +7,6 @@ tasks whose lease they have lost; see `tests.chaos.worker`.
 import asyncio
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -24,12 +21,12 @@ from uuid import UUID
 import aiosql
 import asyncpg
 import httpx2
-from reference_manager.embedded.process import end_with_parent
 from reference_manager.store.errors import DRIVER_ERRORS
 
 from tests.chaos.journal import Event, Journal
 from tests.chaos.servers import Networks, Servers
 from tests.support import invariants, jumping_clock
+from tests.support.forked_programs import start_worker
 from tests.support.journal import NewLines
 from tests.support.previous_release import PreviousRelease
 from tests.support.sessions import session
@@ -98,14 +95,8 @@ class WorkerProcess:
         self.log = NewLines(folder, f"{name}.log")
         """What the worker and the processes of its handlers write."""
         with (folder / f"{name}.log").open("a") as log:
-            self.process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-m", program, *map(str, arguments)],
-                cwd=ROOT,
-                env=os.environ | ({jumping_clock.VARIABLE: "yes"} if clock_jumps else {}),
-                stdout=log,
-                stderr=log,
-                preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - the worker ends when the run is killed
-            )
+            environment = os.environ | ({jumping_clock.VARIABLE: "yes"} if clock_jumps else {})
+            self.process = start_worker(program, list(map(str, arguments)), environment, log.fileno())
 
     @property
     def name(self) -> str:

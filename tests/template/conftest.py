@@ -12,7 +12,7 @@ import pytest
 from tests.template import versions
 from tests.template.charts import Chart
 from tests.template.environments import clean_environment
-from tests.template.quick_copier import quicken
+from tests.template.quick_copier import quicken, write_uv
 from tests.template.versions import IDENTITY, build_history, clone_to_release, next_version, take_thin_snapshot
 from tools.crds import Schema, find_schemas
 from tools.helm import find_helm
@@ -20,10 +20,12 @@ from tools.snapshot import ROOT, take_snapshot
 
 
 @pytest.fixture(scope="session", autouse=True)
-def quick_copier() -> Generator[None]:
-    """Let Copier render in less time."""
+def quick_copier(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """Let Copier render in less time, also for the doctor. `make doctor` still uses the Copier that uv installs."""
     with pytest.MonkeyPatch.context() as patch:
         quicken(patch)
+        if sys.platform == "linux":  # elsewhere, there is no server that forks
+            patch.setenv("UV", str(write_uv(tmp_path_factory.mktemp("uv"))))
         yield
 
 

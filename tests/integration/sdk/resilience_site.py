@@ -5,16 +5,14 @@ import inspect
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import httpx2
-from reference_manager.embedded.process import end_with_parent
 
+from tests.support.forked_programs import start_worker
 from tests.support.journal import NewLines
 from tests.support.protocol import Client
 from tests.support.sdk_worker import Event
@@ -43,14 +41,7 @@ class WorkerProcess:
         self._new = [NewLines(folder, f"{name}.journal"), NewLines(folder, f"{name}.log")]
         ours = {"JOURNAL": str(folder / f"{name}.journal"), "PROBE_HOST": "127.0.0.1", "PROBE_PORT": "0"}
         with (folder / f"{name}.log").open("w") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.support.sdk_worker"],
-                cwd=ROOT,
-                env=os.environ | ours | environment,
-                stdout=log,
-                stderr=log,
-                preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - no worker is left when the test run is killed
-            )
+            self.process = start_worker("tests.support.sdk_worker", (), os.environ | ours | environment, log.fileno())
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,9 @@ import pytest
 from jobnik_sdk import HandlerStyle, JobnikClient, JobType, Producer
 
 from tests.integration.sdk.misbehaving_handlers import stage_type
+from tests.support.forked_programs import start_worker
+from tools.manager import Process
 
-_ROOT = Path(__file__).parents[3]
 _FINAL = {"COMPLETED", "FAILED", "ABORTED"}
 
 
@@ -28,11 +27,11 @@ class Site:
         self._name = name
         self._log = log
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self) -> Process:
         """Start the worker."""
-        program = [sys.executable, "-m", "tests.integration.sdk.misbehaving_handlers", self.client.base_url, self._name]
+        arguments = (self.client.base_url, self._name)
         with self._log.open("wb") as log:
-            return subprocess.Popen(program, cwd=_ROOT, stdout=log, stderr=log, env=os.environ | {"PYTHONPATH": "."})  # noqa: S603 our own program
+            return start_worker("tests.integration.sdk.misbehaving_handlers", arguments, os.environ, log.fileno())
 
     def logged(self, event: str) -> list[dict[str, Any]]:
         """Return the log lines with this event."""
