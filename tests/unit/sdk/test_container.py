@@ -121,6 +121,16 @@ async def test_worker_can_be_created_in_other_ways(container: Any, result: str) 
         assert await _run_job(worker) == [result]
 
 
+async def test_handlers_are_a_container_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings are read once, and the worker gets all of them."""
+    monkeypatch.setenv("JOBNIK_BASE_URL", "http://manager:1")
+    handlers = [Handler(words, partial(prepend, text=""))]
+    container = container_module.HandlerContainer(handlers)
+    assert container.settings() is container.settings()
+    worker = container.worker()
+    assert (worker.client.base_url, list(worker.handlers)) == ("http://manager:1", handlers)
+
+
 class _Failing(Own):
     def init_resources(self) -> None:
         events.append("init")

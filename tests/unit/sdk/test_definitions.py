@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from jobnik_sdk import ConfigurationError, Empty, JobType, StageType
+from jobnik_sdk import ConfigurationError, Empty, JobType, RetryPolicy, StageType
 
 
 @pytest.mark.parametrize("name", ["ab", "x" * 50])
@@ -57,3 +57,8 @@ def test_stage_type_refuses_options_of_the_wrong_type(option: dict[str, Any]) ->
     """A number of seconds is no duration, and a delay is no policy."""
     with pytest.raises(TypeError, match="of the stage type 's'"):
         StageType("s", task=Empty, **option)
+
+
+def test_exponential_policy_starts_with_a_second() -> None:
+    """So that a definition needs no more than its name."""
+    assert RetryPolicy.exponential() == RetryPolicy.exponential(timedelta(seconds=1), factor=2)

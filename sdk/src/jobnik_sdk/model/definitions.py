@@ -235,9 +235,14 @@ class RetryPolicy:
 
     @classmethod
     def exponential(
-        cls, delay: timedelta, *, factor: float = 2.0, max_delay: timedelta | None = None, jitter: float = 0.0
+        cls,
+        delay: timedelta = timedelta(seconds=1),
+        *,
+        factor: float = 2.0,
+        max_delay: timedelta | None = None,
+        jitter: float = 0.0,
     ) -> Self:
-        """Return a policy whose delay grows with every failed attempt."""
+        """Return a policy whose delay grows with every failed attempt: 1 s, 2 s, 4 s and so on by default."""
         return cls("exponential", delay, factor, max_delay, jitter)
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, ExitStack, contextmanager
@@ -22,11 +22,12 @@ from typing_extensions import override
 
 from jobnik_sdk.errors import ConfigurationError, SettingsError
 from jobnik_sdk.execution import supervisor
+from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.observability.logging import configure_logging
 from jobnik_sdk.observability.probes import Health, ProbeServer
 from jobnik_sdk.observability.secrets import mask_url
 from jobnik_sdk.service import tracing
-from jobnik_sdk.worker.container import Container, opened
+from jobnik_sdk.worker.container import Container, HandlerContainer, opened
 from jobnik_sdk.worker.settings import WorkerSettings, environment, misspelled
 
 _YOUNG_OBJECTS: Final = 100_000
@@ -37,8 +38,13 @@ STOP_MARGIN_SECONDS = 5.0
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
-def run(container: Container) -> int:
+def run(container: Container | Sequence[AnyHandler]) -> int:
     """Run a worker in this process until it is stopped, and return the exit code.
+
+    >>> if __name__ == "__main__":
+    ...     raise SystemExit(run([Handler(thumbnails, make_thumbnail, concurrency=4)]))
+
+    Without a container, pass the handlers. Their worker has the `WorkerSettings` of the environment.
 
     `container` is any object with the methods `settings()`, which returns `WorkerSettings`, and `worker()`, which
     returns the `Worker`: a container of dependency-injector, or a class of your own. Each method is called once.
@@ -62,6 +68,8 @@ def run(container: Container) -> int:
     if supervisor.is_needed():
         supervisor.exec_init()
     threads_before = set(threading.enumerate())
+    if isinstance(container, Sequence):
+        container = HandlerContainer(container)
     with _StopSignals() as signals:
         try:
             settings = container.settings()

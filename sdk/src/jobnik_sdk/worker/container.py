@@ -2,11 +2,12 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
+from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.worker.settings import WorkerSettings
 from jobnik_sdk.worker.worker import Worker
@@ -27,6 +28,23 @@ class Container(Protocol):
     def worker(self) -> Worker | Awaitable[Worker] | AbstractAsyncContextManager[Worker]:
         """Create the worker; called once, on its event loop."""
         ...
+
+
+class HandlerContainer:
+    """The container of a process that has nothing but handlers, and the settings of every worker."""
+
+    def __init__(self, handlers: Sequence[AnyHandler]) -> None:
+        self._handlers = handlers
+        self._settings: WorkerSettings | None = None
+
+    def settings(self) -> WorkerSettings:
+        """Read the settings, once."""
+        self._settings = self._settings or WorkerSettings()
+        return self._settings
+
+    def worker(self) -> Worker:
+        """Create the worker."""
+        return Worker.from_settings(self.settings(), self._handlers)
 
 
 @asynccontextmanager
