@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Cancelled,
         ConfigurationError,
         DoNotRetry,
+        IdempotencyKeyReusedError,
         IllegalTransitionError,
         InvalidPayloadError,
         InvalidRequestError,
@@ -102,6 +103,7 @@ __all__ = [
     "Failure",
     "Handler",
     "HandlerStyle",
+    "IdempotencyKeyReusedError",
     "IllegalTransitionError",
     "InvalidPayloadError",
     "InvalidRequestError",
@@ -173,12 +175,12 @@ if not TYPE_CHECKING:  # a type checker would accept any name from a module with
     # Names are imported on first use, so that a handler's process, which only needs definitions, has no HTTP client.
     _NAMES_BY_MODULE: Final = {
         "errors": (
-            "AnswerError Cancelled ConfigurationError DoNotRetry IllegalTransitionError InvalidPayloadError "
-            "InvalidRequestError JobAbortedError JobFailedError JobFinishedError JobNotFinishedError "
-            "JobNotFoundError JobnikError LostAnswerError ManagerFailureError NotFoundError PayloadTooLargeError "
-            "RetryLater SettingsError Snooze StageFinishedError StageNotFoundError StageStartedError "
-            "StatusConflictError StreamError TaskNotFoundError UnexpectedAnswerError UnreachableError "
-            "UnreadableTaskError UnsupportedError WaitTimeoutError"
+            "AnswerError Cancelled ConfigurationError DoNotRetry IdempotencyKeyReusedError IllegalTransitionError "
+            "InvalidPayloadError InvalidRequestError JobAbortedError JobFailedError JobFinishedError "
+            "JobNotFinishedError JobNotFoundError JobnikError LostAnswerError ManagerFailureError NotFoundError "
+            "PayloadTooLargeError RetryLater SettingsError Snooze StageFinishedError StageNotFoundError "
+            "StageStartedError StatusConflictError StreamError TaskNotFoundError UnexpectedAnswerError "
+            "UnreachableError UnreadableTaskError UnsupportedError WaitTimeoutError"
         ),
         "execution.context": "JobInfo StageInfo TaskContext",
         "execution.handler": "Handler HandlerStyle",

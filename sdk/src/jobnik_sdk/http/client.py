@@ -185,6 +185,7 @@ class JobnikClient:
         json: object = None,
         traceparent: str | None = None,
         prefer: str | None = None,
+        idempotency_key: str | None = None,
         retry: bool = True,
         pool: Pool = Pool.GENERAL,
     ) -> httpx2.Response:
@@ -192,10 +193,11 @@ class JobnikClient:
 
         `json` is the body; bytes are sent as they are and must contain JSON. `prefer` is the `Prefer` header (RFC
         7240). Without `traceparent`, the request belongs to the current trace, or to a new one if there is none.
+        `idempotency_key` makes a POST safe to repeat, if the manager has the feature `idempotency-keys`.
 
         With `retry`, a failed request is sent up to three more times: after status 502, 503 or 504 (once `Retry-After`
-        has passed), after a refused connection, and, except for POST, after a lost response. `pool` selects the
-        connections.
+        has passed), after a refused connection, and, except for a POST without `idempotency_key`, after a lost
+        response. `pool` selects the connections.
 
         Raises:
             UnreachableError: no response arrived; `LostAnswerError` if the manager may have processed the request.
@@ -204,6 +206,8 @@ class JobnikClient:
         headers = trace_context.fields(traceparent or trace_context.current_traceparent() or trace_context.generate())
         if prefer is not None:
             headers["Prefer"] = prefer
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
         http = self._pool(pool)
         if isinstance(json, bytes):
             headers["Content-Type"] = "application/json"
@@ -211,7 +215,8 @@ class JobnikClient:
         else:
             request = http.build_request(method, path, json=json, headers=headers)
         delays: Iterator[float] = retries.delays() if retry else iter(())
-        retried = False
+        creates = method == "POST" and idempotency_key is None
+        retried = maybe_done = False
         failure: UnreachableError | AnswerError
         while True:
             try:
@@ -220,12 +225,13 @@ class JobnikClient:
                     return response
                 failure = _answer_error(response)
             except httpx2.HTTPError as error:
-                failure = self._unreachable_error(error)
-            delay = next(delays, None) if retries.is_retryable(failure, method) else None
+                failure = self._unreachable_error(error, maybe_done=maybe_done)
+            delay = next(delays, None) if retries.is_retryable(failure, creates=creates) else None
             if delay is None:
                 raise failure
             await retries.wait_before_retry(failure, method, delay)
             retried = True
+            maybe_done = isinstance(failure, LostAnswerError | AnswerError)
 
     async def _send(self, http: httpx2.AsyncClient, request: httpx2.Request, *, retried: bool) -> httpx2.Response:
         started = time.perf_counter()
@@ -238,9 +244,10 @@ class JobnikClient:
             duration = metrics.HTTP_DURATION.labels(request.method, status_code, str(retried).lower())
             duration.observe(time.perf_counter() - started)
 
-    def _unreachable_error(self, error: httpx2.HTTPError) -> UnreachableError:
+    def _unreachable_error(self, error: httpx2.HTTPError, *, maybe_done: bool) -> UnreachableError:
+        """Return the error of a request without a response, given whether an earlier try may have been carried out."""
         reason = str(error) or type(error).__name__
-        if isinstance(error, _NOT_SENT):
+        if isinstance(error, _NOT_SENT) and not maybe_done:
             advice = "check the address, and that the manager is running"
             return UnreachableError(f"The manager at {self.base_url} cannot be reached ({advice}): {reason}.")
         return LostAnswerError(f"The manager at {self.base_url} did not answer: {reason}.")

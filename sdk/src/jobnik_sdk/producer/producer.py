@@ -56,7 +56,7 @@ from jobnik_sdk.producer.paths import (
     task_path,
     trace_in,
 )
-from jobnik_sdk.producer.requests import NEW_JOB, OK, Requests, check_features, new_stage
+from jobnik_sdk.producer.requests import NEW_JOB, OK, Requests, check_features, key_features, new_stage
 from jobnik_sdk.producer.streams import StreamProgress, TaskStream
 from jobnik_sdk.producer.watching import watch
 
@@ -77,6 +77,7 @@ class JobOptions(TypedDict, total=False):
     stages: Iterable[NewStage]
     unique_key: str | None
     unique_for: timedelta | None
+    idempotency_key: str | None
     traceparent: str | None
 
 
@@ -142,6 +143,9 @@ class Producer:
                 returned with `is_new` False. Needs the feature `unique-jobs`.
             unique_for: How long after its creation the job prevents others with its key: up to 365 days. None: until it
                 ends.
+            idempotency_key: 1 to 255 printable ASCII characters that identify this call, such as the id of a message or
+                of a web request. If the call is repeated within 24 hours, even by another process, no second job is
+                created, and the first one is returned as it was created. Needs the feature `idempotency-keys`.
             traceparent: The trace that the job belongs to, in the W3C format. Default: the current one.
         """
         check_names("create_job()", options, JobOptions.__optional_keys__)
@@ -151,12 +155,14 @@ class Producer:
         unique = unique_fields(options.get("unique_key"), options.get("unique_for"))
         encoder = StageEncoder(trace)
         trees = [encoder.fields_and_tasks(stage, f"stages[{index}].") for index, stage in enumerate(stages)]
-        await self._require(encoder.required_features | ({"unique-jobs"} if unique else set()))
+        key = options.get("idempotency_key")
+        required = encoder.required_features | key_features(key)
+        await self._require(required | {"unique-jobs"} if unique else required)
         fields |= unique
         in_one_request = bool(trees) and "job-tree" in await self._client.capabilities()
         if in_one_request:
             fields["stages"] = json_array([json_object(stage | {"tasks": tasks}) for stage, tasks in trees])
-        response = await self._requests.post_job(fields, trace)
+        response = await self._requests.post_job(fields, trace, key)
         model = created_job_model(job_type)
         is_new = not unique or response.status_code != OK
         fields.pop("stages", None)

@@ -19,6 +19,7 @@ from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import InFiniteStateError, require
+from reference_manager.engine.records.idempotency import stage_key, unless_reused
 from reference_manager.engine.records.pages import (
     Entry,
     NestedList,
@@ -41,8 +42,13 @@ class Stages:
         self._hand_over = hand_over
         self._tasks = Tasks(database, hand_over)
 
-    async def add(self, job_id: UUID, stage: NewStage) -> str:
+    async def add(self, job_id: UUID, stage: NewStage, key: str | None = None) -> str:
         """Append a stage to a job.
+
+        Args:
+            job_id: The job.
+            stage: The stage.
+            key: The idempotency key of the request; see ``Jobs.create``.
 
         Returns:
             The stage as JSON.
@@ -50,8 +56,15 @@ class Stages:
         Raises:
             NotFoundError: There is no such job.
             InFiniteStateError: The job has ended.
+            KeyReusedError: Another request used the idempotency key.
         """
         async with self._database.transaction() as connection:
+            stage_id = None
+            if key is not None:
+                taken = unless_reused(await sql.stage_create_once(connection, **stage_key(key, job_id, stage)))
+                if not taken["created"]:
+                    return require(taken["body"], "job")
+                stage_id = taken["id"]
             job = require(await sql.job_lock(connection, id=job_id), "job")
             status = JobStatus(job["status"])
             if status in JOB.final:
@@ -61,6 +74,7 @@ class Stages:
             await sql.job_add_stage(connection, id=job_id)
             return await sql.stage_insert(
                 connection,
+                id=stage_id,
                 job_id=job_id,
                 position=last["position"] + 1 if last else 1,
                 type=stage.type,

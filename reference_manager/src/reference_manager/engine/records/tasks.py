@@ -18,6 +18,7 @@ from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import InFiniteStateError, require
+from reference_manager.engine.records.idempotency import tasks_key, unless_reused
 from reference_manager.engine.records.pages import (
     Entry,
     NumberedListing,
@@ -38,8 +39,13 @@ class Tasks:
         self._database = database
         self._hand_over = hand_over
 
-    async def add(self, stage_id: UUID, tasks: NewTasks) -> str:
+    async def add(self, stage_id: UUID, tasks: NewTasks, key: str | None = None) -> str:
         """Add tasks to a stage, in order: all of them or none.
+
+        Args:
+            stage_id: The stage.
+            tasks: The tasks.
+            key: The idempotency key of the request; see ``Jobs.create``.
 
         Returns:
             The tasks as a JSON list.
@@ -47,29 +53,34 @@ class Tasks:
         Raises:
             NotFoundError: There is no such stage.
             InFiniteStateError: The stage or its job has ended.
+            KeyReusedError: Another request used the idempotency key.
         """
-        return (await self._add(stage_id, tasks, with_body=True))["body"]
+        return (await self._add(stage_id, tasks, key, with_body=True))["body"]
 
-    async def add_minimal(self, stage_id: UUID, tasks: NewTasks) -> int:
+    async def add_minimal(self, stage_id: UUID, tasks: NewTasks, key: str | None = None) -> int:
         """Add tasks like ``add``, but return only their number, which is cheaper."""
-        return (await self._add(stage_id, tasks, with_body=False))["added"]
+        return (await self._add(stage_id, tasks, key, with_body=False))["added"]
 
-    async def _add(self, stage_id: UUID, tasks: NewTasks, *, with_body: bool) -> Record:
+    async def _add(self, stage_id: UUID, tasks: NewTasks, key: str | None, *, with_body: bool) -> Record:
+        fields: dict[str, object] = {
+            "stage_id": stage_id,
+            "default_max_attempts": DEFAULT_MAX_ATTEMPTS,
+            "data": encode(tasks.data),
+            "user_metadata": encode_optional(tasks.user_metadata),
+            "options": encode_optional(tasks.options),
+            "traceparent": tasks.trace.traceparent,
+            "tracestate": tasks.trace.tracestate,
+            "with_body": with_body,
+        }
         async with self._hand_over.transaction() as transaction:
-            row = require(
-                await sql.task_add(
-                    transaction.connection,
-                    stage_id=stage_id,
-                    default_max_attempts=DEFAULT_MAX_ATTEMPTS,
-                    data=encode(tasks.data),
-                    user_metadata=encode_optional(tasks.user_metadata),
-                    options=encode_optional(tasks.options),
-                    traceparent=tasks.trace.traceparent,
-                    tracestate=tasks.trace.tracestate,
-                    with_body=with_body,
-                ),
-                "stage",
-            )
+            connection = transaction.connection
+            if key is None:
+                row = require(await sql.task_add(connection, **fields), "stage")
+            else:
+                taken = await sql.task_add_once(connection, **fields, **tasks_key(key, stage_id, tasks, fields))
+                row = unless_reused(require(taken, "stage"))
+                if not row["created"]:
+                    return row
             status, job_status = StageStatus(row["status"]), JobStatus(row["job_status"])
             if row["added"] is None:
                 raise InFiniteStateError("stage", status, of_job=None if status in STAGE.final else job_status)

@@ -1,11 +1,11 @@
 -- add_tasks: CREATED → PENDING, only if neither the stage nor its job has ended. Adds all tasks to one stage, in order,
 -- and updates the counts of the stage. Rows: one with the previous status of the stage and of its job, the type of the
 -- stage, the number of added tasks (null: the stage or its job has ended) and, if `written`, the tasks as a JSON list;
--- none if there is no such stage. The payloads and options are as for insert_tasks.
+-- none if there is no such stage. The payloads and options are as for insert_tasks, and so is `stem`.
 -- Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION add_tasks(
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
-    tracestate text, written boolean
+    tracestate text, written boolean, stem text DEFAULT left(new_id()::text, 28)
 ) RETURNS TABLE (status stage_status, job_status job_status, type text, added bigint, body text) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -25,7 +25,7 @@ BEGIN
     RETURN QUERY
     WITH inserted AS MATERIALIZED (
         SELECT * FROM insert_tasks(
-            left(new_id()::text, 28), ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
+            stem, ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
             ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent], ARRAY[tracestate], written
         )
     ), counting AS (
