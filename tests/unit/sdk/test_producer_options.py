@@ -103,16 +103,11 @@ async def test_missing_features_are_reported(wire: "Wire") -> None:
         await producer.create_stage(STAGE, pictures, weight=3)
     with pytest.raises(UnsupportedError, match="'unique-jobs'"):
         await producer.create_job(plain, unique_key="a")
+    with pytest.raises(UnsupportedError, match="'(idempotency-keys|job-tree)'"):
+        await producer.create_job(plain, idempotency_key="a")
     with pytest.raises(UnsupportedError, match="'attempts'"):
         await producer.get_attempts(STAGE)
     assert wire.sent == ["GET /v1/capabilities"]
-
-
-async def test_part_a_needs_no_capabilities(wire: "Wire") -> None:
-    """Capabilities are not requested for options that every manager supports."""
-    wire.will_answer(httpx2.Response(201, json=[]))
-    await Producer(wire.client).create_tasks(STAGE, pictures, [NewTask(Picture(source="a"), max_attempts=2)])
-    assert wire.sent == [f"POST /v1/stages/{STAGE}/tasks"]
 
 
 @pytest.mark.parametrize(
@@ -144,6 +139,9 @@ async def test_invalid_options_of_stages_and_jobs_are_not_sent(wire: "Wire") -> 
         await producer.create_job(plain, unique_key="x" * 201)
     with pytest.raises(InvalidPayloadError, match=r"^unique_for: "):
         await producer.create_job(plain, unique_for=SECOND)
+    for key in ("", " a", "a ", "a\n", "é", "x" * 256):
+        with pytest.raises(InvalidPayloadError, match=r"^idempotency_key: "):
+            await producer.create_job(plain, idempotency_key=key)
 
 
 UNTYPED: dict[str, Any] = {"task": NewTask, "stage": NewStage, "policy": RetryPolicy.fixed, "producer": Producer}
@@ -182,6 +180,7 @@ async def test_arguments_of_wrong_types_are_named(call: Callable[[Any], Any], na
 async def test_priority_may_be_a_string(wire: "Wire", entity: Make) -> None:
     """The name of a priority is accepted; any other string is rejected."""
     producer: Any = Producer(wire.client)
+    wire.features = []
     wire.will_answer(httpx2.Response(201, json=entity(name="plain", status="PENDING", priority="HIGH", percentage=0)))
     assert (await producer.create_job(plain, priority="HIGH")).priority is Priority.HIGH
     with pytest.raises(ValueError, match="'URGENT' is not a valid Priority"):
