@@ -103,7 +103,7 @@ async def test_missing_features_are_reported(wire: "Wire") -> None:
         await producer.create_stage(STAGE, pictures, weight=3)
     with pytest.raises(UnsupportedError, match="'unique-jobs'"):
         await producer.create_job(plain, unique_key="a")
-    with pytest.raises(UnsupportedError, match="'(idempotency-keys|job-tree)'"):
+    with pytest.raises(UnsupportedError, match=r"'(idempotency-keys|job-tree)'"):
         await producer.create_job(plain, idempotency_key="a")
     with pytest.raises(UnsupportedError, match="'attempts'"):
         await producer.get_attempts(STAGE)
