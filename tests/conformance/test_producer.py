@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 from jobnik_sdk import (
     Consumer,
+    Empty,
     Handler,
     Job,
     JobnikClient,
@@ -29,6 +30,9 @@ from jobnik_sdk import (
 )
 from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
+
+from tests.conformance.managers import Manager
+from tests.conformance.transports import LossyTransport
 
 
 class Gallery(BaseModel):
@@ -340,3 +344,54 @@ async def test_jobs_of_a_type_are_listed(producer: Producer) -> None:
     mine = JobType(f"sdk-{uuid4()}", data=Gallery)
     created = [await producer.create_job(mine, Gallery(title=title)) for title in "ab"]
     assert [job.id async for job in producer.list_jobs(mine)] == [job.id for job in created]
+
+
+@pytest.mark.parametrize("lost", ["/jobs", "/stage", "/tasks"])
+async def test_a_creation_is_repeated_after_a_lost_answer(
+    manager: Manager, own_name: str, lost: str, *, part_b: bool
+) -> None:
+    """With idempotency keys, nothing is created twice, and the SDK returns what was created."""
+    transport = LossyTransport(manager.transport, "POST", lost)
+    stage_type = StageType(own_name, task=Picture)
+    async with JobnikClient(manager.url, transport=transport) as client:
+        producer = Producer(client)
+
+        async def create() -> None:
+            job = await producer.create_job(JobType(own_name))
+            stage = await producer.create_stage(job, stage_type)
+            tasks = await producer.create_tasks(stage, stage_type, [Picture(source=name) for name in "abc"])
+            assert await producer.get_tasks(stage, stage_type) == tasks
+            assert [one.id async for one in producer.list_stages(job, stage_type)] == [stage.id]
+
+        if not part_b:
+            with pytest.raises(errors.LostAnswerError):
+                await create()
+            return
+        await create()
+        assert transport.lost == 1
+        assert len([job async for job in producer.list_jobs(JobType(own_name))]) == 1
+
+
+async def test_a_job_with_an_idempotency_key_is_created_once(
+    producer: Producer, own_name: str, *, part_b: bool
+) -> None:
+    """A second process gets the job as it was created, and an error for another job with the key."""
+    stage_type, job_type = StageType(own_name, task=Picture), JobType(own_name)
+
+    async def create(source: str) -> Job[Empty, Empty]:
+        stages = [NewStage(stage_type, [Picture(source=source)])]
+        return await producer.create_job(job_type, stages=stages, idempotency_key=own_name)
+
+    if not part_b:
+        with pytest.raises(errors.UnsupportedError):
+            await create("a")
+        return
+    first = await create("a")
+    await producer.abort_job(first)
+    assert await create("a") == first
+    with pytest.raises(errors.IdempotencyKeyReusedError):
+        await create("b")
+    assert [job.id async for job in producer.list_jobs(job_type)] == [first.id]
+    await producer.delete_job(first)
+    with pytest.raises(errors.JobNotFoundError):
+        await create("a")
