@@ -1,6 +1,7 @@
 """Idempotency keys of creations, with which they are repeated like any other request."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from jobnik_sdk import (
     StageType,
     StreamError,
 )
+from jobnik_sdk.testing import FakeManager
 from pydantic import BaseModel
 
 if TYPE_CHECKING:
@@ -115,6 +117,18 @@ async def test_the_outcome_is_unknown_if_a_repeated_request_is_not_answered(
     with pytest.raises(StreamError) as caught:
         await Producer(wire.client).stream_tasks(PARENT, numbers, many(2))
     assert (caught.value.uncertain, caught.value.refused) == ((range(2),), ())
+
+
+async def test_the_fake_manager_keeps_keys_for_a_day() -> None:
+    """A call that is repeated later creates another job."""
+    manager = FakeManager()
+    async with manager.client() as client:
+        producer = Producer(client)
+        first = await producer.create_job(plain, idempotency_key="a")
+        manager.advance(timedelta(hours=23))
+        assert await producer.create_job(plain, idempotency_key="a") == first
+        manager.advance(timedelta(hours=1, seconds=1))
+        assert (await producer.create_job(plain, idempotency_key="a")).id != first.id
 
 
 @pytest.mark.usefixtures("pauses")

@@ -1,6 +1,7 @@
 -- Idempotency keys: a request that creates something records its key in the same transaction. A repeated request with
 -- that key creates nothing, and gets the response of the first one. The response is not stored: it follows from the
 -- repeated request, which has the same body, and from the columns of the created rows that never change.
+-- OFFSET 0 keeps PostgreSQL from computing the first version of a row anew for each of its columns.
 -- A session takes a key before any other lock, and only one key, so that no deadlock is possible.
 -- Plans are pinned to index scans, as in claim_tasks.
 
@@ -43,7 +44,13 @@ DECLARE
     used idempotency_keys := take_key(wanted_key, request_digest, new_job);
     answer record;
 BEGIN
-    IF used.key IS NULL THEN
+    IF used.key IS NULL AND types IS NULL AND unique_key IS NULL THEN
+        -- As job_insert.
+        RETURN QUERY
+        INSERT INTO jobs AS job (id, name, status, priority, data, user_metadata, traceparent, tracestate)
+        VALUES (new_job, name, 'PENDING', priority, data, user_metadata, traceparent, tracestate)
+        RETURNING false, true, job_wire_open(job) || '}', '{}'::text[];
+    ELSIF used.key IS NULL THEN
         SELECT * INTO answer FROM create_job(
             name, priority, data, user_metadata, traceparent, tracestate, unique_key, unique_for,
             types, statuses, datas, metadatas, weights, defaults, traceparents, tracestates,
@@ -63,17 +70,23 @@ BEGIN
     ELSE
         RETURN QUERY
         SELECT false, true,
-            job_wire_open(json_populate_record(job, json_build_object(
-                'status', 'PENDING', 'priority', create_job_once.priority,
-                'user_metadata', create_job_once.user_metadata, 'stages_completed', 0, 'updated_at', job.created_at
-            ))) || CASE WHEN types IS NOT NULL THEN ',"stages":' || (
-                SELECT wire_list(array_agg(stage_wire_new(stage_as_created(
-                    stage, statuses[position], metadatas[position], json_array_length(task_datas[position])
-                )) ORDER BY position))
-                FROM stages AS stage WHERE job_id = used.entity AND position <= cardinality(types)
+            job_wire_open(first) || CASE WHEN types IS NOT NULL THEN ',"stages":' || (
+                SELECT wire_list(array_agg(stage_wire_new(first) ORDER BY position))
+                FROM (
+                    SELECT position, stage_as_created(
+                        stage, statuses[position], metadatas[position], json_array_length(task_datas[position])
+                    ) AS first
+                    FROM stages AS stage WHERE job_id = used.entity AND position <= cardinality(types) OFFSET 0
+                ) AS stage
             ) ELSE '' END || '}',
             '{}'::text[]
-        FROM jobs AS job WHERE id = used.entity;
+        FROM (
+            SELECT json_populate_record(job, json_build_object(
+                'status', 'PENDING', 'priority', create_job_once.priority,
+                'user_metadata', create_job_once.user_metadata, 'stages_completed', 0, 'updated_at', job.created_at
+            )) AS first
+            FROM jobs AS job WHERE id = used.entity OFFSET 0
+        ) AS job;
     END IF;
 END
 $$;
@@ -90,12 +103,14 @@ DECLARE
 BEGIN
     RETURN QUERY
     SELECT coalesce(used.digest <> request_digest, false), used.key IS NULL, new_stage, (
-        SELECT stage_wire_new(stage_as_created(stage, (
-            -- The change without a source is the creation.
-            SELECT target::stage_status FROM history
-            WHERE job_id = stage.job_id AND stage_id = stage.id AND source IS NULL
-        ), create_stage_once.user_metadata, 0))
-        FROM stages AS stage WHERE stage.id = used.entity AND used.digest = request_digest
+        SELECT stage_wire_new(first) FROM (
+            SELECT stage_as_created(stage, (
+                -- The change without a source is the creation.
+                SELECT target::stage_status FROM history
+                WHERE job_id = stage.job_id AND stage_id = stage.id AND source IS NULL
+            ), create_stage_once.user_metadata, 0) AS first
+            FROM stages AS stage WHERE stage.id = used.entity AND used.digest = request_digest OFFSET 0
+        ) AS stage
     );
 END
 $$;
@@ -154,16 +169,19 @@ CREATE OR REPLACE FUNCTION tasks_as_created(stem uuid, metadatas json) RETURNS t
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
     RETURN (
-        SELECT wire_list(array_agg(task_wire(json_populate_record(task, json_build_object(
-            'status', 'PENDING', 'attempts', 0, 'user_metadata', coalesce(metadata, '{}'),
-            'updated_at', (task).created_at, 'start_time', NULL, 'end_time', NULL,
-            'result', NULL, 'error', NULL, 'progress', NULL, 'checkpoint', NULL
-        )), NULL) ORDER BY place))
-        FROM (
-            SELECT task, row_number() OVER (ORDER BY seq) AS place FROM tasks AS task
-            WHERE id BETWEEN stem AND numbered_id(left(stem::text, 28), 4294967295)
-        ) AS numbered
-        LEFT JOIN json_array_elements(metadatas) WITH ORDINALITY AS given (metadata, place) USING (place)
+        SELECT wire_list(array_agg(task_wire(first, NULL) ORDER BY place)) FROM (
+            SELECT place, json_populate_record(task, json_build_object(
+                'status', 'PENDING', 'attempts', 0, 'user_metadata', coalesce(metadata, '{}'),
+                'updated_at', (task).created_at, 'start_time', NULL, 'end_time', NULL,
+                'result', NULL, 'error', NULL, 'progress', NULL, 'checkpoint', NULL
+            )) AS first
+            FROM (
+                SELECT task, row_number() OVER (ORDER BY seq) AS place FROM tasks AS task
+                WHERE id BETWEEN stem AND numbered_id(left(stem::text, 28), 4294967295)
+            ) AS numbered
+            LEFT JOIN json_array_elements(metadatas) WITH ORDINALITY AS given (metadata, place) USING (place)
+            OFFSET 0
+        ) AS listed
     );
 END
 $$;
