@@ -81,10 +81,7 @@ BEGIN
             ) ELSE '' END || '}',
             '{}'::text[]
         FROM (
-            SELECT json_populate_record(job, json_build_object(
-                'status', 'PENDING', 'priority', create_job_once.priority,
-                'user_metadata', create_job_once.user_metadata, 'stages_completed', 0, 'updated_at', job.created_at
-            )) AS first
+            SELECT job_as_created(job, create_job_once.priority, create_job_once.user_metadata) AS first
             FROM jobs AS job WHERE id = used.entity OFFSET 0
         ) AS job;
     END IF;
@@ -153,14 +150,53 @@ BEGIN
 END
 $$;
 
+-- job_as_created: a job as it was when it was created, with this priority and metadata.
+CREATE OR REPLACE FUNCTION job_as_created(job jobs, first_priority job_priority, metadata json) RETURNS jobs
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    job.status := 'PENDING';
+    job.priority := first_priority;
+    job.user_metadata := metadata;
+    job.stages_completed := 0;
+    job.updated_at := job.created_at;
+    RETURN job;
+END
+$$;
+
 -- stage_as_created: a stage as it was when it was created, in this status, with this metadata and this number of tasks.
 CREATE OR REPLACE FUNCTION stage_as_created(stage stages, first_status stage_status, metadata json, tasks bigint)
-RETURNS stages LANGUAGE sql STABLE AS $$
-    SELECT json_populate_record(stage, json_build_object(
-        'status', first_status, 'user_metadata', metadata, 'updated_at', stage.created_at,
-        'start_time', NULL, 'end_time', NULL,
-        'pending', tasks, 'in_progress', 0, 'retried', 0, 'completed', 0, 'failed', 0, 'aborted', 0
-    ))
+RETURNS stages LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    stage.status := first_status;
+    stage.user_metadata := metadata;
+    stage.updated_at := stage.created_at;
+    stage.start_time := NULL;
+    stage.end_time := NULL;
+    stage.pending := tasks;
+    stage.in_progress := 0;
+    stage.retried := 0;
+    stage.completed := 0;
+    stage.failed := 0;
+    stage.aborted := 0;
+    RETURN stage;
+END
+$$;
+
+-- task_as_created: a task as it was when it was created, with this metadata.
+CREATE OR REPLACE FUNCTION task_as_created(task tasks, metadata json) RETURNS tasks LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    task.status := 'PENDING';
+    task.attempts := 0;
+    task.user_metadata := metadata;
+    task.updated_at := task.created_at;
+    task.start_time := NULL;
+    task.end_time := NULL;
+    task.result := NULL;
+    task.error := NULL;
+    task.progress := NULL;
+    task.checkpoint := NULL;
+    RETURN task;
+END
 $$;
 
 -- tasks_as_created: the tasks of one request as they were when they were created, as a JSON list. `stem` is the beginning
@@ -170,11 +206,7 @@ SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 BEGIN
     RETURN (
         SELECT wire_list(array_agg(task_wire(first, NULL) ORDER BY place)) FROM (
-            SELECT place, json_populate_record(task, json_build_object(
-                'status', 'PENDING', 'attempts', 0, 'user_metadata', coalesce(metadata, '{}'),
-                'updated_at', (task).created_at, 'start_time', NULL, 'end_time', NULL,
-                'result', NULL, 'error', NULL, 'progress', NULL, 'checkpoint', NULL
-            )) AS first
+            SELECT place, task_as_created(task, coalesce(metadata, '{}')) AS first
             FROM (
                 SELECT task, row_number() OVER (ORDER BY seq) AS place FROM tasks AS task
                 WHERE id BETWEEN stem AND numbered_id(left(stem::text, 28), 4294967295)
