@@ -36,12 +36,11 @@ class Bench:
         """Return the tasks/s of the claim and report statements, one task at a time, on one connection."""
         async with self.database.connection() as connection:
             arguments = stage_type, 1, [1], [None], [STALE_AFTER], [False], BYTE_BUDGET
-            waits = False
             start = time.perf_counter()
             for _ in range(count):
                 (claimed,) = await connection.fetch(sql.task_claim.sql, *arguments)
                 item = claimed["tasks"], NONE, NONE
-                if not await connection.fetch(sql.task_complete.sql, *item, NONE, waits):
+                if not await connection.fetch(sql.task_complete.sql, *item, NONE, None):
                     await connection.fetch(sql.task_settle.sql, *item, ["COMPLETED"], NONE, NONE, [True], NONE, NONE)
             return count / (time.perf_counter() - start)
 

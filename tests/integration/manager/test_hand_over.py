@@ -14,6 +14,7 @@ from reference_manager.domain.commands import NO_TRACE, Claim, JsonObject, NewJo
 from reference_manager.domain.states import JobStatus, Outcome, Priority
 from reference_manager.engine.dispatch.claims import Claimed
 from reference_manager.engine.engine import Engine
+from reference_manager.store.lock_waits import NO_WAIT
 from reference_manager.store.pool import Database, sql
 
 from tests.support.protocol import Client, branch
@@ -211,6 +212,7 @@ async def test_a_task_for_a_client_that_has_gone_returns(engine: Engine) -> None
 def _tree() -> dict[str, Any]:
     """The parameters of a job with one stage and one task."""
     return {
+        "wait": NO_WAIT,
         "name": "a job",
         "priority": "MEDIUM",
         "data": "{}",

@@ -9,16 +9,14 @@ from uuid import UUID
 import httpx2
 import pytest
 from reference_manager.domain.commands import Heartbeat, RunningTask
-from reference_manager.domain.states import JobStatus
 from reference_manager.engine.engine import Engine
-from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
-from reference_manager.engine.records.jobs import Jobs
 from reference_manager.engine.workers import Workers
+from reference_manager.store.errors import LockTimeoutError
 from reference_manager.store.pool import Database
 
 from tests.support.claims import ClaimedTask, claim_statement, claimed_tasks
-from tests.support.sessions import Session, job_of, wait_for_lock_waiters
-from tools.backlog import add_backlog, without_claims
+from tests.support.sessions import Session
+from tools.backlog import add_backlog
 from tools.manager import ManagerProcess
 
 WORKERS = 40
@@ -119,23 +117,40 @@ async def test_heartbeats_with_many_tasks_are_split(
     assert answers == [([lost.lease], [], False)] * 5
 
 
-async def test_heartbeats_and_the_sweep_of_an_aborted_stage_do_not_deadlock(
-    database: Database, workers: Workers, connection: Session
+async def test_a_heartbeat_does_not_wait_for_a_locked_task(
+    database: Database, workers: Workers, connection: Session, other: Session
 ) -> None:
-    """Progress that is being stored when a stage is aborted and the sweep that follows both finish."""
-    stage = await add_backlog(database, "beats", 50)
+    """It renews all leases and stores all other progress, and is refused, so that the worker sends it again."""
+    await add_backlog(database, "beats", 50)
     held = await claim(database, "me", 50)
-    await connection.execute("BEGIN")
-    await connection.fetch("SELECT FROM tasks WHERE id = $1 FOR UPDATE", held[25].task)
-    storing = asyncio.create_task(workers.record_heartbeat(heartbeat("me", *((each, 0.5) for each in reversed(held)))))
-    await wait_for_lock_waiters(connection)
-    job = await job_of(connection, stage)
-    await Jobs(database, without_claims(database)).set_status(job, JobStatus.ABORTED)
-    async with database.connection() as sweeper:
-        sweeping = asyncio.create_task(AbortedTasks().round(sweeper))
-        await wait_for_lock_waiters(connection, 2)
-        await connection.execute("COMMIT")
-        assert await sweeping == 51
-    assert await storing == ([], [], False)
-    counts = await connection.fetch("SELECT status, progress->>'fraction' AS done, count(*) FROM tasks GROUP BY 1, 2")
-    assert [tuple(row) for row in counts] == [("ABORTED", "0.5", 50)]
+    old = await connection.fetchval("UPDATE leases SET expires_at = now() + interval '1 second' RETURNING expires_at")
+    sent = heartbeat("me", *((each, 0.5) for each in held))
+    async with other.transaction():
+        await other.fetch("SELECT FROM tasks WHERE id = $1 FOR UPDATE", held[25].task)
+        with pytest.raises(LockTimeoutError, match="progress or checkpoint"):
+            await workers.record_heartbeat(sent)
+        assert await connection.fetchval("SELECT count(*) FROM leases WHERE expires_at > $1", old) == 50
+        stored = "SELECT array_agg(id) FROM tasks WHERE progress IS NULL"
+        assert await connection.fetchval(stored) == [held[25].task]
+    assert await workers.record_heartbeat(sent) == ([], [], False)
+    assert await connection.fetchval(stored) is None
+
+
+async def test_leases_are_renewed_although_the_row_of_the_worker_is_locked(
+    database: Database, workers: Workers, connection: Session, other: Session
+) -> None:
+    """The heartbeat is refused; a heartbeat of another worker at the same time is not."""
+    await add_backlog(database, "beats", 1)
+    (mine,) = await claim(database, "me", 1)
+    await workers.record_heartbeat(heartbeat("me"))
+    old = await connection.fetchval("UPDATE leases SET expires_at = now() + interval '1 second' RETURNING expires_at")
+    async with other.transaction():
+        await other.fetch("SELECT FROM workers WHERE id = 'me' FOR UPDATE")
+        refused, accepted = await asyncio.gather(
+            workers.record_heartbeat(heartbeat("me", (mine, None))),
+            workers.record_heartbeat(heartbeat("them")),
+            return_exceptions=True,
+        )
+    assert isinstance(refused, LockTimeoutError)
+    assert accepted == ([], [], False)
+    assert await connection.fetchval("SELECT expires_at FROM leases") > old

@@ -424,7 +424,7 @@ async def test_keys_are_deleted_after_a_day(
 
 async def test_the_cost_of_a_key_does_not_depend_on_the_number_of_keys(database: Database) -> None:
     """Taking a key, finding it, and looking for old ones read a few rows, even with plans made for an empty table."""
-    take: tuple[str, Any, Any] = ("SELECT take_key($1, $2, $2)", "a key", UUID(int=1))
+    take: tuple[str, Any, Any] = ("SELECT take_key($1, $2, $2, '1 s')", "a key", UUID(int=1))
     async with database.connection() as connection:
         for _ in range(2):
             await connection.fetch(*take)
@@ -436,7 +436,7 @@ async def test_the_cost_of_a_key_does_not_depend_on_the_number_of_keys(database:
             """
         )
         assert await touched(connection, *take) <= 2
-        assert await touched(connection, "SELECT take_key('another', gen_random_uuid(), gen_random_uuid())") <= 2
+        assert await touched(connection, "SELECT take_key('another', $1, $1, '1 s')", UUID(int=2)) <= 2
         assert await touched(connection, "SELECT forget_keys(1000)") == 0
         await connection.execute("UPDATE idempotency_keys SET created_at = '2000-01-01' WHERE key LIKE '1_'")
         assert await touched(connection, "SELECT forget_keys(1000)") <= 2 * 10

@@ -249,7 +249,7 @@ async def test_aborted_jobs_do_not_end_a_round(database: Database, other: Sessio
 async def test_a_manager_without_free_connections_maintains_other_jobs(
     start_manager: Callable[..., ManagerProcess], connection: Session
 ) -> None:
-    """Requests that wait for a locked job occupy all connections; leases of another job expire and its tasks wake."""
+    """While a request waits for a locked job, leases of another job expire and its tasks wake."""
     manager = start_manager("--database-connections", "2")
     async with httpx2.AsyncClient(base_url=manager.url, timeout=15) as http:
         client, worker = Client(http), LeasedWorker(http)

@@ -9,6 +9,7 @@ import pytest
 from reference_manager.domain.commands import NO_TRACE
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.engine.records.jobs import Jobs
+from reference_manager.store.lock_waits import NO_WAIT
 from reference_manager.store.pool import Connection, Database, sql
 
 from tests.support.claims import claim_statement, claimed_tasks
@@ -30,7 +31,7 @@ def lease(stage_type: str, limit: int) -> tuple[Any, ...]:
 def complete(ids: Sequence[UUID]) -> tuple[Any, ...]:
     """Return the statement and arguments that complete tasks claimed without leases."""
     none = [None] * len(ids)
-    return sql.task_complete.sql, ids, none, none, none, False
+    return sql.task_complete.sql, ids, none, none, none, None
 
 
 def settle(ids: Sequence[UUID]) -> tuple[Any, ...]:
@@ -158,7 +159,7 @@ def job_tree(key: str | None, stages: int = 2, tasks: int = 2) -> tuple[Any, ...
     statuses = ["PENDING", *["CREATED"] * (stages - 1)]
     datas = ["{}"] * stages
     stage = ["tree"] * stages, statuses, datas, datas, [1] * stages, none, [NO_TRACE.traceparent] * stages, none
-    return sql.job_create.sql, *job, *stage, 3, [f"[{', '.join(['{}'] * tasks)}]"] * stages, none, none
+    return sql.job_create.sql, *job, *stage, 3, [f"[{', '.join(['{}'] * tasks)}]"] * stages, none, none, NO_WAIT
 
 
 async def lifecycle_costs(connection: Connection, database: Database) -> dict[str, int]:
@@ -169,7 +170,7 @@ async def lifecycle_costs(connection: Connection, database: Database) -> dict[st
         "key is taken": await touched(connection, *job_tree(key)),
     }
     stage_id = await add_backlog(database, "guarded", 2)
-    more = sql.task_add.sql, stage_id, 3, "[{}, {}]", None, None, NO_TRACE.traceparent, None, False
+    more = sql.task_add.sql, stage_id, 3, "[{}, {}]", None, None, NO_TRACE.traceparent, None, False, NO_WAIT
     costs["add"] = await touched(connection, *more)
     ids = [held.task for held in claimed_tasks(await connection.fetch(*claim("guarded", 4)))]
     await connection.fetch(*settle([ids.pop(), ids.pop()]))
@@ -241,7 +242,7 @@ async def batch_costs(connection: Connection, jobs: int) -> dict[str, int]:
     costs["key is taken"] = await touched(connection, *job_tree(key, 5, MANY // 5))
     stage_id = await connection.fetchval("SELECT id FROM stages WHERE type = 'tree' AND status = 'PENDING'")
     tasks = f"[{', '.join(['{}'] * MANY)}]"
-    more = sql.task_add.sql, stage_id, 3, tasks, None, None, NO_TRACE.traceparent, None, False
+    more = sql.task_add.sql, stage_id, 3, tasks, None, None, NO_TRACE.traceparent, None, False, NO_WAIT
     costs["add"] = await touched(connection, *more)
     await connection.execute("DELETE FROM jobs WHERE id = (SELECT job_id FROM stages WHERE id = $1)", stage_id)
     for report in (complete, settle):

@@ -97,7 +97,8 @@ async def test_a_lease_can_be_renewed_while_its_report_waits(
         async with locker.transaction():
             await locker.execute(lock, job)
             settling = asyncio.create_task(_settle(client, held))
-            await wait_for_blocked_statement(observer, "lock_to_settle")
+            statement = "complete_tasks" if lock == LOCKS["job's lock"] else "lock_to_settle"
+            await wait_for_blocked_statement(observer, statement)
             for _ in range(20):
                 before = await observer.fetchval(expires_at, int(held["leaseId"]))
                 answer = await client.http.post("/v1/workers/w/heartbeat", json=heartbeat)
@@ -117,7 +118,7 @@ async def test_reports_of_many_locked_jobs_leave_connections_for_other_requests(
             for job, _ in claimed:
                 await locker.execute(LOCKS["job's lock"], job)
             settling = [asyncio.create_task(_settle(client, held)) for _, held in claimed]
-            await wait_for_blocked_statement(observer, "lock_to_settle")
+            await wait_for_blocked_statement(observer, "complete_tasks")
             for _ in range(20):
                 assert (await client.http.post("/v1/jobs", json={"name": "free", "data": {}})).status_code == 201
             assert not any(one.done() for one in settling)

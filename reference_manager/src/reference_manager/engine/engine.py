@@ -1,6 +1,7 @@
 """The engine: everything that the manager does, apart from the API."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
@@ -22,6 +23,7 @@ from reference_manager.engine.records.tasks import Tasks
 from reference_manager.engine.statistics import DatabaseStatistics, read_statistics
 from reference_manager.engine.supervision import BackgroundTask, stalled
 from reference_manager.engine.workers import Workers
+from reference_manager.store.lock_waits import may_wait
 from reference_manager.store.migrate import record_use
 from reference_manager.store.pool import Database
 
@@ -98,3 +100,12 @@ class Engine:
         async with asyncio.TaskGroup() as group:
             for task in self.background_tasks:
                 group.create_task(task.supervise())
+
+
+def ask_before_waiting(permission: Callable[[], bool]) -> None:
+    """Ask for permission before a command of the current request waits for a lock of another session.
+
+    Args:
+        permission: Returns whether the command may wait. Otherwise, it soon fails with DatabaseBusyError.
+    """
+    may_wait.set(permission)

@@ -16,7 +16,13 @@ DatabaseError                 the database failed (from ``store``)
 from enum import StrEnum
 from typing import TypeVar
 
-from reference_manager.store.errors import DatabaseBusyError, DatabaseError, DatabaseUnavailableError
+from reference_manager.store.errors import (
+    DatabaseBusyError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    LockTimeoutError,
+)
+from reference_manager.store.pool import Record
 
 __all__ = [
     "ConcurrentChangeError",
@@ -30,6 +36,7 @@ __all__ = [
     "NotFiniteError",
     "NotFoundError",
     "require",
+    "unlocked",
 ]
 
 T = TypeVar("T")
@@ -94,3 +101,11 @@ def require(value: T | None, entity: str) -> T:
     if value is None:
         raise NotFoundError(entity)
     return value
+
+
+def unlocked(row: Record | None, entity: str) -> Record:
+    """Return the row of a statement that takes the lock of a job. Raise LockTimeoutError if another session has it."""
+    found = require(row, entity)
+    if found["locked"]:
+        raise LockTimeoutError("another session has locked the job")
+    return found

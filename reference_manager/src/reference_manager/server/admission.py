@@ -1,8 +1,10 @@
 """Responses on the connections above the limit."""
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reference_manager.api.common.errors import MANAGER_BUSY, RETRY_AFTER, problem
+from reference_manager.store.lock_waits import client_is_gone
 
 SURPLUS_STATE = "surplus"
 """The key in the state of an ASGI scope that marks a connection above the limit."""
@@ -18,6 +20,7 @@ class Admission:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if not scope["state"].get(SURPLUS_STATE):
+            client_is_gone.set(Request(scope, receive).is_disconnected)
             await self._app(scope, receive, send)
             return
 

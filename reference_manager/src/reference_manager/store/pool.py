@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import cached_property
 from typing import NamedTuple, TypeAlias, cast
 
 import asyncpg
@@ -19,6 +20,7 @@ from reference_manager.store.connections import (
     sql,
 )
 from reference_manager.store.errors import DatabaseBusyError, DatabaseUnavailableError, translated_errors
+from reference_manager.store.lock_waits import LockWaits
 from reference_manager.store.schema import SEARCH_PATH
 
 __all__ = ["SESSION", "Connection", "Database", "Pools", "Record", "encode", "encode_optional", "sql"]
@@ -69,7 +71,7 @@ class Pools(NamedTuple):
     workers: "asyncpg.Pool[asyncpg.Record]"
     """For claims, reports and heartbeats: statements that serve many requests, or that do not wait for locks."""
     general: "asyncpg.Pool[asyncpg.Record]"
-    """For everything else: clients may send any number of such requests, and these may wait for locks."""
+    """For everything else: clients may send any number of such requests, and some of these wait for locks."""
 
 
 class Database:
@@ -113,6 +115,11 @@ class Database:
         maintenance_connector = Connector(url, MAINTENANCE_SESSION | response_format)
         async with _pool(connector, connections - general) as workers_pool, _pool(connector, general) as general_pool:
             yield cls(connector, maintenance_connector, Pools(workers_pool, general_pool), acquire_timeout)
+
+    @cached_property
+    def lock_waits(self) -> LockWaits:
+        """Runs commands that may have to wait for locks. At most half of the connections of the general pool wait."""
+        return LockWaits(max(self._pools.general.get_max_size() // 2, 1))
 
     @property
     def connections(self) -> tuple[int, int]:

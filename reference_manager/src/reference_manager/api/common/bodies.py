@@ -21,7 +21,7 @@ LARGE = 64 * 1024
 MAX_RECEIVED = 64 * 1024 * 1024
 """The maximum number of bytes of large bodies in memory, or four times the limit of a body if that is more."""
 LARGE_AT_ONCE = 4
-"""The maximum number of requests with large bodies that are served at once."""
+"""The maximum number of requests with large bodies that are served at once. As many may wait for locks besides."""
 TURN_TIMEOUT = timedelta(seconds=10)
 """How long a large body waits for its turn before the response is 503."""
 
@@ -58,6 +58,8 @@ class Bodies:
         self._total = max(MAX_RECEIVED, LARGE_AT_ONCE * limit)
         self._received = 0
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._waiting = 0
+        """The number of requests with large bodies that wait for locks."""
         self._thread = ThreadPoolExecutor(1, "bodies")
 
     @contextmanager
@@ -78,8 +80,12 @@ class Bodies:
             raise _busy()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[None]:
+    async def turn(self) -> AsyncGenerator[Callable[[], bool]]:
         """Wait until fewer than ``LARGE_AT_ONCE`` large bodies are being served.
+
+        Yields:
+            A function that lets another body have the turn, because the request waits for a lock. It returns whether it
+            did: not if too many requests wait already.
 
         Raises:
             HTTPException: It took too long (503).
@@ -89,10 +95,23 @@ class Bodies:
                 await self._turns.acquire()
         except TimeoutError:
             raise _busy() from None
+        given_up = False
+
+        def give_up() -> bool:
+            nonlocal given_up
+            if not given_up and self._waiting < LARGE_AT_ONCE:
+                given_up = True
+                self._waiting += 1
+                self._turns.release()
+            return given_up
+
         try:
-            yield
+            yield give_up
         finally:
-            self._turns.release()
+            if given_up:
+                self._waiting -= 1
+            else:
+                self._turns.release()
             gc.unfreeze()
 
     async def apart(

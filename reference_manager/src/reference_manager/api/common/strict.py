@@ -20,6 +20,7 @@ from starlette.types import Scope
 from reference_manager.api.common.bodies import LARGE, Bodies, Reservation
 from reference_manager.api.common.errors import UNSUPPORTED_MEDIA_TYPE
 from reference_manager.api.common.protocol import fields_of_part_b, is_of_part_b, refuse_fields
+from reference_manager.engine.engine import ask_before_waiting
 
 Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
@@ -85,7 +86,8 @@ class StrictRoute(APIRoute):
             with bodies.reserve() as strict.reservation:
                 body = await _received(strict)
                 if len(body) > LARGE:
-                    async with bodies.turn():
+                    async with bodies.turn() as give_up:
+                        ask_before_waiting(give_up)
                         strict.parsed = await bodies.apart(_parse, body, self.body_field, refused)
                         return await handle(strict)
                 if refused:

@@ -5,11 +5,11 @@ reports of other jobs do not wait with them.
 """
 
 import asyncio
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
 from reference_manager.domain.commands import Report
@@ -32,15 +32,6 @@ queue is nearly empty, most tasks are the last ones of their stage, and it would
 UNDECIDED_AFTER = 1.0
 """Seconds after the first verdict of a request until the others are answered as undecided."""
 
-LOCK_TIMEOUT = 10.0
-"""Seconds for which reports wait for a locked job, or for one of its rows."""
-
-FIRST_PAUSE, LONGEST_PAUSE = 0.01, 1.0
-"""Seconds between two attempts to lock a job. The pause doubles after each attempt."""
-
-MAX_WAITS = 2
-"""The maximum number of connections that wait for locked jobs. All others try the lock without waiting."""
-
 
 class Verdict(NamedTuple):
     """The decision on a report."""
@@ -56,6 +47,7 @@ class Verdict(NamedTuple):
 _COMPLETED = Verdict(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, None)
 
 ReportBatcher: TypeAlias = Batcher[Report, Verdict]
+Decision = TypeVar("Decision", bound=Verdict | ReportBatcher)
 
 
 class Settlements:
@@ -73,7 +65,6 @@ class Settlements:
         self._general: ReportBatcher = Batcher(self._settle_unlocked, BATCH_SIZE)
         self._job_batchers: dict[UUID | None, ReportBatcher] = {}
         self._skips = self._skips_left = 0
-        self._waits = 0
 
     def submit(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
         """Settle reports. Returns a future of one verdict for each report, in order."""
@@ -96,7 +87,10 @@ class Settlements:
         if self._skips_left:
             self._skips_left -= 1
             return [self._general] * len(reports)
-        verdicts = await self._complete_simple(reports, waits=False)
+        try:
+            verdicts = await self._complete_simple(reports)
+        except LockTimeoutError:
+            verdicts = [self._general] * len(reports)
         if all(verdict is self._general for verdict in verdicts):
             self._skips = min(2 * self._skips + 1, MAX_SKIPS)
         else:
@@ -104,15 +98,20 @@ class Settlements:
         self._skips_left = self._skips
         return verdicts
 
-    async def _complete_simple(self, reports: Sequence[Report], *, waits: bool) -> list[Verdict | ReportBatcher]:
+    async def _complete_simple(
+        self, reports: Sequence[Report], wait: timedelta | None = None
+    ) -> Sequence[Verdict | ReportBatcher]:
         """Complete the tasks whose completion has no consequences.
 
         Args:
             reports: The reports.
-            waits: Whether to wait for sessions that are changing the job.
+            wait: How long to wait for each lock. None: as a batch of reports of many jobs does.
 
         Returns:
             The verdicts; for other reports, where to forward them.
+
+        Raises:
+            LockTimeoutError: Another session has locked a row.
         """
         verdicts: list[Verdict | ReportBatcher] = [self._general] * len(reports)
         indexes = [index for index, report in enumerate(reports) if report.outcome is Outcome.COMPLETED]
@@ -120,18 +119,15 @@ class Settlements:
         if not completed:
             return verdicts
         started = perf_counter()
-        try:
-            async with self._database.connection(for_workers=not waits) as connection:
-                rows = await connection.fetch(
-                    sql.task_complete.sql,
-                    [report.task_id for report in completed],
-                    [report.lease_id for report in completed],
-                    [report.worker_id for report in completed],
-                    [encode_optional(report.result) for report in completed],
-                    waits,
-                )
-        except LockTimeoutError:
-            return verdicts
+        async with self._database.connection(for_workers=wait is None) as connection:
+            rows = await connection.fetch(
+                sql.task_complete.sql,
+                [report.task_id for report in completed],
+                [report.lease_id for report in completed],
+                [report.worker_id for report in completed],
+                [encode_optional(report.result) for report in completed],
+                wait,
+            )
         metrics.observe_statement(metrics.COMPLETE, started, len(completed))
         for place, body, busy in rows:
             verdict = _COMPLETED if body is None else _COMPLETED._replace(body=body)
@@ -159,46 +155,33 @@ class Settlements:
         found = any(row["locked"] for row in rows)
         return [self._job_batcher(row["job_id"]) if row["locked"] or not found else self._general for row in rows]
 
-    async def _settle_waiting(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
-        with self._lock_wait() as waits:
-            # If completions took the lock exclusively, too, those of several managers would keep one another waiting.
-            verdicts = await self._complete_simple(reports, waits=waits)
-        indexes = [index for index, verdict in enumerate(verdicts) if verdict is self._general]
-        if indexes:
-            settled = await self._settle([reports[index] for index in indexes])
-            for index, verdict in zip(indexes, settled, strict=True):
-                verdicts[index] = verdict
-        return verdicts
-
-    async def _settle(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
+    async def _settle_waiting(self, job_id: UUID | None, reports: Sequence[Report]) -> Sequence[Verdict]:
         """Settle reports once their job is free. Meanwhile, no connection and no lease is held for long."""
-        distinct = _distinct(reports)
-        loop = asyncio.get_running_loop()
-        deadline, pause = loop.time() + LOCK_TIMEOUT, FIRST_PAUSE
-        while True:
-            try:
-                with self._lock_wait() as waits:
-                    async with self._hand_over.transaction(several=True) as transaction:
-                        task_ids = [report.task_id for report in distinct.values()]
-                        await sql.task_lock_to_settle(transaction.connection, ids=task_ids, waits=waits)
-                        verdicts, stage_types = await settle(transaction.connection, list(distinct.values()))
-                        await transaction.announce(stage_types)
-                return self._verdicts(reports, distinct, verdicts)
-            except LockTimeoutError:
-                if loop.time() > deadline:
-                    raise
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+        verdicts: dict[int, Verdict] = {}
+        attempt = partial(self._settle_locking, reports, verdicts)
+        await self._database.lock_waits.run(("reports", job_id), attempt)
+        return [verdicts[index] for index in range(len(reports))]
 
-    @contextmanager
-    def _lock_wait(self) -> Generator[bool]:
-        """Yield whether a connection may wait for a lock in this block."""
-        waits = self._waits < MAX_WAITS
-        self._waits += waits
-        try:
-            yield waits
-        finally:
-            self._waits -= waits
+    async def _settle_locking(self, reports: Sequence[Report], verdicts: dict[int, Verdict], wait: timedelta) -> None:
+        """Settle the reports of one job that have no verdict yet. Raises LockTimeoutError if the job is locked."""
+        left = {index: report for index, report in enumerate(reports) if index not in verdicts}
+        # If completions took the lock exclusively, too, those of several managers would keep one another waiting.
+        for index, verdict in zip(tuple(left), await self._complete_simple(list(left.values()), wait), strict=True):
+            if isinstance(verdict, Verdict):
+                verdicts[index] = verdict
+                del left[index]
+            elif verdict is not self._general:
+                raise LockTimeoutError("another session has locked the job")
+        if not left:
+            return
+        distinct = _distinct(list(left.values()))
+        async with self._hand_over.transaction(several=True) as transaction:
+            task_ids = [report.task_id for report in distinct.values()]
+            if not await sql.task_lock_to_settle(transaction.connection, ids=task_ids, wait=wait):
+                raise LockTimeoutError("another session has locked the job")
+            settled, stage_types = await settle(transaction.connection, list(distinct.values()))
+            await transaction.announce(stage_types)
+        verdicts |= zip(left, self._verdicts(list(left.values()), distinct, settled), strict=True)
 
     def _job_batcher(self, job_id: UUID | None) -> ReportBatcher:
         """Return the batcher of the reports that wait for this job. It exists only while there are any.
@@ -209,13 +192,13 @@ class Settlements:
         batcher = self._job_batchers.get(job_id)
         if batcher is None:
             remove = partial(self._job_batchers.pop, job_id)
-            batcher = self._job_batchers[job_id] = Batcher(self._settle_waiting, BATCH_SIZE, remove)
+            batcher = self._job_batchers[job_id] = Batcher(partial(self._settle_waiting, job_id), BATCH_SIZE, remove)
         return batcher
 
     @staticmethod
     def _verdicts(
-        reports: Sequence[Report], distinct: dict[object, Report], verdicts: Sequence[Verdict | ReportBatcher]
-    ) -> Sequence[Verdict | ReportBatcher]:
+        reports: Sequence[Report], distinct: dict[object, Report], verdicts: Sequence[Decision]
+    ) -> Sequence[Decision]:
         """Return the verdict on each report, given those on the distinct reports."""
         metrics.LEASES_LOST.inc(sum(map(_lease_lost, distinct.values(), verdicts)))
         by_attempt = dict(zip(distinct, verdicts, strict=True))

@@ -1,6 +1,7 @@
 """Jobs: create, read, change and delete them."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -22,7 +23,7 @@ from reference_manager.domain.state_machine import Consequence, Driver
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.errors import NotFiniteError, require
+from reference_manager.engine.errors import NotFiniteError, require, unlocked
 from reference_manager.engine.records.idempotency import job_key, unless_reused
 from reference_manager.engine.records.pages import (
     Entry,
@@ -35,6 +36,7 @@ from reference_manager.engine.records.pages import (
     to_entry,
 )
 from reference_manager.engine.records.stages import Stages
+from reference_manager.store.lock_waits import NO_WAIT
 from reference_manager.store.pool import Connection, Database, encode, encode_optional, sql
 
 # The consequences of transitions that clients request. The consequences of all others are applied by SQL routines.
@@ -90,12 +92,22 @@ class Jobs:
             "unique_for": job.unique and job.unique.within,
             **_tree_parameters(job.stages),
         }
+        if key is not None:
+            fields |= job_key(key, job, fields)
+        if job.unique is not None:
+            return await self._database.lock_waits.run(("unique key", job.unique.key), partial(self._create, fields))
+        if key is not None:
+            return await self._database.lock_waits.run(("idempotency key", key), partial(self._create, fields))
+        return await self._create(fields, NO_WAIT)
+
+    async def _create(self, fields: Mapping[str, Any], wait: timedelta) -> Created:
         async with self._hand_over.transaction() as transaction:
-            if key is None:
-                row = await sql.job_create(transaction.connection, **fields)
+            if "key" in fields:
+                row = unless_reused(
+                    require(await sql.job_create_once(transaction.connection, **fields, wait=wait), "job")
+                )
             else:
-                used = await sql.job_create_once(transaction.connection, **fields, **job_key(key, job, fields))
-                row = unless_reused(require(used, "job"))
+                row = await sql.job_create(transaction.connection, **fields, wait=wait)
             await transaction.announce(row["woken"])
         return Created(row["body"], is_new=row["created"])
 
@@ -148,13 +160,20 @@ class Jobs:
 
     async def set_metadata(self, job_id: UUID, metadata: JsonObject) -> None:
         """Replace the user metadata of a job. Raises NotFoundError."""
+        attempt = partial(self._set_metadata, job_id, encode(metadata))
+        await self._database.lock_waits.run(("job's row", job_id), attempt)
+
+    async def _set_metadata(self, job_id: UUID, metadata: str, wait: timedelta) -> None:
         async with self._database.connection() as connection:
-            require(await sql.job_set_metadata(connection, id=job_id, user_metadata=encode(metadata)), "job")
+            require(await sql.job_set_metadata(connection, id=job_id, user_metadata=metadata, wait=wait), "job")
 
     async def set_priority(self, job_id: UUID, priority: Priority) -> bool:
         """Change the priority of a job and its waiting tasks. Return whether it changed. Raises NotFoundError."""
+        return await self._database.lock_waits.run(job_id, partial(self._set_priority, job_id, priority))
+
+    async def _set_priority(self, job_id: UUID, priority: Priority, wait: timedelta) -> bool:
         async with self._database.transaction() as connection:
-            job = require(await sql.job_lock(connection, id=job_id), "job")
+            job = unlocked(await sql.job_lock(connection, id=job_id, wait=wait), "job")
             if job["priority"] == priority:
                 return False
             await sql.job_set_priority(connection, id=job_id, priority=priority)
@@ -168,9 +187,12 @@ class Jobs:
             NotFoundError: There is no such job.
             IllegalTransitionError: The current status of the job does not permit this.
         """
+        await self._database.lock_waits.run(job_id, partial(self._set_status, job_id, target))
+
+    async def _set_status(self, job_id: UUID, target: JobStatus, wait: timedelta) -> None:
         async with self._hand_over.transaction(several=True) as transaction:
             connection = transaction.connection
-            job = require(await sql.job_lock(connection, id=job_id), "job")
+            job = unlocked(await sql.job_lock(connection, id=job_id, wait=wait), "job")
             edge = JOB.move(JobStatus(job["status"]), target, Driver.CLIENT)
             await sql.job_set_status(connection, id=job_id, status=edge.target)
             for consequence in edge.follows:
@@ -184,8 +206,11 @@ class Jobs:
             NotFoundError: There is no such job.
             NotFiniteError: The job has not ended.
         """
+        await self._database.lock_waits.run(job_id, partial(self._delete, job_id))
+
+    async def _delete(self, job_id: UUID, wait: timedelta) -> None:
         async with self._database.transaction(extended=True) as connection:
-            job = require(await sql.job_lock(connection, id=job_id), "job")
+            job = unlocked(await sql.job_lock(connection, id=job_id, wait=wait), "job")
             status = JobStatus(job["status"])
             if status not in JOB.final:
                 raise NotFiniteError(status)

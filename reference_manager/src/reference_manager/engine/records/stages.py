@@ -1,6 +1,7 @@
 """Stages: add, read, annotate and release them."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -18,7 +19,7 @@ from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.errors import InFiniteStateError, require
+from reference_manager.engine.errors import InFiniteStateError, require, unlocked
 from reference_manager.engine.records.idempotency import stage_key, unless_reused
 from reference_manager.engine.records.pages import (
     Entry,
@@ -58,14 +59,17 @@ class Stages:
             InFiniteStateError: The job has ended.
             KeyReusedError: Another request used the idempotency key.
         """
+        return await self._database.lock_waits.run(job_id, partial(self._add, job_id, stage, key))
+
+    async def _add(self, job_id: UUID, stage: NewStage, key: str | None, wait: timedelta) -> str:
         async with self._database.transaction() as connection:
             stage_id = None
             if key is not None:
-                taken = unless_reused(await sql.stage_create_once(connection, **stage_key(key, job_id, stage)))
-                if not taken["created"]:
+                taken = await sql.stage_create_once(connection, **stage_key(key, job_id, stage), wait=wait)
+                if not unless_reused(taken)["created"]:
                     return require(taken["body"], "job")
                 stage_id = taken["id"]
-            job = require(await sql.job_lock(connection, id=job_id), "job")
+            job = unlocked(await sql.job_lock(connection, id=job_id, wait=wait), "job")
             status = JobStatus(job["status"])
             if status in JOB.final:
                 raise InFiniteStateError("job", status)
@@ -145,8 +149,12 @@ class Stages:
 
     async def set_metadata(self, stage_id: UUID, metadata: JsonObject) -> None:
         """Replace the user metadata of a stage. Raises NotFoundError."""
+        attempt = partial(self._set_metadata, stage_id, encode(metadata))
+        await self._database.lock_waits.run(("stage's row", stage_id), attempt)
+
+    async def _set_metadata(self, stage_id: UUID, metadata: str, wait: timedelta) -> None:
         async with self._database.connection() as connection:
-            require(await sql.stage_set_metadata(connection, id=stage_id, user_metadata=encode(metadata)), "stage")
+            require(await sql.stage_set_metadata(connection, id=stage_id, user_metadata=metadata, wait=wait), "stage")
 
     async def release(self, stage_id: UUID) -> None:
         """Release a WAITING stage. Releasing a PENDING stage does nothing.
@@ -156,9 +164,12 @@ class Stages:
             PreviousStageNotCompletedError: The previous stage is not COMPLETED.
             IllegalTransitionError: The stage is neither WAITING nor PENDING.
         """
+        await self._database.lock_waits.run(stage_id, partial(self._release, stage_id))
+
+    async def _release(self, stage_id: UUID, wait: timedelta) -> None:
         async with self._hand_over.transaction(several=True) as transaction:
             connection = transaction.connection
-            require(await sql.stage_lock_job(connection, id=stage_id), "stage")
+            unlocked(await sql.stage_lock_job(connection, id=stage_id, wait=wait), "stage")
             state = require(await sql.stage_state(connection, id=stage_id), "stage")
             source = StageStatus(state["status"])
             previous = StageStatus(state["previous_status"]) if state["previous_status"] else None

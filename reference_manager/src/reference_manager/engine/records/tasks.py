@@ -1,6 +1,7 @@
 """Tasks: add, read and annotate them. The queue claims and settles them."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -17,7 +18,7 @@ from reference_manager.domain.commands import (
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.errors import InFiniteStateError, require
+from reference_manager.engine.errors import InFiniteStateError, require, unlocked
 from reference_manager.engine.records.idempotency import tasks_key, unless_reused
 from reference_manager.engine.records.pages import (
     Entry,
@@ -72,20 +73,21 @@ class Tasks:
             "tracestate": tasks.trace.tracestate,
             "with_body": with_body,
         }
+        if key is not None:
+            fields |= tasks_key(key, stage_id, tasks, fields)
+        return await self._database.lock_waits.run(stage_id, partial(self._insert, fields, len(tasks.data)))
+
+    async def _insert(self, fields: Mapping[str, Any], number: int, wait: timedelta) -> Record:
         async with self._hand_over.transaction() as transaction:
-            connection = transaction.connection
-            if key is None:
-                row = require(await sql.task_add(connection, **fields), "stage")
-            else:
-                taken = await sql.task_add_once(connection, **fields, **tasks_key(key, stage_id, tasks, fields))
-                row = unless_reused(require(taken, "stage"))
-                if not row["created"]:
-                    return row
+            add = sql.task_add_once if "key" in fields else sql.task_add
+            row = unlocked(await add(transaction.connection, **fields, wait=wait), "stage")
+            if "key" in fields and not unless_reused(row)["created"]:
+                return row
             status, job_status = StageStatus(row["status"]), JobStatus(row["job_status"])
             if row["added"] is None:
                 raise InFiniteStateError("stage", status, of_job=None if status in STAGE.final else job_status)
             if status in CLAIMABLE:
-                await transaction.announce([row["type"]], len(tasks.data))
+                await transaction.announce([row["type"]], number)
         return row
 
     async def get(self, task_id: UUID) -> str:
@@ -140,5 +142,9 @@ class Tasks:
 
     async def set_metadata(self, task_id: UUID, metadata: JsonObject) -> None:
         """Replace the user metadata of a task. Raises NotFoundError."""
+        attempt = partial(self._set_metadata, task_id, encode(metadata))
+        await self._database.lock_waits.run(("task's row", task_id), attempt)
+
+    async def _set_metadata(self, task_id: UUID, metadata: str, wait: timedelta) -> None:
         async with self._database.connection() as connection:
-            require(await sql.task_set_metadata(connection, id=task_id, user_metadata=encode(metadata)), "task")
+            require(await sql.task_set_metadata(connection, id=task_id, user_metadata=metadata, wait=wait), "task")

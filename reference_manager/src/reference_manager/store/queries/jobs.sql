@@ -9,7 +9,7 @@ RETURNING job_wire_open(job) || '}';
 SELECT created, body, woken FROM create_job(
     :name, :priority, :data, :user_metadata, :traceparent, :tracestate, :unique_key, :unique_for,
     :types, :statuses::stage_status[], :datas, :metadatas, :weights, :defaults, :traceparents, :tracestates,
-    :default_max_attempts, :task_datas, :task_metadatas, :task_options
+    :default_max_attempts, :task_datas, :task_metadatas, :task_options, :wait
 );
 
 -- name: job_create_once^
@@ -18,7 +18,7 @@ SELECT reused, created, body, woken FROM create_job_once(
     :key, :digest,
     :name, :priority, :data, :user_metadata, :traceparent, :tracestate, :unique_key, :unique_for,
     :types, :statuses::stage_status[], :datas, :metadatas, :weights, :defaults, :traceparents, :tracestates,
-    :default_max_attempts, :task_datas, :task_metadatas, :task_options
+    :default_max_attempts, :task_datas, :task_metadatas, :task_options, :wait
 );
 
 -- name: job_get(with_stages, with_progress, id)^
@@ -50,9 +50,10 @@ SELECT body, parent, total FROM number_jobs(
     :skipped, :limit
 );
 
--- name: job_lock(id)^
--- Takes the job's lock until the transaction ends. Rows: its status and priority; none if there is no such job.
-SELECT id, status, priority FROM lock_job(:id);
+-- name: job_lock(id, wait)^
+-- Takes the job's lock until the transaction ends. Rows: its status and priority, and whether another session has
+-- locked it; none if there is no such job. See routines/locks.sql.
+SELECT id, status, priority, locked FROM lock_job(:id, :wait);
 
 -- name: job_set_status(status, id)!
 -- PENDING, IN_PROGRESS → PAUSED; PAUSED → PENDING; CREATED, PENDING, IN_PROGRESS, PAUSED → ABORTED. The caller holds
@@ -63,9 +64,10 @@ UPDATE jobs SET status = :status, updated_at = now() WHERE id = :id;
 -- Sets the priority. The caller holds the job's lock.
 UPDATE jobs SET priority = :priority, updated_at = now() WHERE id = :id;
 
--- name: job_set_metadata(user_metadata, id)$
+-- name: job_set_metadata(user_metadata, id, wait)$
 -- Returns the id; null if there is no such job.
-UPDATE jobs SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
+UPDATE jobs SET user_metadata = :user_metadata, updated_at = now()
+WHERE id = :id AND limit_lock_waits(:wait) RETURNING id;
 
 -- name: job_add_stage(id)!
 -- Adds one to the job's number of stages. The caller holds the job's lock.

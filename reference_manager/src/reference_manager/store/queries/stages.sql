@@ -9,10 +9,10 @@ SELECT coalesce(:id, new_id()), :job_id, :position, :type, :status, :data, :user
 FROM jobs AS job WHERE job.id = :job_id
 RETURNING stage_wire_new(stage);
 
--- name: stage_create_once(key, digest, user_metadata)^
+-- name: stage_create_once(key, digest, user_metadata, wait)^
 -- Takes the idempotency key of a new stage. Rows: the id for the stage, or the stage that exists; see
 -- routines/idempotency.sql.
-SELECT reused, created, id, body FROM create_stage_once(:key, :digest, :user_metadata);
+SELECT reused, created, id, body FROM create_stage_once(:key, :digest, :user_metadata, :wait);
 
 -- name: stage_last(job_id)^
 -- Rows: the position and the status of the last stage of a job; none if it has no stages.
@@ -49,10 +49,10 @@ SELECT body, parent, total FROM number_stages(
 -- Returns the number of tasks by status as JSON; null if there is no such stage.
 SELECT stage_summary(stage) FROM stages AS stage WHERE id = :id;
 
--- name: stage_lock_job(id)$
--- Takes the lock of a stage's job until the transaction ends. Returns the id of the job; null if there is no such
--- stage.
-SELECT id FROM lock_job((SELECT job_id FROM stages WHERE id = :id));
+-- name: stage_lock_job(id, wait)^
+-- Takes the lock of a stage's job until the transaction ends. Rows: the job, and whether another session has locked it;
+-- none if there is no such stage. See routines/locks.sql.
+SELECT id, locked FROM lock_job((SELECT job_id FROM stages WHERE id = :id), :wait);
 
 -- name: stage_state(id)^
 -- Rows: the status and the type of the stage, the status of its job, and that of the previous stage (null: it is the
@@ -67,9 +67,10 @@ WHERE stage.id = :id;
 -- WAITING → PENDING. The caller holds the job's lock and has checked the transition.
 UPDATE stages SET status = 'PENDING', opened_at = now(), updated_at = now() WHERE id = :id;
 
--- name: stage_set_metadata(user_metadata, id)$
+-- name: stage_set_metadata(user_metadata, id, wait)$
 -- Returns the id; null if there is no such stage.
-UPDATE stages SET user_metadata = :user_metadata, updated_at = now() WHERE id = :id RETURNING id;
+UPDATE stages SET user_metadata = :user_metadata, updated_at = now()
+WHERE id = :id AND limit_lock_waits(:wait) RETURNING id;
 
 -- name: stages_set_priority(priority, job_id)!
 -- Sets the priority of the stages of a job. The caller holds the job's lock.

@@ -1,14 +1,14 @@
--- name: task_add(stage_id, default_max_attempts, data, user_metadata, options, traceparent, tracestate, with_body)^
+-- name: task_add^
 -- CREATED → PENDING, in one stage; see routines/add_tasks.sql.
-SELECT status, job_status, type, added, body FROM add_tasks(
-    :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body
+SELECT status, job_status, type, added, body, locked FROM add_tasks(
+    :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait
 );
 
 -- name: task_add_once^
 -- The same for a request with an idempotency key. Rows: see routines/idempotency.sql.
-SELECT reused, created, status, job_status, type, added, body FROM add_tasks_once(
+SELECT reused, created, status, job_status, type, added, body, locked FROM add_tasks_once(
     :key, :digest,
-    :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body
+    :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait
 );
 
 -- name: task_claim(type, limit, starts, workers, lengths, minimal, budget)
@@ -16,9 +16,9 @@ SELECT reused, created, status, job_status, type, added, body FROM add_tasks_onc
 SELECT claim, leases, tasks, bodies, waits, context, more
 FROM claim_tasks(:type, :limit, :starts, :workers, :lengths, :minimal::boolean[], :budget);
 
--- name: task_complete(ids, leases, workers, results, waits)
+-- name: task_complete(ids, leases, workers, results, wait)
 -- IN_PROGRESS → COMPLETED, only where this has no consequences; see routines/complete_tasks.sql.
-SELECT place, body, busy FROM complete_tasks(:ids, :leases, :workers, :results, :waits);
+SELECT place, body, busy FROM complete_tasks(:ids, :leases, :workers, :results, :wait);
 
 -- name: task_settle(ids, leases, workers, outcomes, results, errors, retryables, delays, checkpoints)
 -- IN_PROGRESS → COMPLETED, PENDING, RETRIED, FAILED; see routines/settle_tasks.sql.
@@ -32,13 +32,14 @@ SELECT busy, source, target, body, woken FROM settle_free_tasks(
     :ids, :leases, :workers, :outcomes::attempt_outcome[], :results, :errors, :retryables, :delays, :checkpoints
 );
 
--- name: task_lock_to_settle(ids, waits)!
--- Takes the locks that task_settle needs, for the rest of the transaction; see routines/locks.sql.
-SELECT lock_to_settle(:ids, :waits);
+-- name: task_lock_to_settle(ids, wait)$
+-- Takes the locks that task_settle needs, for the rest of the transaction. Returns false if another session has locked
+-- one of the jobs; see routines/locks.sql.
+SELECT lock_to_settle(:ids, :wait);
 
 -- name: task_find_locked(ids)
 -- Rows: for each of these tasks, in order, its job (null: there is no such task), and whether another session has locked
--- its row, that of its stage or that of its job; see routines/locks.sql.
+-- a row that its report may need; see routines/locks.sql.
 SELECT job_id, locked FROM find_locked_tasks(:ids);
 
 -- name: leases_renew(workers, ids, leases, progresses, checkpoints)
@@ -69,10 +70,10 @@ SELECT body, parent, total FROM number_tasks(
     :skipped, :limit
 );
 
--- name: task_set_metadata(user_metadata, id)$
+-- name: task_set_metadata(user_metadata, id, wait)$
 -- Returns the id; null if there is no such task.
 UPDATE tasks SET user_metadata = :user_metadata, updated_at = now()
-WHERE id = :id AND EXISTS (SELECT FROM stages WHERE stages.id = stage_id) RETURNING id;
+WHERE id = :id AND EXISTS (SELECT FROM stages WHERE stages.id = stage_id) AND limit_lock_waits(:wait) RETURNING id;
 
 -- name: tasks_abort(job_id)!
 -- CREATED, PENDING, RETRIED, IN_PROGRESS → ABORTED, all tasks of a job: marks their stages, and sweep_aborted_stages

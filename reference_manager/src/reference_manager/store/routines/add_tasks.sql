@@ -1,27 +1,39 @@
 -- add_tasks: CREATED → PENDING, only if neither the stage nor its job has ended. Adds all tasks to one stage, in order,
 -- and updates the counts of the stage. Rows: one with the previous status of the stage and of its job, the type of the
 -- stage, the number of added tasks (null: the stage or its job has ended) and, if `written`, the tasks as a JSON list;
--- none if there is no such stage. The payloads and options are as for insert_tasks, and so is `stem`.
+-- or one with only `locked`: another session has locked the job; none if there is no such stage. Fails after waiting this
+-- long for a lock; if `wait` is 0, it only tries to take that of the job. It takes the locks first, so that it does not
+-- add tasks in vain. The payloads and options are as for insert_tasks, and so is `stem`.
 -- Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION add_tasks(
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
-    tracestate text, written boolean, stem text DEFAULT left(new_id()::text, 28)
-) RETURNS TABLE (status stage_status, job_status job_status, type text, added bigint, body text) LANGUAGE plpgsql
+    tracestate text, written boolean, wait interval, stem text DEFAULT left(new_id()::text, 28)
+) RETURNS TABLE (
+    status stage_status, job_status job_status, type text, added bigint, body text, locked boolean
+) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     state record;
+    usual_limit text := current_setting('lock_timeout');
 BEGIN
-    PERFORM lock_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage));
+    PERFORM limit_lock_waits(wait);
+    IF cardinality(lock_free_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage), wait > interval '0')) > 0
+    THEN
+        RETURN QUERY SELECT NULL::stage_status, NULL::job_status, NULL, NULL::bigint, NULL, true;
+        RETURN;
+    END IF;
     SELECT stage.status, job.status AS job_status, stage.type, stage.task_defaults INTO state
-    FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id]) WHERE stage.id = wanted_stage;
+    FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id]) WHERE stage.id = wanted_stage
+    FOR NO KEY UPDATE OF stage;
     IF NOT FOUND THEN
         RETURN;
     END IF;
     IF state.status IN ('COMPLETED', 'FAILED', 'ABORTED') OR state.job_status IN ('COMPLETED', 'FAILED', 'ABORTED') THEN
-        RETURN QUERY SELECT state.status, state.job_status, state.type, NULL::bigint, NULL::text;
+        RETURN QUERY SELECT state.status, state.job_status, state.type, NULL::bigint, NULL::text, false;
         RETURN;
     END IF;
+    PERFORM set_config('lock_timeout', usual_limit, true);
     RETURN QUERY
     WITH inserted AS MATERIALIZED (
         SELECT * FROM insert_tasks(
@@ -35,7 +47,7 @@ BEGIN
             updated_at = now()
         FROM inserted WHERE stage.id = ANY (inserted.filled)
     )
-    SELECT state.status, state.job_status, state.type, inserted.added, inserted.body FROM inserted;
+    SELECT state.status, state.job_status, state.type, inserted.added, inserted.body, false FROM inserted;
 END
 $$;
 

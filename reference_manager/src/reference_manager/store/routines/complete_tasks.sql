@@ -2,17 +2,17 @@
 -- (both null: the task was claimed without a lease), no other session is changing the job, and the stage has waiting
 -- tasks, so that the stage does not end. Rows: one for each completed item, with its place in the arrays and, if it was
 -- claimed without a lease, the task as JSON; and one for each item that is unchanged because another session is changing
--- its job, with that job as `busy`. If `waits`, the call waits for such sessions instead. An item without a row is
--- unchanged; settle_tasks has to process it.
+-- its job, with that job as `busy`. An item without a row is unchanged; settle_tasks has to process it.
 --
 -- Any number of sessions may do this at the same time: they share the job's lock, and update the counts of the stage by
 -- inserting deltas. None of them can complete the last task of the stage: each saw a waiting task under the lock, and a
 -- session that settles that task later either sees another waiting task, or takes the lock exclusively, which means
 -- after these sessions have ended.
--- Gives up after waiting 0.3 s for the lock of a row, so that a session that is not a manager's and has locked a task
--- delays only that task. Plans are pinned to index scans, as in claim_tasks.
+-- Fails after waiting 0.3 s for the lock of a row, so that a session that is not a manager's and has locked a task delays
+-- only that task. If `wait` is given, it fails after this time, and unless this is 0, it also waits for sessions that are
+-- changing a job. Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION complete_tasks(
-    wanted_ids uuid[], wanted_leases bigint[], workers text[], results json[], waits boolean
+    wanted_ids uuid[], wanted_leases bigint[], workers text[], results json[], wait interval
 ) RETURNS TABLE (place integer, body text, busy uuid) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET lock_timeout = '300ms' AS $$
 #variable_conflict use_column
@@ -35,7 +35,10 @@ BEGIN
         AND task.lease_id = coalesce(wanted.lease_id, task.lease_id)
         AND task.worker_id IS NOT DISTINCT FROM wanted.worker_id;
 
-    IF waits THEN
+    IF wait IS NOT NULL THEN
+        PERFORM limit_lock_waits(wait);
+    END IF;
+    IF wait > interval '0' THEN
         PERFORM pg_advisory_xact_lock_shared(key) FROM (
             SELECT DISTINCT job_key(job_id) AS key FROM stages WHERE id = ANY (touched) ORDER BY key OFFSET 0
         ) AS keys;

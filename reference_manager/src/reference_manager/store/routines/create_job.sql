@@ -2,22 +2,24 @@
 -- Creates the job with its stages and tasks, only if no other job holds `unique_key`. The job has no stages if `types`
 -- is null; otherwise every array has one item for each stage, and those of its tasks are as for insert_tasks. Rows: one
 -- with whether the job was created; the job, or the job that holds the key, as JSON (with its stages if stages were
--- given); and the types of the stages that have claimable tasks now.
+-- given); and the types of the stages that have claimable tasks now. Fails after waiting this long for the key.
 -- Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION create_job(
     name text, priority job_priority, data json, user_metadata json, traceparent text, tracestate text,
     unique_key text, unique_for interval,
     types text[], statuses stage_status[], datas json[], metadatas json[], weights double precision[], defaults json[],
     traceparents text[], tracestates text[],
-    usual_attempts integer, task_datas json[], task_metadatas json[], task_options json[],
+    usual_attempts integer, task_datas json[], task_metadatas json[], task_options json[], wait interval,
     new_job uuid DEFAULT new_id()
 ) RETURNS TABLE (created boolean, body text, woken text[]) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     stem text := left(new_job::text, 28);
+    usual_limit text := current_setting('lock_timeout');
 BEGIN
     IF unique_key IS NOT NULL THEN
+        PERFORM limit_lock_waits(wait);
         -- If another session is creating a job with the same key, this waits until that session commits or rolls back.
         INSERT INTO job_keys AS held (key, job_id) VALUES (unique_key, new_job)
         ON CONFLICT (key) DO UPDATE SET job_id = EXCLUDED.job_id WHERE NOT holds_key(held.job_id, unique_for);
@@ -27,6 +29,7 @@ BEGIN
             FROM jobs AS job WHERE id = (SELECT job_id FROM job_keys WHERE key = unique_key);
             RETURN;
         END IF;
+        PERFORM set_config('lock_timeout', usual_limit, true);
     END IF;
 
     -- One statement, because every statement costs more than a row. The tasks are first: the stages are inserted with

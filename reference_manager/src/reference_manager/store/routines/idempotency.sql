@@ -6,24 +6,23 @@
 -- Plans are pinned to index scans, as in claim_tasks.
 
 -- take_key: records a key, unless it was used. If another session is using it, this waits until that session commits or
--- rolls back. Returns null if the key was free, otherwise its row.
-CREATE OR REPLACE FUNCTION take_key(wanted text, new_digest uuid, new_entity uuid) RETURNS idempotency_keys
-LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
+-- rolls back, and fails after waiting this long. Returns null if the key was free, otherwise its row.
+CREATE OR REPLACE FUNCTION take_key(wanted text, new_digest uuid, new_entity uuid, wait interval)
+RETURNS idempotency_keys LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     used idempotency_keys;
+    usual_limit text := current_setting('lock_timeout');
 BEGIN
+    PERFORM limit_lock_waits(wait);
     LOOP
         INSERT INTO idempotency_keys (key, digest, entity) VALUES (wanted, new_digest, new_entity)
         ON CONFLICT (key) DO NOTHING;
-        IF FOUND THEN
-            RETURN NULL;
-        END IF;
+        EXIT WHEN FOUND;
         SELECT * INTO used FROM idempotency_keys WHERE key = wanted;
-        IF FOUND THEN
-            RETURN used;
-        END IF;
-        -- Its row was deleted meanwhile.
+        EXIT WHEN FOUND; -- otherwise, its row was deleted meanwhile
     END LOOP;
+    PERFORM set_config('lock_timeout', usual_limit, true);
+    RETURN used;
 END
 $$;
 
@@ -35,13 +34,13 @@ CREATE OR REPLACE FUNCTION create_job_once(
     unique_key text, unique_for interval,
     types text[], statuses stage_status[], datas json[], metadatas json[], weights double precision[], defaults json[],
     traceparents text[], tracestates text[],
-    usual_attempts integer, task_datas json[], task_metadatas json[], task_options json[]
+    usual_attempts integer, task_datas json[], task_metadatas json[], task_options json[], wait interval
 ) RETURNS TABLE (reused boolean, created boolean, body text, woken text[]) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     new_job uuid := new_id();
-    used idempotency_keys := take_key(wanted_key, request_digest, new_job);
+    used idempotency_keys := take_key(wanted_key, request_digest, new_job, wait);
     answer record;
 BEGIN
     IF used.key IS NULL AND types IS NULL AND unique_key IS NULL THEN
@@ -54,7 +53,7 @@ BEGIN
         SELECT * INTO answer FROM create_job(
             name, priority, data, user_metadata, traceparent, tracestate, unique_key, unique_for,
             types, statuses, datas, metadatas, weights, defaults, traceparents, tracestates,
-            usual_attempts, task_datas, task_metadatas, task_options, new_job
+            usual_attempts, task_datas, task_metadatas, task_options, wait, new_job
         );
         IF NOT answer.created THEN
             UPDATE idempotency_keys
@@ -90,13 +89,13 @@ $$;
 
 -- create_stage_once: takes the key of a request that adds a stage. Rows: the id for the new stage; whether it exists
 -- already, and then as JSON (null: it was deleted); and whether the key was used by another request (`reused`).
-CREATE OR REPLACE FUNCTION create_stage_once(wanted_key text, request_digest uuid, user_metadata json)
+CREATE OR REPLACE FUNCTION create_stage_once(wanted_key text, request_digest uuid, user_metadata json, wait interval)
 RETURNS TABLE (reused boolean, created boolean, id uuid, body text) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     new_stage uuid := new_id();
-    used idempotency_keys := take_key(wanted_key, request_digest, new_stage);
+    used idempotency_keys := take_key(wanted_key, request_digest, new_stage, wait);
 BEGIN
     RETURN QUERY
     SELECT coalesce(used.digest <> request_digest, false), used.key IS NULL, new_stage, (
@@ -117,34 +116,35 @@ $$;
 CREATE OR REPLACE FUNCTION add_tasks_once(
     wanted_key text, request_digest uuid,
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
-    tracestate text, written boolean
+    tracestate text, written boolean, wait interval
 ) RETURNS TABLE (
-    reused boolean, created boolean, status stage_status, job_status job_status, type text, added bigint, body text
+    reused boolean, created boolean, status stage_status, job_status job_status, type text, added bigint, body text,
+    locked boolean
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     stem text := left(new_id()::text, 28);
-    used idempotency_keys := take_key(wanted_key, request_digest, numbered_id(stem, 0));
+    used idempotency_keys := take_key(wanted_key, request_digest, numbered_id(stem, 0), wait);
     answer record;
 BEGIN
     IF used.key IS NULL THEN
         SELECT * INTO answer FROM add_tasks(
-            wanted_stage, usual_attempts, data, user_metadata, options, traceparent, tracestate, written, stem
+            wanted_stage, usual_attempts, data, user_metadata, options, traceparent, tracestate, written, wait, stem
         );
         IF FOUND THEN
             RETURN QUERY
-            SELECT false, true, answer.status, answer.job_status, answer.type, answer.added, answer.body;
+            SELECT false, true, answer.status, answer.job_status, answer.type, answer.added, answer.body, answer.locked;
         END IF;
         IF answer.added IS NULL THEN
             DELETE FROM idempotency_keys WHERE key = wanted_key; -- nothing was created
         END IF;
     ELSIF used.digest <> request_digest THEN
         RETURN QUERY
-        SELECT true, NULL::boolean, NULL::stage_status, NULL::job_status, NULL::text, NULL::bigint, NULL::text;
+        SELECT true, NULL::boolean, NULL::stage_status, NULL::job_status, NULL::text, NULL::bigint, NULL::text, false;
     ELSE
         RETURN QUERY
         SELECT false, false, stage.status, job.status, stage.type, json_array_length(add_tasks_once.data)::bigint,
-            CASE WHEN written THEN tasks_as_created(used.entity, add_tasks_once.user_metadata) END
+            CASE WHEN written THEN tasks_as_created(used.entity, add_tasks_once.user_metadata) END, false
         FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id]) WHERE stage.id = wanted_stage;
     END IF;
 END

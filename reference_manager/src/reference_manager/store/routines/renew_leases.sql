@@ -1,11 +1,13 @@
 -- upsert_workers: records heartbeats of different workers; the arrays have one item for each. Rows: each worker, and
--- whether it must drain. Locks the rows by id, so that two sessions cannot deadlock, and gives up after waiting 0.3 s for
--- one, as complete_tasks does.
+-- whether it must drain. Locks the rows by id, so that two sessions cannot deadlock, and fails after waiting this long
+-- for one.
 CREATE OR REPLACE FUNCTION upsert_workers(
-    ids text[], stage_types json[], hosts text[], versions text[], draining boolean[], running integer[]
-) RETURNS TABLE (id text, drain_wanted boolean) LANGUAGE plpgsql SET lock_timeout = '300ms' AS $$
+    ids text[], stage_types json[], hosts text[], versions text[], draining boolean[], running integer[],
+    wait interval
+) RETURNS TABLE (id text, drain_wanted boolean) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
+    PERFORM limit_lock_waits(wait);
     RETURN QUERY
     INSERT INTO workers AS worker (id, stage_types, host, version, draining, running)
     SELECT id, ARRAY(SELECT json_array_elements_text(stage_types)), host, version, draining, running
@@ -23,17 +25,15 @@ $$;
 -- renew_leases: the leases of heartbeats of any number of workers; the arrays have one item for each lease. Renews the
 -- leases that their workers still hold, and stores the progress and the checkpoints of their tasks, and the fraction of
 -- the progress in the lease. Rows: the items whose leases the workers must give up, each LOST, or CANCEL if its job was
--- aborted, with its place in the arrays. Does not wait for locks of leases: a lease that is being settled needs no
--- renewal, and a settlement that waits for its job holds no lease (see lock_to_settle). Locks tasks by seq, as the sweep
--- of an aborted stage does, so that the two cannot deadlock, and gives up after waiting 0.3 s for one, as complete_tasks
--- does.
+-- aborted; and those whose progress or checkpoint is not stored, because another session has locked the task, each LOCKED;
+-- with their places in the arrays. Does not wait for locks: a lease that is being settled needs no renewal, and a
+-- settlement that waits for its job holds no lease (see lock_to_settle).
 -- Plans are pinned to index scans, as in claim_tasks. The results are joined with the arguments without nested loops,
 -- which would compare ten thousand tasks with one another.
 CREATE OR REPLACE FUNCTION renew_leases(
     workers text[], wanted_ids uuid[], wanted_leases bigint[], progresses json[], checkpoints json[]
 ) RETURNS TABLE (place integer, verdict text) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off
-SET lock_timeout = '300ms' AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_nestloop = off AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
@@ -70,7 +70,7 @@ BEGIN
         WHERE id = ANY (ARRAY(
             SELECT task_id FROM reported WHERE progress IS NOT NULL OR checkpoint IS NOT NULL
         ))
-        ORDER BY seq FOR NO KEY UPDATE
+        FOR NO KEY UPDATE SKIP LOCKED
     ), changed AS (
         UPDATE tasks AS task SET
             progress = coalesce(reported.progress, task.progress),
@@ -84,6 +84,9 @@ BEGIN
     FROM item
     LEFT JOIN current_status ON current_status.id = item.task_id
     WHERE coalesce(current_status.aborted, true) OR NOT EXISTS (SELECT FROM held WHERE held.place = item.place)
-    ORDER BY item.place;
+    UNION ALL
+    SELECT reported.place::integer, 'LOCKED' FROM reported
+    WHERE (progress IS NOT NULL OR checkpoint IS NOT NULL) AND task_id <> ALL (ARRAY(SELECT id FROM changing))
+    ORDER BY 1;
 END
 $$;
