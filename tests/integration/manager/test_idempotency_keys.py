@@ -35,14 +35,11 @@ TASKS: list[dict[str, Any]] = [
 ]
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 KEYS = "SELECT count(*) FROM idempotency_keys"
-END_HOLDERS = """
-    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid IN (
-        SELECT holder.pid FROM pg_locks AS holder JOIN pg_locks AS waiter USING (locktype, transactionid)
-        WHERE locktype = 'transactionid' AND holder.granted AND NOT waiter.granted
-    )
+UNFINISHED = """
+    SELECT pid FROM pg_stat_activity
+    WHERE datname = current_database() AND state <> 'idle' AND strpos(query, '_once(') > 0 AND pid <> pg_backend_pid()
 """
-"""Ends the sessions that have taken a key for which others wait."""
+"""Sessions that have taken a key, or wait for it."""
 
 Responses = dict[str, httpx2.Response]
 
@@ -347,13 +344,18 @@ async def test_a_manager_that_is_killed_creates_once(
             await asyncio.gather(*sent)
             if moment != "committed":
                 await wait_for_lock_waiters(other, 2)
+                while len(await other.fetch(UNFINISHED)) < len(creations):
+                    pass
+            holders = [row["pid"] for row in await other.fetch(UNFINISHED)]
             doomed.process.kill()
             await asyncio.gather(*requests, return_exceptions=True)
             repeated = send(other_http)
             if moment != "committed":
-                await wait_for_lock_waiters(other, 2 + len(creations))
+                await wait_for_lock_waiters(other, 3)
             if moment == "rolled back":
-                await other.execute(END_HOLDERS)
+                await other.execute(
+                    "SELECT pg_terminate_backend(pid) FROM unnest($1::integer[]) AS ended (pid)", holders
+                )
             await lock.rollback()
             assert [answer.status_code for answer in await asyncio.gather(*repeated)] == [201] * len(creations)
             types = [one["type"] for one in (await client.read(job))["stages"]]
