@@ -3,6 +3,7 @@
 import asyncio
 import atexit
 import os
+import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
 from functools import partial
@@ -97,11 +98,21 @@ class _BackgroundLoop:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopped = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._scheduled: set[asyncio.Task[None]] = set()
 
     @property
     def is_running(self) -> bool:
         return self._loop is not None and not self._loop.is_closed()
+
+    @property
+    def runs_here(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def schedule(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._scheduled.add(task)
+        task.add_done_callback(self._scheduled.discard)
 
     def run(self, coroutine: Coroutine[Any, Any, T], caller: Caller) -> T:
         tasks: list[asyncio.Task[T]] = []
@@ -109,7 +120,11 @@ class _BackgroundLoop:
 
         def start() -> None:
             tasks.append(loop.create_task(coroutine))
-            tasks[0].add_done_callback(lambda _: caller.release())
+            tasks[0].add_done_callback(release)
+
+        def release(_task: object) -> None:
+            if not self._stopping.is_set():  # otherwise this is the exit of the process, which ends waiting threads
+                caller.release()
 
         loop.call_soon_threadsafe(start)  # in a copy of the current context, which contains the trace
         try:
@@ -124,12 +139,12 @@ class _BackgroundLoop:
     def stop(self) -> None:
         """Cancel what still runs, close all connections, and end the thread; give up after 2 s."""
         if self._loop is not None and self._thread is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopped.set)
+            self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(_STOP_SECONDS)
 
     def _start(self) -> asyncio.AbstractEventLoop:
         with self._lock:
-            if self._loop is None:
+            if not self.is_running:
                 started = threading.Event()
                 self._thread = threading.Thread(
                     target=lambda: asyncio.run(self._serve(started)), name="jobnik producer", daemon=True
@@ -140,13 +155,13 @@ class _BackgroundLoop:
             return self._loop
 
     async def _serve(self, started: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
         started.set()
-        await self._stopped.wait()
+        await self._stopping.wait()
 
 
-_loops: Final[dict[int, _BackgroundLoop]] = {}
-"""The loop of each process: a forked process inherits the loop of its parent, but not the thread that runs it."""
+loops: Final[dict[int, _BackgroundLoop]] = {}
+"""The loop of each process. A forked process inherits the loop of its parent, but not the thread that runs it."""
 
 
 def run(coroutine: Coroutine[Any, Any, T], caller: Caller | None = None) -> T:
@@ -182,10 +197,12 @@ def iterate(iterator: AsyncGenerator[T]) -> Generator[T]:
 def finish(coroutine: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine that closes something; unlike `run`, also in the thread of an event loop, and at the exit."""
     loop = _own_loop()
-    if loop.is_running:
-        loop.run(coroutine, Caller())
-    else:
+    if not loop.is_running or sys.is_finalizing():
         coroutine.close()
+    elif loop.runs_here:  # a garbage collection closes an iterator there, for example
+        loop.schedule(coroutine)
+    else:
+        loop.run(coroutine, Caller())
 
 
 def _loop_runs_here() -> bool:
@@ -197,7 +214,7 @@ def _loop_runs_here() -> bool:
 
 
 def _own_loop() -> _BackgroundLoop:
-    return _loops.get(os.getpid()) or _loops.setdefault(os.getpid(), _BackgroundLoop())
+    return loops.get(os.getpid()) or loops.setdefault(os.getpid(), _BackgroundLoop())
 
 
 async def _next(iterator: AsyncGenerator[T]) -> Any:  # noqa: ANN401 an item or _END
@@ -211,6 +228,7 @@ def _cancel(tasks: list[asyncio.Task[Any]], ended: threading.Event) -> None:
 
 
 @atexit.register
-def _stop() -> None:
-    if loop := _loops.get(os.getpid()):
+def stop() -> None:
+    """End the background loop of this process, which closes all connections. A later call starts another one."""
+    if loop := loops.get(os.getpid()):
         loop.stop()
