@@ -1,6 +1,7 @@
 """Connections of a client: on several event loops, in forked processes, and with a time limit."""
 
 import asyncio
+import gc
 import os
 import time
 import warnings
@@ -10,6 +11,7 @@ from datetime import timedelta
 
 import pytest
 from jobnik_sdk import JobnikClient, LostAnswerError, ManagerFailureError, UnreachableError
+from jobnik_sdk.producer import background
 from typing_extensions import override
 
 from tools.server_thread import ServerThread
@@ -150,3 +152,28 @@ def test_a_request_that_was_never_sent_is_not_lost(monkeypatch: pytest.MonkeyPat
     with pytest.raises(UnreachableError) as caught:
         asyncio.run(_ask(client))
     assert type(caught.value) is UnreachableError
+
+
+def test_a_client_closes_the_connections_of_all_loops() -> None:
+    """A loop in another thread closes its own connections."""
+    with Server(_succeed) as server:
+        client = JobnikClient(server.url)
+        background.run(_ask(client))
+
+        async def ask_and_close() -> None:
+            await _ask(client)
+            assert len(server.peers) == 2
+            await client.aclose()
+
+        asyncio.run(ask_and_close())
+        server.wait_until_disconnected()
+
+
+def test_a_client_that_was_dropped_closes_its_connections() -> None:
+    """A program that creates a producer for each call leaves no connections behind."""
+    with Server(_succeed) as server:
+        for _ in range(3):
+            background.run(_ask(JobnikClient(server.url)))
+        gc.collect()
+        server.wait_until_disconnected()
+        assert server.opened == 3

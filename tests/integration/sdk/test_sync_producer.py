@@ -218,6 +218,8 @@ def test_a_timeout_limits_each_call(producer: SyncProducer) -> None:
     with pytest.raises(UnreachableError, match=r"the time limit of 1e-05 s has passed"):
         producer.with_timeout(timedelta(microseconds=10)).get_job(job)
     assert producer.get_job(job).id == job.id
+    with pytest.raises(ConfigurationError, match="must be more than 0"):
+        producer.with_timeout(timedelta())
     with pytest.raises(TypeError, match="timeout must be a timedelta"):
         SyncProducer("http://127.0.0.1:9", timeout=5)  # type: ignore[arg-type] # pyright: ignore[reportArgumentType]
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
@@ -24,7 +24,7 @@ from jobnik_sdk.errors import (
 )
 from jobnik_sdk.http import retries
 from jobnik_sdk.http.addresses import Address
-from jobnik_sdk.http.connections import LIMITS, Connections, Pool
+from jobnik_sdk.http.connections import Connections, Pool
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, trace_context
 
@@ -94,23 +94,22 @@ class JobnikClient:
         if transport is None:
             self._address.check_proxies()
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
-        self._transport = transport
+        self._is_network = transport is None
         self._headers = {"User-Agent": f"jobnik-sdk/{metrics.VERSION}"}
-        self._connections = Connections(self._open)
-        self._features = _Features()
-        self._limit: timedelta | None = None
-
-    def _open(self, pool: Pool) -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(
+        # Not a method of this object: without a reference cycle, a client that is no longer used is closed at once.
+        open_pool = partial(
+            httpx2.AsyncClient,
             base_url=self.base_url,
             auth=self._address.auth,
             trust_env=self._address.uses_proxy,
             verify=self._ssl_context,
-            timeout=httpx2.Timeout(self.timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
-            limits=LIMITS[pool],
-            transport=self._transport,
+            timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
+            transport=transport,
             headers=self._headers,
         )
+        self._connections = Connections(open_pool)
+        self._features = _Features()
+        self._limit: timedelta | None = None
 
     async def __aenter__(self) -> Self:
         """Return the client itself; connections are opened on demand."""
@@ -232,7 +231,7 @@ class JobnikClient:
         started = time.perf_counter()
         status_code = "none"
         try:
-            response = await deadline.send(http, request, is_network=self._transport is None)
+            response = await deadline.send(http, request, is_network=self._is_network)
             status_code = str(response.status_code)
             return response
         finally:

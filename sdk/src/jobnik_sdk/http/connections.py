@@ -18,7 +18,7 @@ class Pool(StrEnum):
     REPORTS = "reports"
 
 
-LIMITS: Final[Mapping[Pool, httpx2.Limits]] = {
+_LIMITS: Final[Mapping[Pool, httpx2.Limits]] = {
     Pool.GENERAL: httpx2.Limits(max_connections=100, max_keepalive_connections=20),
     # A worker has at most two claims for each handler, and each may wait at the manager for a task.
     Pool.CLAIMS: httpx2.Limits(max_connections=None, max_keepalive_connections=None),
@@ -34,10 +34,10 @@ class Connections:
     closes them, since both would disturb the parent.
 
     Args:
-        create: Creates the HTTP client of a pool.
+        create: Creates an HTTP client, given the argument `limits`.
     """
 
-    def __init__(self, create: Callable[[Pool], httpx2.AsyncClient]) -> None:
+    def __init__(self, create: Callable[..., httpx2.AsyncClient]) -> None:
         self._create = create
         self._by_loop: dict[tuple[int, asyncio.AbstractEventLoop], _LoopConnections] = {}
         self._closed = False
@@ -57,7 +57,7 @@ class Connections:
             own = self._by_loop[key] = _LoopConnections()
             await anext(own.lifetime)
         if pool not in own.clients:
-            own.clients[pool] = self._create(pool)
+            own.clients[pool] = self._create(limits=_LIMITS[pool])
         return own.clients[pool]
 
     async def aclose(self) -> None:

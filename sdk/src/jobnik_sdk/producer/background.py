@@ -222,8 +222,13 @@ async def _next(iterator: AsyncGenerator[T]) -> Any:  # noqa: ANN401 an item or 
 
 
 def _cancel(tasks: list[asyncio.Task[Any]], ended: threading.Event) -> None:
+    def note_end(task: asyncio.Task[Any]) -> None:
+        if not task.cancelled():
+            task.exception()  # otherwise asyncio logs that nobody has read it
+        ended.set()
+
     for task in tasks:
-        task.add_done_callback(lambda _: ended.set())
+        task.add_done_callback(note_end)
         task.cancel()
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
+from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.arguments import check_duration, check_instance, check_names
 from jobnik_sdk.model.definitions import (
@@ -71,6 +72,8 @@ class Producer:
         check_instance("The manager of a producer", client, JobnikClient)
         if timeout is not None:
             check_duration("timeout", timeout)
+            if timeout <= timedelta():
+                raise ConfigurationError(f"The timeout of a producer must be more than 0, not {timeout}.")
         self._owned = client if isinstance(manager, str) else None
         self._client = client.limited(timeout or 2 * client.timeout)
         self._requests = Requests(self._client)
