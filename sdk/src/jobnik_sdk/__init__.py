@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from jobnik_sdk.observability.trace_context import current_traceparent, use_trace
     from jobnik_sdk.producer.producer import Producer
     from jobnik_sdk.producer.streams import StreamProgress
+    from jobnik_sdk.producer.sync_producer import SyncProducer
     from jobnik_sdk.service.process import run
     from jobnik_sdk.service.settings import WorkerSettings
     from jobnik_sdk.worker.consumer import Consumer
@@ -148,6 +149,7 @@ __all__ = [
     "StreamError",
     "StreamProgress",
     "Summary",
+    "SyncProducer",
     "Task",
     "TaskCancelled",
     "TaskCompleted",
@@ -196,6 +198,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name from a module with
         "observability.trace_context": "current_traceparent use_trace",
         "producer.producer": "Producer",
         "producer.streams": "StreamProgress",
+        "producer.sync_producer": "SyncProducer",
         "service.process": "run",
         "service.settings": "WorkerSettings",
         "worker.consumer": "Consumer",

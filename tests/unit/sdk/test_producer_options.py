@@ -156,7 +156,7 @@ WRONG_TYPES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), delay=5)]), "delay"),
     (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), retry=5)]), "retry"),
     (lambda _: UNTYPED["policy"](5), "The delay of a retry policy"),
-    (lambda _: UNTYPED["producer"](5), "The client of a producer"),
+    (lambda _: UNTYPED["producer"](5), "The manager of a producer"),
     (lambda producer: producer.create_job(plain, unique_key="a", unique_for=5), "unique_for"),
     (lambda producer: producer.create_job(plain, stages=[5]), "stages[0]"),
     (lambda producer: producer.wait_for_job(STAGE, plain, timeout=5), "timeout"),

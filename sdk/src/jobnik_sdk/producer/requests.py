@@ -129,7 +129,7 @@ class Requests:
 
     async def create_stages(
         self, job_id: UUID, trees: list[tuple[dict[str, bytes], bytes]], trace: TraceFields
-    ) -> list[Stage[Any, Any]]:
+    ) -> list[Stage[Any, Any, Any, Any, Any]]:
         """Create the stages of a new job and their tasks one by one, for managers without the feature `job-tree`.
 
         The stages are returned as they were before they had tasks. If one of them cannot be created, the job is
@@ -139,11 +139,11 @@ class Requests:
         try:
             # The first stage waits, so that no stage can start, or end, before everything is created.
             (first, _), waiting = trees[0], {"startAsWaiting": b"true"}
-            stages: list[Stage[Any, Any]] = []
+            stages: list[Stage[Any, Any, Any, Any, Any]] = []
             for order, (fields, tasks) in enumerate(trees, start=1):
                 body = fields if stages else fields | waiting
                 response = await self.post_stage(path, body, trace)
-                stages.append(read_created(Stage[Any, Any], response, fields, new_stage(job_id, order)))
+                stages.append(read_created(Stage[Any, Any, Any, Any, Any], response, fields, new_stage(job_id, order)))
                 if tasks != _NO_TASKS:
                     await self.post_tasks(stage_path(stages[-1]), tasks, trace)
             if first["startAsWaiting"] != waiting["startAsWaiting"]:
@@ -155,7 +155,7 @@ class Requests:
         return stages
 
     async def read_with_stages(
-        self, model: type[CreatedJobT], job: CreatedJobT, stages: list[Stage[Any, Any]]
+        self, model: type[CreatedJobT], job: CreatedJobT, stages: list[Stage[Any, Any, Any, Any, Any]]
     ) -> CreatedJobT:
         """Return a new job with its stages as they are now; if they cannot be read, as they were created."""
         try:
