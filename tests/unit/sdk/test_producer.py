@@ -201,7 +201,6 @@ async def test_commands(wire: "Wire") -> None:
 async def test_entities_are_typed(wire: "Wire", entity: Make, task_json: Make) -> None:
     """A job, a stage, its summary and its tasks are instances of their models."""
     wire.will_answer(
-        httpx2.Response(404, json={"message": "No.", "code": "NOT_FOUND"}),  # no part B
         httpx2.Response(200, json=_job(entity)),
         httpx2.Response(200, json=_stage(entity)),
         httpx2.Response(200, json=_COUNTS),
