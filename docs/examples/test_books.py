@@ -112,7 +112,7 @@ async def test_a_retry_continues_after_an_hour(fake_manager: FakeManager) -> Non
             while fake_manager.tasks(books)[0].status is not TaskStatus.RETRIED:
                 await asyncio.sleep(0)  # until the first attempt has failed
             fake_manager.advance(timedelta(hours=1))
-            done = await producer.wait_for_job(job, library, timeout=timedelta(seconds=5))
+            done = await producer.wait_for_job(job, timeout=timedelta(seconds=5))
     assert done.metadata.chapters == 2
     assert [book.result for book in fake_manager.tasks(books)] == [Book(pages=7)]
 

@@ -62,7 +62,7 @@ async def main(manager: str) -> None:
         print(f"created {job.is_new}, created again {again.is_new}")
         worker = Worker(client, [Handler(count, count_letters, concurrency=2), Handler(total, add_up)])
         async with working(worker):
-            done = await producer.wait_for_job(job, essay)
+            done = await producer.wait_for_job(job)
         print(done.status, done.percentage, "%")
 
 

@@ -17,6 +17,15 @@ from tools.manager import ManagerProcess
 KINDS = ("reference", "reference, part A", "fake", "fake, part A", "original", "original's successor")
 
 
+BLOCKING = ("[sync-reference]", "[sync-fake, part A]")
+"""How tests of a SyncProducer end: since it shares the code of the Producer, two managers are enough."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the tests with a SyncProducer against the managers in `BLOCKING` only."""
+    items[:] = [item for item in items if "[sync-" not in item.name or item.name.endswith(BLOCKING)]
+
+
 @pytest.fixture(scope="session")
 def database_url() -> Iterator[str]:
     """A database for the session, without the durability that only a power cut needs."""

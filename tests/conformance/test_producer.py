@@ -3,11 +3,13 @@
 import asyncio
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from jobnik_sdk import (
     Consumer,
+    Empty,
     Handler,
     Job,
     JobnikClient,
@@ -29,6 +31,10 @@ from jobnik_sdk import (
 )
 from jobnik_sdk.observability import trace_context
 from pydantic import BaseModel
+
+from tests.conformance.blocking import AwaitedProducer
+from tests.conformance.managers import Manager
+from tests.conformance.transports import LossyTransport
 
 
 class Gallery(BaseModel):
@@ -58,6 +64,12 @@ class Size(BaseModel):
 
 gallery = JobType("gallery", data=Gallery, metadata=Owner)
 pictures = StageType("pictures", task=Picture, task_metadata=Owner, data=Gallery)
+
+
+@pytest.fixture(params=[Producer, AwaitedProducer], ids=["async", "sync"])
+def producer(request: pytest.FixtureRequest, client: JobnikClient) -> Any:  # noqa: ANN401 either has the same methods
+    """Both kinds of producers."""
+    return request.param(client)
 
 
 async def test_job_with_stages_and_tasks_comes_back_typed(
@@ -336,7 +348,133 @@ async def test_tasks_of_any_number_are_read(producer: Producer, own_name: str) -
 
 
 async def test_jobs_of_a_type_are_listed(producer: Producer) -> None:
-    """Typed, oldest first."""
+    """Typed, newest first; a list can also be reversed."""
     mine = JobType(f"sdk-{uuid4()}", data=Gallery)
-    created = [await producer.create_job(mine, Gallery(title=title)) for title in "ab"]
-    assert [job.id async for job in producer.list_jobs(mine)] == [job.id for job in created]
+    created = [(await producer.create_job(mine, Gallery(title=title))).id for title in "abc"]
+    assert [job.id async for job in producer.list_jobs(mine)] == created[::-1]
+    assert [job.id async for job in producer.list_jobs(mine, oldest_first=True)] == created
+    plain = [job.data async for job in producer.list_jobs(mine.name)]
+    assert plain == [{"title": "c"}, {"title": "b"}, {"title": "a"}]
+
+
+async def test_jobs_are_filtered(producer: Producer) -> None:
+    """All filters must match, also if the manager has none of them."""
+    mine = JobType(f"sdk-{uuid4()}", data=Gallery, metadata=Owner)
+    titles = {
+        (await producer.create_job(mine, Gallery(title=title), metadata=Owner(owner=owner))).id: title
+        for title, owner in (("a", "me"), ("b", "you"), ("c", "me"), ("d", "me"))
+    }
+    jobs = {titles[job.id]: job async for job in producer.list_jobs(mine)}
+    await producer.pause_job(jobs["c"])
+    await producer.abort_job(jobs["d"])
+
+    async def titles_of(**filters: Any) -> str:  # noqa: ANN401 passed on
+        return "".join([job.data.title async for job in producer.list_jobs(mine, **filters)])
+
+    assert await titles_of(status=JobStatus.PENDING) == "ba"
+    assert await titles_of(status=[JobStatus.PAUSED, JobStatus.ABORTED], oldest_first=True) == "cd"
+    assert await titles_of(metadata={"owner": "me"}) == "dca"
+    assert await titles_of(metadata={"owner": "me"}, status={JobStatus.PENDING}) == "a"
+    assert await titles_of(metadata={"owner": "them"}) == ""
+    now, hour = datetime.now(UTC), timedelta(hours=1)
+    assert await titles_of(created_since=now - hour, created_until=now + hour) == "dcba"
+    assert await titles_of(created_since=now + hour) == await titles_of(created_until=now - hour) == ""
+
+
+async def test_progress_of_jobs_is_read(client: JobnikClient, producer: Producer, own_name: str) -> None:
+    """A job that is read has its progress, and so has each job of a list if it is asked for."""
+    mine = JobType(f"sdk-{uuid4()}")
+    stage_type = StageType(own_name, task=Picture)
+    job = await producer.create_job(mine, stages=[NewStage(stage_type, [Picture(source="a")])])
+    read = await producer.get_job(job)
+    (listed,) = [job async for job in producer.list_jobs(mine, progress=True)]
+    (plain,) = [job async for job in producer.list_jobs(mine)]
+    assert plain.progress is None
+    if "weighted-progress" in await client.capabilities():
+        assert read.progress is not None
+        assert (read.progress.fraction, listed) == (0, read)
+    else:
+        assert (read.progress, listed.progress) == (None, None)
+
+
+async def test_entities_know_their_types(producer: Producer, own_name: str) -> None:
+    """The type is needed only with an id; what is returned is typed either way."""
+    stage_type = StageType(own_name, task=Picture, result=Size, data=Gallery)
+    tree = [NewStage(stage_type, [Picture(source="a")], data=Gallery(title="all"), waiting=True)]
+    job = await producer.create_job(gallery, Gallery(title="Rome"), metadata=Owner(), stages=tree)
+    assert (await producer.get_job(job)).data == Gallery(title="Rome")
+    assert [job.data async for job in producer.watch_job(await _aborted(producer))] == [Gallery(title="gone")]
+    stage = job.stages[0]
+    assert stage.data == Gallery(title="all")
+    assert (await producer.get_stage(stage)).data == Gallery(title="all")
+    (task,) = await producer.create_tasks(stage, [Picture(source="b")])
+    assert await producer.stream_tasks(stage, [Picture(source="c")]) == 1
+    assert (await producer.get_task(task)).data == Picture(source="b")
+    tasks = [Picture(source=source) for source in "abc"]
+    assert [task.data for task in await producer.get_tasks(stage)] == tasks
+    (found,) = [stage async for stage in producer.list_stages(job, stage_type)]
+    assert [task.data async for task in producer.list_tasks(found)] == tasks
+    assert [task.data async for task in producer.list_tasks(found, status=TaskStatus.COMPLETED)] == []
+    (plain,) = [stage async for stage in producer.list_stages(job)]
+    assert (plain.data, (await producer.get_tasks(plain))[0].data["source"]) == ({"title": "all"}, "a")
+    with pytest.raises(TypeError, match="Pass stage_type: this stage was read without its type"):
+        await producer.create_tasks(plain, [Picture(source="d")])
+    with pytest.raises(TypeError, match="Pass stage_type: only a stage itself has a type"):
+        await producer.get_tasks(stage.id)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType]
+
+
+async def _aborted(producer: Producer) -> Job[Gallery, Owner]:
+    job = await producer.create_job(gallery, Gallery(title="gone"), metadata=Owner())
+    await producer.abort_job(job)
+    return job
+
+
+@pytest.mark.parametrize("lost", ["/jobs", "/stage", "/tasks"])
+async def test_a_creation_is_repeated_after_a_lost_answer(
+    manager: Manager, own_name: str, lost: str, *, part_b: bool
+) -> None:
+    """With idempotency keys, nothing is created twice, and the SDK returns what was created."""
+    transport = LossyTransport(manager.transport, "POST", lost)
+    stage_type = StageType(own_name, task=Picture)
+    async with JobnikClient(manager.url, transport=transport) as client:
+        producer = Producer(client)
+
+        async def create() -> None:
+            job = await producer.create_job(JobType(own_name))
+            stage = await producer.create_stage(job, stage_type)
+            tasks = await producer.create_tasks(stage, stage_type, [Picture(source=name) for name in "abc"])
+            assert await producer.get_tasks(stage, stage_type) == tasks
+            assert [one.id async for one in producer.list_stages(job, stage_type)] == [stage.id]
+
+        if not part_b:
+            with pytest.raises(errors.LostAnswerError):
+                await create()
+            return
+        await create()
+        assert transport.lost == 1
+        assert len([job async for job in producer.list_jobs(JobType(own_name))]) == 1
+
+
+async def test_a_job_with_an_idempotency_key_is_created_once(
+    producer: Producer, own_name: str, *, part_b: bool
+) -> None:
+    """A second process gets the job as it was created, and an error for another job with the key."""
+    stage_type, job_type = StageType(own_name, task=Picture), JobType(own_name)
+
+    async def create(source: str) -> Job[Empty, Empty]:
+        stages = [NewStage(stage_type, [Picture(source=source)])]
+        return await producer.create_job(job_type, stages=stages, idempotency_key=own_name)
+
+    if not part_b:
+        with pytest.raises(errors.UnsupportedError):
+            await create("a")
+        return
+    first = await create("a")
+    await producer.abort_job(first)
+    assert await create("a") == first
+    with pytest.raises(errors.IdempotencyKeyReusedError):
+        await create("b")
+    assert [job.id async for job in producer.list_jobs(job_type)] == [first.id]
+    await producer.delete_job(first)
+    with pytest.raises(errors.JobNotFoundError):
+        await create("a")

@@ -67,10 +67,9 @@ class FakeSite:
         ):
             yield cls(manager, (one, other))
 
-    def ask(self, client: int, method: str, path: str, body: object = None, prefer: str | None = None) -> Answer:
+    def ask(self, client: int, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """Send a request by one of the clients."""
         self._manager.advance(_TICK)
-        headers = {"Prefer": prefer} if prefer else {}
         response = self._clients[client].request(method, path, json=body, headers=headers)
         content = response.json() if response.content else None
         return Answer(response.status_code, content, response.headers.get("Preference-Applied"))

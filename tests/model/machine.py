@@ -7,10 +7,13 @@ as a row in `requests`. An event without a request, such as the end of a lease, 
 ``LATER``, and a moment in `site` and `fake_site`.
 """
 
+import re
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from http import HTTPStatus
 from itertools import count, cycle
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -23,7 +26,17 @@ from tests.model.lifecycle import Move
 from tests.model.model import Model
 from tests.model.requests import requests
 
+CREATION = re.compile("/v1/(jobs|jobs/[^/]+/stage|stages/[^/]+/tasks)")
 _numbers = count(1)
+
+
+class _Creation(NamedTuple):
+    """A creation that succeeded: a request with its headers, and its answer."""
+
+    path: str
+    body: object
+    headers: dict[str, str]
+    answer: Answer
 
 
 class Clients(RuleBasedStateMachine):
@@ -56,7 +69,7 @@ class Clients(RuleBasedStateMachine):
 class Site(Protocol):
     """Two clients, and their managers. The maintenance runs when time passes here, and at no other moment."""
 
-    def ask(self, client: int, method: str, path: str, body: object = None, prefer: str | None = None) -> Answer:
+    def ask(self, client: int, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """Send a request by one of the clients."""
         ...
 
@@ -98,7 +111,10 @@ class ManagersClients(Clients):
             *(f"/v1/tasks?stage_type={self.name}-{letter}" for letter in LETTERS),
         )
         views = (partial(self._ask, 0, Request("GET", path)) for path in lists)
-        self._views = cycle((*views, self._check_progress, self._check_truths))
+        self._views = cycle((*views, self._check_progress, self._check_truths, self._repeat_creation))
+        self._creations = deque[_Creation]()
+        """Those with an idempotency key."""
+        self._keys = count()
 
     @invariant()
     def stored(self) -> None:
@@ -129,11 +145,41 @@ class ManagersClients(Clients):
     def _ask(self, client: int, request: Request) -> None:
         wanted = due(self.model, request)
         path, body = self._bindings.path(request.path), self._bindings.value(request.body)
+        headers = {"Prefer": request.prefer} if request.prefer else {}
         if request.method == LATER:
             given = self._site.pass_time(path.removeprefix("/v1/"), body)
+        elif request.method == "POST" and CREATION.fullmatch(path) and not self.model.part_a_only:
+            given = self._create(client, path, body, headers)
         else:
-            given = self._site.ask(client, request.method, path, body, request.prefer)
+            given = self._site.ask(client, request.method, path, body, **headers)
         self._compare(f"{request.method} {request.path}", wanted, given)
+
+    def _create(self, client: int, path: str, body: object, headers: dict[str, str]) -> Answer:
+        """Send a creation. Every second one has an idempotency key."""
+        number = next(self._keys)
+        if number % 2:
+            return self._site.ask(client, "POST", path, body, **headers)
+        headers |= {"Idempotency-Key": f"{self.name} {number}"}
+        given = self._site.ask(client, "POST", path, body, **headers)
+        if given.status < HTTPStatus.BAD_REQUEST:
+            self._creations.append(_Creation(path, body, headers, given))
+        return given
+
+    def _repeat_creation(self) -> None:
+        """Repeat a creation. It gets the first answer, and creates nothing, which the other views show."""
+        self._creations.rotate()
+        for path, body, headers, first in list(self._creations)[:1]:
+            given = self._site.ask(0, "POST", path, body, **headers)
+            entity: Any = first.body
+            needed = f"/v1/jobs/{entity['id']}" if path == "/v1/jobs" else path.rpartition("/")[0]
+            current = self._site.ask(0, "GET", needed)
+            if current.status == HTTPStatus.NOT_FOUND:
+                assert given.status == HTTPStatus.NOT_FOUND
+            elif first.status == HTTPStatus.CREATED:
+                assert given == first
+            else:
+                found: Any = given.body
+                assert (given.status, found["id"]) == (first.status, entity["id"])
 
     def _compare(self, what: str, wanted: Answer, given: Answer) -> None:
         differences = self._bindings.differences(wanted, given)

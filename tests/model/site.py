@@ -86,9 +86,8 @@ class Site:
             finally:
                 runner.run(stack.aclose())
 
-    def ask(self, client: int, method: str, path: str, body: object = None, prefer: str | None = None) -> Answer:
+    def ask(self, client: int, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """Send a request by one of the clients."""
-        headers = {"Prefer": prefer} if prefer else {}
         response = self._clients[client].request(method, path, json=body, headers=headers)
         content = response.json() if response.content else None
         return Answer(response.status_code, content, response.headers.get("Preference-Applied"))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeAlias
 
 from jobnik_sdk import Empty, Job, JobStatus, JobType, NewTask, Producer, Stage, StageType, TaskStatus
 from pydantic import BaseModel
@@ -34,6 +35,8 @@ class ThumbnailTask(BaseModel):
     size: int = 256
 
 
+AnyStage: TypeAlias = Stage[Any, Any, Any, Any, Any]
+
 galleries = JobType("gallery", data=GalleryData)
 thumbnails = StageType(STAGE_TYPE, task=ThumbnailTask)
 
@@ -43,7 +46,7 @@ class Gallery:
     """The job and its stages, as last read from the manager."""
 
     job: Job[GalleryData, Empty]
-    stages: tuple[Stage[Empty, Empty], Stage[Empty, Empty]]
+    stages: tuple[AnyStage, AnyStage]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from jobnik_sdk import Empty, Stage
 from rich.console import Console
 from rich.markup import escape
 from rich.padding import Padding
@@ -13,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from tools.demo.folders import Folders
-from tools.demo.gallery import FailedTask, Gallery
+from tools.demo.gallery import AnyStage, FailedTask, Gallery
 
 
 class Screen:
@@ -97,7 +96,7 @@ class StageBars:
             self._progress.update(bar, total=summary.total, completed=summary.completed, note=note)
 
 
-def _rows(stages: Sequence[Stage[Empty, Empty]]) -> Iterator[tuple[str, str, str, str]]:
+def _rows(stages: Sequence[AnyStage]) -> Iterator[tuple[str, str, str, str]]:
     for stage in stages:
         tasks = stage.summary.completed
         if stage.start_time is None or stage.end_time is None:

@@ -20,6 +20,7 @@ Some requests of part A accept more fields:
 - a stage: `weight` (`weighted-progress`) and `taskDefaults` (`task-defaults`)
 - a task: `timeoutSeconds`, `availableAt`, `delaySeconds`, and `retry` (`retry-policy`)
 - creating tasks: the header `Prefer` (`minimal-answers`)
+- creating a job, a stage or tasks: the header [`Idempotency-Key`](#idempotency-keys) (`idempotency-keys`)
 - reading one job or one stage: `should_return_progress` (`weighted-progress`)
 - [lists](protocol.md#lists) of jobs, stages and tasks: `limit` and `cursor` (`lists`); `order`, `status`, `metadata`,
   `page` and `page_size` (`list-filters`)
@@ -28,6 +29,28 @@ This page lists these requests too, with all their fields. Their answers contain
 fields.
 
 Every request may also be answered with the errors of part A: 400 `VALIDATION_ERROR`, 413, 415, 500, 503."""
+
+_KEYS = """\
+## Idempotency keys
+
+The header `Idempotency-Key` has 1 to 255 printable ASCII characters that identify a request, such as a UUID. It has the
+name and the meaning of the IETF draft "The Idempotency-Key HTTP Header Field"; the characters are not interpreted, so
+that quotation marks belong to the key. `POST /v1/jobs`, `POST /v1/jobs/{jobId}/stage` and
+`POST /v1/stages/{stageId}/tasks` have it. Other requests ignore it, because they can be repeated anyway.
+
+| a request with the key of an earlier one | answer |
+|---|---|
+| the same request | the status and the body of the first answer. Nothing is created. With `Prefer: return=minimal`, \
+the minimal body, whatever the first request preferred. |
+| while the earlier one is in progress | the same, once that has ended. After 10 s, 503. |
+| the earlier one was refused, or failed (4xx, 5xx) | as if it were the first |
+| another path or another body | 422 `IDEMPOTENCY_KEY_REUSED`. Bodies are compared after validation, without trace \
+contexts. |
+| the job was deleted meanwhile | 404 `JOB_NOT_FOUND` or `STAGE_NOT_FOUND`. Nothing is created. |
+| the first one was answered 200, because of `uniqueKey` | 200 with the same job, as it is now |
+| more than 24 hours later | as if it were the first, once maintenance has deleted the key |
+
+All managers on a database share the keys. A manager of an earlier release ignores them."""
 
 _TAGS = {"work", "history"}
 _OTHER_OPERATIONS = {"get_capabilities", "add_stage", "add_tasks", "create_job", "get_job", "get_stage"}
@@ -53,7 +76,7 @@ def page() -> str:
     for name in _with_inner(shown, schemas):
         parts.append(f"## {name}\n\n{schemas[name].get('description', '')}")
         parts.append(table(_HEAD, _rows(schemas[name], schemas)))
-    return document("Part B of the protocol", _INTRODUCTION, *parts)
+    return document("Part B of the protocol", _INTRODUCTION, _KEYS, *parts)
 
 
 def _parameters(operation: Schema) -> Iterator[str]:

@@ -18,8 +18,8 @@ The names that an application may import, by module. All other names may change 
 `timedelta`. Exceptions are subclasses of `JobnikError` unless stated otherwise; an argument of the wrong type raises
 `TypeError`.
 
-`AnyJob`, `AnyStage` and `AnyTask` in a signature accept the entity or its id, a `uuid.UUID`. `Unpack[...]` stands
-for optional keyword arguments, which the text below the signature describes."""
+`AnyJob`, `AnyStage` and `AnyTask` in a signature accept the entity or its id, a `uuid.UUID`. Arguments with the
+default `...` are optional; the text below the signature describes them."""
 
 _MODULES_OF_ENTITIES: Final = ("entities", "manager")
 _WIDTH: Final = 110
@@ -76,7 +76,7 @@ def _of_class(kind: AnyObject) -> Iterator[str]:
         if not member.has_docstring:
             continue
         if member.is_function:
-            yield f"{_code(_call(member))}\n\n{_text(member)}"
+            yield f"{_code(_calls(member))}\n\n{_text(member)}"
         else:
             yield f"`{_assignment(member)}`: {_text(member)}"
 
@@ -91,6 +91,12 @@ def _members_of(kind: AnyObject) -> dict[str, AnyObject]:
     return {name: member for name, member in members.items() if name != "model_config"}
 
 
+def _calls(function: AnyObject) -> str:
+    """Return the two forms of a method with or without a type; of other methods, the signature with all arguments."""
+    overloads: list[AnyObject] = getattr(function, "overloads", None) or []
+    return "\n".join(map(_call, overloads if len(overloads) == 2 else [function]))  # noqa: PLR2004 see above
+
+
 def _call(function: AnyObject, name: str = "") -> str:
     parameters = [parameter for parameter in getattr(function, "parameters", ()) if parameter.name != "self"]
     arguments: list[str] = []
@@ -99,6 +105,9 @@ def _call(function: AnyObject, name: str = "") -> str:
         if parameter.kind is griffe.ParameterKind.keyword_only and not starred:
             arguments.append("*")
             starred = True
+        if options := re.fullmatch(r"Unpack\[(\w+)\]", str(parameter.annotation)):
+            arguments += _options(function, options[1]) if starred else ["*", *_options(function, options[1])]
+            continue
         prefix = _STARS.get(parameter.kind, "")
         starred = starred or prefix == "*"
         annotation = f": {parameter.annotation}" if parameter.annotation is not None else ""
@@ -111,6 +120,12 @@ def _call(function: AnyObject, name: str = "") -> str:
     if len(line) <= _WIDTH:
         return line
     return f"{prefix}{name or function.name}(\n" + "".join(f"    {part},\n" for part in arguments) + f"){result}"
+
+
+def _options(function: AnyObject, name: str) -> list[str]:
+    """Return the optional keyword arguments that a TypedDict stands for."""
+    members = function.modules_collection[function.resolve(name)].members
+    return [f"{option}: {getattr(member, 'annotation', '')} = ..." for option, member in members.items()]
 
 
 def _assignment(attribute: AnyObject) -> str:

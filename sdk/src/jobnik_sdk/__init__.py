@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         Cancelled,
         ConfigurationError,
         DoNotRetry,
+        IdempotencyKeyReusedError,
         IllegalTransitionError,
         InvalidPayloadError,
         InvalidRequestError,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from jobnik_sdk.observability.trace_context import current_traceparent, use_trace
     from jobnik_sdk.producer.producer import Producer
     from jobnik_sdk.producer.streams import StreamProgress
+    from jobnik_sdk.producer.sync_producer import SyncProducer
     from jobnik_sdk.service.process import run
     from jobnik_sdk.worker.consumer import Consumer
     from jobnik_sdk.worker.events import (
@@ -102,6 +104,7 @@ __all__ = [
     "Failure",
     "Handler",
     "HandlerStyle",
+    "IdempotencyKeyReusedError",
     "IllegalTransitionError",
     "InvalidPayloadError",
     "InvalidRequestError",
@@ -146,6 +149,7 @@ __all__ = [
     "StreamError",
     "StreamProgress",
     "Summary",
+    "SyncProducer",
     "Task",
     "TaskCancelled",
     "TaskCompleted",
@@ -173,12 +177,12 @@ if not TYPE_CHECKING:  # a type checker would accept any name from a module with
     # Names are imported on first use, so that a handler's process, which only needs definitions, has no HTTP client.
     _NAMES_BY_MODULE: Final = {
         "errors": (
-            "AnswerError Cancelled ConfigurationError DoNotRetry IllegalTransitionError InvalidPayloadError "
-            "InvalidRequestError JobAbortedError JobFailedError JobFinishedError JobNotFinishedError "
-            "JobNotFoundError JobnikError LostAnswerError ManagerFailureError NotFoundError PayloadTooLargeError "
-            "RetryLater SettingsError Snooze StageFinishedError StageNotFoundError StageStartedError "
-            "StatusConflictError StreamError TaskNotFoundError UnexpectedAnswerError UnreachableError "
-            "UnreadableTaskError UnsupportedError WaitTimeoutError"
+            "AnswerError Cancelled ConfigurationError DoNotRetry IdempotencyKeyReusedError IllegalTransitionError "
+            "InvalidPayloadError InvalidRequestError JobAbortedError JobFailedError JobFinishedError "
+            "JobNotFinishedError JobNotFoundError JobnikError LostAnswerError ManagerFailureError NotFoundError "
+            "PayloadTooLargeError RetryLater SettingsError Snooze StageFinishedError StageNotFoundError "
+            "StageStartedError StatusConflictError StreamError TaskNotFoundError UnexpectedAnswerError "
+            "UnreachableError UnreadableTaskError UnsupportedError WaitTimeoutError"
         ),
         "execution.context": "JobInfo StageInfo TaskContext",
         "execution.handler": "Handler HandlerStyle",
@@ -194,6 +198,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name from a module with
         "observability.trace_context": "current_traceparent use_trace",
         "producer.producer": "Producer",
         "producer.streams": "StreamProgress",
+        "producer.sync_producer": "SyncProducer",
         "service.process": "run",
         "worker.settings": "WorkerSettings",
         "worker.consumer": "Consumer",

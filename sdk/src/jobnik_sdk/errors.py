@@ -21,6 +21,7 @@ JobnikError
     │   ├── JobNotFoundError
     │   ├── StageNotFoundError
     │   └── TaskNotFoundError
+    ├── IdempotencyKeyReusedError  another request used the idempotency key
     ├── JobFinishedError           a finished job accepts no stages
     ├── JobNotFinishedError        only a finished job can be deleted
     ├── StageFinishedError         a finished stage accepts no tasks
@@ -51,6 +52,7 @@ __all__ = [
     "Cancelled",
     "ConfigurationError",
     "DoNotRetry",
+    "IdempotencyKeyReusedError",
     "IllegalTransitionError",
     "InvalidPayloadError",
     "InvalidRequestError",
@@ -185,7 +187,11 @@ class UnreachableError(JobnikError):
 
 
 class LostAnswerError(UnreachableError):
-    """The request was sent, but no response arrived. Check whether it was carried out before you send it again."""
+    """The request was sent, but no response arrived. Check whether it was carried out before you send it again.
+
+    A manager with the feature `idempotency-keys` carries out a repeated creation only once. The SDK then raises this
+    error only after it has repeated the request in vain.
+    """
 
 
 class AnswerError(JobnikError):
@@ -237,6 +243,10 @@ class StageNotFoundError(NotFoundError):
 
 class TaskNotFoundError(NotFoundError):
     """The task does not exist. Check its id, and whether its job has been deleted."""
+
+
+class IdempotencyKeyReusedError(AnswerError):
+    """Another request used the idempotency key. Use a new key for each call that differs from earlier ones."""
 
 
 class JobFinishedError(AnswerError):
@@ -338,6 +348,7 @@ _BY_CODE: dict[str, type[AnswerError]] = {
     "JOB_NOT_FOUND": JobNotFoundError,
     "STAGE_NOT_FOUND": StageNotFoundError,
     "TASK_NOT_FOUND": TaskNotFoundError,
+    "IDEMPOTENCY_KEY_REUSED": IdempotencyKeyReusedError,
     "JOB_IN_FINITE_STATE": JobFinishedError,
     "JOB_NOT_IN_FINITE_STATE": JobNotFinishedError,
     "STAGE_IN_FINITE_STATE": StageFinishedError,

@@ -44,7 +44,7 @@ class Both:
         self.hot_path = HotPath(self._serve_by_framework, engine, body_limit=body_limit)
         self._left = 0
         """The number of requests that the hot path left to the framework."""
-        self._hot, self.direct = (
+        self.hot, self.direct = (
             httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager")
             for app in (self.hot_path, self._framework)
         )
@@ -68,7 +68,7 @@ class Both:
     ) -> tuple[int, bool]:
         """Do the same as ``send``, with a path of its own for each way."""
         left = self._left
-        hot = await self._hot.request(method, paths[0], content=content, headers=headers)
+        hot = await self.hot.request(method, paths[0], content=content, headers=headers)
         is_hot = self._left == left
         other = await self.direct.request(method, paths[1], content=content, headers=headers)
         assert _comparable(hot) == _comparable(other), (method, paths, content[:1000], headers)
@@ -261,10 +261,25 @@ async def test_odd_headers_are_served_alike(both: Both) -> None:
             ({"Content-Type": "application/problem+json"}, ""),
             (JSON | {"Prefer": "return=representation"}, ""),
             (JSON | {"Prefer": "wait=1, return=minimal"}, ""),
+            (JSON | {"Idempotency-Key": 256 * "x"}, ""),
             (JSON, "?unknown=1"),
             (JSON, "/"),
         ):
             assert (await both.send(method, path + suffix, encode(valid), headers))[1] is False, (headers, suffix)
+
+
+async def test_idempotency_keys_are_the_same_on_both_ways(both: Both) -> None:
+    """What one way has created, the other one finds; requests that create nothing ignore the key."""
+    for path, (method, valid) in VALID.items():
+        status, is_hot = await both.send(method, path, encode(valid), JSON | {"Idempotency-Key": "a key"})
+        assert (is_hot, status) == (True, (await both.send(method, path, encode(valid)))[0])
+    answers = [
+        await client.post("/v1/jobs", content=b'{"name": "a job", "data": {}}', headers=JSON | {"Idempotency-Key": key})
+        for key, clients in (("a", (both.hot, both.direct)), ("b", (both.direct, both.hot)))
+        for client in clients
+    ]
+    assert [answer.status_code for answer in answers] == [201] * 4
+    assert len({answer.content for answer in answers[:2]}) == len({answer.content for answer in answers[2:]}) == 1
 
 
 async def test_odd_paths_are_served_alike(both: Both) -> None:

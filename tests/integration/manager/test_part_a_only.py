@@ -73,6 +73,18 @@ async def managers(part_a_url: str, client: Client) -> AsyncGenerator[Managers]:
         yield Managers(Client(http), client)
 
 
+async def test_idempotency_keys_are_ignored(managers: Managers) -> None:
+    """As in the original, every request creates a job, whatever its header is."""
+    for key in ("a key", "a key", 256 * "x"):
+        headers = {"Idempotency-Key": key}
+        for length in (1, 100_000):  # the hot path and the framework
+            body = {"name": "keyed", "data": {"text": length * "x"}}
+            response = await managers.part_a.http.post("/v1/jobs", json=body, headers=headers)
+            assert response.status_code == 201
+    listed = await managers.part_a.http.get("/v1/jobs", params={"job_name": "keyed"})
+    assert len({job["id"] for job in listed.json()}) == 6
+
+
 async def test_additions_of_part_b_are_unknown(managers: Managers) -> None:
     """The paths of part B do not exist, its parameters and fields are refused, and the document has none of them."""
     http = managers.part_a.http
@@ -105,7 +117,8 @@ async def test_additions_of_part_b_are_unknown(managers: Managers) -> None:
         refused(no_json, 400, "VALIDATION_ERROR")
         assert (await http.post(path, json=[body] if many else body)).status_code == 201
     document = await http.get("/openapi.json")
-    assert not [word for word in ('"/v1/capabilities"', '"x-part"', '"createdAt"', "JobPage") if word in document.text]
+    words = ('"/v1/capabilities"', '"x-part"', '"createdAt"', "JobPage", "Idempotency-Key", '"422"')
+    assert not [word for word in words if word in document.text]
 
 
 async def test_a_preference_is_ignored(managers: Managers, stage_type: str) -> None:

@@ -30,6 +30,11 @@ FREQUENT = {
     "create_job of a tree": 1,
     "create_job of a tree with a key": 1,
     "create_job whose key is taken": 1,
+    "create_job with an idempotency key": 1,
+    "create_job repeated": 1,
+    "add_stage repeated": 3,
+    "add_tasks with an idempotency key": 1,
+    "add_tasks repeated": 1,
     "add_tasks": 1,
     "add_tasks minimal": 1,
     "claim_tasks": 1,
@@ -90,6 +95,17 @@ def lease_references(tasks: list[dict[str, Any]], **fields: Any) -> list[dict[st
     return [{"taskId": task["id"], "leaseId": task["leaseId"]} | fields for task in tasks]
 
 
+async def create_with_keys(request: Request, at_job: str, at_stage: str, size: int) -> None:
+    """Send each creation twice with the same idempotency key."""
+    many = {str(number): number for number in range(size)}
+    tree = {"name": "a job", "data": many, "stages": [branch("tree", size)]}
+    for name in ("with an idempotency key", "repeated"):
+        keys = [{"Idempotency-Key": f"{size} {number}"} for number in range(3)]
+        await request(f"create_job {name}", "POST", "/v1/jobs", tree, keys[0])
+        await request(f"add_stage {name}", "POST", f"{at_job}/stage", {"type": f"a {size}", "data": many}, keys[1])
+        await request(f"add_tasks {name}", "POST", f"{at_stage}/tasks", [{"data": {}}] * size, keys[2])
+
+
 async def request_everything(request: Request, database: Database, size: int) -> None:
     """Send each operation at least once, with up to this many tasks, fields or entities."""
     many = {str(number): number for number in range(size)}
@@ -106,6 +122,7 @@ async def request_everything(request: Request, database: Database, size: int) ->
     stage = await request("add_stage", "POST", f"{at_job}/stage", {"type": f"a {size}", "data": many})
     last = await request("add_stage", "POST", f"{at_job}/stage", {"type": "last", "data": {}, "startAsWaiting": True})
     at_stage, at_last = f"/v1/stages/{stage['id']}", f"/v1/stages/{last['id']}"
+    await create_with_keys(request, at_job, at_stage, size)
     (task, *_) = await request("add_tasks", "POST", f"{at_stage}/tasks", [{"data": {}}] * size)
     await request("add_tasks minimal", "POST", f"{at_stage}/tasks", [{"data": {}}] * size, MINIMAL)
     at_task = f"/v1/tasks/{task['id']}"

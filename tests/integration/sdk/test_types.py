@@ -24,8 +24,8 @@ from typing_extensions import Self, assert_type
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk import (
     ClaimedTask, Consumer, CreatedJob, Empty, Handler, HandlerStyle, Job, JobnikClient, JobType, NewStage, NewTask,
-    Priority, Producer, RetryPolicy, Stage, StageType, StreamProgress, Task, TaskContext, TaskDefaults, TaskStatus,
-    Worker, run,
+    JobStatus, Priority, Producer, RetryPolicy, Stage, StageType, StreamProgress, SyncProducer, Task, TaskContext,
+    TaskDefaults, TaskStatus, Worker, run,
 )
 from jobnik_sdk import WorkerSettings
 
@@ -61,9 +61,9 @@ async def right(producer: Producer, consumer: Consumer, job_id: UUID) -> None:
     assert_type(new_job, CreatedJob[Gallery, Empty])
     job: Job[Empty, Empty] = await producer.create_job(plain)
     assert_type((await producer.create_job(owned, metadata=Owner(owner="a"))).metadata.owner, str)
-    assert_type(await producer.create_stage(job, pictures), Stage[Empty, Empty])
+    assert_type(await producer.create_stage(job, pictures), Stage[Picture, Size, Empty, Empty, Empty])
     await producer.create_stage(job_id, described, Gallery(title="a"), metadata=Owner(owner="a"))
-    assert_type(await producer.create_tasks(job_id, pictures, [Picture(source="a")]), list[Task[Picture, Empty, Size]])
+    assert_type(await producer.create_tasks(job_id, pictures, [Picture(source="a")]), list[Task[Picture, Size, Empty]])
     await producer.create_tasks(job_id, pictures, [Picture(source="a"), NewTask(Picture(source="a"), max_attempts=1)])
     await producer.create_tasks(job_id, silent, [NewTask(Picture(source="a"), metadata=Owner(owner="a"))])
     new = NewTask(Picture(source="a"))
@@ -116,9 +116,78 @@ async def follow(producer: Producer, job_id: UUID) -> None:
         assert_type(stage.data.title, str)
     async for other in producer.list_jobs(gallery):
         assert_type(other, Job[Gallery, Empty])
-    assert_type(await producer.get_task(job_id, pictures), Task[Picture, Empty, Size])
+    assert_type(await producer.get_task(job_id, pictures), Task[Picture, Size, Empty])
     assert_type((await producer.get_task(job_id, silent)).result, None)
     assert_type((await producer.get_attempts(job_id))[0].number, int)
+
+
+async def know_their_types(producer: Producer, job_id: UUID) -> None:
+    async with Producer("http://127.0.0.1:8080", timeout=second) as own:
+        assert_type(own.with_timeout(second), Producer)
+    job = await producer.create_job(both, Gallery(title="a"), metadata=Owner(owner="a"))
+    assert_type(await producer.wait_for_job(job, timeout=second), Job[Gallery, Owner])
+    assert_type(await producer.get_job(job), Job[Gallery, Owner])
+    async for change in producer.watch_job(job):
+        assert_type(change, Job[Gallery, Owner])
+    stage = await producer.create_stage(job, silent)
+    assert_type(stage, Stage[Picture, None, Owner, Empty, Empty])
+    new = NewTask(Picture(source="a"), metadata=Owner(owner="a"))
+    created = await producer.create_tasks(stage, [new])
+    assert_type(created, list[Task[Picture, None, Owner]])
+    assert_type(await producer.get_task(created[0]), Task[Picture, None, Owner])
+    assert_type(await producer.get_tasks(stage), list[Task[Picture, None, Owner]])
+    assert_type(await producer.get_stage(stage), Stage[Picture, None, Owner, Empty, Empty])
+    assert_type(await producer.stream_tasks(stage, [new], batch=5, on_progress=tell_rate), int)
+    async for task in producer.list_tasks(stage, status=TaskStatus.FAILED):
+        assert_type(task, Task[Picture, None, Owner])
+    async for listed in producer.list_stages(job, pictures):
+        assert_type(await producer.get_tasks(listed), list[Task[Picture, Size, Empty]])
+    async for found in producer.list_jobs(both, status=[JobStatus.FAILED], metadata={"owner": "a"}, progress=True):
+        assert_type(found, Job[Gallery, Owner])
+    await producer.get_job(job_id)  # wrong
+    await producer.get_tasks(job_id)  # wrong
+    await producer.wait_for_job(job_id)  # wrong
+    await producer.get_tasks(job)  # wrong
+    await producer.create_tasks(stage, [Picture(source="a"), Size(width=1)])  # wrong
+    await producer.create_tasks(stage, pictures, [Size(width=1)])  # wrong
+    producer.list_jobs(both, status="FAILED")  # wrong
+    producer.list_jobs(both, created_since="2026-01-01")  # wrong
+    Producer("http://127.0.0.1:8080", timeout=5)  # wrong
+
+
+def block(producer: SyncProducer, job_id: UUID) -> None:
+    with SyncProducer("http://127.0.0.1:8080", timeout=second) as own:
+        assert_type(own.with_timeout(second), SyncProducer)
+    job = producer.create_job(gallery, Gallery(title="a"), stages=[NewStage(pictures, [Picture(source="a")])])
+    assert_type(job, CreatedJob[Gallery, Empty])
+    assert_type(producer.create_job(plain), CreatedJob[Empty, Empty])
+    assert_type(producer.create_job(owned, metadata=Owner(owner="a")), CreatedJob[Empty, Owner])
+    assert_type(producer.wait_for_job(job, timeout=second, on_progress=tell_title), Job[Gallery, Empty])
+    assert_type(producer.wait_for_job(job_id, gallery), Job[Gallery, Empty])
+    for change in producer.watch_job(job):
+        assert_type(change, Job[Gallery, Empty])
+    stage = producer.create_stage(job_id, described, Gallery(title="a"), metadata=Owner(owner="a"))
+    assert_type(stage, Stage[Picture, None, Empty, Gallery, Owner])
+    assert_type(producer.create_tasks(job_id, pictures, [Picture(source="a")]), list[Task[Picture, Size, Empty]])
+    assert_type(producer.create_tasks(stage, [Picture(source="a")]), list[Task[Picture, None, Empty]])
+    assert_type(producer.stream_tasks(stage, (Picture(source="a") for _ in "ab"), on_progress=tell_rate), int)
+    for task in producer.list_tasks(job_id, pictures, TaskStatus.COMPLETED):
+        assert_type(task.result, Size | None)
+    for listed in producer.list_stages(job, pictures):
+        assert_type(producer.get_tasks(listed), list[Task[Picture, Size, Empty]])
+    for found in producer.list_jobs(gallery, oldest_first=True):
+        assert_type(found, Job[Gallery, Empty])
+    assert_type(producer.get_attempts(job_id)[0].number, int)
+    assert_type(producer.get_summary(stage).total, int)
+    producer.create_job(gallery)  # wrong
+    producer.create_job(gallery, Picture(source="a"))  # wrong
+    producer.create_job(plain, priority="HIGH")  # wrong
+    producer.create_stage(job_id, described, Gallery(title="a"))  # wrong
+    producer.create_tasks(stage, [Size(width=1)])  # wrong
+    producer.stream_tasks(stage, sources())  # wrong
+    producer.get_job(job_id)  # wrong
+    producer.wait_for_job(job, timeout=5)  # wrong
+    producer.wait_for_job(job_id, plain, on_progress=tell_title)  # wrong
 
 
 async def make(task: Picture, context: TaskContext) -> Size:
@@ -260,7 +329,7 @@ def workers(client: JobnikClient) -> None:
     Worker(client, pictures, make)  # wrong
 
 
-async def wrong(producer: Producer, consumer: Consumer, task: Task[Picture, Empty], job_id: UUID) -> None:
+async def wrong(producer: Producer, consumer: Consumer, task: Task[Picture, Size], job_id: UUID) -> None:
     await producer.create_job(gallery)  # wrong
     await producer.create_job(gallery, Picture(source="a"))  # wrong
     await producer.create_job(gallery, {"title": "a"})  # wrong

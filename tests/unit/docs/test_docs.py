@@ -1,10 +1,12 @@
 """The documentation: links resolve, examples use real names, and generated pages are up to date."""
 
 import ast
+import builtins
 import re
 from importlib import import_module
 from pathlib import Path
 
+import jobnik_sdk.errors
 import pytest
 from reference_manager.settings import Settings, shown
 
@@ -16,6 +18,14 @@ MARKDOWN = sorted([*ROOT.glob("*.md"), *(file for folder in _FOLDERS for file in
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_GIVEN = {
+    "docs/how-to/write-a-handler.md": {"partial", "providers", "settings"},
+    "docs/quickstart.md": {
+        *("BaseModel", "JobnikClient", "NewStage", "Producer", "TaskContext", "WorkTask"),
+        *("manager_url", "seeds", "tasks", "work"),
+    },
+}
+"""Names that other lines of a rendered project define, in pages that show only the lines to change."""
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 
 
@@ -56,6 +66,37 @@ def test_examples_import_public_names(file: Path) -> None:
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("jobnik_sdk"):
                 public = import_module(node.module or "").__all__
                 assert [name.name for name in node.names if name.name not in public] == []
+
+
+@pytest.mark.parametrize("file", MARKDOWN, ids=_name)
+def test_names_in_examples_are_defined(file: Path) -> None:
+    """Each name in the Python blocks of a page is imported or defined in one of them."""
+    defined = {"__file__", *dir(builtins), *_GIVEN.get(_name(file), ())}
+    used: set[str] = set()
+    for block in _PYTHON.findall(file.read_text(encoding="utf-8")):
+        for node in ast.walk(compile(block, _name(file), "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)):
+            match node:
+                case ast.Name(id=name, ctx=ast.Load()):
+                    used.add(name)
+                case (
+                    ast.Name(id=name)
+                    | ast.arg(arg=name)
+                    | ast.ExceptHandler(name=str(name))
+                    | ast.MatchAs(name=str(name))
+                ):
+                    defined.add(name)
+                case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                    defined.add(name)
+                case ast.alias(name=name, asname=alias):
+                    defined.add(alias or name.partition(".")[0])
+                case _:
+                    pass
+    assert used - defined == set()
+
+
+def test_all_errors_are_exported() -> None:
+    """Each error can be imported from the package."""
+    assert set(jobnik_sdk.errors.__all__) <= set(jobnik_sdk.__all__)
 
 
 def test_explained_log_events_exist() -> None:

@@ -18,9 +18,14 @@ Answer = httpx2.Response | Exception
 
 
 class Wire:
-    """A transport that returns `answers` one after the other, and records the requests."""
+    """A transport that returns `answers` one after the other, and records the requests.
+
+    Attributes:
+        features: The features of the manager, which are then neither recorded nor part of `answers`.
+    """
 
     def __init__(self) -> None:
+        self.features: list[str] | None = None
         self.requests: list[httpx2.Request] = []
         self.answers: deque[Answer] = deque()
         self.client = JobnikClient("http://manager", transport=httpx2.MockTransport(self._answer))
@@ -35,6 +40,8 @@ class Wire:
         return [f"{request.method} {request.url.path}" for request in self.requests]
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        if self.features is not None and request.url.path == "/v1/capabilities":
+            return httpx2.Response(200, json={"features": self.features})
         self.requests.append(request)
         answer = self.answers.popleft()
         if isinstance(answer, Exception):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 from jobnik_sdk import JobnikClient, UnexpectedAnswerError, errors
-from jobnik_sdk.http.client import Pool
+from jobnik_sdk.http.connections import Pool
 from jobnik_sdk.observability import trace_context
 
 if TYPE_CHECKING:

@@ -41,7 +41,7 @@ class PagedManager:
         self.counts = True
         self.client = JobnikClient("http://manager", transport=httpx2.MockTransport(self._answer))
 
-    async def read(self) -> list[Task[Item, Any, None]]:
+    async def read(self) -> list[Task[Item]]:
         """Return the tasks of the list as a producer reads them."""
         return await Producer(self.client).get_tasks(STAGE, items)
 
@@ -63,7 +63,7 @@ def tasks(task_json: Make) -> list[dict[str, Any]]:
     return [task_json(data={"n": number}) for number in range(250)]
 
 
-def _numbers(read: list[Task[Item, Any, None]]) -> list[int]:
+def _numbers(read: list[Task[Item]]) -> list[int]:
     return [task.data.n for task in read]
 
 

@@ -48,6 +48,12 @@ thumbnails = StageType("thumbnails", task=Picture, task_metadata=Owner)
 simple = StageType("simple", task=Picture)
 
 
+@pytest.fixture(autouse=True)
+def part_a_only(wire: "Wire") -> None:
+    """The manager has no features."""
+    wire.features = []
+
+
 def _body(request: httpx2.Request) -> Any:  # noqa: ANN401 JSON is any
     return json.loads(request.content)
 

@@ -146,16 +146,11 @@ async def test_missing_features_are_reported(wire: "Wire") -> None:
         await producer.create_stage(STAGE, pictures, weight=3)
     with pytest.raises(UnsupportedError, match="'unique-jobs'"):
         await producer.create_job(plain, unique_key="a")
+    with pytest.raises(UnsupportedError, match=r"'(idempotency-keys|job-tree)'"):
+        await producer.create_job(plain, idempotency_key="a")
     with pytest.raises(UnsupportedError, match="'attempts'"):
         await producer.get_attempts(STAGE)
     assert wire.sent == ["GET /v1/capabilities"]
-
-
-async def test_part_a_needs_no_capabilities(wire: "Wire") -> None:
-    """Capabilities are not requested for options that every manager supports."""
-    wire.will_answer(httpx2.Response(201, json=[]))
-    await Producer(wire.client).create_tasks(STAGE, pictures, [NewTask(Picture(source="a"), max_attempts=2)])
-    assert wire.sent == [f"POST /v1/stages/{STAGE}/tasks"]
 
 
 @pytest.mark.parametrize(
@@ -187,6 +182,9 @@ async def test_invalid_options_of_stages_and_jobs_are_not_sent(wire: "Wire") -> 
         await producer.create_job(plain, unique_key="x" * 201)
     with pytest.raises(InvalidPayloadError, match=r"^unique_for: "):
         await producer.create_job(plain, unique_for=SECOND)
+    for key in ("", " a", "a ", "a\n", "é", "x" * 256):
+        with pytest.raises(InvalidPayloadError, match=r"^idempotency_key: "):
+            await producer.create_job(plain, idempotency_key=key)
 
 
 UNTYPED: dict[str, Any] = {"task": NewTask, "stage": NewStage, "policy": RetryPolicy.fixed, "producer": Producer}
@@ -201,7 +199,7 @@ WRONG_TYPES: list[tuple[Callable[[Any], Any], str]] = [
     (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), delay=5)]), "delay"),
     (lambda producer: producer.create_tasks(STAGE, pictures, [UNTYPED["task"](Picture(source="a"), retry=5)]), "retry"),
     (lambda _: UNTYPED["policy"](5), "The delay of a retry policy"),
-    (lambda _: UNTYPED["producer"](5), "The client of a producer"),
+    (lambda _: UNTYPED["producer"](5), "The manager of a producer"),
     (lambda producer: producer.create_job(plain, unique_key="a", unique_for=5), "unique_for"),
     (lambda producer: producer.create_job(plain, stages=[5]), "stages[0]"),
     (lambda producer: producer.wait_for_job(STAGE, plain, timeout=5), "timeout"),
@@ -225,6 +223,7 @@ async def test_arguments_of_wrong_types_are_named(call: Callable[[Any], Any], na
 async def test_priority_may_be_a_string(wire: "Wire", entity: Make) -> None:
     """The name of a priority is accepted; any other string is rejected."""
     producer: Any = Producer(wire.client)
+    wire.features = []
     wire.will_answer(httpx2.Response(201, json=entity(name="plain", status="PENDING", priority="HIGH", percentage=0)))
     assert (await producer.create_job(plain, priority="HIGH")).priority is Priority.HIGH
     with pytest.raises(ValueError, match="'URGENT' is not a valid Priority"):

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from reference_manager.api.common.bodies import LARGE
 from reference_manager.api.common.errors import error_response
 from reference_manager.api.common.fields import Id, NewWorkerId, StageTypeName
-from reference_manager.api.common.headers import MINIMAL, request_trace
+from reference_manager.api.common.headers import IDEMPOTENCY_KEY, MINIMAL, is_idempotency_key, request_trace
 from reference_manager.api.jobs.requests import JobBody
 from reference_manager.api.jobs.routes import create_job_response
 from reference_manager.api.queues.requests import ClaimBody, SettleBody
@@ -32,11 +32,21 @@ from reference_manager.engine.engine import Engine
 
 _JSON = b"application/json"
 _MINIMAL = MINIMAL.encode()
+_IDEMPOTENCY_KEY = IDEMPOTENCY_KEY.lower().encode()
 
 _ID = TypeAdapter[UUID](Id)
 _STAGE_TYPE = TypeAdapter[str](StageTypeName)
 _WORKER_ID = TypeAdapter[str](NewWorkerId)
 _TASKS = TypeAdapter[Sequence[TaskBody]](list[TaskBody])
+
+
+class _Headers(NamedTuple):
+    """What the headers of an ordinary request say."""
+
+    minimal: bool
+    """Whether the client asks for a minimal response."""
+    key: str | None
+    """The idempotency key."""
 
 
 class _HotRequest(NamedTuple):
@@ -47,8 +57,7 @@ class _HotRequest(NamedTuple):
     parameter: str
     """The parameter of the path; empty if there is none."""
     body: bytes
-    minimal: bool
-    """Whether the client asks for a minimal response."""
+    headers: _Headers
 
 
 class _Route(NamedTuple):
@@ -78,14 +87,14 @@ class HotPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         route = self._route(scope)
-        minimal = _prefers_minimal(scope, takes_body=route.takes_body) if route else None
-        if route is None or minimal is None:
+        headers = _headers(scope, takes_body=route.takes_body) if route else None
+        if route is None or headers is None:
             await self._app(scope, receive, send)
             return
         messages = await self._receive(receive) if route.takes_body else []
         try:
             parameter = unquote_to_bytes(route.parameter).decode()
-            work = route.serve(_HotRequest(scope, receive, parameter, self._body(messages), minimal))
+            work = route.serve(_HotRequest(scope, receive, parameter, self._body(messages), headers))
         except ValueError:
             await self._app(scope, _replay(messages, receive), send)
             return
@@ -153,11 +162,11 @@ class HotPath:
     def _claim(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         stage_type = _STAGE_TYPE.validate_python(request.parameter)
         body = ClaimBody.model_validate_json(request.body)
-        return claim_response(self._engine.queue, stage_type, body, request.receive, minimal=request.minimal)
+        return claim_response(self._engine.queue, stage_type, body, request.receive, minimal=request.headers.minimal)
 
     def _settle(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         body = SettleBody.model_validate_json(request.body)
-        return settle_response(self._engine.queue, body, minimal=request.minimal)
+        return settle_response(self._engine.queue, body, minimal=request.headers.minimal)
 
     def _heartbeat(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         worker_id = _WORKER_ID.validate_python(request.parameter)
@@ -168,16 +177,20 @@ class HotPath:
         stage_id = _ID.validate_python(request.parameter)
         bodies = _TASKS.validate_json(request.body)
         tasks = new_tasks(bodies, request_trace(Request(request.scope)))
-        return add_tasks_response(self._engine.tasks, stage_id, tasks, minimal=request.minimal)
+        return add_tasks_response(
+            self._engine.tasks, stage_id, tasks, request.headers.key, minimal=request.headers.minimal
+        )
 
     def _create_job(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         body = JobBody.model_validate_json(request.body)
-        return create_job_response(self._engine.jobs, body.request(request_trace(Request(request.scope))))
+        job = body.request(request_trace(Request(request.scope)))
+        return create_job_response(self._engine.jobs, job, request.headers.key)
 
 
-def _prefers_minimal(scope: Scope, *, takes_body: bool) -> bool | None:
-    """Return whether the client asks for a minimal response. None: the framework serves the request."""
+def _headers(scope: Scope, *, takes_body: bool) -> _Headers | None:
+    """Return what the headers say. None: the framework serves the request."""
     has_type = minimal = False
+    key: str | None = None
     for name, value in scope["headers"]:
         if name == b"content-type":
             if value != _JSON:
@@ -187,7 +200,11 @@ def _prefers_minimal(scope: Scope, *, takes_body: bool) -> bool | None:
             if value != _MINIMAL:
                 return None
             minimal = True
-    return minimal if has_type or not takes_body else None
+        elif name == _IDEMPOTENCY_KEY:
+            if key is not None or not is_idempotency_key(value.decode("latin-1")):
+                return None
+            key = value.decode("latin-1")
+    return _Headers(minimal, key) if has_type or not takes_body else None
 
 
 def _replay(messages: list[Message], receive: Receive) -> Receive:

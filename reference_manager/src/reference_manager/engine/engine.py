@@ -12,6 +12,7 @@ from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
 from reference_manager.engine.maintenance.counter_folding import CounterFolding
 from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
 from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
+from reference_manager.engine.maintenance.idempotency_keys import IdempotencyKeys
 from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
 from reference_manager.engine.maintenance.stale_workers import StaleWorkers
 from reference_manager.engine.queues import TaskQueue
@@ -65,6 +66,7 @@ class Engine:
             AbortedTasks(),
             DeletedJobs(),
             StaleWorkers(),
+            IdempotencyKeys(),
         )
         self.background_tasks = (
             BackgroundTask("sender of notifications", partial(self.notifications.send, database)),

@@ -5,6 +5,7 @@ EngineError
 │   └── NoWaitingTaskError  no task of the stage type is waiting
 ├── InFiniteStateError      the job or stage has ended, so that nothing can be added to it
 ├── NotFiniteError          the job has not ended yet
+├── KeyReusedError          another request used the idempotency key
 └── ConcurrentChangeError   another client changed the task at the same time
 
 DatabaseError                 the database failed (from ``store``)
@@ -30,6 +31,7 @@ __all__ = [
     "DatabaseUnavailableError",
     "EngineError",
     "InFiniteStateError",
+    "KeyReusedError",
     "NoWaitingTaskError",
     "NotFiniteError",
     "NotFoundError",
@@ -76,6 +78,14 @@ class NotFiniteError(EngineError):
     def __init__(self, status: StrEnum) -> None:
         self.code = "JOB_NOT_IN_FINITE_STATE"
         super().__init__(f"The job is {status} and cannot be deleted yet: abort it, or wait until it ends")
+
+
+class KeyReusedError(EngineError):
+    """Another request used the idempotency key."""
+
+    def __init__(self) -> None:
+        self.code = "IDEMPOTENCY_KEY_REUSED"
+        super().__init__("Another request used this Idempotency-Key: use a new key for each request that differs")
 
 
 class ConcurrentChangeError(EngineError):

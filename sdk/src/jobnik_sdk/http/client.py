@@ -1,11 +1,13 @@
 """The HTTP client of a manager: one request at a time, with retries, typed errors and trace context."""
 
+import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
@@ -22,6 +24,7 @@ from jobnik_sdk.errors import (
 )
 from jobnik_sdk.http import retries
 from jobnik_sdk.http.addresses import Address
+from jobnik_sdk.http.connections import Connections, Pool
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, trace_context
 
@@ -33,22 +36,6 @@ FEATURES_MAX_AGE: Final = timedelta(minutes=1)
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
-
-
-class Pool(StrEnum):
-    """Which of a client's connections a request uses. Requests of one pool never wait for a connection of another."""
-
-    GENERAL = "general"
-    CLAIMS = "claims"
-    REPORTS = "reports"
-
-
-_LIMITS: Final[Mapping[Pool, httpx2.Limits]] = {
-    Pool.GENERAL: httpx2.Limits(max_connections=100, max_keepalive_connections=20),
-    # A worker has at most two claims for each handler, and each may wait at the manager for a task.
-    Pool.CLAIMS: httpx2.Limits(max_connections=None, max_keepalive_connections=None),
-    Pool.REPORTS: httpx2.Limits(max_connections=100, max_keepalive_connections=20),
-}
 
 
 class Capabilities(BaseModel):
@@ -71,12 +58,19 @@ class _ErrorBody(BaseModel):
     code: str
 
 
+@dataclass(slots=True)
+class _Features:
+    known: frozenset[str] | None = None
+    read_at: float = 0.0
+
+
 class JobnikClient:
     """A connection to the manager at `base_url`, shared by any number of producers, consumers and workers.
 
-    A client belongs to the event loop on which it is first used. Use it as an async context manager, or call `aclose`
-    when you are done. `timeout` (default 30 s) limits each wait for data; connecting may take 5 s. `transport` replaces
-    the network in tests. If it is also an `httpx2.BaseTransport`, it replaces it for `blocking` connections as well.
+    A client can be used on several event loops, and before and after a fork: each loop and each process has its own
+    connections. They are closed with their loop, by `aclose`, or at the end of an `async with` block. `timeout`
+    (default 30 s) limits each wait for data; connecting may take 5 s. `transport` replaces the network in tests. If it
+    is also an `httpx2.BaseTransport`, it replaces it for `blocking` connections as well.
 
     A name and a password in `base_url` are sent with every request, and are not part of the attribute `base_url`. The
     proxies of the environment do not apply to a manager on this machine.
@@ -100,27 +94,22 @@ class JobnikClient:
         if transport is None:
             self._address.check_proxies()
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
-        self._features: frozenset[str] | None = None
-        self._features_read_at = 0.0
-        self._transport = transport
-        self._pools: dict[Pool, httpx2.AsyncClient] = {}
-        self._http = self._pool(Pool.GENERAL)
-
-    def _pool(self, pool: Pool) -> httpx2.AsyncClient:
-        if pool not in self._pools:
-            self._pools[pool] = httpx2.AsyncClient(
-                base_url=self.base_url,
-                auth=self._address.auth,
-                trust_env=self._address.uses_proxy,
-                verify=self._ssl_context,
-                timeout=httpx2.Timeout(
-                    self.timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None
-                ),
-                limits=_LIMITS[pool],
-                transport=self._transport,
-                headers={"User-Agent": f"jobnik-sdk/{metrics.VERSION}"},
-            )
-        return self._pools[pool]
+        self._is_network = transport is None
+        self._headers = {"User-Agent": f"jobnik-sdk/{metrics.VERSION}"}
+        # Not a method of this object: without a reference cycle, a client that is no longer used is closed at once.
+        open_pool = partial(
+            httpx2.AsyncClient,
+            base_url=self.base_url,
+            auth=self._address.auth,
+            trust_env=self._address.uses_proxy,
+            verify=self._ssl_context,
+            timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
+            transport=transport,
+            headers=self._headers,
+        )
+        self._connections = Connections(open_pool)
+        self._features = _Features()
+        self._limit: timedelta | None = None
 
     async def __aenter__(self) -> Self:
         """Return the client itself; connections are opened on demand."""
@@ -132,23 +121,30 @@ class JobnikClient:
         """Close all connections."""
         await self.aclose()
 
+    def limited(self, limit: timedelta) -> Self:
+        """Return this client with a limit for the duration of each request, with its retries and their delays.
+
+        Both share their connections.
+        """
+        client = copy(self)
+        client._limit = limit  # noqa: SLF001 of the same class
+        return client
+
     def blocking(self, timeout: timedelta) -> httpx2.Client:
         """Return a synchronous client for use in another thread; `timeout` limits each wait for data."""
-        headers = {"User-Agent": self._http.headers["User-Agent"]}
         return httpx2.Client(
-            base_url=self._http.base_url,
+            base_url=self.base_url,
             auth=self._address.auth,
             trust_env=self._address.uses_proxy,
             verify=self._ssl_context,
             timeout=timeout.total_seconds(),
             transport=self._blocking_transport,
-            headers=headers,
+            headers=self._headers,
         )
 
     async def aclose(self) -> None:
         """Close all connections. Idempotent."""
-        for http in self._pools.values():
-            await http.aclose()
+        await self._connections.aclose()
 
     async def capabilities(self, *, retry: bool = True) -> frozenset[str]:
         """Return the features of part B of the protocol that the manager supports; empty if it has only part A.
@@ -159,14 +155,15 @@ class JobnikClient:
         Raises:
             UnreachableError, AnswerError: as `request`, unless an earlier call was answered; the next call asks again.
         """
-        if self._features is None:
-            self._features = await self._read_features(retry=retry)
-            self._features_read_at = time.monotonic()
-        elif time.monotonic() - self._features_read_at > FEATURES_MAX_AGE.total_seconds():
-            self._features_read_at = time.monotonic()
+        features = self._features
+        if features.known is None:
+            features.known = await self._read_features(retry=retry)
+            features.read_at = time.monotonic()
+        elif time.monotonic() - features.read_at > FEATURES_MAX_AGE.total_seconds():
+            features.read_at = time.monotonic()
             with suppress(UnreachableError, AnswerError):
-                self._features = await self._read_features(retry=False)
-        return self._features
+                features.known = await self._read_features(retry=False)
+        return features.known
 
     async def _read_features(self, *, retry: bool) -> frozenset[str]:
         try:
@@ -185,6 +182,7 @@ class JobnikClient:
         json: object = None,
         traceparent: str | None = None,
         prefer: str | None = None,
+        idempotency_key: str | None = None,
         retry: bool = True,
         pool: Pool = Pool.GENERAL,
     ) -> httpx2.Response:
@@ -192,10 +190,11 @@ class JobnikClient:
 
         `json` is the body; bytes are sent as they are and must contain JSON. `prefer` is the `Prefer` header (RFC
         7240). Without `traceparent`, the request belongs to the current trace, or to a new one if there is none.
+        `idempotency_key` makes a POST safe to repeat, if the manager has the feature `idempotency-keys`.
 
         With `retry`, a failed request is sent up to three more times: after status 502, 503 or 504 (once `Retry-After`
-        has passed), after a refused connection, and, except for POST, after a lost response. `pool` selects the
-        connections.
+        has passed), after a refused connection, and, except for a POST without `idempotency_key`, after a lost
+        response. `pool` selects the connections.
 
         Raises:
             UnreachableError: no response arrived; `LostAnswerError` if the manager may have processed the request.
@@ -204,46 +203,103 @@ class JobnikClient:
         headers = trace_context.fields(traceparent or trace_context.current_traceparent() or trace_context.generate())
         if prefer is not None:
             headers["Prefer"] = prefer
-        http = self._pool(pool)
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        http = await self._connections.get(pool)
         if isinstance(json, bytes):
             headers["Content-Type"] = "application/json"
             request = http.build_request(method, path, content=json, headers=headers)
         else:
             request = http.build_request(method, path, json=json, headers=headers)
         delays: Iterator[float] = retries.delays() if retry else iter(())
-        retried = False
+        deadline = _Deadline(self._limit)
+        creates = method == "POST" and idempotency_key is None
+        retried = maybe_done = False
         failure: UnreachableError | AnswerError
         while True:
             try:
-                response = await self._send(http, request, retried=retried)
+                response = await self._send(http, request, deadline, retried=retried)
                 if response.is_success and _may_be_json(response):
                     return response
                 failure = _answer_error(response)
-            except httpx2.HTTPError as error:
-                failure = self._unreachable_error(error)
-            delay = next(delays, None) if retries.is_retryable(failure, method) else None
-            if delay is None:
+            except (httpx2.HTTPError, _DeadlineError) as error:
+                failure = self._unreachable_error(error, maybe_done=maybe_done)
+            delay = next(delays, None) if retries.is_retryable(failure, creates=creates) else None
+            if delay is None or deadline.is_before(delay, failure):
                 raise failure
             await retries.wait_before_retry(failure, method, delay)
             retried = True
+            maybe_done = isinstance(failure, LostAnswerError | AnswerError)
 
-    async def _send(self, http: httpx2.AsyncClient, request: httpx2.Request, *, retried: bool) -> httpx2.Response:
+    async def _send(
+        self, http: httpx2.AsyncClient, request: httpx2.Request, deadline: "_Deadline", *, retried: bool
+    ) -> httpx2.Response:
         started = time.perf_counter()
         status_code = "none"
         try:
-            response = await http.send(request)
+            response = await deadline.send(http, request, is_network=self._is_network)
             status_code = str(response.status_code)
             return response
         finally:
             duration = metrics.HTTP_DURATION.labels(request.method, status_code, str(retried).lower())
             duration.observe(time.perf_counter() - started)
 
-    def _unreachable_error(self, error: httpx2.HTTPError) -> UnreachableError:
+    def _unreachable_error(self, error: "httpx2.HTTPError | _DeadlineError", *, maybe_done: bool) -> UnreachableError:
+        """Return the error of a request without a response, given whether an earlier try may have been carried out."""
         reason = str(error) or type(error).__name__
-        if isinstance(error, _NOT_SENT):
+        not_sent = isinstance(error, _NOT_SENT) or (isinstance(error, _DeadlineError) and not error.sent)
+        if not_sent and not maybe_done:
             advice = "check the address, and that the manager is running"
             return UnreachableError(f"The manager at {self.base_url} cannot be reached ({advice}): {reason}.")
         return LostAnswerError(f"The manager at {self.base_url} did not answer: {reason}.")
+
+
+class _DeadlineError(Exception):
+    def __init__(self, limit: timedelta, *, sent: bool) -> None:
+        super().__init__(f"the time limit of {limit.total_seconds():g} s has passed")
+        self.sent = sent
+
+
+class _Deadline:
+    """The end of the time that a request may take, with its retries."""
+
+    def __init__(self, limit: timedelta | None) -> None:
+        self._limit = limit
+        self._started = time.monotonic()
+
+    def is_before(self, delay: float, failure: UnreachableError | AnswerError) -> bool:
+        """Return whether the deadline will have passed before a retry after this failure."""
+        if self._limit is None:
+            return False
+        retry_after = failure.retry_after.total_seconds() if isinstance(failure, AnswerError) else 0.0
+        return max(delay, retry_after) >= self._remaining(self._limit)
+
+    async def send(self, http: httpx2.AsyncClient, request: httpx2.Request, *, is_network: bool) -> httpx2.Response:
+        """Send a request and read its response.
+
+        Raises:
+            _DeadlineError: the deadline has passed.
+        """
+        if self._limit is None:
+            return await http.send(request)
+        sent = not is_network  # only the network tells when it sends a request
+
+        async def trace(event: str, _details: object) -> None:
+            nonlocal sent
+            sent = sent or event.endswith(".send_request_headers.started")
+
+        request.extensions["trace"] = trace
+        scope = asyncio.timeout(self._remaining(self._limit))
+        try:
+            async with scope:
+                return await http.send(request)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise _DeadlineError(self._limit, sent=sent) from None
+
+    def _remaining(self, limit: timedelta) -> float:
+        return max(0.0, limit.total_seconds() - (time.monotonic() - self._started))
 
 
 def read_one(model: type[ModelT], response: httpx2.Response, document: bytes | None = None) -> ModelT:

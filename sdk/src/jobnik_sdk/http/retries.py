@@ -52,14 +52,15 @@ def delays() -> Iterator[float]:
     return islice(backoff(INITIAL_DELAY, MAX_DELAY), RETRIES)
 
 
-def is_retryable(failure: UnreachableError | AnswerError, method: str) -> bool:
+def is_retryable(failure: UnreachableError | AnswerError, *, creates: bool) -> bool:
     """Return whether sending the request again may help and is safe.
 
-    A POST whose response was lost may have created something, and a second one would create it again.
+    `creates` is whether the request creates something each time that it arrives: if its response was lost, a second one
+    might create it again.
     """
     if isinstance(failure, AnswerError):
         return failure.status in _RETRIED_STATUSES
-    return method != "POST" or not isinstance(failure, LostAnswerError)
+    return not (creates and isinstance(failure, LostAnswerError))
 
 
 def parse_retry_after(header: str) -> timedelta:

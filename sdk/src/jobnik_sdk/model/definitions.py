@@ -393,7 +393,7 @@ class NewStage:
     ) -> None:
         check_names("NewStage()", options, StageOptions.__optional_keys__)
         self.stage_type: Final = stage_type
-        self.tasks: Final = tasks
+        self.tasks: Final[Iterable[Any]] = tasks if isinstance(tasks, list | tuple) else list(tasks)
         self.data: Final[Any] = data
         self.metadata: Final[Any] = metadata
         self.options: Final = options

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from types import NoneType
-from typing import Annotated, Any, Final, Generic
+from typing import Annotated, Any, ClassVar, Final, Generic
 from uuid import UUID
 
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, core_schema
 
 from jobnik_sdk.model.definitions import (
+    AnyStageType,
     DataT,
     JobStatus,
     JobType,
@@ -167,7 +168,7 @@ NO_TASKS: Final = Summary()
 """The summary of a stage without tasks."""
 
 
-class Stage(_Entity, Generic[DataT, MetadataT]):
+class Stage(_Entity, Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
     """A stage.
 
     Attributes:
@@ -188,6 +189,8 @@ class Stage(_Entity, Generic[DataT, MetadataT]):
         metadata: Its current metadata.
     """
 
+    _stage_type: ClassVar[AnyStageType | None] = None
+
     job_id: UUID
     type: str
     order: int
@@ -205,11 +208,11 @@ class CreatedJob(Job[DataT, MetadataT], Generic[DataT, MetadataT]):
 
     Attributes:
         is_new: False if a job with the same `unique_key` already existed; this is the existing job.
-        stages: The stages of the job, by their order, with data and metadata as plain JSON.
+        stages: The stages of the job, by their order.
     """
 
     is_new: bool = True
-    stages: tuple[Stage[Any, Any], ...] = ()
+    stages: tuple[Stage[Any, Any, Any, Any, Any], ...] = ()
 
     @field_validator("stages", mode="before")
     @classmethod
@@ -218,11 +221,13 @@ class CreatedJob(Job[DataT, MetadataT], Generic[DataT, MetadataT]):
 
     @field_validator("stages")
     @classmethod
-    def _sort_stages(cls, stages: tuple[Stage[Any, Any], ...]) -> tuple[Stage[Any, Any], ...]:
+    def _sort_stages(
+        cls, stages: tuple[Stage[Any, Any, Any, Any, Any], ...]
+    ) -> tuple[Stage[Any, Any, Any, Any, Any], ...]:
         return tuple(sorted(stages, key=lambda stage: stage.order))
 
 
-class Task(_Entity, Generic[TaskT, TaskMetadataT, ResultT]):
+class Task(_Entity, Generic[TaskT, ResultT, TaskMetadataT]):
     """A task.
 
     Attributes:
@@ -303,7 +308,7 @@ class JobOfTask(_Response):
     metadata: Annotated[dict[str, JsonValue], _NULL_AS_EMPTY] = _Metadata
 
 
-class ClaimedTask(Task[TaskT, TaskMetadataT], Generic[TaskT, TaskMetadataT]):
+class ClaimedTask(Task[TaskT, None, TaskMetadataT], Generic[TaskT, TaskMetadataT]):
     """A task that `Consumer.claim` returned: report it with `Consumer.complete` or `Consumer.fail`.
 
     It has the attributes of a `Task`, and `stage_type`, the name of its stage type.
@@ -329,21 +334,55 @@ def created_job_model(job_type: JobType[DataT, MetadataT]) -> type[CreatedJob[Da
     return model
 
 
-def stage_model(stage_type: StageType[Any, Any, Any, DataT, MetadataT]) -> type[Stage[DataT, MetadataT]]:
-    """Return the model of stages of this type."""
-    model: type[Stage[DataT, MetadataT]] = _parametrize(Stage, stage_type.data, stage_type.metadata)
+@cache
+def stage_model(
+    stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
+) -> type[Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]]:
+    """Return the model of stages of this type. Such a stage knows its type: see `stage_type_of`."""
+    result: Any = stage_type.result or NoneType
+    models = (stage_type.task, result, stage_type.task_metadata, stage_type.data, stage_type.metadata)
+    typed = _parametrize(Stage, *models)
+    model: type[Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]] = type(
+        typed.__name__, (typed,), {"__module__": __name__, "__doc__": typed.__doc__, "_stage_type": stage_type}
+    )
     return model
+
+
+def stage_type_of(
+    stage: Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
+) -> StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT] | None:
+    """Return the type that a stage was read with; None if it was read as plain JSON."""
+    return type(stage)._stage_type  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] of this module
 
 
 def task_model(
     stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
-) -> type[Task[TaskT, TaskMetadataT, ResultT]]:
+) -> type[Task[TaskT, ResultT, TaskMetadataT]]:
     """Return the model of tasks in stages of this type."""
     result: Any = stage_type.result or NoneType
-    model: type[Task[TaskT, TaskMetadataT, ResultT]] = _parametrize(
-        Task, stage_type.task, stage_type.task_metadata, result
+    model: type[Task[TaskT, ResultT, TaskMetadataT]] = _parametrize(
+        Task, stage_type.task, result, stage_type.task_metadata
     )
     return model
+
+
+def model_of_job(job: Job[DataT, MetadataT]) -> type[Job[DataT, MetadataT]]:
+    """Return the model of jobs of the same type as this one."""
+    model: type[Job[DataT, MetadataT]] = _parametrize(Job, *(_arguments(job) or (Any, Any)))
+    return model
+
+
+def model_of_task(task: Task[TaskT, ResultT, TaskMetadataT]) -> type[Task[TaskT, ResultT, TaskMetadataT]]:
+    """Return the model of tasks of the same type as this one."""
+    arguments = _arguments(task) or (Any, Any, Any)
+    if isinstance(task, ClaimedTask):
+        arguments = (arguments[0], NoneType, arguments[-1])
+    model: type[Task[TaskT, ResultT, TaskMetadataT]] = _parametrize(Task, *arguments)
+    return model
+
+
+def _arguments(entity: BaseModel) -> tuple[Any, ...]:
+    return type(entity).__pydantic_generic_metadata__["args"]
 
 
 def claimed_task_model(

@@ -2,5 +2,6 @@
 
 from jobnik_sdk.producer.producer import Producer
 from jobnik_sdk.producer.streams import StreamProgress
+from jobnik_sdk.producer.sync_producer import SyncProducer
 
-__all__ = ["Producer", "StreamProgress"]
+__all__ = ["Producer", "StreamProgress", "SyncProducer"]

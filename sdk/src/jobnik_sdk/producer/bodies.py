@@ -1,8 +1,8 @@
 """Request bodies for creating jobs, stages and tasks, and the features that the manager must have for them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypedDict
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -27,6 +27,18 @@ from jobnik_sdk.model.payloads import encode_payload
 
 TraceFields: TypeAlias = Mapping[str, str]
 """The fields that propagate a trace: `traceparent`, and `tracestate` if there is one."""
+
+
+class JobOptions(TypedDict, total=False):
+    """The options of a job; see `Producer.create_job`."""
+
+    priority: Priority
+    stages: Iterable[NewStage]
+    unique_key: str | None
+    unique_for: timedelta | None
+    idempotency_key: str | None
+    traceparent: str | None
+
 
 _MIN_WEIGHT: Final = 0.001
 _MAX_WEIGHT: Final = 1000

@@ -32,7 +32,7 @@ async def failed_task(client: JobnikClient, job_id: UUID) -> Task[Any, Any, Any]
     return None
 
 
-async def _failed_task_of(client: JobnikClient, stage: Stage[Any, Any]) -> Task[Any, Any, Any] | None:
+async def _failed_task_of(client: JobnikClient, stage: Stage[Any, Any, Any, Any, Any]) -> Task[Any, Any, Any] | None:
     query = urlencode({"stage_id": stage.id, "status": TaskStatus.FAILED})
     tasks = list_entities(client, f"/v1/tasks?{query}", Task[Any, Any, Any], limit=1)
     async with aclosing(tasks):

@@ -17,7 +17,7 @@ NUMBERED_PAGE_SIZE: Final = 100
 MAX_PASSES: Final = 20
 """How often a list whose pages have numbers is read before it counts as incomplete."""
 
-EntityT = TypeVar("EntityT", bound=Job[Any, Any] | Stage[Any, Any] | Task[Any, Any, Any])
+EntityT = TypeVar("EntityT", bound=Job[Any, Any] | Stage[Any, Any, Any, Any, Any] | Task[Any, Any, Any])
 
 
 async def list_entities(

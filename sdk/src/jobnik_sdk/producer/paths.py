@@ -4,14 +4,13 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from jobnik_sdk.errors import InvalidPayloadError
-from jobnik_sdk.model.definitions import StageType
 from jobnik_sdk.model.entities import Job, Stage, Task
 from jobnik_sdk.observability import trace_context
 
 AnyJob: TypeAlias = Job[Any, Any] | UUID
 """A job, or its id. Stages created in a job belong to the job's trace only if the job itself is given."""
 
-AnyStage: TypeAlias = Stage[Any, Any] | UUID
+AnyStage: TypeAlias = Stage[Any, Any, Any, Any, Any] | UUID
 """A stage, or its id. Tasks created in a stage belong to the stage's trace only if the stage itself is given."""
 
 AnyTask: TypeAlias = Task[Any, Any, Any] | UUID
@@ -44,16 +43,6 @@ def stage_path(stage: AnyStage) -> str:
 def task_path(task: AnyTask) -> str:
     """Return the path of a task."""
     return f"/v1/tasks/{id_of(task)}"
-
-
-def check_stage_type(stage: AnyStage, stage_type: StageType[Any, Any, Any, Any, Any]) -> None:
-    """Check that a stage is of this type, unless only its id is given.
-
-    Raises:
-        InvalidPayloadError: it is of another type, whose handlers could not read the tasks.
-    """
-    if isinstance(stage, Stage) and stage.type != stage_type.name:
-        raise InvalidPayloadError("stage_type", f"the stage is of type {stage.type!r}, not {stage_type.name!r}.")
 
 
 def trace_in(parent: AnyJob | AnyStage | None = None) -> dict[str, str]:

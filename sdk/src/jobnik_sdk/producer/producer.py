@@ -1,23 +1,21 @@
 """The producer: creates, reads, watches and controls jobs, stages and tasks."""
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from datetime import timedelta
-from typing import Any, Final, TypedDict, Unpack, overload
-from urllib.parse import urlencode
+from types import TracebackType
+from typing import Any, Self, Unpack, overload
 
-from jobnik_sdk.errors import JobAbortedError, JobFailedError, WaitTimeoutError
+from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.arguments import check_duration, check_instance, check_names
 from jobnik_sdk.model.definitions import (
     EMPTY,
+    AnyStageType,
     DataT,
     Empty,
     JobStatus,
     JobType,
     MetadataT,
-    NewStage,
     NewTask,
     Priority,
     ResultT,
@@ -28,69 +26,32 @@ from jobnik_sdk.model.definitions import (
     TaskStatus,
     TaskT,
 )
-from jobnik_sdk.model.entities import (
-    Attempt,
-    CreatedJob,
-    Job,
-    Stage,
-    Summary,
-    Task,
-    created_job_model,
-    job_model,
-    stage_model,
-    task_model,
-)
-from jobnik_sdk.producer.bodies import StageEncoder, TaskEncoder, job_fields, json_array, json_object, unique_fields
-from jobnik_sdk.producer.created import in_order, read_created, read_created_tasks
-from jobnik_sdk.producer.failures import failed_task
+from jobnik_sdk.model.entities import Attempt, CreatedJob, Job, Stage, Summary, Task
+from jobnik_sdk.producer.bodies import JobOptions
+from jobnik_sdk.producer.creations import Creations
+from jobnik_sdk.producer.lists import JobFilters, list_jobs, list_stages, list_tasks, read_job
 from jobnik_sdk.producer.pages import linked_pages, list_entities
-from jobnik_sdk.producer.paths import (
-    AnyJob,
-    AnyStage,
-    AnyTask,
-    check_stage_type,
-    explicit_trace,
-    id_of,
-    job_path,
-    stage_path,
-    task_path,
-    trace_in,
-)
-from jobnik_sdk.producer.requests import NEW_JOB, OK, Requests, check_features, new_stage
-from jobnik_sdk.producer.streams import StreamProgress, TaskStream
-from jobnik_sdk.producer.watching import watch
-
-BATCH_SIZE: Final = 1_000
-"""The default number of tasks in a request of a stream."""
-
-LARGE_BATCH_SIZE: Final = 4_000
-"""The default number of tasks in a request of a stream if the manager does not have to return the created tasks."""
-
-IN_FLIGHT: Final = 4
-"""The default number of requests of a stream at the same time."""
-
-
-class JobOptions(TypedDict, total=False):
-    """The options of a job; see `Producer.create_job`."""
-
-    priority: Priority
-    stages: Iterable[NewStage]
-    unique_key: str | None
-    unique_for: timedelta | None
-    traceparent: str | None
+from jobnik_sdk.producer.paths import AnyJob, AnyStage, AnyTask, id_of, job_path, stage_path, task_path
+from jobnik_sdk.producer.requests import Requests
+from jobnik_sdk.producer.streams import StreamOptions
+from jobnik_sdk.producer.types import model_for_job, model_for_stage, model_for_task, model_for_tasks, split_type
+from jobnik_sdk.producer.watching import wait_for_end, watch_job
 
 
 class Producer:
     """Creates, reads, watches and controls jobs, stages and tasks.
 
-    >>> async with JobnikClient("http://127.0.0.1:8080") as client:
-    ...     producer = Producer(client)
+    >>> async with Producer("http://127.0.0.1:8080") as producer:
     ...     job = await producer.create_job(gallery, GalleryData(owner="ada"), stages=[NewStage(thumbnails, tasks)])
-    ...     await producer.wait_for_job(job, gallery, timeout=timedelta(minutes=10))
+    ...     await producer.wait_for_job(job, timeout=timedelta(minutes=10))
+
+    `SyncProducer` has the same methods for code without an event loop.
 
     Payloads are validated against their models before anything is sent. A job belongs to the current trace (see
     `use_trace`), or else to a new one. Stages and tasks belong to the trace of the job or stage that you pass; if you
     pass only its id, to the current trace.
+
+    Jobs, stages and tasks know their type. Pass the type only together with an id.
 
     Every method can raise these errors:
 
@@ -98,12 +59,47 @@ class Producer:
     - `UnsupportedError`: the manager lacks a feature. Nothing was sent.
     - `UnreachableError`: the manager did not respond.
     - `AnswerError`, or a subclass of it: the manager responded with an error.
+
+    Args:
+        manager: The address of the manager, or a client. A client is shared, and stays open when the producer is
+            closed.
+        timeout: The maximum duration of each request, with its retries. Most calls send one request; streams, lists and
+            waits send several. Default: twice the timeout of the client, which is one minute.
     """
 
-    def __init__(self, client: JobnikClient) -> None:
-        check_instance("The client of a producer", client, JobnikClient)
-        self._client = client
-        self._requests = Requests(client)
+    def __init__(self, manager: JobnikClient | str, *, timeout: timedelta | None = None) -> None:
+        client = JobnikClient(manager) if isinstance(manager, str) else manager
+        check_instance("The manager of a producer", client, JobnikClient)
+        if timeout is not None:
+            check_duration("timeout", timeout)
+            if timeout <= timedelta():
+                raise ConfigurationError(f"The timeout of a producer must be more than 0, not {timeout}.")
+        self._owned = client if isinstance(manager, str) else None
+        self._client = client.limited(timeout or 2 * client.timeout)
+        self._requests = Requests(self._client)
+        self._create = Creations(self._client, self._requests)
+
+    async def __aenter__(self) -> Self:
+        """Return the producer itself; connections are opened on demand."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the producer."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, unless they belong to a client that was passed. Idempotent."""
+        if self._owned is not None:
+            await self._owned.aclose()
+
+    def with_timeout(self, timeout: timedelta) -> "Producer":
+        """Return a producer that shares the connections of this one, and has another timeout.
+
+        >>> await producer.with_timeout(timedelta(seconds=2)).get_job(job)
+        """
+        return Producer(self._client, timeout=timeout)
 
     @overload
     async def create_job(
@@ -142,71 +138,58 @@ class Producer:
                 returned with `is_new` False. Needs the feature `unique-jobs`.
             unique_for: How long after its creation the job prevents others with its key: up to 365 days. None: until it
                 ends.
+            idempotency_key: 1 to 255 printable ASCII characters that identify this call, such as the id of a message or
+                of a web request. If the call is repeated within 24 hours, even by another process, no second job is
+                created, and the first one is returned as it was created. Needs the feature `idempotency-keys`.
             traceparent: The trace that the job belongs to, in the W3C format. Default: the current one.
         """
         check_names("create_job()", options, JobOptions.__optional_keys__)
-        traceparent, stages = options.get("traceparent"), list(options.get("stages", ()))
-        trace = trace_in() if traceparent is None else explicit_trace(traceparent)
-        fields = job_fields(job_type, data, metadata, options.get("priority", Priority.MEDIUM), trace)
-        unique = unique_fields(options.get("unique_key"), options.get("unique_for"))
-        encoder = StageEncoder(trace)
-        trees = [encoder.fields_and_tasks(stage, f"stages[{index}].") for index, stage in enumerate(stages)]
-        await self._require(encoder.required_features | ({"unique-jobs"} if unique else set()))
-        fields |= unique
-        in_one_request = bool(trees) and "job-tree" in await self._client.capabilities()
-        if in_one_request:
-            fields["stages"] = json_array([json_object(stage | {"tasks": tasks}) for stage, tasks in trees])
-        response = await self._requests.post_job(fields, trace)
-        model = created_job_model(job_type)
-        is_new = not unique or response.status_code != OK
-        fields.pop("stages", None)
-        job = read_created(model, response, fields, NEW_JOB) if is_new else read_one(model, response)
-        if trees and not in_one_request:
-            created = await self._requests.create_stages(job.id, trees, trace) if is_new else []
-            job = await self._requests.read_with_stages(model, job, created)
-        return job.model_copy(update={"is_new": is_new})
+        return await self._create.job(job_type, data, metadata, options)
 
     @overload
     async def create_stage(
-        self, job: AnyJob, stage_type: StageType[Any, Any, Any, Empty, Empty], **options: Unpack[StageOptions]
-    ) -> Stage[Empty, Empty]: ...
+        self,
+        job: AnyJob,
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, Empty, Empty],
+        **options: Unpack[StageOptions],
+    ) -> Stage[TaskT, ResultT, TaskMetadataT, Empty, Empty]: ...
     @overload
     async def create_stage(
         self,
         job: AnyJob,
-        stage_type: StageType[Any, Any, Any, DataT, Empty],
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, Empty],
         data: DataT,
         **options: Unpack[StageOptions],
-    ) -> Stage[DataT, Empty]: ...
+    ) -> Stage[TaskT, ResultT, TaskMetadataT, DataT, Empty]: ...
     @overload
     async def create_stage(
         self,
         job: AnyJob,
-        stage_type: StageType[Any, Any, Any, Empty, MetadataT],
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, Empty, MetadataT],
         *,
         metadata: MetadataT,
         **options: Unpack[StageOptions],
-    ) -> Stage[Empty, MetadataT]: ...
+    ) -> Stage[TaskT, ResultT, TaskMetadataT, Empty, MetadataT]: ...
     @overload
     async def create_stage(
         self,
         job: AnyJob,
-        stage_type: StageType[Any, Any, Any, DataT, MetadataT],
+        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         data: DataT,
         *,
         metadata: MetadataT,
         **options: Unpack[StageOptions],
-    ) -> Stage[DataT, MetadataT]: ...
+    ) -> Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]: ...
 
     async def create_stage(
         self,
         job: AnyJob,
-        stage_type: StageType[Any, Any, Any, Any, Any],
+        stage_type: AnyStageType,
         data: Any = EMPTY,
         *,
         metadata: Any = EMPTY,
         **options: Unpack[StageOptions],
-    ) -> Stage[Any, Any]:
+    ) -> Stage[Any, Any, Any, Any, Any]:
         """Create a stage at the end of a job.
 
         Args:
@@ -219,227 +202,268 @@ class Producer:
             task_defaults: The options of tasks that do not set their own; see `NewStage`.
         """
         check_names("create_stage()", options, StageOptions.__optional_keys__)
-        trace = trace_in(job)
-        encoder = StageEncoder(trace)
-        fields = encoder.fields(stage_type, data, metadata, options)
-        await self._require(encoder.required_features)
-        response = await self._requests.post_stage(job_path(job), fields, trace)
-        return read_created(stage_model(stage_type), response, fields, new_stage(id_of(job)))
+        return await self._create.stage(job, stage_type, data, metadata, options)
 
+    @overload
+    async def create_tasks(
+        self,
+        stage: Stage[TaskT, ResultT, TaskMetadataT, Any, Any],
+        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
+        /,
+    ) -> list[Task[TaskT, ResultT, TaskMetadataT]]: ...
+    @overload
     async def create_tasks(
         self,
         stage: AnyStage,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
         tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-    ) -> list[Task[TaskT, TaskMetadataT, ResultT]]:
+    ) -> list[Task[TaskT, ResultT, TaskMetadataT]]: ...
+
+    async def create_tasks(self, stage: AnyStage, stage_type: Any = None, tasks: Any = None) -> list[Any]:
         """Create tasks in a stage, in the order given: all of them, or none. For many tasks, use `stream_tasks`.
 
-        >>> await producer.create_tasks(stage, thumbnails, [ThumbnailTask(url=url) for url in urls])
+        >>> await producer.create_tasks(stage, [ThumbnailTask(url=url) for url in urls])
 
         Args:
             stage: The stage, or its id.
-            stage_type: The type of the stage.
+            stage_type: The type of the stage; needed only with an id.
             tasks: Each task as its data or a `NewTask`.
         """
-        check_stage_type(stage, stage_type)
-        trace = trace_in(stage)
-        encoder = TaskEncoder(stage_type, trace)
-        given = list(tasks)
-        documents = [encoder.encode(index, task) for index, task in enumerate(given)]
-        await self._require(encoder.required_features)
-        if not documents and not await self._client.capabilities():
-            return []  # the original manager fails with an empty list
-        response = await self._requests.post_tasks(stage_path(stage), json_array(documents), trace)
-        created = read_created_tasks(task_model(stage_type), response, documents, id_of(stage))
-        return in_order(created, [task.data if isinstance(task, NewTask) else task for task in given])
+        return await self._create.tasks(stage, *split_type(stage_type, tasks))
 
-    async def stream_tasks(  # noqa: PLR0913 all options of a stream in one place
+    @overload
+    async def stream_tasks(
+        self,
+        stage: Stage[TaskT, Any, TaskMetadataT, Any, Any],
+        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]] | AsyncIterable[TaskT | NewTask[TaskT, TaskMetadataT]],
+        /,
+        **options: Unpack[StreamOptions],
+    ) -> int: ...
+    @overload
+    async def stream_tasks(
         self,
         stage: AnyStage,
         stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any],
         tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]] | AsyncIterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-        *,
-        batch: int | None = None,
-        in_flight: int = IN_FLIGHT,
-        on_progress: Callable[[StreamProgress], None] | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> int: ...
+
+    async def stream_tasks(
+        self, stage: AnyStage, stage_type: Any = None, tasks: Any = None, **options: Unpack[StreamOptions]
     ) -> int:
         """Create any number of tasks in a stage, with only a few requests in memory, and return their number.
 
         >>> stage = await producer.create_stage(job, thumbnails, waiting=True)
-        >>> await producer.stream_tasks(stage, thumbnails, (ThumbnailTask(url=url) for url in read_urls()))
+        >>> await producer.stream_tasks(stage, (ThumbnailTask(url=url) for url in read_urls()))
         >>> await producer.start_stage(stage)
 
         Args:
             stage: The stage, or its id. Create it with `waiting=True`: otherwise it may complete with the first batches
                 before the last one is created.
-            stage_type: The type of the stage.
+            stage_type: The type of the stage; needed only with an id.
             tasks: Each task as its data or a `NewTask`. They are consumed only as fast as they are sent.
             batch: The maximum number of tasks in a request; a request is also limited to 1 MB. None: 4,000 if the
                 manager has the feature `minimal-answers`, otherwise 1,000.
             in_flight: The maximum number of requests at the same time, default 4. With 1 the tasks are created in
                 order; with more, batches may overtake each other.
-            on_progress: Called after each batch.
+            on_progress: Called after each batch. If it returns an awaitable, that is awaited.
 
         Raises:
             StreamError: the stream stopped before its end. It says which tasks were created, and its `__cause__` is the
                 reason.
             ConfigurationError: `batch` or `in_flight` is less than 1.
         """
-        check_stage_type(stage, stage_type)
-        trace = trace_in(stage)
-        features = await self._client.capabilities()
-        minimal = "minimal-answers" in features
-        prefer = "return=minimal" if minimal else None
-        path = stage_path(stage)
-        # Such a manager reads the trace from the header of the request. A trace in each task would double its work.
-        encoder = TaskEncoder(stage_type, {} if minimal and trace.keys() == {"traceparent"} else trace)
+        check_names("stream_tasks()", options, StreamOptions.__optional_keys__)
+        return await self._create.stream(stage, *split_type(stage_type, tasks), options)
 
-        def encode(position: int, task: TaskT | NewTask[TaskT, TaskMetadataT]) -> bytes:
-            document = encoder.encode(position, task)
-            check_features(encoder.required_features, features)
-            return document
-
-        async def send(body: bytes) -> None:
-            await self._requests.post_tasks(path, body, trace, prefer)
-
-        if batch is None:
-            batch = LARGE_BATCH_SIZE if minimal else BATCH_SIZE
-        stream = TaskStream(encode, send, batch=batch, in_flight=in_flight, on_progress=on_progress)
-        return await stream.run(tasks)
-
+    @overload
+    async def wait_for_job(
+        self,
+        job: Job[DataT, MetadataT],
+        *,
+        timeout: timedelta | None = None,  # noqa: ASYNC109 it limits the wait, not the job
+        on_progress: Callable[[Job[DataT, MetadataT]], object] | None = None,
+    ) -> Job[DataT, MetadataT]: ...
+    @overload
     async def wait_for_job(
         self,
         job: AnyJob,
         job_type: JobType[DataT, MetadataT],
         *,
-        timeout: timedelta | None = None,  # noqa: ASYNC109 it limits the wait, not the job
-        on_progress: Callable[[Job[DataT, MetadataT]], None] | None = None,
-    ) -> Job[DataT, MetadataT]:
+        timeout: timedelta | None = None,  # noqa: ASYNC109 likewise
+        on_progress: Callable[[Job[DataT, MetadataT]], object] | None = None,
+    ) -> Job[DataT, MetadataT]: ...
+
+    async def wait_for_job(
+        self,
+        job: AnyJob,
+        job_type: JobType[Any, Any] | None = None,
+        *,
+        timeout: timedelta | None = None,  # noqa: ASYNC109 likewise
+        on_progress: Callable[[Any], object] | None = None,
+    ) -> Job[Any, Any]:
         """Wait until a job is completed, and return it.
 
-        >>> job = await producer.wait_for_job(job, gallery, on_progress=lambda job: print(job.percentage))
+        >>> job = await producer.wait_for_job(job, on_progress=lambda job: print(job.percentage))
 
         The job is polled as in `watch_job`; if the manager becomes unreachable meanwhile, the wait continues.
 
         Args:
             job: The job, or its id.
-            job_type: The type of the job.
+            job_type: The type of the job; needed only with an id.
             timeout: The maximum time to wait; None: no limit.
-            on_progress: Called with the job, first as it is and then after each change.
+            on_progress: Called with the job, first as it is and then after each change. If it returns an awaitable,
+                that is awaited.
 
         Raises:
             JobFailedError: the job has failed; the error contains the failed task.
             JobAbortedError: the job was aborted.
             WaitTimeoutError: the job did not end within `timeout`. It is still running.
         """
-        if timeout is not None:
-            check_duration("timeout", timeout)
-        limit = asyncio.timeout(None if timeout is None else timeout.total_seconds())
-        latest: Job[DataT, MetadataT] | None = None
-        try:
-            async with limit, aclosing(self.watch_job(job, job_type)) as changes:
-                async for latest in changes:
-                    if on_progress is not None:
-                        on_progress(latest)
-        except TimeoutError:
-            if not limit.expired():
-                raise
-        match latest:
-            case Job(status=JobStatus.COMPLETED):
-                return latest
-            case Job(status=JobStatus.FAILED):
-                raise JobFailedError(latest, await failed_task(self._client, latest.id))
-            case Job(status=JobStatus.ABORTED):
-                raise JobAbortedError(latest)
-            case _:
-                raise WaitTimeoutError(f"The job {id_of(job)} did not end within {timeout}. It is still running.")
+        changes = watch_job(self._client, job, model_for_job(job, job_type))
+        return await wait_for_end(self._client, id_of(job), changes, timeout, on_progress)
 
-    async def watch_job(
-        self, job: AnyJob, job_type: JobType[DataT, MetadataT]
-    ) -> AsyncGenerator[Job[DataT, MetadataT]]:
+    @overload
+    def watch_job(self, job: Job[DataT, MetadataT]) -> AsyncGenerator[Job[DataT, MetadataT]]: ...
+    @overload
+    def watch_job(self, job: AnyJob, job_type: JobType[DataT, MetadataT]) -> AsyncGenerator[Job[DataT, MetadataT]]: ...
+
+    def watch_job(self, job: AnyJob, job_type: JobType[Any, Any] | None = None) -> AsyncGenerator[Job[Any, Any]]:
         """Yield a job as it is, and again after each change of its status or progress, until it ends.
 
-        >>> async for job in producer.watch_job(job_id, gallery):
+        >>> async for job in producer.watch_job(job):
         ...     print(job.status, job.percentage)
 
         The job is polled ten times a second at first and gradually less often: every 5 s after a minute. If the manager
         has the feature `weighted-progress`, the job has `progress` with a fraction and an estimate. If the manager
         becomes unreachable after the first response, polling continues.
         """
-        weighted = "weighted-progress" in await self._client.capabilities()
-        path = f"{job_path(job)}?should_return_progress=true" if weighted else job_path(job)
+        return watch_job(self._client, job, model_for_job(job, job_type))
 
-        async def read() -> Job[DataT, MetadataT]:
-            return read_one(job_model(job_type), await self._client.request("GET", path))
+    @overload
+    async def get_job(self, job: Job[DataT, MetadataT]) -> Job[DataT, MetadataT]: ...
+    @overload
+    async def get_job(self, job: AnyJob, job_type: JobType[DataT, MetadataT]) -> Job[DataT, MetadataT]: ...
 
-        async with aclosing(watch(id_of(job), read)) as changes:
-            async for change in changes:
-                yield change
+    async def get_job(self, job: AnyJob, job_type: JobType[Any, Any] | None = None) -> Job[Any, Any]:
+        """Return a job, with its `progress` if the manager has the feature `weighted-progress`."""
+        model = model_for_job(job, job_type)
+        return await read_job(self._client, job, model, await self._client.capabilities())
 
-    async def get_job(self, job: AnyJob, job_type: JobType[DataT, MetadataT]) -> Job[DataT, MetadataT]:
-        """Return a job."""
-        return read_one(job_model(job_type), await self._client.request("GET", job_path(job)))
+    @overload
+    async def get_stage(
+        self, stage: Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]
+    ) -> Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]: ...
+    @overload
+    async def get_stage(
+        self, stage: AnyStage, stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]
+    ) -> Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]: ...
 
     async def get_stage(
-        self, stage: AnyStage, stage_type: StageType[Any, Any, Any, DataT, MetadataT]
-    ) -> Stage[DataT, MetadataT]:
+        self, stage: AnyStage, stage_type: AnyStageType | None = None
+    ) -> Stage[Any, Any, Any, Any, Any]:
         """Return a stage."""
-        return read_one(stage_model(stage_type), await self._client.request("GET", stage_path(stage)))
+        return read_one(model_for_stage(stage, stage_type), await self._client.request("GET", stage_path(stage)))
 
     async def get_summary(self, stage: AnyStage) -> Summary:
         """Return the number of tasks of a stage in each status."""
         return read_one(Summary, await self._client.request("GET", f"{stage_path(stage)}/summary"))
 
+    @overload
+    async def get_task(self, task: Task[TaskT, ResultT, TaskMetadataT]) -> Task[TaskT, ResultT, TaskMetadataT]: ...
+    @overload
     async def get_task(
         self, task: AnyTask, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
-    ) -> Task[TaskT, TaskMetadataT, ResultT]:
-        """Return a task. A manager with part A only has no `result`, `error` and `progress` of tasks."""
-        return read_one(task_model(stage_type), await self._client.request("GET", task_path(task)))
+    ) -> Task[TaskT, ResultT, TaskMetadataT]: ...
 
+    async def get_task(self, task: AnyTask, stage_type: AnyStageType | None = None) -> Task[Any, Any, Any]:
+        """Return a task. A manager with part A only has no `result`, `error` and `progress` of tasks."""
+        return read_one(model_for_task(task, stage_type), await self._client.request("GET", task_path(task)))
+
+    @overload
+    async def get_tasks(
+        self, stage: Stage[TaskT, ResultT, TaskMetadataT, Any, Any]
+    ) -> list[Task[TaskT, ResultT, TaskMetadataT]]: ...
+    @overload
     async def get_tasks(
         self, stage: AnyStage, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
-    ) -> list[Task[TaskT, TaskMetadataT, ResultT]]:
+    ) -> list[Task[TaskT, ResultT, TaskMetadataT]]: ...
+
+    async def get_tasks(self, stage: AnyStage, stage_type: AnyStageType | None = None) -> list[Task[Any, Any, Any]]:
         """Return all tasks of a stage, in the order in which they were created. For many tasks, use `list_tasks`."""
-        tasks = list_entities(self._client, f"{stage_path(stage)}/tasks", task_model(stage_type), limit=None)
+        model = model_for_tasks(stage, stage_type)
+        tasks = list_entities(self._client, f"{stage_path(stage)}/tasks", model, limit=None)
         return [task async for task in tasks]
 
     async def get_attempts(self, task: AnyTask) -> list[Attempt]:
         """Return all attempts at a task, oldest first. Needs the feature `attempts`."""
-        await self._require({"attempts"})
+        await self._create.require({"attempts"})
         pages = linked_pages(self._client, f"{task_path(task)}/attempts", Attempt)
         return [attempt async for page in pages for attempt in page.items]
 
-    def list_jobs(self, job_type: JobType[DataT, MetadataT]) -> AsyncGenerator[Job[DataT, MetadataT]]:
-        """Yield all jobs of a type, oldest first.
+    @overload
+    def list_jobs(
+        self, job_type: JobType[DataT, MetadataT], **filters: Unpack[JobFilters]
+    ) -> AsyncGenerator[Job[DataT, MetadataT]]: ...
+    @overload
+    def list_jobs(
+        self, job_type: str | None = None, **filters: Unpack[JobFilters]
+    ) -> AsyncGenerator[Job[Any, Any]]: ...
 
-        >>> async for job in producer.list_jobs(gallery):
-        ...     print(job.id, job.status)
+    def list_jobs(
+        self, job_type: JobType[Any, Any] | str | None = None, **filters: Unpack[JobFilters]
+    ) -> AsyncGenerator[Job[Any, Any]]:
+        """Yield the jobs that match all filters, newest first.
+
+        >>> async for job in producer.list_jobs(gallery, status=JobStatus.FAILED, metadata={"owner": "ada"}):
+        ...     print(job.id, job.created_at)
 
         Like the other `list_` methods, it reads pages of 500 on demand, and keeps one page in memory. If the manager
-        lacks the feature `lists`, it reads the whole list at once.
+        lacks the feature `lists`, it reads the whole list at once. If the manager lacks the feature `list-filters`, the
+        SDK reads all jobs with this name that were created in this time, and filters and sorts them itself.
+
+        Args:
+            job_type: The type of the jobs; or their name, or None for all jobs, which returns plain JSON as data.
+            status: One or several statuses.
+            created_since: The earliest time of creation, with a time zone.
+            created_until: The latest time of creation, with a time zone.
+            metadata: Values that the metadata of the job must have, by name: text, numbers or booleans.
+            oldest_first: True reverses the order. Default False.
+            progress: True sets the `progress` of each job, which takes one more request for each job. Default False.
         """
-        return list_entities(self._client, f"/v1/jobs?{urlencode({'job_name': job_type.name})}", job_model(job_type))
+        check_names("list_jobs()", filters, JobFilters.__optional_keys__)
+        return list_jobs(self._client, job_type, filters)
 
-    async def list_stages(
-        self, job: AnyJob, stage_type: StageType[Any, Any, Any, DataT, MetadataT]
-    ) -> AsyncGenerator[Stage[DataT, MetadataT]]:
-        """Yield the stages of a job that are of this type, in order; see `list_jobs`."""
-        query = urlencode({"job_id": id_of(job), "stage_type": stage_type.name})
-        stages = [stage async for stage in list_entities(self._client, f"/v1/stages?{query}", stage_model(stage_type))]
-        for stage in sorted(stages, key=lambda stage: stage.order):
-            yield stage
+    @overload
+    def list_stages(
+        self, job: AnyJob, stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]
+    ) -> AsyncGenerator[Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]]: ...
+    @overload
+    def list_stages(self, job: AnyJob) -> AsyncGenerator[Stage[Any, Any, Any, Any, Any]]: ...
 
+    def list_stages(
+        self, job: AnyJob, stage_type: AnyStageType | None = None
+    ) -> AsyncGenerator[Stage[Any, Any, Any, Any, Any]]:
+        """Yield the stages of a job that are of this type, in order; without a type, all of them, as plain JSON."""
+        return list_stages(self._client, job, stage_type)
+
+    @overload
+    def list_tasks(
+        self, stage: Stage[TaskT, ResultT, TaskMetadataT, Any, Any], *, status: TaskStatus | None = None
+    ) -> AsyncGenerator[Task[TaskT, ResultT, TaskMetadataT]]: ...
+    @overload
     def list_tasks(
         self,
         stage: AnyStage,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
         status: TaskStatus | None = None,
-    ) -> AsyncGenerator[Task[TaskT, TaskMetadataT, ResultT]]:
+    ) -> AsyncGenerator[Task[TaskT, ResultT, TaskMetadataT]]: ...
+
+    def list_tasks(
+        self, stage: AnyStage, stage_type: AnyStageType | None = None, status: TaskStatus | None = None
+    ) -> AsyncGenerator[Task[Any, Any, Any]]:
         """Yield the tasks of a stage in the order of their creation, or only those in `status`; see `list_jobs`."""
-        path = f"{stage_path(stage)}/tasks"
-        if status is not None:
-            path = f"/v1/tasks?{urlencode({'stage_id': id_of(stage), 'status': status.value})}"
-        return list_entities(self._client, path, task_model(stage_type))
+        return list_tasks(self._client, stage, model_for_tasks(stage, stage_type), status)
 
     async def start_stage(self, stage: AnyStage) -> None:
         """Start a stage that was created with `waiting=True`. All stages before it must be completed."""
@@ -468,7 +492,3 @@ class Producer:
     async def delete_job(self, job: AnyJob) -> None:
         """Delete a finished job, with its stages and tasks."""
         await self._requests.command("delete_job", "DELETE", job_path(job), None)
-
-    async def _require(self, required: Collection[str]) -> None:
-        if required:
-            check_features(required, await self._client.capabilities())

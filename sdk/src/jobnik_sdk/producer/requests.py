@@ -1,5 +1,8 @@
 """The requests of a producer that change something, with their metrics."""
 
+import re
+import secrets
+import time
 from collections.abc import Collection, Mapping
 from typing import Any, Final, TypeVar
 from uuid import UUID
@@ -7,7 +10,7 @@ from uuid import UUID
 import structlog
 from httpx2 import Response
 
-from jobnik_sdk.errors import JobnikError, UnsupportedError
+from jobnik_sdk.errors import InvalidPayloadError, JobnikError, UnsupportedError
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import JobStatus, StageStatus
 from jobnik_sdk.model.entities import CreatedJob, Stage
@@ -30,7 +33,12 @@ _ADVICE: Final = {
     "weighted-progress": "omit the weight of stages",
     "unique-jobs": "omit unique_key, and first check whether the job already exists",
     "attempts": "do not read attempts",
+    "idempotency-keys": "omit idempotency_key, and first check whether the job already exists",
+    "job-tree": "omit idempotency_key, or create the stages later",
 }
+
+_KEYS: Final = "idempotency-keys"
+_KEY: Final = re.compile("[!-~]([ -~]{0,253}[!-~])?")
 
 
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
@@ -54,17 +62,41 @@ def check_features(required: Collection[str], features: Collection[str]) -> None
             raise UnsupportedError(feature, _ADVICE[feature])
 
 
+def key_features(idempotency_key: str | None) -> set[str]:
+    """Return the features that the manager must have for a job with this idempotency key; none without a key.
+
+    Raises:
+        InvalidPayloadError: the key is invalid.
+    """
+    if idempotency_key is None:
+        return set()
+    if not _KEY.fullmatch(idempotency_key):
+        reason = "must have 1 to 255 printable ASCII characters, with no space at either end"
+        raise InvalidPayloadError("idempotency_key", f"{reason}, not {idempotency_key!r}.")
+    return {_KEYS, "job-tree"}
+
+
 class Requests:
-    """Sends the requests of a producer that change something, and counts them."""
+    """Sends the requests of a producer that change something, and counts them.
+
+    If the manager has the feature `idempotency-keys`, each request that creates something has a key, with which it is
+    repeated safely after a lost response.
+    """
 
     def __init__(self, client: JobnikClient) -> None:
         self._client = client
 
-    async def post_job(self, fields: dict[str, bytes], trace: TraceFields) -> Response:
-        """Create a job."""
+    async def post_job(
+        self, fields: dict[str, bytes], trace: TraceFields, idempotency_key: str | None = None
+    ) -> Response:
+        """Create a job. Without an `idempotency_key`, a new one is used."""
+        key = idempotency_key or await self._new_key()
         with metrics.operation("create_job", metrics.JOB_CREATE_DURATION):
             response = await self._client.request(
-                "POST", "/v1/jobs", json=json_object(fields), traceparent=trace["traceparent"]
+                *("POST", "/v1/jobs"),
+                json=json_object(fields),
+                traceparent=trace["traceparent"],
+                idempotency_key=key,
             )
         if response.status_code != OK or "uniqueKey" not in fields:
             metrics.GUIDE_JOBS_CREATED.inc()
@@ -72,23 +104,32 @@ class Requests:
 
     async def post_stage(self, job_path: str, fields: dict[str, bytes], trace: TraceFields) -> Response:
         """Create a stage."""
+        key = await self._new_key()
         with metrics.operation("create_stage", metrics.STAGE_CREATE_DURATION):
             return await self._client.request(
-                "POST", f"{job_path}/stage", json=json_object(fields), traceparent=trace["traceparent"]
+                *("POST", f"{job_path}/stage"),
+                json=json_object(fields),
+                traceparent=trace["traceparent"],
+                idempotency_key=key,
             )
 
     async def post_tasks(
         self, stage_path: str, tasks: bytes, trace: TraceFields, prefer: str | None = None
     ) -> Response:
         """Create tasks, given as a JSON array."""
+        key = await self._new_key()
         with metrics.operation("create_tasks", metrics.TASK_CREATE_DURATION):
             return await self._client.request(
-                "POST", f"{stage_path}/tasks", json=tasks, traceparent=trace["traceparent"], prefer=prefer
+                *("POST", f"{stage_path}/tasks"),
+                json=tasks,
+                traceparent=trace["traceparent"],
+                prefer=prefer,
+                idempotency_key=key,
             )
 
     async def create_stages(
         self, job_id: UUID, trees: list[tuple[dict[str, bytes], bytes]], trace: TraceFields
-    ) -> list[Stage[Any, Any]]:
+    ) -> list[Stage[Any, Any, Any, Any, Any]]:
         """Create the stages of a new job and their tasks one by one, for managers without the feature `job-tree`.
 
         The stages are returned as they were before they had tasks. If one of them cannot be created, the job is
@@ -98,11 +139,11 @@ class Requests:
         try:
             # The first stage waits, so that no stage can start, or end, before everything is created.
             (first, _), waiting = trees[0], {"startAsWaiting": b"true"}
-            stages: list[Stage[Any, Any]] = []
+            stages: list[Stage[Any, Any, Any, Any, Any]] = []
             for order, (fields, tasks) in enumerate(trees, start=1):
                 body = fields if stages else fields | waiting
                 response = await self.post_stage(path, body, trace)
-                stages.append(read_created(Stage[Any, Any], response, fields, new_stage(job_id, order)))
+                stages.append(read_created(Stage[Any, Any, Any, Any, Any], response, fields, new_stage(job_id, order)))
                 if tasks != _NO_TASKS:
                     await self.post_tasks(stage_path(stages[-1]), tasks, trace)
             if first["startAsWaiting"] != waiting["startAsWaiting"]:
@@ -114,7 +155,7 @@ class Requests:
         return stages
 
     async def read_with_stages(
-        self, model: type[CreatedJobT], job: CreatedJobT, stages: list[Stage[Any, Any]]
+        self, model: type[CreatedJobT], job: CreatedJobT, stages: list[Stage[Any, Any, Any, Any, Any]]
     ) -> CreatedJobT:
         """Return a new job with its stages as they are now; if they cannot be read, as they were created."""
         try:
@@ -127,6 +168,12 @@ class Requests:
         """Send a command, such as `abort_job`."""
         with metrics.operation(name):
             await self._client.request(method, path, json=body)
+
+    async def _new_key(self) -> str | None:
+        """Return a new idempotency key, or None if the manager knows none. Keys grow, so that its index stays dense."""
+        if _KEYS not in await self._client.capabilities():
+            return None
+        return f"{time.time_ns():016x}{secrets.token_hex(8)}"
 
     async def _abort_incomplete(self, job_path: str, cause: BaseException) -> None:
         try:

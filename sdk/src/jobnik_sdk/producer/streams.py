@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, 
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, Generic, TypeVar
+from inspect import isawaitable
+from typing import Final, Generic, TypedDict, TypeVar
 
 from jobnik_sdk.errors import (
     ConfigurationError,
@@ -44,6 +45,14 @@ class StreamProgress:
         return self.created / max(self.elapsed.total_seconds(), 1e-9)
 
 
+class StreamOptions(TypedDict, total=False):
+    """The options of a stream; see `Producer.stream_tasks`."""
+
+    batch: int | None
+    in_flight: int
+    on_progress: Callable[[StreamProgress], object] | None
+
+
 @dataclass(slots=True)
 class _Batch:
     start: int
@@ -63,7 +72,7 @@ class TaskStream(Generic[ItemT]):
         send: Sends a JSON array of tasks, and returns when they are created.
         batch: The maximum number of tasks in a request.
         in_flight: The maximum number of requests at the same time.
-        on_progress: Called after each batch.
+        on_progress: Called after each batch; if it returns an awaitable, that is awaited.
 
     Raises:
         ConfigurationError: `batch` or `in_flight` is less than 1.
@@ -76,7 +85,7 @@ class TaskStream(Generic[ItemT]):
         *,
         batch: int,
         in_flight: int,
-        on_progress: Callable[[StreamProgress], None] | None,
+        on_progress: Callable[[StreamProgress], object] | None,
     ) -> None:
         if batch < 1 or in_flight < 1:
             raise ConfigurationError(f"batch and in_flight must be 1 or more, not {batch} and {in_flight}.")
@@ -148,14 +157,17 @@ class TaskStream(Generic[ItemT]):
             (self._uncertain if isinstance(error, _UNCERTAIN) else self._refused).append(batch.positions)
         else:
             self._created += len(batch.documents)
-            self._report_progress()
+            await self._report_progress()
         finally:
             self._request_slots.release()
 
-    def _report_progress(self) -> None:
+    async def _report_progress(self) -> None:
         if self._on_progress is not None:
+            elapsed = timedelta(seconds=time.monotonic() - self._started_at)
             try:
-                self._on_progress(StreamProgress(self._created, timedelta(seconds=time.monotonic() - self._started_at)))
+                noted = self._on_progress(StreamProgress(self._created, elapsed))
+                if isawaitable(noted):
+                    await noted
             except Exception as error:  # noqa: BLE001 the callback is the application's code
                 self._fail(error)
 

@@ -1,16 +1,25 @@
-"""Polls a job until it ends."""
+"""Polls a job until it ends, and turns its end into a result or an error."""
 
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import timedelta
+from inspect import isawaitable
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 import structlog
 
+from jobnik_sdk.errors import JobAbortedError, JobFailedError, WaitTimeoutError
+from jobnik_sdk.http.client import JobnikClient
 from jobnik_sdk.http.retries import TRANSIENT_ERRORS
+from jobnik_sdk.model.arguments import check_duration
 from jobnik_sdk.model.definitions import JobStatus
 from jobnik_sdk.model.entities import Job
+from jobnik_sdk.producer.failures import failed_task
+from jobnik_sdk.producer.lists import read_job
+from jobnik_sdk.producer.paths import AnyJob, id_of
 
 MIN_PAUSE_SECONDS: Final = 0.1
 MAX_PAUSE_SECONDS: Final = 5.0
@@ -22,6 +31,18 @@ FINAL_STATUSES: Final = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobSta
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 JobT = TypeVar("JobT", bound=Job[Any, Any])
+
+
+async def watch_job(client: JobnikClient, job: AnyJob, model: type[JobT]) -> AsyncGenerator[JobT]:
+    """Yield a job as it is, and again after each change; see `Producer.watch_job`."""
+    features = await client.capabilities()
+
+    async def read() -> JobT:
+        return await read_job(client, job, model, features)
+
+    async with aclosing(watch(id_of(job), read)) as changes:
+        async for change in changes:
+            yield change
 
 
 async def watch(job_id: UUID, read: Callable[[], Awaitable[JobT]]) -> AsyncGenerator[JobT]:
@@ -47,3 +68,35 @@ async def watch(job_id: UUID, read: Callable[[], Awaitable[JobT]]) -> AsyncGener
                 return
         pause = PAUSE_FRACTION * (time.monotonic() - started)
         await asyncio.sleep(min(max(MIN_PAUSE_SECONDS, pause), MAX_PAUSE_SECONDS))
+
+
+async def wait_for_end(
+    client: JobnikClient,
+    job_id: UUID,
+    changes: AsyncGenerator[JobT],
+    timeout: timedelta | None,  # noqa: ASYNC109 it limits the wait, not the job
+    on_progress: Callable[[JobT], object] | None,
+) -> JobT:
+    """Return the job once it is completed; see `Producer.wait_for_job`."""
+    if timeout is not None:
+        check_duration("timeout", timeout)
+    limit = asyncio.timeout(None if timeout is None else timeout.total_seconds())
+    latest: JobT | None = None
+    try:
+        async with limit, aclosing(changes):
+            async for latest in changes:
+                noted = None if on_progress is None else on_progress(latest)
+                if isawaitable(noted):
+                    await noted
+    except TimeoutError:
+        if not limit.expired():
+            raise
+    match latest:
+        case Job(status=JobStatus.COMPLETED):
+            return latest
+        case Job(status=JobStatus.FAILED):
+            raise JobFailedError(latest, await failed_task(client, latest.id))
+        case Job(status=JobStatus.ABORTED):
+            raise JobAbortedError(latest)
+        case _:
+            raise WaitTimeoutError(f"The job {job_id} did not end within {timeout}. It is still running.")

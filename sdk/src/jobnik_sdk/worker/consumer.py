@@ -14,7 +14,8 @@ from pydantic_core import to_json
 
 from jobnik_sdk.errors import StatusConflictError, TaskNotFoundError, UnexpectedAnswerError, UnreadableTaskError
 from jobnik_sdk.http import retries
-from jobnik_sdk.http.client import JobnikClient, Pool, read_one
+from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.http.connections import Pool
 from jobnik_sdk.model.definitions import Empty, StageType, TaskMetadataT, TaskStatus, TaskT
 from jobnik_sdk.model.entities import ClaimedTask, claimed_task_model
 from jobnik_sdk.model.payloads import first_validation_error

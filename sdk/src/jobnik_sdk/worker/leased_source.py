@@ -19,7 +19,8 @@ from typing_extensions import TypedDict
 
 from jobnik_sdk.errors import JobnikError, UnexpectedAnswerError
 from jobnik_sdk.execution.outcomes import Completed, Failed, Outcome, Released, Snoozed
-from jobnik_sdk.http.client import JobnikClient, Pool, read_one
+from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.http.connections import Pool
 from jobnik_sdk.model.definitions import EMPTY, AnyStageType, Empty, TaskMetadataT, TaskT
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import spans

@@ -15,7 +15,8 @@ from jobnik_sdk.errors import (
     UnreachableError,
 )
 from jobnik_sdk.http import retries
-from jobnik_sdk.http.client import JobnikClient, Pool, read_one
+from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.http.connections import Pool
 from jobnik_sdk.model.definitions import TaskStatus
 from jobnik_sdk.observability import metrics, spans, trace_context
 from jobnik_sdk.observability.logging import RuntimeLogger

@@ -20,6 +20,7 @@ from reference_manager.engine.errors import (
     DatabaseUnavailableError,
     EngineError,
     InFiniteStateError,
+    KeyReusedError,
     NotFiniteError,
     NotFoundError,
     NoWaitingTaskError,
@@ -91,6 +92,8 @@ def describe_error(error: Exception) -> ErrorResponse:  # noqa: C901, PLR0911 - 
             return ErrorResponse(404, error.code, str(error))
         case ConcurrentChangeError():
             return ErrorResponse(409, error.code, str(error))
+        case KeyReusedError():
+            return ErrorResponse(422, error.code, str(error))
         case EngineError():
             return ErrorResponse(400, error.code, str(error))
         case IllegalTransitionError():
@@ -137,6 +140,7 @@ ILLEGAL_TASK_STATUS_TRANSITION = describe_error(
     IllegalTransitionError("task", TaskStatus.PENDING, TaskStatus.COMPLETED)
 )
 TASK_STATUS_UPDATE_FAILED = describe_error(ConcurrentChangeError())
+IDEMPOTENCY_KEY_REUSED = describe_error(KeyReusedError())
 WORKER_NOT_FOUND = describe_error(NotFoundError("worker"))
 
 

@@ -56,7 +56,8 @@ def _document(app: FastAPI) -> dict[str, Any]:
     described["components"]["schemas"] = dict(sorted({**schemas, "Problem": Problem.model_json_schema()}.items()))
     for operation in (operation for path in described["paths"].values() for operation in path.values()):
         responses = operation["responses"]
-        responses.pop("422", None)  # the response to invalid input is 400
+        if "422" in responses and "examples" not in responses["422"]["content"]["application/json"]:
+            del responses["422"]  # the framework's; the response to invalid input is 400
         operation["responses"] = dict(sorted(responses.items()))
         for parameter in operation.get("parameters", ()):
             parameter["schema"] = _without_null(parameter["schema"])

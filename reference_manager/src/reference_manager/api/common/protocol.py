@@ -19,6 +19,9 @@ _UNKNOWN_TO_ORIGINAL = {
 }
 """Fields of part A in responses that the original manager does not have, by schema."""
 
+_STATUSES_OF_PART_B = {"create_job": {"404", "422"}, "add_stage": {"422"}, "add_tasks": {"422"}}
+"""Statuses of responses to idempotency keys, by operation."""
+
 
 def is_of_part_b(field: FieldInfo) -> bool:
     """Return whether only part B has this parameter or field."""
@@ -49,6 +52,8 @@ def without_part_b(document: dict[str, Any]) -> dict[str, Any]:
     for operation in (operation for path in document["paths"].values() for operation in path.values()):
         parameters: list[Any] = operation.get("parameters", [])
         parameters[:] = [parameter for parameter in parameters if not _is_marked(parameter["schema"])]
+        for status in _STATUSES_OF_PART_B.get(operation["operationId"], ()):
+            del operation["responses"][status]
         for response in operation["responses"].values():
             content = response.get("content", {}).get("application/json", {})
             content["schema"] = _without_marked(content.get("schema", {}), schemas)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from reference_manager.api.common.errors import (
+    IDEMPOTENCY_KEY_REUSED,
     ILLEGAL_JOB_STATUS_TRANSITION,
     JOB_NOT_FOUND,
     JOB_NOT_IN_FINITE_STATE,
@@ -21,7 +22,7 @@ from reference_manager.api.common.fields import (
     Payload,
     metadata_filter,
 )
-from reference_manager.api.common.headers import TRACED, given_metadata, request_trace
+from reference_manager.api.common.headers import CREATION, given_metadata, idempotency_key, request_trace
 from reference_manager.api.common.original import SAME_PRIORITY_REASON
 from reference_manager.api.common.pagination import (
     NumberedPageQuery,
@@ -62,12 +63,13 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     @router.post(
         "/jobs",
         status_code=201,
-        responses=openapi_responses({200: SAME_JOB, 201: Job}, *WITH_A_BODY),
-        openapi_extra=TRACED,
+        responses=openapi_responses({200: SAME_JOB, 201: Job}, JOB_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, *WITH_A_BODY),
+        openapi_extra=CREATION,
     )
     async def create_job(body: JobBody, request: Request) -> Response:
         """Create a job, with its stages and tasks if the body has any. The job is PENDING at once."""
-        return await create_job_response(jobs, await convert(request, body.request, request_trace(request)))
+        key = idempotency_key(request)
+        return await create_job_response(jobs, await convert(request, body.request, request_trace(request)), key)
 
     @router.get("/jobs", responses=openapi_list_responses(Job, numbered=JobPage))
     async def list_jobs(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
@@ -133,7 +135,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     return router
 
 
-async def create_job_response(jobs: Jobs, new: NewJob) -> Response:
-    """Create a job, or find the one with its unique key."""
-    job = await jobs.create(new)
+async def create_job_response(jobs: Jobs, new: NewJob, key: str | None) -> Response:
+    """Create a job, or find the one with its unique key or its idempotency key."""
+    job = await jobs.create(new, key)
     return json_response(job.body, 201 if job.is_new else 200)

@@ -34,6 +34,7 @@ FEATURES = (
     "lists",
     "list-filters",
     "minimal-answers",
+    "idempotency-keys",
 )
 """Features that clients may use if this list has them."""
 ALIVE = "ALIVE"

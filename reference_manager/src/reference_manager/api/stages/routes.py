@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
 from reference_manager.api.common.errors import (
+    IDEMPOTENCY_KEY_REUSED,
     ILLEGAL_STAGE_STATUS_TRANSITION,
     JOB_IN_FINITE_STATE,
     JOB_NOT_FOUND,
@@ -21,7 +22,7 @@ from reference_manager.api.common.fields import (
     StageTypeName,
     metadata_filter,
 )
-from reference_manager.api.common.headers import TRACED, given_metadata, request_trace
+from reference_manager.api.common.headers import CREATION, given_metadata, idempotency_key, request_trace
 from reference_manager.api.common.pagination import (
     NumberedPageQuery,
     entity_response,
@@ -60,12 +61,15 @@ def stages_router(stages: Stages) -> APIRouter:
     @router.post(
         "/jobs/{jobId}/stage",
         status_code=201,
-        responses=openapi_responses({201: Stage}, JOB_NOT_FOUND, JOB_IN_FINITE_STATE, *WITH_A_BODY),
-        openapi_extra=TRACED,
+        responses=openapi_responses(
+            {201: Stage}, JOB_NOT_FOUND, JOB_IN_FINITE_STATE, IDEMPOTENCY_KEY_REUSED, *WITH_A_BODY
+        ),
+        openapi_extra=CREATION,
     )
     async def add_stage(jobId: Id, body: StageBody, request: Request) -> Response:
         """Append a stage to a job."""
-        return json_response(await stages.add(jobId, body.request(request_trace(request))), 201)
+        key = idempotency_key(request)
+        return json_response(await stages.add(jobId, body.request(request_trace(request)), key), 201)
 
     @router.get("/stages", responses=openapi_list_responses(Stage, numbered=StagePage))
     async def list_stages(  # noqa: PLR0913 - the filters are the protocol's

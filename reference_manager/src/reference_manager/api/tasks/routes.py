@@ -9,6 +9,7 @@ from starlette.types import Receive
 
 from reference_manager.api.common.disconnects import while_connected
 from reference_manager.api.common.errors import (
+    IDEMPOTENCY_KEY_REUSED,
     ILLEGAL_TASK_STATUS_TRANSITION,
     NO_WAITING_TASK,
     STAGE_IN_FINITE_STATE,
@@ -28,8 +29,9 @@ from reference_manager.api.common.fields import (
     metadata_filter,
 )
 from reference_manager.api.common.headers import (
-    TRACED,
+    CREATION,
     given_metadata,
+    idempotency_key,
     prefer_parameter,
     prefers_minimal,
     request_trace,
@@ -70,14 +72,19 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         "/stages/{stageId}/tasks",
         status_code=201,
         responses=openapi_responses(
-            {201: preferred_response(list[Task] | TasksCreated)}, STAGE_NOT_FOUND, STAGE_IN_FINITE_STATE, *WITH_A_BODY
+            {201: preferred_response(list[Task] | TasksCreated)},
+            STAGE_NOT_FOUND,
+            STAGE_IN_FINITE_STATE,
+            IDEMPOTENCY_KEY_REUSED,
+            *WITH_A_BODY,
         ),
-        openapi_extra={"parameters": [*TRACED["parameters"], prefer_parameter("only the number of created tasks")]},
+        openapi_extra={"parameters": [*CREATION["parameters"], prefer_parameter("only the number of created tasks")]},
     )
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage: all of them or none."""
+        key = idempotency_key(request)
         new = await convert(request, new_tasks, body, request_trace(request))
-        return await add_tasks_response(tasks, stageId, new, minimal=prefers_minimal(request))
+        return await add_tasks_response(tasks, stageId, new, key, minimal=prefers_minimal(request))
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))
     async def dequeue_task(stageType: StageTypeName, request: Request) -> Response:
@@ -124,11 +131,13 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     return router
 
 
-async def add_tasks_response(tasks: Tasks, stage_id: UUID, new: NewTasks, *, minimal: bool) -> Response:
+async def add_tasks_response(
+    tasks: Tasks, stage_id: UUID, new: NewTasks, key: str | None, *, minimal: bool
+) -> Response:
     """Add tasks to a stage."""
     if not minimal:
-        return json_response(await tasks.add(stage_id, new), 201)
-    return minimal_response(f'{{"created":{await tasks.add_minimal(stage_id, new)}}}', 201)
+        return json_response(await tasks.add(stage_id, new, key), 201)
+    return minimal_response(f'{{"created":{await tasks.add_minimal(stage_id, new, key)}}}', 201)
 
 
 async def dequeue_response(queue: TaskQueue, stage_type: str, receive: Receive) -> Response:

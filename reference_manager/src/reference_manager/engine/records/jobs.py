@@ -24,6 +24,7 @@ from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import NotFiniteError, require, unlocked
+from reference_manager.engine.records.idempotency import job_key, unless_reused
 from reference_manager.engine.records.pages import (
     Entry,
     NestedList,
@@ -63,9 +64,19 @@ class Jobs:
         self._hand_over = hand_over
         self._stages = Stages(database, hand_over)
 
-    async def create(self, job: NewJob) -> Created:
-        """Create a job with its stages and tasks, unless another job holds its unique key."""
-        fields = {
+    async def create(self, job: NewJob, key: str | None = None) -> Created:
+        """Create a job with its stages and tasks, unless another job holds its unique key.
+
+        Args:
+            job: The job.
+            key: The idempotency key of the request. If an earlier request with this key created a job, nothing is
+                created, and that job is returned as it was then. None: the request has none.
+
+        Raises:
+            KeyReusedError: Another request used the idempotency key.
+            NotFoundError: The job that the earlier request created was deleted.
+        """
+        fields: dict[str, object] = {
             "name": job.name,
             "priority": job.priority,
             "data": encode(job.data),
@@ -73,7 +84,7 @@ class Jobs:
             "traceparent": job.trace.traceparent,
             "tracestate": job.trace.tracestate,
         }
-        if job.stages is None and job.unique is None:
+        if job.stages is None and job.unique is None and key is None:
             async with self._database.connection() as connection:
                 return Created(await sql.job_insert(connection, **fields), is_new=True)
         fields |= {
@@ -81,13 +92,22 @@ class Jobs:
             "unique_for": job.unique and job.unique.within,
             **_tree_parameters(job.stages),
         }
-        if job.unique is None:
-            return await self._create(fields, NO_WAIT)
-        return await self._database.lock_waits.run(("unique key", job.unique.key), partial(self._create, fields))
+        if key is not None:
+            fields |= job_key(key, job, fields)
+        if job.unique is not None:
+            return await self._database.lock_waits.run(("unique key", job.unique.key), partial(self._create, fields))
+        if key is not None:
+            return await self._database.lock_waits.run(("idempotency key", key), partial(self._create, fields))
+        return await self._create(fields, NO_WAIT)
 
     async def _create(self, fields: Mapping[str, Any], wait: timedelta) -> Created:
         async with self._hand_over.transaction() as transaction:
-            row = await sql.job_create(transaction.connection, **fields, wait=wait)
+            if "key" in fields:
+                row = unless_reused(
+                    require(await sql.job_create_once(transaction.connection, **fields, wait=wait), "job")
+                )
+            else:
+                row = await sql.job_create(transaction.connection, **fields, wait=wait)
             await transaction.announce(row["woken"])
         return Created(row["body"], is_new=row["created"])
 

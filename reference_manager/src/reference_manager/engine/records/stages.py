@@ -20,6 +20,7 @@ from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import JOB
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import InFiniteStateError, require, unlocked
+from reference_manager.engine.records.idempotency import stage_key, unless_reused
 from reference_manager.engine.records.pages import (
     Entry,
     NestedList,
@@ -42,8 +43,13 @@ class Stages:
         self._hand_over = hand_over
         self._tasks = Tasks(database, hand_over)
 
-    async def add(self, job_id: UUID, stage: NewStage) -> str:
+    async def add(self, job_id: UUID, stage: NewStage, key: str | None = None) -> str:
         """Append a stage to a job.
+
+        Args:
+            job_id: The job.
+            stage: The stage.
+            key: The idempotency key of the request; see ``Jobs.create``.
 
         Returns:
             The stage as JSON.
@@ -51,11 +57,18 @@ class Stages:
         Raises:
             NotFoundError: There is no such job.
             InFiniteStateError: The job has ended.
+            KeyReusedError: Another request used the idempotency key.
         """
-        return await self._database.lock_waits.run(job_id, partial(self._add, job_id, stage))
+        return await self._database.lock_waits.run(job_id, partial(self._add, job_id, stage, key))
 
-    async def _add(self, job_id: UUID, stage: NewStage, wait: timedelta) -> str:
+    async def _add(self, job_id: UUID, stage: NewStage, key: str | None, wait: timedelta) -> str:
         async with self._database.transaction() as connection:
+            stage_id = None
+            if key is not None:
+                taken = await sql.stage_create_once(connection, **stage_key(key, job_id, stage), wait=wait)
+                if not unless_reused(taken)["created"]:
+                    return require(taken["body"], "job")
+                stage_id = taken["id"]
             job = unlocked(await sql.job_lock(connection, id=job_id, wait=wait), "job")
             status = JobStatus(job["status"])
             if status in JOB.final:
@@ -65,6 +78,7 @@ class Stages:
             await sql.job_add_stage(connection, id=job_id)
             return await sql.stage_insert(
                 connection,
+                id=stage_id,
                 job_id=job_id,
                 position=last["position"] + 1 if last else 1,
                 type=stage.type,

@@ -19,6 +19,7 @@ from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.errors import InFiniteStateError, require, unlocked
+from reference_manager.engine.records.idempotency import tasks_key, unless_reused
 from reference_manager.engine.records.pages import (
     Entry,
     NumberedListing,
@@ -39,8 +40,13 @@ class Tasks:
         self._database = database
         self._hand_over = hand_over
 
-    async def add(self, stage_id: UUID, tasks: NewTasks) -> str:
+    async def add(self, stage_id: UUID, tasks: NewTasks, key: str | None = None) -> str:
         """Add tasks to a stage, in order: all of them or none.
+
+        Args:
+            stage_id: The stage.
+            tasks: The tasks.
+            key: The idempotency key of the request; see ``Jobs.create``.
 
         Returns:
             The tasks as a JSON list.
@@ -48,15 +54,16 @@ class Tasks:
         Raises:
             NotFoundError: There is no such stage.
             InFiniteStateError: The stage or its job has ended.
+            KeyReusedError: Another request used the idempotency key.
         """
-        return (await self._add(stage_id, tasks, with_body=True))["body"]
+        return (await self._add(stage_id, tasks, key, with_body=True))["body"]
 
-    async def add_minimal(self, stage_id: UUID, tasks: NewTasks) -> int:
+    async def add_minimal(self, stage_id: UUID, tasks: NewTasks, key: str | None = None) -> int:
         """Add tasks like ``add``, but return only their number, which is cheaper."""
-        return (await self._add(stage_id, tasks, with_body=False))["added"]
+        return (await self._add(stage_id, tasks, key, with_body=False))["added"]
 
-    async def _add(self, stage_id: UUID, tasks: NewTasks, *, with_body: bool) -> Record:
-        fields = {
+    async def _add(self, stage_id: UUID, tasks: NewTasks, key: str | None, *, with_body: bool) -> Record:
+        fields: dict[str, object] = {
             "stage_id": stage_id,
             "default_max_attempts": DEFAULT_MAX_ATTEMPTS,
             "data": encode(tasks.data),
@@ -66,11 +73,16 @@ class Tasks:
             "tracestate": tasks.trace.tracestate,
             "with_body": with_body,
         }
+        if key is not None:
+            fields |= tasks_key(key, stage_id, tasks, fields)
         return await self._database.lock_waits.run(stage_id, partial(self._insert, fields, len(tasks.data)))
 
     async def _insert(self, fields: Mapping[str, Any], number: int, wait: timedelta) -> Record:
         async with self._hand_over.transaction() as transaction:
-            row = unlocked(await sql.task_add(transaction.connection, **fields, wait=wait), "stage")
+            add = sql.task_add_once if "key" in fields else sql.task_add
+            row = unlocked(await add(transaction.connection, **fields, wait=wait), "stage")
+            if "key" in fields and not unless_reused(row)["created"]:
+                return row
             status, job_status = StageStatus(row["status"]), JobStatus(row["job_status"])
             if row["added"] is None:
                 raise InFiniteStateError("stage", status, of_job=None if status in STAGE.final else job_status)

@@ -12,6 +12,15 @@ SELECT created, body, woken FROM create_job(
     :default_max_attempts, :task_datas, :task_metadatas, :task_options, :wait
 );
 
+-- name: job_create_once^
+-- The same for a request with an idempotency key. Rows: see routines/idempotency.sql.
+SELECT reused, created, body, woken FROM create_job_once(
+    :key, :digest,
+    :name, :priority, :data, :user_metadata, :traceparent, :tracestate, :unique_key, :unique_for,
+    :types, :statuses::stage_status[], :datas, :metadatas, :weights, :defaults, :traceparents, :tracestates,
+    :default_max_attempts, :task_datas, :task_metadatas, :task_options, :wait
+);
+
 -- name: job_get(with_stages, with_progress, id)^
 -- Rows: the job as JSON; none if there is no such job. `parent` is the id of the job if the job has too many stages to
 -- include in the JSON.

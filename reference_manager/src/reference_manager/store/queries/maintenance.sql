@@ -51,3 +51,7 @@ SELECT fold_stages(:stages, :waits);
 -- name: totals_fold()$
 -- Sums up the totals for metrics; see routines/maintenance.sql.
 SELECT fold_totals();
+
+-- name: keys_forget(limit)$
+-- Deletes idempotency keys that are older than 24 hours. Returns their number; see routines/idempotency.sql.
+SELECT forget_keys(:limit);

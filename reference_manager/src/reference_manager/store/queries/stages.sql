@@ -1,12 +1,18 @@
 -- name: stage_insert$
--- CREATED → PENDING, WAITING, or it stays CREATED. The caller holds the job's lock. Returns the stage as JSON.
+-- CREATED → PENDING, WAITING, or it stays CREATED. The caller holds the job's lock. The id is a new one if it is null.
+-- Returns the stage as JSON.
 INSERT INTO stages AS stage
-    (job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open, traceparent,
+    (id, job_id, position, type, status, data, user_metadata, weight, task_defaults, priority, job_open, traceparent,
     tracestate)
-SELECT :job_id, :position, :type, :status, :data, :user_metadata, :weight, :task_defaults,
+SELECT coalesce(:id, new_id()), :job_id, :position, :type, :status, :data, :user_metadata, :weight, :task_defaults,
     job.priority, job.status IN ('PENDING', 'IN_PROGRESS'), :traceparent, :tracestate
 FROM jobs AS job WHERE job.id = :job_id
 RETURNING stage_wire_new(stage);
+
+-- name: stage_create_once(key, digest, user_metadata, wait)^
+-- Takes the idempotency key of a new stage. Rows: the id for the stage, or the stage that exists; see
+-- routines/idempotency.sql.
+SELECT reused, created, id, body FROM create_stage_once(:key, :digest, :user_metadata, :wait);
 
 -- name: stage_last(job_id)^
 -- Rows: the position and the status of the last stage of a job; none if it has no stages.

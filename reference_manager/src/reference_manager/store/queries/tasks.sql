@@ -4,6 +4,13 @@ SELECT status, job_status, type, added, body, locked FROM add_tasks(
     :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait
 );
 
+-- name: task_add_once^
+-- The same for a request with an idempotency key. Rows: see routines/idempotency.sql.
+SELECT reused, created, status, job_status, type, added, body, locked FROM add_tasks_once(
+    :key, :digest,
+    :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait
+);
+
 -- name: task_claim(type, limit, starts, workers, lengths, minimal, budget)
 -- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.
 SELECT claim, leases, tasks, bodies, waits, context, more

@@ -3,11 +3,11 @@
 -- stage, the number of added tasks (null: the stage or its job has ended) and, if `written`, the tasks as a JSON list;
 -- or one with only `locked`: another session has locked the job; none if there is no such stage. Fails after waiting this
 -- long for a lock; if `wait` is 0, it only tries to take that of the job. It takes the locks first, so that it does not
--- add tasks in vain. The payloads and options are as for insert_tasks.
+-- add tasks in vain. The payloads and options are as for insert_tasks, and so is `stem`.
 -- Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION add_tasks(
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
-    tracestate text, written boolean, wait interval
+    tracestate text, written boolean, wait interval, stem text DEFAULT left(new_id()::text, 28)
 ) RETURNS TABLE (
     status stage_status, job_status job_status, type text, added bigint, body text, locked boolean
 ) LANGUAGE plpgsql
@@ -37,7 +37,7 @@ BEGIN
     RETURN QUERY
     WITH inserted AS MATERIALIZED (
         SELECT * FROM insert_tasks(
-            left(new_id()::text, 28), ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
+            stem, ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
             ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent], ARRAY[tracestate], written
         )
     ), counting AS (

@@ -9,12 +9,12 @@ CREATE OR REPLACE FUNCTION create_job(
     unique_key text, unique_for interval,
     types text[], statuses stage_status[], datas json[], metadatas json[], weights double precision[], defaults json[],
     traceparents text[], tracestates text[],
-    usual_attempts integer, task_datas json[], task_metadatas json[], task_options json[], wait interval
+    usual_attempts integer, task_datas json[], task_metadatas json[], task_options json[], wait interval,
+    new_job uuid DEFAULT new_id()
 ) RETURNS TABLE (created boolean, body text, woken text[]) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
-    new_job uuid := new_id();
     stem text := left(new_job::text, 28);
     usual_limit text := current_setting('lock_timeout');
 BEGIN

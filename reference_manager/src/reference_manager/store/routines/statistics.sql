@@ -61,7 +61,10 @@ BEGIN
             ) AS stage
         )),
         ('deleted jobs', (SELECT min(deleted_at) FROM deleted_stages)),
-        ('stale workers', (SELECT min(seen_at) + interval '1 hour' FROM workers WHERE NOT drain_wanted))
+        ('stale workers', (SELECT min(seen_at) + interval '1 hour' FROM workers WHERE NOT drain_wanted)),
+        ('idempotency keys', (
+            SELECT created_at + interval '24 hours' FROM idempotency_keys ORDER BY created_at LIMIT 1
+        ))
     ) AS work (name, due);
 END
 $$;

@@ -91,6 +91,9 @@ class Body(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
+_TRACE: Final = {"traceparent": True, "tracestate": True}
+
+
 class Created(Body):
     """The fields that new jobs, stages and tasks share."""
 
@@ -98,6 +101,11 @@ class Created(Body):
     user_metadata: Payload = {}
     traceparent: Annotated[str, StringConstraints(pattern=f"^{TRACEPARENT.pattern}$")] | None = None
     tracestate: Annotated[Text, StringConstraints(max_length=MAX_TRACESTATE_LENGTH)] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """Return everything except the trace contexts, to compare it with a repeated request."""
+        tasks = {"__all__": _TRACE}
+        return self.model_dump(exclude=_TRACE | {"stages": {"__all__": _TRACE | {"tasks": tasks}}})
 
 
 class PlainJobBody(Created):

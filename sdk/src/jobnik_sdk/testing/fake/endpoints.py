@@ -1,7 +1,8 @@
 """The base of all endpoints: their routes, and the entities that their paths name."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple, TypeVar
+from datetime import timedelta
+from typing import Final, NamedTuple, TypeVar
 from uuid import UUID
 
 from jobnik_sdk.testing.fake import bodies
@@ -9,7 +10,10 @@ from jobnik_sdk.testing.fake.dispatch import Dispatcher
 from jobnik_sdk.testing.fake.jobs import Jobs
 from jobnik_sdk.testing.fake.queries import Query
 from jobnik_sdk.testing.fake.requests import Answer, NotYet, Request
-from jobnik_sdk.testing.fake.state import Job, RefusedRequestError, Stage, State, Task
+from jobnik_sdk.testing.fake.state import Creation, Job, RefusedRequestError, Stage, State, Task
+
+KEYS_KEPT_FOR: Final = timedelta(hours=24)
+"""How long an idempotency key is kept."""
 
 FoundT = TypeVar("FoundT")
 
@@ -49,6 +53,31 @@ class Endpoints:
 
     def _task(self, request: Request) -> Task:
         return _found(self._state.tasks, request.id(), "task")
+
+    def _once(
+        self, request: Request, identity: object, create: Callable[[], tuple[Job, FoundT]], kind: str = "job"
+    ) -> FoundT:
+        """Create something, or return what an earlier request with the same idempotency key returned.
+
+        Args:
+            request: The request.
+            identity: What it creates and where, without trace contexts.
+            create: Creates it. Returns its job and the response.
+            kind: What is missing if the job was deleted meanwhile.
+        """
+        key = request.idempotency_key
+        if key is None:
+            return create()[1]
+        earlier = self._state.creations.get(key)
+        if earlier is None or earlier.at + KEYS_KEPT_FOR < self._state.now:
+            earlier = Creation(self._state.now, identity, *create())
+            self._state.creations[key] = earlier
+        elif earlier.request != identity:
+            message = "Another request used this Idempotency-Key: use a new key for each request that differs"
+            raise RefusedRequestError(422, "IDEMPOTENCY_KEY_REUSED", message)
+        if earlier.job.id not in self._state.jobs:
+            raise RefusedRequestError(404, f"{kind.upper()}_NOT_FOUND", f"There is no such {kind}")
+        return earlier.response
 
     def _setting_metadata(self, find: Callable[[Request], Job | Stage | Task], kind: str) -> Serve:
         def serve(request: Request) -> Answer:

@@ -32,8 +32,14 @@ class JobEndpoints(Endpoints):
     def _create(self, request: Request) -> Answer:
         request.query(Query)
         body = request.body(bodies.PlainJobBody if self._part_a_only else bodies.JobBody)
-        job, new = self._jobs.create(body, request.trace())
-        return Answer(201 if new else 200, wire.job_json(job, stages="stages" in body.model_fields_set))
+        with_stages = "stages" in body.model_fields_set
+
+        def create() -> tuple[Job, Answer | Job]:
+            job, new = self._jobs.create(body, request.trace())
+            return job, Answer(201, wire.job_json(job, stages=with_stages)) if new else job
+
+        answer = self._once(request, ("job", body.identity(), with_stages), create)
+        return answer if isinstance(answer, Answer) else Answer(200, wire.job_json(answer, stages=with_stages))
 
     def _list(self, request: Request) -> Answer:
         query = request.query(queries.JobQuery)
@@ -97,7 +103,12 @@ class StageEndpoints(Endpoints):
     def _add(self, request: Request) -> Answer:
         request.query(Query)
         body = request.body(bodies.PlainStageBody if self._part_a_only else bodies.StageBody)
-        return Answer(201, wire.stage_json(self._jobs.add_stage(self._job(request), body, request.trace())))
+
+        def create() -> tuple[Job, wire.Json]:
+            stage = self._jobs.add_stage(self._job(request), body, request.trace())
+            return stage.job, wire.stage_json(stage)
+
+        return Answer(201, self._once(request, ("stage", request.id(), body.identity()), create))
 
     def _list_of_job(self, request: Request) -> Answer:
         query = request.query(queries.StagesOfJobQuery)
@@ -162,10 +173,16 @@ class TaskEndpoints(Endpoints):
     def _add(self, request: Request) -> Answer:
         request.query(Query)
         body = request.bodies(bodies.PlainTaskBody if self._part_a_only else bodies.TaskBody)
-        tasks = self._jobs.add_tasks(self._stage(request), body, request.trace())
+
+        def create() -> tuple[Job, Sequence[wire.Json]]:
+            stage = self._stage(request)
+            return stage.job, [wire.task_json(task) for task in self._jobs.add_tasks(stage, body, request.trace())]
+
+        identity = ("tasks", request.id(), [task.identity() for task in body] if request.idempotency_key else ())
+        tasks = self._once(request, identity, create, kind="stage")
         if request.prefers_minimal and not self._part_a_only:
             return Answer(201, {"created": len(tasks)}, MINIMAL)
-        return Answer(201, [wire.task_json(task) for task in tasks])
+        return Answer(201, tasks)
 
     def _list_of_stage(self, request: Request) -> Answer:
         query = request.query(queries.NumberedQuery)

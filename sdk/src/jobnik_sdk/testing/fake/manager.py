@@ -31,7 +31,7 @@ ADDRESS: Final = "http://fake"
 _TEST_WORKER: Final = "a test"
 
 
-class RecordedTask(Task[TaskT, TaskMetadataT, ResultT], Generic[TaskT, TaskMetadataT, ResultT]):
+class RecordedTask(Task[TaskT, ResultT, TaskMetadataT], Generic[TaskT, ResultT, TaskMetadataT]):
     """A task as the manager stores it, with the latest checkpoint."""
 
     checkpoint: JsonValue = None
@@ -120,7 +120,7 @@ class FakeManager:
 
     def tasks(
         self, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
-    ) -> Sequence[RecordedTask[TaskT, TaskMetadataT, ResultT]]:
+    ) -> Sequence[RecordedTask[TaskT, ResultT, TaskMetadataT]]:
         """Return the tasks of a stage type, oldest first."""
         with self.transport.locked() as state:
             stages = state.stages_by_type.get(stage_type.name, ())
@@ -132,8 +132,8 @@ class FakeManager:
 
 def _recorded(
     stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
-) -> type[RecordedTask[TaskT, TaskMetadataT, ResultT]]:
-    types = (stage_type.task, stage_type.task_metadata, stage_type.result or type(None))
+) -> type[RecordedTask[TaskT, ResultT, TaskMetadataT]]:
+    types = (stage_type.task, stage_type.result or type(None), stage_type.task_metadata)
     generic: Any = RecordedTask
-    model: type[RecordedTask[TaskT, TaskMetadataT, ResultT]] = generic.__class_getitem__(types)
+    model: type[RecordedTask[TaskT, ResultT, TaskMetadataT]] = generic.__class_getitem__(types)
     return model

@@ -29,6 +29,7 @@ from jobnik_sdk.testing.fake.state import RefusedRequestError, Trace
 BODY_LIMIT: Final = 1024 * 1024
 """Bytes."""
 _ID: Final = TypeAdapter[UUID](Id)
+_KEY: Final = re.compile("[!-~]([ -~]{0,253}[!-~])?")
 _CURSOR: Final = re.compile(r"(\d{1,18})-(\d{1,18})")
 
 BodyT = TypeVar("BodyT", bound=Body)
@@ -127,6 +128,17 @@ class Request:
         tracestate = self.http.headers.get("tracestate", "")
         is_valid = tracestate.isascii() and 0 < len(tracestate) <= MAX_TRACESTATE_LENGTH
         return Trace(traceparent, tracestate if is_valid else None)
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The idempotency key; None if there is none. Part A has none."""
+        keys = self.http.headers.get_list("Idempotency-Key")
+        if not keys or self.part_a_only:
+            return None
+        if len(keys) > 1 or not _KEY.fullmatch(keys[0]):
+            message = "header.Idempotency-Key: must be one key of 1 to 255 printable ASCII characters"
+            raise RefusedRequestError(400, "VALIDATION_ERROR", message)
+        return keys[0]
 
     @property
     def prefers_minimal(self) -> bool:

@@ -200,6 +200,17 @@ class WorkerRecord:
     running: int = 0
 
 
+class Creation(NamedTuple):
+    """The response to a request with an idempotency key that created something, or found a job with its unique key."""
+
+    at: datetime
+    request: object
+    """Identifies the request."""
+    job: Job
+    """The job that was created or found, or in which something was created."""
+    response: Any
+
+
 class State:
     """Everything that the fake manager stores. The caller holds the lock of the transport.
 
@@ -216,6 +227,8 @@ class State:
         self.workers: dict[str, WorkerRecord] = {}
         self.keys: dict[str, Job] = {}
         """The last job that was created with each unique key, even if it was deleted."""
+        self.creations: dict[str, Creation] = {}
+        """By idempotency key."""
         self.leased: dict[int, Task] = {}
         """The tasks in progress by the ids of their leases."""
         self.stages_by_type: defaultdict[str, list[Stage]] = defaultdict(list)

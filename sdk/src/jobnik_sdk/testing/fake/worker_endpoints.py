@@ -15,7 +15,7 @@ from jobnik_sdk.testing.fake.state import RefusedRequestError
 FEATURES: Final = (
     *("claim", "settle", "leases", "heartbeat", "workers", "attempts", "results", "checkpoints", "history"),
     *("progress", "depth", "retry-policy", "task-defaults", "weighted-progress"),
-    *("job-tree", "unique-jobs", "minimal-answers", "lists", "list-filters"),
+    *("job-tree", "unique-jobs", "minimal-answers", "lists", "list-filters", "idempotency-keys"),
 )
 
 
