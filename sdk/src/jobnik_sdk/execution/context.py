@@ -1,6 +1,6 @@
 """The context of an attempt, which a handler receives together with the data of its task."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,10 +14,11 @@ from typing_extensions import TypeVar
 
 from jobnik_sdk.errors import ConfigurationError, InvalidPayloadError
 from jobnik_sdk.execution.access import Access, rejected_wait
+from jobnik_sdk.execution.additions import Additions
 from jobnik_sdk.execution.cancellation import Cancellation
 from jobnik_sdk.execution.progress import AttemptState, Checkpoint, Phase
 from jobnik_sdk.execution.results import Results, read_results
-from jobnik_sdk.model.definitions import Priority, ResultT, StageType, TaskMetadataT
+from jobnik_sdk.model.definitions import Empty, NewTask, Priority, ResultT, StageType, TaskMetadataT, TaskT
 from jobnik_sdk.model.payloads import encode_payload
 from jobnik_sdk.observability import trace_context
 from jobnik_sdk.observability.logging import bind_task
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # them fits a stage of any type.
 StageDataT = TypeVar("StageDataT", bound=BaseModel, default=Any)
 StageMetadataT = TypeVar("StageMetadataT", bound=BaseModel, default=Any)
+OtherMetadataT = TypeVar("OtherMetadataT", bound=BaseModel, default=Empty)
 T = TypeVar("T")
 
 _NO_MANAGER: Final = (
@@ -183,6 +185,30 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
         >>> await context.producer.create_tasks(context.stage.id, pages, [Page(number=2)])
         """
         return self._access().producer
+
+    async def add_tasks(
+        self,
+        stage_type: StageType[TaskT, Any, OtherMetadataT, Any, Any],
+        tasks: Iterable[TaskT | NewTask[TaskT, OtherMetadataT]],
+    ) -> None:
+        """Add tasks to the next stage of this type in the job. Other attempts of this task do not add them again.
+
+        >>> await context.add_tasks(counts, [CountTask(text=text)])
+
+        All of them are added, or none. They run when their stage starts, which is after this one is completed. What an
+        earlier attempt has added is recognised by its content, for 24 hours; if this attempt adds something else, both
+        remain. Needs the feature `idempotency-keys`.
+
+        Raises:
+            ConfigurationError: the job has no later stage of this type.
+            InvalidPayloadError: a task does not fit the stage type.
+            UnsupportedError: the manager lacks the feature.
+            UnreachableError: the manager did not respond.
+            AnswerError: the manager responded with an error.
+        """
+        if self.state.additions is None:
+            self.state.additions = Additions(self._access(), self.job.id, self.stage.order, self.task_id)
+        await self.state.additions.add(stage_type, tasks)
 
     def results(self, stage_type: StageType[Any, ResultT, Any, Any, Any]) -> Results[ResultT]:
         """Return the results of the stages of this type in the job, for a handler of a later stage.

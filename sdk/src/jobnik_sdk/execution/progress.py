@@ -9,6 +9,7 @@ from typing import Any, Final, Self, SupportsFloat, cast
 from pydantic import JsonValue
 
 from jobnik_sdk.errors import InvalidPayloadError
+from jobnik_sdk.execution.additions import Additions
 from jobnik_sdk.model.payloads import encode_json, fit_text
 
 # The limits of the protocol.
@@ -50,17 +51,19 @@ class Checkpoint:
 
 
 class AttemptState:
-    """The latest progress and checkpoint of an attempt. Each is sent if it is a new object since the last request.
+    """The latest progress and checkpoint of an attempt, and the tasks that it has added.
 
-    Recording replaces one attribute, so it never blocks, and is safe in any thread.
+    Progress and checkpoint are sent if they are new objects since the last request. Recording replaces one attribute,
+    so it never blocks, and is safe in any thread.
     """
 
-    __slots__ = ("checkpoint", "progress", "root_phase")
+    __slots__ = ("additions", "checkpoint", "progress", "root_phase")
 
     def __init__(self) -> None:
         self.progress: ProgressUpdate | None = None
         self.checkpoint: Checkpoint | None = None
         self.root_phase: Phase | None = None
+        self.additions: Additions | None = None
 
     def record_progress(self, progress: ProgressUpdate) -> None:
         """Replace the progress."""

@@ -1,7 +1,8 @@
 """Creates jobs, stages and tasks: encodes them, sends them, and reads what was created."""
 
-from collections.abc import AsyncIterable, Collection, Iterable
+from collections.abc import AsyncIterable, Callable, Collection, Iterable
 from typing import Any, Final
+from uuid import UUID
 
 from pydantic import ValidationError
 
@@ -93,6 +94,23 @@ class Creations:
         response = await self._requests.post_tasks(stage_path(stage), json_array(documents), trace)
         created = read_created_tasks(task_model(known), response, documents, id_of(stage))
         return in_order(created, [_data_of(task) for task in given])
+
+    async def tasks_once(
+        self, stage_id: UUID, stage_type: AnyStageType, tasks: Iterable[Any], new_key: Callable[[bytes], str]
+    ) -> None:
+        """Create tasks in one request whose idempotency key depends on its content.
+
+        Args:
+            stage_id: The stage.
+            stage_type: The type of the stage.
+            tasks: The tasks.
+            new_key: Returns the key for a content.
+        """
+        encoder = TaskEncoder(stage_type, {})
+        body = json_array([encoder.encode(index, task) for index, task in enumerate(tasks)])
+        await self.require(encoder.required_features | {"idempotency-keys"})
+        key = new_key(b"%b%b" % (stage_id.bytes, body))
+        await self._requests.post_tasks(stage_path(stage_id), body, trace_in(), "return=minimal", key)
 
     async def stream(
         self,

@@ -33,7 +33,7 @@ _ADVICE: Final = {
     "weighted-progress": "omit the weight of stages",
     "unique-jobs": "omit unique_key, and first check whether the job already exists",
     "attempts": "do not read attempts",
-    "idempotency-keys": "omit idempotency_key, and first check whether the job already exists",
+    "idempotency-keys": "omit idempotency_key or add_tasks, and first check what already exists",
     "job-tree": "omit idempotency_key, or create the stages later",
 }
 
@@ -114,10 +114,15 @@ class Requests:
             )
 
     async def post_tasks(
-        self, stage_path: str, tasks: bytes, trace: TraceFields, prefer: str | None = None
+        self,
+        stage_path: str,
+        tasks: bytes,
+        trace: TraceFields,
+        prefer: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Response:
-        """Create tasks, given as a JSON array."""
-        key = await self._new_key()
+        """Create tasks, given as a JSON array. Without an `idempotency_key`, a new one is used."""
+        key = idempotency_key or await self._new_key()
         with metrics.operation("create_tasks", metrics.TASK_CREATE_DURATION):
             return await self._client.request(
                 *("POST", f"{stage_path}/tasks"),

@@ -77,7 +77,8 @@ class Endpoints:
             raise RefusedRequestError(422, "IDEMPOTENCY_KEY_REUSED", message)
         if earlier.job.id not in self._state.jobs:
             raise RefusedRequestError(404, f"{kind.upper()}_NOT_FOUND", f"There is no such {kind}")
-        return earlier.response
+        response: FoundT = earlier.response
+        return response
 
     def _setting_metadata(self, find: Callable[[Request], Job | Stage | Task], kind: str) -> Serve:
         def serve(request: Request) -> Answer:

@@ -1,0 +1,75 @@
+"""Adds tasks to later stages of the job, each once, however often the task that adds them is attempted."""
+
+from collections import Counter
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any, Final
+from urllib.parse import urlencode
+from uuid import UUID
+
+from jobnik_sdk.errors import ConfigurationError
+from jobnik_sdk.execution.access import Access
+from jobnik_sdk.model.definitions import AnyStageType
+
+MAX_KNOWN_STAGES: Final = 1_000
+"""The maximum number of stages that are remembered, so that they are not looked up again for each task."""
+
+_known_stages: Final[dict[tuple[UUID, str, int], UUID]] = {}
+"""The id of the first stage of a job that has a type and comes after an order."""
+
+
+class Additions:
+    """Adds tasks for one attempt.
+
+    Args:
+        access: The connection to the manager.
+        job_id: The job of the attempt.
+        order: The order of the stage of the attempt; only stages after it get tasks.
+        task_id: The task of the attempt.
+    """
+
+    def __init__(self, access: Access, job_id: UUID, order: int, task_id: UUID) -> None:
+        self._access = access
+        self._job_id = job_id
+        self._order = order
+        self._task_id = task_id
+        self._counts = Counter[str]()
+
+    async def add(self, stage_type: AnyStageType, tasks: Iterable[Any]) -> None:
+        """Add tasks to the next stage of this type; see `TaskContext.add_tasks`."""
+        # Imported on first use, so that a process whose handler does not need the HTTP client never loads it.
+        from jobnik_sdk.producer.creations import Creations  # noqa: PLC0415
+        from jobnik_sdk.producer.requests import Requests  # noqa: PLC0415
+
+        client = self._access.client
+        stage_id = await self._later_stage(stage_type)
+        await Creations(client, Requests(client)).tasks_once(stage_id, stage_type, tasks, self._key)
+
+    def _key(self, content: bytes) -> str:
+        """Return the idempotency key of an addition.
+
+        Another attempt that adds the same gets the same key, in whatever order it makes its additions. An attempt that
+        adds the same twice gets two keys.
+        """
+        digest = blake2b(content, digest_size=16).hexdigest()
+        self._counts[digest] += 1
+        return f"{self._task_id}/{digest}/{self._counts[digest]}"
+
+    async def _later_stage(self, stage_type: AnyStageType) -> UUID:
+        from jobnik_sdk.model.entities import stage_model  # noqa: PLC0415 see `add`
+        from jobnik_sdk.producer.pages import list_entities  # noqa: PLC0415
+
+        place = (self._job_id, stage_type.name, self._order)
+        if place not in _known_stages:
+            query = urlencode({"job_id": self._job_id, "stage_type": stage_type.name})
+            stages = list_entities(self._access.client, f"/v1/stages?{query}", stage_model(stage_type))
+            later = [(stage.order, stage.id) async for stage in stages if stage.order > self._order]
+            if not later:
+                raise ConfigurationError(
+                    f"The job {self._job_id} has no stage of type {stage_type.name!r} after this one: create it with "
+                    "the job."
+                )
+            if len(_known_stages) >= MAX_KNOWN_STAGES:
+                _known_stages.clear()
+            _known_stages[place] = min(later)[1]
+        return _known_stages[place]

@@ -1,0 +1,130 @@
+"""Tasks that a handler adds to a later stage exist once, however often the handler is attempted."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from jobnik_sdk import (
+    ConfigurationError,
+    Handler,
+    InvalidPayloadError,
+    JobStatus,
+    JobType,
+    NewStage,
+    NewTask,
+    Producer,
+    StageType,
+    TaskContext,
+    UnsupportedError,
+    Worker,
+)
+from jobnik_sdk.testing import FakeManager, context_for, work_off
+from pydantic import BaseModel
+
+from tests.unit.sdk.script import Word, words
+
+essay = JobType("essay")
+split = StageType("split", task=Word)
+
+
+async def ignore(_task: Word, _context: TaskContext) -> Word:
+    """Do nothing with an added task."""
+    return Word()
+
+
+async def _run(*added: StageType[Word, Word], handler: Callable[[Word, TaskContext], object]) -> list[str]:
+    """Run a job whose first task adds others, and return the texts of these."""
+    fake = FakeManager()
+    function: object = handler
+    stages = [NewStage(split, [NewTask(Word(text="a b"), max_attempts=3)]), *map(NewStage, added)]
+    job = await Producer(fake.client()).create_job(essay, stages=stages)
+    worker = Worker(fake.client(), [Handler(split, function), Handler(words, ignore)])  # type: ignore[arg-type]
+    assert await work_off(worker, job) is JobStatus.COMPLETED
+    return sorted(task.data.text for task in fake.tasks(words))
+
+
+async def test_second_attempt_adds_nothing_again() -> None:
+    """In whatever order it makes its additions; what the first attempt did not add is added."""
+
+    async def add(task: Word, context: TaskContext) -> None:
+        texts = task.text.split() if context.attempt == 1 else [*reversed(task.text.split()), "c"]
+        for text in texts:
+            await context.add_tasks(words, [Word(text=text)])
+        if context.attempt < 3:
+            raise ValueError("again")
+
+    assert await _run(words, handler=add) == ["a", "b", "c"]
+
+
+async def test_the_same_tasks_can_be_added_twice() -> None:
+    """An attempt may want two equal tasks, and another attempt still adds no third one."""
+
+    async def add(task: Word, context: TaskContext) -> None:
+        await asyncio.gather(*(context.add_tasks(words, [task]) for _ in range(2)))
+        if context.attempt == 1:
+            raise ValueError("again")
+
+    assert await _run(words, handler=add) == ["a b", "a b"]
+
+
+async def test_tasks_are_added_to_the_next_stage_of_the_type() -> None:
+    """If the job has several."""
+
+    async def add(task: Word, context: TaskContext) -> None:
+        await context.add_tasks(words, [NewTask(task), NewTask(task)])
+        stages = context.producer.list_stages(context.job.id, words)
+        totals.extend([(await context.producer.get_summary(stage)).total async for stage in stages])
+        second = [stage async for stage in context.producer.list_stages(context.job.id, words)][1]
+        await context.producer.create_tasks(second, words, [task])  # an empty stage never completes
+
+    totals: list[int] = []
+    assert await _run(words, words, handler=add) == ["a b", "a b", "a b"]
+    assert totals == [2, 0]
+
+
+class Other(BaseModel):
+    """Another model."""
+
+
+async def test_what_cannot_be_added_is_an_error() -> None:
+    """It names the missing stage, or the task that does not fit."""
+    errors: list[Exception] = []
+
+    async def add(task: Word, context: TaskContext) -> None:
+        for stage_type, tasks in ((split, [task]), (StageType("none", task=Word), [task]), (words, [Other()])):
+            try:
+                await context.add_tasks(stage_type, tasks)  # type: ignore[arg-type]
+            except (ConfigurationError, InvalidPayloadError) as error:
+                errors.append(error)
+        await context.add_tasks(words, [task])
+
+    await _run(words, handler=add)
+    assert "has no stage of type 'split' after this one" in str(errors[0])
+    assert "has no stage of type 'none' after this one" in str(errors[1])
+    assert str(errors[2]).startswith("tasks[0].data: ")
+
+
+async def test_manager_without_idempotency_keys_is_named() -> None:
+    """Nothing is added, because a second attempt would add it again."""
+    fake = FakeManager(part_a_only=True)
+    job = await Producer(fake.client()).create_job(
+        essay, stages=[NewStage(split, [Word()]), NewStage(words, [Word(text="first")])]
+    )
+    errors: list[Exception] = []
+
+    async def add(task: Word, context: TaskContext) -> None:
+        try:
+            await context.add_tasks(words, [task])
+        except UnsupportedError as error:
+            errors.append(error)
+
+    worker = Worker(fake.client(), [Handler(split, add), Handler(words, ignore)])
+    assert await work_off(worker, job) is JobStatus.COMPLETED
+    assert [task.data.text for task in fake.tasks(words)] == ["first"]
+    assert str(errors[0]).startswith("This manager lacks the feature 'idempotency-keys'")
+
+
+async def test_context_without_manager_adds_nothing() -> None:
+    """The error says which context to use in a test."""
+    with pytest.raises(ConfigurationError, match=r"use a context from `FakeManager\.claim`"):
+        await context_for(split).add_tasks(words, [Word()])
