@@ -1,4 +1,4 @@
-"""Polls a job until it ends, and turns its end into a result or an error."""
+"""Polls a job until it ends, and finds out why it failed."""
 
 import asyncio
 import time
@@ -7,18 +7,19 @@ from contextlib import aclosing
 from datetime import timedelta
 from inspect import isawaitable
 from typing import Any, Final, TypeVar
+from urllib.parse import urlencode
 from uuid import UUID
 
 import structlog
 
-from jobnik_sdk.errors import JobAbortedError, JobFailedError, WaitTimeoutError
-from jobnik_sdk.http.client import JobnikClient
+from jobnik_sdk.errors import JobAbortedError, JobFailedError, JobnikError, WaitTimeoutError
+from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.http.retries import TRANSIENT_ERRORS
 from jobnik_sdk.model.arguments import check_duration
-from jobnik_sdk.model.definitions import JobStatus
-from jobnik_sdk.model.entities import Job
-from jobnik_sdk.producer.failures import failed_task
+from jobnik_sdk.model.definitions import JobStatus, StageStatus, TaskStatus
+from jobnik_sdk.model.entities import CreatedJob, Job, Stage, Task
 from jobnik_sdk.producer.lists import read_job
+from jobnik_sdk.producer.pages import list_entities
 from jobnik_sdk.producer.paths import AnyJob, id_of
 
 MIN_PAUSE_SECONDS: Final = 0.1
@@ -95,8 +96,34 @@ async def wait_for_end(
         case Job(status=JobStatus.COMPLETED):
             return latest
         case Job(status=JobStatus.FAILED):
-            raise JobFailedError(latest, await failed_task(client, latest.id))
+            raise JobFailedError(latest, await _failed_task(client, latest.id))
         case Job(status=JobStatus.ABORTED):
             raise JobAbortedError(latest)
         case _:
             raise WaitTimeoutError(f"The job {job_id} did not end within {timeout}. It is still running.")
+
+
+async def _failed_task(client: JobnikClient, job_id: UUID) -> Task[Any, Any, Any] | None:
+    """Return the first failed task of a job, with plain JSON; None if it can no longer be read, which is logged."""
+    try:
+        job = read_one(
+            CreatedJob[Any, Any], await client.request("GET", f"/v1/jobs/{job_id}?should_return_stages=true")
+        )
+        for stage in sorted(job.stages, key=lambda stage: stage.status is not StageStatus.FAILED):
+            if stage.status is StageStatus.FAILED or stage.summary.failed:
+                task = await _failed_task_of(client, stage)
+                if task is not None:
+                    return task
+    except JobnikError as error:
+        _log.warning("failed task cannot be read", job_id=str(job_id), reason=str(error))
+    return None
+
+
+async def _failed_task_of(client: JobnikClient, stage: Stage[Any, Any, Any, Any, Any]) -> Task[Any, Any, Any] | None:
+    query = urlencode({"stage_id": stage.id, "status": TaskStatus.FAILED})
+    tasks = list_entities(client, f"/v1/tasks?{query}", Task[Any, Any, Any], limit=1)
+    async with aclosing(tasks):
+        async for task in tasks:
+            if task.status is TaskStatus.FAILED:
+                return task
+    return None
