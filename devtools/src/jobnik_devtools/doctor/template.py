@@ -54,7 +54,11 @@ class Template:
         """Render the newest version; None if the project follows it, or an even newer one."""
         with self._folder() as folder:
             newer = json.loads(self._copier(folder, "check-update", "--output-format", "json"))["update_available"]
-        return self._render() if newer else None
+        return self.latest() if newer else None
+
+    def latest(self) -> Rendering:
+        """Render the latest release, or the latest commit if the template has no releases."""
+        return self._render()
 
     def _render(self, *version: str) -> Rendering:
         with self._folder() as folder:

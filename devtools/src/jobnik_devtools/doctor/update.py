@@ -25,12 +25,11 @@ def update(project: Project) -> int:
     """
     _check_committed(project)
     _check_name(project)
-    template = Template(project)
     answers = {group: _answers_of(project, group) for group in REWRITTEN}
     rendered = {text: Template(project, text).current() for text in set(answers.values())}
     files = {group: _files(rendered[text], group) for group, text in answers.items()}
     unchanged = [group for group in REWRITTEN if _are_in(project, files[group])]
-    newest = template.newest() or template.current()
+    newest = Template(project).latest()
     code = project.show(find_uv(), *COPIER, "update", "--defaults")
     if code == 0:
         changed = [name for group in unchanged for name in _replace(project, files[group], _files(newest, group))]
