@@ -26,9 +26,12 @@ def test_a_new_project_passes_lint_and_tests(installed: Path, tool: Tool) -> Non
 
 @pytest.mark.timeout(INSTALL_TIMEOUT)
 def test_the_doctor_finds_no_problem_in_a_new_project(installed: Path, tool: Tool, jobnik_manager: str) -> None:
-    """`make doctor` reports no problem in a new project with a running manager."""
+    """`make doctor` reports no problem in a new project, without a manager or with a running one."""
+    newborn = tool("make", "doctor", cwd=installed)
     output = tool("make", "doctor", cwd=installed, JOBNIK_BASE_URL=jobnik_manager)
 
+    assert "✓ manager    JOBNIK_BASE_URL is not set, so there is no manager to check" in newborn
+    assert newborn.endswith("\n\nNo problems found.\n")
     assert "✓ template   the project matches the template at" in output
     assert output.endswith("\n\nNo problems found.\n")
     assert not {"!", "?", "✗"} & {line.strip()[:1] for line in output.splitlines()}

@@ -122,7 +122,7 @@ def test_lines_below_the_marker_are_kept(gap: str) -> None:
     assert with_own_parts("Dockerfile", rendered, own + "USER root\n") == own
 
 
-@pytest.mark.parametrize("address", ["git+https://example.com/jobnik.git", "/it's \"here\": #1", f"/{'a folder/' * 20}"])
+@pytest.mark.parametrize("address", ["git+https://example.com/jobnik.git", '/it\'s "here": #1', f"/{'a folder/' * 20}"])
 def test_answers_record_the_template(worker: Project, address: str) -> None:
     """The address and the version are read as Copier writes them, and as older versions of the template wrote them."""
     for text in (
