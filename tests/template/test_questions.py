@@ -54,7 +54,7 @@ def test_the_template_needs_no_trust() -> None:
         ("service_name", "colorama", "colorama is reserved"),
         ("service_name", "better-exceptions", "better-exceptions is reserved"),
         ("service_name", "jobnik--sdk", "jobnik--sdk is reserved"),
-        ("package_name", "another_worker", "The package of thumbnail-worker must be thumbnail_worker"),
+        ("package_name", "another_worker", "The name of this project is another-worker"),
         ("description", "", "Use one line of 1 to 100 printable characters"),
         ("description", "two\nlines", "Use one line of 1 to 100 printable characters"),
         ("description", 'a "quote"', "Use one line of 1 to 100 printable characters"),
