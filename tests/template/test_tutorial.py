@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tomllib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +47,7 @@ def history(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
 @pytest.fixture
 def project(render: Callable[..., Path], history: Path) -> Path:
     """Return the project of the page, rendered and written as described."""
-    command = PAGE.split("uvx copier copy ")[1].partition('"$PWD')[0]
+    command = PAGE.split("uvx copier copy ")[1].partition(" git+https://")[0]
     answers = dict(re.findall(r"--data (\w+)=(\S+)", command))
     project = render(history, **{name: yaml.safe_load(answer) for name, answer in answers.items()})
     write(project)
@@ -80,6 +81,30 @@ def test_the_tutorials_worker_passes_its_checks_and_runs(
     shown = PAGE.split("Look for these lines in the output:\n\n")[1].split("\n\n")[0]
     assert output == dedent(shown).replace("seed    | ", "") + "\n"
     assert (project / ".dev" / "reports" / "this-week.md").read_text().startswith("8 requests")
+
+
+def test_the_tutorials_project_can_be_built(history: Path, tmp_path: Path) -> None:
+    """The worker is rendered from a URL, which the build of the image can reach, so its README has no warning."""
+    command = PAGE.split("uvx copier copy ")[1].partition("\n    cd ")[0]
+    assert command.split()[-2:] == ["git+https://git.example.com/jobnik.git", "traffic-worker"]
+
+    data = {"service_name": "traffic-worker", "example": False}
+    mirror = f"url.file://{history}.insteadOf"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COPIER_CACHE_DIR", str(tmp_path / "mirrors"))
+        for number, (name, value) in enumerate(
+            {mirror: "https://git.example.com/jobnik.git", "safe.directory": "*"}.items()
+        ):
+            patch.setenv(f"GIT_CONFIG_KEY_{number}", name)
+            patch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+        patch.setenv("GIT_CONFIG_COUNT", "2")
+        copier.run_copy(command.split()[-2], tmp_path / "project", data=data, defaults=True, quiet=True)
+
+    readme = (tmp_path / "project" / "README.md").read_text()
+    assert "The build fetches the SDK from `https://git.example.com/jobnik.git`" in readme
+    assert "cannot reach" not in readme
+    sources = tomllib.loads((tmp_path / "project" / "pyproject.toml").read_text())["tool"]["uv"]["sources"]
+    assert {source["git"] for source in sources.values()} == {"https://git.example.com/jobnik.git"}
 
 
 def test_the_tutorials_values_deploy_both_stage_types(project: Path, helm: Path, schemas: Mapping[str, Schema]) -> None:
