@@ -2,7 +2,9 @@
 
 import os
 import re
+import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -83,27 +85,25 @@ def test_the_tutorials_worker_passes_its_checks_and_runs(
     assert (project / ".dev" / "reports" / "this-week.md").read_text().startswith("8 requests")
 
 
-def test_the_tutorials_project_can_be_built(history: Path, tmp_path: Path) -> None:
+def test_the_tutorials_project_can_be_built(history: Path, tmp_path: Path, tool: Tool) -> None:
     """The worker is rendered from a URL, which the build of the image can reach, so its README has no warning."""
     command = PAGE.split("uvx copier copy ")[1].partition("\n    cd ")[0]
     assert command.split()[-2:] == ["git+https://git.example.com/jobnik.git", "traffic-worker"]
 
-    data = {"service_name": "traffic-worker", "example": False}
-    mirror = f"url.file://{history}.insteadOf"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COPIER_CACHE_DIR", str(tmp_path / "mirrors"))
-        for number, (name, value) in enumerate(
-            {mirror: "https://git.example.com/jobnik.git", "safe.directory": "*"}.items()
-        ):
-            patch.setenv(f"GIT_CONFIG_KEY_{number}", name)
-            patch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
-        patch.setenv("GIT_CONFIG_COUNT", "2")
-        copier.run_copy(command.split()[-2], tmp_path / "project", data=data, defaults=True, quiet=True)
+    copier_program = Path(sys.executable).with_name("copier")
+    options = ["--quiet", *shlex.split(command.replace("\\\n", ""))]
+    configuration = {
+        "COPIER_CACHE_DIR": str(tmp_path / "mirrors"),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{history}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://git.example.com/jobnik.git",
+    }
+    tool(copier_program, "copy", *options, cwd=tmp_path, **configuration)
 
-    readme = (tmp_path / "project" / "README.md").read_text()
+    readme = (tmp_path / "traffic-worker" / "README.md").read_text()
     assert "The build fetches the SDK from `https://git.example.com/jobnik.git`" in readme
     assert "cannot reach" not in readme
-    sources = tomllib.loads((tmp_path / "project" / "pyproject.toml").read_text())["tool"]["uv"]["sources"]
+    sources = tomllib.loads((tmp_path / "traffic-worker" / "pyproject.toml").read_text())["tool"]["uv"]["sources"]
     assert {source["git"] for source in sources.values()} == {"https://git.example.com/jobnik.git"}
 
 
