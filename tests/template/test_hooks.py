@@ -181,6 +181,25 @@ def test_the_reason_why_a_template_cannot_be_read_is_shown(repository: Path, tem
     assert f"the template at {template} cannot be read: not a git repository" in printed
 
 
+def test_a_renamed_worker_of_an_older_version_is_refused(template: Path, tmp_path: Path, tool: Tool) -> None:
+    """A project that does not record its package is compared by its recorded name."""
+    project = render(template, tmp_path / "thumbnail-worker")
+    answers = project / ".copier-answers.yml"
+    edit(answers, 'package_name: "thumbnail_worker"\n', "")
+    tool("git", "init", "--quiet", cwd=project)
+    commit(project, tool)
+    release(template, tool)
+    command = [Path(sys.executable).with_name("copier"), "update", "--defaults"]
+
+    renamed = [*command, "--data", "service_name=picture-worker"]
+    refused = subprocess.run(renamed, cwd=project, capture_output=True, text=True, check=False)
+    assert "The name of this project is thumbnail-worker, and an update cannot change it." in refused.stderr
+    assert tool("git", "status", "--porcelain", cwd=project) == ""
+
+    assert "MissingFileWarning" not in tool(*command, cwd=project)
+    assert yaml.safe_load(answers.read_text())["package_name"] == "thumbnail_worker"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
 def test_the_reason_why_a_project_cannot_be_updated_is_shown(repository: Path) -> None:
     """Git refuses a repository that belongs to another user."""
