@@ -13,7 +13,14 @@ pytestmark = pytest.mark.timeout(DOWNLOAD_TIMEOUT)
 
 EVERYTHING = everything("worker")
 MILLION = 1_000_000
-SMALLER: dict[tuple[str, ...], int] = {("autoscaling", "cpu", "percent"): 100}
+EXPONENT = re.compile(r"\d[eE][+-]?\d+\b(?!\")")
+HASH = "sha256:[0-9a-f]+|[0-9a-f]{40,}"
+SMALLER: dict[tuple[str, ...], int] = {
+    ("autoscaling", "cpu", "percent"): 100,
+    ("database", "connections"): 1000,
+    ("networkPolicy", "databasePort"): 65_535,
+    ("service", "port"): 65_535,
+}
 """Integers that the schema limits."""
 
 
@@ -38,14 +45,14 @@ def integers(values: Values, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
             yield (*path, name)
 
 
-def test_long_releases_that_differ_at_the_end_have_different_names(worker_chart: Chart) -> None:
+def test_long_releases_that_differ_at_the_end_have_different_names(chart: Chart) -> None:
     """A name that is too long for a pod ends with a hash, so that two releases share no object."""
     names = list[set[str]]()
     for release in ("r" * 52 + "a", "r" * 52 + "b"):
-        rendered = worker_chart.render(EVERYTHING, release=release)
+        rendered = chart.render(chart.everything, release=release)
         names.append({manifest["metadata"]["name"] for manifest in rendered})
         (deployment,) = (one for one in rendered if one["kind"] == "Deployment")
-        assert re.fullmatch("r{37}-[0-9a-f]{8}", deployment["metadata"]["name"])
+        assert re.fullmatch("r{37,44}-[0-9a-f]{8}", deployment["metadata"]["name"])
 
     assert not names[0] & names[1]
 
@@ -62,7 +69,7 @@ def test_integers_stay_integers(worker_chart: Chart, by: str) -> None:
 
     text = worker_chart.text(values)
 
-    assert not re.findall(r"\d[eE][+-]?\d+\b(?!\")", re.sub("sha256:[0-9a-f]+|[0-9a-f]{40,}", "", text))
+    assert not EXPONENT.findall(re.sub(HASH, "", text))
     rendered = {manifest["kind"]: manifest for manifest in worker_chart.render(values)}
     settings = next(one["data"] for one in yaml.safe_load_all(text) if "WORKER_CONCURRENCY" in one.get("data", {}))
     assert {name: value for name, value in settings.items() if value.isdigit()} == {
@@ -80,6 +87,16 @@ def test_integers_stay_integers(worker_chart: Chart, by: str) -> None:
         assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (MILLION, MILLION)
         assert (scaled["pollingInterval"], scaled["cooldownPeriod"]) == (MILLION, MILLION)
         assert {trigger["metadata"]["targetValue"] for trigger in scaled["triggers"]} == {str(MILLION * MILLION)}
+
+
+def test_integers_of_the_manager_stay_integers(manager_chart: Chart) -> None:
+    """The same is true of the manager's chart."""
+    defaults = yaml.safe_load((manager_chart.folder / "values.yaml").read_text())
+    values = manager_chart.everything
+    for path in integers(defaults):
+        values = merged_at(values, path, SMALLER.get(path, MILLION))
+
+    assert not EXPONENT.findall(re.sub(HASH, "", manager_chart.text(values)))
 
 
 def test_settings_may_have_the_names_of_yaml_words(worker_chart: Chart) -> None:

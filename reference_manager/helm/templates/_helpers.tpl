@@ -1,6 +1,7 @@
+{{/* At most 53 characters. A longer name ends with a hash, because two of them may begin with the same characters. */}}
 {{- define "manager.name" -}}
 {{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
-{{- $name | trunc 53 | trimSuffix "-" -}}
+{{- gt (len $name) 53 | ternary (printf "%s-%s" ($name | trunc 44 | trimSuffix "-") ($name | sha256sum | trunc 8)) $name -}}
 {{- end }}
 
 {{- define "manager.selector" -}}
@@ -100,7 +101,7 @@ Service: OpenShift's DNS pods listen on 5353. */}}
       protocol: TCP
     {{- end }}
 - ports:
-    - port: {{ .Values.networkPolicy.databasePort }}
+    - port: {{ .Values.networkPolicy.databasePort | int64 }}
   {{- with .Values.networkPolicy.database }}
   to:
     {{- toYaml . | nindent 4 }}
