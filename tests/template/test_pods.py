@@ -1,13 +1,16 @@
 """What the pods of the worker's chart can be given: names, numbers, containers, resources and security contexts."""
 
 import re
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import yaml
 
 from tests.template.charts import DOWNLOAD_TIMEOUT, Chart, Manifest, Values, assert_restricted, everything, pods_in
+from tests.template.versions import edit
 
 pytestmark = pytest.mark.timeout(DOWNLOAD_TIMEOUT)
 
@@ -130,6 +133,22 @@ def test_an_image_has_a_tag_or_a_digest(worker_chart: Chart, image: dict[str, st
     pods = pods_in(worker_chart.render({"image": image}))
 
     assert {pod["containers"][0]["image"] for pod in pods} == {reference}
+
+
+def test_a_version_with_build_metadata_is_a_valid_label_and_tag(worker_chart: Chart, tmp_path: Path) -> None:
+    """Labels and tags cannot contain a plus sign, and a label has at most 63 characters."""
+    folder = shutil.copytree(worker_chart.folder, tmp_path / "chart")
+    version = f"1.2.3-rc+{'build.' * 10}1"
+    for old in ("version: 0.1.0", 'appVersion: "0.1.0"'):
+        edit(folder / "Chart.yaml", f"\n{old}\n", f"\n{old.partition(':')[0]}: {version}\n")
+    chart = Chart(folder, worker_chart.helm, worker_chart.schemas)
+
+    (deployment,) = (one for one in chart.render({}) if one["kind"] == "Deployment")
+
+    image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
+    assert image == f"registry.example.com/thumbnail-worker:{version.replace('+', '_')}"
+    labels: dict[str, str] = deployment["metadata"]["labels"]
+    assert all(re.fullmatch("[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?", label) for label in labels.values())
 
 
 def test_pods_can_use_an_existing_account(worker_chart: Chart) -> None:
