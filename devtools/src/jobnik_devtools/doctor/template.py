@@ -46,8 +46,9 @@ class Template:
         """Render the version that the answers record."""
         rendering = self._render("--vcs-ref", ":current:")
         # The same commit can have another name by now: a tag that was added since, or more digits of its hash.
-        new, old = (f'rev = "{revision(version)}"' for version in (rendering.version, self.version))
-        files = {name: text.replace(new, old) for name, text in rendering.files.items()}
+        new, old = (revision(version) for version in (rendering.version, self.version))
+        names = re.compile(rf'(?<=rev = "){re.escape(new)}(?=")|(?<=@){re.escape(new)}(?=#subdirectory=)')
+        files = {name: names.sub(lambda _: old, text) for name, text in rendering.files.items()}
         return Rendering(self.version, files)
 
     def newest(self) -> Rendering | None:
