@@ -96,9 +96,9 @@ check-lock:
 docs: $(UV)  ## write the reference pages that are generated from code, in docs/reference
 	@$(RUN) python -m tools.docs
 
-golden: $(UV)  ## write the manifests that the charts render, in tests/template/golden, for review before you commit them
+golden: $(UV)  ## write what the charts render (tests/template/golden) and the reserved names (copier.yml), for review before you commit them
 	@GOLDEN=write $(RUN) pytest --quiet tests/template -k all_that_is_rendered
-	@git diff --stat -- tests/template/golden
+	@git diff --stat -- tests/template/golden copier.yml
 
 # The other queues stay out of .venv, because some of them install plugins for pytest.
 bench: export UV_PROJECT_ENVIRONMENT := .tools/bench

@@ -13,6 +13,8 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any, Final
 
+from jobnik_devtools.environments import clean_environment
+
 from tools.external import TOOLS, keep, uv
 
 FOLDER: Final = TOOLS / "crds"
@@ -47,7 +49,7 @@ def _fetch(target: Path) -> None:
     wanted = [option for package in (REQUIRED, *PACKAGES) for option in ("--with", package)]
     command = [uv(), "run", "--quiet", "--no-project", "--isolated", "--python", sys.executable, *wanted]
     with NamedTemporaryFile() as written:
-        subprocess.run([*command, "python", "-c", WRITE], check=True, stdout=written)
+        subprocess.run([*command, "python", "-c", WRITE], env=clean_environment(), check=True, stdout=written)
         keep(Path(written.name), target)
 
 

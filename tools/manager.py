@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, ClassVar, Protocol, Self
 
+from jobnik_devtools.environments import clean_environment
 from reference_manager.embedded.process import end_with_parent
 
 START_LIMIT = 30.0
@@ -85,12 +86,12 @@ class ManagerProcess:
 
     def __enter__(self) -> Self:
         reading, writing = os.pipe()
-        arguments = ["serve", "--port", "0", *self._arguments]
+        arguments, environment = ["serve", "--port", "0", *self._arguments], clean_environment(keep_python=True)
         try:
             if self._sources:
-                self.process = _start(arguments, os.environ | {"PYTHONPATH": str(self._sources)}, writing)
+                self.process = _start(arguments, environment | {"PYTHONPATH": str(self._sources)}, writing)
             else:
-                self.process = ManagerProcess.start(arguments, os.environ, writing)
+                self.process = ManagerProcess.start(arguments, environment, writing)
         finally:
             os.close(writing)
         # Read until the process ends: a full pipe would block it.

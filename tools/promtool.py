@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from jobnik_devtools.environments import clean_environment
+
 from tools.external import BIN, MissingProgramError, keep
 
 
@@ -35,9 +37,11 @@ def _fetch(target: Path) -> None:
             Path(folder, name, "partial").mkdir(parents=True)
         apt = ["apt-get", "-qq", "-o", f"Dir::State::Lists={folder}/lists", "-o", f"Dir::Cache={folder}/cache"]
         for command in ("update", "download prometheus"):
-            subprocess.run([*apt, *command.split()], cwd=folder, check=True, capture_output=True)
+            subprocess.run(
+                [*apt, *command.split()], cwd=folder, env=clean_environment(), check=True, capture_output=True
+            )
         (package,) = Path(folder).glob("prometheus_*.deb")
-        subprocess.run(["dpkg-deb", "--extract", package, folder], check=True)
+        subprocess.run(["dpkg-deb", "--extract", package, folder], env=clean_environment(), check=True)
         keep(Path(folder, "usr", "bin", "promtool"), target)
 
 

@@ -5,7 +5,6 @@ this tree, its branch and its tags unchanged. Nothing is pushed; the program pri
 """
 
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+from jobnik_devtools.environments import clean_environment
 
 from tools.external import MissingProgramError, uv
 from tools.snapshot import ROOT
@@ -31,9 +32,6 @@ VERSION_PATTERNS = {
 
 CHANGELOG = "CHANGELOG.md"
 UNRELEASED = "## Unreleased"
-
-# These variables would make uv use this environment instead of the worktree's.
-_OURS = {"VIRTUAL_ENV", "UV_FROZEN", "UV_PROJECT_ENVIRONMENT"}
 
 
 class ReleaseError(Exception):
@@ -135,8 +133,7 @@ def _worktree() -> Generator[Path]:
 
 
 def _run(*command: str, cwd: Path = ROOT) -> str:
-    environment = {name: value for name, value in os.environ.items() if name not in _OURS}
-    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False)
     if result.returncode != 0:
         output = (result.stdout + result.stderr).strip()
         raise ReleaseError(f"`{' '.join(command)}` failed, and nothing has changed:\n{output}")

@@ -6,9 +6,10 @@ the commit stay valid. `python -m tools.snapshot DEST` prints the commit.
 """
 
 import argparse
-import os
 import subprocess
 from pathlib import Path
+
+from jobnik_devtools.environments import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,16 +47,14 @@ def _is_current(repository: list[str]) -> bool:
 
 
 def _git(*arguments: str) -> str:
-    # A git hook exports GIT_DIR and similar variables, which would point these commands at the original repository.
     # With a fixed author and date, the hash of the commit depends on its content alone.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    for role in ("AUTHOR", "COMMITTER"):
-        environment |= {
-            f"GIT_{role}_NAME": "snapshot",
-            f"GIT_{role}_EMAIL": "snapshot@localhost",
-            f"GIT_{role}_DATE": "2000-01-01T00:00:00Z",
-        }
+    identity = {
+        f"GIT_{role}_{what}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "snapshot"), ("EMAIL", "snapshot@localhost"), ("DATE", "2000-01-01T00:00:00Z"))
+    }
     command = ["git", "-c", "core.autocrlf=false", "-c", "core.safecrlf=false", *arguments]
+    environment = clean_environment() | identity
     return subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout.strip()
 
 

@@ -65,7 +65,7 @@ def test_every_option_renders(manifests: Template) -> None:
     assert rendered["ConfigMap"]["data"]["THUMBNAIL_QUALITY"] == "90"
     assert rendered["ConfigMap"]["data"]["TELEMETRY_TRACING_URL"] == "http://collector:4318/v1/traces"
     assert rendered["ConfigMap"]["data"]["OTEL_SERVICE_NAME"] == "thumbnail-worker"
-    assert pod["containers"][0]["image"].endswith(":stable")
+    assert pod["containers"][0]["image"].endswith(f":stable@sha256:{'0123456789abcdef' * 4}")
     assert pod["imagePullSecrets"] == [{"name": "registry"}]
     assert pod["nodeSelector"] == EVERYTHING["nodeSelector"]
     assert pod["priorityClassName"] == "batch"

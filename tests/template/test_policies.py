@@ -33,7 +33,7 @@ ACCEPTED = {
     "CKV_K8S_21": (None, "the namespace is helm's --namespace, which is not part of the manifests"),
     "CKV_K8S_35": (PODS, "all settings are environment variables, including secrets"),
     "CKV_K8S_40": (PODS, "no user id is fixed, because OpenShift assigns one; the images default to 10001"),
-    "CKV_K8S_43": (PODS, "image.tag accepts a digest (1.2.3@sha256:…), but the default has none"),
+    "CKV_K8S_43": (PODS, "image.digest sets one, but the default has none"),
 }
 """Accepted findings: the check, the kinds that it may concern (None: any), and the reason."""
 

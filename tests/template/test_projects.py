@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable
@@ -10,11 +11,18 @@ from textwrap import indent
 
 import pytest
 
-from tests.template.environments import INSTALL_TIMEOUT
+from tests.template.environments import INSTALL_TIMEOUT, clean_environment
+from tests.template.versions import commit
 
 Tool = Callable[..., str]
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "docs" / "quickstart.md"
+
+
+def commands_after(project: Path, text: str) -> list[str]:
+    """Return the lines of the first block of commands after a text in the project's README."""
+    block = (project / "README.md").read_text().split(text)[1].split("\n\n")[1]
+    return [line.strip() for line in block.splitlines()]
 
 
 @pytest.mark.timeout(INSTALL_TIMEOUT)
@@ -26,9 +34,12 @@ def test_a_new_project_passes_lint_and_tests(installed: Path, tool: Tool) -> Non
 
 @pytest.mark.timeout(INSTALL_TIMEOUT)
 def test_the_doctor_finds_no_problem_in_a_new_project(installed: Path, tool: Tool, jobnik_manager: str) -> None:
-    """`make doctor` reports no problem in a new project with a running manager."""
+    """`make doctor` reports no problem in a new project, without a manager or with a running one."""
+    newborn = tool("make", "doctor", cwd=installed)
     output = tool("make", "doctor", cwd=installed, JOBNIK_BASE_URL=jobnik_manager)
 
+    assert "✓ manager    JOBNIK_BASE_URL is not set, so there is no manager to check" in newborn
+    assert newborn.endswith("\n\nNo problems found.\n")
     assert "✓ template   the project matches the template at" in output
     assert output.endswith("\n\nNo problems found.\n")
     assert not {"!", "?", "✗"} & {line.strip()[:1] for line in output.splitlines()}
@@ -80,7 +91,8 @@ def test_the_quickstart_works_as_written(
     found = {"PYTHONPATH": str(project / "src")}
 
     tool(installed / ".venv" / "bin" / "pyright", "--pythonpath", python, cwd=project)
-    tool(python, "-m", "pytest", cwd=project, **found)
+    number = {"three": 3}[page.split("environment and runs ")[1].split()[0]]
+    assert f"{number} passed" in tool(python, "-m", "pytest", cwd=project, **found)
     environment = found | {"JOBNIK_BASE_URL": jobnik_manager, "PROBE_PORT": "0"}
     with subprocess.Popen([python, "-m", "word_counter"], cwd=project, env=os.environ | environment) as worker:
         try:
@@ -91,6 +103,55 @@ def test_the_quickstart_works_as_written(
     expected = re.findall(r"^    seed    \| (.*\n)", page, re.MULTILINE)
     assert output.endswith("".join(expected))
     assert indent(seed_code, "    ") in (project / "seed.py").read_text()
+
+
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_the_worker_runs_by_itself_as_the_readme_says(installed: Path, tool: Tool, jobnik_manager: str) -> None:
+    """The command of the README runs the worker alone, and it completes the job of the seed."""
+    command = commands_after(installed, "To run the worker by itself")[-1].partition("=")[2].split()[1:]
+    environment = {"JOBNIK_BASE_URL": jobnik_manager, "PROBE_PORT": "0"}
+    with subprocess.Popen(command, cwd=installed, env=clean_environment() | environment) as worker:
+        try:
+            assert "COMPLETED" in tool("uv", "run", "python", "seed.py", cwd=installed, **environment)
+        finally:
+            worker.terminate()
+    assert worker.returncode == 0
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(600)
+def test_pip_alone_installs_a_worker_as_the_readme_says(
+    render: Callable[..., Path], template: Path, tool: Tool
+) -> None:
+    """The three commands of the README install the worker with its SDK, without uv on PATH."""
+    project = render(template)
+    commands = commands_after(project, "To install the worker with pip alone")
+    folders = [folder for folder in os.environ["PATH"].split(os.pathsep) if not (Path(folder) / "uv").exists()]
+
+    assert len(commands) == 3
+    for command in commands:
+        tool("sh", "-c", command, cwd=project, PATH=os.pathsep.join(folders))
+
+    tool(project / ".venv" / "bin" / "python", "-c", "import thumbnail_worker.container", cwd=project.parent)
+
+
+@pytest.mark.timeout(INSTALL_TIMEOUT)
+def test_a_producer_shares_the_definitions_as_the_guide_says(installed: Path, tmp_path: Path, tool: Tool) -> None:
+    """A producer in another repository depends on the worker's repository and imports its types."""
+    worker, producer = tmp_path / "thumbnail-worker.git", tmp_path / "producer"
+    shutil.copytree(installed, worker, ignore=shutil.ignore_patterns(".venv", ".*_cache"))
+    tool("git", "init", "--quiet", cwd=worker)
+    commit(worker, tool)
+    tool("git", "tag", "v1.2.3", cwd=worker)
+    page = (QUICKSTART.parent / "how-to" / "share-definitions.md").read_text()
+    (add,) = re.findall(r"^    (uv add \"thumbnail-worker .*)$", page, re.MULTILINE)
+    (imports,) = re.findall(r"^from thumbnail_worker.*$", page, re.MULTILINE)
+
+    tool("uv", "init", "--quiet", "--bare", "producer", cwd=tmp_path)
+    tool("sh", "-c", add.replace("https://git.example.com/thumbnail-worker.git", f"file://{worker}"), cwd=producer)
+
+    check = f"{imports}; print(thumbnails.name, ThumbnailTask.__name__)"
+    assert tool("uv", "run", "--quiet", "python", "-c", check, cwd=producer) == "thumbnail-worker ThumbnailTask\n"
 
 
 @pytest.mark.timeout(INSTALL_TIMEOUT)

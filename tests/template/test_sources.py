@@ -35,7 +35,9 @@ def hidden_value(name: str, **recorded: str) -> str:
     ("given", "url"),
     [
         ("/srv/jobnik", "file:///srv/jobnik"),
+        ('/it\'s "a" #1 %41?/jobnik', "file:///it%27s%20%22a%22%20%231%20%2541%3F/jobnik"),
         (r"C:\src\jobnik", "file:///C:/src/jobnik"),
+        (r"C:\a folder\jobnik", "file:///C:/a%20folder/jobnik"),
         ("git+file:///srv/jobnik", "file:///srv/jobnik"),
         ("file:///srv/jobnik.git", "file:///srv/jobnik.git"),
         ("gh:owner/jobnik", "https://github.com/owner/jobnik.git"),

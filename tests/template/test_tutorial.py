@@ -2,7 +2,10 @@
 
 import os
 import re
+import shlex
 import subprocess
+import sys
+import tomllib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -46,7 +49,7 @@ def history(thin_template: Path, tmp_path: Path, tool: Tool) -> Path:
 @pytest.fixture
 def project(render: Callable[..., Path], history: Path) -> Path:
     """Return the project of the page, rendered and written as described."""
-    command = PAGE.split("uvx copier copy ")[1].partition('"$PWD')[0]
+    command = PAGE.split("uvx copier copy ")[1].partition(" git+https://")[0]
     answers = dict(re.findall(r"--data (\w+)=(\S+)", command))
     project = render(history, **{name: yaml.safe_load(answer) for name, answer in answers.items()})
     write(project)
@@ -80,6 +83,28 @@ def test_the_tutorials_worker_passes_its_checks_and_runs(
     shown = PAGE.split("Look for these lines in the output:\n\n")[1].split("\n\n")[0]
     assert output == dedent(shown).replace("seed    | ", "") + "\n"
     assert (project / ".dev" / "reports" / "this-week.md").read_text().startswith("8 requests")
+
+
+def test_the_tutorials_project_can_be_built(history: Path, tmp_path: Path, tool: Tool) -> None:
+    """The worker is rendered from a URL, which the build of the image can reach, so its README has no warning."""
+    command = PAGE.split("uvx copier copy ")[1].partition("\n    cd ")[0]
+    assert command.split()[-2:] == ["git+https://git.example.com/jobnik.git", "traffic-worker"]
+
+    copier_program = Path(sys.executable).with_name("copier")
+    options = ["--quiet", *shlex.split(command.replace("\\\n", ""))]
+    configuration = {
+        "COPIER_CACHE_DIR": str(tmp_path / "mirrors"),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.file://{history}.insteadOf",
+        "GIT_CONFIG_VALUE_0": "https://git.example.com/jobnik.git",
+    }
+    tool(copier_program, "copy", *options, cwd=tmp_path, **configuration)
+
+    readme = (tmp_path / "traffic-worker" / "README.md").read_text()
+    assert "The build fetches the SDK from `https://git.example.com/jobnik.git`" in readme
+    assert "cannot reach" not in readme
+    sources = tomllib.loads((tmp_path / "traffic-worker" / "pyproject.toml").read_text())["tool"]["uv"]["sources"]
+    assert {source["git"] for source in sources.values()} == {"https://git.example.com/jobnik.git"}
 
 
 def test_the_tutorials_values_deploy_both_stage_types(project: Path, helm: Path, schemas: Mapping[str, Schema]) -> None:

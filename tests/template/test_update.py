@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from jobnik_devtools.doctor.ownership import WRITTEN_ONCE, is_written_once
+from jobnik_devtools.doctor.ownership import REWRITTEN, is_in, is_written_once
 
 from tests.template.owner_changes import (
     ADDITIONS,
@@ -119,14 +119,14 @@ def test_a_changed_example_is_not_updated(newer: Path, tmp_path: Path, tool: Too
     """If one file of the example has changed, `make update` keeps all its files."""
     project = render(newer, tmp_path / "worker")
     commit_owner_change(project, lambda project: (project / "tests" / "unit" / "test_handlers.py").unlink(), tool)
-    before = files(project, owned=True)
+    before = {name: text for name, text in files(project, owned=True).items() if is_in(name, REWRITTEN[0])}
     for path in (newer / "template" / "src").rglob("*handlers.py*"):
         path.write_text('"""Written anew."""\n')
     commit(newer, tool)
 
     make_update(project, tool)
 
-    assert files(project, owned=True) == before
+    assert {name: text for name, text in files(project).items() if is_in(name, REWRITTEN[0])} == before
 
 
 def test_the_doctor_and_the_template_agree_on_ownership() -> None:
@@ -134,7 +134,28 @@ def test_the_doctor_and_the_template_agree_on_ownership() -> None:
     excluded = yaml.safe_load((ROOT / "copier.yml").read_text())["_exclude"]
     found = [re.search(r"_copier_operation == 'update' %}/(.+?){%", pattern) for pattern in excluded]
 
-    assert {match[1] for match in found if match} == {pattern.removesuffix("/*") for pattern in WRITTEN_ONCE}
+    assert {match[1] for match in found if match} == {
+        pattern.removesuffix("/*") for group in REWRITTEN for pattern in group
+    }
+
+
+@pytest.mark.parametrize("name", ["README.md", "AGENTS.md"])
+def test_a_rewritten_document_is_left_alone(newer: Path, tmp_path: Path, tool: Tool, name: str) -> None:
+    """An update does not touch a document that its owner has rewritten or deleted, also if the template changes it."""
+
+    def rewrite(project: Path) -> None:
+        (project / name).write_text("# Mine\n")
+
+    rewritten, deleted = (render(newer, tmp_path / folder / "worker") for folder in ("rewritten", "deleted"))
+    commit_owner_change(rewritten, rewrite, tool)
+    commit_owner_change(deleted, lambda project: (project / name).unlink(), tool)
+    (newer / "template" / f"{name}.jinja").write_text("# Written anew\n")
+    commit(newer, tool)
+
+    for project in (rewritten, deleted):
+        update(project)
+    assert (rewritten / name).read_text() == "# Mine\n"
+    assert not (deleted / name).exists()
 
 
 def test_template_changes_do_not_conflict_with_owner_changes(newer: Path, tmp_path: Path, tool: Tool) -> None:
@@ -206,7 +227,7 @@ def test_an_update_moves_and_removes_files_and_adds_questions(newer: Path, tmp_p
     commit_owner_change(project, change_nothing, tool)
     template = newer / "template"
     (template / "helm" / "RUNBOOK.md").rename(template / "helm" / "ALERTS.md")
-    (template / "AGENTS.md.jinja").unlink()
+    (template / "helm" / "templates" / "NOTES.txt").unlink()
     new = "greeting: { type: str, choices: [none, loud], default: none, help: How it greets. }\n"
     (newer / "copier.yml").write_text((newer / "copier.yml").read_text() + new)
     (template / "{% if greeting == 'loud' %}GREETING.md{% endif %}").write_text("Hello!\n")
@@ -216,7 +237,7 @@ def test_an_update_moves_and_removes_files_and_adds_questions(newer: Path, tmp_p
 
     there = files(project, owned=False)
     assert "helm/ALERTS.md" in there
-    assert not {"helm/RUNBOOK.md", "AGENTS.md", "GREETING.md"} & there.keys()
+    assert not {"helm/RUNBOOK.md", "helm/templates/NOTES.txt", "GREETING.md"} & there.keys()
     assert yaml.safe_load(there[".copier-answers.yml"])["greeting"] == "none"
     commit(project, tool)
     update(project, greeting="loud")

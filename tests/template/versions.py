@@ -107,7 +107,7 @@ def update(project: Path, **answers: object) -> None:
 
 def make_update(project: Path, tool: Tool) -> None:
     """Run `make update` of this working tree's template, and check that there are no conflicts."""
-    tool(sys.executable, "-m", "jobnik_devtools.doctor", project.name, "--update", cwd=project)
+    tool(sys.executable, "-m", "jobnik_devtools.doctor", project.name.replace("-", "_"), "--update", cwd=project)
     _assert_no_conflicts(project)
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from jobnik_devtools.environments import clean_environment
 from pydantic import TypeAdapter
 from reference_manager.embedded.process import end_with_parent
 
@@ -17,9 +18,6 @@ _POLL_INTERVAL = timedelta(milliseconds=20)
 _STOP_LIMIT = timedelta(seconds=20)
 _TAIL_LINES = 15
 _LINE: Final = TypeAdapter(dict[str, Any])
-
-# These variables refer to the environment that the demo itself runs in.
-_OURS_ALONE = {"VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT", "PYTHONPATH"}
 
 
 class DemoError(Exception):
@@ -100,14 +98,13 @@ def log_events(log: Path, name: str) -> Iterator[dict[str, Any]]:
 
 
 async def _start(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> asyncio.subprocess.Process:
-    inherited = {name: value for name, value in os.environ.items() if name not in _OURS_ALONE}
     with log.open("ab") as output:
         return await asyncio.create_subprocess_exec(
             *command,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            env={**inherited, **environment},
+            env={**clean_environment(), **environment},
             # Ctrl-C must reach the demo alone, which then stops its programs in order.
             start_new_session=True,
             preexec_fn=end_with_parent(signal.SIGTERM),

@@ -7,11 +7,11 @@ This runs the demo in FOLDER. The SVG shows the path of FOLDER. Look at both pic
 
 import argparse
 import io
-import os
 import subprocess
 import sys
 from pathlib import Path
 
+from jobnik_devtools.environments import clean_environment
 from PIL import Image
 from rich.console import Console
 from rich.text import Text
@@ -39,7 +39,7 @@ def _run_demo(folder: Path) -> str:
     # With colours as on a terminal, but with each progress bar only once, in its final state.
     terminal = {"TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "0", "COLORTERM": "truecolor", "COLUMNS": str(_COLUMNS)}
     command = [sys.executable, "-m", "tools.demo"]
-    environment = os.environ | terminal | {"PYTHONPATH": str(ROOT)}
+    environment = clean_environment() | terminal | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
 
 

@@ -1,6 +1,7 @@
+{{/* At most 53 characters. A longer name ends with a hash, because two of them may begin with the same characters. */}}
 {{- define "manager.name" -}}
 {{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
-{{- $name | trunc 53 | trimSuffix "-" -}}
+{{- gt (len $name) 53 | ternary (printf "%s-%s" ($name | trunc 44 | trimSuffix "-") ($name | sha256sum | trunc 8)) $name -}}
 {{- end }}
 
 {{- define "manager.selector" -}}
@@ -10,10 +11,10 @@ app.kubernetes.io/component: manager
 {{- end }}
 
 {{- define "manager.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimAll "-._" | quote }}
 app.kubernetes.io/name: {{ .Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | trunc 63 | trimAll "-._" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end }}
 
@@ -64,7 +65,7 @@ restartPolicy: Never
 
 {{/* A container of the manager's image, without its command. */}}
 {{- define "manager.container" -}}
-image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) | quote }}
+image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default (.Chart.AppVersion | replace "+" "_")) | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 securityContext:
   allowPrivilegeEscalation: false
@@ -100,7 +101,7 @@ Service: OpenShift's DNS pods listen on 5353. */}}
       protocol: TCP
     {{- end }}
 - ports:
-    - port: {{ .Values.networkPolicy.databasePort }}
+    - port: {{ .Values.networkPolicy.databasePort | int64 }}
   {{- with .Values.networkPolicy.database }}
   to:
     {{- toYaml . | nindent 4 }}

@@ -10,7 +10,7 @@
 {{- with .Values.alerts.managerNamespace -}}
 {{- $queues = printf "%s,namespace=%q" $queues . -}}
 {{- end -}}
-{{- $minutes := .Values.alerts.backlogMinutes -}}
+{{- $minutes := .Values.alerts.backlogMinutes | int64 -}}
 {{- $runbook := .Values.alerts.runbookUrl -}}
 - alert: JobnikWorkerTasksFail
   # Attempts whose tasks are tried again do not count, unless they are most of all attempts. The first condition is

@@ -1,7 +1,8 @@
-{{/* At most 46 characters, so that pod names contain the whole name. The alerts select pods by it. */}}
+{{/* At most 46 characters, so that pod names contain the whole name. The alerts select pods by it. A longer name ends with a
+hash, because two of them may begin with the same characters. */}}
 {{- define "worker.name" -}}
 {{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) -}}
-{{- $name | trunc 46 | trimSuffix "-" -}}
+{{- gt (len $name) 46 | ternary (printf "%s-%s" ($name | trunc 37 | trimSuffix "-") ($name | sha256sum | trunc 8)) $name -}}
 {{- end }}
 
 {{- define "worker.selector" -}}
@@ -11,20 +12,21 @@ app.kubernetes.io/component: worker
 {{- end }}
 
 {{- define "worker.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimAll "-._" | quote }}
 app.kubernetes.io/name: {{ .Chart.Name | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | trunc 63 | trimAll "-._" | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
 {{- end }}
 
 {{- define "worker.image" -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- $tag := .Values.image.tag | default (ternary "" (.Chart.AppVersion | replace "+" "_") (ne .Values.image.digest "")) -}}
+{{ .Values.image.repository }}{{ with $tag }}:{{ . }}{{ end }}{{ with .Values.image.digest }}@{{ . }}{{ end }}
 {{- end }}
 
 {{- define "worker.environment" -}}
 JOBNIK_BASE_URL: {{ .Values.env.jobnik.baseUrl | quote }}
-WORKER_CONCURRENCY: {{ .Values.env.worker.concurrency | quote }}
+WORKER_CONCURRENCY: {{ .Values.env.worker.concurrency | int64 | quote }}
 WORKER_RETRY_INITIAL_DELAY_MS: {{ .Values.env.worker.retryInitialDelayMs | int64 | quote }}
 WORKER_RETRY_MAX_DELAY_MS: {{ .Values.env.worker.retryMaxDelayMs | int64 | quote }}
 WORKER_DRAIN_SECONDS: {{ .Values.drainSeconds | int64 | quote }}
@@ -36,7 +38,7 @@ OTEL_SERVICE_NAME: {{ $.Chart.Name | quote }}
 {{- end }}
 {{- end }}
 {{- range $name, $value := .Values.env.extra }}
-{{ $name }}: {{ $value | quote }}
+{{ $name | quote }}: {{ $value | quote }}
 {{- end }}
 {{- end }}
 
@@ -44,12 +46,20 @@ OTEL_SERVICE_NAME: {{ $.Chart.Name | quote }}
 {{- define "worker.settings" -}}
 {{- if .Values.ca.secret -}}
 env:
-  - name: SSL_CERT_FILE
-    value: /etc/jobnik-ca/ca.crt
+  {{- include "worker.certificates" . | nindent 2 }}
 {{ end -}}
 envFrom:
-  - configMapRef:
-      name: {{ include "worker.name" . | quote }}
+  {{- include "worker.configMap" . | nindent 2 }}
+{{- end }}
+
+{{- define "worker.certificates" -}}
+- name: SSL_CERT_FILE
+  value: /etc/jobnik-ca/ca.crt
+{{- end }}
+
+{{- define "worker.configMap" -}}
+- configMapRef:
+    name: {{ include "worker.name" . | quote }}
 {{- end }}
 
 {{- define "worker.volumeMounts" -}}
@@ -78,7 +88,7 @@ envFrom:
 {{/* The port of a URL. */}}
 {{- define "worker.port" -}}
 {{- $url := urlParse . -}}
-{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) -}}
+{{- regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https")) | atoi -}}
 {{- end }}
 
 {{/* The manager's address for callers in other namespaces, where the name of a Service needs its namespace. */}}
@@ -93,11 +103,12 @@ no user id, because OpenShift assigns one; elsewhere the image's user applies. *
 {{- define "worker.pod" -}}
 automountServiceAccountToken: false
 enableServiceLinks: false
-serviceAccountName: {{ include "worker.name" . | quote }}
+serviceAccountName: {{ .Values.serviceAccount.name | default (include "worker.name" .) | quote }}
 securityContext:
-  runAsNonRoot: true
-  seccompProfile:
-    type: RuntimeDefault
+  {{- include "worker.merged" (list (include "worker.podSecurity" .) .Values.podSecurityContext) | nindent 2 }}
+{{- with .Values.runtimeClassName }}
+runtimeClassName: {{ . | quote }}
+{{- end }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
@@ -117,12 +128,25 @@ tolerations:
 {{- end }}
 {{- end }}
 
+{{/* Kubernetes requires the request of an extended resource, such as a GPU, to equal its limit. */}}
 {{- define "worker.resources" -}}
 requests:
-  cpu: {{ .cpu }}
+  cpu: {{ .cpu | toJson }}
   memory: {{ .memory }}
+  {{- range $name, $amount := .extended }}
+  {{ $name | quote }}: {{ $amount | toJson }}
+  {{- end }}
 limits:
   memory: {{ .memory }}
+  {{- range $name, $amount := .extended }}
+  {{ $name | quote }}: {{ $amount | toJson }}
+  {{- end }}
+{{- end }}
+
+{{- define "worker.podSecurity" -}}
+runAsNonRoot: true
+seccompProfile:
+  type: RuntimeDefault
 {{- end }}
 
 {{- define "worker.containerSecurity" -}}
@@ -130,4 +154,20 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
+{{- end }}
+
+{{/* Fields in YAML, with the fields of a mapping in place of those of the same name. */}}
+{{- define "worker.merged" -}}
+{{- $fields := first . | fromYaml -}}
+{{- range $name, $value := last . }}{{ $_ := set $fields $name $value }}{{ end -}}
+{{- toYaml $fields -}}
+{{- end }}
+
+{{/* Containers of the user's own, with the security context of the worker's container unless they set another. */}}
+{{- define "worker.containers" -}}
+{{- $security := include "worker.containerSecurity" . -}}
+{{- range . }}
+{{- $own := include "worker.merged" (list $security .securityContext) | fromYaml }}
+- {{ set (deepCopy .) "securityContext" $own | toYaml | indent 2 | trim }}
+{{- end }}
 {{- end }}

@@ -1,7 +1,7 @@
 """A stand-in for a manager: starts an embedded PostgreSQL, prints its URL, and waits until stdin ends or it is killed.
 
-Usage: owner.py DATA_DIR [USER]. With USER, the process becomes that user after all imports, because Python itself may
-be in a folder that is closed to USER.
+Usage: owner.py DATA_DIR [USER]. With USER, a name or an id, the process becomes that user after all imports, because
+Python itself may be in a folder that is closed to USER.
 """
 
 import os
@@ -14,10 +14,10 @@ from reference_manager.embedded import EmbeddedPostgres
 
 def become(user: str) -> None:
     """Change permanently from root to a normal user."""
-    account = pwd.getpwnam(user)
+    uid, gid = (int(user), 0) if user.isdecimal() else pwd.getpwnam(user)[2:4]
     os.setgroups([])
-    os.setgid(account.pw_gid)
-    os.setuid(account.pw_uid)
+    os.setgid(gid)
+    os.setuid(uid)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, 
 from reference_manager.embedded import binaries as binaries_module
 from reference_manager.embedded.account import Account
 from reference_manager.embedded.binaries import major_version, reachable_binaries
+from reference_manager.embedded.nameless import creating_programs
 
 Query = Callable[[str, str], Awaitable[object]]
 
@@ -36,9 +37,13 @@ def _server_uid(data_dir: Path) -> int:
     return psutil.Process(pid).uids().effective
 
 
-def _make_folder_of(user: pwd.struct_passwd, folder: Path) -> None:
+def _make_folder_of(uid: int, gid: int, folder: Path) -> None:
     folder.mkdir()
-    os.chown(folder, user.pw_uid, user.pw_gid)
+    os.chown(folder, uid, gid)
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
 
 
 @pytest.fixture
@@ -65,7 +70,7 @@ async def test_a_normal_user_runs_the_server_without_help(
 ) -> None:
     """The user `nobody`, without any privileges, runs a server, and root later continues with its data."""
     nobody = pwd.getpwnam("nobody")
-    _make_folder_of(nobody, data_dir)
+    _make_folder_of(nobody.pw_uid, nobody.pw_gid, data_dir)
     owner = start_owner("nobody")
     await query(owner.url(), "CREATE TABLE kept AS SELECT 42 AS answer")
     assert _server_uid(data_dir) == nobody.pw_uid
@@ -73,6 +78,35 @@ async def test_a_normal_user_runs_the_server_without_help(
     with EmbeddedPostgres(data_dir) as server:
         assert _server_uid(data_dir) == nobody.pw_uid
         assert await query(server.url, "SELECT answer FROM kept") == 42
+
+
+@as_root
+async def test_a_user_without_an_account_runs_the_server(
+    start_owner: Callable[[str], Owner], data_dir: Path, query: Query
+) -> None:
+    """A user id that no account has, as `docker run --user 12345` gives it, creates a cluster and starts it again."""
+    with pytest.raises(KeyError):
+        pwd.getpwuid(12345)
+    _make_folder_of(12345, 0, data_dir)
+    first = start_owner("12345")
+    await query(first.url(), "CREATE TABLE kept AS SELECT 42 AS answer")
+    assert _server_uid(data_dir) == 12345
+    assert first.stop() == 0
+    assert not any(name.startswith("postgres.new") for name in _names_in(data_dir))
+
+    second = start_owner("12345")
+    assert await query(second.url(), "SELECT answer FROM kept") == 42
+    assert second.stop() == 0
+
+
+def test_a_program_that_needs_a_name_is_refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the programs cannot be changed, the message says what to do."""
+    (data_dir / "bin").mkdir(parents=True)
+    (data_dir / "bin" / "initdb").write_bytes(b"another program")
+    monkeypatch.setattr(os, "geteuid", lambda: 12345)
+    programs = creating_programs(data_dir / "bin", data_dir, "copies")
+    with pytest.raises(EmbeddedPostgresError, match=r"user id 12345 has no account, .* set the URL of a database"):
+        programs.__enter__()
 
 
 @as_root

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import yaml
 from jobnik_devtools.doctor import chart_values, manager, settings
 from jobnik_devtools.doctor.__main__ import run_check
 from jobnik_devtools.doctor.findings import CannotCheckError, Finding, Level, format_check, note, ok, problem, summary
 from jobnik_devtools.doctor.ownership import is_owned, with_own_parts
 from jobnik_devtools.doctor.project import Project, failure_cause
-from jobnik_devtools.doctor.template import recorded, revision
+from jobnik_devtools.doctor.template import Template, parse_answers, revision
 from jobnik_sdk import JobnikClient, WorkerSettings
 
 PYPROJECT = """\
@@ -121,11 +122,24 @@ def test_lines_below_the_marker_are_kept(gap: str) -> None:
     assert with_own_parts("Dockerfile", rendered, own + "USER root\n") == own
 
 
-def test_answers_record_the_template() -> None:
-    """The address and the version are read as Copier writes them."""
-    answers = "# A comment\n_commit: '1234567'\n_src_path: git+https://example.com/jobnik.git\nci: github\n"
-    assert recorded(answers, "_commit") == "1234567"
-    assert recorded(answers, "_src_path") == "git+https://example.com/jobnik.git"
+@pytest.mark.parametrize("address", ["git+https://example.com/jobnik.git", '/it\'s "here": #1', f"/{'a folder/' * 20}"])
+def test_answers_record_the_template(worker: Project, address: str) -> None:
+    """The address and the version are read as Copier writes them, and as older versions of the template wrote them."""
+    for text in (
+        yaml.safe_dump({"_commit": "1234567", "_src_path": address, "ci": "github"}),
+        f'# A comment\n_commit: "1234567"\n_src_path: {json.dumps(address)}\nci: "github"\n',
+    ):
+        (worker.root / ".copier-answers.yml").write_text(text)
+        template = Template(worker)
+        assert (template.version, template.address) == ("1234567", address)
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "- one\n", "<<<<<<< before updating\n_commit: a\n=======\n"])
+def test_answers_that_are_not_yaml_are_refused(text: str) -> None:
+    """The error names the file and a remedy."""
+    with pytest.raises(CannotCheckError, match=r"\.copier-answers\.yml") as refused:
+        parse_answers(text)
+    assert refused.value.remedy == "run git restore .copier-answers.yml"
 
 
 @pytest.mark.parametrize(("version", "known"), [("v0.1.0", "v0.1.0"), ("v0.1.0-3-g0a1b2c3", "0a1b2c3")])
@@ -234,17 +248,26 @@ def test_valid_settings_are_ok(worker: Project) -> None:
 
 def test_each_setting_with_a_problem_is_named(worker: Project) -> None:
     """Missing, invalid, misspelled and unlisted settings, each with a remedy."""
-    (worker.root / ".env").write_text("QUALITY=high\nWORKER_CONCURENCY=3\n")
+    (worker.root / ".env").write_text("JOBNIK_BASE_URI=http://m\nQUALITY=high\nWORKER_CONCURENCY=3\n")
     (worker.root / ".env.example").write_text("JOBNIK_BASE_URL=\n")
     found = list(settings.check(worker))
-    assert [finding.text.split(":")[0] for finding in found[:3]] == [
-        "JOBNIK_BASE_URL is not set",
+    assert [finding.text.split(":")[0] for finding in found[:4]] == [
+        "JOBNIK_BASE_URL is not set, but JOBNIK_BASE_URI is",
         "QUALITY",
+        "JOBNIK_BASE_URI is set, but there is no such setting",
         "WORKER_CONCURENCY is set, but there is no such setting",
     ]
-    assert found[2].remedy == "did you mean WORKER_CONCURRENCY?"
-    assert found[3].text.endswith(", QUALITY")
+    assert found[3].remedy == "did you mean WORKER_CONCURRENCY?"
+    assert found[4].text.endswith(", QUALITY")
     assert all(finding.remedy for finding in found)
+
+
+def test_a_missing_address_is_no_problem(worker: Project) -> None:
+    """`make dev` and `make test` set the address, and a new project has none."""
+    assert list(settings.check(worker)) == [ok("all settings are valid, and listed in .env.example")]
+    assert list(manager.check(worker)) == [
+        ok("JOBNIK_BASE_URL is not set, so there is no manager to check; make dev starts one")
+    ]
 
 
 def test_an_unreadable_file_is_a_problem_of_the_settings_alone(worker: Project) -> None:

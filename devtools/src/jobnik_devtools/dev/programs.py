@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from jobnik_devtools.dev.screen import Screen
+from jobnik_devtools.environments import clean_environment
 
 _CHUNK: Final = 65_536
 _OUTPUT_TIMEOUT: Final = 1.0
@@ -59,7 +60,7 @@ class Programs:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 cwd=self._folder,
-                env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(environment),
+                env=clean_environment(keep_python=True) | {"PYTHONUNBUFFERED": "1"} | dict(environment),
                 stdin=DEVNULL,
                 stdout=write_end,
                 stderr=write_end,

@@ -6,15 +6,14 @@ from difflib import SequenceMatcher
 from fnmatch import fnmatch
 from typing import Final
 
-WRITTEN_ONCE: Final = (
-    "seed.py",
-    "src/*/definitions.py",
-    "src/*/handlers.py",
-    "src/*/settings.py",
-    "tests/*",
+REWRITTEN: Final = (
+    ("seed.py", "src/*/definitions.py", "src/*/handlers.py", "src/*/settings.py", "tests/*"),
+    ("README.md",),
+    ("AGENTS.md",),
 )
-"""Files that the template renders once, as an example for the owner to replace. No update changes them."""
-_OWNED: Final = (*WRITTEN_ONCE, "README.md", "helm/values.yaml")
+"""The groups of files that the owner rewrites: the example, and two documents. `copier update` does not change them.
+`make update` replaces a group if all its files are as they were rendered."""
+_OWNED: Final = (*(pattern for group in REWRITTEN for pattern in group), "helm/values.yaml")
 """Files that the owner is expected to edit: a difference from the template is not reported."""
 _VERSION: Final = r"^(?:version|appVersion)\b.*$"
 _OWNED_PARTS: Final = {
@@ -27,13 +26,18 @@ _OWNED_PARTS: Final = {
 
 
 def is_written_once(name: str) -> bool:
-    """Return whether a file, by its path in the project, is an example for the owner to replace."""
-    return any(fnmatch(name, pattern) for pattern in WRITTEN_ONCE)
+    """Return whether the template renders a file, by its path in the project, once, for the owner to rewrite."""
+    return any(is_in(name, group) for group in REWRITTEN)
+
+
+def is_in(name: str, group: Sequence[str]) -> bool:
+    """Return whether a file, by its path in the project, is in a group of files."""
+    return any(fnmatch(name, pattern) for pattern in group)
 
 
 def is_owned(name: str) -> bool:
     """Return whether a file, by its path in the project, belongs to the owner."""
-    return any(fnmatch(name, pattern) for pattern in _OWNED)
+    return is_in(name, _OWNED)
 
 
 def with_own_parts(name: str, rendered: str, current: str) -> str:

@@ -9,12 +9,10 @@ from pathlib import Path
 from typing import Final
 
 from jobnik_devtools.doctor.findings import CannotCheckError
+from jobnik_devtools.environments import clean_environment
 
 _TIMEOUT: Final = 120.0
 """Seconds for a program: over a slow connection, uv needs long to fetch one."""
-_OUTER_UV: Final = {"UV_FROZEN", "UV_LOCKED", "VIRTUAL_ENV"}
-"""Variables that uv sets for this process. They must not reach the uv that this process runs."""
-
 _CAUSE: Final = re.compile(r"\b(?:[Ee]rror|fatal|cause|[A-Z]\w*Error): (.+)")
 
 
@@ -39,12 +37,11 @@ class Project:
         Raises:
             CannotCheckError: the program takes longer than 120 s.
         """
-        inherited = {name: value for name, value in os.environ.items() if name not in _OUTER_UV}
         try:
             return subprocess.run(  # noqa: S603 the checks name the programs
                 [str(part) for part in command],
                 cwd=cwd or self.root,
-                env=inherited | {"GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1"},
+                env=clean_environment() | {"GIT_TERMINAL_PROMPT": "0", "NO_COLOR": "1"},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 encoding="utf-8",
@@ -54,6 +51,10 @@ class Project:
             )
         except subprocess.TimeoutExpired:
             raise CannotCheckError(f"{Path(command[0]).name} took more than {_TIMEOUT:.0f} s") from None
+
+    def show(self, *command: str) -> int:
+        """Run a program in the folder of the project, show its output as it comes, and return its exit code."""
+        return subprocess.run(command, cwd=self.root, env=clean_environment(), check=False).returncode  # noqa: S603 as above
 
 
 def find_uv() -> str:

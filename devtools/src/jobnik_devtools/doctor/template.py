@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Any, Final, cast
+
+import yaml
 
 from jobnik_devtools.doctor.findings import CannotCheckError
 from jobnik_devtools.doctor.project import Project, failure_cause
 
 ANSWERS: Final = ".copier-answers.yml"
 COPIER: Final = ("tool", "run", "--quiet", "--from", "copier>=9.19", "copier")
-_ADDRESS: Final = re.compile("^_src_path: .*$", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -34,61 +35,91 @@ class Template:
     """
 
     def __init__(self, project: Project, answers: str | None = None) -> None:
-        present = _answers(project)
+        present = read_answers(project)
         self._project = project
-        self.address = recorded(present, "_src_path")
-        self._answers = present if answers is None else _ADDRESS.sub(lambda _: f"_src_path: {self.address}", answers)
-        self.version = recorded(self._answers, "_commit")
+        self.address = str(present.get("_src_path", "?"))
+        # The template may have moved since the earlier answers were recorded.
+        self._answers = {**(parse_answers(answers) if answers else present), "_src_path": self.address}
+        self.version = str(self._answers.get("_commit", "?"))
 
     def current(self) -> Rendering:
         """Render the version that the answers record."""
         rendering = self._render("--vcs-ref", ":current:")
         # The same commit can have another name by now: a tag that was added since, or more digits of its hash.
-        new, old = (f'rev = "{revision(version)}"' for version in (rendering.version, self.version))
-        files = {name: text.replace(new, old) for name, text in rendering.files.items()}
+        new, old = (revision(version) for version in (rendering.version, self.version))
+        names = re.compile(rf'(?<=rev = "){re.escape(new)}(?=")|(?<=@){re.escape(new)}(?=#subdirectory=)')
+        files = {name: names.sub(lambda _: old, text) for name, text in rendering.files.items()}
         return Rendering(self.version, files)
 
     def newest(self) -> Rendering | None:
         """Render the newest version; None if the project follows it, or an even newer one."""
         with self._folder() as folder:
             newer = json.loads(self._copier(folder, "check-update", "--output-format", "json"))["update_available"]
-        return self._render() if newer else None
+        return self.latest() if newer else None
+
+    def latest(self) -> Rendering:
+        """Render the latest release, or the latest commit if the template has no releases."""
+        return self._render()
 
     def _render(self, *version: str) -> Rendering:
         with self._folder() as folder:
             self._copier(folder, "recopy", "--defaults", "--overwrite", "--quiet", *version)
             found = [path for path in folder.rglob("*") if path.is_file()]
             texts = {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in found}
-        return Rendering(recorded(texts.pop(ANSWERS), "_commit"), texts)
+        return Rendering(str(parse_answers(texts.pop(ANSWERS))["_commit"]), texts)
 
     @contextmanager
     def _folder(self) -> Generator[Path]:
         """Yield a folder that contains only the answers, which are all that Copier needs."""
         with TemporaryDirectory(prefix="jobnik-doctor-") as folder:
-            (Path(folder) / ANSWERS).write_text(self._answers, encoding="utf-8")
+            (Path(folder) / ANSWERS).write_text(yaml.safe_dump(self._answers, allow_unicode=True), encoding="utf-8")
             yield Path(folder)
 
     def _copier(self, folder: Path, *arguments: str) -> str:
         result = self._project.uv(*COPIER, *arguments, cwd=folder)
         if result.returncode != 0:
             raise CannotCheckError(
-                f"the template at {self.address} cannot be read: {failure_cause(result)}",
+                f"the template at {self.address} cannot be read: {self._refusal_by_git() or failure_cause(result)}",
                 f"check that it is reachable: {ANSWERS} has its address (_src_path) and version (_commit)",
             )
         return result.stdout
 
+    def _refusal_by_git(self) -> str:
+        """Return why git cannot read a local template, such as one that belongs to another user; empty if it can.
 
-def _answers(project: Project) -> str:
+        Copier treats such a template as a folder without versions, and does not say why.
+        """
+        if not Path(self.address).is_dir():
+            return ""
+        result = self._project.run("git", "-C", self.address, "rev-parse", "HEAD")
+        return failure_cause(result) if result.returncode != 0 else ""
+
+
+def read_answers(project: Project) -> Mapping[str, Any]:
+    """Return the answers that a project records.
+
+    Raises:
+        CannotCheckError: their file is missing or invalid.
+    """
     file = project.root / ANSWERS
     if not file.exists():
         raise CannotCheckError(f"{ANSWERS}, which records the template, is missing", f"run git restore {ANSWERS}")
-    return file.read_text(encoding="utf-8")
+    return parse_answers(file.read_text(encoding="utf-8"))
 
 
-def recorded(answers: str, name: str) -> str:
-    """Return a value that Copier records in an answers file: the address `_src_path` or the version `_commit`."""
-    line = re.search(rf"^{name}: *['\"]?([^'\"\n]+)", answers, re.MULTILINE)
-    return line[1] if line else "?"
+def parse_answers(text: str) -> Mapping[str, Any]:
+    """Return the answers in the text of an answers file.
+
+    Raises:
+        CannotCheckError: the text is not a mapping in YAML.
+    """
+    try:
+        answers: object = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise CannotCheckError(f"{ANSWERS} is not valid YAML: {error}", f"run git restore {ANSWERS}") from None
+    if not isinstance(answers, dict):
+        raise CannotCheckError(f"{ANSWERS} has no answers", f"run git restore {ANSWERS}")
+    return cast("dict[str, Any]", answers)
 
 
 def revision(version: str) -> str:

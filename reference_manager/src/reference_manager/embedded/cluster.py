@@ -14,6 +14,7 @@ from reference_manager.embedded.account import Account
 from reference_manager.embedded.binaries import major_version
 from reference_manager.embedded.errors import EmbeddedPostgresError
 from reference_manager.embedded.folder import DataFolder
+from reference_manager.embedded.nameless import creating_programs
 from reference_manager.embedded.process import run_program
 
 ROLE = "jobnik"
@@ -63,8 +64,9 @@ def _create(folder: DataFolder, binaries: Path, account: Account | None, *, dura
             account.take_ownership(staging)
         with _locked(staging) as lock:
             run = partial(run_program, account=account, inherits=[lock])
-            _initdb(run, staging, folder.password_file, binaries, durable=durable)
-            _create_database(run, staging, binaries, durable=durable)
+            with creating_programs(binaries, folder.root, _STAGING_PREFIX) as programs:
+                _initdb(run, staging, folder.password_file, programs, durable=durable)
+                _create_database(run, staging, programs, durable=durable)
         staging.rename(folder.pgdata)
     except BaseException:
         _discard(staging)

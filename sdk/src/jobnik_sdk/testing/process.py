@@ -1,6 +1,7 @@
 """A real manager in a separate process, with an embedded PostgreSQL."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -36,7 +37,11 @@ def running_manager(*arguments: str) -> Generator[str]:
         # If the tests run as root, PostgreSQL runs as another user, who needs access to the folder.
         Path(folder).chmod(0o755)
         serve = [manager_command(), "serve", "--data-dir", str(Path(folder, "data")), "--port", "0", *arguments]
-        manager = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603 our own command
+        # The developer's settings are for another manager, perhaps with a database that matters.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("JOBNIK_MANAGER_")}
+        manager = subprocess.Popen(  # noqa: S603 our own command
+            serve, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
         assert manager.stdout is not None  # noqa: S101 a pipe was requested
         with manager.stdout as output:
             try:
