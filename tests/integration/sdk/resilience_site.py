@@ -35,9 +35,10 @@ class WorkerProcess:
         folder: The folder of both.
         name: The name of the worker.
         environment: Further environment variables.
+        output: A file descriptor for its standard output and error, instead of its log.
     """
 
-    def __init__(self, folder: Path, name: str, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, name: str, environment: dict[str, str], output: int | None = None) -> None:
         self.journal: list[Entity] = []
         self.log: list[Entity] = []
         self._new = [NewLines(folder, f"{name}.journal"), NewLines(folder, f"{name}.log")]
@@ -47,8 +48,8 @@ class WorkerProcess:
                 [sys.executable, "-m", "tests.support.sdk_worker"],
                 cwd=ROOT,
                 env=os.environ | ours | environment,
-                stdout=log,
-                stderr=log,
+                stdout=log if output is None else output,
+                stderr=log if output is None else output,
                 preexec_fn=end_with_parent(signal.SIGKILL),  # noqa: PLW1509 - no worker is left when the test run is killed
             )
 
@@ -124,8 +125,8 @@ class Site:
             worker.kill()
         await self._http.aclose()
 
-    def worker(self, manager: str = "", **environment: str) -> WorkerProcess:
-        """Start a worker; by default, it has a slot of each style."""
+    def worker(self, manager: str = "", output: int | None = None, /, **environment: str) -> WorkerProcess:
+        """Start a worker; by default, it has a slot of each style, and writes a log."""
         ours = {
             "JOBNIK_BASE_URL": manager or self.manager,
             "STAGE_TYPE": self.name,
@@ -134,7 +135,7 @@ class Site:
             "WORKER_RETRY_INITIAL_DELAY_MS": "2000",
             "WORKER_RETRY_MAX_DELAY_MS": "2000",
         }
-        self._workers.append(WorkerProcess(self.folder, f"worker-{len(self._workers)}", ours | environment))
+        self._workers.append(WorkerProcess(self.folder, f"worker-{len(self._workers)}", ours | environment, output))
         return self._workers[-1]
 
     async def create_tasks(self, go: str, **counts: int) -> None:
