@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from itertools import cycle, pairwise
 from typing import Any
 from uuid import UUID
@@ -11,7 +12,7 @@ from uuid import UUID
 import httpx2
 
 from tests.chaos.attempts import Entity, TaskRecord, contradictions
-from tests.chaos.cluster import Cluster
+from tests.chaos.cluster import Cluster, eventually
 from tests.chaos.load import Outcome
 from tests.support.invariants import violations
 
@@ -136,8 +137,12 @@ class _Reader:
         self._turns = asyncio.Semaphore(PARALLEL)
 
     async def get(self, path: str) -> Any:  # noqa: ANN401 - any JSON
-        async with self._turns:
+        async def answer() -> httpx2.Response | None:
             response = await self._http.get(f"{next(self._managers)}{path}")
+            return None if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE else response
+
+        async with self._turns:
+            response = await eventually("a manager is not too busy to answer", answer)
         assert response.is_success, f"{path}: {response.text}"
         return response.json()
 

@@ -54,6 +54,8 @@ ATTEMPTS_BETWEEN_FAULTS = 15
 """Number of attempts that start between two faults."""
 SETTLE_TIMEOUT = 60.0
 """Seconds within which everything must settle after all faults are repaired."""
+CLOCK = "clock"
+"""The file with the offset of the clocks of the SDK's workers."""
 ROOT = Path(__file__).parents[2]
 
 sql: Any = aiosql.from_path(  # pyright: ignore[reportUnknownMemberType] - aiosql types its own parameters loosely
@@ -74,7 +76,8 @@ class WorkerProcess:
         folder: Folder for the files.
         stage_types: The stage types to claim.
         managers: The addresses of the managers. The SDK's worker uses only the first.
-        clock_jumps: Whether the worker's wall clock jumps.
+        clock_jumps: Whether the worker's wall clock jumps all the time.
+        output: A file descriptor for all its log lines. By default, those from warnings on go into a file.
     """
 
     def __init__(  # noqa: PLR0913 - the full configuration of a worker
@@ -86,6 +89,7 @@ class WorkerProcess:
         managers: Iterable[str],
         *,
         clock_jumps: bool,
+        output: int | None,
     ) -> None:
         self.program = program
         self.stage_types = stage_types
@@ -94,9 +98,14 @@ class WorkerProcess:
         arguments = (name, self._journal, LEASE.total_seconds(), ",".join(stage_types), ",".join(managers))
         self.log = NewLines(folder, f"{name}.log")
         """What the worker and the processes of its handlers write."""
+        environment = {jumping_clock.OFFSET_VARIABLE: str(folder / CLOCK)}
+        if clock_jumps:
+            environment[jumping_clock.VARIABLE] = "yes"
+        if output is not None:
+            environment["LOG_LEVEL"] = "DEBUG"
         with (folder / f"{name}.log").open("a") as log:
-            environment = os.environ | ({jumping_clock.VARIABLE: "yes"} if clock_jumps else {})
-            self.process = start_worker(program, list(map(str, arguments)), environment, log.fileno())
+            stream = log.fileno() if output is None else output
+            self.process = start_worker(program, list(map(str, arguments)), os.environ | environment, stream)
 
     @property
     def name(self) -> str:
@@ -106,6 +115,11 @@ class WorkerProcess:
             if newline:
                 self._name = str(json.loads(first)["worker"])
         return self._name
+
+    @property
+    def has_started(self) -> bool:
+        """Whether the worker has written the first line of its journal."""
+        return self._journal.exists() and b"\n" in self._journal.read_bytes()
 
     @property
     def is_alive(self) -> bool:
@@ -130,6 +144,7 @@ class Cluster:
         self.folder = folder
         self.random = Random(seed)  # noqa: S311 - the seed makes a run repeatable
         self.journal = Journal(folder)
+        self.set_clocks(timedelta())
         self.servers = Servers(folder)
         self.networks: list[Networks] = []
         """The networks between each manager and PostgreSQL."""
@@ -184,9 +199,14 @@ class Cluster:
         manager = self._previous_release.manager(self.networks[number].to_primary.url)
         self._replace_manager(number, manager.__enter__())
 
-    def replace_worker(self, number: int) -> None:
-        """Replace an ended worker with a new one."""
-        self.workers[number] = self._new_worker(self.workers[number].program, self.workers[number].stage_types)
+    def replace_worker(self, number: int, output: int | None = None) -> None:
+        """Replace an ended worker with a new one, whose log lines may go to a given file descriptor."""
+        worker = self.workers[number]
+        self.workers[number] = self._new_worker(worker.program, worker.stage_types, output)
+
+    def set_clocks(self, offset: timedelta) -> None:
+        """Set the clocks of the SDK's workers ahead or back."""
+        jumping_clock.set_offset(self.folder / CLOCK, offset.total_seconds())
 
     async def ask(self, query: Callable[..., Awaitable[Any]], **arguments: object) -> Any:  # noqa: ANN401 - any value
         """Run an idempotent query, and repeat it until the database responds."""
@@ -281,13 +301,13 @@ class Cluster:
         self.proxies[number].target = manager.url
         former.stop()
 
-    def _new_worker(self, program: str, stage_types: Sequence[str]) -> WorkerProcess:
+    def _new_worker(self, program: str, stage_types: Sequence[str], output: int | None = None) -> WorkerProcess:
         self._workers_started += 1
         name = f"worker-{self._workers_started}"
         proxies = self.proxies if self._workers_started % 2 else self.proxies[::-1]
         urls = [proxy.url for proxy in proxies]
         jumps = bool(self._workers_started % 2)
-        worker = WorkerProcess(program, name, self.folder, stage_types, urls, clock_jumps=jumps)
+        worker = WorkerProcess(program, name, self.folder, stage_types, urls, clock_jumps=jumps, output=output)
         self._all_workers.append(worker)
         return worker
 

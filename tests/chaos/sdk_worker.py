@@ -49,6 +49,9 @@ from tests.support.processes import hold_the_gil
 BURST_SECONDS = 0.005
 """How long a handler in the worker's own process runs C code that holds Python's lock. In a process, it does so for all
 of its time, so a worker may be killed while each of its handlers does."""
+HOLDING = "holding"
+"""While a file with this name is beside the journal, handlers of all styles do so for all of their time, which may be
+longer than a lease."""
 SLOTS = 3
 """Concurrency of each handler."""
 TIMEOUT = 4.0
@@ -101,6 +104,10 @@ def _handling(order: Order, context: TaskContext) -> Generator[None]:
     writer.write(Event.HANDLER_ENDED, *about, outcome=order.step.outcome)
 
 
+def _is_holding() -> bool:
+    return Path(os.environ[JOURNAL]).with_name(HOLDING).exists()
+
+
 def _end(order: Order) -> Done:
     """End as planned, except for a release, which `release_if_planned` handles."""
     step = order.step
@@ -120,15 +127,18 @@ def _end(order: Order) -> Done:
 async def handle_async(order: Order, context: TaskContext) -> Done:
     """Run as long as planned and end as planned."""
     with _handling(order, context):
-        hold_the_gil(BURST_SECONDS)
-        await asyncio.sleep(order.seconds)
+        if _is_holding():
+            hold_the_gil(order.seconds)
+        else:
+            hold_the_gil(BURST_SECONDS)
+            await asyncio.sleep(order.seconds)
     return _end(order)
 
 
 def handle_sync(order: Order, context: TaskContext) -> Done:
     """Run as long as planned and end as planned."""
     with _handling(order, context):
-        if parent_process() is not None:
+        if parent_process() is not None or _is_holding():
             hold_the_gil(order.seconds)
         else:
             hold_the_gil(BURST_SECONDS)
@@ -163,8 +173,12 @@ class Transport(httpx2.AsyncBaseTransport):
                     Event.UNEXPECTED_RESPONSE, path=request.url.path, status=answer.status_code, body=content.decode()
                 )
         elif settling:
-            refused: dict[int, dict[str, Any]] = {one["index"]: one for one in json.loads(content)["refused"]}
+            verdicts = json.loads(content)
+            refused: dict[int, dict[str, Any]] = {one["index"]: one for one in verdicts["refused"]}
+            undecided = {one["index"] for one in verdicts.get("undecided", ())}
             for index, report in enumerate(reports):
+                if index in undecided:
+                    continue  # the worker sends it again
                 verdict = refused.get(index, {"accepted": True})  # the response does not contain the status
                 fields = {name: verdict.get(name) for name in ("accepted", "status", "code")}
                 self._writer.write(Event.VERDICT, report["taskId"], report["leaseId"], **fields)
@@ -196,7 +210,7 @@ class Container:
             worker_retry_initial_delay_ms=RETRY_DELAY_MS,
             worker_retry_max_delay_ms=RETRY_DELAY_MS,
             worker_drain_seconds=DRAIN_SECONDS,
-            log_level="WARNING",
+            log_level=os.environ.get("LOG_LEVEL", "WARNING"),
         )
 
     def settings(self) -> WorkerSettings:

@@ -5,11 +5,13 @@ its handler completes when that file exists.
 """
 
 import asyncio
+import json
 import os
 import sys
 import time
 from datetime import timedelta
 from enum import StrEnum
+from multiprocessing import parent_process
 from pathlib import Path
 
 from jobnik_sdk import Handler, HandlerStyle, JobnikClient, StageType, TaskContext, Worker, WorkerSettings, run
@@ -18,6 +20,7 @@ from pydantic import BaseModel, Field
 
 from tests.support import jumping_clock
 from tests.support.journal import JournalWriter
+from tests.support.processes import hold_the_gil
 
 POLL_INTERVAL = timedelta(milliseconds=20)
 
@@ -55,7 +58,7 @@ class Done(BaseModel):
 
 
 class _RecordedAttempt:
-    """Records the course of an attempt. The handler runs within its `with` block."""
+    """Records the course of an attempt, and prints what the environment says. The handler runs in its `with` block."""
 
     _journal: JournalWriter | None = None
 
@@ -64,6 +67,8 @@ class _RecordedAttempt:
 
     def __enter__(self) -> None:
         self._record(Event.BEGUN)
+        if printed := os.environ.get("PRINTED"):
+            sys.stdout.write(printed)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._record(Event.ENDED if kind is None else Event.CANCELLED)
@@ -75,10 +80,17 @@ class _RecordedAttempt:
         journal.write(**fields, wall=time.time(), reason=context.cancellation.reason)
 
 
+def _hold_the_gil(style: HandlerStyle) -> None:
+    """Run C code that holds Python's lock, for as many seconds as the environment sets for this style."""
+    if bursts := os.environ.get("BURST_SECONDS"):
+        hold_the_gil(json.loads(bursts)[style])
+
+
 async def handle_async(order: Order, context: TaskContext) -> Done:
     """Wait until the file of the order exists."""
     with _RecordedAttempt(context):
-        while not order.go.exists():  # noqa: ASYNC110 - a file, which reaches handlers of every style
+        while not order.go.exists():  # a file, because it reaches handlers of every style
+            _hold_the_gil(HandlerStyle.ASYNC)
             await asyncio.sleep(POLL_INTERVAL.total_seconds())
     return Done(attempt=context.traceparent)
 
@@ -87,6 +99,7 @@ def handle_sync(order: Order, context: TaskContext) -> Done:
     """Wait until the file of the order exists."""
     with _RecordedAttempt(context):
         while not order.go.exists():
+            _hold_the_gil(HandlerStyle.THREAD if parent_process() is None else HandlerStyle.PROCESS)
             context.cancellation.wait(POLL_INTERVAL)
     return Done(attempt=context.traceparent)
 

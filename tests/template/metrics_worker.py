@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx2
 from jobnik_sdk import (
     Handler,
+    HandlerStyle,
     JobnikClient,
     JobType,
     NewStage,
@@ -42,8 +43,12 @@ class Order(BaseModel):
     end: End
 
 
+def complete(_order: Order, _context: TaskContext) -> None:
+    """Do nothing, in a process."""
+
+
 async def collect_metrics(manager: str, stage_type: str) -> str:
-    """Return the metrics after a completed task, a failed task, a refused report and a request without a response."""
+    """Return the metrics after a task of each end, a task in a process, and a request without a response."""
     stage = StageType(stage_type, task=Order)
     client = JobnikClient(manager)
     producer = Producer(client)
@@ -54,10 +59,14 @@ async def collect_metrics(manager: str, stage_type: str) -> str:
         if order.end is End.REFUSED:
             await producer.abort_job(context.job.id)
 
-    for end in End:
+    async def work(handler: Handler[Order], end: End) -> None:
         tasks = [NewTask(Order(end=end), max_attempts=1)]
         job = await producer.create_job(JobType("watched"), stages=[NewStage(stage, tasks)])
-        await work_off(Worker(client, [Handler(stage, handle)]), job)
+        await work_off(Worker(client, [handler]), job)
+
+    for end in End:
+        await work(Handler(stage, handle), end)
+    await work(Handler(stage, complete, style=HandlerStyle.PROCESS), End.COMPLETED)
     await _send_request_without_response()
     with ProbeServer(Health(), host="127.0.0.1", port=0) as probes:
         async with httpx2.AsyncClient() as prometheus:

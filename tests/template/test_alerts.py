@@ -28,8 +28,18 @@ REFUSED = TAKEN.replace("success", "failure")
 UNANSWERED = f'jobnik_sdk_http_request_duration_seconds_count{{{POD},status_code="none"}}'
 UNAVAILABLE = UNANSWERED.replace("none", "503")
 
+LOST = f"jobnik_sdk_worker_leases_lost_total{{{OF_TYPE}}}"
+WAITING = f"jobnik_sdk_worker_reports_waiting{{{POD}}}"
+BLOCKED = f"jobnik_sdk_worker_event_loop_blocked_seconds_total{{{POD}}}"
+LATE = f"jobnik_sdk_worker_heartbeats_late_total{{{POD}}}"
+DIED = f'jobnik_sdk_worker_processes_ended_total{{{OF_TYPE},reason="died"}}'
+REPLACED = DIED.replace("died", "replaced")
+ABANDONED = f"jobnik_sdk_worker_handlers_abandoned_total{{{OF_TYPE}}}"
+SLOTS = f"jobnik_sdk_worker_slots{{{OF_TYPE}}}"
+
 SEVERE = {"severity": "critical", "namespace": "jobs"}
 MILD = {"severity": "warning", "namespace": "jobs", "stage_type": "thumbnails"}
+MILD_FOR_POD = {"severity": "warning", "namespace": "jobs", "pod": "thumbnail-worker-7c9d8b6f5-x2x4z"}
 
 
 class Scenario(NamedTuple):
@@ -108,12 +118,70 @@ ALERTS: dict[str, tuple[dict[str, str], list[Scenario]]] = {
             Scenario("a task waits at another manager", {AT_ANOTHER_MANAGER: "9000x400"}, silent=[100]),
         ],
     ),
+    "JobnikWorkerLeasesLost": (
+        MILD,
+        [
+            NOTHING,
+            Scenario(
+                "one attempt in ten loses its lease",
+                {LOST: "0+1x120", COMPLETED: "0+10x120"},
+                silent=[14],
+                firing=[35],
+            ),
+            Scenario("the only attempt loses its lease", {LOST: "0x10 1x110", COMPLETED: "0x120"}, silent=[16, 20, 35]),
+            Scenario("long attempts lose their leases", {LOST: "0+1x120", COMPLETED: "0x120"}, firing=[35]),
+            Scenario(
+                "leases were lost for a minute", {LOST: "0x10 0+9x2 18x110", COMPLETED: "0+1x120"}, silent=[16, 35]
+            ),
+            Scenario("one attempt in 200 loses its lease", {LOST: "0+1x120", COMPLETED: "0+200x120"}, silent=[35]),
+        ],
+    ),
     "JobnikWorkerReportsRefused": (
         MILD,
         [
             NOTHING,
             Scenario("one report in ten is refused", {TAKEN: "0+9x80", REFUSED: "0+1x80"}, silent=[8], firing=[25]),
             Scenario("one report in forty is refused", {TAKEN: "0+39x80", REFUSED: "0+1x80"}, silent=[25]),
+        ],
+    ),
+    "JobnikWorkerReportsWait": (
+        MILD_FOR_POD,
+        [
+            NOTHING,
+            Scenario("none is accepted", {WAITING: "0x10 8x80", COMPLETED: "0x90"}, silent=[9], firing=[25]),
+            Scenario("the only one is never accepted", {WAITING: "0x10 1x80", COMPLETED: "0x90"}, firing=[25]),
+            Scenario("half of them wait for minutes", {WAITING: "9x90", COMPLETED: "0+2x90"}, firing=[25]),
+            Scenario("some always wait for a moment", {WAITING: "9x90", COMPLETED: "0+3000x90"}, silent=[25]),
+            Scenario("none waits for long", {WAITING: "0 9 " * 45, COMPLETED: "0x90"}, silent=[25]),
+        ],
+    ),
+    "JobnikWorkerStalls": (
+        MILD_FOR_POD,
+        [
+            NOTHING,
+            Scenario("the event loop is blocked for a fifth of the time", {BLOCKED: "0+6x80"}, silent=[9], firing=[25]),
+            Scenario("the event loop is blocked now and then", {BLOCKED: "0+2x80"}, silent=[25]),
+            Scenario("heartbeats are late", {BLOCKED: "0x80", LATE: "0+1x80"}, silent=[9], firing=[25]),
+            Scenario("one heartbeat is late", {BLOCKED: "0x80", LATE: "0x10 1x70"}, silent=[6, 10, 16, 25]),
+        ],
+    ),
+    "JobnikWorkerProcessesDie": (
+        MILD,
+        [
+            NOTHING,
+            Scenario("one in ten dies", {DIED: "0+1x80", COMPLETED: "0+9x80"}, silent=[9], firing=[25]),
+            Scenario("one in fifty dies", {DIED: "0+1x80", COMPLETED: "0+49x80"}, silent=[25]),
+            Scenario("each is replaced", {REPLACED: "0+9x80", DIED: "0x80", COMPLETED: "0+9x80"}, silent=[25]),
+        ],
+    ),
+    "JobnikWorkerSlotsAbandoned": (
+        MILD_FOR_POD | {"stage_type": "thumbnails"},
+        [
+            NOTHING,
+            Scenario("half of the slots", {ABANDONED: "0x10 4x70", SLOTS: "8x80"}, silent=[4, 14], firing=[16]),
+            Scenario("a few slots", {ABANDONED: "3x80", SLOTS: "8x80"}, silent=[25]),
+            Scenario("none, in a pod that stops", {ABANDONED: "0x80", SLOTS: "0x80"}, silent=[25]),
+            Scenario("their processes were killed", {ABANDONED: "8x80", SLOTS: "8x80", DIED: "0x80"}, silent=[25]),
         ],
     ),
     "JobnikWorkerCannotReachManager": (

@@ -81,11 +81,12 @@ def test_alerts_use_exported_metrics(rules: Sequence[dict[str, Any]], samples: S
 
 
 def test_alerts_have_the_labels_that_they_use(rules: Sequence[dict[str, Any]]) -> None:
-    """Each alert has the labels that its summary and its receivers use."""
+    """Each alert has the labels that its summary, its description and its receivers use."""
     for rule in rules:
         labels = labels_left(rule["expr"])
         assert labels is not None
-        assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"])) <= labels
+        for annotation in ("summary", "description"):
+            assert set(re.findall(r"\$labels\.(\w+)", rule["annotations"][annotation])) <= labels
         assert {"severity", "namespace"} <= labels | rule["labels"].keys()
 
 
@@ -105,6 +106,16 @@ def test_the_runbook_quotes_events_that_the_sdk_logs(worker_chart: Chart) -> Non
 
     assert "task failed" in quoted
     assert quoted - set(_logged_events()) == set()
+
+
+def test_descriptions_quote_panels_and_events_that_exist(
+    rules: Sequence[dict[str, Any]], dashboard: dict[str, Any]
+) -> None:
+    """The description of an alert quotes only panels of the dashboard, log events, and a few words of its own."""
+    known = {panel["title"] for panel in dashboard["panels"]} | set(_logged_events())
+    quoted = {quotation for rule in rules for quotation in re.findall(r'"([^"]+)"', rule["annotations"]["description"])}
+
+    assert quoted - known == {"handler", "dequeue", "helm test"}
 
 
 def _logged_events() -> Iterator[str]:

@@ -78,7 +78,7 @@ def _of_module(module: ModuleType) -> Iterator[Row]:
 
 def _collected() -> Iterator[Row]:
     sdk.stage_metrics("thumbnails")  # creates samples with labels
-    for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.ALIASES):
+    for collector in (sdk.TASK_DURATION, sdk.TASK_WAITING, sdk.ALIASES, sdk.LOGS):
         for family in collector.collect():
             labels = tuple(label for label in family.samples[0].labels if label != "le")
             yield _row(family.name, family.type, labels, family.documentation)

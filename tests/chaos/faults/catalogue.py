@@ -3,6 +3,7 @@
 from tests.chaos.faults.database import end_backend, kill_backend, kill_postgres, promote_standby
 from tests.chaos.faults.jobs import abort_job, pause_job
 from tests.chaos.faults.locks import LOCKS, fill_pool
+from tests.chaos.faults.machines import block_log, close_log, fill_disk, jump_clocks
 from tests.chaos.faults.network import (
     cut_network,
     cut_network_for_long,
@@ -42,6 +43,10 @@ FAULTS: tuple[Fault, ...] = (
     stop_worker,
     kill_worker,
     drain_worker,
+    jump_clocks,
+    fill_disk,
+    close_log,
+    block_log,
 )
 """All faults in the order of their repair: a repair comes before the repairs that depend on it."""
 HARMLESS: tuple[Fault, ...] = (*LOCKS, pause_job)

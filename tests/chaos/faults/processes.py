@@ -93,20 +93,36 @@ async def drain_worker(cluster: Cluster) -> Repair | None:
         return None
     number = cluster.random.choice(sdk)
     worker = cluster.workers[number]
-    cluster.drained.add(worker.name)
-    worker.process.send_signal(signal.SIGTERM)
+    await stop(cluster, worker)
 
     async def repair() -> None:
-        async def ended() -> bool:
-            return not worker.is_alive
-
-        await eventually("a worker ends after SIGTERM", ended)
-        if worker.process.returncode != 0 and worker.name not in cluster.killed:
-            raise UnsettledError(f"{worker.name} ended with exit code {worker.process.returncode} after SIGTERM")
+        await end_of(cluster, worker)
         if cluster.workers[number] is worker:
             cluster.replace_worker(number)
 
     return repair
+
+
+async def stop(cluster: Cluster, worker: WorkerProcess) -> None:
+    """Send SIGTERM to a worker, after it has started."""
+
+    async def has_started() -> bool:
+        return worker.has_started or not worker.is_alive
+
+    await eventually("a worker starts", has_started)
+    cluster.drained.add(worker.name)
+    worker.process.send_signal(signal.SIGTERM)
+
+
+async def end_of(cluster: Cluster, worker: WorkerProcess) -> None:
+    """Wait until a worker that was told to stop has ended, with the exit code 0 unless it was killed meanwhile."""
+
+    async def ended() -> bool:
+        return not worker.is_alive
+
+    await eventually("a worker ends after SIGTERM", ended)
+    if worker.process.returncode != 0 and worker.name not in cluster.killed:
+        raise UnsettledError(f"{worker.name} ended with exit code {worker.process.returncode} after SIGTERM")
 
 
 async def _busy_workers(cluster: Cluster) -> list[int]:

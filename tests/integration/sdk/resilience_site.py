@@ -33,15 +33,17 @@ class WorkerProcess:
         folder: The folder of both.
         name: The name of the worker.
         environment: Further environment variables.
+        output: A file descriptor for its standard output and error, instead of its log.
     """
 
-    def __init__(self, folder: Path, name: str, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, name: str, environment: dict[str, str], output: int | None = None) -> None:
         self.journal: list[Entity] = []
         self.log: list[Entity] = []
         self._new = [NewLines(folder, f"{name}.journal"), NewLines(folder, f"{name}.log")]
         ours = {"JOURNAL": str(folder / f"{name}.journal"), "PROBE_HOST": "127.0.0.1", "PROBE_PORT": "0"}
         with (folder / f"{name}.log").open("w") as log:
-            self.process = start_worker("tests.support.sdk_worker", (), os.environ | ours | environment, log.fileno())
+            stream = log.fileno() if output is None else output
+            self.process = start_worker("tests.support.sdk_worker", (), os.environ | ours | environment, stream)
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -115,8 +117,8 @@ class Site:
             worker.kill()
         await self._http.aclose()
 
-    def worker(self, manager: str = "", **environment: str) -> WorkerProcess:
-        """Start a worker; by default, it has a slot of each style."""
+    def worker(self, manager: str = "", output: int | None = None, /, **environment: str) -> WorkerProcess:
+        """Start a worker; by default, it has a slot of each style, and writes a log."""
         ours = {
             "JOBNIK_BASE_URL": manager or self.manager,
             "STAGE_TYPE": self.name,
@@ -125,7 +127,7 @@ class Site:
             "WORKER_RETRY_INITIAL_DELAY_MS": "2000",
             "WORKER_RETRY_MAX_DELAY_MS": "2000",
         }
-        self._workers.append(WorkerProcess(self.folder, f"worker-{len(self._workers)}", ours | environment))
+        self._workers.append(WorkerProcess(self.folder, f"worker-{len(self._workers)}", ours | environment, output))
         return self._workers[-1]
 
     async def create_tasks(self, go: str, **counts: int) -> None:

@@ -19,14 +19,15 @@ import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from jobnik_sdk import HandlerStyle, JobnikClient, JobType, NewTask, Producer, Stage
+from jobnik_sdk import HandlerStyle, JobnikClient, JobType, NewStage, NewTask, Producer, Stage
 from reference_manager.embedded import EmbeddedPostgres
 from rich.console import Console
 
-from tests.integration.sdk.saboteurs import SABOTEURS, Wait, neighbours, sabotages
+from tests.integration.sdk.saboteurs import DEADLY, DEADLY_ROUNDS, SABOTEURS, Order, Wait, neighbours, sabotages
 from tests.support.processes import descendants
 from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
@@ -49,6 +50,22 @@ class Sample(NamedTuple):
     threads: int
     processes: int
     """Its children and their descendants."""
+
+
+class _Pace(NamedTuple):
+    """The saboteurs that start together every second."""
+
+    name: str
+    kinds: Collection[str]
+    styles: Sequence[HandlerStyle]
+    rounds_at_once: int = 5
+
+
+_PACES: Final = (
+    _Pace("in the worker's process", SABOTEURS, (HandlerStyle.ASYNC, HandlerStyle.THREAD)),
+    _Pace("in a process that survives", SABOTEURS.keys() - DEADLY, (HandlerStyle.PROCESS,)),
+    _Pace("in a process that ends", DEADLY, (HandlerStyle.PROCESS,), DEADLY_ROUNDS),
+)
 
 
 class SabotagedWorker:
@@ -122,7 +139,7 @@ class SabotagedWorker:
             f"neighbour as {style}: {task['status']} {task.get('error')}"
             for style, stage in stages.items()
             for task in await self._wait_for(stage, _FINAL)
-            if task["status"] != "COMPLETED" or len(await self._attempts(task)) != 1
+            if task["status"] != "COMPLETED" or await self._outcomes(task) != ["COMPLETED"]
         ]
 
     def freeze(self) -> None:
@@ -156,9 +173,9 @@ class SabotagedWorker:
             (task,) = await self._wait_for(stage, _FINAL)
             ends = SABOTEURS[do].ends
             error: dict[str, Any] = task.get("error") or {}
-            attempts = await self._attempts(task)
-            if len(attempts) != 1 or (error.get("type") not in ends if ends else task["status"] != "COMPLETED"):
-                wrong.append(f"{do} as {stage.type}: {task['status']} {error}, {len(attempts)} attempts")
+            outcomes = await self._outcomes(task)
+            if len(outcomes) != 1 or (error.get("type") not in ends if ends else task["status"] != "COMPLETED"):
+                wrong.append(f"{do} as {stage.type}: {task['status']} {error}, attempts {outcomes}")
         return wrong
 
     def sample(self) -> Sample:
@@ -193,11 +210,11 @@ class SabotagedWorker:
 
     async def _create_saboteur(self, do: str, style: HandlerStyle, seconds: int | None) -> Stage[Any, Any]:
         # Each has a job of its own, because a failed task ends its job.
-        stage = await self._producer.create_stage(await self._job(), sabotages(self._name, style))
-        task: dict[str, Any] = {"data": {"do": do}, "maxAttempts": 1}
-        if seconds is not None:
-            task["timeoutSeconds"] = seconds
-        await self._client.request("POST", f"/v1/stages/{stage.id}/tasks", json=[task])
+        kind = sabotages(self._name, style, deadly=do in DEADLY and style is HandlerStyle.PROCESS)
+        timeout = None if seconds is None else timedelta(seconds=seconds)
+        task = NewTask(Order(do=do), max_attempts=1, timeout=timeout)
+        created = await self._producer.create_job(JobType("sabotage"), stages=[NewStage(kind, [task])])
+        (stage,) = created.stages
         return stage
 
     async def _job(self) -> Any:  # noqa: ANN401 a job of any type
@@ -211,8 +228,13 @@ class SabotagedWorker:
                     return tasks
                 await asyncio.sleep(0.1)
 
-    async def _attempts(self, task: dict[str, Any]) -> Sequence[Any]:
-        return (await self._client.request("GET", f"/v1/tasks/{task['id']}/attempts")).json()
+    async def _outcomes(self, task: dict[str, Any]) -> Sequence[str]:
+        """Return the outcomes of the attempts at a task, without those that the manager released again at once.
+
+        On a busy machine, it releases a task that it has found for a claim which meanwhile got others.
+        """
+        attempts: list[Any] = (await self._client.request("GET", f"/v1/tasks/{task['id']}/attempts")).json()
+        return [attempt["outcome"] for attempt in attempts if attempt["outcome"] != "RELEASED"]
 
 
 def growth(samples: Sequence[Sample]) -> Mapping[str, float]:
@@ -226,16 +248,28 @@ def growth(samples: Sequence[Sample]) -> Mapping[str, float]:
     }
 
 
-async def _repeat(worker: SabotagedWorker, end: float, *styles: HandlerStyle) -> Sequence[str]:
-    """Sabotage a worker once a second, or as often as it can end the processes that this takes."""
-    rounds = 0
-    while (started := time.monotonic()) < end:
-        if wrong := await worker.sabotage(*styles):
-            return wrong
-        rounds += 1
-        await asyncio.sleep(max(0.0, started + 1 - time.monotonic()))
-    _console.print(f"{rounds} rounds of {', '.join(styles)}")
-    return []
+async def _repeat(worker: SabotagedWorker, end: float, pace: _Pace) -> Sequence[str]:
+    """Start a saboteur of each kind every second, without waiting for earlier ones unless too many are under way."""
+    wrong: list[str] = []
+    free = asyncio.Semaphore(pace.rounds_at_once)
+
+    async def play() -> None:
+        try:
+            wrong.extend(await worker.sabotage(*pace.styles, kinds=pace.kinds))
+        finally:
+            free.release()
+
+    begun, rounds = time.monotonic(), 0
+    async with asyncio.TaskGroup() as group:
+        while (started := time.monotonic()) < end and not wrong:
+            await free.acquire()
+            group.create_task(play())
+            rounds += 1
+            await asyncio.sleep(max(0.0, started + 1 - time.monotonic()))
+        seconds = time.monotonic() - begun
+    number = sum(style in SABOTEURS[do].styles for do in pace.kinds for style in pace.styles)
+    _console.print(f"{pace.name}: {rounds} rounds of {number} saboteurs, {rounds / seconds:.2f} a second")
+    return wrong
 
 
 async def _measure(worker: SabotagedWorker, end: float) -> Sequence[Sample]:
@@ -253,10 +287,8 @@ async def _soak(url: str, errors: Path, minutes: float) -> Sequence[str]:
     async with JobnikClient(url) as client, SabotagedWorker(client, errors) as worker:
         undisturbed = await worker.start_neighbours(60 * minutes)
         end = time.monotonic() + 60 * minutes
-        samples, *wrong = await asyncio.gather(
-            _measure(worker, end),
-            _repeat(worker, end, HandlerStyle.ASYNC, HandlerStyle.THREAD),
-            _repeat(worker, end, HandlerStyle.PROCESS),
+        samples, wrong = await asyncio.gather(
+            _measure(worker, end), asyncio.gather(*(_repeat(worker, end, pace) for pace in _PACES))
         )
         findings = [finding for findings in wrong for finding in findings]
         findings += await worker.undisturbed(undisturbed)

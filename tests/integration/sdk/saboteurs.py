@@ -25,6 +25,9 @@ from typing_extensions import override
 from tests.support.processes import hold_the_gil
 
 FOREVER: Final = 1_000_000
+DEADLY_ROUNDS: Final = max(1, (os.cpu_count() or 1) - 1)
+"""How many rounds of saboteurs that end their process may run at once. Each takes four seconds of CPU time, most of it
+to start new processes, so a small machine cannot play one every second."""
 LEASE: Final = timedelta(seconds=9)
 ALL, PLAIN = tuple(HandlerStyle), (HandlerStyle.THREAD, HandlerStyle.PROCESS)
 
@@ -234,9 +237,13 @@ SABOTEURS: Final[dict[str, Saboteur]] = {
 }
 
 
-def sabotages(name: str, style: HandlerStyle) -> StageType[Order]:
-    """Return the stage type of the saboteurs of a worker."""
-    return StageType(f"{name}-saboteurs-{style}", task=Order)
+DEADLY: Final = frozenset(do for do, saboteur in SABOTEURS.items() if saboteur.ends in (_DIED, _TIMED_OUT))
+"""The kinds that end their process, so that a new one must be started for the next attempt."""
+
+
+def sabotages(name: str, style: HandlerStyle, *, deadly: bool = False) -> StageType[Order]:
+    """Return the stage type of the saboteurs of a worker. Those that are deadly have processes of their own."""
+    return StageType(f"{name}-{'deadly' if deadly else 'saboteurs'}-{style}", task=Order)
 
 
 def neighbours(name: str, style: HandlerStyle) -> StageType[Wait]:
@@ -278,7 +285,9 @@ class Container:
     def worker(self) -> Worker:
         """Create the worker."""
         settings, name = self.settings(), self._name
+        deadly = sabotages(name, HandlerStyle.PROCESS, deadly=True)
         handlers = [
+            Handler(deadly, sabotage, style=HandlerStyle.PROCESS, concurrency=4 * DEADLY_ROUNDS),
             Handler(sabotages(name, HandlerStyle.ASYNC), sabotage_async, concurrency=20),
             Handler(sabotages(name, HandlerStyle.THREAD), sabotage, style=HandlerStyle.THREAD, concurrency=20),
             Handler(sabotages(name, HandlerStyle.PROCESS), sabotage, style=HandlerStyle.PROCESS, concurrency=4),

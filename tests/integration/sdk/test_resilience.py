@@ -1,7 +1,9 @@
 """Failures of workers, managers and networks: no task is lost or completed twice, and workers recover."""
 
 import asyncio
+import json
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.sdk.resilience_site import STYLES, Site, eventually, is_alive
+from tests.support.outputs import Output, broken_output
 from tests.support.sdk_worker import Event
 from tools.manager import ManagerProcess
 from tools.proxy import Cut, Proxy, RequestFault
@@ -207,14 +210,37 @@ async def test_a_lost_response_does_no_harm(site: Site, proxy: Proxy, path: str)
 
 
 async def test_a_wall_clock_that_jumps_changes_nothing(site: Site) -> None:
-    """Leases, delays and limits use the monotonic clock."""
+    """Leases, delays and limits use the monotonic clock, also while handlers of every style run C code all the time.
+
+    In the worker's own process, each call of this code is much shorter than a lease; in a process, it is longer.
+    """
+    lease = 2.0
     await site.create_tasks("go")
-    worker = site.worker(**SHORT_LEASE, CLOCK_JUMPS="true")
+    bursts = json.dumps({"async": lease / 100, "thread": lease / 100, "process": 1.5 * lease})
+    worker = site.worker(LEASE_SECONDS=str(lease), CLOCK_JUMPS="true", BURST_SECONDS=bursts)
     await worker.wait_for_entries(Event.BEGUN, ALL)
-    await asyncio.sleep(2 * float(SHORT_LEASE["LEASE_SECONDS"]))
+    await asyncio.sleep(2 * lease)
     site.go("go")
     await site.wait_until_completed()
     while {entry["wall"] > time.time() for entry in worker.entries(Event.BEGUN)} != {True, False}:
         await site.create_tasks("go")
         await site.wait_until_completed()
+    assert {*map(tuple, await site.outcomes())} == {("COMPLETED",)}
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="needs /dev/full")
+@pytest.mark.timeout(60)  # a process that cannot flush what it has printed is killed after five seconds
+@pytest.mark.parametrize("output", Output)
+async def test_a_worker_whose_output_accepts_nothing_works_and_stops(site: Site, output: Output) -> None:
+    """Even if handlers print, tasks of every style complete, and the exit code is 0."""
+    with broken_output(output) as descriptor:
+        # Text that is printed stays in Python's buffer, unless this variable is set.
+        printing = {"PRINTED": "begun\n", "PYTHONUNBUFFERED": ""}
+        worker = site.worker("", descriptor, LOG_LEVEL="DEBUG", **LONG_LEASE, **printing)
+        for go in ("first", "second"):
+            await site.create_tasks(go)
+            site.go(go)
+            await site.wait_until_completed()
+        worker.send(signal.SIGTERM)
+        assert await worker.wait_for_exit(within=30) == 0
     assert {*map(tuple, await site.outcomes())} == {("COMPLETED",)}

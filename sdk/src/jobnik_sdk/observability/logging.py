@@ -16,6 +16,7 @@ from opentelemetry.trace import get_current_span
 from structlog.typing import EventDict, Processor, WrappedLogger
 from typing_extensions import override
 
+from jobnik_sdk.observability.log_writer import writer_of
 from jobnik_sdk.observability.secrets import mask_passwords
 
 __all__ = [
@@ -58,6 +59,8 @@ def _mask_passwords(_logger: WrappedLogger, _method: str, line: Any) -> str:  # 
     return mask_passwords(line)
 
 
+_LOST_ADVICE: Final = "check the disk of the logs, and the reader of the worker's output"
+
 _SHARED: Final[list[Processor]] = [
     structlog.contextvars.merge_contextvars,
     _add_task_ids,
@@ -71,7 +74,15 @@ _SHARED: Final[list[Processor]] = [
 
 
 class _Output(logging.StreamHandler[TextIO]):
-    """Standard output, to which lines of other processes can be written as well."""
+    """Standard output, to which lines of other processes can be written as well.
+
+    Nothing waits for it, except in a fork of this process, which does not have the thread that writes.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._process = os.getpid()
+        self._writer = writer_of(self.stream, self._process)
 
     def write_line(self, text: str) -> None:
         """Write a formatted line."""
@@ -80,6 +91,29 @@ class _Output(logging.StreamHandler[TextIO]):
     @override
     def format(self, record: logging.LogRecord) -> str:
         return str(record.msg) if hasattr(record, "formatted") else super().format(record)
+
+    @override
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._writer is None or os.getpid() != self._process:
+            super().emit(record)
+            return
+        try:
+            self._writer.write(self.format(record) + self.terminator)
+            if lost := self._writer.take_lost():
+                _log.warning("log lines lost", lines=lost, reason=self._writer.reason, advice=_LOST_ADVICE)
+        except Exception:  # noqa: BLE001 as in the base class
+            self.handleError(record)
+
+    @override
+    def flush(self) -> None:
+        self.is_flushed()
+
+    def is_flushed(self) -> bool:
+        """Wait a moment until all lines are written or lost; return whether they are."""
+        if self._writer is None or os.getpid() != self._process:
+            super().flush()
+            return True
+        return self._writer.flush()
 
 
 class _ForwardingOutput(logging.StreamHandler[TextIO]):
@@ -126,10 +160,18 @@ def forward_logs(level: str, send: Callable[[str], None]) -> None:
 
 def write_line(text: str) -> None:
     """Write a line of a handler process to the output of this process."""
-    outputs = [handler for handler in logging.getLogger().handlers if isinstance(handler, _Output)]
-    for output in outputs or [_Output(sys.stdout)]:  # the application may have installed a handler of its own
+    for output in _outputs() or [_Output(sys.stdout)]:  # the application may have installed a handler of its own
         with suppress(BaseException):  # as in `RuntimeLogger`: logging reports errors to a stream that may be closed
             output.write_line(text)
+
+
+def flush_logs() -> bool:
+    """Wait a moment until all lines are written or lost; return False if standard output accepts no text."""
+    return all(output.is_flushed() for output in _outputs())
+
+
+def _outputs() -> list[_Output]:
+    return [handler for handler in logging.getLogger().handlers if isinstance(handler, _Output)]
 
 
 def _configure(level: str, output: logging.Handler) -> None:
@@ -189,6 +231,9 @@ class RuntimeLogger:
         bound: Any = self._logger.bind()
         enabled = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
         return enabled is None or bool(enabled(level))
+
+
+_log: Final = RuntimeLogger(__name__)
 
 
 def configured_level() -> str | None:

@@ -15,6 +15,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from jobnik_sdk.observability.histograms import SingleWriterHistogram
+from jobnik_sdk.observability.log_writer import lost_lines
 
 VERSION: Final = version("jobnik-sdk")
 """Read once: later, a handler may have changed `sys.path`, or used up all file descriptors."""
@@ -179,8 +180,18 @@ class _AliasCollector(Collector):
         return completed, tasks, seconds, active_tasks
 
 
+class _LogCollector(Collector):
+    """Exports what the logs count themselves, because handler processes write logs without loading this module."""
+
+    @override
+    def collect(self) -> Iterable[Metric]:
+        documentation = "Log lines that standard output refused, or did not accept in time."
+        yield CounterMetricFamily("jobnik_sdk_worker_log_lines_lost", documentation, value=lost_lines())
+
+
 ALIASES: Final = _AliasCollector()
-for _collector in (TASK_DURATION, TASK_WAITING, ALIASES):
+LOGS: Final = _LogCollector()
+for _collector in (TASK_DURATION, TASK_WAITING, ALIASES, LOGS):
     REGISTRY.register(_collector)
 
 
@@ -224,6 +235,7 @@ class StageMetrics:
         }
         self._waiting = TASK_WAITING.labels(stage_type)
         self._retries = TASK_RETRIES.labels(stage_type)
+        LEASES_LOST.labels(stage_type)
         self._last_success = 0.0
         LAST_SUCCESS.labels(stage_type).set_function(lambda: self._last_success)
         self._slots = SLOTS.labels(stage_type)

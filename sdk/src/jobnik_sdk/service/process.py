@@ -23,7 +23,7 @@ from typing_extensions import override
 from jobnik_sdk.errors import ConfigurationError, SettingsError
 from jobnik_sdk.execution import supervisor
 from jobnik_sdk.execution.handler import AnyHandler
-from jobnik_sdk.observability.logging import configure_logging
+from jobnik_sdk.observability.logging import configure_logging, flush_logs
 from jobnik_sdk.observability.probes import Health, ProbeServer
 from jobnik_sdk.observability.secrets import mask_url
 from jobnik_sdk.service import tracing
@@ -86,6 +86,7 @@ def run(container: Container | Sequence[AnyHandler]) -> int:
             sys.stderr.write(f"{error}\n")
             return 2
     _exit_if_threads_hang(code, settings.flush_timeout, threads_before)
+    _exit_if_output_fails(code)
     return code
 
 
@@ -267,7 +268,26 @@ def _exit_if_threads_hang(code: int, timeout: timedelta, threads_before: Abstrac
         _exit_now(code)
 
 
+def _exit_if_output_fails(code: int) -> None:
+    """Exit now if standard output or error is blocked, full or closed.
+
+    At its end, Python would wait for them, or replace the exit code with 120.
+    """
+    if not flush_logs():
+        _end_process(code)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            _end_process(code)
+
+
 def _exit_now(code: int) -> NoReturn:
+    flush_logs()
+    _end_process(code)
+
+
+def _end_process(code: int) -> NoReturn:
     for child in multiprocessing.active_children():
         child.kill()
     os._exit(code)

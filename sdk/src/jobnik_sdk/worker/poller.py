@@ -163,10 +163,10 @@ class Poller:
                 running.context.cancellation.request(reason)
 
     def lose(self, leases: Iterable[int]) -> None:
-        """Cancel the attempts whose leases the manager has ended; each is logged and counted once."""
+        """Cancel the attempts whose leases the manager has ended before them; each is logged and counted once."""
         lost = set(leases)
         for running in self.tasks_in_progress:
-            if running.task.lease_id in lost and not running.lease_lost:
+            if running.task.lease_id in lost and not running.ended and not running.lease_lost:
                 running.lease_lost = True
                 metrics.LEASES_LOST.labels(self._label).inc()
                 _log.warning("lease lost", advice=_REFUSAL_ADVICE["LEASE_LOST"], **running.context.ids)
@@ -305,6 +305,7 @@ class Poller:
         """Submit the report of an attempt, and record its outcome."""
         seconds = time.perf_counter() - running.started
         self._metrics.active -= 1
+        running.ended = True
         if not self._closing:
             report = TaskReport(running.task, self._stage_type, outcome, running.context.state.checkpoint)
             self._source.submit(report, partial(self._on_report_result, running))

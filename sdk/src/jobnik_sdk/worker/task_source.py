@@ -72,14 +72,15 @@ class Assignment(BaseModel, Generic[TaskT, TaskMetadataT]):
 class TaskInProgress:
     """A claimed task whose handler is running, or whose report is being delivered."""
 
-    __slots__ = ("context", "lease_lost", "span", "started", "task")
+    __slots__ = ("context", "ended", "lease_lost", "span", "started", "task")
 
     def __init__(self, task: Assignment[Any, Any], context: TaskContext[Any], span: AttemptSpan) -> None:
         self.task = task
         self.context = context
         self.span = span
         self.started = time.perf_counter()
-        self.lease_lost = False  # whether the manager has ended the lease
+        self.ended = False  # whether its outcome is known; the manager then ends the lease when the report arrives
+        self.lease_lost = False  # whether the manager has ended the lease before
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,11 @@ class GuardedProcess(SpawnProcess):
 
 
 class _GuardedPopen(popen_spawn_posix.Popen):
-    _fds: list[int]
-    returncode: int | None
+    def __init__(self, process_obj: BaseProcess) -> None:
+        """Start the process; as in the base classes, but without flushing standard output, which may be blocked."""
+        self._fds: list[int] = []
+        self.returncode: int | None = None
+        self._launch(process_obj)
 
     def _launch(self, process_obj: BaseProcess) -> None:
         """Start the process; as in the base class, but with the guard's command line in front.
