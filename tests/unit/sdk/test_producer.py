@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 from jobnik_sdk import (
+    ConfigurationError,
     Empty,
     InvalidPayloadError,
     Job,
@@ -16,6 +17,7 @@ from jobnik_sdk import (
     Priority,
     Producer,
     StageType,
+    SyncProducer,
     UnexpectedAnswerError,
 )
 from jobnik_sdk.observability import trace_context
@@ -220,3 +222,18 @@ async def test_entity_that_does_not_fit_its_model_is_rejected(wire: "Wire", task
         UnexpectedAnswerError, match=r"does not match the expected model at \[1\]\.data\.source: Field required"
     ):
         await Producer(wire.client).get_tasks(_STAGE, simple)
+
+
+@pytest.mark.parametrize("kind", [Producer, SyncProducer])
+def test_address_can_come_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, kind: type[Producer] | type[SyncProducer]
+) -> None:
+    """As that of a worker does; an error says what to do without it."""
+    monkeypatch.delenv("JOBNIK_BASE_URL", raising=False)
+    with pytest.raises(ConfigurationError, match="JOBNIK_BASE_URL is not set: set it to the manager's address"):
+        kind()
+    monkeypatch.setenv("JOBNIK_BASE_URL", "no address")
+    with pytest.raises(ConfigurationError, match="no address"):
+        kind()
+    monkeypatch.setenv("JOBNIK_BASE_URL", "http://127.0.0.1:1")
+    kind()

@@ -20,6 +20,25 @@ _CERTIFICATES: Final = "SSL_CERT_FILE"
 _KEY_LOG: Final = "SSLKEYLOGFILE"
 
 
+ADDRESS_VARIABLE: Final = "JOBNIK_BASE_URL"
+"""The environment variable with the address of the manager."""
+
+
+def address_in_environment() -> str:
+    """Return the manager's address from the environment.
+
+    Raises:
+        ConfigurationError: the variable is not set.
+    """
+    address = os.environ.get(ADDRESS_VARIABLE)
+    if not address:
+        raise ConfigurationError(
+            f"{ADDRESS_VARIABLE} is not set: set it to the manager's address, such as http://127.0.0.1:8080, or pass "
+            "the address."
+        )
+    return address
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """The address of a manager.

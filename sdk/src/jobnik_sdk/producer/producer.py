@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self, Unpack, overload
 
 from jobnik_sdk.errors import ConfigurationError
+from jobnik_sdk.http.addresses import address_in_environment
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.arguments import check_duration, check_instance, check_names
 from jobnik_sdk.model.definitions import (
@@ -62,19 +63,20 @@ class Producer:
 
     Args:
         manager: The address of the manager, or a client. A client is shared, and stays open when the producer is
-            closed.
+            closed. Default: the address in the environment variable JOBNIK_BASE_URL.
         timeout: The maximum duration of each request, with its retries. Most calls send one request; streams, lists and
             waits send several. Default: twice the timeout of the client, which is one minute.
     """
 
-    def __init__(self, manager: JobnikClient | str, *, timeout: timedelta | None = None) -> None:
-        client = JobnikClient(manager) if isinstance(manager, str) else manager
+    def __init__(self, manager: JobnikClient | str | None = None, *, timeout: timedelta | None = None) -> None:
+        address = address_in_environment() if manager is None else manager
+        client = JobnikClient(address) if isinstance(address, str) else address
         check_instance("The manager of a producer", client, JobnikClient)
         if timeout is not None:
             check_duration("timeout", timeout)
             if timeout <= timedelta():
                 raise ConfigurationError(f"The timeout of a producer must be more than 0, not {timeout}.")
-        self._owned = client if isinstance(manager, str) else None
+        self._owned = None if client is manager else client
         self._client = client.limited(timeout or 2 * client.timeout)
         self._requests = Requests(self._client)
         self._create = Creations(self._client, self._requests)

@@ -52,14 +52,14 @@ class SyncProducer:
 
     Args:
         manager: The address of the manager, or a client. A client is shared, and stays open when the producer is
-            closed.
+            closed. Default: the address in the environment variable JOBNIK_BASE_URL.
         timeout: The maximum duration of each request, with its retries; see `Producer`.
 
     Raises:
         ConfigurationError: a method is called in the thread of a running event loop, which it would block.
     """
 
-    def __init__(self, manager: JobnikClient | str, *, timeout: timedelta | None = None) -> None:
+    def __init__(self, manager: JobnikClient | str | None = None, *, timeout: timedelta | None = None) -> None:
         self._producer = Producer(manager, timeout=timeout)
         self._calls: Any = self._producer  # its overloads repeat those below
 
