@@ -105,7 +105,9 @@ class WorkerProcess:
             environment["LOG_LEVEL"] = "DEBUG"
         with (folder / f"{name}.log").open("a") as log:
             stream = log.fileno() if output is None else output
-            self.process = start_worker(program, list(map(str, arguments)), os.environ | environment, stream)
+            self.process = start_worker(
+                program, list(map(str, arguments)), os.environ | environment, stream, forked=output is None
+            )
 
     @property
     def name(self) -> str:

@@ -110,7 +110,9 @@ def start_manager(arguments: Sequence[str], environment: Mapping[str, str], outp
     return ForkedProcess(_manager_server(), "reference_manager", arguments, environment, output)
 
 
-def start_worker(module: str, arguments: Sequence[str], environment: Mapping[str, str], output: int) -> Process:
+def start_worker(
+    module: str, arguments: Sequence[str], environment: Mapping[str, str], output: int, *, forked: bool = True
+) -> Process:
     """Start a program of this repository that is a worker of the SDK.
 
     Args:
@@ -118,8 +120,9 @@ def start_worker(module: str, arguments: Sequence[str], environment: Mapping[str
         arguments: Its arguments.
         environment: All its environment variables.
         output: The file descriptor that it writes to.
+        forked: Whether it may be forked. A fork has the standard streams that Python opened for another output.
     """
-    if sys.platform == "linux":
+    if forked and sys.platform == "linux":
         return ForkedProcess(_worker_server(), module, arguments, environment, output)
     command = [sys.executable, "-m", module, *arguments]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)  # noqa: S603 - our own program

@@ -186,7 +186,7 @@ def test_owners_parts_of_a_restored_file_are_kept(project: Path, tool: Tool) -> 
     edit(example, "THUMBNAIL_QUALITY=85", "BUCKET=pictures")
     before = {path: path.read_text() for path in (container, example)}
     assert "edited in this project" not in doctor(project).stdout
-    edit(container, "        drain_timeout=settings.provided.drain_timeout,\n", "")
+    edit(container, "Worker.from_settings, settings, handlers, client=client", "Worker, client, handlers")
     edit(example, "WORKER_CONCURRENCY=1", "WORKER_CONCURRENCY=8")
     commit(project, tool)
     (project / "renovate.json").unlink()

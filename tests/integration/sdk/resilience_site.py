@@ -43,7 +43,9 @@ class WorkerProcess:
         ours = {"JOURNAL": str(folder / f"{name}.journal"), "PROBE_HOST": "127.0.0.1", "PROBE_PORT": "0"}
         with (folder / f"{name}.log").open("w") as log:
             stream = log.fileno() if output is None else output
-            self.process = start_worker("tests.support.sdk_worker", (), os.environ | ours | environment, stream)
+            self.process = start_worker(
+                "tests.support.sdk_worker", (), os.environ | ours | environment, stream, forked=output is None
+            )
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""

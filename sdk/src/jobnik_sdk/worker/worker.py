@@ -141,18 +141,28 @@ class Worker:
             self._add_handler(handler)
 
     @classmethod
-    def from_settings(
+    def from_settings(  # noqa: PLR0913 the options of a worker belong in one place
         cls,
         settings: WorkerSettings,
         handlers: Sequence[AnyHandler] = (),
         *,
+        client: JobnikClient | None = None,
         middleware: Sequence[Middleware] = (),
         listeners: Sequence[Listener] = (),
         lease: timedelta = LEASE,
     ) -> Self:
-        """Return a worker with a new client and the delays and time limits of the settings; see `Worker`."""
+        """Return a worker with the address, the delays and the time limits of the settings; see `Worker`.
+
+        Args:
+            settings: The settings.
+            handlers: The handlers; see `Worker`.
+            client: The connection to the manager. Default: a new one to the address in the settings.
+            middleware: See `Worker`.
+            listeners: See `Worker`.
+            lease: See `Worker`.
+        """
         return cls(
-            JobnikClient(settings.jobnik_base_url),
+            JobnikClient(settings.jobnik_base_url) if client is None else client,
             handlers,
             middleware=middleware,
             listeners=listeners,
