@@ -353,6 +353,7 @@ async def test_jobs_of_a_type_are_listed(producer: Producer) -> None:
     created = [(await producer.create_job(mine, Gallery(title=title))).id for title in "abc"]
     assert [job.id async for job in producer.list_jobs(mine)] == created[::-1]
     assert [job.id async for job in producer.list_jobs(mine, oldest_first=True)] == created
+    assert [job.id async for job in producer.list_jobs(mine, limit=2)] == created[:0:-1]
     plain = [job.data async for job in producer.list_jobs(mine.name)]
     assert plain == [{"title": "c"}, {"title": "b"}, {"title": "a"}]
 

@@ -124,7 +124,20 @@ async def test_manager_without_idempotency_keys_is_named() -> None:
     assert str(errors[0]).startswith("This manager lacks the feature 'idempotency-keys'")
 
 
-async def test_context_without_manager_adds_nothing() -> None:
-    """The error says which context to use in a test."""
-    with pytest.raises(ConfigurationError, match=r"use a context from `FakeManager\.claim`"):
-        await context_for(split).add_tasks(words, [Word()])
+async def test_context_for_a_test_records_what_is_added() -> None:
+    """Without a manager, and after the same checks."""
+    context = context_for(split)
+    await context.add_tasks(words, [Word(text="a"), NewTask(Word(text="b"), max_attempts=1)])
+    await context.add_tasks(StageType("others", task=Word), [Word(text="c")])
+    assert context.added_tasks(words) == [Word(text="a"), Word(text="b")]
+    with pytest.raises(InvalidPayloadError, match=r"^tasks\[0\]\.data: "):
+        await context.add_tasks(words, [Other()])  # type: ignore[list-item]
+
+
+async def test_context_of_the_fake_manager_adds_and_records() -> None:
+    """Both can be asserted."""
+    fake = FakeManager()
+    await Producer(fake.client()).create_job(essay, stages=[NewStage(split, [Word()]), NewStage(words)])
+    task, context = fake.claim(split)
+    await context.add_tasks(words, [task])
+    assert context.added_tasks(words) == [task] == [added.data for added in fake.tasks(words)]

@@ -38,6 +38,7 @@ class Session:
         """
         config = self._config
         config.check_ports()
+        (config.project / ".dev").mkdir(exist_ok=True)  # for files of the worker and of seed.py
         for number in _SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._handle_signal)
         watcher = Watcher(config.project, config.seed, self._screen)

@@ -152,7 +152,10 @@ class Job(_Entity, Generic[DataT, MetadataT]):
 
 
 class Summary(_Response):
-    """The number of tasks of a stage in each status; `total` is their sum."""
+    """The number of tasks of a stage in each status; `total` is their sum.
+
+    `retried` counts the tasks that are waiting for another attempt now, not those that ever failed.
+    """
 
     created: Annotated[int, _ZERO] = 0
     pending: Annotated[int, _ZERO] = 0

@@ -11,7 +11,7 @@ from jobnik_sdk.errors import InvalidPayloadError, JobNotFoundError
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.definitions import AnyStageType, JobStatus, JobType, TaskStatus
 from jobnik_sdk.model.entities import Job, Stage, Task, job_model, stage_model
-from jobnik_sdk.producer.pages import list_entities
+from jobnik_sdk.producer.pages import PAGE_SIZE, list_entities
 from jobnik_sdk.producer.paths import AnyJob, AnyStage, id_of, job_path, stage_path
 
 JobT = TypeVar("JobT", bound=Job[Any, Any])
@@ -27,6 +27,7 @@ class JobFilters(TypedDict, total=False):
     created_until: datetime | None
     metadata: Mapping[str, str | int | float | bool] | None
     oldest_first: bool
+    limit: int | None
     progress: bool
 
 
@@ -46,21 +47,29 @@ async def list_jobs(
     query += _times(filters)
     model = job_model(job_type) if isinstance(job_type, JobType) else Job[Any, Any]
     oldest_first = filters.get("oldest_first", False)
+    limit = filters.get("limit")
+    if limit is not None and limit < 1:
+        raise InvalidPayloadError("limit", f"must be 1 or more, not {limit}.")
     features = await client.capabilities()
     if "list-filters" in features:
         query += [("order", "asc" if oldest_first else "desc")]
         query += [("status", status) for status in statuses]
         query += [("metadata", f"{name}:{text}") for name, text in conditions.items()]
-        jobs = list_entities(client, f"/v1/jobs?{urlencode(query)}", model)
+        page_size = PAGE_SIZE if limit is None else min(limit, PAGE_SIZE)
+        jobs = list_entities(client, f"/v1/jobs?{urlencode(query)}", model, limit=page_size)
     else:
         listed = list_entities(client, f"/v1/jobs?{urlencode(query)}", Job[Any, Any])
         jobs = _selected(listed, model, statuses, conditions, oldest_first=oldest_first)
+    count = 0
     async with aclosing(jobs):
         async for job in jobs:
+            count += 1
             try:
                 yield await read_job(client, job, model, features) if filters.get("progress") else job
             except JobNotFoundError:  # deleted since it was listed
                 yield job
+            if count == limit:
+                return
 
 
 async def read_job(client: JobnikClient, job: AnyJob, model: type[JobT], features: Collection[str]) -> JobT:

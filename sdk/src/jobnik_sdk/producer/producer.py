@@ -431,6 +431,7 @@ class Producer:
             created_until: The latest time of creation, with a time zone.
             metadata: Values that the metadata of the job must have, by name: text, numbers or booleans.
             oldest_first: True reverses the order. Default False.
+            limit: The maximum number of jobs. None: all.
             progress: True sets the `progress` of each job, which takes one more request for each job. Default False.
         """
         check_names("list_jobs()", filters, JobFilters.__optional_keys__)

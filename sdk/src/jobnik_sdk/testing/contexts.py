@@ -2,11 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from pydantic import BaseModel, JsonValue
@@ -16,13 +16,23 @@ from typing_extensions import override
 from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.execution.access import Access, as_coroutine, rejected_wait
 from jobnik_sdk.execution.cancellation import Cancellation
-from jobnik_sdk.execution.context import JobInfo, StageDataT, StageInfo, StageMetadataT, TaskContext
+from jobnik_sdk.execution.context import JobInfo, OtherMetadataT, StageDataT, StageInfo, StageMetadataT, TaskContext
 from jobnik_sdk.execution.outcomes import TIMEOUT
 from jobnik_sdk.execution.progress import AttemptState, ProgressUpdate
 from jobnik_sdk.execution.results import Results
 from jobnik_sdk.http.client import JobnikClient
-from jobnik_sdk.model.definitions import EMPTY, AnyStageType, Priority, ResultT, StageType, TaskMetadataT
+from jobnik_sdk.model.definitions import (
+    EMPTY,
+    AnyStageType,
+    NewTask,
+    Priority,
+    ResultT,
+    StageType,
+    TaskMetadataT,
+    TaskT,
+)
 from jobnik_sdk.observability import trace_context
+from jobnik_sdk.producer.bodies import TaskEncoder
 
 T = TypeVar("T")
 
@@ -32,11 +42,12 @@ _JOB_ID, _STAGE_ID, _TASK_ID = (UUID(int=number) for number in (1, 2, 3))
 class RecordingState(AttemptState):
     """The state of an attempt with all of its progress, not only the latest."""
 
-    __slots__ = ("all_progress",)
+    __slots__ = ("added_tasks", "all_progress")
 
     def __init__(self) -> None:
         super().__init__()
         self.all_progress: list[ProgressUpdate] = []
+        self.added_tasks: list[tuple[AnyStageType, BaseModel]] = []
 
     @override
     def record_progress(self, progress: ProgressUpdate) -> None:
@@ -125,6 +136,24 @@ class RecordingContext(TaskContext[TaskMetadataT, StageDataT, StageMetadataT]):
             )
         return super(RecordingContext, self).results(stage_type)
 
+    @override
+    async def add_tasks(
+        self,
+        stage_type: StageType[TaskT, Any, OtherMetadataT, Any, Any],
+        tasks: Iterable[TaskT | NewTask[TaskT, OtherMetadataT]],
+    ) -> None:
+        given = list(tasks)
+        encoder = TaskEncoder(stage_type, {})
+        for index, task in enumerate(given):
+            encoder.encode(index, task)
+        if self.access is not None:
+            await super(RecordingContext, self).add_tasks(stage_type, given)
+        self.state.added_tasks += [(stage_type, task.data if isinstance(task, NewTask) else task) for task in given]
+
+    def added_tasks(self, stage_type: StageType[TaskT, Any, Any, Any, Any]) -> list[TaskT]:
+        """Return the data of the tasks that the handler added to a stage of this type; none for a process handler."""
+        return [cast("TaskT", data) for known, data in self.state.added_tasks if known == stage_type]
+
     @property
     def recorded_progress(self) -> Sequence[ProgressUpdate]:
         """All progress that the handler reported, oldest first."""
@@ -165,7 +194,8 @@ def context_for(  # noqa: PLR0913 the fields of a context
 ) -> RecordingContext[TaskMetadataT, StageDataT, StageMetadataT]:
     """Return the context of an attempt at a task of this type, without a manager.
 
-    For a handler that creates follow-up work or changes metadata, use `FakeManager.claim` instead.
+    For a handler that uses `context.producer` or changes metadata, use `FakeManager.claim` instead. Tasks that the
+    handler adds with `add_tasks` are recorded, and returned by `added_tasks`.
     `context.cancellation.wait` returns at once, and `context.waited` is the total of the waits. When the total reaches
     `timeout`, the attempt is asked to end.
 
