@@ -354,6 +354,7 @@ async def test_jobs_of_a_type_are_listed(producer: Producer) -> None:
     assert [job.id async for job in producer.list_jobs(mine)] == created[::-1]
     assert [job.id async for job in producer.list_jobs(mine, oldest_first=True)] == created
     assert [job.id async for job in producer.list_jobs(mine, limit=2)] == created[:0:-1]
+    assert [job.id async for job in producer.list_jobs(mine, status=[])] == []
     plain = [job.data async for job in producer.list_jobs(mine.name)]
     assert plain == [{"title": "c"}, {"title": "b"}, {"title": "a"}]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from jobnik_sdk import (
@@ -18,6 +19,8 @@ from jobnik_sdk import (
     UnsupportedError,
     Worker,
 )
+from jobnik_sdk.model import payloads
+from jobnik_sdk.producer import bodies
 from jobnik_sdk.testing import FakeManager, context_for, work_off
 from pydantic import BaseModel
 
@@ -80,6 +83,39 @@ async def test_tasks_are_added_to_the_next_stage_of_the_type() -> None:
     totals: list[int] = []
     assert await _run(words, words, handler=add) == ["a b", "a b", "a b"]
     assert totals == [2, 0]
+
+
+class Tags(BaseModel):
+    """The data of a task with a set, whose values every process writes in another order."""
+
+    tags: set[str]
+
+
+async def test_sets_are_recognised_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their values are written in an order that depends on the process."""
+    tagged = StageType("tagged", task=Tags)
+    encoded: list[bytes] = [b'["a","b"]', b'["b","a"]']
+    encode = payloads.encode_payload
+
+    def in_another_order(payload: BaseModel, *arguments: Any) -> bytes:  # noqa: ANN401 passed on
+        document = encode(payload, *arguments)
+        return document.replace(b'["a","b"]', encoded[0]).replace(b'["b","a"]', encoded[0])
+
+    monkeypatch.setattr(bodies, "encode_payload", in_another_order)
+    fake = FakeManager()
+    job = await Producer(fake.client()).create_job(essay, stages=[NewStage(split, [Word()]), NewStage(tagged)])
+
+    async def add(_task: Word, context: TaskContext) -> None:
+        await context.add_tasks(tagged, [Tags(tags={"a", "b"})])
+        if context.attempt == 1:
+            encoded.reverse()
+            raise ValueError("again")
+
+    async def ignore_tags(_task: Tags, _context: TaskContext) -> None: ...
+
+    worker = Worker(fake.client(), [Handler(split, add), Handler(tagged, ignore_tags)])
+    assert await work_off(worker, job) is JobStatus.COMPLETED
+    assert len(fake.tasks(tagged)) == 1
 
 
 class Other(BaseModel):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -20,6 +21,7 @@ from jobnik_sdk import (
     JobType,
     NewStage,
     Producer,
+    Released,
     StageType,
     TaskContext,
     Worker,
@@ -164,6 +166,42 @@ async def test_worker_ends_if_a_lifespan_cannot_be_opened(manager: ScriptedManag
 
 
 @pytest.mark.parametrize("style", [HandlerStyle.ASYNC, THREAD])
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, BaseException])
+@pytest.mark.parametrize("when", ["open", "close"])
+async def test_any_exception_of_a_lifespan_is_an_error_of_the_lifespan(
+    style: HandlerStyle, kind: type[BaseException], when: str
+) -> None:
+    """It neither stops the event loop nor passes for a stop of the worker."""
+
+    @contextmanager
+    def plain_failing() -> Generator[None]:
+        if when == "open":
+            raise kind("odd")
+        yield
+        raise kind("odd")
+
+    @asynccontextmanager
+    async def failing() -> AsyncGenerator[None]:
+        with plain_failing():
+            yield
+
+    def plain_nothing(_task: Word, _context: TaskContext, _value: None) -> None: ...
+
+    handler = (
+        Handler(silent, do_nothing, lifespan=failing)
+        if style is HandlerStyle.ASYNC
+        else Handler(silent, plain_nothing, style=THREAD, lifespan=plain_failing)
+    )
+    if when == "open":
+        with pytest.raises(RuntimeError, match=f"the lifespan raised {kind.__name__}: odd"):
+            await run_handler(handler, Word())
+        return
+    with capture_logs() as lines:
+        assert isinstance((await run_handler(handler, Word())).outcome, Completed)
+    assert [line["event"] for line in lines] == ["lifespan failed to close"]
+
+
+@pytest.mark.parametrize("style", [HandlerStyle.ASYNC, THREAD])
 async def test_stop_interrupts_opening(manager: ScriptedManager, style: HandlerStyle) -> None:
     """A worker that is stopped while a database does not answer ends at once, and is not ready before."""
     worker: Worker
@@ -254,9 +292,7 @@ def name_process(task: Word, _context: TaskContext, index: int) -> Word:
 async def test_each_process_has_its_own_value(tmp_path: Path) -> None:
     """It is opened once for all tasks of the process, and closed when the process is replaced or shut down."""
     log = tmp_path / "log"
-    handler = Handler(
-        words, name_process, style=PROCESS, concurrency=2, recycle_after=2, lifespan=partial(numbered, log)
-    )
+    handler = Handler(words, name_process, style=PROCESS, recycle_after=2, lifespan=partial(numbered, log))
     runner = runner_for(handler)
     for _ in range(3):
         assert await runner.run(Word(), context_for(words)) == Completed(b'{"text":"0"}')
@@ -280,6 +316,29 @@ async def test_number_of_a_process_that_died_is_used_again(tmp_path: Path) -> No
     both = {Completed(b'{"text":"0"}'), Completed(b'{"text":"1"}')}
     assert (set(first), set(second)) == (both, both)
     assert isinstance(died, Failed)
+
+
+@contextmanager
+def slow_to_close(log: Path) -> Generator[int]:
+    """Record opening and closing, which takes a moment."""
+    with numbered(log) as index:
+        yield index
+        time.sleep(0.5)
+
+
+async def test_process_opens_its_lifespan_after_its_predecessor_has_ended(tmp_path: Path) -> None:
+    """So that what the number stands for, such as a GPU, is never used twice."""
+    log = tmp_path / "log"
+    handler = Handler(words, name_process, style=PROCESS, recycle_after=1, lifespan=partial(slow_to_close, log))
+    runner = runner_for(handler)
+    for _ in range(2):
+        assert await runner.run(Word(), context_for(words)) == Completed(b'{"text":"0"}')
+    waiting = asyncio.create_task(runner.run(Word(), context := context_for(words)))
+    await asyncio.sleep(0)
+    context.cancel()
+    assert await waiting == Released("job aborted")
+    await runner.close()
+    assert log.read_text().splitlines() == ["open 0", "close 0"] * 2
 
 
 @contextmanager

@@ -388,6 +388,8 @@ def test_decorator_refuses_what_a_handler_refuses(manager: ScriptedManager) -> N
     add: Any = worker.handler(pictures, style=HandlerStyle.THREAD)
     with pytest.raises(ConfigurationError, match="must be a plain function"):
         add(do_nothing)
+    with pytest.raises(TypeError, match="stage_type"):
+        add = worker.handler(do_nothing)  # type: ignore[call-overload] # pyright: ignore[reportCallIssue, reportArgumentType] without parentheses
     worker.handler(pictures)(do_nothing)
     with pytest.raises(ConfigurationError, match="'pictures' has two"):
         worker.handler(pictures)(do_nothing)

@@ -1,18 +1,25 @@
 """Adds tasks to later stages of the job, each once, however often the task that adds them is attempted."""
 
+import json
+import re
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache, partial
 from hashlib import blake2b
 from typing import Any, Final
 from urllib.parse import urlencode
 from uuid import UUID
 
-from jobnik_sdk.errors import ConfigurationError
+from pydantic.errors import PydanticUserError
+
+from jobnik_sdk.errors import ConfigurationError, IdempotencyKeyReusedError
 from jobnik_sdk.execution.access import Access
 from jobnik_sdk.model.definitions import AnyStageType
 
 MAX_KNOWN_STAGES: Final = 1_000
 """The maximum number of stages that are remembered, so that they are not looked up again for each task."""
+
+_SEPARATORS: Final = re.compile(rb"[\[\]{},]")
 
 _known_stages: Final[dict[tuple[UUID, str, int], UUID]] = {}
 """The id of the first stage of a job that has a type and comes after an order."""
@@ -43,14 +50,24 @@ class Additions:
 
         client = self._access.client
         stage_id = await self._later_stage(stage_type)
-        await Creations(client, Requests(client)).tasks_once(stage_id, stage_type, tasks, self._key)
+        has_sets = _has_sets(stage_type)
+        try:
+            await Creations(client, Requests(client)).tasks_once(
+                stage_id, stage_type, tasks, partial(self._key, has_sets=has_sets)
+            )
+        except IdempotencyKeyReusedError:
+            # Another attempt has added these tasks, with the values of a set in another order.
+            if not has_sets:
+                raise
 
-    def _key(self, content: bytes) -> str:
+    def _key(self, content: bytes, *, has_sets: bool) -> str:
         """Return the idempotency key of an addition.
 
         Another attempt that adds the same gets the same key, in whatever order it makes its additions. An attempt that
         adds the same twice gets two keys.
         """
+        if has_sets:
+            content = b"".join(sorted(_SEPARATORS.split(content)))
         digest = blake2b(content, digest_size=16).hexdigest()
         self._counts[digest] += 1
         return f"{self._task_id}/{digest}/{self._counts[digest]}"
@@ -73,3 +90,13 @@ class Additions:
                 _known_stages.clear()
             _known_stages[place] = min(later)[1]
         return _known_stages[place]
+
+
+@cache
+def _has_sets(stage_type: AnyStageType) -> bool:
+    """Return whether the tasks of this type may contain sets, which each process writes in an order of its own."""
+    try:
+        schemas = [model.model_json_schema() for model in (stage_type.task, stage_type.task_metadata)]
+    except PydanticUserError:  # a type without a schema
+        return True
+    return '"uniqueItems": true' in json.dumps(schemas)

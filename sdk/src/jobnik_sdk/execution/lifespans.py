@@ -30,6 +30,7 @@ class Lifespan(ABC):
 
     def __init__(self, handler: AnyHandler) -> None:
         self._handler = handler
+        self._error: BaseException | None = None
 
     @abstractmethod
     async def open(self) -> Any:  # noqa: ANN401 the value of any context manager
@@ -53,6 +54,14 @@ class Lifespan(ABC):
     @abstractmethod
     async def _leave(self) -> None: ...
 
+    def _raise_error(self) -> None:
+        """Raise what the context manager raised. An exception that would end the process becomes a RuntimeError."""
+        error, self._error = self._error, None
+        if isinstance(error, Exception):
+            raise error
+        if error is not None:
+            raise RuntimeError(f"the lifespan raised {type(error).__name__}: {error}") from error
+
 
 class AsyncLifespan(Lifespan):
     """The lifespan of a coroutine function: an async context manager on the worker's event loop."""
@@ -73,20 +82,26 @@ class AsyncLifespan(Lifespan):
             with suppress(asyncio.CancelledError):
                 await self._task
             raise
-        if not opened.done():
-            self._task.result()
+        self._raise_error()
         return opened.result()
 
     async def _hold(self, opened: asyncio.Future[Any]) -> None:
-        async with create_manager(self._handler.lifespan, HandlerStyle.ASYNC) as value:
-            opened.set_result(value)
-            await self._leaving.wait()
+        try:
+            async with create_manager(self._handler.lifespan, HandlerStyle.ASYNC) as value:
+                opened.set_result(value)
+                await self._leaving.wait()
+        except BaseException as error:  # noqa: BLE001 asyncio would stop the event loop for some of them
+            self._error = error
 
     @override
     async def _leave(self) -> None:
         self._leaving.set()
         if self._task is not None:
-            await self._task
+            try:
+                await asyncio.wait((self._task,))
+            finally:
+                self._task.cancel()  # if it takes too long
+        self._raise_error()
 
 
 class ThreadLifespan(Lifespan):
@@ -96,7 +111,6 @@ class ThreadLifespan(Lifespan):
         super().__init__(handler)
         self._leaving = threading.Event()
         self._left = asyncio.Event()
-        self._error: BaseException | None = None
 
     @override
     async def open(self) -> Any:
@@ -130,16 +144,14 @@ class ThreadLifespan(Lifespan):
             if not opened.done():
                 self._leaving.set()
                 opened.cancel()
-        if self._error is not None:
-            raise self._error
+        self._raise_error()
         return opened.result()
 
     @override
     async def _leave(self) -> None:
         self._leaving.set()
         await self._left.wait()
-        if self._error is not None:
-            raise self._error
+        self._raise_error()
 
 
 def create_manager(lifespan: Callable[[], Any] | None, style: HandlerStyle) -> Any:  # noqa: ANN401 any context manager

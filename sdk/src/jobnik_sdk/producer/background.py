@@ -2,12 +2,13 @@
 
 import asyncio
 import atexit
+import inspect
 import os
 import sys
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import count, islice
 from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -67,6 +68,10 @@ class Caller:
 
     def callback(self, function: Callable[[T], object]) -> Callable[[T], Coroutine[Any, Any, object]]:
         """Return a coroutine function that runs this function in the waiting thread."""
+        if inspect.iscoroutinefunction(function):
+            raise ConfigurationError(
+                f"A callback of a SyncProducer must be a plain function (def), not a coroutine function: {function!r}."
+            )
         return lambda value: self.run(partial(function, value))
 
     def serve(self) -> None:
@@ -92,18 +97,21 @@ class _Chunk(Generic[T]):
 
 
 class _BackgroundLoop:
-    """An event loop in a daemon thread, which starts with the first call and ends with the process."""
+    """An event loop in a daemon thread, which starts with the first call and ends with the process.
+
+    There is no lock: a signal handler may call a producer at any line, and would wait for a lock of its own thread.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self.loop: Final = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="jobnik producer", daemon=True)
+        self._starts = count()
         self._scheduled: set[asyncio.Task[None]] = set()
 
     @property
     def is_running(self) -> bool:
-        return self._loop is not None and not self._loop.is_closed()
+        return self._thread.ident is not None and not self.loop.is_closed()
 
     @property
     def runs_here(self) -> bool:
@@ -116,7 +124,9 @@ class _BackgroundLoop:
 
     def run(self, coroutine: Coroutine[Any, Any, T], caller: Caller) -> T:
         tasks: list[asyncio.Task[T]] = []
-        loop = self._start()
+        loop = self.loop
+        if next(self._starts) == 0:
+            self._thread.start()
 
         def start() -> None:
             tasks.append(loop.create_task(coroutine))
@@ -138,30 +148,31 @@ class _BackgroundLoop:
 
     def stop(self) -> None:
         """Cancel what still runs, close all connections, and end the thread; give up after 2 s."""
-        if self._loop is not None and self._thread is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        if self.is_running:
+            self.loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(_STOP_SECONDS)
 
-    def _start(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if not self.is_running:
-                started = threading.Event()
-                self._thread = threading.Thread(
-                    target=lambda: asyncio.run(self._serve(started)), name="jobnik producer", daemon=True
-                )
-                self._thread.start()
-                started.wait()
-            assert self._loop is not None  # noqa: S101 set before `started`
-            return self._loop
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+            runner.run(self._serve())
 
-    async def _serve(self, started: threading.Event) -> None:
-        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
-        started.set()
+    async def _serve(self) -> None:
         await self._stopping.wait()
 
 
 loops: Final[dict[int, _BackgroundLoop]] = {}
-"""The loop of each process. A forked process inherits the loop of its parent, but not the thread that runs it."""
+"""The loop of this process."""
+
+_inherited: Final[list[_BackgroundLoop]] = []
+"""The loops of processes that this one was forked from, without their threads. Freeing one would disturb its owner."""
+
+
+def _leave_to_parent() -> None:
+    _inherited.extend(loops.values())
+    loops.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def run(coroutine: Coroutine[Any, Any, T], caller: Caller | None = None) -> T:
@@ -174,8 +185,12 @@ def run(coroutine: Coroutine[Any, Any, T], caller: Caller | None = None) -> T:
         caller: Runs functions in this thread meanwhile; None: there are none.
 
     Raises:
-        ConfigurationError: an event loop runs in this thread, which the call would block.
+        ConfigurationError: an event loop runs in this thread, which the call would block, or the interpreter is
+            shutting down.
     """
+    if sys.is_finalizing():
+        coroutine.close()
+        raise ConfigurationError("A SyncProducer cannot be used any more: the interpreter is shutting down.")
     if _loop_runs_here():
         coroutine.close()
         raise ConfigurationError(
@@ -214,7 +229,18 @@ def _loop_runs_here() -> bool:
 
 
 def _own_loop() -> _BackgroundLoop:
-    return loops.get(os.getpid()) or loops.setdefault(os.getpid(), _BackgroundLoop())
+    process = os.getpid()
+    known = loops.get(process)
+    if known is not None and known.loop.is_closed():
+        del loops[process]
+        known = None
+    if known is not None:
+        return known
+    new = _BackgroundLoop()
+    chosen = loops.setdefault(process, new)
+    if chosen is not new:  # another thread was faster
+        new.loop.close()
+    return chosen
 
 
 async def _next(iterator: AsyncGenerator[T]) -> Any:  # noqa: ANN401 an item or _END

@@ -41,6 +41,8 @@ async def list_jobs(
     """
     given = filters.get("status")
     statuses = [given] if isinstance(given, str) else list(given or ())
+    if given is not None and not statuses:
+        return
     conditions = {name: _condition(name, value) for name, value in (filters.get("metadata") or {}).items()}
     name = job_type.name if isinstance(job_type, JobType) else job_type
     query = [] if name is None else [("job_name", name)]

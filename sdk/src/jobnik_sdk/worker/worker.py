@@ -244,6 +244,7 @@ class Worker:
         Raises:
             ConfigurationError: the worker has a handler for the stage type already, or is running.
         """
+        check_instance("The stage_type of @worker.handler(...)", stage_type, StageType)
         options: dict[str, Any] = {
             "style": style,
             "concurrency": concurrency,

@@ -114,7 +114,7 @@ def _closing(lifespan: ExitStack) -> Generator[None]:
     finally:
         try:
             lifespan.close()
-        except Exception:  # noqa: BLE001 the lifespan is the application's code
+        except BaseException:  # noqa: BLE001 the lifespan is the application's code
             _log.exception("lifespan failed to close")
 
 

@@ -51,6 +51,8 @@ class ProcessRunner(Runner):
         self._idle: list[HandlerProcess] = []
         self._processes: set[HandlerProcess] = set()
         self._process_by_attempt: dict[RunningAttempt, HandlerProcess] = {}
+        self._waiting: dict[RunningAttempt, bytes] = {}
+        """The attempts that wait until a process has exited, with their pickled tasks."""
         atexit.register(self._kill_all)  # if this runner is not closed, the interpreter would wait for its processes
 
     @override
@@ -58,12 +60,21 @@ class ProcessRunner(Runner):
         self._assign(attempt, pickle.dumps((data, attempt.context)))
 
     def _assign(self, attempt: RunningAttempt, task: bytes) -> None:
-        process = self._take_idle() or self._spawn()
+        process = self._take_idle()
+        if process is None:
+            index = self._free_index()
+            if index is None:
+                self._waiting[attempt] = task
+                return
+            process = self._spawn(index)
         self._process_by_attempt[attempt] = process
         process.assign(attempt, task)
 
     @override
     def _interrupt(self, attempt: RunningAttempt) -> None:
+        if self._waiting.pop(attempt, None) is not None:
+            self._finish(attempt, outcomes.for_cancellation(attempt.context, ""))
+            return
         process = self._process_by_attempt[attempt]
         if process.withdraw():
             self._complete(process, outcomes.for_cancellation(attempt.context, ""))
@@ -99,9 +110,18 @@ class ProcessRunner(Runner):
                 return process
         return None
 
-    def _spawn(self) -> HandlerProcess:
-        used = {process.index for process in self._processes if process.is_alive and not process.exiting}
-        index = next(index for index in count() if index not in used)
+    def _free_index(self) -> int | None:
+        """Return the lowest number that no process has; None if all are taken by processes that still have to exit.
+
+        Only a lifespan makes it necessary to wait for their exit: what the old process holds, such as the memory of a
+        GPU, is not free before.
+        """
+        waits = self._handler.lifespan is not None
+        used = {process.index for process in self._processes if process.is_alive and (waits or not process.exiting)}
+        free = next(index for index in count() if index not in used)
+        return None if waits and free >= self._handler.concurrency else free
+
+    def _spawn(self, index: int) -> HandlerProcess:
         process = HandlerProcess(
             f"jobnik {self._handler.stage_type.name}",
             replace(self._setup, index=index),
@@ -159,6 +179,9 @@ class ProcessRunner(Runner):
             when = "while it ran the task" if process.ready else "before it received the task"
             message = f"The process of the handler died {when}: {exit_status}."
             self._complete(process, Failed("ProcessDiedError", message, ""))
+        if self._waiting:
+            waiting = next(iter(self._waiting))
+            self._assign_or_finish(waiting, self._waiting.pop(waiting))
         if died:
             self._ended["died"].inc()
             details = {"pid": process.pid, "exit_status": exit_status, "advice": _DEATH_ADVICE}
@@ -169,6 +192,9 @@ class ProcessRunner(Runner):
 
     def _reassign(self, attempt: RunningAttempt, task: bytes) -> None:
         del self._process_by_attempt[attempt]
+        self._assign_or_finish(attempt, task)
+
+    def _assign_or_finish(self, attempt: RunningAttempt, task: bytes) -> None:
         try:
             self._assign(attempt, task)
         except OSError as error:  # the system allows no more processes
