@@ -6,15 +6,21 @@ import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
 import jsonschema_rs
 import kubernetes_validate  # pyright: ignore[reportMissingTypeStubs] it is annotated, but has no py.typed
 import yaml
+from kubernetes_validate import utils  # pyright: ignore[reportMissingTypeStubs] as above
 from pydantic import JsonValue
 
 from tools.crds import Schema
+
+# Otherwise it reads all definitions of a version, which are megabytes, for each manifest.
+utils.schema_contents = cache(utils.schema_contents)
+utils.all_versions = cache(utils.all_versions)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -25,7 +31,7 @@ Values = dict[str, Any]
 Manifest = dict[str, Any]
 
 
-class StrictLoader(yaml.SafeLoader):
+class StrictLoader(yaml.CSafeLoader):
     """Rejects duplicate keys, and reads `y` and `n` as booleans, as Kubernetes does."""
 
     bool_values: ClassVar = {**yaml.SafeLoader.bool_values, "y": True, "n": False}

@@ -219,17 +219,24 @@ def test_promtool_accepts_the_alerts(promtool: Path, rules: Path, tool: Callable
 def test_alerts_fire_only_in_the_scenarios_that_need_them(
     promtool: Path, rules: Path, tool: Callable[..., str]
 ) -> None:
-    """Each alert fires with the expected labels, and does not fire when all is well or no data exists."""
-    written = yaml.safe_load(rules.read_text())
-    for rule in written["groups"][0]["rules"]:
-        del rule["annotations"]  # otherwise each expectation would have to repeat them
-    rules.write_text(yaml.safe_dump(written))
-    tests = [_test(alert, labels, scenario) for alert, (labels, scenarios) in ALERTS.items() for scenario in scenarios]
-    (rules.parent / "tests.yml").write_text(
-        yaml.safe_dump({"rule_files": [rules.name], "evaluation_interval": "30s", "tests": tests})
-    )
+    """Each alert fires with the expected labels, and does not fire when all is well or no data exists.
 
-    tool(promtool, "test", "rules", "tests.yml", cwd=rules.parent)
+    Each alert is evaluated without the others: promtool evaluates all rules of a file at every step of a test.
+    """
+    (group,) = yaml.safe_load(rules.read_text())["groups"]
+    files: list[str] = []
+    for rule in group["rules"]:
+        alert = rule["alert"]
+        labels, scenarios = ALERTS[alert]
+        del rule["annotations"]  # otherwise each expectation would have to repeat them
+        alone, tests = rules.with_name(f"{alert}.rules.yml"), rules.with_name(f"{alert}.tests.yml")
+        alone.write_text(yaml.safe_dump({"groups": [{**group, "rules": [rule]}]}))
+        described = [_test(alert, labels, scenario) for scenario in scenarios]
+        tests.write_text(yaml.safe_dump({"rule_files": [alone.name], "evaluation_interval": "30s", "tests": described}))
+        files.append(tests.name)
+    assert len(files) == len(ALERTS)
+
+    tool(promtool, "test", "rules", *files, cwd=rules.parent)
 
 
 def _test(alert: str, labels: Mapping[str, str], scenario: Scenario) -> dict[str, Any]:

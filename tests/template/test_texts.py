@@ -3,6 +3,7 @@
 import ast
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -40,11 +41,12 @@ def yaml_files(project: Path) -> list[Path]:
     return [path for path in found if "templates" not in path.parts]
 
 
-def read_both(path: Path) -> dict[str, Any]:
-    """Read a file as YAML 1.1, strictly as Kubernetes does, and as YAML 1.2, and check that both are equal."""
-    old: dict[str, Any] = yaml.load(path.read_text(), StrictLoader)  # noqa: S506 - it is a safe loader
-    new = YAML(typ="safe", pure=True).load(path.read_text())  # pyright: ignore[reportUnknownMemberType] its annotations
-    assert old == new, path
+@cache  # most files do not contain the texts
+def read_both(text: str) -> dict[str, Any]:
+    """Read a text as YAML 1.1, strictly as Kubernetes does, and as YAML 1.2, and check that both are equal."""
+    old: dict[str, Any] = yaml.load(text, StrictLoader)  # noqa: S506 - it is a safe loader
+    new = YAML(typ="safe", pure=True).load(text)  # pyright: ignore[reportUnknownMemberType] its annotations
+    assert old == new, text
     return old
 
 
@@ -74,7 +76,7 @@ def test_texts_stay_texts(
         data = {**answers, "sdk_source": "index"}
         copier.run_copy(str(thin_template), project, data=data, defaults=True, quiet=True)
 
-        read = {str(path.relative_to(project)): read_both(path) for path in yaml_files(project)}
+        read = {str(path.relative_to(project)): read_both(path.read_text()) for path in yaml_files(project)}
         assert answers.items() <= read[".copier-answers.yml"].items()
         assert (read["helm/Chart.yaml"]["name"], read["helm/Chart.yaml"]["description"]) == (name, description)
         assert read["helm/values.yaml"]["stageTypes"] == [stage_type]
