@@ -1,5 +1,7 @@
 """The template of this working tree, including uncommitted changes, and projects rendered from it."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -18,6 +20,8 @@ from tools.crds import Schema, find_schemas
 from tools.helm import find_helm
 from tools.snapshot import ROOT, take_snapshot
 
+BuildOnce = Callable[[str, Callable[[Path], object]], Path]
+
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_copier(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
@@ -30,11 +34,29 @@ def quick_copier(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def build_once(tmp_path_factory: pytest.TempPathFactory) -> BuildOnce:
+    """Return a function that fills a folder once for all workers of pytest-xdist, for tests that do not change it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def build(name: str, fill: Callable[[Path], object]) -> Path:
+        folder, filled = shared / name, shared / f"{name}.filled"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not filled.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # another worker may have failed
+                folder.mkdir()
+                fill(folder)
+                filled.touch()
+        return folder
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def template(build_once: BuildOnce) -> Path:
     """Return a repository whose newest commit is this working tree."""
-    destination = tmp_path_factory.mktemp("template")
-    take_snapshot(destination)
-    return destination
+    return build_once("template", take_snapshot)
 
 
 @pytest.fixture(scope="session")
@@ -46,17 +68,20 @@ def thin_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def released(template: Path, tmp_path_factory: pytest.TempPathFactory, tool: Callable[..., str]) -> Path:
+def released(template: Path, build_once: BuildOnce, tool: Callable[..., str]) -> Path:
     """Return a clone of the template in which `tools.release` has made the next release."""
-    clone = clone_to_release(template, tmp_path_factory.mktemp("released") / "clone", tool)
-    tool(sys.executable, "-m", "tools.release", next_version(), cwd=clone, **IDENTITY)
-    return clone
+
+    def fill(folder: Path) -> None:
+        clone_to_release(template, folder, tool)
+        tool(sys.executable, "-m", "tools.release", next_version(), cwd=folder, **IDENTITY)
+
+    return build_once("released", fill)
 
 
 @pytest.fixture(scope="session")
-def history(released: Path, tmp_path_factory: pytest.TempPathFactory, tool: Callable[..., str]) -> Path:
+def history(released: Path, build_once: BuildOnce, tool: Callable[..., str]) -> Path:
     """Return a thin repository of all versions, the newest of which is the next release."""
-    return build_history(tmp_path_factory.mktemp("history"), released, tool)
+    return build_once("history", lambda folder: build_history(folder, released, tool)) / "history"
 
 
 @pytest.fixture(scope="session")

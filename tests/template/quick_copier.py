@@ -1,10 +1,14 @@
-"""Makes Copier render in half of its CPU time or less, for tests that render the same template many times."""
+"""Makes Copier render in half of its CPU time or less, for tests that render the same template many times.
+
+Its commands and those of the doctor are forked, too: their imports take longer than most of what they do.
+"""
 
 import sys
 from collections.abc import Callable
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from shlex import join
 from types import CodeType
 from typing import Any
 
@@ -21,7 +25,7 @@ from tools.external import uv
 _UV = """\
 #!/bin/sh
 if [ "$1 $2 $6" = "tool run copier" ]
-then shift 6; exec "{python}" -I -S "{client}" "{address}" copier "$@"
+then shift 6; exec {copier} "$@"
 else exec "{uv}" "$@"
 fi
 """
@@ -85,14 +89,32 @@ def _read_once(read: Callable[[Path, bool], dict[str, Any]]) -> Callable[..., di
     return read_once
 
 
+@cache
+def doctor_command() -> list[str]:
+    """Return the command of the doctor of this working tree, which `make doctor` and `make update` run."""
+    if sys.platform != "linux":  # elsewhere, there is no server that forks
+        return [sys.executable, "-m", "jobnik_devtools.doctor"]
+    parts = ("chart", "drift", "lock", "manager", "restore", "settings", "update")
+    server = ForkServer(*(f"jobnik_devtools.doctor.{part}" for part in parts))
+    return [sys.executable, "-I", "-S", fork_client.__file__, server.address, "jobnik_devtools.doctor"]
+
+
+@cache
+def copier_command() -> list[str]:
+    """Return the command of the Copier of this environment, which on Linux is quickened."""
+    if sys.platform != "linux":  # as above
+        return [sys.executable, "-m", "copier"]
+    server = ForkServer("tests.template.quickened_copier")
+    return [sys.executable, "-I", "-S", fork_client.__file__, server.address, "copier"]
+
+
 def write_uv(folder: Path) -> Path:
-    """Write a `uv` that does what uv does, except that `uv tool run` forks the Copier of this environment, quickened.
+    """Write a `uv` that does what uv does, except that `uv tool run` runs the Copier of this environment, quickened.
 
     Args:
         folder: An existing folder.
     """
-    server = ForkServer("tests.template.quickened_copier")
     script = folder / "uv"
-    script.write_text(_UV.format(python=sys.executable, client=fork_client.__file__, address=server.address, uv=uv()))
+    script.write_text(_UV.format(copier=join(copier_command()), uv=uv()))
     script.chmod(0o755)
     return script

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from jobnik_devtools.doctor import chart
 from jobnik_devtools.doctor.findings import Level
 from jobnik_devtools.doctor.project import Project
 
+from tests.template.quick_copier import doctor_command
 from tests.template.versions import commit, edit
 
 Tool = Callable[..., str]
@@ -40,7 +40,7 @@ def project(render: Callable[..., Path], template: Path, tool: Tool) -> Path:
 def doctor(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     """Run the doctor of this working tree in a project, as `make doctor` runs the installed one."""
     return subprocess.run(
-        [sys.executable, "-m", "jobnik_devtools.doctor", "thumbnail_worker", *arguments],
+        [*doctor_command(), "thumbnail_worker", *arguments],
         cwd=project,
         env={**os.environ, "PYTHONPATH": str(project / "src")},
         capture_output=True,

@@ -5,22 +5,23 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import join
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.template.quick_copier import copier_command, doctor_command
 from tests.template.versions import IDENTITY, commit, edit, render
 
 Tool = Callable[..., str]
 
 pytestmark = pytest.mark.timeout(120)
 
-DOCTOR = f"{sys.executable} -m jobnik_devtools.doctor thumbnail_worker"
-HOOK = f"""#!/bin/sh -e
+HOOK = """#!/bin/sh -e
 cd workers/thumbnail-worker
-{DOCTOR} > $HOME/checked || true
-{DOCTOR} --restore Dockerfile > $HOME/restored
+{doctor} thumbnail_worker > $HOME/checked || true
+{doctor} thumbnail_worker --restore Dockerfile > $HOME/restored
 """
 
 
@@ -60,10 +61,11 @@ def test_the_doctor_in_a_hook_leaves_the_index_alone(repository: Path, home: Pat
     project = Path("workers", "thumbnail-worker")
     edit(repository / project / "Makefile", "PORT := 8080", "PORT := 9090")
     commit(repository, tool)
-    by_hand = tool("sh", "-c", f"{DOCTOR} || true", cwd=repository / project, HOME=str(home))
+    doctor = join(doctor_command())
+    by_hand = tool("sh", "-c", f"{doctor} thumbnail_worker || true", cwd=repository / project, HOME=str(home))
     assert "edited in this project: Makefile" in by_hand
     hook = repository / ".git" / "hooks" / "pre-commit"
-    hook.write_text(HOOK)
+    hook.write_text(HOOK.format(doctor=doctor))
     hook.chmod(0o755)
     tool("git", "worktree", "add", "--quiet", "linked", cwd=repository)
 
@@ -89,9 +91,15 @@ def test_the_doctor_in_a_hook_leaves_the_index_alone(repository: Path, home: Pat
 
 def update(project: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     """Run `make update` of this working tree."""
-    command = [sys.executable, "-m", "jobnik_devtools.doctor", "thumbnail_worker", "--update"]
+    # A variable of the interpreter counts only at its start.
+    doctor = [sys.executable, "-m", "jobnik_devtools.doctor"] if environment else doctor_command()
     return subprocess.run(
-        command, cwd=project, env=os.environ | environment, capture_output=True, text=True, check=False
+        [*doctor, "thumbnail_worker", "--update"],
+        cwd=project,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -139,8 +147,7 @@ def test_a_renamed_worker_is_refused_before_anything_changes(repository: Path, t
     project = repository / "workers" / "thumbnail-worker"
     answers = project / ".copier-answers.yml"
     release(template, tool)
-    copier = Path(sys.executable).with_name("copier")
-    command = [copier, "update", "--defaults", "--data", "service_name=picture-worker"]
+    command = [*copier_command(), "update", "--defaults", "--data", "service_name=picture-worker"]
     plain = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert plain.returncode != 0
     assert "The name of this project is thumbnail-worker, and an update cannot change it." in plain.stderr
@@ -163,7 +170,7 @@ def test_a_renamed_worker_is_refused_before_anything_changes(repository: Path, t
     )
     tool("sh", "-c", replace, cwd=project)
     commit(repository, tool)
-    tool(copier, "update", "--defaults", cwd=project)
+    tool(*copier_command(), "update", "--defaults", cwd=project)
     assert not (project / "src" / "thumbnail_worker").exists()
     assert "on one port" in (project / "Dockerfile").read_text()
     found: dict[str, Any] = yaml.safe_load(answers.read_text())
@@ -174,7 +181,7 @@ def test_the_reason_why_a_template_cannot_be_read_is_shown(repository: Path, tem
     """Copier treats a repository that git refuses as a plain folder, so the doctor asks git."""
     (template / ".git" / "HEAD").write_text("broken\n")
 
-    command = DOCTOR.split()
+    command = [*doctor_command(), "thumbnail_worker"]
     project = repository / "workers" / "thumbnail-worker"
     printed = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False).stdout
 
@@ -189,7 +196,7 @@ def test_a_renamed_worker_of_an_older_version_is_refused(template: Path, tmp_pat
     tool("git", "init", "--quiet", cwd=project)
     commit(project, tool)
     release(template, tool)
-    command = [Path(sys.executable).with_name("copier"), "update", "--defaults"]
+    command = [*copier_command(), "update", "--defaults"]
 
     renamed = [*command, "--data", "service_name=picture-worker"]
     refused = subprocess.run(renamed, cwd=project, capture_output=True, text=True, check=False)

@@ -2,27 +2,29 @@
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+from shlex import join, quote
 
 import copier
 import pytest
 
+from tests.template.quick_copier import copier_command, doctor_command
 from tests.template.versions import IDENTITY, commit, edit
 from tools.external import uv
 
 Tool = Callable[..., str]
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "how-to" / "run-many-workers.md").read_text()
-COPIER = Path(sys.executable).parent / "copier"
-UPDATE = f'[ "$1" != update ] || exec "{sys.executable}" -m jobnik_devtools.doctor any_worker --update'
-UV = f'[ "$1" = lock ] || exec "{uv()}" "$@"'
-STUBS = {"uvx": f'shift\nexec "{COPIER}" "$@"', "uv": UV, "make": UPDATE}
+STUBS = {
+    "uvx": 'shift\nexec {copier} "$@"',
+    "uv": '[ "$1" = lock ] || exec {uv} "$@"',
+    "make": '[ "$1" != update ] || exec {doctor} any_worker --update',
+}
 """Stubs for slow commands of the loop that other tests run."""
 
 
-@pytest.mark.timeout(60)  # runs Copier six times, which starts slowly
+@pytest.mark.timeout(60)  # runs Copier six times
 def test_the_loop_updates_workers_and_reports_conflicts(thin_template: Path, tmp_path: Path, tool: Tool) -> None:
     """Each worker gets a branch with the newest version; a worker with conflicts is reported and stays unchanged."""
     template, project, scripts = tmp_path / "template", tmp_path / "project", tmp_path / "bin"
@@ -38,8 +40,9 @@ def test_the_loop_updates_workers_and_reports_conflicts(thin_template: Path, tmp
     commit(template, tool)
     tool("git", "tag", "v0.1.1", cwd=template)
     scripts.mkdir()
+    commands = {"copier": join(copier_command()), "doctor": join(doctor_command()), "uv": quote(uv())}
     for name, script in STUBS.items():
-        (scripts / name).write_text(f"#!/bin/sh\n{script}\n")
+        (scripts / name).write_text(f"#!/bin/sh\n{script.format_map(commands)}\n")
         (scripts / name).chmod(0o755)
     (tmp_path / "workers.txt").write_text(f"{tmp_path / 'edited'}\n{tmp_path / 'plain'}\n")
     loop = PAGE.split("```bash\n")[1].split("```")[0]

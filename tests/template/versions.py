@@ -3,13 +3,13 @@
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import copier
 
+from tests.template.quick_copier import doctor_command
 from tools.snapshot import ROOT, take_snapshot
 
 Tool = Callable[..., str]
@@ -107,7 +107,7 @@ def update(project: Path, **answers: object) -> None:
 
 def make_update(project: Path, tool: Tool) -> None:
     """Run `make update` of this working tree's template, and check that there are no conflicts."""
-    tool(sys.executable, "-m", "jobnik_devtools.doctor", project.name.replace("-", "_"), "--update", cwd=project)
+    tool(*doctor_command(), project.name.replace("-", "_"), "--update", cwd=project)
     _assert_no_conflicts(project)
 
 
