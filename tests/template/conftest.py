@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.template.environments import clean_environment
 from tests.template.quick_copier import quicken, write_uv
 from tests.template.versions import IDENTITY, build_history, clone_to_release, next_version, take_thin_snapshot
 from tools.crds import Schema, find_schemas
+from tools.data_folder import temporary_data_folder
 from tools.helm import find_helm
 from tools.snapshot import ROOT, take_snapshot
 
@@ -25,11 +27,18 @@ BuildOnce = Callable[[str, Callable[[Path], object]], Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_copier(tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
-    """Let Copier render in less time, also for the doctor. `make doctor` still uses the Copier that uv installs."""
-    with pytest.MonkeyPatch.context() as patch:
+    """Let Copier render in less time, also for the doctor. `make doctor` still uses the Copier that uv installs.
+
+    Its clones are in memory: on a disk, the system takes longer to write and remove their files than Copier runs.
+    """
+    programs = tmp_path_factory.mktemp("uv")
+    with temporary_data_folder(in_memory=True) as folder, pytest.MonkeyPatch.context() as patch:
+        folder.mkdir()
+        patch.setattr(tempfile, "tempdir", str(folder))
+        patch.setenv("TMPDIR", str(folder))
         quicken(patch)
         if sys.platform == "linux":  # elsewhere, there is no server that forks
-            patch.setenv("UV", str(write_uv(tmp_path_factory.mktemp("uv"))))
+            patch.setenv("UV", str(write_uv(programs)))
         yield
 
 
