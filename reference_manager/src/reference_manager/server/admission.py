@@ -20,8 +20,11 @@ class Admission:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if not scope["state"].get(SURPLUS_STATE):
-            client_is_gone.set(Request(scope, receive).is_disconnected)
-            await self._app(scope, receive, send)
+            token = client_is_gone.set(lambda: Request(scope, receive).is_disconnected())
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                client_is_gone.reset(token)  # it refers to the request, which refers to the context of its task
             return
 
         async def closing(message: Message) -> None:
