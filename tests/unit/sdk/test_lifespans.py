@@ -4,8 +4,8 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -119,6 +119,21 @@ class Recorder:
 silent: Final = StageType("silent", task=Word)
 
 
+def do_nothing_plainly(_task: Word, _context: TaskContext, _value: object) -> None:
+    """Do nothing with what is open."""
+
+
+def _handler(
+    style: HandlerStyle,
+    lifespan: Callable[[], AbstractAsyncContextManager[object]],
+    plain_lifespan: Callable[[], AbstractContextManager[object]],
+) -> Handler[Word, Any, Any, Any, Any]:
+    """Return a handler that does nothing, with the lifespan for its style."""
+    if style is THREAD:
+        return Handler(silent, do_nothing_plainly, style=THREAD, lifespan=plain_lifespan)
+    return Handler(silent, do_nothing, lifespan=lifespan)
+
+
 def _recording(style: HandlerStyle) -> tuple[Recorder, Handler[Word, Any, Any, Any, Any]]:
     recorder = Recorder()
     if style is THREAD:
@@ -185,13 +200,7 @@ async def test_any_exception_of_a_lifespan_is_an_error_of_the_lifespan(
         with plain_failing():
             yield
 
-    def plain_nothing(_task: Word, _context: TaskContext, _value: None) -> None: ...
-
-    handler = (
-        Handler(silent, do_nothing, lifespan=failing)
-        if style is HandlerStyle.ASYNC
-        else Handler(silent, plain_nothing, style=THREAD, lifespan=plain_failing)
-    )
+    handler = _handler(style, failing, plain_failing)
     if when == "open":
         with pytest.raises(RuntimeError, match=f"the lifespan raised {kind.__name__}: odd"):
             await run_handler(handler, Word())
@@ -220,13 +229,7 @@ async def test_stop_interrupts_opening(manager: ScriptedManager, style: HandlerS
         may_go_on.wait()
         yield
 
-    def plain_nothing(_task: Word, _context: TaskContext, _value: None) -> None: ...
-
-    handler = (
-        Handler(silent, do_nothing, lifespan=slow)
-        if style is HandlerStyle.ASYNC
-        else Handler(silent, plain_nothing, style=THREAD, lifespan=plain_slow)
-    )
+    handler = _handler(style, slow, plain_slow)
     worker = Worker(manager.client, [handler])
     async with asyncio.timeout(30):
         await worker.run()
@@ -257,13 +260,7 @@ async def test_lifespan_that_does_not_close_is_logged(
             release.wait()
         raise ConnectionError("lost")
 
-    def plain_nothing(_task: Word, _context: TaskContext, _value: None) -> None: ...
-
-    handler = (
-        Handler(silent, do_nothing, lifespan=stubborn)
-        if style is HandlerStyle.ASYNC
-        else Handler(silent, plain_nothing, style=THREAD, lifespan=plain_stubborn)
-    )
+    handler = _handler(style, stubborn, plain_stubborn)
     with capture_logs() as lines:
         assert isinstance((await run_handler(handler, Word())).outcome, Completed)
     release.set()

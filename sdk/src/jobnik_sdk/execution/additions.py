@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from functools import cache, partial
 from hashlib import blake2b
 from typing import Any, Final
-from urllib.parse import urlencode
 from uuid import UUID
 
 from pydantic.errors import PydanticUserError
@@ -73,23 +72,20 @@ class Additions:
         return f"{self._task_id}/{digest}/{self._counts[digest]}"
 
     async def _later_stage(self, stage_type: AnyStageType) -> UUID:
-        from jobnik_sdk.model.entities import stage_model  # noqa: PLC0415 see `add`
-        from jobnik_sdk.producer.pages import list_entities  # noqa: PLC0415
-
         place = (self._job_id, stage_type.name, self._order)
         if place not in _known_stages:
-            query = urlencode({"job_id": self._job_id, "stage_type": stage_type.name})
-            stages = list_entities(self._access.client, f"/v1/stages?{query}", stage_model(stage_type))
-            later = [(stage.order, stage.id) async for stage in stages if stage.order > self._order]
-            if not later:
-                raise ConfigurationError(
-                    f"The job {self._job_id} has no stage of type {stage_type.name!r} after this one: create it with "
-                    "the job."
-                )
             if len(_known_stages) >= MAX_KNOWN_STAGES:
                 _known_stages.clear()
-            _known_stages[place] = min(later)[1]
+            _known_stages[place] = await self._find_later_stage(stage_type)
         return _known_stages[place]
+
+    async def _find_later_stage(self, stage_type: AnyStageType) -> UUID:
+        async for stage in self._access.producer.list_stages(self._job_id, stage_type):
+            if stage.order > self._order:
+                return stage.id
+        raise ConfigurationError(
+            f"The job {self._job_id} has no stage of type {stage_type.name!r} after this one: create it with the job."
+        )
 
 
 @cache

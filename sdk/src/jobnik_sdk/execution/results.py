@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, Generic
-from urllib.parse import urlencode
 from uuid import UUID
 
 from jobnik_sdk.errors import UnsupportedError
@@ -48,19 +47,11 @@ async def read_results(access: Access, job_id: UUID, stage_type: AnyStageType) -
     Raises:
         UnsupportedError: the manager does not keep results.
     """
-    # Imported on first use, so that a process whose handler does not need the HTTP client never loads it.
-    from jobnik_sdk.model.entities import stage_model, task_model  # noqa: PLC0415
-    from jobnik_sdk.producer.pages import list_entities  # noqa: PLC0415
-
-    client = access.client
-    if "results" not in await client.capabilities():
+    if "results" not in await access.client.capabilities():
         raise UnsupportedError("results", "let the handlers of the earlier stage store their results elsewhere")
-    query = urlencode({"job_id": job_id, "stage_type": stage_type.name})
-    stages = [stage async for stage in list_entities(client, f"/v1/stages?{query}", stage_model(stage_type))]
-    for stage in sorted(stages, key=lambda stage: stage.order):
-        query = urlencode({"stage_id": stage.id, "status": TaskStatus.COMPLETED.value})
+    async for stage in access.producer.list_stages(job_id, stage_type):
         page: list[Any] = []
-        async for task in list_entities(client, f"/v1/tasks?{query}", task_model(stage_type)):
+        async for task in access.producer.list_tasks(stage, stage_type, TaskStatus.COMPLETED):
             page.append(task.result)
             if len(page) == PAGE_SIZE:
                 yield page
