@@ -33,8 +33,7 @@ async def session(database_url: str) -> AsyncGenerator[Session]:
 
 async def lock_waiters(observer: AnyConnection) -> int:
     """Return how many sessions of the database wait for a lock."""
-    # Otherwise, a transaction would not see sessions that have started since its first look.
-    await observer.execute("SELECT pg_stat_clear_snapshot()")
+    await _look_again(observer)
     return await observer.fetchval(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
@@ -55,7 +54,12 @@ async def wait_for_blocked_statement(observer: AnyConnection, text: str) -> None
         )
     """
     while not await observer.fetchval(blocked, text):
-        pass
+        await _look_again(observer)
+
+
+async def _look_again(observer: AnyConnection) -> None:
+    """Let a transaction see sessions that have started since its first look."""
+    await observer.execute("SELECT pg_stat_clear_snapshot()")
 
 
 async def job_of(observer: AnyConnection, stage: UUID) -> UUID:

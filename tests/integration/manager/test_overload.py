@@ -8,13 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import httpx2
 import pytest
 from reference_manager.embedded import EmbeddedPostgres
 
 from tests.support.protocol import refused
-from tests.support.sessions import Session, session, wait_for_lock_waiters
+from tests.support.sessions import Session, session, wait_for_blocked_statement, wait_for_lock_waiters
 from tools.docs.openapi import page
 from tools.manager import ManagerProcess
 
@@ -80,21 +79,20 @@ async def test_every_operation_is_refused_while_the_database_is_busy(start_manag
 
 
 async def test_a_database_without_free_connections_is_busy(postgres: EmbeddedPostgres) -> None:
-    """If PostgreSQL offers fewer connections than the manager may open, requests are answered 503."""
+    """If PostgreSQL accepts no further connection, requests that need one are answered 503 at once."""
     server, _, _ = postgres.url.rpartition("/")
-    admin = await asyncpg.connect(postgres.url)
-    try:
-        await admin.execute("CREATE ROLE few LOGIN PASSWORD 'few' CONNECTION LIMIT 4")
+    async with session(postgres.url) as admin:
+        await admin.execute("CREATE ROLE few LOGIN PASSWORD 'few'")
         await admin.execute("CREATE DATABASE few OWNER few")
-    finally:
-        await admin.close()
-    with ManagerProcess("--database-url", f"postgresql://few:few@{server.rpartition('@')[2]}/few") as manager:
-        async with httpx2.AsyncClient(base_url=manager.url, timeout=20) as http:
-            async with locked_tables(f"{server}/few") as locker:
-                pending = [asyncio.create_task(http.get("/v1/jobs")) for _ in range(20)]
-                await wait_for_lock_waiters(locker, 2)
-                refused(await http.get("/v1/stages"), 503, "DATABASE_RELATED_ERROR")
-            assert {(await one).status_code for one in pending} == {200, 503}
+        with ManagerProcess("--database-url", f"postgresql://few:few@{server.rpartition('@')[2]}/few") as manager:
+            async with httpx2.AsyncClient(base_url=manager.url, timeout=20) as http:
+                async with locked_tables(f"{server}/few") as locker:
+                    pending = [asyncio.create_task(http.get("/v1/jobs"))]
+                    await wait_for_blocked_statement(locker, "list_jobs")
+                    await admin.execute("ALTER ROLE few CONNECTION LIMIT 0")
+                    pending += [asyncio.create_task(http.get("/v1/jobs")) for _ in range(20)]
+                    refused(await http.get("/v1/stages"), 503, "DATABASE_RELATED_ERROR")
+                assert {(await one).status_code for one in pending} == {200, 503}
 
 
 @pytest.mark.parametrize("deadline", ["PT0.5S", "PT60S"])
