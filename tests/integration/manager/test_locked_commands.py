@@ -11,6 +11,8 @@ import httpx2
 import pytest
 from reference_manager.api.app import create_app
 from reference_manager.api.common.bodies import LARGE, LARGE_AT_ONCE
+from reference_manager.api.common.disconnects import CLIENT_STATE
+from reference_manager.api.common.disconnects import Client as ConnectedClient
 from reference_manager.engine.engine import Engine
 from reference_manager.server.admission import Admission
 from reference_manager.store.pool import Database, sql
@@ -167,14 +169,12 @@ async def test_the_command_of_a_client_that_disconnects_is_dropped(
     app = create_app(Engine(database, stale_after=timedelta(minutes=30)), body_limit=1024)
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager") as http:
         job, request = await prepare(Client(http), COMMANDS["add tasks"])
-    messages: list[Message] = [
-        {"type": "http.request", "body": request.content, "more_body": False},
-        {"type": "http.disconnect"},
-    ]
     sent: list[Message] = []
+    client = ConnectedClient()
 
     async def receive() -> Message:
-        return messages.pop(0) if len(messages) > 1 else messages[0]
+        client.disconnect()
+        return {"type": "http.request", "body": request.content, "more_body": False}
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -186,7 +186,7 @@ async def test_the_command_of_a_client_that_disconnects_is_dropped(
         "raw_path": request.url.raw_path,
         "query_string": b"",
         "headers": [(b"content-type", b"application/json")],
-        "state": {},
+        "state": {CLIENT_STATE: client},
     }
     async with other.transaction():
         await other.execute(JOB_LOCK, job)

@@ -57,7 +57,7 @@ async def locked_tables(database_url: str) -> AsyncGenerator[Session]:
 async def test_every_operation_is_refused_while_the_database_is_busy(start_manager: Start, database_url: str) -> None:
     """While all connections are busy, each request waits for the timeout and is then answered 503, streams included."""
     manager = start_manager("--database-connections", "2", "--database-timeout", "PT0.3S")
-    async with httpx2.AsyncClient(base_url=manager.url, limits=httpx2.Limits(max_connections=None), timeout=20) as http:
+    async with httpx2.AsyncClient(base_url=manager.url, limits=httpx2.Limits(max_connections=None), timeout=50) as http:
         async with locked_tables(database_url) as locker:
             pending = [asyncio.create_task(http.get(path)) for path in ("/v1/jobs", "/v1/stages", "/v1/tasks")]
             pending.append(asyncio.create_task(http.patch("/v1/stages/busy/tasks/dequeue")))
@@ -85,7 +85,7 @@ async def test_a_database_without_free_connections_is_busy(postgres: EmbeddedPos
         await admin.execute("CREATE ROLE few LOGIN PASSWORD 'few'")
         await admin.execute("CREATE DATABASE few OWNER few")
         with ManagerProcess("--database-url", f"postgresql://few:few@{server.rpartition('@')[2]}/few") as manager:
-            async with httpx2.AsyncClient(base_url=manager.url, timeout=20) as http:
+            async with httpx2.AsyncClient(base_url=manager.url, timeout=50) as http:
                 async with locked_tables(f"{server}/few") as locker:
                     pending = [asyncio.create_task(http.get("/v1/jobs"))]
                     await wait_for_blocked_statement(locker, "list_jobs")
@@ -102,7 +102,7 @@ async def test_a_stop_ends_requests_that_cannot_be_answered(
     """At the deadline, or at a second signal, the connections close, and the manager exits with 0."""
     manager = start_manager("--shutdown-timeout", deadline)
     async with (
-        httpx2.AsyncClient(base_url=manager.url, timeout=20) as http,
+        httpx2.AsyncClient(base_url=manager.url, timeout=50) as http,
         locked_tables(database_url) as locker,
     ):
         creation = asyncio.create_task(http.post("/v1/jobs", json=BODIES["create_job"]))

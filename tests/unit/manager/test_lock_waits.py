@@ -126,10 +126,7 @@ async def test_a_command_stops_waiting_when_its_client_disconnects() -> None:
     """It is not executed later, when the lock is free."""
     waits, locks = LockWaits(1), Locks()
 
-    async def is_gone() -> bool:
-        return True
-
-    client_is_gone.set(is_gone)
+    client_is_gone.set(lambda: True)
     with pytest.raises(LockTimeoutError, match="client disconnected"):
         await waits.run("job", locks.command("abandoned"))
     assert locks.attempts == [("abandoned", LONG_TURN)]

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from reference_manager.api.common.bodies import LARGE
+from reference_manager.api.common.disconnects import client_of
 from reference_manager.api.common.errors import error_response
 from reference_manager.api.common.fields import Id, NewWorkerId, StageTypeName
 from reference_manager.api.common.headers import IDEMPOTENCY_KEY, MINIMAL, is_idempotency_key, request_trace
@@ -53,7 +54,6 @@ class _HotRequest(NamedTuple):
     """An ordinary request whose body has arrived."""
 
     scope: Scope
-    receive: Receive
     parameter: str
     """The parameter of the path; empty if there is none."""
     body: bytes
@@ -94,7 +94,7 @@ class HotPath:
         messages = await self._receive(receive) if route.takes_body else []
         try:
             parameter = unquote_to_bytes(route.parameter).decode()
-            work = route.serve(_HotRequest(scope, receive, parameter, self._body(messages), headers))
+            work = route.serve(_HotRequest(scope, parameter, self._body(messages), headers))
         except ValueError:
             await self._app(scope, _replay(messages, receive), send)
             return
@@ -152,7 +152,7 @@ class HotPath:
 
     def _dequeue(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         stage_type = _STAGE_TYPE.validate_python(request.parameter)
-        return dequeue_response(self._engine.queue, stage_type, request.receive)
+        return dequeue_response(self._engine.queue, stage_type, client_of(request.scope))
 
     def _report(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         task_id = _ID.validate_python(request.parameter)
@@ -162,7 +162,8 @@ class HotPath:
     def _claim(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         stage_type = _STAGE_TYPE.validate_python(request.parameter)
         body = ClaimBody.model_validate_json(request.body)
-        return claim_response(self._engine.queue, stage_type, body, request.receive, minimal=request.headers.minimal)
+        client = client_of(request.scope)
+        return claim_response(self._engine.queue, stage_type, body, client, minimal=request.headers.minimal)
 
     def _settle(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         body = SettleBody.model_validate_json(request.body)

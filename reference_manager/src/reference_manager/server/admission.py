@@ -1,8 +1,8 @@
 """Responses on the connections above the limit."""
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reference_manager.api.common.disconnects import client_of
 from reference_manager.api.common.errors import MANAGER_BUSY, RETRY_AFTER, problem
 from reference_manager.store.lock_waits import client_is_gone
 
@@ -20,11 +20,8 @@ class Admission:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         if not scope["state"].get(SURPLUS_STATE):
-            token = client_is_gone.set(lambda: Request(scope, receive).is_disconnected())
-            try:
-                await self._app(scope, receive, send)
-            finally:
-                client_is_gone.reset(token)  # it refers to the request, which refers to the context of its task
+            client_is_gone.set(client_of(scope).is_gone)
+            await self._app(scope, receive, send)
             return
 
         async def closing(message: Message) -> None:

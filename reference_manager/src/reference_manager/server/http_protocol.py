@@ -6,6 +6,7 @@ from typing import Any
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from reference_manager.api.common.disconnects import CLIENT_STATE, Client
 from reference_manager.api.common.errors import ErrorResponse, head_too_large, problem
 from reference_manager.server.admission import SURPLUS_STATE
 from reference_manager.server.connections import Connections
@@ -30,7 +31,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, connections: Connections, *, app_state: dict[str, Any], **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
         self._connections = connections
         self._is_surplus = connections.are_full
-        super().__init__(app_state={**app_state, SURPLUS_STATE: self._is_surplus}, **uvicorn)
+        self._client = Client()
+        state = {**app_state, SURPLUS_STATE: self._is_surplus, CLIENT_STATE: self._client}
+        super().__init__(app_state=state, **uvicorn)
         self._in_head = False
         self._unparsed = 0
         """Bytes received since the parser last recognised something, not counting the chunk in which it did."""
@@ -47,6 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """End a connection."""
         self._connections.discard(self)
         super().connection_lost(exc)
+        self._client.disconnect()
 
     def data_received(self, data: bytes) -> None:
         """Parse a chunk. The parser itself has no limit for the head of a request, for trailers or chunk extensions."""

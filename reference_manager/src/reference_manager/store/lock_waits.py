@@ -34,7 +34,7 @@ REFUSED_TIMEOUT = timedelta(seconds=2)
 AT_ONCE = 2
 """The maximum number of commands with the same key that are executed at the same time."""
 
-client_is_gone: ContextVar[Callable[[], Awaitable[bool]] | None] = ContextVar("client_is_gone", default=None)
+client_is_gone: ContextVar[Callable[[], bool] | None] = ContextVar("client_is_gone", default=None)
 """Returns whether the client of this request has disconnected. Its commands then stop waiting for locks."""
 may_wait: ContextVar[Callable[[], bool] | None] = ContextVar("may_wait", default=None)
 """Called before a command of this request waits for longer. Returns whether it may; otherwise, it soon fails."""
@@ -108,7 +108,7 @@ class LockWaits:
         async with _held(queue.repeated, deadline):
             while True:
                 async with self._turn(turns, deadline) as wait:
-                    await _check_client()
+                    _check_client()
                     try:
                         return await attempt(wait)
                     except LockTimeoutError:
@@ -177,7 +177,7 @@ async def _held(semaphore: asyncio.Semaphore, deadline: float) -> AsyncGenerator
         is_late = True
     try:
         if is_late:
-            await _check_client()
+            _check_client()
         yield
     finally:
         semaphore.release()
@@ -191,7 +191,7 @@ def _ask(deadline: float) -> float:
     return min(deadline, asyncio.get_running_loop().time() + REFUSED_TIMEOUT.total_seconds())
 
 
-async def _check_client() -> None:
+def _check_client() -> None:
     is_gone = client_is_gone.get()
-    if is_gone and await is_gone():
+    if is_gone and is_gone():
         raise LockTimeoutError("the client disconnected while its command waited for a lock")

@@ -142,7 +142,9 @@ class Database:
         pool = self._pools.workers if for_workers else self._pools.general
         with translated_errors():
             try:
-                connection = await pool.acquire(timeout=self._acquire_timeout.total_seconds())
+                # With a timeout of its own, the pool would start a task, and take turns of the event loop.
+                async with asyncio.timeout(self._acquire_timeout.total_seconds()):
+                    connection = await pool.acquire()
             except TimeoutError as error:
                 raise DatabaseBusyError("Every database connection is busy. Try again shortly.") from error
             try:

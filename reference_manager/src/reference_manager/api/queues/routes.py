@@ -7,9 +7,8 @@ from uuid import UUID
 from fastapi import APIRouter, Request, Response
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
-from starlette.types import Receive
 
-from reference_manager.api.common.disconnects import while_connected
+from reference_manager.api.common.disconnects import Client, client_of
 from reference_manager.api.common.errors import (
     LEASE_LOST,
     TASK_NOT_FOUND,
@@ -61,7 +60,8 @@ def queues_router(queue: TaskQueue) -> APIRouter:
     )
     async def claim_tasks(stageType: StageTypeName, body: ClaimBody, request: Request) -> Response:
         """Claim tasks of a stage type under leases. If none is waiting, wait for the first."""
-        return await claim_response(queue, stageType, body, request.receive, minimal=prefers_minimal(request))
+        client = client_of(request.scope)
+        return await claim_response(queue, stageType, body, client, minimal=prefers_minimal(request))
 
     @router.post(
         "/tasks/settle",
@@ -83,10 +83,10 @@ def queues_router(queue: TaskQueue) -> APIRouter:
 
 
 async def claim_response(
-    queue: TaskQueue, stage_type: str, body: ClaimBody, receive: Receive, *, minimal: bool
+    queue: TaskQueue, stage_type: str, body: ClaimBody, client: Client, *, minimal: bool
 ) -> Response:
     """Claim tasks for a client, while it is connected."""
-    claimed = await while_connected(receive, queue.claim(stage_type, body.request(minimal=minimal))) or ()
+    claimed = await client.wait_for(queue.claim(stage_type, body.request(minimal=minimal))) or ()
     tasks = ",".join(part.bodies for part in claimed)
     if not minimal:
         return json_response(f'{{"tasks":[{tasks}]}}')

@@ -5,9 +5,8 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
-from starlette.types import Receive
 
-from reference_manager.api.common.disconnects import while_connected
+from reference_manager.api.common.disconnects import Client, client_of
 from reference_manager.api.common.errors import (
     IDEMPOTENCY_KEY_REUSED,
     ILLEGAL_TASK_STATUS_TRANSITION,
@@ -89,7 +88,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))
     async def dequeue_task(stageType: StageTypeName, request: Request) -> Response:
         """Claim the next task of a stage type: from the most urgent job, oldest first."""
-        return await dequeue_response(queue, stageType, request.receive)
+        return await dequeue_response(queue, stageType, client_of(request.scope))
 
     @router.get("/tasks", responses=openapi_list_responses(Task, numbered=TaskPage))
     async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
@@ -140,9 +139,9 @@ async def add_tasks_response(
     return minimal_response(f'{{"created":{await tasks.add_minimal(stage_id, new, key)}}}', 201)
 
 
-async def dequeue_response(queue: TaskQueue, stage_type: str, receive: Receive) -> Response:
+async def dequeue_response(queue: TaskQueue, stage_type: str, client: Client) -> Response:
     """Claim a task for a client without leases, while it is connected."""
-    return json_response(claimed_task(await while_connected(receive, queue.claim(stage_type)) or ()))
+    return json_response(claimed_task(await client.wait_for(queue.claim(stage_type)) or ()))
 
 
 async def report_response(queue: TaskQueue, task_id: UUID, body: TaskStatusBody) -> Response:
