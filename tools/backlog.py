@@ -4,6 +4,7 @@ import json
 from uuid import UUID
 
 from reference_manager.domain.commands import NO_TRACE, NewJob, NewStage, NewTasks
+from reference_manager.domain.payloads import encode
 from reference_manager.domain.states import Priority
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
@@ -27,11 +28,12 @@ def without_claims(database: Database) -> HandOver:
 async def add_backlog(database: Database, stage_type: str, count: int, priority: Priority = Priority.MEDIUM) -> UUID:
     """Create a job with one stage of `count` waiting tasks, and return the id of the stage."""
     hand_over = without_claims(database)
-    job = json.loads((await Jobs(database, hand_over).create(NewJob("backlog", {}, priority, {}, NO_TRACE))).body)
-    new = NewStage(stage_type, {}, {}, start_as_waiting=False, trace=NO_TRACE)
+    job = json.loads((await Jobs(database, hand_over).create(NewJob("backlog", "{}", priority, "{}", NO_TRACE))).body)
+    new = NewStage(stage_type, "{}", "{}", start_as_waiting=False, trace=NO_TRACE)
     stage_id = UUID(json.loads(await Stages(database, hand_over).add(UUID(job["id"]), new))["id"])
     for start in range(0, count, CHUNK):
-        await Tasks(database, hand_over).add(stage_id, NewTasks([PICTURE] * min(CHUNK, count - start), NO_TRACE))
+        number = min(CHUNK, count - start)
+        await Tasks(database, hand_over).add(stage_id, NewTasks(number, encode([PICTURE] * number), NO_TRACE))
     return stage_id
 
 

@@ -21,6 +21,14 @@ def descendants(pid: int) -> Sequence[int]:
     return found
 
 
+def command_line(pid: int) -> str:
+    """Return the program and the arguments of a process; empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
 async def wait_until_gone(pids: Sequence[int]) -> None:
     """Wait until none of these processes runs; zombies count as ended."""
     async with asyncio.timeout(15):

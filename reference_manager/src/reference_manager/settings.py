@@ -16,6 +16,9 @@ _PORT = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-
 _HOST = re.compile(rf"({_LABEL}(\.{_LABEL})*\.?|%2F[^\s:/@]+|\[[0-9A-Fa-f:.]+(%[^\s\[\]]+)?\]){_PORT}")
 """A host by its name, its address or, for PostgreSQL, the folder of its socket; with or without a port."""
 
+MAX_BODY_LIMIT = 64 * 1024 * 1024
+"""Bytes. The manager passes a payload on in one step, which takes a few tens of milliseconds for one of this size."""
+
 FORMER_NAMES = {"database_patience": "database_timeout", "shutdown_patience": "shutdown_timeout"}
 """Settings that were renamed. Their former flags and variables are accepted until version 1.0."""
 
@@ -157,9 +160,12 @@ class Settings(BaseSettings):
             description="How long a request waits for a database connection before the response is 503, such as PT5S.",
         ),
     ] = timedelta(seconds=5)
-    body_limit: Annotated[ByteSize, Field(gt=0, description="The maximum size of a request body, such as 512KiB.")] = (
-        ByteSize(1024 * 1024)
-    )
+    body_limit: Annotated[
+        ByteSize,
+        Field(
+            gt=0, le=MAX_BODY_LIMIT, description="The maximum size of a request body, such as 512KiB; at most 64MiB."
+        ),
+    ] = ByteSize(1024 * 1024)
     connection_limit: Annotated[
         int,
         Field(

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from reference_manager.domain.commands import NO_TRACE, Claim, JsonObject, NewJob, NewStage, NewTasks, Report
+from reference_manager.domain.commands import NO_TRACE, Claim, NewJob, NewStage, NewTasks, Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority
 from reference_manager.engine.dispatch.claims import Claimed
 from reference_manager.engine.engine import Engine
@@ -21,7 +21,6 @@ from tests.support.protocol import Client, branch
 from tests.support.worker import LeasedWorker
 
 MINUTE = timedelta(minutes=1)
-EMPTY: JsonObject = {}
 
 
 @pytest.fixture
@@ -32,13 +31,18 @@ async def engine(database: Database) -> AsyncGenerator[Engine]:
     engine.queue.close()
 
 
+def empty_tasks(number: int) -> NewTasks:
+    """Return tasks without data."""
+    return NewTasks(number, f"[{','.join(['{}'] * number)}]", NO_TRACE)
+
+
 async def new_job(engine: Engine, priority: Priority = Priority.MEDIUM, *, tasks: int = 1) -> dict[str, Any]:
     """Create a job whose stages have the types "first" and "second"."""
     stages = [
-        (NewStage(name, {}, {}, start_as_waiting=False, trace=NO_TRACE), NewTasks([EMPTY] * tasks, NO_TRACE))
+        (NewStage(name, "{}", "{}", start_as_waiting=False, trace=NO_TRACE), empty_tasks(tasks))
         for name in ("first", "second")
     ]
-    return json.loads((await engine.jobs.create(NewJob("a job", {}, priority, {}, NO_TRACE, stages=stages))).body)
+    return json.loads((await engine.jobs.create(NewJob("a job", "{}", priority, "{}", NO_TRACE, stages=stages))).body)
 
 
 async def waiting(engine: Engine, stage_type: str = "first", limit: int = 1) -> asyncio.Future[Sequence[Claimed]]:
@@ -86,7 +90,7 @@ async def test_every_way_to_make_a_task_claimable_hands_it_over(engine: Engine, 
     assert await same_transaction(database, await claim, newest_change)
 
     claim = await waiting(engine, "second")
-    added = NewTasks([{}], NO_TRACE)
+    added = empty_tasks(1)
     await engine.tasks.add_minimal(UUID(job["stages"][1]["id"]), added)
     assert await same_transaction(database, await claim, "tasks ORDER BY seq DESC LIMIT 1")
 
@@ -150,7 +154,7 @@ async def test_the_first_claims_share_the_new_tasks(engine: Engine) -> None:
     claims = [await waiting(engine, limit=limit) for limit in (2, 2, 2, 2)]
     job = await new_job(engine, tasks=5)
     assert [len((await claim)[0].task_ids) for claim in claims[:3]] == [2, 2, 1]
-    await engine.tasks.add_minimal(UUID(job["stages"][0]["id"]), NewTasks([{}], NO_TRACE))
+    await engine.tasks.add_minimal(UUID(job["stages"][0]["id"]), empty_tasks(1))
     assert len((await claims[3])[0].task_ids) == 1
 
 

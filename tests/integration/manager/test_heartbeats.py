@@ -9,6 +9,7 @@ from uuid import UUID
 import httpx2
 import pytest
 from reference_manager.domain.commands import Heartbeat, RunningTask
+from reference_manager.domain.payloads import encode
 from reference_manager.engine.engine import Engine
 from reference_manager.engine.workers import Workers
 from reference_manager.store.errors import LockTimeoutError
@@ -31,7 +32,7 @@ def workers(database: Database) -> Workers:
 def heartbeat(worker: str, *running: tuple[ClaimedTask, float | None]) -> Heartbeat:
     """Return a heartbeat of a worker with its tasks, each with its progress, if any."""
     tasks = [
-        RunningTask(held.task, held.lease, None if fraction is None else {"fraction": fraction}, None)
+        RunningTask(held.task, held.lease, None if fraction is None else encode({"fraction": fraction}), None)
         for held, fraction in running
     ]
     return Heartbeat(worker, ["beats"], None, None, draining=False, running=tasks)

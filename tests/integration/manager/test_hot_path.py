@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, Generator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from datetime import timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -41,6 +41,7 @@ class Both:
     def __init__(self, database: Database, *, body_limit: int = BODY_LIMIT) -> None:
         engine = Engine(database, stale_after=timedelta(minutes=30))
         self._framework = create_app(engine, body_limit=body_limit)
+        self.close = self._framework.state.bodies.close
         self.hot_path = HotPath(self._serve_by_framework, engine, body_limit=body_limit)
         self._left = 0
         """The number of requests that the hot path left to the framework."""
@@ -83,9 +84,10 @@ def _comparable(response: httpx2.Response) -> tuple[int, list[tuple[bytes, bytes
 
 
 @pytest.fixture
-def both(database: Database) -> Both:
+def both(database: Database) -> Generator[Both]:
     """A hot path and a framework on one engine."""
-    return Both(database)
+    with closing(Both(database)) as both:
+        yield both
 
 
 def encode(body: Any) -> bytes:  # noqa: ANN401 - any JSON
@@ -299,7 +301,7 @@ async def test_odd_paths_are_served_alike(both: Both) -> None:
 
 
 async def test_large_bodies_are_left_to_the_framework(both: Both) -> None:
-    """The hot path serves bodies up to the size at which they are parsed in a thread."""
+    """The hot path serves bodies up to the size from which another process parses them."""
     path = f"/v1/stages/{UNKNOWN}/tasks"
     for size, status, is_hot in ((LARGE, 404, True), (LARGE + 1, 404, False), (BODY_LIMIT + 1, 413, False)):
         assert await both.send("POST", path, b'[{"data": {}}]'.ljust(size)) == (status, is_hot)

@@ -4,11 +4,9 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
-import pytest
 from reference_manager.api.common.bodies import LARGE, MAX_RECEIVED
 from reference_manager.server.connections import SURPLUS
 
@@ -150,61 +148,3 @@ async def test_large_bodies_are_bounded_in_total(start_manager: Start) -> None:
         while (await http.post("/v1/jobs", json=large)).status_code == 503:
             pass
         assert (await http.post("/v1/jobs", json=large)).status_code == 201
-
-
-async def test_a_large_body_is_served_like_a_small_one(client: Client, stage_type: str) -> None:
-    """A job with thousands of tasks in its body is created, with exactly these tasks."""
-    tasks = [{"data": {"number": number, "text": "x" * 20}, "maxAttempts": 1 + number % 3} for number in range(3_000)]
-    body: dict[str, Any] = {"name": "job", "data": {}, "stages": [{"type": stage_type, "data": {}, "tasks": tasks}]}
-    assert len(json.dumps(body)) > LARGE
-    response = await client.http.post("/v1/jobs", json=body)
-    assert response.status_code == 201
-    stage = response.json()["stages"][0]
-    added = await client.http.post(f"/v1/stages/{stage['id']}/tasks", json=tasks)
-    assert added.status_code == 201
-    listed = (await client.http.get(f"/v1/stages/{stage['id']}/tasks")).json()
-    assert [{"data": task["data"], "maxAttempts": task["maxAttempts"]} for task in listed] == tasks * 2
-    metadata = {"text": "x" * LARGE}
-    assert (await client.http.patch(f"/v1/tasks/{listed[0]['id']}/user-metadata", json=metadata)).status_code == 200
-    assert (await client.http.get(f"/v1/tasks/{listed[0]['id']}")).json()["userMetadata"] == metadata
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        '{"name": "job", "data": {}, "unknown": "%s"}',
-        '{"name": "job", "data": {}, "stages": [{"type": "%s", "data": {}}]}',
-        '{"name": "job", "data": {"a": 1e999, "b": "%s"}}',
-        '["%s"]',
-        '"%s"',
-    ],
-)
-async def test_an_invalid_large_body_is_refused_like_a_small_one(client: Client, wrong: str) -> None:
-    """The refusal is the same, whatever the size of the body."""
-    headers = {"Content-Type": "application/json"}
-    large = await client.http.post("/v1/jobs", content=wrong % ("x" * LARGE), headers=headers)
-    small = await client.http.post("/v1/jobs", content=wrong % ("x" * 100), headers=headers)
-    refused(large, 400, "VALIDATION_ERROR")
-    assert large.json() == small.json()
-
-
-async def test_a_large_body_that_is_not_json_is_refused(client: Client) -> None:
-    """The refusal says why."""
-    headers = {"Content-Type": "application/json"}
-    response = await client.http.post("/v1/jobs", content='{"name": "' + "x" * LARGE, headers=headers)
-    refused(response, 400, "VALIDATION_ERROR")
-    assert response.json()["message"].startswith("body: not JSON, EOF while parsing a string")
-
-
-async def test_the_manager_serves_others_while_it_parses_a_large_body(client: Client) -> None:
-    """Parsing a body of the limit takes a second, in which other requests are answered."""
-    tasks = ",".join(['{"data":{}}'] * 87_000)
-    body = f'{{"name": "job", "data": {{}}, "stages": [{{"type": "large", "data": {{}}, "tasks": [{tasks}, 1]}}]}}'
-    headers = {"Content-Type": "application/json"}
-    parsing = asyncio.create_task(client.http.post("/v1/jobs", content=body, headers=headers))
-    served = 0
-    while not parsing.done():
-        assert (await client.http.get("/liveness")).status_code == 200
-        served += 1
-    refused(await parsing, 400, "VALIDATION_ERROR")
-    assert served >= 10

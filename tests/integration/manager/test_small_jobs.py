@@ -80,10 +80,10 @@ async def metered() -> AsyncGenerator[tuple[Engine, Meter]]:
 
 async def create(engine: Engine, stages: int) -> None:
     """Create jobs of this many stages with one task each, one by one."""
-    stage = NewStage("small", {}, {}, start_as_waiting=False, trace=NO_TRACE)
+    stage = NewStage("small", "{}", "{}", start_as_waiting=False, trace=NO_TRACE)
     for _ in range(JOBS):
-        trees = [(stage, NewTasks([{}], NO_TRACE))] * stages
-        await engine.jobs.create(NewJob("a job", {}, Priority.MEDIUM, {}, NO_TRACE, stages=trees))
+        trees = [(stage, NewTasks(1, "[{}]", NO_TRACE))] * stages
+        await engine.jobs.create(NewJob("a job", "{}", Priority.MEDIUM, "{}", NO_TRACE, stages=trees))
 
 
 async def work(engine: Engine) -> int:

@@ -167,12 +167,12 @@ class HotPath:
 
     def _settle(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         body = SettleBody.model_validate_json(request.body)
-        return settle_response(self._engine.queue, body, minimal=request.headers.minimal)
+        return settle_response(self._engine.queue, body.request(), minimal=request.headers.minimal)
 
     def _heartbeat(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         worker_id = _WORKER_ID.validate_python(request.parameter)
         body = HeartbeatBody.model_validate_json(request.body)
-        return heartbeat_response(self._engine.workers, worker_id, body)
+        return heartbeat_response(self._engine.workers, body.request(worker_id))
 
     def _add_tasks(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         stage_id = _ID.validate_python(request.parameter)

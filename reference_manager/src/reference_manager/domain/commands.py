@@ -1,16 +1,13 @@
 """Commands of clients, already validated: what to create, claim, report and list."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
 from uuid import UUID
 
+from reference_manager.domain.payloads import JsonText
 from reference_manager.domain.states import JobStatus, Outcome, Priority, StageStatus, TaskStatus
-
-JsonObject = Mapping[str, object]
-JsonValue = object
-"""Any JSON value. None means that no value was given."""
 
 
 class Trace(NamedTuple):
@@ -42,31 +39,36 @@ class NewStage:
     """
 
     type: str
-    data: JsonObject
-    user_metadata: JsonObject
+    data: JsonText
+    user_metadata: JsonText
     start_as_waiting: bool
     trace: Trace
     weight: float = 1
-    task_defaults: JsonObject | None = None
+    task_defaults: JsonText | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NewTasks:
-    """Tasks to add to a stage, in order. Each sequence has one item for each task.
+    """Tasks to add to a stage, in order. Each JSON list has one item for each task.
 
     Args:
+        number: The number of tasks.
         data: The payloads.
         trace: The trace context of the tasks that do not set their own.
         user_metadata: Metadata for users. None: no task has any.
         options: Options with the protocol's names: ``maxAttempts``, ``timeoutSeconds``, ``retry``, ``availableAt`` or
-            ``delaySeconds``, ``traceparent`` and ``tracestate``. An option that a task does not set comes from its
-            stage, otherwise from the manager's defaults. None: no task sets any.
+            ``delaySeconds``, ``traceparent`` and ``tracestate``; null for a task without any. An option that a task
+            does not set comes from its stage, otherwise from the manager's defaults. None: no task sets any.
+        identity: The options that belong to the identity of the request, which are all but the trace contexts. None:
+            no task sets any.
     """
 
-    data: Sequence[JsonObject]
+    number: int
+    data: JsonText
     trace: Trace
-    user_metadata: Sequence[JsonObject] | None = None
-    options: Sequence[JsonObject | None] | None = None
+    user_metadata: JsonText | None = None
+    options: JsonText | None = None
+    identity: JsonText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +99,9 @@ class NewJob:
     """
 
     name: str
-    data: JsonObject
+    data: JsonText
     priority: Priority
-    user_metadata: JsonObject
+    user_metadata: JsonText
     trace: Trace
     stages: Sequence[tuple[NewStage, NewTasks]] | None = None
     unique: UniqueKey | None = None
@@ -133,7 +135,7 @@ class Report(NamedTuple):
         lease_id: The lease of the attempt; None for a task that was claimed without a lease.
         worker_id: The holder of the lease; None for a task that was claimed without a lease.
         outcome: How the attempt ended.
-        result: The result of a completed task.
+        result: The result of a completed task. None: it has none.
         error: The error of a failed attempt, with ``type``, ``message`` and ``stack``.
         retryable: Whether a failed task may be retried.
         delay: How long a task that returns to the queue cannot be claimed. None: the delay of its retry policy after a
@@ -145,11 +147,11 @@ class Report(NamedTuple):
     lease_id: int | None
     worker_id: str | None
     outcome: Outcome
-    result: JsonValue = None
-    error: JsonObject | None = None
+    result: JsonText | None = None
+    error: JsonText | None = None
     retryable: bool = True
     delay: timedelta | None = None
-    checkpoint: JsonValue = None
+    checkpoint: JsonText | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,8 +160,8 @@ class RunningTask:
 
     task_id: UUID
     lease_id: int
-    progress: JsonObject | None = None
-    checkpoint: JsonValue = None
+    progress: JsonText | None = None
+    checkpoint: JsonText | None = None
 
 
 @dataclass(frozen=True, slots=True)

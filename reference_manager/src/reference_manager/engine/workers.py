@@ -6,13 +6,14 @@ from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from reference_manager.domain.commands import Heartbeat, PageRequest, Report, WorkerKey
+from reference_manager.domain.payloads import encode
 from reference_manager.domain.states import Outcome
 from reference_manager.engine.dispatch.batching import Batcher
 from reference_manager.engine.errors import require
 from reference_manager.engine.queues import TaskQueue
 from reference_manager.engine.records.pages import Listing, Page, read_page
 from reference_manager.store.errors import LockTimeoutError
-from reference_manager.store.pool import Database, Record, encode, encode_optional, sql
+from reference_manager.store.pool import Database, Record, sql
 
 RELEASE_BATCH = 500
 """The maximum number of tasks to release with one call."""
@@ -107,8 +108,8 @@ class Workers:
                 [heartbeats[index].worker_id for index, _ in running],
                 [task.task_id for _, task in running],
                 [task.lease_id for _, task in running],
-                [encode_optional(task.progress) for _, task in running],
-                [encode_optional(task.checkpoint) for _, task in running],
+                [task.progress for _, task in running],
+                [task.checkpoint for _, task in running],
             )
             upserted = await connection.fetch(
                 sql.workers_upsert.sql,

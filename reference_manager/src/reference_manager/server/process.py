@@ -149,7 +149,8 @@ async def _serve(
         part_a_only=settings.part_a_only,
     ) as database:
         engine = Engine(database, stale_after=settings.task_stale_after)
-        app: Any = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
+        api = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
+        app: Any = api
         limit = fit_open_files(settings.connection_limit, settings.database_connections)
         connections = Connections(limit, settings.client_timeout)
         if not (traced or settings.part_a_only):
@@ -184,6 +185,7 @@ async def _serve(
         try:
             await server.serve([listener])
         finally:
+            api.state.bodies.close()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypeAlias, cast
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
-from pydantic_core import to_json
 
 from reference_manager.store.connections import (
     ANSWER_MARGIN,
@@ -23,7 +22,7 @@ from reference_manager.store.errors import DatabaseBusyError, DatabaseUnavailabl
 from reference_manager.store.lock_waits import LockWaits
 from reference_manager.store.schema import SEARCH_PATH
 
-__all__ = ["SESSION", "Connection", "Database", "Pools", "Record", "encode", "encode_optional", "sql"]
+__all__ = ["SESSION", "Connection", "Database", "Pools", "Record", "sql"]
 
 Record: TypeAlias = asyncpg.Record
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -53,16 +52,6 @@ EXTENDED_STATEMENT_TIMEOUT = timedelta(minutes=5)
 """How long each statement of an extended transaction may run."""
 MAINTENANCE_SESSION = SESSION | {"lock_timeout": "300ms"}  # after this, the job is skipped
 """The settings of the sessions of maintenance tasks."""
-
-
-def encode(payload: object) -> str:
-    """Encode a payload as JSON text, as the database stores it."""
-    return to_json(payload).decode()
-
-
-def encode_optional(payload: object) -> str | None:
-    """Encode a payload as JSON text. None stays None, for a payload that was not given."""
-    return None if payload is None else encode(payload)
 
 
 class Pools(NamedTuple):

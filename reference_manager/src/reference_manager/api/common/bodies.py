@@ -1,32 +1,35 @@
-"""Request bodies: a limit for their memory, and a thread that parses large ones without delaying other requests.
+"""Request bodies: a limit for their memory, and processes that parse large ones without delaying other requests.
 
 A body of 1 MiB can hold ninety thousand tasks. Parsing it takes a second and a hundred times its size in memory. Large
-bodies are therefore parsed in a thread, one at a time, and only a few of their requests are served at once.
+bodies are therefore parsed in another process, and only a few of their requests are served at once. Bodies of more than
+1 MiB, which the manager accepts only if it is set up to, have a process of their own, so that they delay no others.
 """
 
 import asyncio
-import gc
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
+import structlog
 from starlette.exceptions import HTTPException
 
 from reference_manager.api.common.errors import MANAGER_BUSY, RETRY_AFTER, body_too_large
+from reference_manager.api.common.fields import BodyContext
+from reference_manager.api.common.parser_client import ParserClient, ParserEndedError
+
+log = structlog.stdlib.get_logger(__name__)
 
 LARGE = 64 * 1024
 """Bytes. Larger bodies count as large."""
+HUGE = 1024 * 1024
+"""Bytes. Larger bodies have a process of their own."""
 MAX_RECEIVED = 64 * 1024 * 1024
 """The maximum number of bytes of large bodies in memory, or four times the limit of a body if that is more."""
 LARGE_AT_ONCE = 4
 """The maximum number of requests with large bodies that are served at once. As many may wait for locks besides."""
 TURN_TIMEOUT = timedelta(seconds=10)
 """How long a large body waits for its turn before the response is 503."""
-
-Result = TypeVar("Result")
-Arguments = ParamSpec("Arguments")
 
 
 class Reservation:
@@ -60,7 +63,7 @@ class Bodies:
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
         self._waiting = 0
         """The number of requests with large bodies that wait for locks."""
-        self._thread = ThreadPoolExecutor(1, "bodies")
+        self._parser, self._parser_of_huge = ParserClient(), ParserClient()
 
     @contextmanager
     def reserve(self) -> Generator[Reservation]:
@@ -112,27 +115,25 @@ class Bodies:
                 self._waiting -= 1
             else:
                 self._turns.release()
-            gc.unfreeze()
 
-    async def apart(
-        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
-    ) -> Result:
-        """Call a function in the thread for large bodies."""
+    async def parse(self, body: bytes, form: bytes, context: BodyContext) -> Any:  # noqa: ANN401 - as in ``ParserClient``
+        """Parse, validate and convert a body in another process; see ``ParserClient.parse``.
 
-        def call() -> Result:
-            return _without_collections(function, *arguments, **named)
+        Raises:
+            RequestValidationError: The body is invalid.
+            HTTPException: The process ended (503).
+        """
+        parser = self._parser if len(body) <= HUGE else self._parser_of_huge
+        try:
+            return await asyncio.get_running_loop().run_in_executor(parser.thread, parser.parse, body, form, context)
+        except ParserEndedError:
+            log.warning("large body not parsed: its process ended", size=len(body))
+            raise _busy() from None
 
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-
-def _without_collections(function: Callable[..., Result], *arguments: Any, **named: Any) -> Result:  # noqa: ANN401 - any
-    """Call a function. Garbage collections ignore its objects: examining them would stop all threads."""
-    gc.disable()
-    try:
-        return function(*arguments, **named)
-    finally:
-        gc.freeze()
-        gc.enable()
+    def close(self) -> None:
+        """End the processes. Requests whose body is being parsed are refused (503)."""
+        self._parser.close()
+        self._parser_of_huge.close()
 
 
 def _excess(size: int) -> int:

@@ -2,9 +2,9 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from fastapi import Query
@@ -23,6 +23,7 @@ from pydantic.alias_generators import to_camel
 
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.domain.commands import MetadataFilter, Trace
+from reference_manager.domain.payloads import JsonText, encode
 
 TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 MAX_TRACESTATE_LENGTH = 512
@@ -142,10 +143,35 @@ Checkpoint: TypeAlias = Annotated[
 LeaseId: TypeAlias = Annotated[StrictInt, Field(ge=1, le=MAX_LEASE_ID), WHOLE]
 
 
+class BodyContext(NamedTuple):
+    """What the conversion of a body to a command needs besides the body."""
+
+    path: Mapping[str, str]
+    """The parameters of the path."""
+    trace: Trace
+    """The trace context of the request."""
+    part_a_only: bool
+    """Whether the manager serves only part A."""
+
+
 class Body(BaseModel):
     """A request body: camelCase names; unknown fields are rejected."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
+
+    def convert(self, _context: BodyContext) -> object:
+        """Convert the body to a command of the engine. A body that needs no conversion is its own command."""
+        return self
+
+
+def metadata_text(body: dict[str, Any], *, part_a_only: bool) -> JsonText:
+    """Encode metadata. Unwrap ``{"userMetadata": {…}}``, which some clients send instead of the metadata itself.
+
+    The original manager, and so a manager that serves only part A, takes every body as it is.
+    """
+    wrapped: object = body.get("userMetadata")
+    is_wrapped = len(body) == 1 and isinstance(wrapped, dict) and not part_a_only
+    return encode(cast("object", wrapped) if is_wrapped else body)
 
 
 class Traced(Body):

@@ -1,7 +1,7 @@
 """Request headers: the trace context (W3C), the preference for a minimal response (RFC 7240), and idempotency keys."""
 
 import re
-from typing import Any, cast
+from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -39,17 +39,6 @@ _TRACED = [
 CREATION: dict[str, Any] = {"parameters": [_KEYED, *_TRACED]}
 """The ``openapi_extra`` of a route that calls ``request_trace`` and ``idempotency_key``. They are faster than FastAPI's
 header parameters."""
-
-
-def given_metadata(request: Request, body: dict[str, Any]) -> dict[str, Any]:
-    """Unwrap ``{"userMetadata": {…}}``, which some clients send instead of the metadata itself.
-
-    The original manager, and so a manager that serves only part A, takes every body as it is.
-    """
-    wrapped: object = body.get("userMetadata")
-    if len(body) == 1 and isinstance(wrapped, dict) and not request.app.state.part_a_only:
-        return cast("dict[str, Any]", wrapped)
-    return body
 
 
 def prefer_parameter(minimal: str) -> dict[str, Any]:

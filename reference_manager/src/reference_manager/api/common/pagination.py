@@ -15,7 +15,7 @@ from reference_manager.api.common.cursors import MAX_CURSOR_LENGTH, decode_curso
 from reference_manager.api.common.errors import ErrorResponse
 from reference_manager.api.common.fields import MAX_INTEGER
 from reference_manager.api.common.protocol import PART_B
-from reference_manager.api.common.responses import openapi_responses
+from reference_manager.api.common.responses import json_response, openapi_responses
 from reference_manager.domain.commands import KeyT, NumberedRequest, PageRequest
 from reference_manager.engine.records.pages import MAX_PAGE_SIZE, Entry, Listing, NumberedListing
 
@@ -160,8 +160,7 @@ async def entity_response(entry: Entry) -> Response:
 
 async def _send(pieces: AsyncIterable[str], *, at_once: bool, headers: dict[str, str] | None = None) -> Response:
     if at_once:
-        body = "".join([piece async for piece in pieces])
-        return Response(body.encode(), headers=headers, media_type="application/json")
+        return json_response("".join([piece async for piece in pieces]), headers=headers)
     return StreamingResponse(pieces, headers=headers, media_type="application/json")
 
 

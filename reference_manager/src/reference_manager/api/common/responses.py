@@ -1,10 +1,11 @@
 """Responses that the resources share, and their descriptions in the OpenAPI document."""
 
+from collections.abc import AsyncGenerator, Mapping
 from typing import Annotated, Any, TypeAlias
 
 from fastapi import Query
 from pydantic_core import to_json
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from reference_manager.api.common.errors import ON_EVERY_ROUTE, ErrorResponse
 from reference_manager.api.common.headers import MINIMAL
@@ -19,6 +20,9 @@ WithProgress: TypeAlias = Annotated[
     ),
 ]
 
+PIECE = 1024 * 1024
+"""Characters. Encoding and sending a longer body at once would delay other requests."""
+
 JOB_DELETED = "JOB_DELETED_SUCCESSFULLY"
 WORKER_DELETED = "WORKER_DELETED_SUCCESSFULLY"
 JOB_MODIFIED = "JOB_MODIFIED_SUCCESSFULLY"
@@ -32,9 +36,16 @@ _HEADERS: dict[int, dict[str, Any]] = {
 }
 
 
-def json_response(body: str, status: int = 200) -> Response:
-    """Send an entity or a list of entities, as the engine wrote it."""
-    return Response(body.encode(), status, media_type="application/json")
+def json_response(body: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Send an entity or a list of entities, as the engine wrote it. A large body is encoded and sent in pieces."""
+    if len(body) > PIECE:
+        return StreamingResponse(_pieces(body), status, headers, "application/json")
+    return Response(body.encode(), status, headers, "application/json")
+
+
+async def _pieces(body: str) -> AsyncGenerator[str]:
+    for start in range(0, len(body), PIECE):
+        yield body[start : start + PIECE]
 
 
 def minimal_response(body: str, status: int = 200) -> Response:

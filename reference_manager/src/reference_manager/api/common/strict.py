@@ -1,15 +1,16 @@
 """Routes that reject unknown query parameters, other media types and invalid JSON."""
 
 import json
+import pickle
 import re
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar, get_args, get_origin
 from urllib.parse import quote, unquote, unquote_to_bytes
 
-from fastapi._compat import ModelField
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -19,7 +20,11 @@ from starlette.types import Scope
 
 from reference_manager.api.common.bodies import LARGE, Bodies, Reservation
 from reference_manager.api.common.errors import UNSUPPORTED_MEDIA_TYPE
+from reference_manager.api.common.fields import BodyContext, metadata_text
+from reference_manager.api.common.headers import request_trace
+from reference_manager.api.common.parser_client import BodyFormat
 from reference_manager.api.common.protocol import fields_of_part_b, is_of_part_b, refuse_fields
+from reference_manager.domain.payloads import JsonText
 from reference_manager.engine.engine import ask_before_waiting
 
 Result = TypeVar("Result")
@@ -32,8 +37,10 @@ class StrictRequest(Request):
 
     reservation: Reservation
     """Counts the bytes of the body."""
-    parsed: Any = None
-    """The validated body, if it was parsed in the thread for large bodies."""
+    command: Any = None
+    """The command of a large body, which was parsed, validated and converted in another process."""
+    placeholder: Any = None
+    """The validated body from FastAPI's point of view, if there is a command."""
 
     async def stream(self) -> AsyncGenerator[bytes]:
         """Yield the body as it arrives, up to the limit of the application."""
@@ -43,7 +50,7 @@ class StrictRequest(Request):
 
     async def json(self) -> Any:  # noqa: ANN401 - overrides
         """Return the parsed body."""
-        return parse_json(await self.body()) if self.parsed is None else self.parsed
+        return parse_json(await self.body()) if self.command is None else self.placeholder
 
 
 class StrictRoute(APIRoute):
@@ -71,7 +78,13 @@ class StrictRoute(APIRoute):
         known = {field.alias for field in parameters}
         known_in_part_a = {field.alias for field in parameters if not is_of_part_b(field.field_info)}
         lists = {field.alias for field in parameters if _is_list(field.field_info.annotation)}
-        part_b_fields = fields_of_part_b(self.body_field.field_info.annotation if self.body_field else None)
+        body_type = self.body_field.field_info.annotation if self.body_field else None
+        part_b_fields = fields_of_part_b(body_type)
+        forms = {
+            refused: pickle.dumps(BodyFormat(self.body_field.field_info, refused))
+            for refused in (part_b_fields, frozenset[str]())
+            if self.body_field
+        }
 
         async def check(request: Request) -> Response:
             part_a_only: bool = request.app.state.part_a_only
@@ -88,7 +101,9 @@ class StrictRoute(APIRoute):
                 if len(body) > LARGE:
                     async with bodies.turn() as give_up:
                         ask_before_waiting(give_up)
-                        strict.parsed = await bodies.apart(_parse, body, self.body_field, refused)
+                        context = BodyContext(request.path_params, request_trace(request), part_a_only)
+                        strict.command = await bodies.parse(body, forms[refused], context)
+                        strict.placeholder = _placeholder(body_type, strict.command)
                         return await handle(strict)
                 if refused:
                     with suppress(json.JSONDecodeError):  # the handler reports the error
@@ -113,21 +128,12 @@ def parse_json(body: bytes) -> Any:  # noqa: ANN401 - any JSON
         raise json.JSONDecodeError(str(error), "", 0) from error
 
 
-def _parse(body: bytes, field: ModelField, refused: frozenset[str]) -> Any:  # noqa: ANN401 - the type of the field
-    """Parse and validate a body as FastAPI does. FastAPI does not validate the result again.
-
-    Raises:
-        RequestValidationError: The body is invalid.
-    """
-    try:
-        value = parse_json(body)
-    except json.JSONDecodeError as error:
-        raise RequestValidationError([{"type": "json_invalid", "ctx": {"error": error.msg}}]) from error
-    refuse_fields(value, refused)
-    validated, errors = field.validate(value, loc=("body",))
-    if errors:
-        raise RequestValidationError(errors[:1])
-    return validated
+def _placeholder(body_type: Any, command: object) -> object:  # noqa: ANN401 - a model, or a type of lists or objects
+    """Return a valid body of this type, which FastAPI does not validate again: the command if it is one."""
+    if isinstance(command, BaseModel):
+        return command
+    origin = get_origin(body_type)
+    return origin() if origin else body_type.model_construct()
 
 
 def _is_list(annotation: object) -> bool:
@@ -172,11 +178,15 @@ def _is_json(content_type: str) -> bool:
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 
 
-async def convert(
-    request: Request, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+def converted(
+    request: Request, convert: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
 ) -> Result:
-    """Convert a validated body to a command of the engine; a large one in the thread that parsed it."""
-    if not isinstance(request, StrictRequest) or request.parsed is None:
-        return function(*arguments, **named)
-    bodies: Bodies = request.app.state.bodies
-    return await bodies.apart(function, *arguments, **named)
+    """Return the command of a request: convert its body, unless another process has done so already."""
+    if isinstance(request, StrictRequest) and request.command is not None:
+        return request.command
+    return convert(*arguments, **named)
+
+
+def converted_metadata(request: Request, body: dict[str, Any]) -> JsonText:
+    """Return the metadata of a request as JSON; see ``metadata_text``."""
+    return converted(request, metadata_text, body, part_a_only=request.app.state.part_a_only)

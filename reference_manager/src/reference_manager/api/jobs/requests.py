@@ -6,11 +6,22 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from reference_manager.api.common.fields import NO_METADATA, YEAR, Body, Name, Payload, Seconds, Text, Traced
+from reference_manager.api.common.fields import (
+    NO_METADATA,
+    YEAR,
+    Body,
+    BodyContext,
+    Name,
+    Payload,
+    Seconds,
+    Text,
+    Traced,
+)
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.stages.requests import StageBody
 from reference_manager.api.tasks.requests import TaskBody, new_tasks
 from reference_manager.domain.commands import NewJob, Trace, UniqueKey
+from reference_manager.domain.payloads import encode
 from reference_manager.domain.states import Priority
 
 MAX_STAGES = 100
@@ -58,15 +69,18 @@ class JobBody(Traced):
         ),
     ] = "running"
 
+    def convert(self, context: BodyContext) -> NewJob:  # noqa: D102 - as in the base class
+        return self.request(context.trace)
+
     def request(self, of_request: Trace) -> NewJob:
         """Convert the body to a command of the engine."""
         trace = self.trace(of_request)
         stages = [(stage.request(trace), new_tasks(stage.tasks, stage.trace(trace))) for stage in self.stages]
         return NewJob(
             self.name,
-            self.data,
+            encode(self.data),
             self.priority,
-            self.user_metadata,
+            encode(self.user_metadata),
             trace,
             stages if "stages" in self.model_fields_set else None,
             None if self.unique_key is None else UniqueKey(self.unique_key, _span(self.unique_for)),

@@ -22,7 +22,7 @@ from reference_manager.api.common.fields import (
     Payload,
     metadata_filter,
 )
-from reference_manager.api.common.headers import CREATION, given_metadata, idempotency_key, request_trace
+from reference_manager.api.common.headers import CREATION, idempotency_key, request_trace
 from reference_manager.api.common.original import SAME_PRIORITY_REASON
 from reference_manager.api.common.pagination import (
     NumberedPageQuery,
@@ -39,7 +39,7 @@ from reference_manager.api.common.responses import (
     json_response,
     openapi_responses,
 )
-from reference_manager.api.common.strict import StrictRoute, convert
+from reference_manager.api.common.strict import StrictRoute, converted, converted_metadata
 from reference_manager.api.jobs.requests import JobBody, JobStatusBody, PriorityBody
 from reference_manager.api.jobs.responses import Job, JobPage
 from reference_manager.domain.commands import JobFilter, NewJob
@@ -68,8 +68,8 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     )
     async def create_job(body: JobBody, request: Request) -> Response:
         """Create a job, with its stages and tasks if the body has any. The job is PENDING at once."""
-        key = idempotency_key(request)
-        return await create_job_response(jobs, await convert(request, body.request, request_trace(request)), key)
+        new = converted(request, body.request, request_trace(request))
+        return await create_job_response(jobs, new, idempotency_key(request))
 
     @router.get("/jobs", responses=openapi_list_responses(Job, numbered=JobPage))
     async def list_jobs(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
@@ -108,7 +108,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     )
     async def set_job_metadata(jobId: Id, body: Payload, request: Request) -> Response:
         """Replace the user metadata of a job."""
-        await jobs.set_metadata(jobId, given_metadata(request, body))
+        await jobs.set_metadata(jobId, converted_metadata(request, body))
         return code_response(JOB_MODIFIED)
 
     @router.patch(

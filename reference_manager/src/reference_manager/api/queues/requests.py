@@ -1,7 +1,8 @@
 """Request bodies of claims and reports."""
 
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import (
     AfterValidator,
@@ -12,13 +13,17 @@ from pydantic import (
     StrictBool,
     StrictInt,
     StringConstraints,
+    TypeAdapter,
+    ValidationError,
 )
 from pydantic.config import JsonDict
 
+from reference_manager.api.common.errors import ErrorResponse, validation_message
 from reference_manager.api.common.fields import (
     WHOLE,
     YEAR,
     Body,
+    BodyContext,
     Checkpoint,
     Id,
     LeaseId,
@@ -29,6 +34,7 @@ from reference_manager.api.common.fields import (
     finite,
 )
 from reference_manager.domain.commands import Claim, Report
+from reference_manager.domain.payloads import encode, encode_optional
 from reference_manager.domain.states import Outcome
 
 MAX_TASKS = 500
@@ -102,11 +108,11 @@ class ReportBody(Body):
             self.lease_id,
             worker_id,
             Outcome(self.outcome),
-            self.result if self.outcome == "COMPLETED" else None,
-            self.error.model_dump() if self.error and self.outcome == "FAILED" else None,
+            encode_optional(self.result if self.outcome == "COMPLETED" else None),
+            encode(self.error.model_dump()) if self.error and self.outcome == "FAILED" else None,
             self.retryable,
             None if self.delay_seconds is None else timedelta(seconds=self.delay_seconds),
-            None if self.outcome == "COMPLETED" else self.checkpoint,
+            encode_optional(None if self.outcome == "COMPLETED" else self.checkpoint),
         )
 
 
@@ -118,3 +124,45 @@ class SettleBody(Body):
     worker_id: WorkerId
     # Each report is validated on its own, later, so that an invalid one does not affect the others.
     results: Annotated[list[Annotated[ReportBody, SkipValidation]], Field(min_length=1, max_length=MAX_TASKS)]
+
+    def convert(self, _context: BodyContext) -> "Sequence[Item]":  # noqa: D102 - as in the base class
+        return self.request()
+
+    def request(self) -> "Sequence[Item]":
+        """Validate the reports, and convert them to commands of the engine."""
+        return [
+            Item(_ids(item), body if isinstance(body, ErrorResponse) else body.request(self.worker_id))
+            for item, body in zip(self.results, _validated(self.results), strict=True)
+        ]
+
+
+class Item(NamedTuple):
+    """An item of a request to settle tasks."""
+
+    ids: dict[str, Any]
+    """The ids of the task and the lease, as the client sent them."""
+    report: Report | ErrorResponse
+    """The report, or the error if the item is invalid."""
+
+
+def _validated(items: Sequence[object]) -> Sequence[ReportBody | ErrorResponse]:
+    """Return each item as a report, or the error if it is invalid."""
+    try:
+        return _REPORTS.validate_python(items)
+    except ValidationError:
+        return [_validated_one(item) for item in items]
+
+
+def _validated_one(item: object) -> ReportBody | ErrorResponse:
+    try:
+        return ReportBody.model_validate(item)
+    except ValidationError as error:
+        return ErrorResponse(400, "VALIDATION_ERROR", validation_message(error.errors()[0]))
+
+
+def _ids(item: object) -> dict[str, Any]:
+    named = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+    return {"taskId": named.get("taskId"), "leaseId": named.get("leaseId")}
+
+
+_REPORTS = TypeAdapter[Sequence[ReportBody]](list[ReportBody])

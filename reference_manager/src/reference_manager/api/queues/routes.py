@@ -1,11 +1,10 @@
 """Routes of queues: claims and reports of many tasks at once, under leases, and depth."""
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from reference_manager.api.common.disconnects import Client, client_of
@@ -17,7 +16,6 @@ from reference_manager.api.common.errors import (
     ErrorResponse,
     describe_error,
     log_error,
-    validation_message,
 )
 from reference_manager.api.common.fields import StageTypeName
 from reference_manager.api.common.headers import prefer_parameter, prefers_minimal
@@ -27,8 +25,8 @@ from reference_manager.api.common.responses import (
     openapi_responses,
     preferred_response,
 )
-from reference_manager.api.common.strict import StrictRoute
-from reference_manager.api.queues.requests import ClaimBody, ReportBody, SettleBody
+from reference_manager.api.common.strict import StrictRoute, converted
+from reference_manager.api.queues.requests import ClaimBody, Item, SettleBody
 from reference_manager.api.queues.responses import (
     BriefClaimedTasks,
     BriefSettledTasks,
@@ -41,8 +39,6 @@ from reference_manager.engine.dispatch.reports import Verdict
 from reference_manager.engine.queues import TaskQueue
 
 _Attempt: TypeAlias = tuple[int | None, UUID]
-
-_REPORTS = TypeAdapter[Sequence[ReportBody]](list[ReportBody])
 
 
 def queues_router(queue: TaskQueue) -> APIRouter:
@@ -72,7 +68,8 @@ def queues_router(queue: TaskQueue) -> APIRouter:
     )
     async def settle_tasks(body: SettleBody, request: Request) -> Response:
         """Report outcomes of attempts. Each report is decided on its own; repeating a report is idempotent."""
-        return await settle_response(queue, body, minimal=prefers_minimal(request))
+        items = converted(request, body.request)
+        return await settle_response(queue, items, minimal=prefers_minimal(request))
 
     @router.get("/queues/{stageType}/depth", responses=openapi_responses({200: Depth}))
     async def get_queue_depth(stageType: StageTypeName) -> Response:
@@ -93,14 +90,14 @@ async def claim_response(
     return minimal_response(f'{{"tasks":[{tasks}],"stages":[{",".join(str(part.context) for part in claimed)}]}}')
 
 
-async def settle_response(queue: TaskQueue, body: SettleBody, *, minimal: bool) -> Response:
+async def settle_response(queue: TaskQueue, items: Sequence[Item], *, minimal: bool) -> Response:
     """Settle the reports of a worker, even if it disconnects meanwhile."""
-    verdicts = await _settle(queue, body.worker_id, body.results)
+    verdicts = await _settle(queue, [item.report for item in items])
     if not minimal:
-        results = [_settled(item, verdict) for item, verdict in zip(body.results, verdicts, strict=True)]
+        results = [_settled(item, verdict) for item, verdict in zip(items, verdicts, strict=True)]
         return json_response(to_json({"results": results}).decode())
     others = [
-        _settled(body.results[index], verdict) | {"index": index}
+        _settled(items[index], verdict) | {"index": index}
         for index, verdict in enumerate(verdicts)
         if isinstance(verdict, ErrorResponse) or verdict.target is None
     ]
@@ -112,11 +109,8 @@ async def settle_response(queue: TaskQueue, body: SettleBody, *, minimal: bool) 
     return minimal_response(to_json(answer).decode())
 
 
-async def _settle(queue: TaskQueue, worker_id: str, items: Sequence[object]) -> Sequence[Verdict | ErrorResponse]:
+async def _settle(queue: TaskQueue, reports: Sequence[Report | ErrorResponse]) -> Sequence[Verdict | ErrorResponse]:
     """Return the verdict on each item. Of several reports of one attempt in one request, the first counts."""
-    reports = [
-        _invalid(body) if isinstance(body, ValidationError) else body.request(worker_id) for body in _validated(items)
-    ]
     distinct: dict[_Attempt, Report] = {}
     for report in reports:
         if isinstance(report, Report):
@@ -132,39 +126,15 @@ async def _decide(queue: TaskQueue, reports: Sequence[Report]) -> Sequence[Verdi
     return [result if isinstance(result, Verdict) else UNDECIDED for result in results]
 
 
-def _validated(items: Sequence[object]) -> Sequence[ReportBody | ValidationError]:
-    """Return each item as a report, or the error if it is invalid."""
-    try:
-        return _REPORTS.validate_python(items)
-    except ValidationError:
-        return [_validated_one(item) for item in items]
-
-
-def _validated_one(item: object) -> ReportBody | ValidationError:
-    try:
-        return ReportBody.model_validate(item)
-    except ValidationError as error:
-        return error
-
-
-def _invalid(error: ValidationError) -> ErrorResponse:
-    return ErrorResponse(400, "VALIDATION_ERROR", validation_message(error.errors()[0]))
-
-
-def _settled(item: object, verdict: Verdict | ErrorResponse) -> dict[str, Any]:
+def _settled(item: Item, verdict: Verdict | ErrorResponse) -> dict[str, Any]:
     if isinstance(verdict, ErrorResponse):
         return _refused(item, verdict)
     if verdict.target is not None:
-        return {**_ids(item), "accepted": True, "status": verdict.target}
+        return {**item.ids, "accepted": True, "status": verdict.target}
     if verdict.source is None:
         return _refused(item, TASK_NOT_FOUND)
     return _refused(item, LEASE_LOST) | {"status": verdict.source}
 
 
-def _refused(item: object, error: ErrorResponse) -> dict[str, Any]:
-    return {**_ids(item), "accepted": False, "status": None, "code": error.code, "message": error.message}
-
-
-def _ids(item: object) -> dict[str, Any]:
-    named = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
-    return {"taskId": named.get("taskId"), "leaseId": named.get("leaseId")}
+def _refused(item: Item, error: ErrorResponse) -> dict[str, Any]:
+    return {**item.ids, "accepted": False, "status": None, "code": error.code, "message": error.message}

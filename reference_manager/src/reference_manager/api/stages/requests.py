@@ -4,10 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, StrictBool, StrictFloat
 
-from reference_manager.api.common.fields import NO_METADATA, Body, NewStageTypeName, Payload, Traced
+from reference_manager.api.common.fields import NO_METADATA, Body, BodyContext, NewStageTypeName, Payload, Traced
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.tasks.requests import TaskDefaultsBody
 from reference_manager.domain.commands import NewStage, Trace
+from reference_manager.domain.payloads import encode, encode_optional
 
 
 class StageBody(Traced):
@@ -30,16 +31,19 @@ class StageBody(Traced):
     ] = 1
     task_defaults: Annotated[TaskDefaultsBody | None, Field(json_schema_extra=PART_B)] = None
 
+    def convert(self, context: BodyContext) -> NewStage:  # noqa: D102 - as in the base class
+        return self.request(context.trace)
+
     def request(self, of_request: Trace) -> NewStage:
         """Convert the body to a command of the engine."""
         return NewStage(
             self.type,
-            self.data,
-            self.user_metadata,
+            encode(self.data),
+            encode(self.user_metadata),
             self.start_as_waiting,
             self.trace(of_request),
             self.weight,
-            self.task_defaults and self.task_defaults.options(),
+            encode_optional(self.task_defaults and self.task_defaults.options()),
         )
 
 

@@ -22,7 +22,7 @@ from reference_manager.api.common.fields import (
     StageTypeName,
     metadata_filter,
 )
-from reference_manager.api.common.headers import CREATION, given_metadata, idempotency_key, request_trace
+from reference_manager.api.common.headers import CREATION, idempotency_key, request_trace
 from reference_manager.api.common.pagination import (
     NumberedPageQuery,
     entity_response,
@@ -36,7 +36,7 @@ from reference_manager.api.common.responses import (
     json_response,
     openapi_responses,
 )
-from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.common.strict import StrictRoute, converted, converted_metadata
 from reference_manager.api.stages.requests import StageBody, StageStatusBody
 from reference_manager.api.stages.responses import Stage, StagePage, Summary
 from reference_manager.domain.commands import StageFilter
@@ -68,8 +68,8 @@ def stages_router(stages: Stages) -> APIRouter:
     )
     async def add_stage(jobId: Id, body: StageBody, request: Request) -> Response:
         """Append a stage to a job."""
-        key = idempotency_key(request)
-        return json_response(await stages.add(jobId, body.request(request_trace(request)), key), 201)
+        new = converted(request, body.request, request_trace(request))
+        return json_response(await stages.add(jobId, new, idempotency_key(request)), 201)
 
     @router.get("/stages", responses=openapi_list_responses(Stage, numbered=StagePage))
     async def list_stages(  # noqa: PLR0913 - the filters are the protocol's
@@ -104,7 +104,7 @@ def stages_router(stages: Stages) -> APIRouter:
     )
     async def set_stage_metadata(stageId: Id, body: Payload, request: Request) -> Response:
         """Replace the user metadata of a stage."""
-        await stages.set_metadata(stageId, given_metadata(request, body))
+        await stages.set_metadata(stageId, converted_metadata(request, body))
         return code_response(STAGE_MODIFIED)
 
     @router.put(

@@ -1,6 +1,6 @@
 """Request bodies of tasks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, StrictFloat, StrictInt, model_validator
@@ -17,11 +17,16 @@ from reference_manager.api.common.fields import (
     Traced,
 )
 from reference_manager.api.common.protocol import PART_B
-from reference_manager.domain.commands import DEFAULT_MAX_ATTEMPTS, JsonObject, NewTasks, Trace
+from reference_manager.domain.commands import DEFAULT_MAX_ATTEMPTS, NewTasks, Trace
+from reference_manager.domain.payloads import encode, encode_optional
 
 HOUR = 3600
 """Seconds."""
 _PAYLOADS = {"data", "user_metadata"}
+_TRACE = {"traceparent", "tracestate"}
+"""Not part of the identity of a request, because a client that repeats it later does so in another trace."""
+
+JsonObject: TypeAlias = Mapping[str, object]
 
 MaxAttempts: TypeAlias = Annotated[StrictInt, Field(ge=1, le=MAX_INTEGER), WHOLE]
 Timeout: TypeAlias = Annotated[Seconds, Field(ge=0.1, le=YEAR)]
@@ -141,12 +146,19 @@ def new_tasks(bodies: Sequence[TaskBody], of_request: Trace) -> NewTasks:
     """Convert bodies to a command of the engine."""
     metadata = [body.user_metadata for body in bodies]
     options = [body.options() for body in bodies]
+    identity = [_untraced(one) for one in options] if any(options) else ()
     return NewTasks(
-        [body.data for body in bodies],
+        len(bodies),
+        encode([body.data for body in bodies]),
         of_request,
-        metadata if any(metadata) else None,
-        options if any(options) else None,
+        encode_optional(metadata if any(metadata) else None),
+        encode_optional(options if any(options) else None),
+        encode_optional(identity if any(identity) else None),
     )
+
+
+def _untraced(options: JsonObject | None) -> JsonObject:
+    return {name: value for name, value in (options or {}).items() if name not in _TRACE}
 
 
 class TaskStatusBody(Body):

@@ -29,7 +29,6 @@ from reference_manager.api.common.fields import (
 )
 from reference_manager.api.common.headers import (
     CREATION,
-    given_metadata,
     idempotency_key,
     prefer_parameter,
     prefers_minimal,
@@ -44,7 +43,7 @@ from reference_manager.api.common.responses import (
     openapi_responses,
     preferred_response,
 )
-from reference_manager.api.common.strict import StrictRoute, convert
+from reference_manager.api.common.strict import StrictRoute, converted, converted_metadata
 from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
 from reference_manager.api.tasks.responses import Task, TaskPage, TasksCreated
 from reference_manager.domain.commands import NewTasks, TaskFilter
@@ -81,9 +80,8 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     )
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage: all of them or none."""
-        key = idempotency_key(request)
-        new = await convert(request, new_tasks, body, request_trace(request))
-        return await add_tasks_response(tasks, stageId, new, key, minimal=prefers_minimal(request))
+        new = converted(request, new_tasks, body, request_trace(request))
+        return await add_tasks_response(tasks, stageId, new, idempotency_key(request), minimal=prefers_minimal(request))
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))
     async def dequeue_task(stageType: StageTypeName, request: Request) -> Response:
@@ -114,7 +112,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     )
     async def set_task_metadata(taskId: Id, body: Payload, request: Request) -> Response:
         """Replace the user metadata of a task."""
-        await tasks.set_metadata(taskId, given_metadata(request, body))
+        await tasks.set_metadata(taskId, converted_metadata(request, body))
         return code_response(TASK_MODIFIED)
 
     @router.put(

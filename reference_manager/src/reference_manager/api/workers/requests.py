@@ -1,13 +1,14 @@
 """Request bodies of heartbeats and drain orders."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, Strict, StrictBool, StringConstraints
 from pydantic.config import JsonDict
 
-from reference_manager.api.common.fields import YEAR, Body, Checkpoint, Id, LeaseId, Seconds, Text
+from reference_manager.api.common.fields import YEAR, Body, BodyContext, Checkpoint, Id, LeaseId, Seconds, Text
 from reference_manager.domain.commands import Heartbeat, RunningTask
+from reference_manager.domain.payloads import JsonText, encode, encode_optional
 
 _HEARTBEAT: JsonDict = {
     "stageTypes": ["thumbnail"],
@@ -45,11 +46,17 @@ class HeartbeatBody(Body):
     running: Annotated[Sequence[RunningBody], Field(max_length=10_000)] = ()
     draining: StrictBool = False
 
+    def convert(self, context: BodyContext) -> Heartbeat:  # noqa: D102 - as in the base class
+        return self.request(context.path["workerId"])
+
     def request(self, worker_id: str) -> Heartbeat:
         """Convert the body to a command of the engine."""
         running = [
             RunningTask(
-                task.task_id, task.lease_id, _progress(task.progress) if task.progress else None, task.checkpoint
+                task.task_id,
+                task.lease_id,
+                _progress(task.progress) if task.progress else None,
+                encode_optional(task.checkpoint),
             )
             for task in self.running
         ]
@@ -62,5 +69,5 @@ class DrainBody(Body):
     drain: StrictBool
 
 
-def _progress(progress: ProgressBody) -> dict[str, Any]:
-    return progress.model_dump(by_alias=True)
+def _progress(progress: ProgressBody) -> JsonText:
+    return encode(progress.model_dump(by_alias=True))

@@ -1,15 +1,16 @@
 """Routes of workers: heartbeats, the list of workers, and drain orders."""
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from reference_manager.api.common.errors import WITH_A_BODY, WORKER_NOT_FOUND
 from reference_manager.api.common.fields import NewWorkerId, WorkerId
 from reference_manager.api.common.pagination import PageQuery, list_response, openapi_list_responses
 from reference_manager.api.common.responses import WORKER_DELETED, code_response, json_response, openapi_responses
-from reference_manager.api.common.strict import StrictRoute
+from reference_manager.api.common.strict import StrictRoute, converted
 from reference_manager.api.workers.requests import DrainBody, HeartbeatBody
 from reference_manager.api.workers.responses import HeartbeatAnswer, Worker
+from reference_manager.domain.commands import Heartbeat
 from reference_manager.engine.workers import Workers
 
 
@@ -18,9 +19,9 @@ def workers_router(workers: Workers) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
 
     @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatAnswer}, *WITH_A_BODY))
-    async def heartbeat(workerId: NewWorkerId, body: HeartbeatBody) -> Response:
+    async def heartbeat(workerId: NewWorkerId, body: HeartbeatBody, request: Request) -> Response:
         """Renew the leases of a worker, store the progress of its tasks, and return its orders."""
-        return await heartbeat_response(workers, workerId, body)
+        return await heartbeat_response(workers, converted(request, body.request, workerId))
 
     @router.get("/workers", responses=openapi_list_responses(Worker))
     async def list_workers(page: PageQuery) -> Response:
@@ -41,7 +42,7 @@ def workers_router(workers: Workers) -> APIRouter:
     return router
 
 
-async def heartbeat_response(workers: Workers, worker_id: str, body: HeartbeatBody) -> Response:
+async def heartbeat_response(workers: Workers, heartbeat: Heartbeat) -> Response:
     """Record the heartbeat of a worker."""
-    orders = await workers.record_heartbeat(body.request(worker_id))
+    orders = await workers.record_heartbeat(heartbeat)
     return json_response(to_json(orders._asdict()).decode())

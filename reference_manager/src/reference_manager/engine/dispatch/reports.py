@@ -18,7 +18,7 @@ from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.batching import Batcher
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.store.errors import LockTimeoutError
-from reference_manager.store.pool import Connection, Database, Record, encode_optional, sql
+from reference_manager.store.pool import Connection, Database, Record, sql
 
 BATCH_SIZE = 128
 """The maximum number of reports of several callers in one statement. Larger statements gain nothing, and
@@ -125,7 +125,7 @@ class Settlements:
                 [report.task_id for report in completed],
                 [report.lease_id for report in completed],
                 [report.worker_id for report in completed],
-                [encode_optional(report.result) for report in completed],
+                [report.result for report in completed],
                 wait,
             )
         metrics.observe_statement(metrics.COMPLETE, started, len(completed))
@@ -241,11 +241,11 @@ async def _execute(connection: Connection, statement: str, reports: Sequence[Rep
         [report.lease_id for report in reports],
         [report.worker_id for report in reports],
         [report.outcome for report in reports],
-        [encode_optional(report.result) for report in reports],
-        [encode_optional(report.error) for report in reports],
+        [report.result for report in reports],
+        [report.error for report in reports],
         [report.retryable for report in reports],
         [report.delay for report in reports],
-        [encode_optional(report.checkpoint) for report in reports],
+        [report.checkpoint for report in reports],
     )
     metrics.observe_statement(metrics.SETTLE, started, len(reports))
     return rows

@@ -5,6 +5,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from reference_manager.domain.commands import Report
+from reference_manager.domain.payloads import encode
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.handover import HandOver
@@ -54,4 +55,4 @@ def _report(task_id: UUID, lease_id: int, worker_id: str | None, timed_out: bool
     else:
         outcome, kind = Outcome.EXPIRED, "LeaseExpired"
         message = f"Worker {worker_id} did not renew its lease within {length}"
-    return Report(task_id, lease_id, worker_id, outcome, error={"type": kind, "message": message})
+    return Report(task_id, lease_id, worker_id, outcome, error=encode({"type": kind, "message": message}))

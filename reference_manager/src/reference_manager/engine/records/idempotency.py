@@ -2,15 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
 from uuid import UUID
 
-from reference_manager.domain.commands import JsonObject, NewJob, NewStage, NewTasks
+from reference_manager.domain.commands import NewJob, NewStage, NewTasks
+from reference_manager.domain.payloads import encode
 from reference_manager.engine.errors import KeyReusedError
-from reference_manager.store.pool import Record, encode
-
-_TRACE = {"traceparent", "tracestate"}
-"""Not part of the identity of a request, because a client that repeats it later does so in another trace."""
+from reference_manager.store.pool import Record
 
 
 def unless_reused(row: Record) -> Record:
@@ -20,45 +17,37 @@ def unless_reused(row: Record) -> Record:
     return row
 
 
-def job_key(key: str, job: NewJob, encoded: Mapping[str, Any]) -> Mapping[str, object]:
+def job_key(key: str, job: NewJob) -> Mapping[str, object]:
     """Return the key of a request to create a job as parameters of ``job_create_once``.
 
     Args:
         key: The idempotency key.
         job: The job.
-        encoded: The parameters of ``job_create``.
     """
-    parts = [encode(["job", job.name, job.priority, job.unique]), encoded["data"], encoded["user_metadata"]]
+    parts: list[str | None] = [encode(["job", job.name, job.priority, job.unique]), job.data, job.user_metadata]
     if job.stages is not None:
-        parts.append(encode([[stage.type, stage.start_as_waiting, stage.weight] for stage, _ in job.stages]))
-        names = ("datas", "metadatas", "defaults", "task_datas", "task_metadatas")
-        parts += [part for name in names for part in encoded[name]]
-        parts += [_options(tasks) for _, tasks in job.stages]
+        stages, tasks = [stage for stage, _ in job.stages], [tasks for _, tasks in job.stages]
+        parts.append(encode([[stage.type, stage.start_as_waiting, stage.weight] for stage in stages]))
+        parts += [stage.data for stage in stages]
+        parts += [stage.user_metadata for stage in stages]
+        parts += [stage.task_defaults for stage in stages]
+        parts += [new.data for new in tasks]
+        parts += [new.user_metadata for new in tasks]
+        parts += [new.identity for new in tasks]
     return {"key": key, "digest": _digest(parts)}
 
 
 def stage_key(key: str, job_id: UUID, stage: NewStage) -> Mapping[str, object]:
     """Return the key of a request to add a stage as parameters of ``stage_create_once``."""
-    options = [stage.type, stage.start_as_waiting, stage.weight, stage.task_defaults]
-    metadata = encode(stage.user_metadata)
-    parts = [encode(["stage", job_id, *options]), encode(stage.data), metadata]
-    return {"key": key, "digest": _digest(parts), "user_metadata": metadata}
+    options = encode(["stage", job_id, stage.type, stage.start_as_waiting, stage.weight])
+    parts = [f"{options[:-1]},{stage.task_defaults or 'null'}]", stage.data, stage.user_metadata]
+    return {"key": key, "digest": _digest(parts), "user_metadata": stage.user_metadata}
 
 
-def tasks_key(key: str, stage_id: UUID, tasks: NewTasks, encoded: Mapping[str, Any]) -> Mapping[str, object]:
-    """Return the key of a request to add tasks as parameters of ``task_add_once``; ``encoded`` are those of it."""
-    parts = [encode(["tasks", stage_id]), encoded["data"], encoded["user_metadata"], _options(tasks)]
+def tasks_key(key: str, stage_id: UUID, tasks: NewTasks) -> Mapping[str, object]:
+    """Return the key of a request to add tasks as parameters of ``task_add_once``."""
+    parts = [encode(["tasks", stage_id]), tasks.data, tasks.user_metadata, tasks.identity]
     return {"key": key, "digest": _digest(parts)}
-
-
-def _options(tasks: NewTasks) -> str | None:
-    """Encode the options of tasks without their trace contexts. None: no task has any."""
-    options = [_untraced(one) for one in tasks.options or ()]
-    return encode(options) if any(options) else None
-
-
-def _untraced(options: JsonObject | None) -> JsonObject:
-    return {name: value for name, value in (options or {}).items() if name not in _TRACE}
 
 
 def _digest(parts: Sequence[str | None]) -> UUID:

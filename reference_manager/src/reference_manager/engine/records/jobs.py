@@ -10,7 +10,6 @@ from reference_manager.domain.commands import (
     DEFAULT_MAX_ATTEMPTS,
     AgeKey,
     JobFilter,
-    JsonObject,
     NewJob,
     NewStage,
     NewTasks,
@@ -18,6 +17,7 @@ from reference_manager.domain.commands import (
     PageRequest,
     StageFilter,
 )
+from reference_manager.domain.payloads import JsonText
 from reference_manager.domain.rules import initial_stage_statuses
 from reference_manager.domain.state_machine import Consequence, Driver
 from reference_manager.domain.states import JobStatus, Priority
@@ -37,7 +37,7 @@ from reference_manager.engine.records.pages import (
 )
 from reference_manager.engine.records.stages import Stages
 from reference_manager.store.lock_waits import NO_WAIT
-from reference_manager.store.pool import Connection, Database, encode, encode_optional, sql
+from reference_manager.store.pool import Connection, Database, sql
 
 # The consequences of transitions that clients request. The consequences of all others are applied by SQL routines.
 _CONSEQUENCES: dict[Consequence, Callable[[Connection, UUID], Awaitable[Any]]] = {
@@ -79,8 +79,8 @@ class Jobs:
         fields: dict[str, object] = {
             "name": job.name,
             "priority": job.priority,
-            "data": encode(job.data),
-            "user_metadata": encode(job.user_metadata),
+            "data": job.data,
+            "user_metadata": job.user_metadata,
             "traceparent": job.trace.traceparent,
             "tracestate": job.trace.tracestate,
         }
@@ -93,7 +93,7 @@ class Jobs:
             **_tree_parameters(job.stages),
         }
         if key is not None:
-            fields |= job_key(key, job, fields)
+            fields |= job_key(key, job)
         if job.unique is not None:
             return await self._database.lock_waits.run(("unique key", job.unique.key), partial(self._create, fields))
         if key is not None:
@@ -158,9 +158,9 @@ class Jobs:
     def _stages_of(self, job_id: UUID) -> NestedList:
         return NestedList("stages", self._stages.list(StageFilter(job_id=job_id), with_tasks=False))
 
-    async def set_metadata(self, job_id: UUID, metadata: JsonObject) -> None:
+    async def set_metadata(self, job_id: UUID, metadata: JsonText) -> None:
         """Replace the user metadata of a job. Raises NotFoundError."""
-        attempt = partial(self._set_metadata, job_id, encode(metadata))
+        attempt = partial(self._set_metadata, job_id, metadata)
         await self._database.lock_waits.run(("job's row", job_id), attempt)
 
     async def _set_metadata(self, job_id: UUID, metadata: str, wait: timedelta) -> None:
@@ -224,14 +224,14 @@ def _tree_parameters(tree: Sequence[tuple[NewStage, NewTasks]] | None) -> Mappin
     return {
         "types": None if tree is None else [stage.type for stage in stages],
         "statuses": initial_stage_statuses([stage.start_as_waiting for stage in stages]),
-        "datas": [encode(stage.data) for stage in stages],
-        "metadatas": [encode(stage.user_metadata) for stage in stages],
+        "datas": [stage.data for stage in stages],
+        "metadatas": [stage.user_metadata for stage in stages],
         "weights": [stage.weight for stage in stages],
-        "defaults": [encode_optional(stage.task_defaults) for stage in stages],
+        "defaults": [stage.task_defaults for stage in stages],
         "traceparents": [stage.trace.traceparent for stage in stages],
         "tracestates": [stage.trace.tracestate for stage in stages],
         "default_max_attempts": DEFAULT_MAX_ATTEMPTS,
-        "task_datas": [encode(new.data) for new in tasks],
-        "task_metadatas": [encode_optional(new.user_metadata) for new in tasks],
-        "task_options": [encode_optional(new.options) for new in tasks],
+        "task_datas": [new.data for new in tasks],
+        "task_metadatas": [new.user_metadata for new in tasks],
+        "task_options": [new.options for new in tasks],
     }

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID
 
 from reference_manager.domain.commands import (
-    JsonObject,
     NewStage,
     NumberedRequest,
     PageRequest,
@@ -15,6 +14,7 @@ from reference_manager.domain.commands import (
     StageKey,
     TaskFilter,
 )
+from reference_manager.domain.payloads import JsonText
 from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import JOB
@@ -32,7 +32,7 @@ from reference_manager.engine.records.pages import (
     to_entry,
 )
 from reference_manager.engine.records.tasks import Tasks
-from reference_manager.store.pool import Database, encode, encode_optional, sql
+from reference_manager.store.pool import Database, sql
 
 
 class Stages:
@@ -83,10 +83,10 @@ class Stages:
                 position=last["position"] + 1 if last else 1,
                 type=stage.type,
                 status=initial_stage_status(previous, start_as_waiting=stage.start_as_waiting),
-                data=encode(stage.data),
-                user_metadata=encode(stage.user_metadata),
+                data=stage.data,
+                user_metadata=stage.user_metadata,
                 weight=stage.weight,
-                task_defaults=encode_optional(stage.task_defaults),
+                task_defaults=stage.task_defaults,
                 traceparent=stage.trace.traceparent,
                 tracestate=stage.trace.tracestate,
             )
@@ -147,9 +147,9 @@ class Stages:
     def _tasks_of(self, stage_id: UUID) -> NestedList:
         return NestedList("tasks", self._tasks.list(TaskFilter(stage_id=stage_id)))
 
-    async def set_metadata(self, stage_id: UUID, metadata: JsonObject) -> None:
+    async def set_metadata(self, stage_id: UUID, metadata: JsonText) -> None:
         """Replace the user metadata of a stage. Raises NotFoundError."""
-        attempt = partial(self._set_metadata, stage_id, encode(metadata))
+        attempt = partial(self._set_metadata, stage_id, metadata)
         await self._database.lock_waits.run(("stage's row", stage_id), attempt)
 
     async def _set_metadata(self, stage_id: UUID, metadata: str, wait: timedelta) -> None:

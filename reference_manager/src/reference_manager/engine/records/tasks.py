@@ -9,12 +9,12 @@ from uuid import UUID
 from reference_manager.domain.commands import (
     DEFAULT_MAX_ATTEMPTS,
     AgeKey,
-    JsonObject,
     NewTasks,
     NumberedRequest,
     PageRequest,
     TaskFilter,
 )
+from reference_manager.domain.payloads import JsonText
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.handover import HandOver
@@ -28,7 +28,7 @@ from reference_manager.engine.records.pages import (
     read_numbered_page,
     read_page,
 )
-from reference_manager.store.pool import Database, Record, encode, encode_optional, sql
+from reference_manager.store.pool import Database, Record, sql
 
 CLAIMABLE = (StageStatus.PENDING, StageStatus.IN_PROGRESS)
 
@@ -66,16 +66,16 @@ class Tasks:
         fields: dict[str, object] = {
             "stage_id": stage_id,
             "default_max_attempts": DEFAULT_MAX_ATTEMPTS,
-            "data": encode(tasks.data),
-            "user_metadata": encode_optional(tasks.user_metadata),
-            "options": encode_optional(tasks.options),
+            "data": tasks.data,
+            "user_metadata": tasks.user_metadata,
+            "options": tasks.options,
             "traceparent": tasks.trace.traceparent,
             "tracestate": tasks.trace.tracestate,
             "with_body": with_body,
         }
         if key is not None:
-            fields |= tasks_key(key, stage_id, tasks, fields)
-        return await self._database.lock_waits.run(stage_id, partial(self._insert, fields, len(tasks.data)))
+            fields |= tasks_key(key, stage_id, tasks)
+        return await self._database.lock_waits.run(stage_id, partial(self._insert, fields, tasks.number))
 
     async def _insert(self, fields: Mapping[str, Any], number: int, wait: timedelta) -> Record:
         async with self._hand_over.transaction() as transaction:
@@ -140,9 +140,9 @@ class Tasks:
     async def _get(self, task_id: UUID) -> Entry:
         return Entry(await self.get(task_id))
 
-    async def set_metadata(self, task_id: UUID, metadata: JsonObject) -> None:
+    async def set_metadata(self, task_id: UUID, metadata: JsonText) -> None:
         """Replace the user metadata of a task. Raises NotFoundError."""
-        attempt = partial(self._set_metadata, task_id, encode(metadata))
+        attempt = partial(self._set_metadata, task_id, metadata)
         await self._database.lock_waits.run(("task's row", task_id), attempt)
 
     async def _set_metadata(self, task_id: UUID, metadata: str, wait: timedelta) -> None:
