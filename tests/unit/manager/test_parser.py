@@ -3,14 +3,24 @@
 import json
 import pickle
 import sys
+from datetime import timedelta
 from io import BytesIO
 from typing import Any
 
+import psutil
 import pytest
 from fastapi import params
 from reference_manager.api import parser
+from reference_manager.api.common import parser_client
 from reference_manager.api.common.fields import BodyContext
-from reference_manager.api.common.parser_client import BodyFormat, Parsed, read_frame, write_frame
+from reference_manager.api.common.parser_client import (
+    BodyFormat,
+    Parsed,
+    ParserClient,
+    ParserEndedError,
+    read_frame,
+    write_frame,
+)
 from reference_manager.api.tasks.requests import TaskStatusBody
 from reference_manager.domain.commands import NO_TRACE
 
@@ -56,3 +66,23 @@ def test_a_process_that_took_much_memory_ends(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(parser, "MAX_MEMORY", 0)
     (answer,) = run(monkeypatch, b'{"status": "FAILED"}', b'{"status": "FAILED"}')
     assert answer.is_last
+
+
+def test_a_process_that_takes_too_long_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as one that is stopped. The next body gets a new process."""
+    client = ParserClient()
+    body = b'{"status": "FAILED"}'
+    assert client.parse(body, FORMAT, CONTEXT) == TaskStatusBody(status="FAILED")
+    (process,) = _parsers()
+    process.suspend()
+    monkeypatch.setattr(parser_client, "PARSE_TIMEOUT", timedelta(seconds=0.2))
+    with pytest.raises(ParserEndedError):
+        client.parse(body, FORMAT, CONTEXT)
+    monkeypatch.undo()
+    assert client.parse(body, FORMAT, CONTEXT) == TaskStatusBody(status="FAILED")
+    client.close()
+    assert not _parsers()
+
+
+def _parsers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if parser_client.PARSER in child.cmdline()]

@@ -11,6 +11,8 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from threading import Timer
 from typing import IO, Any, NamedTuple, cast
 
 from fastapi.exceptions import RequestValidationError
@@ -20,6 +22,8 @@ from reference_manager.api.common.fields import BodyContext
 
 PARSER = "reference_manager.api.parser"
 """The program of the process."""
+PARSE_TIMEOUT = timedelta(seconds=60)
+"""After this time, the process is killed. The largest body takes a few seconds, unless the process is stopped."""
 _SIZE_BYTES = 8
 
 
@@ -66,17 +70,21 @@ class ParserClient:
 
         Raises:
             RequestValidationError: The body is invalid.
-            ParserEndedError: The process ended before it answered.
+            ParserEndedError: The process ended before it answered, or took too long.
         """
         process = self._process
         if process is None or process.poll() is not None:
             process = self._start()
+        deadline = Timer(PARSE_TIMEOUT.total_seconds(), process.kill)
+        deadline.start()
         try:
             for content in (pickle.dumps((form, context)), body):
                 write_frame(cast("IO[bytes]", process.stdin), content)
             answer = read_frame(cast("IO[bytes]", process.stdout))
         except OSError:
             answer = b""
+        finally:
+            deadline.cancel()
         parsed: Parsed | None = pickle.loads(answer) if answer else None  # noqa: S301 - from our own process
         if parsed is None or parsed.is_last:
             self._process = None

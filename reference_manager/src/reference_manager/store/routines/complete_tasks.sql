@@ -8,13 +8,13 @@
 -- inserting deltas. None of them can complete the last task of the stage: each saw a waiting task under the lock, and a
 -- session that settles that task later either sees another waiting task, or takes the lock exclusively, which means
 -- after these sessions have ended.
--- Fails after waiting 0.3 s for the lock of a row, so that a session that is not a manager's and has locked a task delays
+-- Fails after waiting 0.1 s for the lock of a row, so that a session that is not a manager's and has locked a task delays
 -- only that task. If `wait` is given, it fails after this time, and unless this is 0, it also waits for sessions that are
 -- changing a job. Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION complete_tasks(
     wanted_ids uuid[], wanted_leases bigint[], workers text[], results json[], wait interval
 ) RETURNS TABLE (place integer, body text, busy uuid) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET lock_timeout = '300ms' AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
 #variable_conflict use_column
 DECLARE
     held bigint[];

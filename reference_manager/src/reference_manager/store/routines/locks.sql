@@ -74,7 +74,7 @@ $$;
 -- lock_to_settle: takes what settle_tasks needs for these tasks: the locks of their jobs, and the rows of the jobs, of all
 -- their stages, since an ended stage changes others, and of the tasks. Until it has these, it holds no lease, so that
 -- heartbeats can renew the leases however long that takes. It fails after waiting this long for one lock; the rest of the
--- transaction fails after 0.3 s. If `wait` is 0, it only tries to take the locks of the jobs. False: another session has
+-- transaction fails after 0.1 s. If `wait` is 0, it only tries to take the locks of the jobs. False: another session has
 -- one of these. Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION lock_to_settle(wanted_ids uuid[], wait interval) RETURNS boolean LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
@@ -90,7 +90,7 @@ BEGIN
     PERFORM FROM jobs WHERE id = ANY (job_ids) ORDER BY id FOR NO KEY UPDATE;
     PERFORM FROM stages WHERE job_id = ANY (job_ids) ORDER BY id FOR NO KEY UPDATE;
     PERFORM FROM tasks WHERE id = ANY (wanted_ids) ORDER BY seq FOR NO KEY UPDATE;
-    PERFORM limit_lock_waits(interval '0.3 seconds');
+    PERFORM limit_lock_waits(interval '0.1 seconds');
     RETURN true;
 END
 $$;

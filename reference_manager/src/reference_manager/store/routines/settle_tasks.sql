@@ -197,12 +197,12 @@ $$;
 
 -- settle_free_tasks: like settle_tasks, but does not wait for the lock of any job. Rows: as for settle_tasks, with one
 -- more column: an item whose job is locked by another session is unchanged, and its row has only that job, as `busy`.
--- Gives up after waiting 0.3 s for the lock of a row, as complete_tasks does.
+-- Gives up after waiting 0.1 s for the lock of a row, as complete_tasks does.
 CREATE OR REPLACE FUNCTION settle_free_tasks(
     wanted_ids uuid[], wanted_leases bigint[], workers text[], outcomes attempt_outcome[], results json[],
     errors json[], retryables boolean[], delays interval[], checkpoints json[]
 ) RETURNS TABLE (busy uuid, source task_status, target task_status, body text, woken text[]) LANGUAGE plpgsql
-SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET lock_timeout = '300ms' AS $$
+SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET lock_timeout = '100ms' AS $$
 #variable_conflict use_column
 DECLARE
     jobs uuid[];
