@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import count
+from pathlib import Path
 
 from tests.support import fork_server
 from tests.support.fork_client import receive_number, request
@@ -29,9 +30,10 @@ class ForkServer:
 
     Args:
         modules: The modules that it imports first.
+        python: The interpreter, whose environment must have the manager; None: that of this process.
     """
 
-    def __init__(self, *modules: str) -> None:
+    def __init__(self, *modules: str, python: Path | None = None) -> None:
         self.address = f"jobnik-tests-{os.getpid()}-{next(_numbers)}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as requests:
             requests.bind(f"\0{self.address}")
@@ -39,7 +41,7 @@ class ForkServer:
             descriptor = requests.fileno()
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 # With -P and not as a module: its folder must not come first on the path of the programs.
-                [sys.executable, "-P", fork_server.__file__, str(descriptor), *modules],
+                [python or sys.executable, "-P", fork_server.__file__, str(descriptor), *modules],
                 stdin=subprocess.PIPE,
                 pass_fds=[descriptor],
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -56,10 +58,20 @@ class ForkedProcess:
         arguments: Its arguments.
         environment: All its environment variables.
         output: The file descriptor that it writes to.
+        errors: The same for its standard error, if that is another one.
+        folder: Its current folder.
     """
 
-    def __init__(
-        self, server: ForkServer, module: str, arguments: Sequence[str], environment: Mapping[str, str], output: int
+    def __init__(  # noqa: PLR0913 - all that makes up a process
+        self,
+        server: ForkServer,
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: int,
+        *,
+        errors: int | None = None,
+        folder: Path = ROOT,
     ) -> None:
         self.returncode: int | None = None
         self._module = module
@@ -67,9 +79,9 @@ class ForkedProcess:
             server.address,
             module,
             arguments,
-            folder=str(ROOT),
+            folder=str(folder),
             environment=environment,
-            descriptors=(0, output, output),
+            descriptors=(0, output, output if errors is None else errors),
         )
         self.pid = receive_number(status)
         self._reader = threading.Thread(target=self._read, args=(status,), daemon=True)
