@@ -122,8 +122,15 @@ def start_manager(arguments: Sequence[str], environment: Mapping[str, str], outp
     return ForkedProcess(_manager_server(), "reference_manager", arguments, environment, output)
 
 
-def start_worker(
-    module: str, arguments: Sequence[str], environment: Mapping[str, str], output: int, *, forked: bool = True
+def start_worker(  # noqa: PLR0913 - all that makes up a process
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    output: int,
+    *,
+    errors: int | None = None,
+    folder: Path = ROOT,
+    forked: bool = True,
 ) -> Process:
     """Start a program of this repository that is a worker of the SDK.
 
@@ -132,12 +139,19 @@ def start_worker(
         arguments: Its arguments.
         environment: All its environment variables.
         output: The file descriptor that it writes to.
+        errors: The same for its standard error, if that is another one.
+        folder: Its current folder.
         forked: Whether it may be forked. A fork has the standard streams that Python opened for another output.
     """
     if forked and sys.platform == "linux":
-        return ForkedProcess(_worker_server(), module, arguments, environment, output)
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)  # noqa: S603 - our own program
+        return ForkedProcess(_worker_server(), module, arguments, environment, output, errors=errors, folder=folder)
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=output,
+        stderr=output if errors is None else errors,
+    )
 
 
 @cache
