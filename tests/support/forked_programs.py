@@ -156,7 +156,8 @@ def start_worker(  # noqa: PLR0913 - all that makes up a process
 
 @cache
 def _manager_server() -> ForkServer:
-    return ForkServer("reference_manager.cli")
+    # A manager with tracing imports the exporter when it starts.
+    return ForkServer("reference_manager.cli", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
 
 
 @cache
