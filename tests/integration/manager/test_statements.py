@@ -210,7 +210,7 @@ async def statement_counts(
     return most
 
 
-@pytest.mark.timeout(60)  # writes twenty thousand rows, and five hundred jobs one by one
+@pytest.mark.timeout(180)  # writes twenty thousand rows, and five hundred jobs one by one
 async def test_the_number_of_statements_does_not_depend_on_the_size(
     http: httpx2.AsyncClient, counted: CountedDatabase, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
