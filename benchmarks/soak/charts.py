@@ -45,7 +45,7 @@ def _panel(panel: Panel) -> str:
     points = [point for line in panel.lines.values() for point in line]
     right, top = max(x for x, _ in points), max(y for _, y in points)
     x_step, y_step = _step(right), _step(top)
-    top = y_step * ceil(top / y_step)
+    top = y_step * max(ceil(top / y_step), 1)
 
     def x(value: float) -> str:
         return f"{LEFT + value / right * (WIDTH - LEFT - RIGHT):.1f}"

@@ -10,11 +10,14 @@ from tools.manager import ManagerProcess
 
 
 @pytest.fixture(scope="session")
-def manager_url() -> Generator[str]:
-    """The address of a manager with its own PostgreSQL."""
-    with (
-        temporary_data_folder(in_memory=True) as folder,
-        EmbeddedPostgres(folder, durable=False) as server,
-        ManagerProcess("--database-url", server.url) as manager,
-    ):
+def database_url() -> Generator[str]:
+    """A database for the session."""
+    with temporary_data_folder(in_memory=True) as folder, EmbeddedPostgres(folder, durable=False) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="module")
+def manager_url(database_url: str) -> Generator[str]:
+    """The address of a manager on that database."""
+    with ManagerProcess("--database-url", database_url) as manager:
         yield manager.url

@@ -37,7 +37,7 @@ def prepare(manager_url: str) -> Callable[[str], Callable[[], None]]:
     return prepare_until
 
 
-@pytest.mark.timeout(60)  # makes the cases from a large schema, and sends them
+@pytest.mark.timeout(180)  # makes the cases from a large schema, and sends them
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
 def test_an_operation_conforms_to_the_document(
     operation: Operation, prepare: Callable[[str], Callable[[], None]]

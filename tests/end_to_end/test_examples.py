@@ -10,7 +10,7 @@ EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 TESTS = set(EXAMPLES.glob("test_*.py"))
 
 
-@pytest.mark.timeout(60)  # the first test starts a manager, and each program imports the whole SDK
+@pytest.mark.timeout(180)  # the first test starts a manager, and each program imports the whole SDK
 @pytest.mark.parametrize("example", sorted(set(EXAMPLES.glob("*.py")) - TESTS), ids=lambda path: path.stem)
 def test_example_prints_the_documented_lines(example: Path, jobnik_manager: str) -> None:
     """The program prints the lines below "It prints:" in this order, apart from log lines between them."""
@@ -21,7 +21,7 @@ def test_example_prints_the_documented_lines(example: Path, jobnik_manager: str)
     assert [line for line in result.stdout.splitlines() if line in expected] == expected, result.stdout
 
 
-@pytest.mark.timeout(60)  # they start their own manager
+@pytest.mark.timeout(180)  # they start their own manager
 def test_example_tests_pass() -> None:
     """The test examples pass with the fixtures that the SDK provides."""
     command = [sys.executable, "-m", "pytest", "-q", *TESTS]

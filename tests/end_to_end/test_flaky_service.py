@@ -41,7 +41,7 @@ class Page(BaseModel):
 pages = StageType("flaky-pages", task=Page)
 
 
-@pytest.mark.timeout(60)  # the first test starts a manager
+@pytest.mark.timeout(180)  # the first test starts a manager
 async def test_retryable_failures_do_not_slow_a_stage_down(jobnik_manager: str) -> None:
     """No claim is paused, although a third of the pages fail at first; each failure is one warning without a stack."""
     tried: set[str] = set()

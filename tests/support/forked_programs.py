@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from itertools import count
+from pathlib import Path
 
 from tests.support import fork_server
 from tests.support.fork_client import receive_number, request
@@ -29,9 +30,10 @@ class ForkServer:
 
     Args:
         modules: The modules that it imports first.
+        python: The interpreter, whose environment must have the manager; None: that of this process.
     """
 
-    def __init__(self, *modules: str) -> None:
+    def __init__(self, *modules: str, python: Path | None = None) -> None:
         self.address = f"jobnik-tests-{os.getpid()}-{next(_numbers)}"
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as requests:
             requests.bind(f"\0{self.address}")
@@ -39,7 +41,7 @@ class ForkServer:
             descriptor = requests.fileno()
             self._process = subprocess.Popen(  # noqa: S603 - our own program
                 # With -P and not as a module: its folder must not come first on the path of the programs.
-                [sys.executable, "-P", fork_server.__file__, str(descriptor), *modules],
+                [python or sys.executable, "-P", fork_server.__file__, str(descriptor), *modules],
                 stdin=subprocess.PIPE,
                 pass_fds=[descriptor],
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -56,10 +58,20 @@ class ForkedProcess:
         arguments: Its arguments.
         environment: All its environment variables.
         output: The file descriptor that it writes to.
+        errors: The same for its standard error, if that is another one.
+        folder: Its current folder.
     """
 
-    def __init__(
-        self, server: ForkServer, module: str, arguments: Sequence[str], environment: Mapping[str, str], output: int
+    def __init__(  # noqa: PLR0913 - all that makes up a process
+        self,
+        server: ForkServer,
+        module: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: int,
+        *,
+        errors: int | None = None,
+        folder: Path = ROOT,
     ) -> None:
         self.returncode: int | None = None
         self._module = module
@@ -67,9 +79,9 @@ class ForkedProcess:
             server.address,
             module,
             arguments,
-            folder=str(ROOT),
+            folder=str(folder),
             environment=environment,
-            descriptors=(0, output, output),
+            descriptors=(0, output, output if errors is None else errors),
         )
         self.pid = receive_number(status)
         self._reader = threading.Thread(target=self._read, args=(status,), daemon=True)
@@ -110,8 +122,15 @@ def start_manager(arguments: Sequence[str], environment: Mapping[str, str], outp
     return ForkedProcess(_manager_server(), "reference_manager", arguments, environment, output)
 
 
-def start_worker(
-    module: str, arguments: Sequence[str], environment: Mapping[str, str], output: int, *, forked: bool = True
+def start_worker(  # noqa: PLR0913 - all that makes up a process
+    module: str,
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    output: int,
+    *,
+    errors: int | None = None,
+    folder: Path = ROOT,
+    forked: bool = True,
 ) -> Process:
     """Start a program of this repository that is a worker of the SDK.
 
@@ -120,17 +139,25 @@ def start_worker(
         arguments: Its arguments.
         environment: All its environment variables.
         output: The file descriptor that it writes to.
+        errors: The same for its standard error, if that is another one.
+        folder: Its current folder.
         forked: Whether it may be forked. A fork has the standard streams that Python opened for another output.
     """
     if forked and sys.platform == "linux":
-        return ForkedProcess(_worker_server(), module, arguments, environment, output)
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)  # noqa: S603 - our own program
+        return ForkedProcess(_worker_server(), module, arguments, environment, output, errors=errors, folder=folder)
+    return subprocess.Popen(  # noqa: S603 - our own program
+        [sys.executable, "-m", module, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=output,
+        stderr=output if errors is None else errors,
+    )
 
 
 @cache
 def _manager_server() -> ForkServer:
-    return ForkServer("reference_manager.cli")
+    # A manager with tracing imports the exporter when it starts.
+    return ForkServer("reference_manager.cli", "opentelemetry.exporter.otlp.proto.http.trace_exporter")
 
 
 @cache

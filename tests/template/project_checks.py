@@ -8,18 +8,25 @@ import asyncio
 import json
 import os
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import yaml
 from jobnik_sdk import JobnikClient, JobStatus, JobType, NewStage, Producer, StageType
 from PIL import Image
 from pydantic import BaseModel
 
+from tests.support.forked_programs import ForkedProcess, ForkServer
+from tools.manager import Process
+
 Tool = Callable[..., str]
+
+_STANDARD_OUTPUT: Final = 1
 
 
 class AnyTask(BaseModel):
@@ -87,13 +94,19 @@ async def _complete_a_task(producer: Producer, project: Path) -> None:
 
 @contextmanager
 def _started(projects: Sequence[Path], installed: Path, manager_url: str) -> Generator[None]:
-    workers: list[subprocess.Popen[bytes]] = []
+    python = installed / ".venv" / "bin" / "python"
+    forks = sys.platform == "linux"
+    server = ForkServer("jobnik_sdk.service.process", "jobnik_sdk.worker.worker", python=python) if forks else None
+    workers: list[Process] = []
     try:
         for project in projects:
             (package,) = (project / "src").iterdir()
             own = {"JOBNIK_BASE_URL": manager_url, "PROBE_PORT": "0", "PYTHONPATH": str(package.parent)}
-            command = [installed / ".venv" / "bin" / "python", "-m", package.name]
-            workers.append(subprocess.Popen(command, cwd=project, env=os.environ | own))
+            environment = os.environ | own
+            if server:
+                workers.append(ForkedProcess(server, package.name, [], environment, _STANDARD_OUTPUT, folder=project))
+            else:
+                workers.append(subprocess.Popen([python, "-m", package.name], cwd=project, env=environment))
         yield
     finally:
         for worker in workers:

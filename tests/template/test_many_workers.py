@@ -24,7 +24,7 @@ STUBS = {
 """Stubs for slow commands of the loop that other tests run."""
 
 
-@pytest.mark.timeout(60)  # runs Copier six times
+@pytest.mark.timeout(180)  # runs Copier six times
 def test_the_loop_updates_workers_and_reports_conflicts(thin_template: Path, tmp_path: Path, tool: Tool) -> None:
     """Each worker gets a branch with the newest version; a worker with conflicts is reported and stays unchanged."""
     template, project, scripts = tmp_path / "template", tmp_path / "project", tmp_path / "bin"

@@ -59,7 +59,7 @@ def test_every_pair_of_answers_is_covered() -> None:
         assert len(pairs) == len(CHOICES[one]) * len(CHOICES[other])
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 async def test_projects_pass_their_checks(
     thin_template: Path, history: Path, tmp_path: Path, tool: Tool, check: ProjectCheck
 ) -> None:

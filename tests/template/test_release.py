@@ -30,7 +30,7 @@ def refuse(clone: Path, version: str, **environment: str) -> str:
     return result.stderr
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 def test_a_release_sets_the_version_everywhere(released: Path, tool: Tool) -> None:
     """In the tagged commit, packages, template, chart, lock file, references and changelog have the new version."""
     tag = tool("git", "describe", "--exact-match", "main", cwd=released).strip()

@@ -37,7 +37,7 @@ from tools.snapshot import ROOT
 Tool = Callable[..., str]
 Render = Callable[..., Path]
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(180)
 
 VERSIONS = find_versions()
 OWNER_CHANGES = (change_nothing, edit_owned_files, replace_the_example)

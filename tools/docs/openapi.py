@@ -4,6 +4,7 @@ import asyncio
 import json
 from datetime import timedelta
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import httpx2
@@ -12,6 +13,14 @@ from reference_manager.engine.engine import Engine
 from reference_manager.settings import Settings
 from reference_manager.store.connections import Connector
 from reference_manager.store.pool import Database
+
+_REFERENCE = Path(__file__).parents[2] / "docs" / "reference" / "openapi.json"
+
+
+@cache
+def reference() -> dict[str, Any]:
+    """Return the document as the reference has it, for tests: FastAPI takes half a second to make it."""
+    return json.loads(_REFERENCE.read_text(encoding="utf-8"))
 
 
 @cache

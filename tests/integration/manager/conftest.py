@@ -19,7 +19,7 @@ def client(http: httpx2.AsyncClient) -> Client:
 
 @pytest.fixture
 def two_urls(manager_url: str, second_manager_url: str) -> tuple[str, str]:
-    """The addresses of two managers on one database, which all tests of the session share."""
+    """The addresses of two managers on one database, which all tests share."""
     return manager_url, second_manager_url
 
 

@@ -235,7 +235,7 @@ COMPRESSIBLE = "a" * 900_000
 INCOMPRESSIBLE = b64encode(random.Random(1).randbytes(675_000)).decode()  # noqa: S311 - repeatable
 
 
-@pytest.mark.timeout(60)  # tens of megabytes on a small machine
+@pytest.mark.timeout(180)  # tens of megabytes on a small machine
 @pytest.mark.parametrize("minimal", [True, False])
 @pytest.mark.parametrize("text", [COMPRESSIBLE, INCOMPRESSIBLE], ids=["compressible", "incompressible"])
 async def test_a_claim_has_at_most_sixteen_megabytes(two: Claimants, stage_type: str, minimal: bool, text: str) -> None:  # noqa: FBT001 - a parameter
@@ -247,7 +247,7 @@ async def test_a_claim_has_at_most_sixteen_megabytes(two: Claimants, stage_type:
     assert [len(await two.claim(limit=500, minimal=minimal)) for _ in range(2)] == [18, 2]
 
 
-@pytest.mark.timeout(60)  # as above
+@pytest.mark.timeout(180)  # as above
 async def test_the_shared_context_counts_as_often_as_it_is_sent(two: Claimants, stage_type: str) -> None:
     """Full tasks repeat their stage and job, so fewer fit into an answer; minimal ones have them once."""
     client = Client(two.https[0])
@@ -258,7 +258,7 @@ async def test_the_shared_context_counts_as_often_as_it_is_sent(two: Claimants, 
     assert len(await two.claim(limit=500, minimal=True)) == 491
 
 
-@pytest.mark.timeout(60)  # as above
+@pytest.mark.timeout(180)  # as above
 async def test_the_contexts_of_many_jobs_count(two: Claimants, stage_type: str) -> None:
     """Each job's first task brings the context of its stage with it, in minimal and full responses."""
     client = Client(two.https[0])

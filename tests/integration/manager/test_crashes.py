@@ -17,7 +17,7 @@ from tools.wire import Wire
 JOBS, TASKS = 6, 400
 
 
-@pytest.mark.timeout(60)  # three managers and five thousand requests on a small machine
+@pytest.mark.timeout(180)  # three managers and five thousand requests on a small machine
 async def test_the_database_is_consistent_after_managers_and_backends_are_killed(
     postgres: EmbeddedPostgres, start_manager: Callable[..., ManagerProcess], database_url: str, stage_type: str
 ) -> None:

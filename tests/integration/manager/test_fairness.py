@@ -190,7 +190,7 @@ async def costs(connection: Connection) -> tuple[int, int]:
     return await touched(connection, *claim("quiet")), await buffers(connection, *claim("quiet"))
 
 
-@pytest.mark.timeout(60)  # writes fifty thousand rows
+@pytest.mark.timeout(180)  # writes fifty thousand rows
 async def test_the_cost_of_a_claim_does_not_depend_on_other_types(database: Database) -> None:
     """Fifty thousand tasks of another type add no rows to a claim, only depth to the indexes that it reads."""
     async with database.connection() as connection:

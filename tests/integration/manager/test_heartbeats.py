@@ -44,7 +44,7 @@ async def claim(database: Database, worker: str, limit: int) -> list[ClaimedTask
         return list(claimed_tasks(await connection.fetch(*claim_statement("beats", limit, worker))))
 
 
-@pytest.mark.timeout(60)  # starts two managers and sends hundreds of requests
+@pytest.mark.timeout(180)  # starts two managers and sends hundreds of requests
 async def test_workers_that_return_at_once_are_all_answered(
     start_manager: Callable[..., ManagerProcess],
     database: Database,

@@ -44,7 +44,7 @@ async def snoozed(client: Client, stage_type: str) -> dict[str, Any]:
     return task
 
 
-@pytest.mark.timeout(60)  # two hundred and fifty requests prepare it
+@pytest.mark.timeout(180)  # two hundred and fifty requests prepare it
 async def test_a_long_history_is_read_in_pages(client: Client, snoozed: dict[str, Any]) -> None:
     """A page without a limit is bounded; links lead through the rest, in both orders and with any limit."""
     path = f"/v1/tasks/{snoozed['id']}"

@@ -229,7 +229,7 @@ def mutations(value: Any) -> Generator[Any]:  # noqa: ANN401 - any JSON
             yield from ([*items[:index], mutated, *items[index + 1 :]] for mutated in mutations(member))
 
 
-@pytest.mark.timeout(60)  # thousands of requests
+@pytest.mark.timeout(180)  # thousands of requests
 async def test_odd_bodies_are_served_alike(both: Both) -> None:
     """The hot path accepts exactly what the framework accepts; only accepted bodies take it."""
     for path, (method, valid) in VALID.items():

@@ -306,7 +306,7 @@ async def test_a_request_waits_for_a_concurrent_one_that_fails(
     assert await connection.fetchval(KEYS) == 2
 
 
-@pytest.mark.timeout(60)  # starts two managers
+@pytest.mark.timeout(180)  # starts two managers
 @pytest.mark.parametrize("moment", ["committed", "running", "rolled back"])
 async def test_a_manager_that_is_killed_creates_once(
     start_manager: Callable[..., ManagerProcess], database_url: str, connection: Session, other: Session, moment: str
@@ -366,7 +366,7 @@ async def test_a_manager_that_is_killed_creates_once(
     assert await violations(connection) == []
 
 
-@pytest.mark.timeout(60)  # hundreds of requests, some of which wait before they are repeated
+@pytest.mark.timeout(180)  # hundreds of requests, some of which wait before they are repeated
 @pytest.mark.parametrize("seed", range(2))
 async def test_the_sdk_creates_once_whatever_happens_to_requests_and_responses(
     two_urls: tuple[str, str], client: Client, stage_type: str, seed: int

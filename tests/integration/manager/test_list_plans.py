@@ -112,7 +112,7 @@ async def settle_plans(connection: Connection) -> None:
                 await connection.fetch(*page)
 
 
-@pytest.mark.timeout(60)  # writes a hundred and fifty thousand rows
+@pytest.mark.timeout(180)  # writes a hundred and fifty thousand rows
 @pytest.mark.parametrize("statistics", ["of empty tables", "of full tables"])
 async def test_a_page_is_an_index_scan_of_bounded_length(database: Database, statistics: str) -> None:
     """From any position a page reads only what it returns; where nothing matches, it stops after SCAN_LIMIT rows."""
@@ -193,7 +193,7 @@ async def test_a_page_is_an_index_scan_of_bounded_length(database: Database, sta
             assert SCAN_LIMIT <= await touched(connection, *page) <= 2 * (SCAN_LIMIT + 1), number
 
 
-@pytest.mark.timeout(60)  # writes a hundred and fifty thousand rows
+@pytest.mark.timeout(180)  # writes a hundred and fifty thousand rows
 async def test_rare_entities_are_found_over_several_pages(database: Database) -> None:
     """A page may be empty and still have a next one, which continues the scan, so that nothing is missed."""
     async with database.connection() as connection:
@@ -214,7 +214,7 @@ async def test_rare_entities_are_found_over_several_pages(database: Database) ->
         assert pages == MANY // SCAN_LIMIT + 1
 
 
-@pytest.mark.timeout(60)  # writes a hundred thousand rows
+@pytest.mark.timeout(180)  # writes a hundred thousand rows
 @pytest.mark.parametrize("statistics", ["of empty tables", "of full tables"])
 async def test_a_page_of_a_history_is_an_index_scan_of_bounded_length(database: Database, statistics: str) -> None:
     """A page of attempts or changes reads only what it returns, whichever task or job it belongs to."""

@@ -144,7 +144,7 @@ async def test_large_requests_that_wait_for_a_lock_let_others_be_served(
     assert [answer.status_code for answer in await asyncio.gather(*sent)] == [201] * LARGE_AT_ONCE
 
 
-@pytest.mark.timeout(60)  # waits for 10 s until the commands give up
+@pytest.mark.timeout(180)  # waits for 10 s until the commands give up
 async def test_a_command_whose_lock_is_not_released_is_refused(
     http: httpx2.AsyncClient, connection: Session, other: Session
 ) -> None:

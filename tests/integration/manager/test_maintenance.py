@@ -245,7 +245,7 @@ async def test_aborted_jobs_do_not_end_a_round(database: Database, other: Sessio
     assert [row["stage_id"] for row in await other.fetch("SELECT stage_id FROM waiting_tasks")] == [stage]
 
 
-@pytest.mark.timeout(60)  # waits for a lease of a second to expire, twice
+@pytest.mark.timeout(180)  # waits for a lease of a second to expire, twice
 async def test_a_manager_without_free_connections_maintains_other_jobs(
     start_manager: Callable[..., ManagerProcess], connection: Session
 ) -> None:

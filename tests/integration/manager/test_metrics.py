@@ -287,7 +287,7 @@ async def test_a_transaction_that_holds_back_vacuum_is_visible(database: Databas
         assert (await read_statistics(database)).oldest_xmin >= 20
 
 
-@pytest.mark.timeout(60)  # writes twenty thousand stages
+@pytest.mark.timeout(180)  # writes twenty thousand stages
 @pytest.mark.parametrize("statistics", ["of an empty database", "of what is there"])
 async def test_the_cost_of_a_scrape_does_not_depend_on_ended_stages(database: Database, statistics: str) -> None:
     """Ended stages, waiting tasks and stages with work do not make a scrape read more rows."""

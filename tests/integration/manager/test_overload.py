@@ -1,7 +1,6 @@
 """Under more load than the database can take, requests are refused within a bounded time and none fails otherwise."""
 
 import asyncio
-import json
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -14,7 +13,7 @@ from reference_manager.embedded import EmbeddedPostgres
 
 from tests.support.protocol import refused
 from tests.support.sessions import Session, session, wait_for_blocked_statement, wait_for_lock_waiters
-from tools.docs.openapi import page
+from tools.docs.openapi import reference
 from tools.manager import ManagerProcess
 
 Start = Callable[..., ManagerProcess]
@@ -41,7 +40,7 @@ BODIES: dict[str, Any] = {
 WITHOUT_DATABASE = {"liveness", "get_capabilities"}
 OPERATIONS = [
     (operation["operationId"], method.upper(), path)
-    for path, operations in json.loads(page())["paths"].items()
+    for path, operations in reference()["paths"].items()
     for method, operation in operations.items()
 ]
 

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Generator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.timeout(120)  # starts five managers, and six workers t
 EXAMPLE_OUTPUT = ["created True, created again False", "COMPLETED 100 %"]
 """What the example of both releases prints, among other lines."""
 TYPE = "rolled-out"
+PAUSE = timedelta(milliseconds=50)
+"""Between two rounds of a client: the managers that start meanwhile need the machine."""
 SHARED_FUNCTIONS = """
     SELECT string_agg(pg_get_functiondef(oid), '' ORDER BY proname) FROM pg_proc
     WHERE pronamespace = 'jobnik'::regnamespace
@@ -87,6 +90,7 @@ class Load:
                     self._rounds[url] += 1
                     async with self._changed:
                         self._changed.notify_all()
+                    await asyncio.sleep(PAUSE.total_seconds())
         finally:
             async with self._changed:
                 self._changed.notify_all()

@@ -142,7 +142,7 @@ async def test_the_docs_page_needs_no_other_server(client: Client) -> None:
         assert (await client.http.get(link)).status_code == 200
 
 
-@pytest.mark.timeout(60)  # starts four managers, each with its own PostgreSQL
+@pytest.mark.timeout(180)  # starts four managers, each with its own PostgreSQL
 async def test_a_killed_manager_restarts_without_data_loss(open_folder: Path) -> None:
     """With only a data folder, the manager starts its own PostgreSQL, and after kill -9 no data is lost."""
     with ManagerProcess("--data-dir", open_folder) as first:

@@ -13,7 +13,7 @@ from tests.support.sessions import Session
 from tools.manager import ManagerProcess
 
 
-@pytest.mark.timeout(60)  # waits for delayed tasks
+@pytest.mark.timeout(180)  # waits for delayed tasks
 async def test_a_short_soak(
     start_manager: Callable[..., ManagerProcess], database_url: str, connection: Session, tmp_path: Path
 ) -> None:

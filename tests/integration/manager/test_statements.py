@@ -1,7 +1,6 @@
 """The number of SQL statements for each operation, whatever the size of the request and the tables."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,7 +16,7 @@ from reference_manager.store.pool import Connection, Database
 
 from tests.support.protocol import Client, branch
 from tools.backlog import add_backlog
-from tools.docs.openapi import page
+from tools.docs.openapi import reference
 
 Request: TypeAlias = Callable[..., Awaitable[Any]]
 MINIMAL = {"Prefer": "return=minimal"}
@@ -49,7 +48,7 @@ FREQUENT = {
 """The number of statements of frequent operations; a completed task may be its stage's last, which takes one more."""
 
 OPERATIONS = {
-    operation["operationId"] for operations in json.loads(page())["paths"].values() for operation in operations.values()
+    operation["operationId"] for operations in reference()["paths"].values() for operation in operations.values()
 }
 
 
@@ -211,7 +210,7 @@ async def statement_counts(
     return most
 
 
-@pytest.mark.timeout(60)  # writes twenty thousand rows, and five hundred jobs one by one
+@pytest.mark.timeout(180)  # writes twenty thousand rows, and five hundred jobs one by one
 async def test_the_number_of_statements_does_not_depend_on_the_size(
     http: httpx2.AsyncClient, counted: CountedDatabase, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -109,7 +109,7 @@ async def read_rest(pieces: AsyncIterator[bytes]) -> bytes:
     return b"".join([piece async for piece in pieces])
 
 
-@pytest.mark.timeout(60)  # reads 60 MB, three times
+@pytest.mark.timeout(180)  # reads 60 MB, three times
 async def test_slow_clients_hold_no_connection(start_manager: Callable[..., ManagerProcess], heavy: UUID) -> None:
     """More slow clients than connections block nobody, and each gets the entries that existed at its request."""
     manager = start_manager("--database-connections", "2")
@@ -163,7 +163,7 @@ async def test_an_interrupted_list_is_an_incomplete_response(
 
 
 @pytest.mark.usefixtures("heavy")
-@pytest.mark.timeout(60)  # starts 40 lists of 60 MB
+@pytest.mark.timeout(180)  # starts 40 lists of 60 MB
 async def test_clients_that_do_not_read_take_little_memory(start_manager: Callable[..., ManagerProcess]) -> None:
     """Each client that reads nothing of a long list takes little more than one page, and is finally disconnected."""
     manager = start_manager("--client-timeout", "PT2S")

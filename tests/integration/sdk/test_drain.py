@@ -69,7 +69,7 @@ def _drain_at_manager(worker: WorkerProcess) -> None:
     assert answer.is_success, answer.text
 
 
-@pytest.mark.timeout(60)  # processes start slowly on a busy machine
+@pytest.mark.timeout(180)  # processes start slowly on a busy machine
 @pytest.mark.parametrize("request_drain", [_sigterm, _drain_at_manager], ids=["SIGTERM", "manager"])
 async def test_a_drain_completes_or_releases_all_tasks(
     site: Site, request_drain: Callable[[WorkerProcess], None]
@@ -80,7 +80,7 @@ async def test_a_drain_completes_or_releases_all_tasks(
     await _check_drain(site, worker)
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(180)
 async def test_a_second_signal_ends_the_worker_at_once(site: Site) -> None:
     """No process is left. The tasks return when their leases expire."""
     worker = await _busy_worker(site)

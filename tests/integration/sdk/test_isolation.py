@@ -35,7 +35,7 @@ from tests.support.plain_http import NO_CERTIFICATES
 from tests.support.sessions import ROW_LOCKS, session
 
 LEASE = timedelta(seconds=2)
-LIMIT = timedelta(seconds=15)
+LIMIT = timedelta(seconds=40)
 LOCKS = {"job": "SELECT pg_advisory_xact_lock(job_key($1))", "stage row": ROW_LOCKS["stage"]}
 
 AnyJob = CreatedJob[Any, Any]

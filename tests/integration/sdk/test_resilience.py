@@ -127,7 +127,7 @@ async def test_a_worker_recovers_from_a_long_network_failure(site: Site, proxy: 
     await worker.wait_until_ready()
 
 
-@pytest.mark.timeout(60)  # if the next manager starts slowly, the worker pauses its claims for a while
+@pytest.mark.timeout(180)  # if the next manager starts slowly, the worker pauses its claims for a while
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_reports_wait_for_the_next_manager(
     tmp_path: Path, own_name: str, start_manager: Callable[..., ManagerProcess], number: signal.Signals
@@ -153,7 +153,7 @@ async def test_reports_wait_for_the_next_manager(
             await site.close()
 
 
-@pytest.mark.timeout(60)  # three managers and two workers start slowly on a busy machine
+@pytest.mark.timeout(180)  # three managers and two workers start slowly on a busy machine
 async def test_a_rolling_restart_costs_no_attempts(
     tmp_path: Path, own_name: str, start_manager: Callable[..., ManagerProcess]
 ) -> None:
@@ -229,7 +229,7 @@ async def test_a_wall_clock_that_jumps_changes_nothing(site: Site) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="needs /dev/full")
-@pytest.mark.timeout(60)  # a process that cannot flush what it has printed is killed after five seconds
+@pytest.mark.timeout(180)  # a process that cannot flush what it has printed is killed after five seconds
 @pytest.mark.parametrize("output", Output)
 async def test_a_worker_whose_output_accepts_nothing_works_and_stops(site: Site, output: Output) -> None:
     """Even if handlers print, tasks of every style complete, and the exit code is 0."""

@@ -5,11 +5,11 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import closing, suppress
+from contextlib import AsyncExitStack, closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,9 +20,12 @@ from jobnik_sdk import JobType, NewTask, Producer, Stage, StageType, TaskStatus
 from pydantic import BaseModel
 
 from tests.support.collector import Collector
+from tests.support.forked_programs import start_worker
+from tools.manager import Process
+from tools.snapshot import ROOT
 
 FoundT = TypeVar("FoundT")
-_PROGRAM = Path(__file__).with_name("worker_program.py")
+_PROGRAM = "tests.integration.sdk.worker_program"
 plain = JobType("plain")
 
 
@@ -37,14 +40,15 @@ class Order(BaseModel):
 class WorkerProcess:
     """A worker process, with the log lines that have been read."""
 
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, output: asyncio.StreamReader, errors: asyncio.StreamReader) -> None:
         self.process = process
         self.lines: list[dict[str, Any]] = []
+        self._output = output
+        self._errors = errors
 
     async def wait_for_log(self, event: str) -> dict[str, Any]:
         """Wait for the next log line with this event."""
-        assert self.process.stdout is not None
-        async for raw in self.process.stdout:
+        async for raw in self._output:
             self.lines.append(json.loads(raw))
             if self.lines[-1]["event"] == event:
                 return self.lines[-1]
@@ -52,15 +56,26 @@ class WorkerProcess:
 
     async def wait_for_exit(self) -> int:
         """Wait until the process has ended, and return its exit code."""
-        assert self.process.stdout is not None
-        async for raw in self.process.stdout:
+        async for raw in self._output:
             self.lines.append(json.loads(raw))
-        return await self.process.wait()
+        return await asyncio.to_thread(self.process.wait)
 
     async def read_errors(self) -> Sequence[str]:
         """Read the lines of standard error until it is closed."""
-        assert self.process.stderr is not None
-        return (await self.process.stderr.read()).decode().splitlines()
+        return (await self._errors.read()).decode().splitlines()
+
+    async def kill(self) -> None:
+        """End it, unless it has ended."""
+        self.process.kill()
+        await asyncio.gather(self._output.read(), self._errors.read(), asyncio.to_thread(self.process.wait))
+
+
+async def _read(descriptor: int) -> asyncio.StreamReader:
+    """Return a reader of a pipe, which is closed at its end."""
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(descriptor, "rb"))
+    return reader
 
 
 Start = Callable[..., Awaitable[WorkerProcess]]
@@ -70,23 +85,26 @@ Create = Callable[..., Awaitable[Stage[Any, Any]]]
 @pytest.fixture
 async def start(manager_url: str, own_name: str) -> AsyncIterator[Start]:
     """Return a function that starts a worker with a handler of a style; an empty variable counts as not set."""
-    processes: list[Process] = []
-    ours = {"JOBNIK_BASE_URL": manager_url, "PROBE_HOST": "127.0.0.1", "PROBE_PORT": "0"}
+    ours = {"JOBNIK_BASE_URL": manager_url, "PROBE_HOST": "127.0.0.1", "PROBE_PORT": "0", "PYTHONPATH": str(ROOT)}
 
-    async def start(
-        style: str, folder: Path = _PROGRAM.parent, prefix: Sequence[str] = (), **environment: str
-    ) -> WorkerProcess:
-        variables = os.environ | ours | environment
-        command = (*prefix, sys.executable, _PROGRAM, own_name, style)
-        process = await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE, env=variables, cwd=folder)
-        processes.append(process)
-        return WorkerProcess(process)
+    async def start(style: str, folder: Path = ROOT, *, closed: bool = False, **environment: str) -> WorkerProcess:
+        variables, arguments = os.environ | ours | environment, (own_name, style)
+        (reading, output), (reading_errors, errors) = os.pipe(), os.pipe()
+        if closed:
+            command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-m", _PROGRAM, *arguments]
+            process = subprocess.Popen(  # noqa: ASYNC220, S603 - our own program, which starts as the forks do
+                command, cwd=folder, env=variables, stdout=output, stderr=errors
+            )
+        else:
+            process = start_worker(_PROGRAM, arguments, variables, output, errors=errors, folder=folder)
+        os.close(output)
+        os.close(errors)
+        worker = WorkerProcess(process, await _read(reading), await _read(reading_errors))
+        stack.push_async_callback(worker.kill)
+        return worker
 
-    yield start
-    for process in processes:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+    async with AsyncExitStack() as stack:
+        yield start
 
 
 @pytest.fixture
@@ -340,7 +358,7 @@ async def test_closed_standard_streams_are_opened(style: str, start: Start, orde
     order = Order(begun=tmp_path / "begun", go=tmp_path / "go")
     await orders(order)
     assert order.go is not None
-    worker = await start(style, prefix=("/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
+    worker = await start(style, closed=True)
     pid = await _wait_for_content(order.begun)
     assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)} == {os.devnull}  # noqa: PTH115 no I/O
     order.go.touch()

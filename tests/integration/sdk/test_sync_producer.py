@@ -299,6 +299,6 @@ def test_a_process_exits_without_noise(ending: str, status: int, manager_url: st
     program = PROGRAM.format(ending=ending)
     command = [sys.executable, "-W", "error::RuntimeWarning", "-c", program, manager_url]
     started = time.monotonic()
-    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=15)  # noqa: S603 our own program
+    result = subprocess.run(command, check=False, capture_output=True, text=True, timeout=50)  # noqa: S603 our own program
     assert (result.returncode, result.stdout, result.stderr) == (status, "", "")
-    assert time.monotonic() - started < 12
+    assert time.monotonic() - started < 40
