@@ -160,10 +160,10 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         function: AsyncFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT],
         *,
-        style: Literal[HandlerStyle.ASYNC] = ...,
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        style: Literal[HandlerStyle.ASYNC] = HandlerStyle.ASYNC,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -173,10 +173,10 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         function: AsyncFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT],
         *,
         lifespan: Callable[[], AbstractAsyncContextManager[ResourceT]],
-        style: Literal[HandlerStyle.ASYNC] = ...,
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        style: Literal[HandlerStyle.ASYNC] = HandlerStyle.ASYNC,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -186,9 +186,9 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         function: PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT],
         *,
         style: Literal[HandlerStyle.THREAD],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -199,9 +199,9 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         *,
         lifespan: Callable[[], AbstractContextManager[ResourceT]],
         style: Literal[HandlerStyle.THREAD],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -211,11 +211,11 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         function: PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT],
         *,
         style: Literal[HandlerStyle.PROCESS],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        recycle_after: int | None = ...,
-        memory_limit: int | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        recycle_after: int | None = None,
+        memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -226,11 +226,11 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         *,
         lifespan: Callable[[], AbstractContextManager[ResourceT]],
         style: Literal[HandlerStyle.PROCESS],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        recycle_after: int | None = ...,
-        memory_limit: int | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        recycle_after: int | None = None,
+        memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     def __init__(  # noqa: PLR0913 all options of a handler in one place

@@ -177,10 +177,10 @@ class Worker:
         self,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         *,
-        style: Literal[HandlerStyle.ASYNC] = ...,
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        style: Literal[HandlerStyle.ASYNC] = HandlerStyle.ASYNC,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> _Decorator[AsyncFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]]: ...
 
     @overload
@@ -188,11 +188,11 @@ class Worker:
         self,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         *,
-        style: Literal[HandlerStyle.ASYNC] = ...,
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
+        style: Literal[HandlerStyle.ASYNC] = HandlerStyle.ASYNC,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
         lifespan: Callable[[], AbstractAsyncContextManager[ResourceT]],
-        circuit_breaker: BreakerPolicy | None = ...,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> _Decorator[AsyncFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT]]: ...
 
     @overload
@@ -201,11 +201,11 @@ class Worker:
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         *,
         style: Literal[HandlerStyle.THREAD, HandlerStyle.PROCESS],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        recycle_after: int | None = ...,
-        memory_limit: int | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        recycle_after: int | None = None,
+        memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> _Decorator[PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]]: ...
 
     @overload
@@ -214,12 +214,12 @@ class Worker:
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         *,
         style: Literal[HandlerStyle.THREAD, HandlerStyle.PROCESS],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
         lifespan: Callable[[], AbstractContextManager[ResourceT]],
-        recycle_after: int | None = ...,
-        memory_limit: int | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        recycle_after: int | None = None,
+        memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> _Decorator[PlainFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT]]: ...
 
     def handler(  # noqa: PLR0913 all options of a handler

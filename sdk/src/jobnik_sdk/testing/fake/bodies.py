@@ -22,7 +22,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from jobnik_sdk.model.definitions import MAX_DURATION, MAX_FACTOR, Priority
+from jobnik_sdk.model.arguments import MAX_DURATION
+from jobnik_sdk.model.definitions import MAX_FACTOR, Priority
 
 HOUR: Final = 3600
 """Seconds."""
