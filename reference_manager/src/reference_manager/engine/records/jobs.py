@@ -93,7 +93,7 @@ class Jobs:
             **_tree_parameters(job.stages),
         }
         if key is not None:
-            fields |= job_key(key, job, fields)
+            fields |= job_key(key, job)
         if job.unique is not None:
             return await self._database.lock_waits.run(("unique key", job.unique.key), partial(self._create, fields))
         if key is not None:

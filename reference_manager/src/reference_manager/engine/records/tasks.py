@@ -74,7 +74,7 @@ class Tasks:
             "with_body": with_body,
         }
         if key is not None:
-            fields |= tasks_key(key, stage_id, tasks, fields)
+            fields |= tasks_key(key, stage_id, tasks)
         return await self._database.lock_waits.run(stage_id, partial(self._insert, fields, len(tasks.data)))
 
     async def _insert(self, fields: Mapping[str, Any], number: int, wait: timedelta) -> Record:
