@@ -33,7 +33,10 @@ def invalid_option(name: str, reason: str) -> InvalidPayloadError:
 
 def shown(value: object) -> str:
     """Return the representation of a wrong value, in one line of at most 100 characters."""
-    text = " ".join(repr(value).split())
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # noqa: BLE001 an integer of more than 4,300 digits, for example
+        text = f"an object of type {type(value).__name__}"
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}…"
 
 

@@ -23,6 +23,7 @@ from jobnik_sdk.model.arguments import (
     check_text,
     invalid_definition,
     invalid_option,
+    shown,
 )
 from jobnik_sdk.model.exceptions import ConfigurationError, InvalidPayloadError
 
@@ -477,4 +478,6 @@ def _check_attempts(
 def _check_models(owner: str, **models: object) -> None:
     for name, model in models.items():
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise TypeError(f"The {name} of {owner} must be a class derived from pydantic.BaseModel, not {model!r}")
+            raise TypeError(
+                f"The {name} of {owner} must be a class derived from pydantic.BaseModel, not {shown(model)}"
+            )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, Final, overload
 
-from jobnik_sdk.model.arguments import check_items
+from jobnik_sdk.model.arguments import check_integer, check_items
 from jobnik_sdk.model.definitions import (
     EMPTY,
     AnyStageType,
@@ -256,6 +256,8 @@ class SyncCreations:
         """Create any number of tasks in a stage, with only a few requests in memory, and return their number."""
         stage_type, tasks = split_type(stage_type, tasks)
         caller = Caller()
+        if batch is not None:
+            check_integer("batch", batch)
         noted = None if on_progress is None else caller.callback(on_progress)
         source = caller.iterate(tasks, min(batch or _CHUNK, _CHUNK))
         stream = self._calls.stream_tasks(
