@@ -1,6 +1,6 @@
 """Arguments of wrong types and out of range: each is refused at the call, in one line that names it."""
 
-# pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false
+# pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
 # Calls with wrong arguments are untyped on purpose.
 
 import asyncio
