@@ -307,7 +307,8 @@ async def test_failed_and_aborted_jobs_end_a_wait(producer: Producer, consumer: 
     stage_type = StageType(own_name, task=Picture)
     tree = [NewStage(stage_type, [NewTask(Picture(source="a"), max_attempts=1)])]
     failing = await producer.create_job(gallery, Gallery(title="a"), metadata=Owner(), stages=tree)
-    with pytest.raises(errors.WaitTimeoutError):
+    place = f"stage 1 of 1, '{own_name}', is PENDING: 0 of 1 tasks completed, 1 waiting"
+    with pytest.raises(errors.WaitTimeoutError, match=f"It is still running: it is PENDING, and {place}."):
         await producer.wait_for_job(failing, gallery, timeout=timedelta(milliseconds=1))
     task = await consumer.claim(stage_type)
     assert task is not None

@@ -45,7 +45,8 @@ the minimal body, whatever the first request preferred. |
 | while the earlier one is in progress | the same, once that has ended. After 10 s, 503. |
 | the earlier one was refused, or failed (4xx, 5xx) | as if it were the first |
 | another path or another body | 422 `IDEMPOTENCY_KEY_REUSED`. Bodies are compared after validation, without trace \
-contexts. |
+contexts. The order of an object's members, and a default that is written out, make no difference, except \
+`maxAttempts` of a task, whose default depends on the stage, and `stages` of a job, with which the answer has stages. |
 | the job was deleted meanwhile | 404 `JOB_NOT_FOUND` or `STAGE_NOT_FOUND`. Nothing is created. |
 | the first one was answered 200, because of `uniqueKey` | 200 with the same job, as it is now |
 | more than 24 hours later | as if it were the first, once maintenance has deleted the key |

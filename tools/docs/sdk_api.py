@@ -18,10 +18,9 @@ The names that an application may import, by module. All other names may change 
 `timedelta`. Exceptions are subclasses of `JobnikError` unless stated otherwise; an argument of the wrong type raises
 `TypeError`.
 
-`AnyJob`, `AnyStage` and `AnyTask` in a signature accept the entity or its id, a `uuid.UUID`. Arguments with the
-default `...` are optional; the text below the signature describes them."""
+`AnyJob`, `AnyStage` and `AnyTask` in a signature accept the entity or its id, a `uuid.UUID`."""
 
-_MODULES_OF_ENTITIES: Final = ("entities", "manager")
+_MODULES_OF_SUBCLASSES: Final = ("entities", "manager", "producer")
 _WIDTH: Final = 110
 _STARS: Final = {griffe.ParameterKind.var_positional: "*", griffe.ParameterKind.var_keyword: "**"}
 
@@ -34,8 +33,7 @@ def page() -> str:
         "jobnik_sdk",
         search_paths=[_SOURCES],
         docstring_parser="google",
-        # A signature that unpacks a TypedDict does not name the parameters that the docstring describes.
-        docstring_options={"warn_unknown_params": False, "warn_missing_types": False},
+        docstring_options={"warn_missing_types": False},
         allow_inspection=False,
     )
     return document("The SDK", _INTRODUCTION, *(part for name in _MODULES for part in _of_module(package, name)))
@@ -82,10 +80,10 @@ def _of_class(kind: AnyObject) -> Iterator[str]:
 
 
 def _members_of(kind: AnyObject) -> dict[str, AnyObject]:
-    """Return the public members of a class; for an entity, its inherited members come first."""
+    """Return the public members of a class; of an entity or a producer, the inherited ones come first."""
     found = [name for name, member in kind.members.items() if not (name.startswith("_") or member.is_alias)]
     members: dict[str, AnyObject] = {name: kind.members[name] for name in found}
-    if kind.module.name in _MODULES_OF_ENTITIES:
+    if kind.module.name in _MODULES_OF_SUBCLASSES:
         inherited = {name: member.final_target for name, member in kind.inherited_members.items()}
         members = {name: member for name, member in inherited.items() if not name.startswith("_")} | members
     return {name: member for name, member in members.items() if name != "model_config"}
@@ -105,9 +103,6 @@ def _call(function: AnyObject, name: str = "") -> str:
         if parameter.kind is griffe.ParameterKind.keyword_only and not starred:
             arguments.append("*")
             starred = True
-        if options := re.fullmatch(r"Unpack\[(\w+)\]", str(parameter.annotation)):
-            arguments += _options(function, options[1]) if starred else ["*", *_options(function, options[1])]
-            continue
         prefix = _STARS.get(parameter.kind, "")
         starred = starred or prefix == "*"
         annotation = f": {parameter.annotation}" if parameter.annotation is not None else ""
@@ -120,12 +115,6 @@ def _call(function: AnyObject, name: str = "") -> str:
     if len(line) <= _WIDTH:
         return line
     return f"{prefix}{name or function.name}(\n" + "".join(f"    {part},\n" for part in arguments) + f"){result}"
-
-
-def _options(function: AnyObject, name: str) -> list[str]:
-    """Return the optional keyword arguments that a TypedDict stands for."""
-    members = function.modules_collection[function.resolve(name)].members
-    return [f"{option}: {getattr(member, 'annotation', '')} = ..." for option, member in members.items()]
 
 
 def _assignment(attribute: AnyObject) -> str:

@@ -63,9 +63,9 @@ if TYPE_CHECKING:
     from jobnik_sdk.model.entities import Attempt, ClaimedTask, CreatedJob, Failure, Job, Progress, Stage, Summary, Task
     from jobnik_sdk.observability.logging import configure_logging
     from jobnik_sdk.observability.trace_context import current_traceparent, use_trace
+    from jobnik_sdk.producer.blocking.producer import SyncProducer
     from jobnik_sdk.producer.producer import Producer
     from jobnik_sdk.producer.streams import StreamProgress
-    from jobnik_sdk.producer.sync_producer import SyncProducer
     from jobnik_sdk.service.process import run
     from jobnik_sdk.worker.consumer import Consumer
     from jobnik_sdk.worker.events import (
@@ -198,7 +198,7 @@ if not TYPE_CHECKING:  # a type checker would accept any name from a module with
         "observability.trace_context": "current_traceparent use_trace",
         "producer.producer": "Producer",
         "producer.streams": "StreamProgress",
-        "producer.sync_producer": "SyncProducer",
+        "producer.blocking.producer": "SyncProducer",
         "service.process": "run",
         "worker.settings": "WorkerSettings",
         "worker.consumer": "Consumer",

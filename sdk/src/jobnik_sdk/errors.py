@@ -179,7 +179,10 @@ class JobAbortedError(JobnikError):
 
 
 class WaitTimeoutError(JobnikError, TimeoutError):
-    """The job did not end within the timeout. It is still running: wait again, or abort it."""
+    """The job did not end within the timeout: wait again, or abort it.
+
+    The message names the first stage that is not completed, with its status and the counts of its tasks.
+    """
 
 
 class UnreachableError(JobnikError):

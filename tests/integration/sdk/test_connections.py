@@ -11,7 +11,7 @@ from datetime import timedelta
 
 import pytest
 from jobnik_sdk import JobnikClient, LostAnswerError, ManagerFailureError, UnreachableError
-from jobnik_sdk.producer import background
+from jobnik_sdk.producer.blocking import background
 from typing_extensions import override
 
 from tools.server_thread import ServerThread

@@ -31,7 +31,7 @@ from jobnik_sdk import (
     WaitTimeoutError,
     use_trace,
 )
-from jobnik_sdk.producer import background
+from jobnik_sdk.producer.blocking import background
 from pydantic import BaseModel
 
 
@@ -271,7 +271,7 @@ def test_a_fork_gets_a_loop_and_connections_of_its_own(producer: SyncProducer) -
 PROGRAM = """
 import asyncio, atexit, os, sys, threading
 from jobnik_sdk import *
-from jobnik_sdk.producer import background
+from jobnik_sdk.producer.blocking import background
 
 producer = SyncProducer(sys.argv[1])
 job = producer.create_job(JobType("batch"))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from jobnik_sdk import ConfigurationError
-from jobnik_sdk.producer import background
+from jobnik_sdk.producer.blocking import background
 
 
 @pytest.fixture(autouse=True)

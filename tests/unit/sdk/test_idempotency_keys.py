@@ -103,6 +103,16 @@ async def test_a_given_key_is_sent(wire: "Wire", entity: Make, refusal: Refuse) 
     assert keys(wire) == ["order 7"] * 2
 
 
+async def test_a_given_key_of_a_stage_or_of_tasks_is_sent(wire: "Wire", entity: Make) -> None:
+    """Otherwise each call has a new one."""
+    wire.features = ["idempotency-keys"]
+    wire.will_answer(created(entity), httpx2.Response(201, json=[]))
+    producer = Producer(wire.client)
+    await producer.create_stage(PARENT, numbers, idempotency_key="stage 7")
+    await producer.create_tasks(PARENT, numbers, [], idempotency_key="tasks 7")
+    assert keys(wire) == ["stage 7", "tasks 7"]
+
+
 @pytest.mark.usefixtures("pauses")
 @pytest.mark.parametrize("first", [LOST, BAD_GATEWAY])
 async def test_the_outcome_is_unknown_if_a_repeated_request_is_not_answered(

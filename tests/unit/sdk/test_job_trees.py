@@ -138,8 +138,8 @@ async def test_invalid_task_in_a_tree_is_named(wire: "Wire") -> None:
     with pytest.raises(InvalidPayloadError) as caught:
         await Producer(wire.client).create_job(plain, stages=[TREE[0], wrong])
     assert caught.value.field == "stages[1].tasks[0].data.source"
-    with pytest.raises(InvalidPayloadError, match=r"^stages\[0\]\.weight: "):
-        await Producer(wire.client).create_job(plain, stages=[NewStage(pictures, weight=-1)])
+    with pytest.raises(InvalidPayloadError, match=r"^weight: "):
+        NewStage(pictures, weight=-1)
     assert not wire.sent
 
 

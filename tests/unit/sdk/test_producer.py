@@ -147,7 +147,6 @@ _STAGE = UUID(int=1)
         ([Picture(source="a"), {"size": 1}], "tasks[1].data.source"),
         ([Owner(owner="me")], "tasks[0].data"),
         ([NewTask(Picture.model_construct(source="a", size="big"))], "tasks[0].data.size"),
-        ([NewTask(Picture(source="a"), max_attempts=0)], "tasks[0].max_attempts"),
     ],
 )
 async def test_invalid_tasks_are_not_sent(tasks: list[Any], field: str, wire: "Wire") -> None:

@@ -8,7 +8,7 @@ from typing import Any, get_overloads
 import pytest
 from jobnik_sdk import Producer, SyncProducer
 
-METHODS = [name for name in vars(Producer) if not name.startswith("_") and name not in {"aclose", "with_timeout"}]
+METHODS = [name for name in dir(Producer) if not name.startswith("_") and name not in {"aclose", "with_timeout"}]
 
 
 def _signatures(method: Callable[..., Any]) -> list[str]:
@@ -28,5 +28,5 @@ def test_both_producers_have_the_same_methods(name: str) -> None:
 
 def test_no_method_is_missing() -> None:
     """Apart from their ends, both have the same methods."""
-    own = {name for name in vars(SyncProducer) if not name.startswith("_")}
+    own = {name for name in dir(SyncProducer) if not name.startswith("_")}
     assert own == {*METHODS, "with_timeout", "close"}

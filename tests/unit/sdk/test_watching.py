@@ -9,6 +9,8 @@ from uuid import UUID, uuid4
 import httpx2
 import pytest
 from jobnik_sdk import (
+    Consumer,
+    Job,
     JobAbortedError,
     JobFailedError,
     JobNotFoundError,
@@ -19,6 +21,7 @@ from jobnik_sdk import (
     TaskStatus,
     WaitTimeoutError,
 )
+from jobnik_sdk.testing import FakeManager
 from pydantic import BaseModel
 from structlog.testing import capture_logs
 
@@ -141,10 +144,40 @@ async def test_failed_job_without_a_readable_task(
 
 async def test_wait_with_a_timeout(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:
     """After the timeout `WaitTimeoutError` is raised, which is also a `TimeoutError`. The job goes on."""
-    wire.will_answer(has(), at("IN_PROGRESS"))
-    with pytest.raises(WaitTimeoutError, match="It is still running") as caught:
+    wire.will_answer(has(), at("IN_PROGRESS"), httpx2.Response(500))
+    with pytest.raises(WaitTimeoutError, match=r"It is still running\.$") as caught:
         await Producer(wire.client).wait_for_job(JOB, plain, timeout=timedelta(milliseconds=50))
     assert isinstance(caught.value, TimeoutError)
+
+
+async def test_timeout_names_the_stage_that_is_not_done() -> None:
+    """With its counts; a stage or a job that waits for something to do says so."""
+    fake = FakeManager()
+    producer = Producer(fake.client())
+
+    async def message(job: Job[Any, Any]) -> str:
+        with pytest.raises(WaitTimeoutError) as caught:
+            await producer.wait_for_job(job, timeout=timedelta())
+        return str(caught.value).partition("It is still running: ")[2]
+
+    job = await producer.create_job(plain)
+    assert await message(job) == "it is PENDING, and it has no stages; it ends only after it has got one."
+    stage = await producer.create_stage(job, pictures)
+    assert await message(job) == (
+        "it is PENDING, and stage 1 of 1, 'pictures', is PENDING and has no tasks; "
+        "it completes only after it has got some."
+    )
+    await producer.create_stage(job, untyped)
+    await producer.create_tasks(stage, [Picture(source=source) for source in "abc"])
+    consumer = Consumer(fake.client())
+    first, second = [await consumer.claim(pictures) for _ in range(2)]
+    assert first is not None
+    assert second is not None
+    await consumer.complete(first)
+    assert await message(job) == (
+        "it is IN_PROGRESS, and stage 1 of 2, 'pictures', is IN_PROGRESS: 1 of 3 tasks completed, 1 in progress, "
+        "1 waiting."
+    )
 
 
 async def test_timeout_error_of_the_application_is_raised(wire: "Wire", at: Callable[..., httpx2.Response]) -> None:

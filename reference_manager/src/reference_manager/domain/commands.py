@@ -36,6 +36,7 @@ class NewStage:
         trace: The trace context of the stage.
         weight: The share of the stage in the progress of its job, relative to the other stages.
         task_defaults: Default options for the tasks of the stage, with the protocol's names. None: no defaults.
+        identity: See ``NewJob``.
     """
 
     type: str
@@ -45,6 +46,7 @@ class NewStage:
     trace: Trace
     weight: float = 1
     task_defaults: JsonText | None = None
+    identity: JsonText = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,7 @@ class NewTasks:
         options: Options with the protocol's names: ``maxAttempts``, ``timeoutSeconds``, ``retry``, ``availableAt`` or
             ``delaySeconds``, ``traceparent`` and ``tracestate``; null for a task without any. An option that a task
             does not set comes from its stage, otherwise from the manager's defaults. None: no task sets any.
-        identity: The options that belong to the identity of the request, which are all but the trace contexts. None:
-            no task sets any.
+        identity: See ``NewJob``.
     """
 
     number: int
@@ -68,7 +69,7 @@ class NewTasks:
     trace: Trace
     user_metadata: JsonText | None = None
     options: JsonText | None = None
-    identity: JsonText | None = None
+    identity: JsonText = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ class NewJob:
         trace: The trace context of the job.
         stages: Its stages in order, each with its tasks. None: the response does not include stages.
         unique: The key that prevents duplicates of the job. None: duplicates are allowed.
+        identity: A text that equal requests have in common, for those with an idempotency key. Trace contexts are not
+            part of it, because a client that repeats a request later does so in another trace.
     """
 
     name: str
@@ -105,6 +108,7 @@ class NewJob:
     trace: Trace
     stages: Sequence[tuple[NewStage, NewTasks]] | None = None
     unique: UniqueKey | None = None
+    identity: JsonText = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ Commands carry payloads as JSON text. A large request is parsed in another proce
 without delaying other requests.
 """
 
-from typing import TypeAlias
+import json
+from typing import TypeAlias, cast
 
 from pydantic_core import to_json
 
@@ -20,3 +21,15 @@ def encode(payload: object) -> JsonText:
 def encode_optional(payload: object) -> JsonText | None:
     """Encode a payload as JSON text. None stays None, for a payload that was not given."""
     return None if payload is None else encode(payload)
+
+
+def canonical(value: object) -> JsonText:
+    """Encode JSON with the members of objects in alphabetical order, so that equal values have equal texts."""
+    return json.dumps(value, sort_keys=True)
+
+
+def as_floats(value: object) -> object:
+    """Return JSON whose numbers are all floats: a default may be 1 where a request has 1.0."""
+    if isinstance(value, dict):
+        return {name: as_floats(member) for name, member in cast("dict[str, object]", value).items()}
+    return float(value) if isinstance(value, int) else value

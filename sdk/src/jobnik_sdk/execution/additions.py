@@ -44,16 +44,13 @@ class Additions:
     async def add(self, stage_type: AnyStageType, tasks: Iterable[Any]) -> None:
         """Add tasks to the next stage of this type; see `TaskContext.add_tasks`."""
         # Imported on first use, so that a process whose handler does not need the HTTP client never loads it.
-        from jobnik_sdk.producer.creations import Creations  # noqa: PLC0415
-        from jobnik_sdk.producer.requests import Requests  # noqa: PLC0415
+        from jobnik_sdk.producer.creations import create_tasks_once  # noqa: PLC0415
 
-        client = self._access.client
         stage_id = await self._later_stage(stage_type)
         has_sets = _has_sets(stage_type)
         try:
-            await Creations(client, Requests(client)).tasks_once(
-                stage_id, stage_type, tasks, partial(self._key, has_sets=has_sets)
-            )
+            key = partial(self._key, has_sets=has_sets)
+            await create_tasks_once(self._access.client, stage_id, stage_type, tasks, key)
         except IdempotencyKeyReusedError:
             # Another attempt has added these tasks, with the values of a set in another order.
             if not has_sets:

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 from functools import partial
-from typing import Any, Generic, Literal, TypeAlias, overload
+from typing import Any, Final, Generic, Literal, TypeAlias, overload
 
 from typing_extensions import TypeVar
 
 from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.http.circuit_breaker import BreakerPolicy
-from jobnik_sdk.model.arguments import check_duration, check_instance
+from jobnik_sdk.model.arguments import check_callable, check_duration, check_instance, check_integer, shown
 from jobnik_sdk.model.definitions import DataT, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
 
 ResourceT = TypeVar("ResourceT", default=Any)
+
+_MAX_BYTES: Final = 2**63 - 1
 
 AsyncFunction: TypeAlias = Callable[[TaskT, TaskContext[TaskMetadataT, DataT, MetadataT]], Awaitable[ResultT]]
 """A coroutine function that takes the data and the context of a task, and returns the result."""
@@ -89,6 +91,7 @@ class AnyHandler:
         function, style = self.function, self.style
         check_instance("The stage_type of a handler", self.stage_type, StageType)
         check_instance("The style of a handler", style, HandlerStyle)
+        check_callable("The function of a handler", function)
         _check_callable(function)
         if self.lifespan is not None:
             _check_lifespan(self.lifespan)
@@ -101,8 +104,7 @@ class AnyHandler:
             self.check_importable()
 
     def _check_options(self) -> None:
-        if self.concurrency < 1:
-            raise ConfigurationError(f"The concurrency of a handler must be 1 or more, not {self.concurrency}.")
+        check_integer("The concurrency of a handler", self.concurrency)
         if self.circuit_breaker is not None:
             check_instance("The circuit_breaker of a handler", self.circuit_breaker, BreakerPolicy)
         if self.timeout is not None:
@@ -117,10 +119,7 @@ class AnyHandler:
                 continue
             if self.style is not HandlerStyle.PROCESS:
                 raise ConfigurationError(f"{name} only applies to processes: omit it, or use HandlerStyle.PROCESS.")
-            if value < 1:
-                raise ConfigurationError(
-                    f"The {name} of a handler must be 1 or more, or None for no limit, not {value}."
-                )
+            check_integer(f"The {name} of a handler", value, most=_MAX_BYTES)
 
 
 class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
@@ -160,10 +159,10 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         function: AsyncFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT],
         *,
-        style: Literal[HandlerStyle.ASYNC] = ...,
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        style: Literal[HandlerStyle.ASYNC] = HandlerStyle.ASYNC,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -173,10 +172,10 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         function: AsyncFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT],
         *,
         lifespan: Callable[[], AbstractAsyncContextManager[ResourceT]],
-        style: Literal[HandlerStyle.ASYNC] = ...,
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        style: Literal[HandlerStyle.ASYNC] = HandlerStyle.ASYNC,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -186,9 +185,9 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         function: PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT],
         *,
         style: Literal[HandlerStyle.THREAD],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -199,9 +198,9 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         *,
         lifespan: Callable[[], AbstractContextManager[ResourceT]],
         style: Literal[HandlerStyle.THREAD],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -211,11 +210,11 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         function: PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT],
         *,
         style: Literal[HandlerStyle.PROCESS],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        recycle_after: int | None = ...,
-        memory_limit: int | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        recycle_after: int | None = None,
+        memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     @overload
@@ -226,11 +225,11 @@ class Handler(AnyHandler, Generic[TaskT, ResultT, TaskMetadataT, DataT, Metadata
         *,
         lifespan: Callable[[], AbstractContextManager[ResourceT]],
         style: Literal[HandlerStyle.PROCESS],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        recycle_after: int | None = ...,
-        memory_limit: int | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        recycle_after: int | None = None,
+        memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> None: ...
 
     def __init__(  # noqa: PLR0913 all options of a handler in one place
@@ -308,7 +307,7 @@ def _check_lifespan(lifespan: Callable[[], Any]) -> None:
     kinds = (inspect.isgeneratorfunction, inspect.isasyncgenfunction, inspect.iscoroutinefunction)
     if not callable(lifespan) or any(is_kind(_innermost(lifespan)) for is_kind in kinds):
         raise ConfigurationError(
-            f"The lifespan of a handler must be a function that returns a context manager, not {lifespan!r}: "
+            f"The lifespan of a handler must be a function that returns a context manager, not {shown(lifespan)}: "
             "decorate a generator function with contextlib.contextmanager or asynccontextmanager."
         )
     try:

@@ -9,8 +9,7 @@ from pydantic import BaseModel
 
 from jobnik_sdk import errors
 from jobnik_sdk.execution.context import TaskContext
-from jobnik_sdk.model.arguments import check_duration
-from jobnik_sdk.model.definitions import MAX_DURATION
+from jobnik_sdk.model.arguments import MAX_DURATION, check_duration
 from jobnik_sdk.model.exceptions import InvalidPayloadError
 from jobnik_sdk.model.payloads import encode_payload, fit_text
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 from enum import IntEnum
 from typing import Final
 
-from jobnik_sdk.model.arguments import check_duration
+from jobnik_sdk.model.arguments import check_duration, check_integer, check_number
 from jobnik_sdk.model.exceptions import ConfigurationError
 
 MIN_CALLS: Final = 10
@@ -54,10 +54,11 @@ class BreakerPolicy:
     def __post_init__(self) -> None:
         check_duration("The window of a circuit breaker", self.window)
         check_duration("The pause of a circuit breaker", self.pause)
-        if not 0 < self.failure_rate <= 1:
-            reason = f"failure_rate must be more than 0 and at most 1, not {self.failure_rate}"
-        elif self.min_calls is not None and self.min_calls < 1:
-            reason = f"min_calls must be 1 or more, not {self.min_calls}"
+        check_number("The failure_rate of a circuit breaker", self.failure_rate, 0, 1)
+        if self.min_calls is not None:
+            check_integer("The min_calls of a circuit breaker", self.min_calls)
+        if not self.failure_rate:
+            reason = "failure_rate must be more than 0"
         elif not timedelta(seconds=1) <= self.window <= _HOUR or self.window % timedelta(seconds=1):
             reason = f"window must be a whole number of seconds from 1 s to 1 hour, not {self.window}"
         elif not timedelta() < self.pause <= _HOUR:

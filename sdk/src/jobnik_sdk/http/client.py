@@ -25,11 +25,13 @@ from jobnik_sdk.errors import (
 from jobnik_sdk.http import retries
 from jobnik_sdk.http.addresses import Address
 from jobnik_sdk.http.connections import Connections, Pool
+from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, trace_context
 
 DEFAULT_TIMEOUT: Final = timedelta(seconds=30)
 CONNECT_TIMEOUT: Final = timedelta(seconds=5)
+_MIN_TIMEOUT: Final = timedelta(milliseconds=1)
 FEATURES_MAX_AGE: Final = timedelta(minutes=1)
 """How long the client keeps the manager's features before it reads them again."""
 
@@ -87,6 +89,8 @@ class JobnikClient:
         timeout: timedelta = DEFAULT_TIMEOUT,
         transport: httpx2.AsyncBaseTransport | None = None,
     ) -> None:
+        check_instance("base_url", base_url, str)
+        check_duration("timeout", timeout, _MIN_TIMEOUT)
         self._address = Address.parse(base_url)
         self.base_url = self._address.url
         self.timeout: Final = timeout

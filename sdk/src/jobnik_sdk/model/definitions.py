@@ -4,13 +4,28 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Generic, Literal, Self, TypeAlias, TypedDict, Unpack, overload
+from typing import Any, Final, Generic, Literal, Self, TypeAlias, overload
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar, override
 
-from jobnik_sdk.model.arguments import check_duration, check_instance, check_names
-from jobnik_sdk.model.exceptions import ConfigurationError
+from jobnik_sdk.model.arguments import (
+    MAX_DURATION,
+    Fault,
+    check_choice,
+    check_duration,
+    check_flag,
+    check_instance,
+    check_integer,
+    check_items,
+    check_moment,
+    check_number,
+    check_text,
+    invalid_definition,
+    invalid_option,
+    shown,
+)
+from jobnik_sdk.model.exceptions import ConfigurationError, InvalidPayloadError
 
 
 class Empty(BaseModel):
@@ -25,10 +40,10 @@ EMPTY: Final = Empty()
 MIN_TIMEOUT: Final = timedelta(seconds=0.1)
 """The shortest time limit that the protocol allows."""
 
-MAX_DURATION: Final = timedelta(days=365)
-"""The longest delay or time limit that the protocol allows."""
-
 MAX_FACTOR: Final = 100
+_LONGEST_NAME: Final = 50
+_MIN_WEIGHT: Final = 0.001
+_MAX_WEIGHT: Final = 1000
 
 TaskT = TypeVar("TaskT", bound=BaseModel, default=Any)
 ResultT = TypeVar("ResultT", bound=BaseModel | None, default=None)
@@ -130,7 +145,7 @@ class JobType(Generic[DataT, MetadataT]):
     metadata: type[MetadataT] = field(default=Empty, kw_only=True)  # type: ignore[assignment]  # likewise
 
     def __post_init__(self) -> None:
-        _check_length("The name of a job type", self.name, shortest=2)
+        check_text("The name of a job type", self.name, 2, _LONGEST_NAME)
         _check_models(f"the job type {self.name!r}", data=self.data, metadata=self.metadata)
 
 
@@ -171,19 +186,14 @@ class StageType(Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
     retry: "RetryPolicy | None" = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        _check_length("The name of a stage type", self.name, shortest=1)
+        check_text("The name of a stage type", self.name, 1, _LONGEST_NAME)
+        if self.name in {".", ".."}:  # clients and proxies remove them from a URL
+            raise ConfigurationError(f"The name of a stage type must not be {self.name!r}.")
         owner = f"the stage type {self.name!r}"
         _check_models(owner, task=self.task, task_metadata=self.task_metadata, data=self.data, metadata=self.metadata)
         if self.result is not None:
             _check_models(owner, result=self.result)
-        if self.max_attempts is not None and self.max_attempts < 1:
-            raise ConfigurationError(f"The max_attempts of {owner} must be 1 or more, not {self.max_attempts}.")
-        if self.timeout is not None:
-            check_duration(f"The timeout of {owner}", self.timeout)
-            if not MIN_TIMEOUT <= self.timeout <= MAX_DURATION:
-                raise ConfigurationError(f"The timeout of {owner} must be 0.1 s to 365 days, not {self.timeout}.")
-        if self.retry is not None:
-            check_instance(f"The retry of {owner}", self.retry, RetryPolicy)
+        _check_attempts(self.max_attempts, self.timeout, self.retry, owner=owner)
 
 
 AnyStageType: TypeAlias = StageType[Any, Any, Any, Any, Any]
@@ -217,16 +227,12 @@ class RetryPolicy:
     jitter: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, delay in (("delay", self.delay), ("max_delay", self.max_delay)):
-            if delay is None:
-                continue
-            check_duration(f"The {name} of a retry policy", delay)
-            if not timedelta() <= delay <= MAX_DURATION:
-                raise ConfigurationError(f"The {name} of a retry policy must be 0 to 365 days, not {delay}.")
-        if not 1 <= self.factor <= MAX_FACTOR:
-            raise ConfigurationError(f"The factor of a retry policy must be 1 to {MAX_FACTOR}, not {self.factor}.")
-        if not 0 <= self.jitter <= 1:
-            raise ConfigurationError(f"The jitter of a retry policy must be 0 to 1, not {self.jitter}.")
+        check_duration("The delay of a retry policy", self.delay, timedelta())
+        if self.max_delay is not None:
+            check_duration("The max_delay of a retry policy", self.max_delay, timedelta())
+        check_choice("The strategy of a retry policy", self.strategy, ("fixed", "exponential"), invalid_definition)
+        check_number("The factor of a retry policy", self.factor, 1, MAX_FACTOR)
+        check_number("The jitter of a retry policy", self.jitter, 0, 1)
 
     @classmethod
     def fixed(cls, delay: timedelta, *, jitter: float = 0.0) -> Self:
@@ -268,16 +274,6 @@ def retry_delay_seconds(policy: Mapping[str, Any], failed: int) -> float:
     return min(delay, longest)
 
 
-class TaskOptions(TypedDict, total=False):
-    """The options of a task; see `NewTask`."""
-
-    max_attempts: int | None
-    timeout: timedelta | None
-    retry: RetryPolicy | None
-    delay: timedelta | None
-    available_at: datetime | None
-
-
 class NewTask(Generic[TaskT, TaskMetadataT]):
     """A task to create, with metadata or options. Without either, pass the task's data itself.
 
@@ -295,19 +291,61 @@ class NewTask(Generic[TaskT, TaskMetadataT]):
         retry: How long the task waits after a failed attempt.
         delay: How long the task waits before its first attempt: 0 to 365 days.
         available_at: When the task becomes available, with a time zone; an alternative to `delay`.
+
+    Raises:
+        InvalidPayloadError: an option is out of range.
+        TypeError: an option has the wrong type.
     """
 
     @overload
-    def __init__(self: "NewTask[PlainT, Empty]", data: PlainT, **options: Unpack[TaskOptions]) -> None: ...
+    def __init__(
+        self: "NewTask[PlainT, Empty]",
+        data: PlainT,
+        *,
+        max_attempts: int | None = None,
+        timeout: timedelta | None = None,
+        retry: RetryPolicy | None = None,
+        delay: timedelta | None = None,
+        available_at: datetime | None = None,
+    ) -> None: ...
     @overload
-    def __init__(self, data: TaskT, *, metadata: TaskMetadataT, **options: Unpack[TaskOptions]) -> None: ...
+    def __init__(
+        self,
+        data: TaskT,
+        *,
+        metadata: TaskMetadataT,
+        max_attempts: int | None = None,
+        timeout: timedelta | None = None,
+        retry: RetryPolicy | None = None,
+        delay: timedelta | None = None,
+        available_at: datetime | None = None,
+    ) -> None: ...
 
-    def __init__(self, data: Any, *, metadata: Any = EMPTY, **options: Unpack[TaskOptions]) -> None:
-        if options:
-            check_names("NewTask()", options, TaskOptions.__optional_keys__)
+    def __init__(  # noqa: PLR0913 the options of a task
+        self,
+        data: Any,
+        *,
+        metadata: Any = EMPTY,
+        max_attempts: int | None = None,
+        timeout: timedelta | None = None,
+        retry: RetryPolicy | None = None,
+        delay: timedelta | None = None,
+        available_at: datetime | None = None,
+    ) -> None:
+        _check_attempts(max_attempts, timeout, retry, fault=invalid_option)
+        if delay is not None:
+            check_duration("delay", delay, timedelta(), fault=invalid_option)
+        if available_at is not None:
+            check_moment("available_at", available_at)
+            if delay is not None:
+                raise InvalidPayloadError("available_at", "cannot be combined with delay.")
         self.data: Final[TaskT] = data
         self.metadata: Final[TaskMetadataT] = metadata
-        self.options: Final = options
+        self.max_attempts: Final = max_attempts
+        self.timeout: Final = timeout
+        self.retry: Final = retry
+        self.delay: Final = delay
+        self.available_at: Final = available_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,19 +353,18 @@ class TaskDefaults:
     """The options of those tasks of a stage that do not set their own; see `NewTask`.
 
     They take precedence over those of the `StageType`, each on its own.
+
+    Raises:
+        InvalidPayloadError: an option is out of range.
+        TypeError: an option has the wrong type.
     """
 
     max_attempts: int | None = None
     timeout: timedelta | None = None
     retry: RetryPolicy | None = None
 
-
-class StageOptions(TypedDict, total=False):
-    """The options of a stage; see `NewStage`."""
-
-    waiting: bool
-    weight: float | None
-    task_defaults: TaskDefaults | None
+    def __post_init__(self) -> None:
+        _check_attempts(self.max_attempts, self.timeout, self.retry, fault=invalid_option)
 
 
 class NewStage:
@@ -344,6 +381,10 @@ class NewStage:
         weight: The weight of the stage in the progress of its job, relative to the other stages: 0.001 to 1000,
             default 1. Needs the feature `weighted-progress`.
         task_defaults: The options of tasks that do not set their own. Needs the feature `task-defaults`.
+
+    Raises:
+        InvalidPayloadError: an option is out of range.
+        TypeError: an argument has the wrong type.
     """
 
     @overload
@@ -351,7 +392,10 @@ class NewStage:
         self,
         stage_type: StageType[TaskT, Any, TaskMetadataT, Empty, Empty],
         tasks: "Iterable[TaskT | NewTask[TaskT, TaskMetadataT]]" = (),
-        **options: Unpack[StageOptions],
+        *,
+        waiting: bool = False,
+        weight: float | None = None,
+        task_defaults: TaskDefaults | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -360,7 +404,9 @@ class NewStage:
         tasks: "Iterable[TaskT | NewTask[TaskT, TaskMetadataT]]" = (),
         *,
         data: DataT,
-        **options: Unpack[StageOptions],
+        waiting: bool = False,
+        weight: float | None = None,
+        task_defaults: TaskDefaults | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -369,7 +415,9 @@ class NewStage:
         tasks: "Iterable[TaskT | NewTask[TaskT, TaskMetadataT]]" = (),
         *,
         metadata: MetadataT,
-        **options: Unpack[StageOptions],
+        waiting: bool = False,
+        weight: float | None = None,
+        task_defaults: TaskDefaults | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -379,37 +427,57 @@ class NewStage:
         *,
         data: DataT,
         metadata: MetadataT,
-        **options: Unpack[StageOptions],
+        waiting: bool = False,
+        weight: float | None = None,
+        task_defaults: TaskDefaults | None = None,
     ) -> None: ...
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 the options of a stage
         self,
         stage_type: StageType[Any, Any, Any, Any, Any],
         tasks: Iterable[Any] = (),
         *,
         data: Any = EMPTY,
         metadata: Any = EMPTY,
-        **options: Unpack[StageOptions],
+        waiting: bool = False,
+        weight: float | None = None,
+        task_defaults: TaskDefaults | None = None,
     ) -> None:
-        check_names("NewStage()", options, StageOptions.__optional_keys__)
+        check_instance("stage_type", stage_type, StageType)
+        check_items("tasks", tasks, "tasks")
+        check_flag("waiting", waiting)
+        if weight is not None:
+            check_number("weight", weight, _MIN_WEIGHT, _MAX_WEIGHT, invalid_option)
+        if task_defaults is not None:
+            check_instance("task_defaults", task_defaults, TaskDefaults)
         self.stage_type: Final = stage_type
         self.tasks: Final[Iterable[Any]] = tasks if isinstance(tasks, list | tuple) else list(tasks)
         self.data: Final[Any] = data
         self.metadata: Final[Any] = metadata
-        self.options: Final = options
+        self.waiting: Final = waiting
+        self.weight: Final = weight
+        self.task_defaults: Final = task_defaults
 
 
-def _check_length(subject: str, name: str, *, shortest: int) -> None:
-    longest = 50
-    if not shortest <= len(name) <= longest:
-        raise ConfigurationError(f"{subject} must have {shortest} to {longest} characters: {name!r} has {len(name)}.")
-    try:
-        name.encode()
-    except UnicodeError:
-        raise ConfigurationError(f"{subject} must be valid Unicode, not {name!r}.") from None
+def _check_attempts(
+    max_attempts: object, timeout: object, retry: object, *, owner: str | None = None, fault: Fault = invalid_definition
+) -> None:
+    """Check the options of attempts; with an `owner`, errors name it."""
+
+    def name(option: str) -> str:
+        return option if owner is None else f"The {option} of {owner}"
+
+    if max_attempts is not None:
+        check_integer(name("max_attempts"), max_attempts, fault=fault)
+    if timeout is not None:
+        check_duration(name("timeout"), timeout, MIN_TIMEOUT, fault=fault)
+    if retry is not None:
+        check_instance(name("retry"), retry, RetryPolicy)
 
 
 def _check_models(owner: str, **models: object) -> None:
     for name, model in models.items():
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise TypeError(f"The {name} of {owner} must be a class derived from pydantic.BaseModel, not {model!r}")
+            raise TypeError(
+                f"The {name} of {owner} must be a class derived from pydantic.BaseModel, not {shown(model)}"
+            )

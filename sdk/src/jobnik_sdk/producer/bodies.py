@@ -1,27 +1,23 @@
 """Request bodies for creating jobs, stages and tasks, and the features that the manager must have for them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Final, TypeAlias, TypedDict
+from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel
 from pydantic_core import to_json
 
 from jobnik_sdk.errors import InvalidPayloadError
-from jobnik_sdk.model.arguments import check_duration, check_instance
+from jobnik_sdk.model.arguments import check_choice, check_duration, check_instance, check_text, invalid_option
 from jobnik_sdk.model.definitions import (
     EMPTY,
-    MAX_DURATION,
-    MIN_TIMEOUT,
     AnyStageType,
     JobType,
     NewStage,
     NewTask,
     Priority,
     RetryPolicy,
-    StageOptions,
     TaskDefaults,
-    TaskOptions,
 )
 from jobnik_sdk.model.payloads import encode_payload
 
@@ -29,20 +25,8 @@ TraceFields: TypeAlias = Mapping[str, str]
 """The fields that propagate a trace: `traceparent`, and `tracestate` if there is one."""
 
 
-class JobOptions(TypedDict, total=False):
-    """The options of a job; see `Producer.create_job`."""
-
-    priority: Priority
-    stages: Iterable[NewStage]
-    unique_key: str | None
-    unique_for: timedelta | None
-    idempotency_key: str | None
-    traceparent: str | None
-
-
-_MIN_WEIGHT: Final = 0.001
-_MAX_WEIGHT: Final = 1000
 _MAX_KEY_LENGTH: Final = 200
+_MIN_UNIQUE_FOR: Final = timedelta(milliseconds=1)
 
 
 def json_object(fields: Mapping[str, bytes]) -> bytes:
@@ -59,6 +43,8 @@ def job_fields(
     job_type: JobType[Any, Any], data: object, metadata: object, priority: Priority, trace: TraceFields
 ) -> dict[str, bytes]:
     """Return the fields of a job as JSON."""
+    check_instance("job_type", job_type, JobType)
+    check_choice("priority", priority, Priority)
     return {
         "name": to_json(job_type.name),
         "data": encode_payload(data, job_type.data, "data"),
@@ -74,11 +60,11 @@ def unique_fields(unique_key: str | None, unique_for: timedelta | None) -> dict[
         if unique_for is not None:
             raise InvalidPayloadError("unique_for", "requires a unique_key.")
         return {}
-    if not 1 <= len(unique_key) <= _MAX_KEY_LENGTH:
-        raise InvalidPayloadError("unique_key", f"must have 1 to {_MAX_KEY_LENGTH} characters, not {len(unique_key)}.")
+    check_text("unique_key", unique_key, 1, _MAX_KEY_LENGTH, invalid_option)
     if unique_for is None:
         return {"uniqueKey": to_json(unique_key)}
-    return {"uniqueKey": to_json(unique_key), "uniqueFor": to_json(_seconds("unique_for", unique_for))}
+    check_duration("unique_for", unique_for, _MIN_UNIQUE_FOR, fault=invalid_option)
+    return {"uniqueKey": to_json(unique_key), "uniqueFor": to_json(unique_for.total_seconds())}
 
 
 class StageEncoder:
@@ -92,32 +78,28 @@ class StageEncoder:
         self._trace = trace
         self.required_features: set[str] = set()
 
-    def fields(
-        self, stage_type: AnyStageType, data: object, metadata: object, options: StageOptions, path: str = ""
-    ) -> dict[str, bytes]:
+    def fields(self, stage: NewStage, path: str = "") -> dict[str, bytes]:
         """Return the fields of a stage as JSON. Paths in errors begin with `path`, such as `stages[2].`."""
+        stage_type = stage.stage_type
         fields = {
             "type": to_json(stage_type.name),
-            "data": encode_payload(data, stage_type.data, f"{path}data"),
-            "userMetadata": encode_payload(metadata, stage_type.metadata, f"{path}metadata"),
-            "startAsWaiting": to_json(options.get("waiting", False)),
+            "data": encode_payload(stage.data, stage_type.data, f"{path}data"),
+            "userMetadata": encode_payload(stage.metadata, stage_type.metadata, f"{path}metadata"),
+            "startAsWaiting": to_json(stage.waiting),
             **{name: to_json(value) for name, value in self._trace.items()},
         }
-        weight, defaults = options.get("weight"), _defaults_of(stage_type, options.get("task_defaults"))
-        if weight is not None:
-            if not _MIN_WEIGHT <= weight <= _MAX_WEIGHT:
-                raise InvalidPayloadError(f"{path}weight", f"must be {_MIN_WEIGHT} to {_MAX_WEIGHT}, not {weight}.")
+        if stage.weight is not None:
             self.required_features.add("weighted-progress")
-            fields["weight"] = to_json(weight)
-        if defaults != TaskDefaults():
+            fields["weight"] = to_json(stage.weight)
+        if defaults := _task_defaults(stage):
             self.required_features.add("task-defaults")
-            fields["taskDefaults"] = to_json(_task_defaults(defaults, f"{path}task_defaults."))
+            fields["taskDefaults"] = to_json(defaults)
         return fields
 
     def fields_and_tasks(self, stage: NewStage, path: str) -> tuple[dict[str, bytes], bytes]:
         """Return the fields of a stage as JSON, and the JSON array of its tasks."""
         check_instance(path.removesuffix("."), stage, NewStage)
-        fields = self.fields(stage.stage_type, stage.data, stage.metadata, stage.options, path)
+        fields = self.fields(stage, path)
         encoder = TaskEncoder(stage.stage_type, self._trace, path)
         tasks = json_array([encoder.encode(index, task) for index, task in enumerate(stage.tasks)])
         self.required_features |= encoder.required_features
@@ -146,13 +128,13 @@ class TaskEncoder:
 
     def encode(self, index: int, item: BaseModel | NewTask[Any, Any]) -> bytes:
         """Return the JSON of the task at this position, which is given as its data or as a `NewTask`."""
-        task: NewTask[Any, Any] = item if isinstance(item, NewTask) else NewTask(item)
+        task: NewTask[Any, Any] | None = item if isinstance(item, NewTask) else None
         try:
-            data = encode_payload(task.data, self._data, "data")
-            metadata = self._metadata_field(task.metadata)
-            options = self._option_fields(task.options) if task.options else b""
+            data = encode_payload(item if task is None else task.data, self._data, "data")
+            metadata = self._metadata_field(EMPTY if task is None else task.metadata)
         except InvalidPayloadError as error:
             raise InvalidPayloadError(f"{self._path}tasks[{index}].{error.field}", error.reason) from None
+        options = b"" if task is None else self._option_fields(task)
         return b'{"data":%b%b%b%b' % (data, metadata, options, self._suffix)
 
     def _metadata_field(self, metadata: object) -> bytes:
@@ -163,51 +145,31 @@ class TaskEncoder:
             self._omitted_metadata = b"" if document == b"{}" else b',"userMetadata":%b' % document
         return self._omitted_metadata
 
-    def _option_fields(self, options: TaskOptions) -> bytes:
-        fields = _attempt_options(options.get("max_attempts"), options.get("timeout"), options.get("retry"))
-        delay, available_at = options.get("delay"), options.get("available_at")
-        if delay is not None:
-            fields["delaySeconds"] = _seconds("delay", delay)
-        if available_at is not None:
-            if delay is not None:
-                raise InvalidPayloadError("available_at", "cannot be combined with delay.")
-            if available_at.tzinfo is None:
-                raise InvalidPayloadError("available_at", f"must have a time zone, but {available_at} has none.")
-            fields["availableAt"] = available_at
+    def _option_fields(self, task: NewTask[Any, Any]) -> bytes:
+        fields = _attempt_options(task)
+        if task.delay is not None:
+            fields["delaySeconds"] = task.delay.total_seconds()
+        if task.available_at is not None:
+            fields["availableAt"] = task.available_at
         if fields.keys() - {"maxAttempts"}:
             self.required_features.add("retry-policy")
         return b",%b" % to_json(fields)[1:-1] if fields else b""
 
 
-def _attempt_options(max_attempts: int | None, timeout: timedelta | None, retry: RetryPolicy | None) -> dict[str, Any]:
+def _attempt_options(given: NewTask[Any, Any] | TaskDefaults | AnyStageType) -> dict[str, Any]:
     fields: dict[str, Any] = {}
-    if max_attempts is not None:
-        if max_attempts < 1:
-            raise InvalidPayloadError("max_attempts", f"must be 1 or more, not {max_attempts}.")
-        fields["maxAttempts"] = max_attempts
-    if timeout is not None:
-        fields["timeoutSeconds"] = _seconds("timeout", timeout, MIN_TIMEOUT)
-    if retry is not None:
-        check_instance("retry", retry, RetryPolicy)
-        fields["retry"] = _retry_policy(retry)
+    if given.max_attempts is not None:
+        fields["maxAttempts"] = given.max_attempts
+    if given.timeout is not None:
+        fields["timeoutSeconds"] = given.timeout.total_seconds()
+    if given.retry is not None:
+        fields["retry"] = _retry_policy(given.retry)
     return fields
 
 
-def _defaults_of(stage_type: AnyStageType, given: TaskDefaults | None) -> TaskDefaults:
+def _task_defaults(stage: NewStage) -> dict[str, Any]:
     """Return the options that a stage was given, and those of its type for the rest."""
-    given = given or TaskDefaults()
-    return TaskDefaults(
-        max_attempts=stage_type.max_attempts if given.max_attempts is None else given.max_attempts,
-        timeout=stage_type.timeout if given.timeout is None else given.timeout,
-        retry=stage_type.retry if given.retry is None else given.retry,
-    )
-
-
-def _task_defaults(defaults: TaskDefaults, path: str) -> dict[str, Any]:
-    try:
-        return _attempt_options(defaults.max_attempts, defaults.timeout, defaults.retry)
-    except InvalidPayloadError as error:
-        raise InvalidPayloadError(f"{path}{error.field}", error.reason) from None
+    return _attempt_options(stage.stage_type) | _attempt_options(stage.task_defaults or TaskDefaults())
 
 
 def _retry_policy(retry: RetryPolicy) -> dict[str, Any]:
@@ -217,10 +179,3 @@ def _retry_policy(retry: RetryPolicy) -> dict[str, Any]:
         if retry.max_delay is not None:
             fields["maxDelaySeconds"] = retry.max_delay.total_seconds()
     return fields
-
-
-def _seconds(field: str, duration: timedelta, shortest: timedelta = timedelta()) -> float:
-    check_duration(field, duration)
-    if not shortest <= duration <= MAX_DURATION:
-        raise InvalidPayloadError(field, f"must be {shortest.total_seconds():g} s to 365 days, not {duration}.")
-    return duration.total_seconds()

@@ -4,6 +4,7 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from jobnik_sdk.errors import InvalidPayloadError
+from jobnik_sdk.model.arguments import shown
 from jobnik_sdk.model.entities import Job, Stage, Task
 from jobnik_sdk.observability import trace_context
 
@@ -26,27 +27,37 @@ def id_of(entity: AnyJob | AnyStage | AnyTask) -> UUID:
     if isinstance(entity, UUID):
         return entity
     if not isinstance(entity, Job | Stage | Task):  # pyright: ignore[reportUnnecessaryIsInstance] for callers without a type checker
-        raise TypeError(f"Pass the job, stage or task itself, or its id as a uuid.UUID, not {entity!r}")
+        raise TypeError(f"Pass the job, stage or task itself, or its id as a uuid.UUID, not {shown(entity)}")
     return entity.id
+
+
+def _id_of(entity: AnyJob | AnyStage | AnyTask, kind: type[Any]) -> UUID:
+    known = id_of(entity)
+    if not isinstance(entity, kind | UUID):
+        given, wanted = type(entity).__name__.partition("[")[0], kind.__name__.lower()
+        raise TypeError(f"Pass the {wanted} itself, or its id as a uuid.UUID, not a {given}")
+    return known
 
 
 def job_path(job: AnyJob) -> str:
     """Return the path of a job."""
-    return f"/v1/jobs/{id_of(job)}"
+    return f"/v1/jobs/{_id_of(job, Job)}"
 
 
 def stage_path(stage: AnyStage) -> str:
     """Return the path of a stage."""
-    return f"/v1/stages/{id_of(stage)}"
+    return f"/v1/stages/{_id_of(stage, Stage)}"
 
 
 def task_path(task: AnyTask) -> str:
     """Return the path of a task."""
-    return f"/v1/tasks/{id_of(task)}"
+    return f"/v1/tasks/{_id_of(task, Task)}"
 
 
 def trace_in(parent: AnyJob | AnyStage | None = None) -> dict[str, str]:
     """Return the trace of `parent` for entities created in it, otherwise the current trace, otherwise a new one."""
+    if parent is not None:
+        id_of(parent)  # raises an error for anything else
     if parent is not None and not isinstance(parent, UUID) and trace_context.is_valid(parent.traceparent):
         return trace_context.fields(parent.traceparent, parent.tracestate)
     return trace_context.fields(trace_context.current_traceparent() or trace_context.generate())
@@ -58,6 +69,8 @@ def explicit_trace(traceparent: str) -> dict[str, str]:
     Raises:
         InvalidPayloadError: the traceparent is invalid.
     """
+    if not isinstance(traceparent, str):  # pyright: ignore[reportUnnecessaryIsInstance] for callers without a type checker
+        raise TypeError(f"traceparent must be text, not {shown(traceparent)}")
     if not trace_context.is_valid(traceparent):
-        raise InvalidPayloadError("traceparent", f"not a valid W3C traceparent: {traceparent!r}.")
+        raise InvalidPayloadError("traceparent", f"not a valid W3C traceparent: {shown(traceparent)}.")
     return trace_context.fields(traceparent)

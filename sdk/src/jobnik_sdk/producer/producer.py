@@ -1,45 +1,40 @@
 """The producer: creates, reads, watches and controls jobs, stages and tasks."""
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Self, Unpack, overload
+from typing import Any, Final, Self, overload
 
-from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.http.addresses import address_in_environment
 from jobnik_sdk.http.client import JobnikClient, read_one
-from jobnik_sdk.model.arguments import check_duration, check_instance, check_names
+from jobnik_sdk.model.arguments import check_choice, check_duration, check_instance
 from jobnik_sdk.model.definitions import (
-    EMPTY,
     AnyStageType,
     DataT,
-    Empty,
     JobStatus,
     JobType,
     MetadataT,
-    NewTask,
     Priority,
     ResultT,
-    StageOptions,
     StageStatus,
     StageType,
     TaskMetadataT,
     TaskStatus,
     TaskT,
 )
-from jobnik_sdk.model.entities import Attempt, CreatedJob, Job, Stage, Summary, Task
-from jobnik_sdk.producer.bodies import JobOptions
+from jobnik_sdk.model.entities import Attempt, Job, Stage, Summary, Task
 from jobnik_sdk.producer.creations import Creations
 from jobnik_sdk.producer.lists import JobFilters, list_jobs, list_stages, list_tasks, read_job
 from jobnik_sdk.producer.pages import linked_pages, list_entities
 from jobnik_sdk.producer.paths import AnyJob, AnyStage, AnyTask, id_of, job_path, stage_path, task_path
-from jobnik_sdk.producer.requests import Requests
-from jobnik_sdk.producer.streams import StreamOptions
-from jobnik_sdk.producer.types import model_for_job, model_for_stage, model_for_task, model_for_tasks, split_type
+from jobnik_sdk.producer.requests import require
+from jobnik_sdk.producer.types import model_for_job, model_for_stage, model_for_task, model_for_tasks
 from jobnik_sdk.producer.watching import wait_for_end, watch_job
 
+_MIN_TIMEOUT: Final = timedelta(milliseconds=1)
 
-class Producer:
+
+class Producer(Creations):
     """Creates, reads, watches and controls jobs, stages and tasks.
 
     >>> async with Producer("http://127.0.0.1:8080") as producer:
@@ -73,13 +68,9 @@ class Producer:
         client = JobnikClient(address) if isinstance(address, str) else address
         check_instance("The manager of a producer", client, JobnikClient)
         if timeout is not None:
-            check_duration("timeout", timeout)
-            if timeout <= timedelta():
-                raise ConfigurationError(f"The timeout of a producer must be more than 0, not {timeout}.")
+            check_duration("The timeout of a producer", timeout, _MIN_TIMEOUT)
         self._owned = None if client is manager else client
-        self._client = client.limited(timeout or 2 * client.timeout)
-        self._requests = Requests(self._client)
-        self._create = Creations(self._client, self._requests)
+        super().__init__(client.limited(timeout or 2 * client.timeout))
 
     async def __aenter__(self) -> Self:
         """Return the producer itself; connections are opened on demand."""
@@ -102,181 +93,6 @@ class Producer:
         >>> await producer.with_timeout(timedelta(seconds=2)).get_job(job)
         """
         return Producer(self._client, timeout=timeout)
-
-    @overload
-    async def create_job(
-        self, job_type: JobType[Empty, Empty], **options: Unpack[JobOptions]
-    ) -> CreatedJob[Empty, Empty]: ...
-    @overload
-    async def create_job(
-        self, job_type: JobType[DataT, Empty], data: DataT, **options: Unpack[JobOptions]
-    ) -> CreatedJob[DataT, Empty]: ...
-    @overload
-    async def create_job(
-        self, job_type: JobType[Empty, MetadataT], *, metadata: MetadataT, **options: Unpack[JobOptions]
-    ) -> CreatedJob[Empty, MetadataT]: ...
-    @overload
-    async def create_job(
-        self, job_type: JobType[DataT, MetadataT], data: DataT, *, metadata: MetadataT, **options: Unpack[JobOptions]
-    ) -> CreatedJob[DataT, MetadataT]: ...
-
-    async def create_job(
-        self, job_type: JobType[Any, Any], data: Any = EMPTY, *, metadata: Any = EMPTY, **options: Unpack[JobOptions]
-    ) -> CreatedJob[Any, Any]:
-        """Create a job, optionally with its stages and their tasks. It starts when it has a stage with tasks.
-
-        >>> stage = NewStage(thumbnails, [ThumbnailTask(url=url) for url in urls])
-        >>> job = await producer.create_job(gallery, GalleryData(owner="ada"), stages=[stage], unique_key="gallery-7")
-
-        Args:
-            job_type: The type of the job.
-            data: The data of the job.
-            metadata: The metadata of the job; it can change after the job is created.
-            priority: Default `Priority.MEDIUM`.
-            stages: The first stages of the job, in order. A manager with the feature `job-tree` creates everything in
-                one request, or nothing. With other managers each stage is created on its own, and none starts before
-                all exist; if one cannot be created, the job is aborted.
-            unique_key: 1 to 200 characters. If a job with this key exists, no job is created, and the existing one is
-                returned with `is_new` False. Needs the feature `unique-jobs`.
-            unique_for: How long after its creation the job prevents others with its key: up to 365 days. None: until it
-                ends.
-            idempotency_key: 1 to 255 printable ASCII characters that identify this call, such as the id of a message or
-                of a web request. If the call is repeated within 24 hours, even by another process, no second job is
-                created, and the first one is returned as it was created. Needs the feature `idempotency-keys`.
-            traceparent: The trace that the job belongs to, in the W3C format. Default: the current one.
-        """
-        check_names("create_job()", options, JobOptions.__optional_keys__)
-        return await self._create.job(job_type, data, metadata, options)
-
-    @overload
-    async def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, Empty, Empty],
-        **options: Unpack[StageOptions],
-    ) -> Stage[TaskT, ResultT, TaskMetadataT, Empty, Empty]: ...
-    @overload
-    async def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, Empty],
-        data: DataT,
-        **options: Unpack[StageOptions],
-    ) -> Stage[TaskT, ResultT, TaskMetadataT, DataT, Empty]: ...
-    @overload
-    async def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, Empty, MetadataT],
-        *,
-        metadata: MetadataT,
-        **options: Unpack[StageOptions],
-    ) -> Stage[TaskT, ResultT, TaskMetadataT, Empty, MetadataT]: ...
-    @overload
-    async def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
-        data: DataT,
-        *,
-        metadata: MetadataT,
-        **options: Unpack[StageOptions],
-    ) -> Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]: ...
-
-    async def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: AnyStageType,
-        data: Any = EMPTY,
-        *,
-        metadata: Any = EMPTY,
-        **options: Unpack[StageOptions],
-    ) -> Stage[Any, Any, Any, Any, Any]:
-        """Create a stage at the end of a job.
-
-        Args:
-            job: The job, or its id.
-            stage_type: The type of the stage.
-            data: The data of the stage itself.
-            metadata: The metadata of the stage itself; it can change after the stage is created.
-            waiting: True creates a stage that starts when `start_stage` is called. Default False.
-            weight: The weight of the stage in the progress of its job; see `NewStage`.
-            task_defaults: The options of tasks that do not set their own; see `NewStage`.
-        """
-        check_names("create_stage()", options, StageOptions.__optional_keys__)
-        return await self._create.stage(job, stage_type, data, metadata, options)
-
-    @overload
-    async def create_tasks(
-        self,
-        stage: Stage[TaskT, ResultT, TaskMetadataT, Any, Any],
-        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-        /,
-    ) -> list[Task[TaskT, ResultT, TaskMetadataT]]: ...
-    @overload
-    async def create_tasks(
-        self,
-        stage: AnyStage,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
-        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-    ) -> list[Task[TaskT, ResultT, TaskMetadataT]]: ...
-
-    async def create_tasks(self, stage: AnyStage, stage_type: Any = None, tasks: Any = None) -> list[Any]:
-        """Create tasks in a stage, in the order given: all of them, or none. For many tasks, use `stream_tasks`.
-
-        >>> await producer.create_tasks(stage, [ThumbnailTask(url=url) for url in urls])
-
-        Args:
-            stage: The stage, or its id.
-            stage_type: The type of the stage; needed only with an id.
-            tasks: Each task as its data or a `NewTask`.
-        """
-        return await self._create.tasks(stage, *split_type(stage_type, tasks))
-
-    @overload
-    async def stream_tasks(
-        self,
-        stage: Stage[TaskT, Any, TaskMetadataT, Any, Any],
-        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]] | AsyncIterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-        /,
-        **options: Unpack[StreamOptions],
-    ) -> int: ...
-    @overload
-    async def stream_tasks(
-        self,
-        stage: AnyStage,
-        stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any],
-        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]] | AsyncIterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-        **options: Unpack[StreamOptions],
-    ) -> int: ...
-
-    async def stream_tasks(
-        self, stage: AnyStage, stage_type: Any = None, tasks: Any = None, **options: Unpack[StreamOptions]
-    ) -> int:
-        """Create any number of tasks in a stage, with only a few requests in memory, and return their number.
-
-        >>> stage = await producer.create_stage(job, thumbnails, waiting=True)
-        >>> await producer.stream_tasks(stage, (ThumbnailTask(url=url) for url in read_urls()))
-        >>> await producer.start_stage(stage)
-
-        Args:
-            stage: The stage, or its id. Create it with `waiting=True`: otherwise it may complete with the first batches
-                before the last one is created.
-            stage_type: The type of the stage; needed only with an id.
-            tasks: Each task as its data or a `NewTask`. They are consumed only as fast as they are sent.
-            batch: The maximum number of tasks in a request; a request is also limited to 1 MB. None: 4,000 if the
-                manager has the feature `minimal-answers`, otherwise 1,000.
-            in_flight: The maximum number of requests at the same time, default 4. With 1 the tasks are created in
-                order; with more, batches may overtake each other.
-            on_progress: Called after each batch. If it returns an awaitable, that is awaited.
-
-        Raises:
-            StreamError: the stream stopped before its end. It says which tasks were created, and its `__cause__` is the
-                reason.
-            ConfigurationError: `batch` or `in_flight` is less than 1.
-        """
-        check_names("stream_tasks()", options, StreamOptions.__optional_keys__)
-        return await self._create.stream(stage, *split_type(stage_type, tasks), options)
 
     @overload
     async def wait_for_job(
@@ -399,21 +215,48 @@ class Producer:
 
     async def get_attempts(self, task: AnyTask) -> list[Attempt]:
         """Return all attempts at a task, oldest first. Needs the feature `attempts`."""
-        await self._create.require({"attempts"})
+        await require(self._client, {"attempts"})
         pages = linked_pages(self._client, f"{task_path(task)}/attempts", Attempt)
         return [attempt async for page in pages for attempt in page.items]
 
     @overload
     def list_jobs(
-        self, job_type: JobType[DataT, MetadataT], **filters: Unpack[JobFilters]
+        self,
+        job_type: JobType[DataT, MetadataT],
+        *,
+        status: JobStatus | Collection[JobStatus] | None = None,
+        created_since: datetime | None = None,
+        created_until: datetime | None = None,
+        metadata: Mapping[str, str | int | float | bool] | None = None,
+        oldest_first: bool = False,
+        limit: int | None = None,
+        progress: bool = False,
     ) -> AsyncGenerator[Job[DataT, MetadataT]]: ...
     @overload
     def list_jobs(
-        self, job_type: str | None = None, **filters: Unpack[JobFilters]
+        self,
+        job_type: str | None = None,
+        *,
+        status: JobStatus | Collection[JobStatus] | None = None,
+        created_since: datetime | None = None,
+        created_until: datetime | None = None,
+        metadata: Mapping[str, str | int | float | bool] | None = None,
+        oldest_first: bool = False,
+        limit: int | None = None,
+        progress: bool = False,
     ) -> AsyncGenerator[Job[Any, Any]]: ...
 
-    def list_jobs(
-        self, job_type: JobType[Any, Any] | str | None = None, **filters: Unpack[JobFilters]
+    def list_jobs(  # noqa: PLR0913 the options of a list
+        self,
+        job_type: JobType[Any, Any] | str | None = None,
+        *,
+        status: JobStatus | Collection[JobStatus] | None = None,
+        created_since: datetime | None = None,
+        created_until: datetime | None = None,
+        metadata: Mapping[str, str | int | float | bool] | None = None,
+        oldest_first: bool = False,
+        limit: int | None = None,
+        progress: bool = False,
     ) -> AsyncGenerator[Job[Any, Any]]:
         """Yield the jobs that match all filters, newest first.
 
@@ -434,8 +277,17 @@ class Producer:
             limit: The maximum number of jobs. None: all.
             progress: True sets the `progress` of each job, which takes one more request for each job. Default False.
         """
-        check_names("list_jobs()", filters, JobFilters.__optional_keys__)
-        return list_jobs(self._client, job_type, filters)
+        filters = JobFilters(
+            job_type=job_type,
+            status=status,
+            created_since=created_since,
+            created_until=created_until,
+            metadata=metadata,
+            oldest_first=oldest_first,
+            limit=limit,
+            progress=progress,
+        )
+        return list_jobs(self._client, filters)
 
     @overload
     def list_stages(
@@ -488,9 +340,8 @@ class Producer:
 
     async def set_priority(self, job: AnyJob, priority: Priority) -> None:
         """Change the priority of a job. It applies to its waiting tasks immediately."""
-        await self._requests.command(
-            "set_priority", "PATCH", f"{job_path(job)}/priority", {"priority": Priority(priority).value}
-        )
+        check_choice("priority", priority, Priority)
+        await self._requests.command("set_priority", "PATCH", f"{job_path(job)}/priority", {"priority": str(priority)})
 
     async def delete_job(self, job: AnyJob) -> None:
         """Delete a finished job, with its stages and tasks."""

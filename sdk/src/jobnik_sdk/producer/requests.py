@@ -12,6 +12,7 @@ from httpx2 import Response
 
 from jobnik_sdk.errors import InvalidPayloadError, JobnikError, UnsupportedError
 from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.model.arguments import shown
 from jobnik_sdk.model.definitions import JobStatus, StageStatus
 from jobnik_sdk.model.entities import CreatedJob, Stage
 from jobnik_sdk.observability import metrics
@@ -62,18 +63,26 @@ def check_features(required: Collection[str], features: Collection[str]) -> None
             raise UnsupportedError(feature, _ADVICE[feature])
 
 
+async def require(client: JobnikClient, required: Collection[str]) -> None:
+    """Check that the manager has these features; see `check_features`."""
+    if required:
+        check_features(required, await client.capabilities())
+
+
 def key_features(idempotency_key: str | None) -> set[str]:
-    """Return the features that the manager must have for a job with this idempotency key; none without a key.
+    """Return the features that the manager must have for this idempotency key; none without a key.
 
     Raises:
         InvalidPayloadError: the key is invalid.
     """
     if idempotency_key is None:
         return set()
+    if not isinstance(idempotency_key, str):  # pyright: ignore[reportUnnecessaryIsInstance] for callers without a type checker
+        raise TypeError(f"idempotency_key must be text, not {shown(idempotency_key)}")
     if not _KEY.fullmatch(idempotency_key):
         reason = "must have 1 to 255 printable ASCII characters, with no space at either end"
-        raise InvalidPayloadError("idempotency_key", f"{reason}, not {idempotency_key!r}.")
-    return {_KEYS, "job-tree"}
+        raise InvalidPayloadError("idempotency_key", f"{reason}, not {shown(idempotency_key)}.")
+    return {_KEYS}
 
 
 class Requests:
@@ -102,9 +111,11 @@ class Requests:
             metrics.GUIDE_JOBS_CREATED.inc()
         return response
 
-    async def post_stage(self, job_path: str, fields: dict[str, bytes], trace: TraceFields) -> Response:
-        """Create a stage."""
-        key = await self._new_key()
+    async def post_stage(
+        self, job_path: str, fields: dict[str, bytes], trace: TraceFields, idempotency_key: str | None = None
+    ) -> Response:
+        """Create a stage. Without an `idempotency_key`, a new one is used."""
+        key = idempotency_key or await self._new_key()
         with metrics.operation("create_stage", metrics.STAGE_CREATE_DURATION):
             return await self._client.request(
                 *("POST", f"{job_path}/stage"),

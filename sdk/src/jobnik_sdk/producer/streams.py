@@ -7,15 +7,15 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from inspect import isawaitable
-from typing import Final, Generic, TypedDict, TypeVar
+from typing import Final, Generic, TypeVar
 
 from jobnik_sdk.errors import (
-    ConfigurationError,
     LostAnswerError,
     ManagerFailureError,
     StreamError,
     UnexpectedAnswerError,
 )
+from jobnik_sdk.model.arguments import check_callable, check_integer
 from jobnik_sdk.producer.bodies import json_array
 
 BATCH_BYTES: Final = 1_000_000
@@ -43,14 +43,6 @@ class StreamProgress:
     def rate(self) -> float:
         """The mean number of tasks created per second."""
         return self.created / max(self.elapsed.total_seconds(), 1e-9)
-
-
-class StreamOptions(TypedDict, total=False):
-    """The options of a stream; see `Producer.stream_tasks`."""
-
-    batch: int | None
-    in_flight: int
-    on_progress: Callable[[StreamProgress], object] | None
 
 
 @dataclass(slots=True)
@@ -87,8 +79,10 @@ class TaskStream(Generic[ItemT]):
         in_flight: int,
         on_progress: Callable[[StreamProgress], object] | None,
     ) -> None:
-        if batch < 1 or in_flight < 1:
-            raise ConfigurationError(f"batch and in_flight must be 1 or more, not {batch} and {in_flight}.")
+        check_integer("batch", batch)
+        check_integer("in_flight", in_flight)
+        if on_progress is not None:
+            check_callable("on_progress", on_progress)
         self._encode = encode
         self._send = send
         self._batch_size = batch

@@ -1,12 +1,13 @@
 """The types and models of entities: those that the caller passes, or else those that an entity was read with."""
 
+from collections.abc import AsyncIterable
 from typing import Any
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from jobnik_sdk.errors import InvalidPayloadError
-from jobnik_sdk.model.arguments import check_instance
+from jobnik_sdk.model.arguments import check_instance, check_items
 from jobnik_sdk.model.definitions import AnyStageType, JobType, StageType
 from jobnik_sdk.model.entities import (
     Job,
@@ -67,8 +68,15 @@ def type_for_tasks(stage: AnyStage, stage_type: AnyStageType | None) -> AnyStage
 
 
 def split_type(stage_type: Any, tasks: Any) -> tuple[AnyStageType | None, Any]:  # noqa: ANN401 in either order
-    """Return the stage type and the tasks from two arguments, the first of which may be omitted."""
-    return (stage_type, tasks) if tasks is not None else (None, stage_type)
+    """Return the stage type and the tasks from two arguments, the first of which may be omitted.
+
+    Raises:
+        TypeError: the tasks are no iterable.
+    """
+    found = (stage_type, tasks) if tasks is not None else (None, stage_type)
+    if not isinstance(found[1], AsyncIterable):
+        check_items("tasks", found[1], "tasks")
+    return found
 
 
 def _known_type(stage: AnyStage, stage_type: AnyStageType | None) -> AnyStageType | None:

@@ -27,7 +27,7 @@ from jobnik_sdk.observability.logging import configure_logging, flush_logs
 from jobnik_sdk.observability.probes import Health, ProbeServer
 from jobnik_sdk.observability.secrets import mask_url
 from jobnik_sdk.service import tracing
-from jobnik_sdk.worker.container import Container, HandlerContainer, opened
+from jobnik_sdk.worker.container import Container, container_of, opened
 from jobnik_sdk.worker.settings import WorkerSettings, environment, misspelled
 
 _YOUNG_OBJECTS: Final = 100_000
@@ -64,12 +64,11 @@ def run(container: Container | Sequence[AnyHandler]) -> int:
     standard error then names them. It is 1 if the process cannot continue: its port is in use, the worker did
     not stop in time, or an unexpected error occurred.
     """
+    container = container_of(container)
     _open_standard_streams()
     if supervisor.is_needed():
         supervisor.exec_init()
     threads_before = set(threading.enumerate())
-    if isinstance(container, Sequence):
-        container = HandlerContainer(container)
     with _StopSignals() as signals:
         try:
             settings = container.settings()

@@ -16,6 +16,7 @@ from jobnik_sdk.errors import StatusConflictError, TaskNotFoundError, Unexpected
 from jobnik_sdk.http import retries
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.http.connections import Pool
+from jobnik_sdk.model.arguments import check_instance
 from jobnik_sdk.model.definitions import Empty, StageType, TaskMetadataT, TaskStatus, TaskT
 from jobnik_sdk.model.entities import ClaimedTask, claimed_task_model
 from jobnik_sdk.model.payloads import first_validation_error
@@ -45,6 +46,7 @@ class Consumer:
     """
 
     def __init__(self, client: JobnikClient) -> None:
+        check_instance("The client of a consumer", client, JobnikClient)
         self._client = client
 
     async def claim(
@@ -57,6 +59,7 @@ class Consumer:
         Raises:
             UnreadableTaskError: the claimed task's data or metadata does not fit its model; report it as failed.
         """
+        check_instance("stage_type", stage_type, StageType)
         started = time.perf_counter()
         status = "error"
         try:

@@ -7,7 +7,8 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
-from jobnik_sdk.execution.handler import AnyHandler
+from jobnik_sdk.execution.handler import AnyHandler, Handler
+from jobnik_sdk.model.arguments import check_instance, shown
 from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.worker.settings import WorkerSettings
 from jobnik_sdk.worker.worker import Worker
@@ -34,6 +35,8 @@ class HandlerContainer:
     """The container of a process that has nothing but handlers, and the settings of every worker."""
 
     def __init__(self, handlers: Sequence[AnyHandler]) -> None:
+        for handler in handlers:
+            check_instance("Each handler that runs", handler, Handler)
         self._handlers = handlers
         self._settings: WorkerSettings | None = None
 
@@ -45,6 +48,20 @@ class HandlerContainer:
     def worker(self) -> Worker:
         """Create the worker."""
         return Worker.from_settings(self.settings(), self._handlers)
+
+
+def container_of(given: Any) -> Container:  # noqa: ANN401 anything, if it is not type-checked
+    """Return a container, given one or the handlers.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if issubclass(type(given), Sequence) and not issubclass(type(given), str | bytes):
+        return HandlerContainer(given)
+    if not all(callable(getattr(given, method, None)) for method in ("settings", "worker")):
+        wanted = "a list of handlers, or a container with the methods settings() and worker()"
+        raise TypeError(f"container must be {wanted}, not {shown(given)}")
+    return given
 
 
 @asynccontextmanager
@@ -60,6 +77,7 @@ async def opened(container: Container) -> AsyncGenerator[Worker]:
     Raises:
         Exception: whatever the container raises while it opens. Errors while it closes are logged.
     """
+    container = container_of(container)
     stack = AsyncExitStack()
     try:
         stack.push_async_callback(_call, container, "shutdown_resources")

@@ -28,7 +28,7 @@ from jobnik_sdk.execution.handler import (
 from jobnik_sdk.http.circuit_breaker import BreakerPolicy
 from jobnik_sdk.http.client import JobnikClient
 from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
-from jobnik_sdk.model.arguments import check_duration, check_instance
+from jobnik_sdk.model.arguments import check_callable, check_duration, check_instance, check_items
 from jobnik_sdk.model.definitions import DataT, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
 from jobnik_sdk.model.payloads import fit_text
 from jobnik_sdk.observability import metrics
@@ -50,6 +50,9 @@ _Decorator: TypeAlias = Callable[[FunctionT], FunctionT]
 POLL_INITIAL_DELAY: Final = timedelta(seconds=1)
 POLL_MAX_DELAY: Final = timedelta(seconds=60)
 LEASE: Final = timedelta(seconds=30)
+_MIN_LEASE: Final = timedelta(seconds=1)
+_MAX_LEASE: Final = timedelta(hours=1)
+"""The limits of the protocol."""
 DRAIN_TIMEOUT: Final = timedelta(seconds=25)
 HANDLER_SHARE: Final = 0.7
 """The part of the drain timeout after which handlers that still run are cancelled."""
@@ -88,8 +91,8 @@ class Worker:
         handlers: The handlers, at most one per stage type. `handler` adds others.
         middleware: Functions that run around each call of a handler, the first outermost; see `Middleware`.
         listeners: Functions that receive every event, in this order; see `Event`.
-        lease: How long a task stays with this worker without a heartbeat (default 30 s). After this time, other workers
-            take over the tasks of a worker that was killed.
+        lease: How long a task stays with this worker without a heartbeat: 1 s to 1 hour (default 30 s). After this
+            time, other workers take over the tasks of a worker that was killed.
         drain_timeout: How long `stop` may take (default 25 s). Handlers that need longer are cancelled, and their tasks
             are released.
         poll_initial_delay: The upper limit of the first delay after a failed claim, or after an empty one if the
@@ -112,14 +115,22 @@ class Worker:
         poll_initial_delay: timedelta = POLL_INITIAL_DELAY,
         poll_max_delay: timedelta = POLL_MAX_DELAY,
     ) -> None:
+        check_items("handlers", handlers, "Handler")
+        check_items("middleware", middleware, "functions")
+        check_items("listeners", listeners, "functions")
+        for one in middleware:
+            check_callable("Each middleware", one)
         for listener in listeners:
+            check_callable("Each of the listeners", listener)
             if inspect.iscoroutinefunction(listener):
                 raise ConfigurationError(
                     f"A listener must be a plain function (def), not a coroutine function: {listener!r}."
                 )
         check_instance("A worker's client", client, JobnikClient)
-        for name, duration in (("lease", lease), ("drain_timeout", drain_timeout)):
-            check_duration(name, duration)
+        check_duration("lease", lease, _MIN_LEASE, _MAX_LEASE)
+        check_duration("drain_timeout", drain_timeout, timedelta())
+        check_duration("poll_initial_delay", poll_initial_delay, timedelta())
+        check_duration("poll_max_delay", poll_max_delay, timedelta())
         self.client = client
         self._handlers: dict[str, AnyHandler] = {}
         self._ids: dict[int, str] = {}
@@ -161,6 +172,7 @@ class Worker:
             listeners: See `Worker`.
             lease: See `Worker`.
         """
+        check_instance("settings", settings, WorkerSettings)
         return cls(
             JobnikClient(settings.jobnik_base_url) if client is None else client,
             handlers,
@@ -177,10 +189,10 @@ class Worker:
         self,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         *,
-        style: Literal[HandlerStyle.ASYNC] = ...,
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        style: Literal[HandlerStyle.ASYNC] = HandlerStyle.ASYNC,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> _Decorator[AsyncFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]]: ...
 
     @overload
@@ -188,11 +200,11 @@ class Worker:
         self,
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         *,
-        style: Literal[HandlerStyle.ASYNC] = ...,
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
+        style: Literal[HandlerStyle.ASYNC] = HandlerStyle.ASYNC,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
         lifespan: Callable[[], AbstractAsyncContextManager[ResourceT]],
-        circuit_breaker: BreakerPolicy | None = ...,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> _Decorator[AsyncFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT]]: ...
 
     @overload
@@ -201,11 +213,11 @@ class Worker:
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         *,
         style: Literal[HandlerStyle.THREAD, HandlerStyle.PROCESS],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
-        recycle_after: int | None = ...,
-        memory_limit: int | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
+        recycle_after: int | None = None,
+        memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> _Decorator[PlainFunction[TaskT, TaskMetadataT, DataT, MetadataT, ResultT]]: ...
 
     @overload
@@ -214,12 +226,12 @@ class Worker:
         stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
         *,
         style: Literal[HandlerStyle.THREAD, HandlerStyle.PROCESS],
-        concurrency: int = ...,
-        timeout: timedelta | None = ...,
+        concurrency: int = 1,
+        timeout: timedelta | None = None,
         lifespan: Callable[[], AbstractContextManager[ResourceT]],
-        recycle_after: int | None = ...,
-        memory_limit: int | None = ...,
-        circuit_breaker: BreakerPolicy | None = ...,
+        recycle_after: int | None = None,
+        memory_limit: int | None = None,
+        circuit_breaker: BreakerPolicy | None = None,
     ) -> _Decorator[PlainFunctionWithResource[TaskT, TaskMetadataT, DataT, MetadataT, ResourceT, ResultT]]: ...
 
     def handler(  # noqa: PLR0913 all options of a handler
@@ -318,6 +330,7 @@ class Worker:
         _log.info("worker stopped", worker=self.id)
 
     def _add_handler(self, handler: AnyHandler) -> None:
+        check_instance("Each of the handlers", handler, Handler)
         name = handler.stage_type.name
         if name in self._handlers:
             raise ConfigurationError(f"A worker can have only one handler per stage type, but {name!r} has two.")

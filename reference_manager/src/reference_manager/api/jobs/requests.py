@@ -21,7 +21,7 @@ from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.stages.requests import StageBody
 from reference_manager.api.tasks.requests import TaskBody, new_tasks
 from reference_manager.domain.commands import NewJob, Trace, UniqueKey
-from reference_manager.domain.payloads import encode
+from reference_manager.domain.payloads import as_floats, canonical, encode
 from reference_manager.domain.states import Priority
 
 MAX_STAGES = 100
@@ -75,6 +75,7 @@ class JobBody(Traced):
     def request(self, of_request: Trace) -> NewJob:
         """Convert the body to a command of the engine."""
         trace = self.trace(of_request)
+        unique = [] if self.unique_key is None else [self.unique_key, as_floats(self.unique_for)]
         stages = [(stage.request(trace), new_tasks(stage.tasks, stage.trace(trace))) for stage in self.stages]
         return NewJob(
             self.name,
@@ -84,6 +85,7 @@ class JobBody(Traced):
             trace,
             stages if "stages" in self.model_fields_set else None,
             None if self.unique_key is None else UniqueKey(self.unique_key, _span(self.unique_for)),
+            canonical([self.name, self.data, self.priority, self.user_metadata, *unique]),
         )
 
 

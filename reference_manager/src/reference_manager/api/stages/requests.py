@@ -8,7 +8,7 @@ from reference_manager.api.common.fields import NO_METADATA, Body, BodyContext, 
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.api.tasks.requests import TaskDefaultsBody
 from reference_manager.domain.commands import NewStage, Trace
-from reference_manager.domain.payloads import encode, encode_optional
+from reference_manager.domain.payloads import as_floats, canonical, encode, encode_optional
 
 
 class StageBody(Traced):
@@ -36,6 +36,8 @@ class StageBody(Traced):
 
     def request(self, of_request: Trace) -> NewStage:
         """Convert the body to a command of the engine."""
+        defaults = self.task_defaults and self.task_defaults.options()
+        options = [self.type, self.start_as_waiting, float(self.weight), as_floats(defaults)]
         return NewStage(
             self.type,
             encode(self.data),
@@ -43,7 +45,8 @@ class StageBody(Traced):
             self.start_as_waiting,
             self.trace(of_request),
             self.weight,
-            encode_optional(self.task_defaults and self.task_defaults.options()),
+            encode_optional(defaults),
+            canonical([*options, self.data, self.user_metadata]),
         )
 
 

@@ -18,13 +18,12 @@ from reference_manager.api.common.fields import (
 )
 from reference_manager.api.common.protocol import PART_B
 from reference_manager.domain.commands import DEFAULT_MAX_ATTEMPTS, NewTasks, Trace
-from reference_manager.domain.payloads import encode, encode_optional
+from reference_manager.domain.payloads import as_floats, canonical, encode, encode_optional
 
 HOUR = 3600
 """Seconds."""
 _PAYLOADS = {"data", "user_metadata"}
 _TRACE = {"traceparent", "tracestate"}
-"""Not part of the identity of a request, because a client that repeats it later does so in another trace."""
 
 JsonObject: TypeAlias = Mapping[str, object]
 
@@ -144,21 +143,22 @@ class TaskBody(Traced):
 
 def new_tasks(bodies: Sequence[TaskBody], of_request: Trace) -> NewTasks:
     """Convert bodies to a command of the engine."""
-    metadata = [body.user_metadata for body in bodies]
-    options = [body.options() for body in bodies]
-    identity = [_untraced(one) for one in options] if any(options) else ()
+    data = [body.data for body in bodies]
+    given_metadata = [body.user_metadata for body in bodies]
+    metadata = given_metadata if any(given_metadata) else None
+    given_options = [body.options() for body in bodies]
+    options = given_options if any(given_options) else None
+    untraced = [
+        {name: as_floats(value) for name, value in (one or {}).items() if name not in _TRACE} for one in options or ()
+    ]
     return NewTasks(
         len(bodies),
-        encode([body.data for body in bodies]),
+        encode(data),
         of_request,
-        encode_optional(metadata if any(metadata) else None),
-        encode_optional(options if any(options) else None),
-        encode_optional(identity if any(identity) else None),
+        encode_optional(metadata),
+        encode_optional(options),
+        canonical([data, metadata, untraced if any(untraced) else None]),
     )
-
-
-def _untraced(options: JsonObject | None) -> JsonObject:
-    return {name: value for name, value in (options or {}).items() if name not in _TRACE}
 
 
 class TaskStatusBody(Body):

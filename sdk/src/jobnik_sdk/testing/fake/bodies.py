@@ -3,7 +3,7 @@
 import math
 import re
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias, cast
 from uuid import UUID
 
 from pydantic import (
@@ -21,8 +21,10 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from typing_extensions import override
 
-from jobnik_sdk.model.definitions import MAX_DURATION, MAX_FACTOR, Priority
+from jobnik_sdk.model.arguments import MAX_DURATION
+from jobnik_sdk.model.definitions import MAX_FACTOR, Priority
 
 HOUR: Final = 3600
 """Seconds."""
@@ -91,9 +93,6 @@ class Body(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid")
 
 
-_TRACE: Final = {"traceparent": True, "tracestate": True}
-
-
 class Created(Body):
     """The fields that new jobs, stages and tasks share."""
 
@@ -104,8 +103,7 @@ class Created(Body):
 
     def identity(self) -> dict[str, Any]:
         """Return everything except the trace contexts, to compare it with a repeated request."""
-        tasks = {"__all__": _TRACE}
-        return self.model_dump(exclude=_TRACE | {"stages": {"__all__": _TRACE | {"tasks": tasks}}})
+        return self.model_dump(exclude={"traceparent", "tracestate"})
 
 
 class PlainJobBody(Created):
@@ -168,6 +166,11 @@ class StageBody(PlainStageBody):
     weight: Annotated[StrictFloat, Field(ge=0.001, le=1000)] = 1
     task_defaults: TaskDefaultsBody | None = None
 
+    @override
+    def identity(self) -> dict[str, Any]:
+        options = self.task_defaults and self.task_defaults.options()
+        return super().identity() | {"weight": float(self.weight), "task_defaults": _as_floats(options)}
+
 
 class TaskBody(PlainTaskBody):
     """A new task."""
@@ -183,11 +186,22 @@ class TaskBody(PlainTaskBody):
             raise ValueError("set availableAt or delaySeconds, not both")
         return self
 
+    @override
+    def identity(self) -> dict[str, Any]:
+        options = super().identity() | {"retry": _as_floats(self.retry and self.retry.policy())}
+        if "max_attempts" not in self.model_fields_set:  # its default depends on the stage
+            options["max_attempts"] = None
+        return options
+
 
 class TreeStageBody(StageBody):
     """A new stage with its tasks."""
 
     tasks: list[TaskBody] = []
+
+    @override
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"tasks": [task.identity() for task in self.tasks]}
 
 
 class JobBody(PlainJobBody):
@@ -196,6 +210,11 @@ class JobBody(PlainJobBody):
     stages: Annotated[list[TreeStageBody], Field(max_length=MAX_STAGES)] = []
     unique_key: Annotated[Text, StringConstraints(min_length=1, max_length=200)] | None = None
     unique_for: Literal["running"] | Annotated[Seconds, Field(ge=0.001, le=MAX_SECONDS)] = "running"
+
+    @override
+    def identity(self) -> dict[str, Any]:
+        stages = [stage.identity() for stage in self.stages] if "stages" in self.model_fields_set else None
+        return super().identity() | {"stages": stages, "unique_for": self.unique_key and self.unique_for}
 
 
 class PriorityBody(Body):
@@ -290,6 +309,13 @@ class DrainBody(Body):
     """An order to a worker."""
 
     drain: StrictBool
+
+
+def _as_floats(options: object) -> object:
+    """Return options whose numbers are all floats: a default may be 1 where a request has 1.0."""
+    if isinstance(options, dict):
+        return {name: _as_floats(value) for name, value in cast("dict[str, object]", options).items()}
+    return float(options) if isinstance(options, int) else options
 
 
 def duration(seconds: float | None) -> timedelta | None:

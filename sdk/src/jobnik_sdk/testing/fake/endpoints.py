@@ -1,5 +1,6 @@
 """The base of all endpoints: their routes, and the entities that their paths name."""
 
+import json
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Final, NamedTuple, TypeVar
@@ -68,11 +69,12 @@ class Endpoints:
         key = request.idempotency_key
         if key is None:
             return create()[1]
+        document = json.dumps(identity, sort_keys=True, default=str)  # in which 1, 1.0 and true differ
         earlier = self._state.creations.get(key)
         if earlier is None or earlier.at + KEYS_KEPT_FOR < self._state.now:
-            earlier = Creation(self._state.now, identity, *create())
+            earlier = Creation(self._state.now, document, *create())
             self._state.creations[key] = earlier
-        elif earlier.request != identity:
+        elif earlier.request != document:
             message = "Another request used this Idempotency-Key: use a new key for each request that differs"
             raise RefusedRequestError(422, "IDEMPOTENCY_KEY_REUSED", message)
         if earlier.job.id not in self._state.jobs:

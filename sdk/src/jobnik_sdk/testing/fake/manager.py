@@ -9,8 +9,8 @@ from pydantic_core import to_json
 
 from jobnik_sdk.execution.context import JobInfo, StageDataT, StageInfo, StageMetadataT
 from jobnik_sdk.http.client import JobnikClient
+from jobnik_sdk.model.arguments import MAX_DURATION
 from jobnik_sdk.model.definitions import (
-    MAX_DURATION,
     DataT,
     JobType,
     MetadataT,

@@ -204,7 +204,7 @@ class Creation(NamedTuple):
     """The response to a request with an idempotency key that created something, or found a job with its unique key."""
 
     at: datetime
-    request: object
+    request: str
     """Identifies the request."""
     job: Job
     """The job that was created or found, or in which something was created."""

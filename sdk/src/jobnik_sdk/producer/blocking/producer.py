@@ -1,42 +1,36 @@
 """The producer for code without an event loop: every method of `Producer`, blocking."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Collection, Generator, Mapping
 from copy import copy
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Self, Unpack, overload
+from typing import Any, Final, Self, overload
 
 from jobnik_sdk.http.client import JobnikClient
 from jobnik_sdk.model.definitions import (
-    EMPTY,
     AnyStageType,
     DataT,
-    Empty,
+    JobStatus,
     JobType,
     MetadataT,
-    NewTask,
     Priority,
     ResultT,
-    StageOptions,
     StageType,
     TaskMetadataT,
     TaskStatus,
     TaskT,
 )
-from jobnik_sdk.model.entities import Attempt, CreatedJob, Job, Stage, Summary, Task
-from jobnik_sdk.producer.background import Caller, finish, iterate, run
-from jobnik_sdk.producer.bodies import JobOptions
-from jobnik_sdk.producer.lists import JobFilters
+from jobnik_sdk.model.entities import Attempt, Job, Stage, Summary, Task
+from jobnik_sdk.producer.blocking.background import Caller, finish, iterate, run
+from jobnik_sdk.producer.blocking.creations import SyncCreations
 from jobnik_sdk.producer.paths import AnyJob, AnyStage, AnyTask
 from jobnik_sdk.producer.producer import Producer
-from jobnik_sdk.producer.streams import StreamOptions
-from jobnik_sdk.producer.types import split_type
 
 _CHUNK: Final = 500
 """The maximum number of tasks that a stream takes from its source at a time."""
 
 
-class SyncProducer:
+class SyncProducer(SyncCreations):
     """A `Producer` for code without an event loop, such as views of Flask and Django, scripts and plain handlers.
 
     >>> producer = SyncProducer("http://127.0.0.1:8080")
@@ -60,8 +54,7 @@ class SyncProducer:
     """
 
     def __init__(self, manager: JobnikClient | str | None = None, *, timeout: timedelta | None = None) -> None:
-        self._producer = Producer(manager, timeout=timeout)
-        self._calls: Any = self._producer  # its overloads repeat those below
+        super().__init__(Producer(manager, timeout=timeout))
 
     def __enter__(self) -> Self:
         """Return the producer itself; connections are opened on demand."""
@@ -82,127 +75,6 @@ class SyncProducer:
         producer = copy(self)
         producer._calls = producer._producer = self._producer.with_timeout(timeout)  # noqa: SLF001 of the same class
         return producer
-
-    @overload
-    def create_job(
-        self, job_type: JobType[Empty, Empty], **options: Unpack[JobOptions]
-    ) -> CreatedJob[Empty, Empty]: ...
-    @overload
-    def create_job(
-        self, job_type: JobType[DataT, Empty], data: DataT, **options: Unpack[JobOptions]
-    ) -> CreatedJob[DataT, Empty]: ...
-    @overload
-    def create_job(
-        self, job_type: JobType[Empty, MetadataT], *, metadata: MetadataT, **options: Unpack[JobOptions]
-    ) -> CreatedJob[Empty, MetadataT]: ...
-    @overload
-    def create_job(
-        self, job_type: JobType[DataT, MetadataT], data: DataT, *, metadata: MetadataT, **options: Unpack[JobOptions]
-    ) -> CreatedJob[DataT, MetadataT]: ...
-
-    def create_job(
-        self, job_type: JobType[Any, Any], data: Any = EMPTY, *, metadata: Any = EMPTY, **options: Unpack[JobOptions]
-    ) -> CreatedJob[Any, Any]:
-        """Create a job, optionally with its stages and their tasks. It starts when it has a stage with tasks."""
-        if "stages" in options:
-            options["stages"] = list(options["stages"])
-        return run(self._calls.create_job(job_type, data, metadata=metadata, **options))
-
-    @overload
-    def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, Empty, Empty],
-        **options: Unpack[StageOptions],
-    ) -> Stage[TaskT, ResultT, TaskMetadataT, Empty, Empty]: ...
-    @overload
-    def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, Empty],
-        data: DataT,
-        **options: Unpack[StageOptions],
-    ) -> Stage[TaskT, ResultT, TaskMetadataT, DataT, Empty]: ...
-    @overload
-    def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, Empty, MetadataT],
-        *,
-        metadata: MetadataT,
-        **options: Unpack[StageOptions],
-    ) -> Stage[TaskT, ResultT, TaskMetadataT, Empty, MetadataT]: ...
-    @overload
-    def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, DataT, MetadataT],
-        data: DataT,
-        *,
-        metadata: MetadataT,
-        **options: Unpack[StageOptions],
-    ) -> Stage[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]: ...
-
-    def create_stage(
-        self,
-        job: AnyJob,
-        stage_type: AnyStageType,
-        data: Any = EMPTY,
-        *,
-        metadata: Any = EMPTY,
-        **options: Unpack[StageOptions],
-    ) -> Stage[Any, Any, Any, Any, Any]:
-        """Create a stage at the end of a job."""
-        return run(self._calls.create_stage(job, stage_type, data, metadata=metadata, **options))
-
-    @overload
-    def create_tasks(
-        self,
-        stage: Stage[TaskT, ResultT, TaskMetadataT, Any, Any],
-        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-        /,
-    ) -> list[Task[TaskT, ResultT, TaskMetadataT]]: ...
-    @overload
-    def create_tasks(
-        self,
-        stage: AnyStage,
-        stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any],
-        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-    ) -> list[Task[TaskT, ResultT, TaskMetadataT]]: ...
-
-    def create_tasks(self, stage: AnyStage, stage_type: Any = None, tasks: Any = None) -> list[Any]:
-        """Create tasks in a stage, in the order given: all of them, or none. For many tasks, use `stream_tasks`."""
-        stage_type, tasks = split_type(stage_type, tasks)
-        return run(self._calls.create_tasks(stage, stage_type, list(tasks)))
-
-    @overload
-    def stream_tasks(
-        self,
-        stage: Stage[TaskT, Any, TaskMetadataT, Any, Any],
-        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-        /,
-        **options: Unpack[StreamOptions],
-    ) -> int: ...
-    @overload
-    def stream_tasks(
-        self,
-        stage: AnyStage,
-        stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any],
-        tasks: Iterable[TaskT | NewTask[TaskT, TaskMetadataT]],
-        **options: Unpack[StreamOptions],
-    ) -> int: ...
-
-    def stream_tasks(
-        self, stage: AnyStage, stage_type: Any = None, tasks: Any = None, **options: Unpack[StreamOptions]
-    ) -> int:
-        """Create any number of tasks in a stage, with only a few requests in memory, and return their number."""
-        stage_type, tasks = split_type(stage_type, tasks)
-        caller = Caller()
-        if on_progress := options.get("on_progress"):
-            options["on_progress"] = caller.callback(on_progress)
-        source = caller.iterate(tasks, min(options.get("batch") or _CHUNK, _CHUNK))
-        count: int = run(self._calls.stream_tasks(stage, stage_type, source, **options), caller)
-        return count
 
     @overload
     def wait_for_job(
@@ -300,16 +172,55 @@ class SyncProducer:
 
     @overload
     def list_jobs(
-        self, job_type: JobType[DataT, MetadataT], **filters: Unpack[JobFilters]
+        self,
+        job_type: JobType[DataT, MetadataT],
+        *,
+        status: JobStatus | Collection[JobStatus] | None = None,
+        created_since: datetime | None = None,
+        created_until: datetime | None = None,
+        metadata: Mapping[str, str | int | float | bool] | None = None,
+        oldest_first: bool = False,
+        limit: int | None = None,
+        progress: bool = False,
     ) -> Generator[Job[DataT, MetadataT]]: ...
     @overload
-    def list_jobs(self, job_type: str | None = None, **filters: Unpack[JobFilters]) -> Generator[Job[Any, Any]]: ...
-
     def list_jobs(
-        self, job_type: JobType[Any, Any] | str | None = None, **filters: Unpack[JobFilters]
+        self,
+        job_type: str | None = None,
+        *,
+        status: JobStatus | Collection[JobStatus] | None = None,
+        created_since: datetime | None = None,
+        created_until: datetime | None = None,
+        metadata: Mapping[str, str | int | float | bool] | None = None,
+        oldest_first: bool = False,
+        limit: int | None = None,
+        progress: bool = False,
+    ) -> Generator[Job[Any, Any]]: ...
+
+    def list_jobs(  # noqa: PLR0913 the options of a list
+        self,
+        job_type: JobType[Any, Any] | str | None = None,
+        *,
+        status: JobStatus | Collection[JobStatus] | None = None,
+        created_since: datetime | None = None,
+        created_until: datetime | None = None,
+        metadata: Mapping[str, str | int | float | bool] | None = None,
+        oldest_first: bool = False,
+        limit: int | None = None,
+        progress: bool = False,
     ) -> Generator[Job[Any, Any]]:
         """Yield the jobs that match all filters, newest first."""
-        return iterate(self._calls.list_jobs(job_type, **filters))
+        jobs = self._calls.list_jobs(
+            job_type,
+            status=status,
+            created_since=created_since,
+            created_until=created_until,
+            metadata=metadata,
+            oldest_first=oldest_first,
+            limit=limit,
+            progress=progress,
+        )
+        return iterate(jobs)
 
     @overload
     def list_stages(

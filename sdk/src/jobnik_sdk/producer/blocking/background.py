@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from typing import Any, Final, Generic, TypeVar, cast
 
 from jobnik_sdk.errors import ConfigurationError
+from jobnik_sdk.model.arguments import check_callable
 
 T = TypeVar("T")
 
@@ -68,6 +69,7 @@ class Caller:
 
     def callback(self, function: Callable[[T], object]) -> Callable[[T], Coroutine[Any, Any, object]]:
         """Return a coroutine function that runs this function in the waiting thread."""
+        check_callable("on_progress", function)
         if inspect.iscoroutinefunction(function):
             raise ConfigurationError(
                 f"A callback of a SyncProducer must be a plain function (def), not a coroutine function: {function!r}."

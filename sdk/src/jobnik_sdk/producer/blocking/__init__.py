@@ -1,0 +1,1 @@
+"""The producer for code without an event loop."""
