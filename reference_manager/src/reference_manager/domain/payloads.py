@@ -24,8 +24,8 @@ def encode_optional(payload: object) -> JsonText | None:
 
 
 def canonical(value: object) -> JsonText:
-    """Encode JSON with the members of objects in alphabetical order, so that equal values have equal texts."""
-    return json.dumps(value, sort_keys=True)
+    """Encode JSON, and times, with the members of objects in alphabetical order: equal values have equal texts."""
+    return json.dumps(value, sort_keys=True, default=str)
 
 
 def as_floats(value: object) -> object:
