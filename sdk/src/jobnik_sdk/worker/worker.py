@@ -422,22 +422,24 @@ class Worker:
     async def _connect(self) -> TaskSource:
         """Wait until the manager answers, and return the task source for its capabilities."""
         delays = backoff(INITIAL_DELAY, MAX_DELAY)
+        # The leases in a response that takes longer have ended. Without a limit, it may arrive byte by byte.
+        client = self.client.limited(self.client.timeout + self._lease)
         while True:
             try:
-                features = await self.client.capabilities(retry=False)
+                features = await client.capabilities(retry=False)
             except JobnikError as error:
                 _log.warning("manager not reachable yet, retrying", manager=self.client.base_url, reason=str(error))
                 await asyncio.sleep(next(delays))
                 continue
             self._contacted = True
             if features >= LEASE_FEATURES:
-                return LeasedTaskSource(self.client, self.id, self._lease, len(self.handlers))
+                return LeasedTaskSource(client, self.id, self._lease, len(self.handlers))
             _log.warning(
                 "manager has no leases",
                 manager=self.client.base_url,
                 advice="update the manager or check its address; tasks of a killed worker wait until they are stale",
             )
-            return PartATaskSource(self.client)
+            return PartATaskSource(client)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Record that the event loop runs, and schedule the next tick."""
