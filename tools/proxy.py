@@ -21,6 +21,7 @@ class RequestFault(StrEnum):
     CUT = "connection closed after the manager receives the request"
     SWALLOWED = "response lost"
     DELAYED = "response delayed"
+    DRIPPING = "response arrives byte by byte"
 
 
 class Cut(StrEnum):
@@ -35,7 +36,7 @@ class Proxy(ServerThread):
 
     Args:
         target: The manager's address, as http://host:port. It may change at any time.
-        delay: How long a delayed response is held back, in seconds.
+        delay: How long a delayed response, or each byte of one that drips, is held back, in seconds.
     """
 
     def __init__(self, target: str, delay: float = 1.0) -> None:
@@ -122,7 +123,11 @@ class Proxy(ServerThread):
             while request := await coming:
                 # The client waits for the response, so until then the only thing it can send is the end of the stream.
                 coming = asyncio.create_task(_message(reader))
-                answer = await self._pass_on(request, coming, manager_reader, manager_writer)
+                fault = self._choose_fault(request)
+                answer = await self._pass_on(request, fault, coming, manager_reader, manager_writer)
+                if fault is RequestFault.DRIPPING:
+                    await self._drip(writers[0], answer)
+                    break
                 if not answer:
                     break
                 writers[0].write(answer)
@@ -132,17 +137,27 @@ class Proxy(ServerThread):
         finally:
             coming.cancel()
 
+    def _choose_fault(self, request: bytes) -> RequestFault | None:
+        fault = self.choose(request.partition(b"\r\n")[0].decode())
+        if fault is not None:
+            self.fault_counts[fault] += 1
+        return fault
+
+    async def _drip(self, writer: asyncio.StreamWriter, answer: bytes) -> None:
+        for number in range(len(answer)):
+            writer.write(answer[number : number + 1])
+            await writer.drain()
+            await asyncio.sleep(self._delay)
+
     async def _pass_on(
         self,
         request: bytes,
+        fault: RequestFault | None,
         end: asyncio.Task[bytes],
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> bytes:
         """Forward a request to the manager and return the response, or b"" if the connection ends."""
-        fault = self.choose(request.partition(b"\r\n")[0].decode())
-        if fault is not None:
-            self.fault_counts[fault] += 1
         if fault is RequestFault.REFUSED:
             return b""
         writer.write(request)

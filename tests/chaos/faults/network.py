@@ -12,6 +12,8 @@ OUTAGE, LONG_OUTAGE = 2.5, 30.0
 """Seconds of a network outage: longer than a lease, and longer than any client's timeout."""
 FAULT_RATE = 0.3
 """Share of requests with a fault."""
+_FAULTS = [fault for fault in RequestFault if fault is not RequestFault.DRIPPING]
+"""Faults that also clients without a limit for the duration of a request survive."""
 DELAYS = 0.05, 0.5
 """Seconds by which an answer of a slow PostgreSQL is late: the minimum and the maximum."""
 SLOW_TIME = 4.0
@@ -40,15 +42,11 @@ async def drop_answers(cluster: Cluster) -> Repair:
     before = {proxy: proxy.fault_counts.copy() for proxy in cluster.proxies}
     for proxy in cluster.proxies:
         random = Random(cluster.random.random())  # noqa: S311 - each proxy runs in its own thread
-        proxy.choose = lambda _request, random=random: (
-            random.choice(list(RequestFault)) if random.random() < FAULT_RATE else None
-        )
+        proxy.choose = lambda _request, random=random: random.choice(_FAULTS) if random.random() < FAULT_RATE else None
 
     async def repair() -> None:
         async def enough() -> bool:
-            return all(
-                proxy.fault_counts[kind] > before[proxy][kind] for proxy in cluster.proxies for kind in RequestFault
-            )
+            return all(proxy.fault_counts[kind] > before[proxy][kind] for proxy in cluster.proxies for kind in _FAULTS)
 
         await eventually("every request fault happens", enough)
         for proxy in cluster.proxies:

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 from reference_manager.domain.commands import NO_TRACE, Claim, NewJob, NewStage, NewTasks, Report
 from reference_manager.domain.states import JobStatus, Outcome, Priority
-from reference_manager.engine.dispatch.claims import Claimed
+from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed
 from reference_manager.engine.engine import Engine
 from reference_manager.store.lock_waits import NO_WAIT
 from reference_manager.store.pool import Database, sql
@@ -171,18 +171,35 @@ async def test_a_transaction_that_fails_leaves_the_claim_waiting(engine: Engine)
     assert len((await claim)[0].task_ids) == 1
 
 
-async def test_a_slow_transaction_does_not_keep_the_claim(engine: Engine, database: Database) -> None:
-    """A claim gets another task meanwhile. Tasks of the slow transaction return, without an attempt."""
+async def test_a_slow_transaction_keeps_the_claim(engine: Engine, database: Database) -> None:
+    """The claim gets the task of the transaction, however long that takes, and no task is claimed in vain."""
     claim = await waiting(engine)
     async with engine.queue.hand_over.transaction(several=True) as transaction:
         await sql.job_create(transaction.connection, **_tree())
         await transaction.announce(["first"])
         other = await new_job(Engine(database, stale_after=MINUTE))
-        (claimed,) = await claim
-    assert json.loads(claimed.bodies)["stageId"] == other["stages"][0]["id"]
-    returned = await engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE))
-    task = json.loads(returned[0].bodies)
-    assert (task["attempts"], task["stageId"] != other["stages"][0]["id"]) == (0, True)
+        next_claim = engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE))
+        await asyncio.sleep(0.2)  # longer than any transaction takes on a machine that is not busy
+        assert not claim.done()
+    (claimed,), (next_claimed,) = await claim, await next_claim
+    assert json.loads(claimed.bodies)["stageId"] != other["stages"][0]["id"]
+    assert json.loads(next_claimed.bodies)["stageId"] == other["stages"][0]["id"]
+    assert await _ended_attempts(database) == 0
+
+
+async def test_a_claim_that_fails_does_not_affect_the_transaction(
+    engine: Engine, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A statement for other claims fails meanwhile: the claim gets the task of the transaction nevertheless."""
+    claim = await waiting(engine)
+    async with engine.queue.hand_over.transaction(several=True) as transaction:
+        await sql.job_create(transaction.connection, **_tree())
+        await transaction.announce(["first"])
+        monkeypatch.setattr(ClaimBatcher, "search", _fail)
+        with pytest.raises(ZeroDivisionError):
+            await engine.queue.claim("first")
+    assert len((await claim)[0].task_ids) == 1
+    assert await _ended_attempts(database) == 0
 
 
 async def test_a_notification_during_a_transaction_is_not_lost(engine: Engine, database: Database) -> None:
@@ -211,6 +228,16 @@ async def test_a_task_for_a_client_that_has_gone_returns(engine: Engine) -> None
         claim.cancel()
     returned = await engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE))
     assert json.loads(returned[0].bodies)["attempts"] == 0
+
+
+async def _fail(*_: object) -> None:
+    raise ZeroDivisionError
+
+
+async def _ended_attempts(database: Database) -> int:
+    """Return the number of attempts that have ended, for example because their tasks were released."""
+    async with database.connection() as connection:
+        return await connection.fetchval("SELECT count(*) FROM attempts")
 
 
 def _tree() -> dict[str, Any]:

@@ -244,3 +244,22 @@ async def test_a_worker_whose_output_accepts_nothing_works_and_stops(site: Site,
         worker.send(signal.SIGTERM)
         assert await worker.wait_for_exit(within=30) == 0
     assert {*map(tuple, await site.outcomes())} == {("COMPLETED",)}
+
+
+@pytest.mark.parametrize("path", ["capabilities", "claim", "settle", "heartbeat"])
+async def test_an_answer_that_arrives_byte_by_byte_is_given_up(site: Site, manager_url: str, path: str) -> None:
+    """No request takes longer than the client's timeout and a lease together; a heartbeat, a third of a lease."""
+    with Proxy(manager_url, delay=0.5) as proxy:
+        proxy.choose = lambda request: (
+            RequestFault.DRIPPING if f"/{path} " in request and not proxy.fault_counts[RequestFault.DRIPPING] else None
+        )
+        await site.create_tasks("go")
+        worker = site.worker(proxy.url, LEASE_SECONDS="6", CLIENT_TIMEOUT_SECONDS="2")
+        await worker.wait_for_entries(Event.BEGUN, ALL, within=40)
+        if path == "heartbeat":
+            await worker.wait_for_log("heartbeat failed")
+        site.go("go")
+        await site.wait_until_completed()
+        assert proxy.fault_counts == {RequestFault.DRIPPING: 1}
+        if path != "claim":  # the leases of the tasks in the response have ended
+            assert await site.outcomes() == [["COMPLETED"]] * ALL

@@ -1,5 +1,6 @@
 """Requests of the client: retries, errors and trace context."""
 
+import asyncio
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ import pytest
 from jobnik_sdk import JobnikClient, UnexpectedAnswerError, errors
 from jobnik_sdk.http.connections import Pool
 from jobnik_sdk.observability import trace_context
+from typing_extensions import override
 
 if TYPE_CHECKING:
     from tests.unit.sdk.conftest import Wire
@@ -192,3 +194,30 @@ async def test_a_page_is_no_success(page: bytes, wire: "Wire") -> None:
     wire.will_answer(httpx2.Response(200, content=page))
     with pytest.raises(UnexpectedAnswerError, match="was 200 OK, but not JSON"):
         await wire.client.request("PUT", "/v1/jobs/1/status")
+
+
+class _SlowToClose(httpx2.AsyncBaseTransport):
+    def __init__(self) -> None:
+        self.closing = asyncio.Event()
+        self.may_close = asyncio.Event()
+
+    @override
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={}, request=request)
+
+    @override
+    async def aclose(self) -> None:
+        self.closing.set()
+        await self.may_close.wait()
+
+
+async def test_a_client_can_be_closed_again_while_it_is_closing() -> None:
+    """A second interrupt, and the end of the event loop, may close it again."""
+    transport = _SlowToClose()
+    client = JobnikClient("http://manager", transport=transport)
+    await client.request("GET", "/v1/jobs")
+    first = asyncio.create_task(client.aclose())
+    await transport.closing.wait()
+    await client.aclose()
+    transport.may_close.set()
+    await first

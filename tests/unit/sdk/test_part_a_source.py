@@ -1,6 +1,7 @@
 """A worker on a manager without leases, one of whose jobs cannot be read."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from jobnik_sdk import (
     NewStage,
     NewTask,
     Producer,
+    Snooze,
     StageType,
     TaskContext,
     Worker,
@@ -23,6 +25,7 @@ from jobnik_sdk.testing.fake.manager import FakeManager
 from jobnik_sdk.worker import part_a_source
 from jobnik_sdk.worker.part_a_source import PartATaskSource
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 from typing_extensions import override
 
 Disturb = Callable[[httpx2.Response], httpx2.Response]
@@ -135,3 +138,46 @@ async def test_tasks_that_wait_for_their_job_are_reported_at_the_end(monkeypatch
 async def _tasks(client: JobnikClient, stage_id: object) -> list[dict[str, Any]]:
     tasks: list[dict[str, Any]] = (await client.request("GET", f"/v1/stages/{stage_id}/tasks")).json()
     return tasks
+
+
+class _Down(httpx2.AsyncBaseTransport):
+    """Answers reports only from the second try on."""
+
+    def __init__(self, manager: FakeManager) -> None:
+        self._manager = manager
+        self._refused: set[str] = set()
+
+    @override
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method == "PUT" and request.url.path not in self._refused:
+            self._refused.add(request.url.path)
+            return httpx2.Response(503, text="no", request=request)
+        return await self._manager.transport.handle_async_request(request)
+
+
+async def test_a_failure_of_the_manager_is_logged_once_for_all_tasks() -> None:
+    """Both for reports that are repeated, and for tasks that cannot be released."""
+
+    async def snooze(_task: Number, _context: TaskContext) -> None:
+        raise Snooze(timedelta(seconds=1))
+
+    manager = FakeManager(part_a_only=True)
+    producer = Producer(manager.client())
+    stage = await producer.create_stage(job := await producer.create_job(plain), numbers)
+    tasks = [NewTask(Number(value=value), max_attempts=1) for value in range(50)]
+    await producer.create_tasks(stage, numbers, tasks)
+    worker = Worker(
+        JobnikClient("http://manager", transport=_Down(manager)),
+        [Handler(numbers, snooze, concurrency=50)],
+        poll_initial_delay=DELAY,
+        poll_max_delay=DELAY,
+    )
+    with capture_logs() as logs:
+        async with asyncio.timeout(LIMIT.total_seconds()), asyncio.TaskGroup() as running:
+            running.create_task(worker.run())
+            with pytest.raises(JobFailedError):
+                await producer.wait_for_job(job)
+            worker.stop()
+    warnings = Counter(line["event"] for line in logs if line["log_level"] == "warning")
+    assert warnings["manager cannot take tasks back, reporting attempts as failed"] in {1, 2}  # one a second
+    assert warnings["report not delivered, retrying"] in {1, 2}

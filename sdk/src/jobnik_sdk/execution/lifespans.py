@@ -16,7 +16,7 @@ from jobnik_sdk.execution.handler import AnyHandler, HandlerStyle
 from jobnik_sdk.observability.logging import RuntimeLogger
 
 CLOSE_TIMEOUT: Final = timedelta(seconds=3)
-"""How long a lifespan may take to close. It is less than the time after which a process that does not stop is ended."""
+"""How long a lifespan may take to close, or to end when its opening is cancelled; see `service.process`."""
 
 _log: Final = RuntimeLogger(__name__)
 
@@ -47,12 +47,15 @@ class Lifespan(ABC):
             async with asyncio.timeout(CLOSE_TIMEOUT.total_seconds()):
                 await self._leave()
         except TimeoutError:
-            _log.warning("lifespan did not close in time, abandoned", stage_type=self._handler.stage_type.name)
+            self._log_abandoned()
         except Exception:  # noqa: BLE001 the worker is stopping, and everything has been reported
             _log.exception("lifespan failed to close", stage_type=self._handler.stage_type.name)
 
     @abstractmethod
     async def _leave(self) -> None: ...
+
+    def _log_abandoned(self) -> None:
+        _log.warning("lifespan did not close in time, abandoned", stage_type=self._handler.stage_type.name)
 
     def _raise_error(self) -> None:
         """Raise what the context manager raised. An exception that would end the process becomes a RuntimeError."""
@@ -78,9 +81,11 @@ class AsyncLifespan(Lifespan):
         try:
             await asyncio.wait((self._task, opened), return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
+            self._leaving.set()  # if it opens in spite of the cancellation
             self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            _, unfinished = await asyncio.wait((self._task,), timeout=CLOSE_TIMEOUT.total_seconds())
+            if unfinished:
+                self._log_abandoned()
             raise
         self._raise_error()
         return opened.result()

@@ -179,15 +179,21 @@ class Runner(ABC):
             context.cancellation.request("the worker was cancelled")
             raise
 
-    async def close(self) -> None:
-        """Cancel all attempts, wait until they end or are abandoned, and release everything else."""
+    async def close(self, *, wait: bool = True) -> None:
+        """Cancel all attempts, wait until they end or are abandoned, and release everything else.
+
+        Args:
+            wait: False if the attempts have had their time: then they are abandoned at once.
+        """
         attempts = [attempt for attempt in self._attempts if not attempt.abandoned]
         for attempt in attempts:
             attempt.context.cancellation.request("the worker was closed")
-            attempt.cancel()
+            self.cancel(attempt)
+            if not wait and not attempt.finished:
+                self._abandon(attempt)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._cancellation_seconds):
-                while not all(attempt.finished for attempt in attempts):
+                while not all(attempt.finished or attempt.abandoned for attempt in attempts):
                     self._attempt_finished.clear()
                     await self._attempt_finished.wait()
         await self._close()
@@ -204,6 +210,8 @@ class Runner(ABC):
     def _abandon(self, attempt: RunningAttempt) -> None:
         context, stack = attempt.context, self._stack(attempt)
         attempt.abandoned = True
+        if attempt.abandon_timer is not None:
+            attempt.abandon_timer.cancel()
         self._abandoned.inc()
         attempt.set_outcome(outcomes.for_cancellation(context, stack))
         self._kill(attempt)

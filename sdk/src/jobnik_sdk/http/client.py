@@ -24,6 +24,7 @@ from jobnik_sdk.errors import (
 )
 from jobnik_sdk.http import retries
 from jobnik_sdk.http.addresses import Address
+from jobnik_sdk.http.blocking import LimitedTransport
 from jobnik_sdk.http.connections import Connections, Pool
 from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.payloads import first_validation_error
@@ -101,7 +102,7 @@ class JobnikClient:
         self._is_network = transport is None
         self._headers = {"User-Agent": f"jobnik-sdk/{metrics.VERSION}"}
         # Not a method of this object: without a reference cycle, a client that is no longer used is closed at once.
-        open_pool = partial(
+        self._open_pool = partial(
             httpx2.AsyncClient,
             base_url=self.base_url,
             auth=self._address.auth,
@@ -111,7 +112,7 @@ class JobnikClient:
             transport=transport,
             headers=self._headers,
         )
-        self._connections = Connections(open_pool)
+        self._connections = Connections(self._open_pool)
         self._features = _Features()
         self._limit: timedelta | None = None
 
@@ -135,15 +136,11 @@ class JobnikClient:
         return client
 
     def blocking(self, timeout: timedelta) -> httpx2.Client:
-        """Return a synchronous client for use in another thread; `timeout` limits each wait for data."""
+        """Return a synchronous client for use in one other thread; `timeout` limits the duration of each request."""
+        open_client = partial(self._open_pool, timeout=timeout.total_seconds(), transport=None)
+        transport = self._blocking_transport or LimitedTransport(timeout, open_client)
         return httpx2.Client(
-            base_url=self.base_url,
-            auth=self._address.auth,
-            trust_env=self._address.uses_proxy,
-            verify=self._ssl_context,
-            timeout=timeout.total_seconds(),
-            transport=self._blocking_transport,
-            headers=self._headers,
+            base_url=self.base_url, auth=self._address.auth, trust_env=False, transport=transport, headers=self._headers
         )
 
     async def aclose(self) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -67,7 +68,7 @@ class Connections:
             if process != os.getpid() or loop.is_closed():
                 continue
             if loop is asyncio.get_running_loop():
-                await connections.lifetime.aclose()
+                await connections.close()
             else:
                 asyncio.run_coroutine_threadsafe(connections.close(), loop)
 
@@ -87,12 +88,20 @@ class _LoopConnections:
         self.lifetime = _close_at_end(self.clients)
 
     async def close(self) -> None:
-        await self.lifetime.aclose()
+        """Close all clients. Idempotent, even while another task does so."""
+        await _close_all(self.clients)
+        with suppress(RuntimeError):  # the loop is ending, and is closing the generator already
+            await self.lifetime.aclose()
 
 
-async def _close_at_end(clients: Mapping[Pool, httpx2.AsyncClient]) -> AsyncGenerator[None]:
+async def _close_at_end(clients: MutableMapping[Pool, httpx2.AsyncClient]) -> AsyncGenerator[None]:
     try:
         yield
     finally:
-        for client in clients.values():
-            await client.aclose()
+        await _close_all(clients)
+
+
+async def _close_all(clients: MutableMapping[Pool, httpx2.AsyncClient]) -> None:
+    while clients:
+        _, client = clients.popitem()
+        await client.aclose()

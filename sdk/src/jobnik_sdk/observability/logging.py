@@ -6,6 +6,7 @@ The standard library's `logging` writes to the same output, in the same format.
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -59,6 +60,7 @@ def _mask_passwords(_logger: WrappedLogger, _method: str, line: Any) -> str:  # 
     return mask_passwords(line)
 
 
+_WARNING_INTERVAL_SECONDS: Final = 1.0
 _LOST_ADVICE: Final = "check the disk of the logs, and the reader of the worker's output"
 
 _SHARED: Final[list[Processor]] = [
@@ -231,6 +233,27 @@ class RuntimeLogger:
         bound: Any = self._logger.bind()
         enabled = getattr(bound, "is_enabled_for", None) or getattr(bound, "isEnabledFor", None)
         return enabled is None or bool(enabled(level))
+
+
+class LimitedWarning:
+    """A warning that is logged at most once a second, however many tasks it concerns.
+
+    Args:
+        logger: The logger.
+        event: The event of the log line.
+    """
+
+    def __init__(self, logger: RuntimeLogger, event: str) -> None:
+        self._logger = logger
+        self._event = event
+        self._logged_at = float("-inf")
+
+    def log(self, **fields: object) -> None:
+        """Log the event, unless that has been done in the last second."""
+        now = time.monotonic()
+        if now - self._logged_at >= _WARNING_INTERVAL_SECONDS:
+            self._logged_at = now
+            self._logger.warning(self._event, **fields)
 
 
 _log: Final = RuntimeLogger(__name__)

@@ -5,17 +5,14 @@ import errno
 import gc
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Generator, Sequence
+from collections.abc import Coroutine, Generator, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, contextmanager
-from datetime import timedelta
-from types import FrameType
-from typing import Any, Final, NoReturn, Self
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
+from typing import Any, Final, NoReturn
 
 import structlog
 from typing_extensions import override
@@ -23,18 +20,27 @@ from typing_extensions import override
 from jobnik_sdk.errors import ConfigurationError, SettingsError
 from jobnik_sdk.execution import supervisor
 from jobnik_sdk.execution.handler import AnyHandler
+from jobnik_sdk.observability.log_writer import FLUSH_SECONDS
 from jobnik_sdk.observability.logging import configure_logging, flush_logs
 from jobnik_sdk.observability.probes import Health, ProbeServer
 from jobnik_sdk.observability.secrets import mask_url
 from jobnik_sdk.service import tracing
-from jobnik_sdk.worker.container import Container, container_of, opened
+from jobnik_sdk.service.signals import StopSignals
+from jobnik_sdk.worker.container import CLOSE_TIMEOUT, Container, container_of, opened
 from jobnik_sdk.worker.settings import WorkerSettings, environment, misspelled
 
 _YOUNG_OBJECTS: Final = 100_000
 """How many new objects trigger a garbage collection: some megabytes."""
-_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
-STOP_MARGIN_SECONDS = 5.0
-"""How long after the drain timeout a process that is still running is ended by force."""
+STOP_MARGIN_SECONDS = 10.0
+"""How long the end of the process may take after `worker_drain_seconds`. Then it is ended by force.
+
+It is the sum of the limits for what can hang: the lifespans of handlers and their processes, the container, the tasks
+and threads that handlers left behind, and the last log lines.
+"""
+TASKS_SECONDS: Final = 0.5
+"""How long cancelled tasks of handlers and resources may take to end, before they are abandoned."""
+THREADS_SECONDS: Final = 0.5
+"""How long threads that handlers left running may take to end, before they are abandoned."""
 _log: Final[structlog.stdlib.BoundLogger] = structlog.get_logger(__name__)
 
 
@@ -54,8 +60,8 @@ def run(container: Container | Sequence[AnyHandler]) -> int:
     async context manager that yields the worker. The worker's client is closed at the end.
 
     The settings configure logging, tracing, and where probes and metrics are served. The first SIGTERM or SIGINT stops
-    the worker gracefully, within `worker_drain_seconds`. A second one ends the process at once; its exit code is 128
-    plus the number of the signal.
+    the worker gracefully, within `worker_drain_seconds` and at most 10 s for what must be closed. A second one ends the
+    process at once; its exit code is 128 plus the number of the signal.
 
     If this is the first process of a container (PID 1), it starts the same command line again as its child. The first
     process itself then only passes signals on and reaps orphans.
@@ -63,13 +69,18 @@ def run(container: Container | Sequence[AnyHandler]) -> int:
     The exit code is 0 after a graceful stop, and 2 if settings or other environment variables are missing or invalid;
     standard error then names them. It is 1 if the process cannot continue: its port is in use, the worker did
     not stop in time, or an unexpected error occurred.
+
+    `run` does not return, and ends the process with its exit code instead, if the end of Python would wait for
+    something that hangs: a task, a thread or a process that a handler left running, or a standard output that nobody
+    reads. Functions that are registered with `atexit` are then not called.
     """
     container = container_of(container)
     _open_standard_streams()
     if supervisor.is_needed():
         supervisor.exec_init()
     threads_before = set(threading.enumerate())
-    with _StopSignals() as signals:
+    runner = asyncio.Runner()
+    with StopSignals(_exit_now) as signals:
         try:
             settings = container.settings()
             configure_logging(settings.log_level)
@@ -80,16 +91,18 @@ def run(container: Container | Sequence[AnyHandler]) -> int:
             with ExitStack() as stack:
                 if tracing.is_enabled(settings.telemetry_tracing_enabled, url, os.environ):
                     stack.enter_context(tracing.tracing(url, settings.flush_timeout))
-                code = _serve(container, settings, signals)
+                code = _serve(container, settings, signals, runner)
         except ConfigurationError as error:
             sys.stderr.write(f"{error}\n")
-            return 2
-    _exit_if_threads_hang(code, settings.flush_timeout, threads_before)
-    _exit_if_output_fails(code)
+            code = 2
+        _exit_if_tasks_hang(code, runner)
+        _exit_if_threads_hang(code, threads_before)
+        _exit_if_processes_hang(code)
+        _exit_if_output_fails(code)
     return code
 
 
-def _serve(container: Container, settings: WorkerSettings, signals: "_StopSignals") -> int:
+def _serve(container: Container, settings: WorkerSettings, signals: StopSignals, runner: asyncio.Runner) -> int:
     host, port, health = settings.probe_host, settings.probe_port, Health()
     try:
         server = ProbeServer(health, host=host, port=port)
@@ -104,8 +117,8 @@ def _serve(container: Container, settings: WorkerSettings, signals: "_StopSignal
     try:
         with server:
             _log.info("serving probes and metrics", host=host, port=server.port)
-            signals.start_watchdog(settings.worker_drain_seconds)
-            _run_event_loop(_run_worker(container, health, signals))
+            signals.start_watchdog(settings.worker_drain_seconds + STOP_MARGIN_SECONDS - FLUSH_SECONDS)
+            _run_event_loop(runner.get_loop(), _run_worker(container, health, signals))
     except ConfigurationError:
         raise
     except Exception:  # noqa: BLE001 the last place where the reason can be logged
@@ -142,27 +155,62 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
-def _run_event_loop(main: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine as `asyncio.run` does, but continue if a handler stops the event loop meanwhile.
+def _run_event_loop(loop: asyncio.AbstractEventLoop, main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine as `asyncio.run` does, but do not wait for tasks that ignore their cancellation."""
+    try:
+        _complete(loop, main)
+    finally:
+        _complete(loop, _end_tasks(loop))
+
+
+def _complete(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine, and continue if a handler stops the event loop meanwhile.
 
     A handler can stop it with `loop.stop()`, or with a callback that raises SystemExit or KeyboardInterrupt.
     """
-    with asyncio.Runner() as runner:
-        loop = runner.get_loop()
-        task = loop.create_task(main)
-        while not task.done():
-            try:
-                loop.run_until_complete(task)
-            except (RuntimeError, SystemExit, KeyboardInterrupt) as error:
-                if task.done() or loop.is_closed():
-                    raise
-                _log.warning("event loop stopped by a handler, continuing", reason=f"{type(error).__name__}: {error}")
+    task = loop.create_task(coroutine)
+    while not task.done():
+        try:
+            loop.run_until_complete(task)
+        except (RuntimeError, SystemExit, KeyboardInterrupt) as error:
+            if task.done() or loop.is_closed():
+                raise
+            _log.warning("event loop stopped by a handler, continuing", reason=f"{type(error).__name__}: {error}")
+    task.result()
 
 
-async def _run_worker(container: Container, health: Health, signals: "_StopSignals") -> None:
+async def _end_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel all other tasks; once they have ended, close the asynchronous generators. Both have a time limit."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(TASKS_SECONDS):
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            # Not before, because a generator cannot be closed while a task waits in it.
+            await asyncio.wait({loop.create_task(loop.shutdown_asyncgens())})
+
+
+async def _run_worker(container: Container, health: Health, signals: StopSignals) -> None:
+    """Run the worker of a container, but do not wait for a container that does not end."""
     asyncio.get_running_loop().set_default_executor(_DetachedExecutor())
+    stopped = asyncio.Event()
+    running = asyncio.create_task(_run_open_worker(container, health, signals, stopped))
+    stopping = asyncio.create_task(stopped.wait())
+    await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    # The container ends itself after `CLOSE_TIMEOUT`, unless it ignores that.
+    await asyncio.wait((running,), timeout=CLOSE_TIMEOUT.total_seconds() + TASKS_SECONDS)
+    if running.done():
+        running.result()
+    else:
+        _log.warning("resources did not close in time, abandoned", timeout_seconds=CLOSE_TIMEOUT.total_seconds())
+
+
+async def _run_open_worker(container: Container, health: Health, signals: StopSignals, stopped: asyncio.Event) -> None:
+    """Open a container, run its worker, set `stopped`, and close the container."""
     async with AsyncExitStack() as stack:
-        with _cancelled_by(signals):
+        with _cancelled_by(signals, stopped):
             worker = await stack.enter_async_context(opened(container))
         if signals.stop_requested:
             _log.info("stopped before the worker was created")
@@ -171,17 +219,21 @@ async def _run_worker(container: Container, health: Health, signals: "_StopSigna
         worker.on_tick(health.tick)
         signals.call(worker.stop)
         _tune_garbage_collection()
-        await worker.run()
+        try:
+            await worker.run()
+        finally:
+            stopped.set()
 
 
 @contextmanager
-def _cancelled_by(signals: "_StopSignals") -> Generator[None]:
-    """Cancel the `with` block of a coroutine on a signal. The block then ends early, without an exception."""
+def _cancelled_by(signals: StopSignals, stopped: asyncio.Event) -> Generator[None]:
+    """Cancel the `with` block of a coroutine on a signal, and set `stopped`. The block then ends early."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     is_open = True
 
     def cancel() -> None:
-        if is_open and task is not None:
+        if is_open and not stopped.is_set() and task is not None:
+            stopped.set()
             task.cancel()
 
     signals.call(lambda: loop.call_soon_threadsafe(cancel))
@@ -192,54 +244,6 @@ def _cancelled_by(signals: "_StopSignals") -> Generator[None]:
             raise
     finally:
         is_open = False
-
-
-class _StopSignals:
-    """Handles SIGTERM and SIGINT within a `with` block, also before the worker has been created."""
-
-    def __init__(self) -> None:
-        self._stop: Callable[[], object] | None = None
-        self.stop_requested = False
-        self._signalled = threading.Event()
-        self._ended = threading.Event()
-
-    def __enter__(self) -> Self:
-        # Not the event loop's own signal handling: a second signal must work even while the loop is blocked.
-        self._previous_handlers = {number: signal.signal(number, self._handle) for number in _SIGNALS}
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._signalled.set()
-        for number, handler in self._previous_handlers.items():
-            signal.signal(number, handler)
-
-    def start_watchdog(self, timeout_seconds: float) -> None:
-        """After a signal, end the process by force if it takes longer than this, plus a margin, to stop."""
-        watchdog = threading.Thread(target=self._enforce_timeout, args=(timeout_seconds,), name="jobnik-stop")
-        watchdog.daemon = True
-        watchdog.start()
-
-    def call(self, stop: Callable[[], object]) -> None:
-        """Call `stop` on a signal, or now if a signal has already arrived. It replaces the previous function."""
-        self._stop = stop
-        if self.stop_requested:
-            stop()
-
-    def _handle(self, number: int, _frame: FrameType | None) -> None:
-        if self.stop_requested:
-            _exit_now(128 + number)
-        self.stop_requested = True
-        if self._stop is not None:
-            self._stop()
-        self._signalled.set()
-
-    def _enforce_timeout(self, timeout_seconds: float) -> None:
-        """End the process if it does not stop in time, for example because a handler blocks the event loop."""
-        self._signalled.wait()
-        if not self._ended.wait(timeout_seconds + STOP_MARGIN_SECONDS):
-            _log.error("worker did not stop in time, exiting", timeout_seconds=timeout_seconds)
-            _exit_now(1)
 
 
 class _DetachedExecutor(ThreadPoolExecutor):
@@ -253,12 +257,20 @@ class _DetachedExecutor(ThreadPoolExecutor):
         super().shutdown(wait=False, cancel_futures=True)
 
 
-def _exit_if_threads_hang(code: int, timeout: timedelta, threads_before: AbstractSet[threading.Thread]) -> None:
-    """Exit now if threads of handlers still run after `timeout`, because Python would wait for them forever.
+def _exit_if_tasks_hang(code: int, runner: asyncio.Runner) -> None:
+    """Close the event loop; exit now if a task still runs, because that would wait for it forever."""
+    if tasks := asyncio.all_tasks(runner.get_loop()):
+        _log.warning("task abandoned", tasks=[task.get_name() for task in tasks])
+        _exit_now(code)
+    runner.close()
+
+
+def _exit_if_threads_hang(code: int, threads_before: AbstractSet[threading.Thread]) -> None:
+    """Exit now if threads of handlers still run after a moment, because Python would wait for them forever.
 
     These are the threads of `asyncio.to_thread`, and others that are not daemons and did not exist before.
     """
-    deadline = time.monotonic() + timeout.total_seconds()
+    deadline = time.monotonic() + THREADS_SECONDS
     threads = [thread for thread in set(threading.enumerate()) - threads_before if not thread.daemon]
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
@@ -267,18 +279,36 @@ def _exit_if_threads_hang(code: int, timeout: timedelta, threads_before: Abstrac
         _exit_now(code)
 
 
+def _exit_if_processes_hang(code: int) -> None:
+    """Kill the processes of multiprocessing that handlers have left, and exit: Python would wait for them forever."""
+    if processes := multiprocessing.active_children():
+        _log.warning("process abandoned", processes=[process.name for process in processes])
+        _exit_now(code)
+
+
 def _exit_if_output_fails(code: int) -> None:
     """Exit now if standard output or error is blocked, full or closed.
 
     At its end, Python would wait for them, or replace the exit code with 120.
     """
-    if not flush_logs():
+    if not flush_logs() or not _flush_streams():
         _end_process(code)
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except (OSError, ValueError):
-            _end_process(code)
+
+
+def _flush_streams() -> bool:
+    """Write what the program has printed; return False if that fails or takes too long."""
+    flushed = threading.Event()
+
+    def flush() -> None:
+        with suppress(OSError, ValueError):
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            flushed.set()
+
+    thread = threading.Thread(target=flush, name="jobnik-flush", daemon=True)
+    thread.start()
+    thread.join(FLUSH_SECONDS)
+    return flushed.is_set()
 
 
 def _exit_now(code: int) -> NoReturn:

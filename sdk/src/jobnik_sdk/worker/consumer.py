@@ -12,7 +12,14 @@ from httpx2 import Response
 from pydantic import RootModel, ValidationError
 from pydantic_core import to_json
 
-from jobnik_sdk.errors import StatusConflictError, TaskNotFoundError, UnexpectedAnswerError, UnreadableTaskError
+from jobnik_sdk.errors import (
+    AnswerError,
+    StatusConflictError,
+    TaskNotFoundError,
+    UnexpectedAnswerError,
+    UnreachableError,
+    UnreadableTaskError,
+)
 from jobnik_sdk.http import retries
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.http.connections import Pool
@@ -21,7 +28,7 @@ from jobnik_sdk.model.definitions import Empty, StageType, TaskMetadataT, TaskSt
 from jobnik_sdk.model.entities import ClaimedTask, claimed_task_model
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics
-from jobnik_sdk.worker.reports import report_status
+from jobnik_sdk.worker.reports import PartAStatus, report_status, undelivered_log
 
 _CONFLICT_DELAY: Final = timedelta(milliseconds=10)
 """The longest pause before the third try of a claim, after two conflicts; the second try follows at once."""
@@ -48,6 +55,7 @@ class Consumer:
     def __init__(self, client: JobnikClient) -> None:
         check_instance("The client of a consumer", client, JobnikClient)
         self._client = client
+        self._undelivered_log = undelivered_log()
 
     async def claim(
         self, stage_type: StageType[TaskT, Any, TaskMetadataT, Any, Any]
@@ -87,11 +95,18 @@ class Consumer:
 
     async def complete(self, task: ClaimedTask[Any, Any]) -> None:
         """Report a task as completed. Idempotent."""
-        await report_status(self._client, task, task.stage_type, TaskStatus.COMPLETED, retries.delays())
+        await self._report(task, TaskStatus.COMPLETED)
 
     async def fail(self, task: ClaimedTask[Any, Any]) -> None:
         """Report an attempt as failed; the manager retries the task while it has attempts left. Idempotent."""
-        await report_status(self._client, task, task.stage_type, TaskStatus.FAILED, retries.delays())
+        await self._report(task, TaskStatus.FAILED)
+
+    async def _report(self, task: ClaimedTask[Any, Any], status: PartAStatus) -> None:
+        delays = retries.delays()
+        await report_status(self._client, task, task.stage_type, status, delays, on_retry=self._log_retry)
+
+    def _log_retry(self, failure: UnreachableError | AnswerError) -> None:
+        self._undelivered_log.log(reports=1, reason=str(failure))
 
 
 def _read_claimed_task(

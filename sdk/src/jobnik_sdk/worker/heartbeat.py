@@ -5,10 +5,12 @@ one task: progress and checkpoints are sent by `ProgressSender`. The response ca
 that were lost, tasks to cancel, a request to drain. The thread also logs where the event loop is blocked.
 """
 
+import asyncio
 import platform
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
@@ -156,6 +158,19 @@ class Heartbeat:
         if not self._stopping.is_set():
             self._stopping.set()
             self._thread.join(FINAL_HEARTBEAT_TIMEOUT)
+
+    async def aclose(self) -> None:
+        """Do the same as `stop`, without blocking the event loop."""
+        loop, stopped = asyncio.get_running_loop(), asyncio.Event()
+
+        def stop() -> None:
+            self.stop()
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(stopped.set)
+
+        # Not `asyncio.to_thread`, because calls of handlers that hang may occupy all of its threads.
+        threading.Thread(target=stop, name="jobnik-heartbeat-stop", daemon=True).start()
+        await stopped.wait()
 
     @property
     def healthy(self) -> bool:

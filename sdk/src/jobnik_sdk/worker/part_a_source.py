@@ -2,25 +2,34 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple, TypeAlias
 from urllib.parse import quote
 from uuid import UUID
 
 from pydantic import RootModel
 
-from jobnik_sdk.errors import AnswerError, InvalidRequestError, JobnikError, NotFoundError, UnreadableTaskError
+from jobnik_sdk.errors import (
+    AnswerError,
+    InvalidRequestError,
+    JobnikError,
+    NotFoundError,
+    UnreachableError,
+    UnreadableTaskError,
+)
 from jobnik_sdk.execution.outcomes import Completed, Released, Snoozed
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
 from jobnik_sdk.model.definitions import AnyStageType, TaskStatus
 from jobnik_sdk.model.entities import ClaimedTask
-from jobnik_sdk.observability.logging import RuntimeLogger
+from jobnik_sdk.observability.logging import LimitedWarning, RuntimeLogger
+from jobnik_sdk.observability.spans import TracedTask
 from jobnik_sdk.worker.consumer import Consumer
 from jobnik_sdk.worker.lru_cache import LruCache
-from jobnik_sdk.worker.reports import PartAStatus, report_status
+from jobnik_sdk.worker.reports import PartAStatus, report_status, undelivered_log
 from jobnik_sdk.worker.task_source import ACCEPTED, CACHED_STAGES, Assignment, ReportResult, TaskReport
 
+_NOT_RELEASED_ADVICE: Final = "cancelled and snoozed attempts count: allow more attempts, or update the manager"
 _log: Final = RuntimeLogger(__name__)
 
 MAX_PARALLEL_CLAIMS: Final = 32
@@ -60,6 +69,10 @@ class PartATaskSource:
         self._reads: dict[UUID, asyncio.Task[_StageAndJob]] = {}
         self._pending: defaultdict[str, _Pending] = defaultdict(dict)  # by stage type
         self._reports: set[asyncio.Task[None]] = set()
+        # One line for all tasks, as with leases: a manager that is down concerns hundreds of them.
+        self._undelivered_log = undelivered_log()
+        self._unreadable_log = LimitedWarning(_log, "stage and job not readable yet, retrying")
+        self._not_released_log = LimitedWarning(_log, "manager cannot take tasks back, reporting attempts as failed")
 
     async def claim(self, stage_type: AnyStageType, limit: int) -> Sequence[Assignment[Any, Any]]:
         """Claim up to `limit` tasks, or return those of earlier claims; see `TaskSource`.
@@ -106,21 +119,27 @@ class PartATaskSource:
         tasks = [task.task if isinstance(task, UnreadableTaskError) else task for task in pending.values()]
         delays = backoff(INITIAL_DELAY, MAX_DELAY)
         await asyncio.gather(
-            *(report_status(self._client, task, task.stage_type, TaskStatus.FAILED, delays) for task in tasks),
+            *(self._report(task, task.stage_type, TaskStatus.FAILED, delays) for task in tasks),
             return_exceptions=True,
         )
 
     async def _deliver(self, report: TaskReport, on_result: Callable[[ReportResult], None]) -> None:
         task, outcome = report.task, report.outcome
         if isinstance(outcome, Snoozed | Released):
-            _log.warning("manager cannot take tasks back, reporting the attempt as failed", task_id=str(task.id))
+            self._not_released_log.log(advice=_NOT_RELEASED_ADVICE)
         status: PartAStatus = TaskStatus.COMPLETED if isinstance(outcome, Completed) else TaskStatus.FAILED
         try:
-            await report_status(self._client, task, report.stage_type, status, backoff(INITIAL_DELAY, MAX_DELAY))
+            await self._report(task, report.stage_type, status, backoff(INITIAL_DELAY, MAX_DELAY))
         except AnswerError as refusal:
             on_result(ReportResult(accepted=False, code=refusal.code, message=str(refusal)))
         else:
             on_result(ACCEPTED)
+
+    async def _report(self, task: TracedTask, stage_type: str, status: PartAStatus, delays: Iterator[float]) -> None:
+        await report_status(self._client, task, stage_type, status, delays, on_retry=self._log_retry)
+
+    def _log_retry(self, failure: UnreachableError | AnswerError) -> None:
+        self._undelivered_log.log(reports=len(self._reports), reason=str(failure))
 
     async def _assignment(self, claimed: _Claimed) -> Assignment[Any, Any]:
         """Return a claimed task with its stage and its job."""
@@ -155,7 +174,7 @@ class PartATaskSource:
             except (NotFoundError, InvalidRequestError):
                 raise
             except JobnikError as error:
-                _log.warning("stage and job not readable yet, retrying", path=path, reason=str(error))
+                self._unreadable_log.log(path=path, reason=str(error))
                 await asyncio.sleep(next(delays))
 
 

@@ -172,10 +172,14 @@ class Poller:
                 _log.warning("lease lost", advice=_REFUSAL_ADVICE["LEASE_LOST"], **running.context.ids)
                 running.context.cancellation.request("lease lost")
 
-    async def close(self) -> None:
-        """End attempts that are still running, without reporting them; release threads, processes and the lifespan."""
+    async def close(self, *, drained: bool) -> None:
+        """End attempts that are still running, without reporting them; release threads, processes and the lifespan.
+
+        Args:
+            drained: Whether a drain has given the attempts time to end.
+        """
         self._closing = True
-        await self._runner.close()
+        await self._runner.close(wait=not drained)
 
     @property
     def _claim_limit(self) -> int:

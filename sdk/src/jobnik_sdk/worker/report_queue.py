@@ -30,6 +30,7 @@ from jobnik_sdk.http.retries import INITIAL_DELAY, backoff, wait_before_retry
 from jobnik_sdk.model.payloads import fit_text
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import RuntimeLogger
+from jobnik_sdk.worker.reports import undelivered_log
 from jobnik_sdk.worker.task_source import ReportResult, TaskReport
 
 MAX_BATCH: Final = 500
@@ -53,7 +54,6 @@ _SHORT_MESSAGE: Final = 1_000
 """The length of an error message in characters that fits into every request."""
 _SMALL_SIZE: Final = 2 * _SHORT_MESSAGE
 """Up to this size, a report fits into every request, even if a response calls it too large."""
-_LOG_INTERVAL_SECONDS: Final = 1.0
 
 OnResult = Callable[[ReportResult], None]
 Failure: TypeAlias = AnswerError | UnreachableError
@@ -102,7 +102,7 @@ class ReportQueue:
         self._retrying = 0  # the number of reports in the requests of retried jobs
         self._variables = contextvars.copy_context()
         self._retry_slots = asyncio.Semaphore(MAX_RETRIES)
-        self._logged_at = float("-inf")
+        self._undelivered_log = undelivered_log()
         metrics.REPORTS_WAITING.set_function(lambda: self._undelivered)
 
     def put(self, report: TaskReport, on_result: OnResult) -> None:
@@ -166,7 +166,7 @@ class ReportQueue:
         delays = backoff(INITIAL_DELAY, MAX_RETRY_DELAY)
         while (undelivered := await self._try(entries)) is not None:
             entries, failure = undelivered
-            self._log_failure(undelivered)
+            self._undelivered_log.log(reports=len(undelivered.entries), reason=str(undelivered.failure))
             if _may_be_caused_by_one_report(failure):
                 self._retry_by_job(entries, failure)
                 return
@@ -200,7 +200,7 @@ class ReportQueue:
                     # In smaller batches, fewer of the other reports fail together with that one.
                     size = max(1, min(size, len(undelivered.entries)) // 2)
                 waiting.extend(undelivered.entries)
-                self._log_failure(undelivered)
+                self._undelivered_log.log(reports=len(undelivered.entries), reason=str(undelivered.failure))
                 await wait_before_retry(undelivered.failure, "POST", next(delays))
         finally:
             del self._retried_jobs[job_id]
@@ -282,14 +282,6 @@ class ReportQueue:
             entry.on_result(result)
         except Exception:  # noqa: BLE001 the results of other reports must still arrive
             _log.exception("unexpected error after a report")
-
-    def _log_failure(self, undelivered: _Undelivered) -> None:
-        """Log that reports must be sent again, at most once a second for all jobs."""
-        now = asyncio.get_running_loop().time()
-        if now - self._logged_at >= _LOG_INTERVAL_SECONDS:
-            self._logged_at = now
-            reports, reason = len(undelivered.entries), str(undelivered.failure)
-            _log.warning("report not delivered, retrying", reports=reports, reason=reason)
 
 
 def _take(waiting: deque[_Entry], size: int) -> Sequence[_Entry]:

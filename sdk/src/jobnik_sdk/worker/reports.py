@@ -1,8 +1,8 @@
 """Reports in part A of the protocol: one task per request, safe to repeat. Also the metrics of all reports."""
 
 import time
-from collections.abc import Iterator
-from typing import Final, Literal
+from collections.abc import Callable, Iterator
+from typing import Final, Literal, TypeAlias
 
 from pydantic import BaseModel
 
@@ -19,7 +19,7 @@ from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.http.connections import Pool
 from jobnik_sdk.model.definitions import TaskStatus
 from jobnik_sdk.observability import metrics, spans, trace_context
-from jobnik_sdk.observability.logging import RuntimeLogger
+from jobnik_sdk.observability.logging import LimitedWarning, RuntimeLogger
 from jobnik_sdk.observability.spans import TracedTask
 
 REFUSALS: Final = (NotFoundError, IllegalTransitionError, InvalidRequestError)
@@ -27,11 +27,24 @@ REFUSALS: Final = (NotFoundError, IllegalTransitionError, InvalidRequestError)
 
 PartAStatus = Literal[TaskStatus.COMPLETED, TaskStatus.FAILED]
 
+OnRetry: TypeAlias = Callable[[UnreachableError | AnswerError], None]
+
 _log: Final = RuntimeLogger(__name__)
 
 
-async def report_status(
-    client: JobnikClient, task: TracedTask, stage_type: str, status: PartAStatus, delays: Iterator[float]
+def undelivered_log() -> LimitedWarning:
+    """Return the warning that reports must be sent again."""
+    return LimitedWarning(_log, "report not delivered, retrying")
+
+
+async def report_status(  # noqa: PLR0913 what is reported, and how
+    client: JobnikClient,
+    task: TracedTask,
+    stage_type: str,
+    status: PartAStatus,
+    delays: Iterator[float],
+    *,
+    on_retry: OnRetry,
 ) -> None:
     """Report `status` until the manager has accepted or refused it, or `delays` (seconds between tries) is exhausted.
 
@@ -39,7 +52,7 @@ async def report_status(
     report is repeated, and after the manager has refused it as an illegal transition or because another client changed
     the task meanwhile: if the task already has the status, the report has succeeded; if the attempt is still in
     progress, the report is sent again after a conflict. A FAILED that is sent twice without reading the task could fail
-    the next worker's attempt.
+    the next worker's attempt. `on_retry` is called with the reason before a report is repeated because of an error.
 
     Raises:
         NotFoundError, IllegalTransitionError, InvalidRequestError: the manager refused the report for good.
@@ -49,7 +62,7 @@ async def report_status(
     accepted = False
     try:
         with spans.start_settle([stage_type], [task]):
-            await _report_until_decided(client, task, status, delays)
+            await _report_until_decided(client, task, status, delays, on_retry)
         accepted = True
     finally:
         record_reports(stage_type, status, time.perf_counter() - started, accepted=accepted)
@@ -63,7 +76,11 @@ def record_reports(stage_type: str, status: str, seconds: float, *, accepted: bo
 
 
 async def _report_until_decided(
-    client: JobnikClient, task: TracedTask, status: PartAStatus, delays: Iterator[float]
+    client: JobnikClient,
+    task: TracedTask,
+    status: PartAStatus,
+    delays: Iterator[float],
+    on_retry: OnRetry,
 ) -> None:
     refusal: IllegalTransitionError | None = None
     may_be_recorded = False
@@ -85,7 +102,7 @@ async def _report_until_decided(
             delay = None if isinstance(failure, REFUSALS) else next(delays, None)
             if delay is None:
                 raise
-            _log.warning("report not delivered, retrying", task_id=str(task.id), status=status, reason=str(failure))
+            on_retry(failure)
             await retries.wait_before_retry(failure, "PUT", delay)
             may_be_recorded = True
         else:

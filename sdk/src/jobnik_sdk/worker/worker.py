@@ -145,6 +145,7 @@ class Worker:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop_requested = asyncio.Event()
         self._stopping = False
+        self._stopped_at = 0.0
         self._contacted = False
         self._last_tick = time.monotonic()
         self._tick_callbacks: list[Callable[[], None]] = []
@@ -304,7 +305,9 @@ class Worker:
         You can call this at any time, repeatedly, from a signal handler or from another thread. A stopped worker cannot
         be started again.
         """
-        self._stopping = True
+        if not self._stopping:
+            self._stopped_at = time.monotonic()
+            self._stopping = True
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed: the worker has ended already
                 self._loop.call_soon_threadsafe(self._stop_requested.set)
@@ -349,6 +352,7 @@ class Worker:
             WorkerAccess(self.client),
         )
         pollers = [Poller(handler, dependencies) for handler in self.handlers]
+        drained = False
         try:
             await self._run_unless_stopped(_open(pollers))
             if self._stopping:
@@ -361,14 +365,19 @@ class Worker:
                     polling.create_task(poller.run())
                 await self._stop_requested.wait()
                 loop = asyncio.get_running_loop()
-                stopped_at = loop.time()
+                # A handler that has blocked the event loop since then has used up the time of all handlers.
+                blocked = min(time.monotonic() - self._stopped_at, self._drain_seconds * HANDLER_SHARE)
+                stopped_at = loop.time() - blocked
                 for poller in self._pollers:
                     poller.stop()
                     loop.call_at(stopped_at + self._drain_seconds * HANDLER_SHARE, poller.cancel_claims)
             await self._drain(source, stopped_at)
+            drained = True
         finally:
-            await asyncio.gather(*(poller.close() for poller in pollers))
-            await self._stop_heartbeat()
+            try:
+                await asyncio.gather(*(poller.close(drained=drained) for poller in pollers))
+            finally:
+                await self._stop_heartbeat()
 
     async def _drain(self, source: TaskSource, started: float) -> None:
         """Finish the tasks in progress; cancel and release those that take too long after `started`."""
@@ -407,14 +416,18 @@ class Worker:
         if self._progress_sender is not None:
             self._progress_sender.stop()
         if self._heartbeat is not None:
-            await asyncio.to_thread(self._heartbeat.stop)
+            await self._heartbeat.aclose()
 
     async def _run_unless_stopped(self, coroutine: Coroutine[Any, Any, ValueT]) -> ValueT | None:
         """Return the result of a coroutine; cancel it and return None if the worker is stopped first."""
         running, stopped = asyncio.ensure_future(coroutine), asyncio.ensure_future(self._stop_requested.wait())
         try:
             await asyncio.wait((running, stopped), return_when=asyncio.FIRST_COMPLETED)
-            return running.result() if running.done() else None
+            if running.done():
+                return running.result()
+            running.cancel()
+            await asyncio.wait((running,))
+            return None
         finally:
             running.cancel()
             stopped.cancel()
@@ -422,22 +435,24 @@ class Worker:
     async def _connect(self) -> TaskSource:
         """Wait until the manager answers, and return the task source for its capabilities."""
         delays = backoff(INITIAL_DELAY, MAX_DELAY)
+        # The leases in a response that takes longer have ended. Without a limit, it may arrive byte by byte.
+        client = self.client.limited(self.client.timeout + self._lease)
         while True:
             try:
-                features = await self.client.capabilities(retry=False)
+                features = await client.capabilities(retry=False)
             except JobnikError as error:
                 _log.warning("manager not reachable yet, retrying", manager=self.client.base_url, reason=str(error))
                 await asyncio.sleep(next(delays))
                 continue
             self._contacted = True
             if features >= LEASE_FEATURES:
-                return LeasedTaskSource(self.client, self.id, self._lease, len(self.handlers))
+                return LeasedTaskSource(client, self.id, self._lease, len(self.handlers))
             _log.warning(
                 "manager has no leases",
                 manager=self.client.base_url,
                 advice="update the manager or check its address; tasks of a killed worker wait until they are stale",
             )
-            return PartATaskSource(self.client)
+            return PartATaskSource(client)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Record that the event loop runs, and schedule the next tick."""

@@ -34,9 +34,6 @@ BYTE_BUDGET = 16 * 1024 * 1024
 """The maximum size of the tasks in one statement, unless it is a single task. It bounds the memory of the manager and
 of the worker, and the time during which leases elapse before the response arrives."""
 
-RESERVATION_TIMEOUT = timedelta(milliseconds=100)
-"""How long a transaction may reserve claims for the tasks that it makes claimable."""
-
 POLL_INTERVAL = timedelta(seconds=1)
 """How often waiting claims look for tasks without a notification, because notifications may get lost."""
 
@@ -160,8 +157,9 @@ class ClaimBatcher:
                 self.deliver(search)
             except Exception as error:  # noqa: BLE001 - every error goes to the claims
                 # Also to claims outside the batch, which would otherwise wait for one failure after another.
+                # Not to claims that a transaction has reserved: it may be claiming tasks for them.
                 for claimant in present:
-                    if not claimant.future.done():
+                    if not claimant.reservation and not claimant.future.done():
                         claimant.future.set_exception(error)
                 continue
             finally:
@@ -292,9 +290,9 @@ class ClaimBatcher:
 class Reservation:
     """Waiting claims of one stage type, served by the transaction that makes tasks claimable.
 
-    Until the reservation ends, the batcher skips these claims. A transaction that takes longer than
-    ``RESERVATION_TIMEOUT`` loses the reservation, because other tasks may have become claimable in the meantime. Tasks
-    that the transaction claims nevertheless go to the same claims, or back to the queue.
+    Until the transaction ends, the batcher skips these claims. If they got other tasks meanwhile, those of the
+    transaction would have to be released. The transaction makes its reservations last, so one takes about as long as a
+    statement of the batcher itself.
     """
 
     def __init__(self, batcher: ClaimBatcher, claimants: Sequence[_Claimant]) -> None:
@@ -303,7 +301,6 @@ class Reservation:
         self._search: _Search | None = None
         for claimant in claimants:
             claimant.reservation = self
-        self._timer = asyncio.get_running_loop().call_later(RESERVATION_TIMEOUT.total_seconds(), self._free)
 
     async def claim(self, connection: Connection) -> bool:
         """Claim tasks in the transaction of this connection. Return whether some may be left for other claims."""
@@ -312,16 +309,10 @@ class Reservation:
 
     def end(self, *, committed: bool) -> None:
         """Answer the claims that got tasks. The others continue to wait."""
-        self._timer.cancel()
+        for claimant in self._claimants:
+            claimant.reservation = None
         if committed and self._search:
             self._batcher.deliver(self._search)
-        self._free()
-
-    def _free(self) -> None:
-        for claimant in self._claimants:
-            # After the timeout, another transaction may have reserved the claim.
-            if claimant.reservation is self:
-                claimant.reservation = None
         self._batcher.resume()
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import atexit
 import pickle
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
@@ -14,6 +13,7 @@ from typing_extensions import override
 
 from jobnik_sdk.execution import outcomes
 from jobnik_sdk.execution.handler import AnyHandler
+from jobnik_sdk.execution.lifespans import CLOSE_TIMEOUT
 from jobnik_sdk.execution.outcomes import Failed, Outcome
 from jobnik_sdk.execution.processes.child import Setup
 from jobnik_sdk.execution.processes.messages import AttemptEnded, Interrupted, Message, StartFailed, StateUpdate
@@ -26,6 +26,8 @@ from jobnik_sdk.observability.logging import RuntimeLogger, configured_level
 _DEATH_ADVICE: Final = (
     "after SIGKILL, check whether the system was out of memory: lower the handler's concurrency, or set memory_limit"
 )
+_KILL_TIMEOUT: Final = timedelta(seconds=1)
+"""How long to wait for processes that have been killed: one that is blocked in the kernel may take forever."""
 _log: Final = RuntimeLogger(__name__)
 
 
@@ -93,15 +95,25 @@ class ProcessRunner(Runner):
     @override
     async def _close(self) -> None:
         for process in self._processes:
-            process.shut_down()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._cancellation_seconds):
+            if process.ready:
+                process.shut_down()
+            else:
+                process.kill()  # it has nothing to close yet, and its lifespan may take long to open
+        if not await self._wait_for_exits(CLOSE_TIMEOUT) and self._handler.lifespan is not None:
+            _log.warning("lifespan did not close in time, abandoned", stage_type=self._handler.stage_type.name)
+        self._kill_all()
+        await self._wait_for_exits(_KILL_TIMEOUT)
+        atexit.unregister(self._kill_all)
+
+    async def _wait_for_exits(self, limit: timedelta) -> bool:
+        """Wait until all processes have exited; return False if they take longer than this."""
+        try:
+            async with asyncio.timeout(limit.total_seconds()):
                 for process in list(self._processes):
                     await process.exited.wait()
-        self._kill_all()
-        for process in list(self._processes):
-            await process.exited.wait()
-        atexit.unregister(self._kill_all)
+        except TimeoutError:
+            return False
+        return True
 
     def _take_idle(self) -> HandlerProcess | None:
         while self._idle:
