@@ -106,7 +106,7 @@ def hang(project: Path) -> None:
         """    context.logger.info("it hangs")
     context.cancellation.wait()
     content = b""
-"""
+""",
     )
 
 
