@@ -28,6 +28,28 @@ ADDITIONS = {
 }
 """The lines that the owner adds below each mark, by file."""
 
+CONTAINER = '''"""The owner's wiring."""
+
+from functools import partial
+
+from dependency_injector import containers, providers
+from jobnik_sdk import Handler, JobnikClient, Worker
+
+from {package}.definitions import thumbnails
+from {package}.handlers import make_thumbnail
+from {package}.settings import Settings
+
+
+class Container(containers.DeclarativeContainer):
+    """The owner's wiring."""
+
+    settings = providers.Singleton(Settings)
+    client = providers.Singleton(JobnikClient, settings.provided.jobnik_base_url)
+    function = providers.Singleton(partial, make_thumbnail, quality=settings.provided.thumbnail_quality)
+    handler = providers.Singleton(Handler, thumbnails, function)
+    worker = providers.Singleton(Worker.from_settings, settings, providers.List(handler), client=client)
+'''
+
 HANDLERS = '''"""The owner's handler."""
 
 from jobnik_sdk import TaskContext
@@ -129,6 +151,7 @@ def replace_the_example(project: Path) -> None:
     shutil.rmtree(project / "tests")
     (project / "seed.py").unlink(missing_ok=True)
     for name, text in (
+        ("container.py", CONTAINER),
         ("handlers.py", HANDLERS),
         ("definitions.py", DEFINITIONS.replace("{stage}", project.name)),
         ("settings.py", SETTINGS),

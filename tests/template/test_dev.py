@@ -102,10 +102,10 @@ def hang(project: Path) -> None:
     """Replace the handler by one that never ends."""
     edit(
         project / HANDLERS,
-        "    width, height = await asyncio.to_thread(_write_thumbnail, task, quality)\n",
+        "    content = _read(task.source, http)\n",
         """    context.logger.info("it hangs")
-    await asyncio.Event().wait()
-    width = height = quality
+    context.cancellation.wait()
+    content = b""
 """,
     )
 
@@ -139,9 +139,9 @@ def test_one_command_runs_everything_and_follows_edits(start: Callable[[int], De
     dev.until(f"{HANDLERS} changed", "worker stopped", "worker started")
     edit(project / "seed.py", "The job", "Another job")
     dev.until("| Another job", "a thumbnail was made", "| It is COMPLETED")
-    edit(project / HANDLERS, "async def make_thumbnail(", "async def make_thumbnail)(")
+    edit(project / HANDLERS, "def make_thumbnail(", "def make_thumbnail)(")
     dev.until("SyntaxError", "The worker has ended (exit code 1)")
-    edit(project / HANDLERS, "async def make_thumbnail)(", "async def make_thumbnail(")
+    edit(project / HANDLERS, "def make_thumbnail)(", "def make_thumbnail(")
     dev.until("worker started")
     (project / ".env").write_text("THUMBNAIL_QUALITY=100\n")
     dev.until("THUMBNAIL_QUALITY: ", "The worker has ended (exit code 2)")

@@ -1,10 +1,12 @@
 """`make doctor` and `make update` in rendered projects."""
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import copier
 import pytest
 from jobnik_devtools.doctor import chart
 from jobnik_devtools.doctor.findings import Level
@@ -179,22 +181,50 @@ def test_file_is_restored_and_updated_again(project: Path, template: Path, tool:
     assert (project / "NEW.md").exists()
 
 
+def owned_files(project: Path) -> list[Path]:
+    """Return the files that the README assigns to the owner, and the documents."""
+    table = (project / "README.md").read_text().split("## Project layout")[1].split("\n## ")[0]
+    named = [project / name for name in re.findall(r"^\| `(\S+)` \|", table, re.MULTILINE)]
+    assert len(named) == 6
+    files = [file for path in named for file in (path.rglob("*.py") if path.is_dir() else [path])]
+    return [*files, project / "README.md", project / "AGENTS.md"]
+
+
+@pytest.mark.parametrize("change", ["rewritten", "deleted"])
+def test_owners_files_are_not_compared(project: Path, template: Path, tool: Tool, change: str) -> None:
+    """The doctor mentions none of them, whatever their owner did to them, also after `copier update` has run alone."""
+    for file in owned_files(project):
+        file.write_text('"""Mine."""\n') if change == "rewritten" else file.unlink()
+    commit(project, tool)
+    matches = "the project matches the template at"
+    assert findings(doctor(project).stdout)["template"] == [f"✓ {matches} v0.1.0, the newest version"]
+    before = {path: path.read_bytes() for path in (project / "src").rglob("*.py")}
+    for name in ("container", "definitions", "handlers", "settings"):
+        for path in (template / "template" / "src").rglob(f"*{name}.py*"):
+            path.write_text(f"# New in this version.\n{path.read_text()}")
+    release(template, tool)
+
+    copier.run_update(project, defaults=True, overwrite=True, quiet=True)
+
+    assert {path: path.read_bytes() for path in (project / "src").rglob("*.py")} == before
+    assert findings(doctor(project).stdout)["template"] == [f"✓ {matches} v0.2.0, the newest version"]
+
+
 def test_owners_parts_of_a_restored_file_are_kept(project: Path, tool: Tool) -> None:
-    """The handlers in container.py, and the lines of .env.example below the marker."""
-    container, example = project / "src" / "thumbnail_worker" / "container.py", project / ".env.example"
-    edit(container, "quality=", "mine=")
+    """The lines of .env.example below the marker, and the additions to pyproject.toml."""
+    pyproject, example = project / "pyproject.toml", project / ".env.example"
+    edit(pyproject, '  "pillow>=13.0",\n', '  "pillow>=13.0",\n  "tifffile",\n')
     edit(example, "THUMBNAIL_QUALITY=85", "BUCKET=pictures")
-    before = {path: path.read_text() for path in (container, example)}
+    before = {path: path.read_text() for path in (pyproject, example)}
     assert "edited in this project" not in doctor(project).stdout
-    edit(container, "Worker.from_settings, settings, handlers, client=client", "Worker, client, handlers")
+    edit(pyproject, "line-length = 120", "line-length = 80")
     edit(example, "WORKER_CONCURRENCY=1", "WORKER_CONCURRENCY=8")
     commit(project, tool)
     (project / "renovate.json").unlink()
     (project / "README.md").unlink()
-    names = ".env.example, src/thumbnail_worker/container.py"
     found = findings(doctor(project).stdout)["template"]
     assert [text.partition(" → ")[0] for text in found] == [
-        f"! edited in this project: {names}",
+        "! edited in this project: .env.example, pyproject.toml",
         "! deleted in this project: renovate.json",
     ]
 

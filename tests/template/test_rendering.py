@@ -82,7 +82,7 @@ def test_every_combination_is_clean(render: Callable[..., Path], answers: dict[s
     assert (project / ".github").exists() == (answers["ci"] == "github")
     assert (project / ".gitlab-ci.yml").exists() == (answers["ci"] == "gitlab")
     text = "".join(files_of(project).values()).lower()
-    assert ("thumbnail_quality" in text) == ("pillow" in text) == answers["example"]
+    assert ("thumbnail_quality" in text) == ("pillow" in text) == ("httpx2" in text) == answers["example"]
 
 
 @pytest.mark.parametrize("answers", CODE, ids=lambda answers: "-".join(map(str, answers.values()))[:20])

@@ -65,7 +65,8 @@ class Screen:
         self._console.print("\n[bold red]The job failed.[/]")
         for task, reason in failures:
             self._console.print(f"\n[red]✗[/] [bold]{escape(str(task.file))}[/]", soft_wrap=True)
-            self._console.print(f"  failed after {task.attempts} attempts: {escape(reason)}", soft_wrap=True)
+            attempts = "1 attempt" if task.attempts == 1 else f"{task.attempts} attempts"
+            self._console.print(f"  failed after {attempts}: {escape(reason)}", soft_wrap=True)
         self._console.print(f"\n[dim]All attempts are logged in {escape(str(log))}[/]\n", soft_wrap=True)
 
     def error(self, message: str) -> None:

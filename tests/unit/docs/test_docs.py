@@ -21,8 +21,8 @@ _PYTHON = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _GIVEN = {
     "docs/how-to/write-a-handler.md": {"partial", "providers", "settings"},
     "docs/quickstart.md": {
-        *("BaseModel", "JobnikClient", "NewStage", "Producer", "TaskContext", "WorkTask"),
-        *("manager_url", "seeds", "tasks", "work"),
+        *("BaseModel", "NewStage", "TaskContext", "WorkTask"),
+        *("producer", "seeds", "tasks", "work"),
     },
 }
 """Names that other lines of a rendered project define, in pages that show only the lines to change."""

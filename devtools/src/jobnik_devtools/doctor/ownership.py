@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from typing import Final
 
 REWRITTEN: Final = (
-    ("seed.py", "src/*/definitions.py", "src/*/handlers.py", "src/*/settings.py", "tests/*"),
+    ("seed.py", "src/*/container.py", "src/*/definitions.py", "src/*/handlers.py", "src/*/settings.py", "tests/*"),
     ("README.md",),
     ("AGENTS.md",),
 )
@@ -20,7 +20,6 @@ _OWNED_PARTS: Final = {
     "pyproject.toml": (_VERSION, r"^ +# Yours, below this line\.\n(?:.*\n)*?\]$"),
     "helm/Chart.yaml": (_VERSION,),
     ".env.example": (r"^# Yours, below this line\.\n(?:.*\n)*",),
-    "src/*/container.py": (r"\A(?:.*\n)*?(?=^ +# The template's lines)",),
 }
 """The owner's parts in files of the template, in addition to lines that were added below "Yours, below this line"."""
 
@@ -43,8 +42,8 @@ def is_owned(name: str) -> bool:
 def with_own_parts(name: str, rendered: str, current: str) -> str:
     """Return what the template renders for a file, with the owner's parts of its current text.
 
-    The owner's parts are lines that were added below "Yours, below this line", versions, all additions to
-    pyproject.toml, and everything in container.py above the template's lines.
+    The owner's parts are lines that were added below "Yours, below this line", versions, and all additions to
+    pyproject.toml.
     """
     merged = rendered
     for pattern in (pattern for file, patterns in _OWNED_PARTS.items() if fnmatch(name, file) for pattern in patterns):
