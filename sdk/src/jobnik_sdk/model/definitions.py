@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final, Generic, Literal, Self, TypeAlias, overload
+from typing import Any, Final, Generic, Literal, Self, TypeAlias, cast, overload
 
 from pydantic import BaseModel, ConfigDict
 from typing_extensions import TypeVar, override
@@ -475,9 +475,8 @@ def _check_attempts(
         check_instance(name("retry"), retry, RetryPolicy)
 
 
-def _check_models(owner: str, **models: object) -> None:
+def _check_models(owner: str, **models: Any) -> None:  # noqa: ANN401 anything, if it is not type-checked
     for name, model in models.items():
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise TypeError(
-                f"The {name} of {owner} must be a class derived from pydantic.BaseModel, not {shown(model)}"
-            )
+            wanted = "a class derived from pydantic.BaseModel"
+            raise TypeError(f"The {name} of {owner} must be {wanted}, not {shown(cast('object', model))}")

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 from jobnik_sdk.execution.handler import AnyHandler, Handler
 from jobnik_sdk.model.arguments import check_instance, shown
@@ -61,7 +61,7 @@ def container_of(given: Any) -> Container:  # noqa: ANN401 anything, if it is no
     if not all(callable(getattr(given, method, None)) for method in ("settings", "worker")):
         wanted = "a list of handlers, or a container with the methods settings() and worker()"
         raise TypeError(f"container must be {wanted}, not {shown(given)}")
-    return given
+    return cast("Container", given)
 
 
 @asynccontextmanager

@@ -50,8 +50,7 @@ _Decorator: TypeAlias = Callable[[FunctionT], FunctionT]
 POLL_INITIAL_DELAY: Final = timedelta(seconds=1)
 POLL_MAX_DELAY: Final = timedelta(seconds=60)
 LEASE: Final = timedelta(seconds=30)
-_MIN_LEASE: Final = timedelta(seconds=1)
-_MAX_LEASE: Final = timedelta(hours=1)
+_MIN_LEASE, _MAX_LEASE = timedelta(seconds=1), timedelta(hours=1)
 """The limits of the protocol."""
 DRAIN_TIMEOUT: Final = timedelta(seconds=25)
 HANDLER_SHARE: Final = 0.7
