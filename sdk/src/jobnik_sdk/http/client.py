@@ -101,17 +101,25 @@ class JobnikClient:
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
         self._is_network = transport is None
         self._headers = {"User-Agent": f"jobnik-sdk/{metrics.VERSION}"}
-        # Not a method of this object: without a reference cycle, a client that is no longer used is closed at once.
-        self._open_pool = partial(
-            httpx2.AsyncClient,
-            base_url=self.base_url,
-            auth=self._address.auth,
-            trust_env=self._address.uses_proxy,
-            verify=self._ssl_context,
-            timeout=httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None),
-            transport=transport,
-            headers=self._headers,
-        )
+        address, context, headers = self._address, self._ssl_context, self._headers
+        pool_timeout = httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None)
+
+        # Not a method of this object: without a reference cycle, a client that is no longer used is closed at once. Not
+        # a partial function either, whose representation would show the password.
+        def open_pool(
+            timeout: httpx2.Timeout | float = pool_timeout, transport: httpx2.AsyncBaseTransport | None = transport
+        ) -> httpx2.AsyncClient:
+            return httpx2.AsyncClient(
+                base_url=address.url,
+                auth=address.auth,
+                trust_env=address.uses_proxy,
+                verify=context,
+                timeout=timeout,
+                transport=transport,
+                headers=headers,
+            )
+
+        self._open_pool = open_pool
         self._connections = Connections(self._open_pool)
         self._features = _Features()
         self._limit: timedelta | None = None
