@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from datetime import timedelta
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ class CoroutineRunner(Runner):
     def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         super().__init__(handler, cancellation_timeout)
         self._function: Callable[..., Awaitable[Any]] = handler.function
+        self._process = os.getpid()  # read once, because it takes a system call
+        self._create_task: Callable[..., asyncio.Task[Any]] = asyncio.create_task
         self._tasks: dict[RunningAttempt, asyncio.Task[None]] = {}
 
     @override
@@ -34,11 +37,10 @@ class CoroutineRunner(Runner):
     @override
     def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
         if not self._tasks:
-            _install_task_factory(attempt.loop)
-        self._tasks[attempt] = attempt.loop.create_task(self._call_handler(attempt, data), context=attempt.variables)
+            self._create_task = _install_task_factory(attempt.loop)
+        self._tasks[attempt] = self._create_task(self._call_handler(attempt, data), context=attempt.variables)
 
     async def _call_handler(self, attempt: RunningAttempt, data: BaseModel) -> None:
-        process = os.getpid()
         _in_handler.set(True)
         try:
             value = await self._function(data, attempt.context, *self._resource)
@@ -52,7 +54,7 @@ class CoroutineRunner(Runner):
             outcome = outcomes.for_exception(error, attempt.context)
         else:
             outcome = outcome_of(value, self._handler.stage_type.result, attempt.context)
-        end_fork(process)
+        end_fork(self._process)
         del self._tasks[attempt]
         self._finish(attempt, outcome)
 
@@ -97,6 +99,11 @@ class _TaskFactory:
     def __init__(self, previous: Callable[..., Any] | None) -> None:
         self._previous = previous
 
+    @property
+    def has_previous(self) -> bool:
+        """Whether the tasks themselves are created by a factory of the application."""
+        return self._previous is not None
+
     def __call__(self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any) -> Any:  # noqa: ANN401 as asyncio
         if _in_handler.get():
             inner, coroutine = coroutine, _contain_exit(coroutine)
@@ -107,7 +114,10 @@ class _TaskFactory:
         return self._previous(loop, coroutine, **options)
 
 
-def _install_task_factory(loop: asyncio.AbstractEventLoop) -> None:
-    previous: Any = loop.get_task_factory()
-    if not isinstance(previous, _TaskFactory):
-        loop.set_task_factory(_TaskFactory(previous))
+def _install_task_factory(loop: asyncio.AbstractEventLoop) -> Callable[..., asyncio.Task[Any]]:
+    """Let a loop create its tasks with a `_TaskFactory`; return a function that creates the tasks of attempts."""
+    factory: Any = loop.get_task_factory()
+    if not isinstance(factory, _TaskFactory):
+        factory = _TaskFactory(factory)
+        loop.set_task_factory(factory)
+    return loop.create_task if factory.has_previous else partial(asyncio.Task, loop=loop)  # the same, but faster

@@ -78,6 +78,8 @@ class Released:
     reason: str
 
 
+_COMPLETED: Final = Completed(None)
+
 Outcome: TypeAlias = Completed | Failed | Snoozed | Released
 """The outcome of an attempt: `call_next` returns it to a middleware, and the middleware returns it."""
 
@@ -93,8 +95,10 @@ def for_result(value: object, result: type[BaseModel] | None) -> Outcome:
             "declare one with StageType(…, result=…), or return None."
         )
         return Failed.from_exception(InvalidPayloadError("result", reason))
+    if result is None:
+        return _COMPLETED
     try:
-        return Completed(None if result is None else encode_payload(value, result, "result"))
+        return Completed(encode_payload(value, result, "result"))
     except Exception as error:  # noqa: BLE001 validators are the application's code
         return Failed.from_exception(error)
 

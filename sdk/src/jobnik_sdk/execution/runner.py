@@ -78,6 +78,8 @@ class RunningAttempt:
     def finish(self, outcome: Outcome) -> None:
         """Record that the handler's code has stopped running, and set the outcome if there is none yet."""
         self.finished = True
+        # The context must not lead back to this object: only a garbage collection frees the memory of a cycle.
+        self.context.cancellation.remove_callback(self.cancel)
         if self.abandon_timer is not None:
             self.abandon_timer.cancel()
         self.set_outcome(outcome)

@@ -139,6 +139,11 @@ class StageSpans:
         self._attributes = {operation: _attributes(operation, stage_type) for operation in ("receive", "process")}
         self._last: tuple[object, AttemptSpan] | None = None
 
+    @property
+    def recorded(self) -> bool:
+        """Whether spans are created."""
+        return self._tracer is not None
+
     def start_receive(self) -> RequestSpan:
         """Return the span of a claim; pass the claimed tasks to its `set_tasks`."""
         if self._tracer is None:

@@ -59,7 +59,8 @@ class MiddlewareChain:
         task = asyncio.get_running_loop().create_task(running, context=variables)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        context.cancellation.on_request(lambda: invocation.cancel(task))
+        invocation.task = task
+        context.cancellation.on_request(invocation.cancel)
 
     async def _run(
         self, invocation: "_Invocation", on_outcome: Callable[[Outcome], None], on_finished: Callable[[], None]
@@ -73,6 +74,8 @@ class MiddlewareChain:
         except BaseException as error:  # noqa: BLE001 middleware may raise anything
             outcome = outcomes.for_exception(error, invocation.context)
         invocation.has_outcome = True
+        # The context must not lead back to the invocation: only a garbage collection frees the memory of a cycle.
+        invocation.context.cancellation.remove_callback(invocation.cancel)
         on_outcome(outcome)
         await invocation.handler_finished.wait()
         on_finished()
@@ -87,6 +90,7 @@ class _Invocation:
         self.loop = asyncio.get_running_loop()
         self._in_handler = False
         self.context = context
+        self.task: asyncio.Task[None] | None = None
         self.has_outcome = False
         self.handler_finished = asyncio.Event()
         self.handler_finished.set()
@@ -98,9 +102,13 @@ class _Invocation:
         first, *others = middleware
         return lambda: first(self._data, self.context, self.chain(others))
 
-    def cancel(self, task: asyncio.Task[None]) -> None:
+    def cancel(self) -> None:
         """Cancel the middleware, from any thread. While the handler runs, the runner cancels the handler instead."""
-        self.loop.call_soon_threadsafe(lambda: None if self._in_handler or self.has_outcome else task.cancel())
+        self.loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        if self.task is not None and not self._in_handler and not self.has_outcome:
+            self.task.cancel()
 
     async def _call_handler(self) -> Outcome:
         self._in_handler = True

@@ -288,7 +288,7 @@ class Poller:
         self._free_slots -= 1
         self._metrics.active += 1
         self._metrics.record_wait(task.waited)
-        span = self._spans.start_process(task, task.job_id)
+        span = self._spans.start_process(task, task.job_id if self._spans.recorded else "")
         context, validation_error = self._contexts.create(task, span.traceparent)
         running = TaskInProgress(task, context, span)
         variables = span.context_with_span(self._variables)

@@ -31,7 +31,7 @@ from jobnik_sdk.model.payloads import fit_text
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import RuntimeLogger
 from jobnik_sdk.worker.reports import undelivered_log
-from jobnik_sdk.worker.task_source import ReportResult, TaskReport
+from jobnik_sdk.worker.task_source import ACCEPTED, ReportResult, TaskReport
 
 MAX_BATCH: Final = 500
 """The maximum number of reports in one request, as set by the protocol."""
@@ -226,7 +226,9 @@ class ReportQueue:
         undecided: list[_Entry] = []
         message = ""
         for entry, result in zip(entries, results, strict=True):
-            if result.code in UNDECIDED:
+            if result is ACCEPTED:
+                self._finish(entry, result)
+            elif result.code in UNDECIDED:
                 undecided.append(entry)
                 message = result.message
             elif result.code == INVALID_REPORT:
@@ -285,7 +287,11 @@ class ReportQueue:
 
 
 def _take(waiting: deque[_Entry], size: int) -> Sequence[_Entry]:
-    return [waiting.popleft() for _ in range(min(size, len(waiting)))]
+    if len(waiting) <= size:
+        taken = list(waiting)
+        waiting.clear()
+        return taken
+    return [waiting.popleft() for _ in range(size)]
 
 
 def _may_be_caused_by_one_report(failure: Failure) -> bool:

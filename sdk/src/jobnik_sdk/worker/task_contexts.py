@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from jobnik_sdk.execution.access import Access
-from jobnik_sdk.execution.context import JobInfo, StageInfo, TaskContext
+from jobnik_sdk.execution.context import JobInfo, StageInfo, TaskContext, UnfrozenContext
 from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.model.definitions import EMPTY, Priority
 from jobnik_sdk.model.entities import JobOfTask, StageOfTask
@@ -40,11 +40,12 @@ class TaskContexts:
         self._access = access
         self._stage_type = handler.stage_type
         self._stages: LruCache[str, _ParsedStage] = LruCache(CACHED_STAGES)
+        self._last: _ParsedStage | None = None  # of the last task, because the next one usually belongs to it as well
 
     def create(self, task: Assignment[Any, Any], traceparent: str) -> tuple[TaskContext[Any], str]:
         """Return the context of an attempt with this traceparent, and a validation error or an empty string."""
         parsed = self._stage_and_job(task)
-        context = TaskContext(
+        context = UnfrozenContext(
             job=parsed.job,
             stage=parsed.stage,
             task_id=task.id,
@@ -55,17 +56,18 @@ class TaskContexts:
             timeout=self._handler.attempt_timeout(task.timeout),
             checkpoint=task.checkpoint,
             access=self._access,
-        )
+        ).frozen()
         return context, task.validation_error or parsed.validation_error
 
     def _stage_and_job(self, task: Assignment[Any, Any]) -> _ParsedStage:
         stage, job = task.stage or _MISSING, task.job or _MISSING
+        last = self._last
+        if last is not None and last.stage_json is stage and last.job_json is job:
+            return last
         cached = self._stages.get(task.stage_id)
-        if (
-            cached is not None
-            and (cached.stage_json is stage or cached.stage_json == stage)
-            and (cached.job_json is job or cached.job_json == job)
-        ):
+        if cached is not None and cached.stage_json == stage and cached.job_json == job:
+            # From now on, tasks of this claim are recognised by the identity of the documents.
+            self._last = cached._replace(stage_json=stage, job_json=job)
             return cached
         try:
             parsed = _ParsedStage(stage, job, _parse_job(task.job), *self._parse_stage(task))
@@ -73,6 +75,7 @@ class TaskContexts:
             field, reason = first_validation_error(error)
             parsed = _ParsedStage(stage, job, _parse_job(None), self._unknown_stage(task), f"stage.{field}: {reason}")
         self._stages.put(task.stage_id, parsed)
+        self._last = parsed
         return parsed
 
     def _unknown_stage(self, task: Assignment[Any, Any]) -> StageInfo[Any, Any]:

@@ -83,7 +83,7 @@ class TaskInProgress:
         self.lease_lost = False  # whether the manager has ended the lease before
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, because that takes four times as long
 class TaskReport:
     """How an attempt at a task ended."""
 
