@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Generic, SupportsFloat
+from typing import TYPE_CHECKING, Any, Final, Generic, SupportsFloat, cast
 from uuid import UUID
 
 import structlog
@@ -322,7 +322,7 @@ class UnfrozenContext(Generic[TaskMetadataT]):
         """Turn this object into the context."""
         context: Any = self
         context.__class__ = TaskContext  # it has the same base and the same slots
-        return context
+        return cast("TaskContext[TaskMetadataT]", context)
 
 
 def bind_context(context: TaskContext[Any]) -> None:

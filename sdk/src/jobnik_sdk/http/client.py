@@ -107,13 +107,17 @@ class JobnikClient:
         # Not a method of this object: without a reference cycle, a client that is no longer used is closed at once. Not
         # a partial function either, whose representation would show the password.
         def open_pool(
-            timeout: httpx2.Timeout | float = pool_timeout, transport: httpx2.AsyncBaseTransport | None = transport
+            *,
+            limits: httpx2.Limits,
+            timeout: httpx2.Timeout | float = pool_timeout,
+            transport: httpx2.AsyncBaseTransport | None = transport,
         ) -> httpx2.AsyncClient:
             return httpx2.AsyncClient(
                 base_url=address.url,
                 auth=address.auth,
                 trust_env=address.uses_proxy,
                 verify=context,
+                limits=limits,
                 timeout=timeout,
                 transport=transport,
                 headers=headers,
@@ -145,7 +149,8 @@ class JobnikClient:
 
     def blocking(self, timeout: timedelta) -> httpx2.Client:
         """Return a synchronous client for use in one other thread; `timeout` limits the duration of each request."""
-        open_client = partial(self._open_pool, timeout=timeout.total_seconds(), transport=None)
+        limits = httpx2.Limits(max_keepalive_connections=1)
+        open_client = partial(self._open_pool, limits=limits, timeout=timeout.total_seconds(), transport=None)
         transport = self._blocking_transport or LimitedTransport(timeout, open_client)
         return httpx2.Client(
             base_url=self.base_url, auth=self._address.auth, trust_env=False, transport=transport, headers=self._headers
