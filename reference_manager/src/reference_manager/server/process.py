@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import os
 import signal
 import socket
@@ -35,6 +36,8 @@ log = structlog.stdlib.get_logger(__name__)
 KEEP_ALIVE = 75
 """Seconds that an idle connection stays open. Clients close theirs sooner, so they never reuse a closed connection."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+YOUNG_OBJECTS = 50_000
+"""How many new objects trigger a garbage collection. Hardly any request leaves objects behind that need one."""
 DISCONNECT_TIME = 0.1
 """Seconds between closing the connections and cancelling their requests, which first notice the disconnection."""
 
@@ -128,6 +131,13 @@ def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> No
         runner.run(_serve(settings, database_url, paths, listener, traced=traced))
 
 
+def exempt_from_collections() -> None:
+    """Exclude everything loaded so far from garbage collections. Examining it would stop all requests for 50 ms."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
+
+
 def _listen(settings: Settings) -> socket.socket:
     try:
         return addresses.listen(settings.host, settings.port)
@@ -181,6 +191,7 @@ async def _serve(
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, server.stop)
+        exempt_from_collections()
         background = [asyncio.create_task(engine.run()), asyncio.create_task(connections.watch())]
         try:
             await server.serve([listener])
