@@ -1,6 +1,7 @@
 """How pytest runs the suite: with ``-n 4``, it spreads it over four workers; a plain ``pytest`` has no workers."""
 
 import gc
+import signal
 import sys
 
 import pytest
@@ -14,6 +15,10 @@ from tools.manager import ManagerProcess
 
 if sys.platform == "linux":  # elsewhere, forks of a process with threads of the system are not safe
     ManagerProcess.start = start_manager
+
+# A shell that runs the suite in the background lets it, and so every program of the tests, ignore these signals.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 long_runs.register()
 # Until the tests are collected: imports leave little garbage, and the search for it takes a quarter of their time.

@@ -133,11 +133,3 @@ async def test_stage_types_of_any_characters(producer: Producer, consumer: Consu
     assert task.data.source == own_name
     await consumer.complete(task)
     assert (await producer.get_job(job, plain)).status is JobStatus.COMPLETED
-
-
-@pytest.mark.parametrize("name", [".", ".."])
-async def test_stage_types_that_no_url_can_contain(producer: Producer, name: str) -> None:
-    """The manager refuses them when the stage is created, so that no task waits for ever."""
-    job = await producer.create_job(plain)
-    with pytest.raises(errors.InvalidRequestError, match="must not be"):
-        await producer.create_stage(job, StageType(name, task=Picture))

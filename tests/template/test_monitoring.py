@@ -119,7 +119,7 @@ def test_descriptions_quote_panels_and_events_that_exist(
 
 
 def _logged_events() -> Iterator[str]:
-    """Yield the event of each log call in the SDK, which is its first argument as a literal."""
+    """Yield the event of each log call in the SDK, which is a literal: the first argument, or that after the logger."""
     for path in (ROOT / "sdk" / "src" / "jobnik_sdk").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:
@@ -127,6 +127,8 @@ def _logged_events() -> Iterator[str]:
                     func=ast.Attribute(attr="debug" | "info" | "warning" | "error" | "exception"),
                     args=[ast.Constant(value=str(event)), *_],
                 ):
+                    yield event
+                case ast.Call(func=ast.Name("LimitedWarning"), args=[_, ast.Constant(value=str(event)), *_]):
                     yield event
                 case _:
                     pass

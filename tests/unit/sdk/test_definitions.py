@@ -27,6 +27,13 @@ def test_stage_type_rejects_invalid_names(name: str) -> None:
         StageType(name, task=Empty)
 
 
+@pytest.mark.parametrize("name", [".", ".."])
+def test_stage_types_that_no_url_can_contain(name: str) -> None:
+    """A manager would refuse them when the stage is created."""
+    with pytest.raises(ConfigurationError, match="must not be"):
+        StageType(name, task=Empty)
+
+
 def test_models_are_empty_by_default() -> None:
     """A stage type has no result, and empty data and metadata, unless they are given."""
     stage_type = StageType("s", task=Empty)
