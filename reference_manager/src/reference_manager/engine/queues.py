@@ -10,7 +10,7 @@ from reference_manager.domain.commands import Claim, Report
 from reference_manager.domain.state_machine import Driver
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.domain.transitions import TASK
-from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed
+from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed, release
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.reports import Settlements, Verdict
@@ -55,6 +55,11 @@ class TaskQueue:
             if self._closing:
                 batcher.close()
         return batcher.submit(claim or self._without_lease)
+
+    def release(self, stage_type: str, claim: Claim | None, claimed: Sequence[Claimed]) -> None:
+        """Release tasks of a claim, because its client has disconnected."""
+        if claimed:
+            release(self.settle, stage_type, claimed, claim.worker_id if claim else None)
 
     def settle(self, reports: Sequence[Report]) -> asyncio.Future[Sequence[Verdict]]:
         """Settle reports. Returns a future of one verdict for each report; cancelling it does not undo the reports."""

@@ -15,6 +15,8 @@ from reference_manager.server.write_coalescing import CoalescingTransport
 
 MAX_HEAD_SIZE = 64 * 1024
 """Bytes. Trailers and chunk extensions have the same limit."""
+MAX_BEHIND = 64 * 1024
+"""Bytes that a client may send while it waits for the response to a claim."""
 MAX_PIPELINED = 100
 """Requests that a client may send before the response to an earlier one."""
 
@@ -31,7 +33,9 @@ class LimitedProtocol(HttpToolsProtocol):
     def __init__(self, connections: Connections, *, app_state: dict[str, Any], **uvicorn: Any) -> None:  # noqa: ANN401 - uvicorn's own
         self._connections = connections
         self._is_surplus = connections.are_full
-        self._client = Client()
+        self._client = Client(self._keep_reading)
+        self._behind = 0
+        """Bytes received while the client waited for the response to an earlier request."""
         state = {**app_state, SURPLUS_STATE: self._is_surplus, CLIENT_STATE: self._client}
         super().__init__(app_state=state, **uvicorn)
         self._in_head = False
@@ -42,7 +46,9 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start a connection."""
-        self._transport = CoalescingTransport(transport, self.loop, self._request.pause, self._resume)
+        self._transport = CoalescingTransport(
+            transport, self.loop, self._request.pause, self._resume, self._client.sent
+        )
         super().connection_made(self._transport)  # type: ignore[arg-type]
         self._connections.add(self, surplus=self._is_surplus)
 
@@ -57,7 +63,10 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.is_waiting_for_request():
             self._request.begin_head(self.loop.time())
         self._unparsed += len(data)
+        self._behind = self._behind + len(data) if self._client.is_waiting() else 0
         super().data_received(data)
+        if self._client.is_waiting():
+            self._keep_reading()
         if self._unparsed > MAX_HEAD_SIZE and not self.transport.is_closing():
             if self._in_head:
                 self.refuse(problem(head_too_large(MAX_HEAD_SIZE)))
@@ -118,6 +127,13 @@ class LimitedProtocol(HttpToolsProtocol):
     def abort(self) -> None:
         """Close the connection at once. The client notices that the response is incomplete."""
         self._transport.abort()
+
+    def _keep_reading(self) -> None:
+        """Read on while a client waits, although it has sent further requests. Their size is limited instead."""
+        if self._behind > MAX_BEHIND:
+            self.abort()
+        else:
+            self.flow.resume_reading()
 
     def _resume(self) -> None:
         self._request.resume(self.loop.time())

@@ -20,6 +20,7 @@ class CoalescingTransport:
         loop: The event loop.
         on_pause: Called when reading from the client is paused.
         on_resume: Called when reading from the client is resumed.
+        on_sent: Called when data has been sent.
     """
 
     def __init__(
@@ -28,11 +29,13 @@ class CoalescingTransport:
         loop: asyncio.AbstractEventLoop,
         on_pause: Callable[[], None],
         on_resume: Callable[[], None],
+        on_sent: Callable[[], None],
     ) -> None:
         self._transport = transport
         self._loop = loop
         self._on_pause = on_pause
         self._on_resume = on_resume
+        self._on_sent = on_sent
         self._buffer: list[bytes] = []
         self.written = 0
         """The number of bytes given to the transport so far."""
@@ -77,6 +80,7 @@ class CoalescingTransport:
         if not self._transport.is_closing():
             self.written += len(data)
             self._transport.write(data)
+            self._on_sent()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - everything else is the transport's own
         return getattr(self._transport, name)

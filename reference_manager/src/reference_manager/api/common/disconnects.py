@@ -1,6 +1,8 @@
 """Work that ends when the client that asked for it disconnects."""
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
 from starlette.types import Scope
@@ -13,35 +15,66 @@ which costs a tenth of a short claim."""
 
 
 class Client:
-    """The client of a connection, which sends one request after another."""
+    """The client of a connection, which sends one request after another.
 
-    def __init__(self) -> None:
+    Args:
+        keep_reading: Called when the client starts to wait. Only a connection that is read notices a disconnect.
+    """
+
+    def __init__(self, keep_reading: Callable[[], None] = lambda: None) -> None:
+        self._keep_reading = keep_reading
         self._is_gone = False
         self._work: asyncio.Future[Any] | None = None
+        self._undo: Callable[[], object] | None = None
+        """Undoes the work whose result has not been sent yet."""
 
     def is_gone(self) -> bool:
         """Return whether the client has disconnected."""
         return self._is_gone
 
+    def is_waiting(self) -> bool:
+        """Return whether the client waits for the result of its work."""
+        return self._work is not None
+
     def disconnect(self) -> None:
-        """Cancel the work of the client."""
+        """Cancel the work of the client, or undo it if its result has not been sent yet."""
         self._is_gone = True
         if self._work:
             self._work.cancel()
+        if self._undo:
+            self._undo()
+            self._undo = None
 
-    async def wait_for(self, work: asyncio.Future[Answer]) -> Answer | None:
-        """Return the result of a future. If the client disconnects first, cancel the future and return None."""
+    def sent(self) -> None:
+        """Keep the work of the client, because its response has been sent."""
+        self._undo = None
+
+    async def wait_for(self, work: asyncio.Future[Answer], undo: Callable[[Answer], object]) -> Answer | None:
+        """Return the result of a future, or None if the client disconnects first.
+
+        Args:
+            work: The future. It is cancelled if the client disconnects.
+            undo: Called with the result if the client disconnects before it has been sent.
+        """
         if self._is_gone:
             work.cancel()
         self._work = work
+        self._keep_reading()
         try:
-            return await work
+            answer = await work
         except asyncio.CancelledError:
+            if not work.cancelled() and not work.exception():
+                undo(work.result())
             if self._is_gone:
                 return None
             raise
         finally:
             self._work = None
+        if self._is_gone:
+            undo(answer)
+            return None
+        self._undo = partial(undo, answer)
+        return answer
 
 
 def client_of(scope: Scope) -> Client:

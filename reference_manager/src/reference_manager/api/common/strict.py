@@ -19,6 +19,7 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from reference_manager.api.common.bodies import LARGE, Bodies, Reservation
+from reference_manager.api.common.disconnects import client_of
 from reference_manager.api.common.errors import UNSUPPORTED_MEDIA_TYPE
 from reference_manager.api.common.fields import BodyContext, metadata_text
 from reference_manager.api.common.headers import request_trace
@@ -100,6 +101,8 @@ class StrictRoute(APIRoute):
                 body = await _received(strict)
                 if len(body) > LARGE:
                     async with bodies.turn() as give_up:
+                        if client_of(request.scope).is_gone():
+                            raise HTTPException(400, "The client disconnected before its turn")
                         ask_before_waiting(give_up)
                         context = BodyContext(request.path_params, request_trace(request), part_a_only)
                         strict.command = await bodies.parse(body, forms[refused], context)

@@ -1,6 +1,7 @@
 """Routes of queues: claims and reports of many tasks at once, under leases, and depth."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -83,7 +84,8 @@ async def claim_response(
     queue: TaskQueue, stage_type: str, body: ClaimBody, client: Client, *, minimal: bool
 ) -> Response:
     """Claim tasks for a client, while it is connected."""
-    claimed = await client.wait_for(queue.claim(stage_type, body.request(minimal=minimal))) or ()
+    claim = body.request(minimal=minimal)
+    claimed = await client.wait_for(queue.claim(stage_type, claim), partial(queue.release, stage_type, claim)) or ()
     tasks = ",".join(part.bodies for part in claimed)
     if not minimal:
         return json_response(f'{{"tasks":[{tasks}]}}')

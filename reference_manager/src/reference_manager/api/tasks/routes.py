@@ -1,5 +1,6 @@
 """Routes of tasks."""
 
+from functools import partial
 from typing import Annotated, TypeAlias
 from uuid import UUID
 
@@ -139,7 +140,8 @@ async def add_tasks_response(
 
 async def dequeue_response(queue: TaskQueue, stage_type: str, client: Client) -> Response:
     """Claim a task for a client without leases, while it is connected."""
-    return json_response(claimed_task(await client.wait_for(queue.claim(stage_type)) or ()))
+    claimed = await client.wait_for(queue.claim(stage_type), partial(queue.release, stage_type, None))
+    return json_response(claimed_task(claimed or ()))
 
 
 async def report_response(queue: TaskQueue, task_id: UUID, body: TaskStatusBody) -> Response:

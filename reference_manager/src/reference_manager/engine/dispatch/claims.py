@@ -46,7 +46,7 @@ BUSY_TIMEOUT = timedelta(seconds=1)
 claim tasks finish within milliseconds; the tasks of a job that is locked for longer do not count as claimable."""
 
 
-Release: TypeAlias = Callable[[Sequence[Report]], asyncio.Future[Any]]
+Settle: TypeAlias = Callable[[Sequence[Report]], asyncio.Future[Any]]
 
 
 class Claimed(NamedTuple):
@@ -87,14 +87,14 @@ class ClaimBatcher:
 
     Args:
         database: The database of the tasks.
-        release: Settles reports, to release tasks that were claimed for a client that has disconnected.
+        settle: Settles reports, to release tasks that were claimed for a client that has disconnected.
         stage_type: The stage type.
         on_idle: Called when no claims are left.
     """
 
-    def __init__(self, database: Database, release: Release, stage_type: str, on_idle: Callable[[], object]) -> None:
+    def __init__(self, database: Database, settle: Settle, stage_type: str, on_idle: Callable[[], object]) -> None:
         self._database = database
-        self._release_tasks = release
+        self._settle = settle
         self._stage_type = stage_type
         self._on_idle = on_idle
         self._loop = asyncio.get_running_loop()
@@ -244,7 +244,7 @@ class ClaimBatcher:
         """Answer the claims that got tasks, once these are committed."""
         for claimant, claimed in search.shares:
             if claimed and claimant.future.done():
-                self._release(claimed, claimant.claim.worker_id)
+                release(self._settle, self._stage_type, claimed, claimant.claim.worker_id)
             elif claimed:
                 claimant.future.set_result(claimed)
 
@@ -276,15 +276,16 @@ class ClaimBatcher:
                 end = min(end, deadline)
         return end
 
-    def _release(self, claimed: Sequence[Claimed], worker_id: str | None) -> None:
-        """Release tasks whose client has disconnected. If this fails, they return when their leases expire."""
-        reports = [
-            Report(task_id, None if worker_id is None else lease_id, worker_id, Outcome.RELEASED)
-            for tasks in claimed
-            for lease_id, task_id in zip(tasks.lease_ids, tasks.task_ids, strict=True)
-        ]
-        log.info("claim cancelled by the client; tasks released", stage_type=self._stage_type, tasks=len(reports))
-        self._release_tasks(reports).add_done_callback(_log_failure)
+
+def release(settle: Settle, stage_type: str, claimed: Sequence[Claimed], worker_id: str | None) -> None:
+    """Release tasks whose client has disconnected. If this fails, they return when their leases expire."""
+    reports = [
+        Report(task_id, None if worker_id is None else lease_id, worker_id, Outcome.RELEASED)
+        for tasks in claimed
+        for lease_id, task_id in zip(tasks.lease_ids, tasks.task_ids, strict=True)
+    ]
+    log.info("claim cancelled by the client; tasks released", stage_type=stage_type, tasks=len(reports))
+    settle(reports).add_done_callback(_log_failure)
 
 
 class Reservation:

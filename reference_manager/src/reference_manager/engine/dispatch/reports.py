@@ -5,7 +5,7 @@ reports of other jobs do not wait with them.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from time import perf_counter
@@ -48,6 +48,7 @@ _COMPLETED = Verdict(TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED, None)
 
 ReportBatcher: TypeAlias = Batcher[Report, Verdict]
 Decision = TypeVar("Decision", bound=Verdict | ReportBatcher)
+Process: TypeAlias = Callable[[Sequence[Report]], Awaitable[Sequence[Verdict | ReportBatcher]]]
 
 
 class Settlements:
@@ -61,8 +62,8 @@ class Settlements:
     def __init__(self, database: Database, hand_over: HandOver) -> None:
         self._database = database
         self._hand_over = hand_over
-        self._completions: ReportBatcher = Batcher(self._complete, BATCH_SIZE)
-        self._general: ReportBatcher = Batcher(self._settle_unlocked, BATCH_SIZE)
+        self._completions: ReportBatcher = Batcher(partial(self._pass_by_locked, self._complete), BATCH_SIZE)
+        self._general: ReportBatcher = Batcher(partial(self._pass_by_locked, self._settle_unlocked), BATCH_SIZE)
         self._job_batchers: dict[UUID | None, ReportBatcher] = {}
         self._skips = self._skips_left = 0
 
@@ -82,6 +83,18 @@ class Settlements:
     def _entry(self, reports: Sequence[Report]) -> ReportBatcher:
         completed = any(report.outcome is Outcome.COMPLETED for report in reports)
         return self._completions if completed else self._general
+
+    async def _pass_by_locked(self, process: Process, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
+        """Process reports. While others wait for a locked job, forward those that need a locked row.
+
+        Otherwise, each further report of this job would make the reports beside it wait for the lock.
+        """
+        if not self._job_batchers:
+            return await process(reports)
+        forwarded = await self._find_locked(reports)
+        free = [report for report, batcher in zip(reports, forwarded, strict=True) if batcher is None]
+        verdicts = iter(await process(free) if free else ())
+        return [batcher or next(verdicts) for batcher in forwarded]
 
     async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         if self._skips_left:
@@ -150,10 +163,22 @@ class Settlements:
 
         If the locked row is not among those that are checked, forward all reports.
         """
+        forwarded = await self._find_locked(reports, all_if_none=True)
+        return [batcher or self._general for batcher in forwarded]
+
+    async def _find_locked(
+        self, reports: Sequence[Report], *, all_if_none: bool = False
+    ) -> Sequence[ReportBatcher | None]:
+        """Return, for each report, the batcher of its job; None if no other session has locked a row that it needs.
+
+        Args:
+            reports: The reports.
+            all_if_none: Whether all of them have a batcher if none needs a locked row.
+        """
         async with self._database.connection(for_workers=True) as connection:
             rows = await connection.fetch(sql.task_find_locked.sql, [report.task_id for report in reports])
-        found = any(row["locked"] for row in rows)
-        return [self._job_batcher(row["job_id"]) if row["locked"] or not found else self._general for row in rows]
+        everything = all_if_none and not any(row["locked"] for row in rows)
+        return [self._job_batcher(row["job_id"]) if row["locked"] or everything else None for row in rows]
 
     async def _settle_waiting(self, job_id: UUID | None, reports: Sequence[Report]) -> Sequence[Verdict]:
         """Settle reports once their job is free. Meanwhile, no connection and no lease is held for long."""
