@@ -1,4 +1,4 @@
-"""The Flask view in docs/how-to/create-jobs.md answers as the page says."""
+"""The application in docs/how-to/write-a-flask-view.md answers as the page says."""
 
 import re
 import sys
@@ -15,16 +15,17 @@ from jobnik_sdk import SyncProducer
 
 from tools.ports import free_port
 
-_PAGE: Final = Path(__file__).parents[2] / "docs" / "how-to" / "create-jobs.md"
+_PAGES: Final = Path(__file__).parents[2] / "docs" / "how-to"
 _BLOCK: Final = re.compile(r"^```python\n([^`]+)^```$", re.MULTILINE)
 _UPLOAD: Final = {"title": "Summer", "pictures": ["beach.jpg"]}
 
 
 @pytest.fixture
 def page(jobnik_manager: str, monkeypatch: pytest.MonkeyPatch) -> Generator[dict[str, Any]]:
-    """The names in the view, which imports the first program of the page."""
-    first, *others = _BLOCK.findall(_PAGE.read_text(encoding="utf-8"))
-    (view,) = (block for block in others if "Flask(" in block)
+    """The names in the application, which imports the first program of the other page."""
+    first, view = (
+        _BLOCK.findall((_PAGES / name).read_text())[0] for name in ("create-jobs.md", "write-a-flask-view.md")
+    )
     program = ModuleType("create_gallery")
     exec(first, vars(program))  # noqa: S102 our own code
     monkeypatch.setitem(sys.modules, program.__name__, program)
