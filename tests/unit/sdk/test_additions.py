@@ -23,6 +23,7 @@ from jobnik_sdk.model import payloads
 from jobnik_sdk.producer import bodies
 from jobnik_sdk.testing import FakeManager, context_for, work_off
 from pydantic import BaseModel
+from structlog.testing import capture_logs
 
 from tests.unit.sdk.script import Word, words
 
@@ -83,6 +84,20 @@ async def test_tasks_are_added_to_the_next_stage_of_the_type() -> None:
     totals: list[int] = []
     assert await _run(words, words, handler=add) == ["a b", "a b", "a b"]
     assert totals == [2, 0]
+
+
+async def test_an_empty_stage_is_logged() -> None:
+    """Adding no tasks is fine if another task has added some; otherwise the job would wait forever."""
+
+    async def add(task: Word, context: TaskContext) -> None:
+        await context.add_tasks(words, [])
+        await context.add_tasks(words, [task])
+        await context.add_tasks(words, [])
+
+    with capture_logs() as lines:
+        assert await _run(words, handler=add) == ["a b"]
+    warnings = [line for line in lines if line["log_level"] == "warning"]
+    assert [(line["event"], line["empty_stage_type"]) for line in warnings] == [("stage still empty", "words")]
 
 
 class Tags(BaseModel):

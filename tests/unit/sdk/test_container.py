@@ -148,6 +148,45 @@ async def test_what_was_opened_is_closed_if_the_rest_fails() -> None:
     assert events == ["init", "shutdown"]
 
 
+async def open_nothing() -> AsyncGenerator[None]:
+    """Fail, as without a database."""
+    raise ConnectionError("no database")
+    yield
+
+
+class _Broken(Injected):
+    database = providers.Resource(open_nothing)
+
+
+async def test_resource_that_fails_to_open_is_named() -> None:
+    """In one line, because the traceback consists of the lines of dependency-injector."""
+    with capture_logs() as lines, pytest.raises(ConnectionError, match="no database"):
+        async with opened(_Broken()):
+            raise AssertionError("opened without its resources")
+    assert [(line["event"], line["not_open"], line["reason"]) for line in lines] == [
+        ("resources failed to open", ["database"], "ConnectionError: no database")
+    ]
+
+
+class _BrokenOwn(Own):
+    @asynccontextmanager
+    async def worker(self) -> AsyncGenerator[Worker]:
+        """Fail before there is a worker."""
+        async for _ in open_nothing():
+            yield Worker(FakeManager().client(), [])
+
+
+@pytest.mark.parametrize("container", [_Failing(), _BrokenOwn()])
+async def test_own_container_that_fails_to_open_is_logged(container: Any) -> None:  # noqa: ANN401 any container
+    """Without the names of its resources, which only the container knows."""
+    with capture_logs() as lines, pytest.raises(ConnectionError, match="no database"):
+        async with opened(container):
+            raise AssertionError("opened without its resources")
+    assert [(line["event"], line["not_open"], line["reason"]) for line in lines] == [
+        ("resources failed to open", [], "ConnectionError: no database")
+    ]
+
+
 class _Stubborn(_Plain):
     def __init__(self, *, hangs: bool) -> None:
         self._hangs = hangs

@@ -1,9 +1,11 @@
 """Definitions of handlers, and the outcomes of their attempts."""
 
+import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 import pytest
@@ -145,6 +147,40 @@ def test_models_of_process_handlers_must_be_importable() -> None:
     hidden: Any = StageType("hidden", task=Hidden, result=Size)
     with pytest.raises(ConfigurationError, match="at the top level of a module"):
         Handler(hidden, measure_plainly, style=HandlerStyle.PROCESS)
+
+
+class _Measuring:
+    def __init__(self, resource: object) -> None:
+        self._resource = resource
+
+    def __call__(self, _task: Picture, _context: TaskContext) -> Size:
+        return Size(width=1)
+
+    def measure(self, _task: Picture, _context: TaskContext) -> Size:
+        return Size(width=1)
+
+
+def _measure_with(_task: Picture, _context: TaskContext, _resource: object) -> Size:
+    return Size(width=1)
+
+
+_LOCK: Final[Any] = threading.Lock()  # like a connection, it cannot be pickled
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"function": partial(_with_quality, quality=_LOCK)},
+        {"function": _Measuring(_LOCK)},
+        {"function": _Measuring(_LOCK).measure},
+        {"function": _measure_with, "lifespan": partial(nullcontext, _LOCK)},
+    ],
+)
+def test_values_bound_to_process_handlers_must_be_pickled(options: dict[str, Any]) -> None:
+    """The function may well be at the top level of a module, so the error does not advise to move it."""
+    message = "cannot pickle '_thread.lock' object. Bind only values that can be pickled, and open resources in the"
+    with pytest.raises(ConfigurationError, match=message):
+        Handler(pictures, **options, style=HandlerStyle.PROCESS)
 
 
 @pytest.mark.parametrize(

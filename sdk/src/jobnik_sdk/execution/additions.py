@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache, partial
 from hashlib import blake2b
 from typing import Any, Final
@@ -11,14 +12,17 @@ from uuid import UUID
 
 from pydantic.errors import PydanticUserError
 
-from jobnik_sdk.errors import ConfigurationError, IdempotencyKeyReusedError
+from jobnik_sdk.errors import ConfigurationError, IdempotencyKeyReusedError, JobnikError
 from jobnik_sdk.execution.access import Access
 from jobnik_sdk.model.definitions import AnyStageType
+from jobnik_sdk.observability.logging import RuntimeLogger
 
 MAX_KNOWN_STAGES: Final = 1_000
 """The maximum number of stages that are remembered, so that they are not looked up again for each task."""
 
 _SEPARATORS: Final = re.compile(rb"[\[\]{},]")
+
+_log: Final = RuntimeLogger(__name__)
 
 _known_stages: Final[dict[tuple[UUID, str, int], UUID]] = {}
 """The id of the first stage of a job that has a type and comes after an order."""
@@ -50,11 +54,24 @@ class Additions:
         has_sets = _has_sets(stage_type)
         try:
             key = partial(self._key, has_sets=has_sets)
-            await create_tasks_once(self._access.client, stage_id, stage_type, tasks, key)
+            count = await create_tasks_once(self._access.client, stage_id, stage_type, tasks, key)
         except IdempotencyKeyReusedError:
             # Another attempt has added these tasks, with the values of a set in another order.
             if not has_sets:
                 raise
+            return
+        if count == 0:
+            await self._warn_of_empty_stage(stage_type, stage_id)
+
+    async def _warn_of_empty_stage(self, stage_type: AnyStageType, stage_id: UUID) -> None:
+        with suppress(JobnikError):  # nothing depends on the warning
+            if (await self._access.producer.get_summary(stage_id)).total == 0:
+                _log.warning(
+                    "stage still empty",
+                    empty_stage_id=str(stage_id),
+                    empty_stage_type=stage_type.name,
+                    advice="a stage without tasks is never completed; if no other task adds any, add at least one",
+                )
 
     def _key(self, content: bytes, *, has_sets: bool) -> str:
         """Return the idempotency key of an addition.

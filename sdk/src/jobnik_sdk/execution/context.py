@@ -197,7 +197,8 @@ class TaskContext(Generic[TaskMetadataT, StageDataT, StageMetadataT]):
 
         All of them are added, or none. They run when their stage starts, which is after this one is completed. What an
         earlier attempt has added is recognised by its content, for 24 hours; if this attempt adds something else, both
-        remain. Needs the feature `idempotency-keys`.
+        remain. If `tasks` is empty and the stage is still empty, a warning is logged, because an empty stage never
+        completes. Needs the feature `idempotency-keys`.
 
         Raises:
             ConfigurationError: the job has no later stage of this type.

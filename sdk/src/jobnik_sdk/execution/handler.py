@@ -328,11 +328,26 @@ def _is_being_decorated(function: Callable[..., Any]) -> bool:
     return inspect.isfunction(function) and name.isidentifier() and not hasattr(module, name)
 
 
-def _check_importable(value: object) -> None:
+def _check_importable(value: Any) -> None:  # noqa: ANN401 a function, a lifespan or a stage type
     try:
         pickle.dumps(value)
     except Exception as error:
+        called = _innermost(value) if callable(value) else value
+        if called is not value and _is_importable(called):
+            raise ConfigurationError(
+                f"The function and the lifespan of a handler of style process are sent to another process, but "
+                f"{value!r} has values that cannot be sent: {error}. Bind only values that can be pickled, and open "
+                "resources in the lifespan of the handler."
+            ) from error
         raise ConfigurationError(
             f"A handler of style process and its models must be importable by name in another process, but {value!r} "
             f"is not: {error}. Define it at the top level of a module."
         ) from error
+
+
+def _is_importable(function: object) -> bool:
+    try:
+        pickle.dumps(function)
+    except Exception:  # noqa: BLE001 it depends on what the function is
+        return False
+    return True

@@ -136,8 +136,9 @@ class Job(_Entity, Generic[DataT, MetadataT]):
         status: COMPLETED, FAILED and ABORTED are final.
         priority: Tasks of a higher priority are claimed first.
         percentage: The share of its stages that are completed, rounded down: 0 to 100.
-        progress: A finer value than `percentage`. Set by `wait_for_job` and `watch_job`, if the job has stages and the
-            manager has the feature `weighted-progress`; otherwise None.
+        progress: A finer value than `percentage`. Set by `get_job`, `wait_for_job`, `watch_job` and
+            `list_jobs(progress=True)`, if the job has stages and the manager has the feature `weighted-progress`;
+            otherwise None.
         data: As given when the job was created.
         metadata: Its current metadata.
     """
@@ -184,7 +185,8 @@ class Stage(_Entity, Generic[TaskT, ResultT, TaskMetadataT, DataT, MetadataT]):
         type: The name of its stage type.
         order: Its position in the job, counted from 1.
         status: COMPLETED, FAILED and ABORTED are final.
-        percentage: The share of its tasks that are completed: 0 to 100.
+        percentage: The share of its tasks that are completed: 0 to 100. The progress that running tasks have reported
+            is not included; it is in the `progress` of the tasks and of the job.
         summary: The number of its tasks in each status.
         start_time: When its first task was claimed; None before.
         end_time: When it reached a final status; None before.

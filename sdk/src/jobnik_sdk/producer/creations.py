@@ -386,8 +386,8 @@ async def create_tasks_once(
     stage_type: AnyStageType,
     tasks: Iterable[Any],
     new_key: Callable[[bytes], str],
-) -> None:
-    """Create tasks in one request whose idempotency key depends on its content.
+) -> int:
+    """Create tasks in one request whose idempotency key depends on its content, and return their number.
 
     Args:
         client: The connection to the manager.
@@ -397,10 +397,12 @@ async def create_tasks_once(
         new_key: Returns the key for a content.
     """
     encoder = TaskEncoder(stage_type, {})
-    body = json_array([encoder.encode(index, task) for index, task in enumerate(tasks)])
+    encoded = [encoder.encode(index, task) for index, task in enumerate(tasks)]
+    body = json_array(encoded)
     await require(client, encoder.required_features | {"idempotency-keys"})
     key = new_key(b"%b%b" % (stage_id.bytes, body))
     await Requests(client).post_tasks(stage_path(stage_id), body, trace_in(), "return=minimal", key)
+    return len(encoded)
 
 
 def _data_of(task: Any) -> Any:  # noqa: ANN401 the encoder has checked it

@@ -2,8 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Any, Final, Protocol, cast
 
@@ -75,16 +75,19 @@ async def opened(container: Container) -> AsyncGenerator[Worker]:
     any other container, `worker()` can be an async context manager.
 
     Raises:
-        Exception: whatever the container raises while it opens. Errors while it closes are logged.
+        Exception: whatever the container raises while it opens, which is logged. Errors while it closes are only
+            logged.
     """
     container = container_of(container)
     stack = AsyncExitStack()
     try:
         stack.push_async_callback(_call, container, "shutdown_resources")
-        await _call(container, "init_resources")
+        with _logging_failure(container):
+            await _call(container, "init_resources")
         created = container.worker()
         if isinstance(created, AbstractAsyncContextManager):
-            worker = await stack.enter_async_context(created)
+            with _logging_failure(container):
+                worker = await stack.enter_async_context(created)
         else:
             worker = await created if inspect.isawaitable(created) else created
         stack.push_async_callback(worker.client.aclose)
@@ -97,6 +100,27 @@ async def opened(container: Container) -> AsyncGenerator[Worker]:
             _log.warning("resources did not close in time, abandoned", timeout_seconds=CLOSE_TIMEOUT.total_seconds())
         except Exception:  # noqa: BLE001 the worker has ended, and the resources are the application's code
             _log.exception("resources failed to close")
+
+
+@contextmanager
+def _logging_failure(container: object) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:
+        _log.error("resources failed to open", not_open=_not_open(container), reason=f"{type(error).__name__}: {error}")
+        raise
+
+
+def _not_open(container: Any) -> list[str]:  # noqa: ANN401 any container
+    """Return the resources of a container of dependency-injector that are not open: those that failed, or come later.
+
+    A resource of a nested container has no name here, so it is described by its provider.
+    """
+    if not hasattr(container, "resolve_provider_name"):
+        return []
+    names = {provider: name for name, provider in container.providers.items()}
+    providers = [provider for provider in container.traverse() if getattr(provider, "initialized", True) is False]
+    return sorted(names.get(provider, str(provider)) for provider in providers)
 
 
 async def _call(container: object, method: str) -> None:
