@@ -14,6 +14,8 @@ import httpx2
 import pytest
 from reference_manager.api.app import create_app
 from reference_manager.api.common.bodies import LARGE
+from reference_manager.api.common.disconnects import CLIENT_STATE
+from reference_manager.api.common.disconnects import Client as ConnectedClient
 from reference_manager.api.hot_path import HotPath
 from reference_manager.engine.engine import Engine
 from reference_manager.store.pool import Database
@@ -318,11 +320,10 @@ async def test_a_client_that_disconnects_gets_no_task(both: Both, connection: Se
     """A claim without a lease ends when its client disconnects, and a task claimed for it meanwhile is released."""
     direct = Client(both.direct)
     (task,) = await direct.tasks(await direct.stage(await direct.job(), "one"))
-    disconnected = asyncio.Event()
+    gone = ConnectedClient()
 
     async def receive() -> Message:
-        await disconnected.wait()
-        return {"type": "http.disconnect"}
+        raise AssertionError("a claim without a lease has no body")
 
     async def send(_message: Message) -> None:
         pass
@@ -335,12 +336,13 @@ async def test_a_client_that_disconnects_gets_no_task(both: Both, connection: Se
         "raw_path": path.encode(),
         "query_string": b"",
         "headers": [],
+        "state": {CLIENT_STATE: gone},
     }
     async with connection.transaction():
         await connection.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
         request = asyncio.create_task(both.hot_path(scope, receive, send))
         await wait_for_lock_waiters(connection)
-        disconnected.set()
+        gone.disconnect()
         await request
     while (again := await direct.claim("one")) is None:
         pass

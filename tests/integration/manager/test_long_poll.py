@@ -3,10 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import pytest
 from reference_manager.engine.dispatch.notifications import CHANNEL
 
 from tests.support.protocol import Client, branch
@@ -174,6 +176,29 @@ async def test_a_client_that_disconnects_while_waiting_gets_no_task(
         claimed += await worker.claim(stage_type, 10, waitSeconds=5)
     assert len({task["id"] for task in claimed}) == 10
     assert {task["attempts"] for task in claimed} == {0}
+
+
+@pytest.mark.parametrize("size", [0, 60_000, 300_000])
+async def test_a_client_that_sends_further_requests_and_disconnects_gets_no_task(
+    client: Client, manager_url: str, stage_type: str, size: int
+) -> None:
+    """Requests behind a waiting claim do not hide the disconnect. If they are large, the connection is closed."""
+    address = urlsplit(manager_url)
+    stage = await client.stage(await client.job(), stage_type)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    claim = f'{{"workerId":"gone","waitSeconds":{WAIT}}}'
+    head = "Host: manager\r\nContent-Type: application/json\r\nContent-Length: "
+    writer.write(f"POST /v1/stages/{stage_type}/tasks/claim HTTP/1.1\r\n{head}{len(claim)}\r\n\r\n{claim}".encode())
+    await writer.drain()
+    await client.claim(stage_type)
+    writer.write(f"POST /v1/jobs HTTP/1.1\r\n{head}{size}\r\n\r\n{' ' * size}".encode())
+    writer.write_eof()
+    with suppress(ConnectionResetError):
+        assert await reader.read() == b""
+    writer.close()
+    (task,) = await client.tasks(stage)
+    claimed = await LeasedWorker(client.http).claim(stage_type, waitSeconds=5)
+    assert [(one["id"], one["attempts"]) for one in claimed] == [(task["id"], 0)]
 
 
 async def test_clients_that_disconnect_at_any_moment_lose_no_task(start_manager: Start, stage_type: str) -> None:

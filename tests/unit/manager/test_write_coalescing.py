@@ -24,7 +24,13 @@ class LateAnswers(asyncio.Protocol):
         """Start a connection."""
         loop = asyncio.get_running_loop()
         # uvloop's transports are not instances of asyncio's classes.
-        self._transport = CoalescingTransport(cast("asyncio.Transport", transport), loop, lambda: None, lambda: None)
+        self.sent = False
+        self._transport = CoalescingTransport(
+            cast("asyncio.Transport", transport), loop, lambda: None, lambda: None, self._note_sent
+        )
+
+    def _note_sent(self) -> None:
+        self.sent = True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Write the answer."""
@@ -32,6 +38,10 @@ class LateAnswers(asyncio.Protocol):
         self._transport.write(self._answer)
         loop = asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, self._finished.set)
+        loop.call_soon(loop.call_soon, self._check)
+
+    def _check(self) -> None:
+        assert not self.sent
 
 
 @pytest.mark.parametrize("size", [1, LARGE + 1])
