@@ -144,7 +144,7 @@ def test_check_that_cannot_be_made_says_why(project: Path, template: Path) -> No
 def test_chart_is_rendered_if_helm_is_installed(project: Path, helm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values that match the schema are rendered, and an error in a template is a problem."""
     monkeypatch.setenv("PATH", str(helm.parent), prepend=os.pathsep)
-    assert [found.level for found in chart.check(Project(project, "thumbnail_worker"))] == [Level.OK]
+    assert next(chart.check(Project(project, "thumbnail_worker"))).level is Level.OK
     (project / "helm" / "templates" / "limits.yaml").write_text(
         '{{ if gt .Values.replicas 9.0 }}{{ fail "many" }}{{ end }}'
     )
@@ -268,3 +268,32 @@ def test_update_requires_a_clean_working_tree(project: Path) -> None:
 
     message = "Nothing was updated: commit or stash these changes first:\n?? mine.txt\n"
     assert (result.returncode, result.stderr) == (1, message)
+
+
+def test_update_lists_conflicts_and_fails(project: Path, template: Path, tool: Tool) -> None:
+    """The message names each file and says how to resolve it, also if `make` cannot read the Makefile any more."""
+    for folder, port, replicas in ((project, 9090, 3), (template / "template", 7070, 5)):
+        suffix = "" if folder is project else ".jinja"
+        edit(folder / f"Makefile{suffix}", "PORT := 8080", f"PORT := {port}")
+        edit(folder / "helm" / f"values.yaml{suffix}", "replicas: 1", f"replicas: {replicas}")
+    commit(project, tool)
+    release(template, tool)
+
+    result = doctor(project, "--update")
+
+    assert result.returncode == 1, result.stderr
+    _, _, message = result.stderr.partition("The update is not complete. ")
+    assert message == (
+        "These files have conflicts, because you and the template changed the same lines:\n"
+        "    Makefile\n"
+        "    helm/values.yaml\n"
+        "Edit the lines between <<<<<<< and >>>>>>> in each file, then run git add FILE.\n"
+        "To choose one version of a whole file, first run git checkout --ours FILE (yours) or --theirs FILE (new).\n"
+        "No make command works until the Makefile is merged. "
+        "To continue with your version, run git checkout --ours Makefile, then git add Makefile.\n"
+    )
+    tool("git", "checkout", "--ours", "Makefile", cwd=project)
+    tool("git", "add", "Makefile", cwd=project)
+    assert "PORT := 9090" in tool("make", "--print-data-base", "help", cwd=project)
+    found = findings(doctor(project).stdout)["template"]
+    assert found[0].startswith("✗ conflicts not merged: helm/values.yaml →")

@@ -6,11 +6,12 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import httpx2
 import pytest
 import yaml
-from jobnik_devtools.doctor import chart_values, manager, settings
+from jobnik_devtools.doctor import chart, chart_values, manager, settings
 from jobnik_devtools.doctor.__main__ import run_check
 from jobnik_devtools.doctor.findings import CannotCheckError, Finding, Level, format_check, note, ok, problem, summary
 from jobnik_devtools.doctor.ownership import is_owned, with_own_parts
@@ -61,6 +62,7 @@ def test_last_line_counts_the_findings() -> None:
     """It has the numbers of problems, notes and checks that could not be made."""
     unchecked = Finding(Level.NOT_CHECKED, "x")
     assert summary([ok("fine")]) == "No problems found."
+    assert summary([ok("fine"), unchecked]) == "No problems found, 1 not checked."
     assert summary([ok("fine"), note("x", "y"), problem("x", "y"), problem("x", "y")]) == "2 problems, 1 note."
     assert (
         summary([problem("x", "y"), note("x", "y"), note("x", "y"), unchecked]) == "1 problem, 2 notes, 1 not checked."
@@ -265,9 +267,9 @@ def test_each_setting_with_a_problem_is_named(worker: Project) -> None:
 def test_a_missing_address_is_no_problem(worker: Project) -> None:
     """`make dev` and `make test` set the address, and a new project has none."""
     assert list(settings.check(worker)) == [ok("all settings are valid, and listed in .env.example")]
-    assert list(manager.check(worker)) == [
-        ok("JOBNIK_BASE_URL is not set, so there is no manager to check; make dev starts one")
-    ]
+    text = "not checked: JOBNIK_BASE_URL is not set"
+    remedy = "set it to check a manager; make dev starts one"
+    assert run_check(manager.check, worker) == [Finding(Level.NOT_CHECKED, text, remedy)]
 
 
 def test_an_unreadable_file_is_a_problem_of_the_settings_alone(worker: Project) -> None:
@@ -294,6 +296,85 @@ def test_settings_that_cannot_be_imported_are_a_problem(worker: Project) -> None
     (found,) = settings.check(worker)
     assert found.level is Level.PROBLEM
     assert "settings.py cannot be imported: ModuleNotFoundError: No module named 'nowhere'" in found.text
+
+
+CONTAINER = """\
+from dependency_injector import containers, providers
+from jobnik_sdk import Handler, StageType, Worker
+from pydantic import BaseModel
+
+def open_resource():
+    raise AssertionError("the doctor does not open resources")
+
+class Container(containers.DeclarativeContainer):
+    first = providers.Singleton(Handler, StageType("count", task=BaseModel), providers.Resource(open_resource))
+    second = providers.Factory(Handler, stage_type=StageType("report", task=BaseModel), function=first)
+    handlers = providers.List(first, {second})
+    worker = providers.Singleton(Worker.from_settings, providers.Singleton(open_resource), handlers)
+"""
+
+
+@pytest.fixture
+def chart_findings(worker: Project, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Finding]]:
+    """A function that writes a container and files of values, which are valid, and returns the chart's findings."""
+
+    def findings(container: str, **texts: str) -> list[Finding]:
+        (worker.root / "src" / worker.package / "container.py").write_text(container)
+        (worker.root / "helm").mkdir()
+        for name, text in texts.items():
+            (worker.root / "helm" / f"{name}.yaml").write_text(text)
+        valid = subprocess.CompletedProcess[str]([], 0, stdout="[]")
+        monkeypatch.setattr(Project, "uv", Mock(return_value=valid))
+        monkeypatch.setenv("PATH", "")  # without helm
+        ok_values, *others = run_check(chart.check, worker)
+        assert ok_values.level is Level.OK
+        return others
+
+    return findings
+
+
+def test_stage_types_of_the_chart_are_those_of_the_handlers(chart_findings: Callable[..., list[Finding]]) -> None:
+    """Each values file that sets them lists each stage type, and no other. Nothing of the container is opened."""
+    assert chart_findings(
+        CONTAINER.format(second="second"),
+        values="stageTypes: [count, more]",
+        values_empty="",
+        values_prod="stageTypes: [report, count]",
+        values_test="stageTypes: null",
+    ) == [
+        problem(
+            "helm/values.yaml: stageTypes does not list report, which the worker handles",
+            "add them; the scaler, the alerts and the dashboard watch only the stage types that are listed",
+        ),
+        note(
+            "helm/values.yaml: stageTypes lists more, for which the worker has no handler",
+            "remove them, or list their handlers in container.py",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("container", "why"),
+    [
+        (
+            CONTAINER.format(second="providers.Callable(open_resource)"),
+            "does not list a provider of a Handler for each one",
+        ),
+        (
+            "class Container: pass\n",
+            "cannot be read: AttributeError: type object 'Container' has no attribute 'worker'",
+        ),
+        ("raise ValueError(3)\n", "cannot be read: ValueError: 3"),
+    ],
+    ids=["other-providers", "own-class", "broken"],
+)
+def test_stage_types_of_other_containers_are_not_checked(
+    chart_findings: Callable[..., list[Finding]], container: str, why: str
+) -> None:
+    """The reason is said, and the check of the values is still made."""
+    (found,) = chart_findings(container, values="stageTypes: [count]")
+    text = f"not checked: stageTypes cannot be compared with the handlers, because container.py {why}"
+    assert found == Finding(Level.NOT_CHECKED, text)
 
 
 @pytest.fixture

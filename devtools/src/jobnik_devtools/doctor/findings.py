@@ -102,4 +102,6 @@ def summary(findings: Sequence[Finding]) -> str:
         )
         if number
     ]
-    return f"{', '.join(parts)}." if parts else "No problems found."
+    if not (problems or notes):
+        parts = ["No problems found", *parts]
+    return f"{', '.join(parts)}."

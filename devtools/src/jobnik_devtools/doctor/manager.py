@@ -35,8 +35,7 @@ def check(_project: Project) -> Iterator[Finding]:
     except SettingsError as error:
         raise CannotCheckError(error) from None
     if not address:
-        yield ok("JOBNIK_BASE_URL is not set, so there is no manager to check; make dev starts one")
-        return
+        raise CannotCheckError("JOBNIK_BASE_URL is not set", "set it to check a manager; make dev starts one")
     try:
         yield asyncio.run(_check_address(address))
     except ConfigurationError as error:

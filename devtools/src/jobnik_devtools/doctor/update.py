@@ -12,7 +12,7 @@ Files = Mapping[str, str]
 
 
 def update(project: Project) -> int:
-    """Run `copier update`, and return its exit code.
+    """Run `copier update`, and return its exit code, or 1 if it left conflicts.
 
     Copier does not change the files that the owner rewrites: the example and the documents. They are updated
     afterwards, but the example only if the owner has changed none of its files, so that no project gets half of another
@@ -35,7 +35,32 @@ def update(project: Project) -> int:
         changed = [name for group in unchanged for name in _replace(project, files[group], _files(newest, group))]
         if changed:
             sys.stdout.write(f"You had not changed these files, so they were updated as well: {', '.join(changed)}\n")
-    return code
+    conflicts = _unmerged(project)
+    if conflicts:
+        sys.stdout.flush()
+        sys.stderr.write(_conflict_text(conflicts))
+    return code or int(bool(conflicts))
+
+
+def _unmerged(project: Project) -> Sequence[str]:
+    """Return the files in which the project and the template changed the same lines."""
+    status = project.run("git", "diff", "--name-only", "--diff-filter=U", "--relative", "-z")
+    return sorted(filter(None, status.stdout.split("\0")))
+
+
+def _conflict_text(conflicts: Sequence[str]) -> str:
+    lines = [
+        "The update is not complete. These files have conflicts, because you and the template changed the same lines:",
+        *(f"    {name}" for name in conflicts),
+        "Edit the lines between <<<<<<< and >>>>>>> in each file, then run git add FILE.",
+        "To choose one version of a whole file, first run git checkout --ours FILE (yours) or --theirs FILE (new).",
+    ]
+    if "Makefile" in conflicts:
+        lines.append(
+            "No make command works until the Makefile is merged. "
+            "To continue with your version, run git checkout --ours Makefile, then git add Makefile."
+        )
+    return "\n".join([*lines, ""])
 
 
 def _check_committed(project: Project) -> None:
