@@ -2,9 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import httpx2
@@ -13,6 +13,9 @@ from reference_manager.api.app import create_app
 from reference_manager.api.common.bodies import LARGE, LARGE_AT_ONCE
 from reference_manager.api.common.disconnects import CLIENT_STATE
 from reference_manager.api.common.disconnects import Client as ConnectedClient
+from reference_manager.domain.commands import Report
+from reference_manager.domain.states import Outcome, TaskStatus
+from reference_manager.engine.dispatch.reports import ReportBatcher, Settlements, Verdict
 from reference_manager.engine.engine import Engine
 from reference_manager.server.admission import Admission
 from reference_manager.store.pool import Database, sql
@@ -217,3 +220,39 @@ async def test_a_locked_row_is_attributed_to_its_own_job(
             rows = [row async for row in sql.task_find_locked(connection, ids=[*tasks, UUID(int=0)])]
     expected = [(UUID(job["id"]), job is jobs[1]) for job in jobs for _ in range(2)]
     assert [tuple(row) for row in rows] == [*expected, (None, False)]
+
+
+async def test_only_the_first_report_of_a_locked_job_delays_others(
+    database: Database, other: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it waits, further reports of its job are recognised before they wait for the lock together with others."""
+    engine = Engine(database, stale_after=timedelta(minutes=30))
+    app = create_app(engine, body_limit=1024)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager") as http:
+        client, worker = Client(http), LeasedWorker(http)
+        held, free = [
+            (UUID((await client.job(stages=[branch(name, 5)]))["id"]), await worker.claim(name, 5))
+            for name in ("held", "free")
+        ]
+    delayed: list[int] = []
+    separate: Any = getattr(Settlements, "_separate")  # noqa: B009 - not a part of its interface
+
+    async def count(self: Settlements, reports: Sequence[Report]) -> Sequence[ReportBatcher]:
+        delayed.append(len(reports))
+        return await separate(self, reports)
+
+    def settle(task: Mapping[str, Any]) -> asyncio.Future[Sequence[Verdict]]:
+        return engine.queue.settle([Report(UUID(task["id"]), int(task["leaseId"]), worker.id, Outcome.COMPLETED)])
+
+    monkeypatch.setattr(Settlements, "_separate", count)
+    async with other.transaction():
+        await other.execute(ROW_LOCKS["stage"], held[0])
+        waiting: list[asyncio.Future[Sequence[Verdict]]] = []
+        for one, stranger in zip(held[1], free[1], strict=True):
+            waiting.append(settle(one))
+            (verdict,) = await settle(stranger)
+            assert verdict.target is TaskStatus.COMPLETED
+        assert len(delayed) == 1
+        assert not any(one.done() for one in waiting)
+    for one in waiting:
+        assert [verdict.target for verdict in await one] == [TaskStatus.COMPLETED]
