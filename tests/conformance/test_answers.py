@@ -452,3 +452,38 @@ def test_other_bodies(compare_either: Compare) -> None:
         )
 
     compare_either(talk)
+
+
+NUMBERS = ("1", "1.0", "3.0", "1e0", "0.0", "-1.0", "1.5", "501.0", "9007199254740993.0", "1e300", "1e999", '"1"', "true")
+_JOB, _SETTLED = '{"name":"a job","data":{},"stages":[{"type":"TYPE","data":{},', '"taskId":"ID","leaseId":%s'
+INTEGERS = {
+    "/v1/jobs": _JOB + '"tasks":[{"data":{},"maxAttempts":%s}]}]}',
+    "/v1/jobs?": _JOB + '"taskDefaults":{"maxAttempts":%s},"tasks":[{"data":{}}]}]}',
+    "/v1/stages/TYPE/tasks/claim": '{"workerId":"WORKER","limit":%s}',
+    "/v1/tasks/settle": '{"workerId":"WORKER","results":[{%s,"outcome":"COMPLETED"}]}' % _SETTLED,
+    "/v1/workers/WORKER/heartbeat": '{"stageTypes":["TYPE"],"running":[{%s}]}' % _SETTLED,
+}
+
+
+@pytest.mark.parametrize("path", INTEGERS)
+def test_whole_and_broken_numbers(compare: Compare, path: str) -> None:
+    """An integer may be written as 3.0, because some clients have no other numbers."""
+
+    def talk(manager: Conversation) -> None:
+        for number in NUMBERS:
+            body = (INTEGERS[path] % number).replace("TYPE", manager.type).replace("WORKER", manager.worker)
+            body = body.replace("ID", "00000000-0000-0000-0000-000000000000")
+            manager.ask("POST", path, content=body.encode(), headers={"Content-Type": "application/json"})
+
+    compare(talk)
+
+
+@pytest.mark.parametrize("parameter", ["limit", "page", "page_size"])
+def test_numbers_in_queries(compare: Compare, parameter: str) -> None:
+    """A parameter of the query is written in digits."""
+
+    def talk(manager: Conversation) -> None:
+        for number in ("1", "01", "1.0", "1_0", "%2B1", "-1", "%201", "1e0", "1.5", "%D9%A1", ""):
+            manager.ask("GET", f"/v1/stages?stage_type=TYPE&{parameter}={number}")
+
+    compare(talk)
