@@ -92,6 +92,8 @@ class JobnikClient:
     ) -> None:
         check_instance("base_url", base_url, str)
         check_duration("timeout", timeout, _MIN_TIMEOUT)
+        if transport is not None:
+            check_instance("transport", transport, httpx2.AsyncBaseTransport)
         self._address = Address.parse(base_url)
         self.base_url = self._address.url
         self.timeout: Final = timeout
