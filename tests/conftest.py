@@ -18,6 +18,7 @@ if sys.platform == "linux":  # elsewhere, forks of a process with threads of the
 
 # A shell that runs the suite in the background lets it, and so every program of the tests, ignore these signals.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 long_runs.register()

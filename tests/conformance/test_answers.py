@@ -452,3 +452,30 @@ def test_other_bodies(compare_either: Compare) -> None:
         )
 
     compare_either(talk)
+
+
+NUMBERS = '1 1.0 3.0 1e0 0.0 -1.0 1.5 501.0 9007199254740993.0 1e300 1e999 "1" true 01 1_0 %2B1 %201 %D9%A1'
+_JOB = '{"name":"a job","data":{},"stages":[{"type":"TYPE","data":{},'
+_LEASE = '"taskId":"00000000-0000-0000-0000-000000000000","leaseId":NUMBER'
+INTEGERS = {
+    "/v1/jobs": _JOB + '"tasks":[{"data":{},"maxAttempts":NUMBER}]}]}',
+    "/v1/jobs?": _JOB + '"taskDefaults":{"maxAttempts":NUMBER},"tasks":[{"data":{}}]}]}',
+    "/v1/stages/TYPE/tasks/claim": '{"workerId":"WORKER","limit":NUMBER}',
+    "/v1/tasks/settle": '{"workerId":"WORKER","results":[{' + _LEASE + ',"outcome":"COMPLETED"}]}',
+    "/v1/workers/WORKER/heartbeat": '{"stageTypes":["TYPE"],"running":[{' + _LEASE + "}]}",
+    **dict.fromkeys([f"/v1/stages?stage_type=TYPE&{name}=NUMBER" for name in ("limit", "page", "page_size")], ""),
+}
+
+
+@pytest.mark.parametrize("path", INTEGERS)
+def test_whole_and_broken_numbers(compare: Compare, path: str) -> None:
+    """An integer in a body may be written as 3.0, as some clients have no other numbers; one in a query may not."""
+
+    def talk(manager: Conversation) -> None:
+        for number in NUMBERS.split():
+            body = INTEGERS[path].replace("NUMBER", number).replace("TYPE", manager.type)
+            content, headers = body.replace("WORKER", manager.worker).encode(), {"Content-Type": "application/json"}
+            method = "POST" if content else "GET"
+            manager.ask(method, path.replace("NUMBER", number), content=content or None, headers=headers)
+
+    compare(talk)

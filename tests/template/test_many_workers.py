@@ -53,6 +53,6 @@ def test_the_loop_updates_workers_and_reports_conflicts(thin_template: Path, tmp
     )
 
     (output,) = result.stdout.splitlines()
-    assert output.startswith(f"{tmp_path / 'edited'} needs a hand: Makefile:")
+    assert output.startswith(f"{tmp_path / 'edited'} needs a hand: No make command works until the Makefile is merged.")
     assert tool("git", "branch", "--list", "template", cwd=tmp_path / "edited") == ""
     assert '_commit: "v0.1.1"' in tool("git", "show", "template:.copier-answers.yml", cwd=tmp_path / "plain")

@@ -42,6 +42,10 @@ def _hang() -> None:
 def _hang_in_c() -> None:
     """Wait forever in C code that releases Python's lock, and that no signal interrupts."""
     _log.info("hanging")
+    _lock_twice()
+
+
+def _lock_twice() -> None:
     mutex, libc = ctypes.create_string_buffer(64), ctypes.CDLL(None)
     libc.pthread_mutex_lock(mutex)
     libc.pthread_mutex_lock(mutex)
@@ -134,6 +138,10 @@ _RESOURCES: Final[dict[str, Callable[[], AbstractAsyncContextManager[None]]]] = 
     "resource that does not close": hang_closed,
     "resource that blocks": block_open,
 }
+_SETTINGS: Final[dict[str, Callable[[], None]]] = {
+    "settings that hang": lambda: time.sleep(HANG_SECONDS),
+    "settings that block": _lock_twice,
+}
 _THREAD: Final = {"style": HandlerStyle.THREAD}
 _PROCESS: Final = {"style": HandlerStyle.PROCESS}
 _HANDLERS: Final[dict[str, tuple[Any, dict[str, Any]]]] = {
@@ -160,6 +168,10 @@ class Container:
 
     def settings(self) -> WorkerSettings:
         """Return the settings."""
+        if self._fault in _SETTINGS:
+            sys.stdout.write('{"event": "hanging"}\n')
+            sys.stdout.flush()
+            _SETTINGS[self._fault]()
         return self._settings
 
     @asynccontextmanager

@@ -152,6 +152,15 @@ async def test_a_worker_without_free_threads_releases_its_tasks(
 _only_linux: Final = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not name a writer's process")
 
 
+@pytest.mark.parametrize("fault", ["settings that hang", pytest.param("settings that block", marks=_only_linux)])
+async def test_a_signal_ends_the_reading_of_settings(start: Start, fault: str) -> None:
+    """The process ends at once with code 0, because it has claimed nothing, and its drain time is not known yet."""
+    worker = await start(fault)
+    await worker.wait_for_log("hanging")
+    worker.signal()
+    assert await worker.wait_for_exit(0) == 0
+
+
 @_only_linux
 @pytest.mark.parametrize("fault", ["resource that blocks", "handler that blocks"])
 async def test_a_signal_limits_the_time_of_c_code(

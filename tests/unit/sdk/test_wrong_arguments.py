@@ -5,8 +5,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import jobnik_sdk
 import pytest
@@ -30,6 +32,7 @@ from jobnik_sdk import (
     TaskStatus,
     Worker,
     run,
+    testing,
 )
 from jobnik_sdk.testing import FakeManager
 from pydantic import BaseModel
@@ -42,6 +45,8 @@ DAY = timedelta(days=1)
 INSTANT = timedelta(microseconds=1)
 YEAR = 365 * DAY
 JOB = JobType("plain")
+TESTING: Any = testing
+MANAGER: Any = testing.FakeManager()
 CLIENT = FakeManager().client()
 _OWN = object()
 
@@ -149,6 +154,12 @@ def is_importable(value: object) -> bool:
     return value is read
 
 
+def claim(stage_type: object) -> None:
+    """Claim a task; there is none."""
+    with suppress(LookupError):
+        MANAGER.claim(stage_type)
+
+
 CONSTRUCTORS: list[Parameter] = [
     Parameter("name", SDK.JobType, text(2, 50)),
     Parameter("data", lambda value: SDK.JobType("ab", data=value), is_model),
@@ -204,8 +215,36 @@ CONSTRUCTORS: list[Parameter] = [
     Parameter("timeout", lambda value: SDK.JobnikClient("http://a", timeout=value), lasting(DAY / 86_400_000)),
     Parameter("client", SDK.Consumer, kind(JobnikClient)),
     Parameter("timeout", lambda value: SDK.Producer(CLIENT, timeout=value), or_none(lasting(DAY / 86_400_000))),
+    Parameter("transport", lambda value: SDK.JobnikClient("http://a", transport=value), lambda value: value is None),
     Parameter("delay", SDK.RetryLater, kind(timedelta)),
     Parameter("delay", SDK.Snooze, kind(timedelta)),
+    Parameter("handler", lambda value: TESTING.run_handler(value, Word()), nothing),
+    Parameter(
+        "context",
+        lambda value: TESTING.run_handler(Handler(words, read), Word(), value),
+        lambda value: value is None,
+    ),
+    Parameter("worker", lambda value: TESTING.work_off(value, UUID(int=1)), nothing),
+    Parameter("job", lambda value: TESTING.work_off(worker(), value), nothing),
+    Parameter("stage_type", TESTING.context_for, kind(StageType)),
+    *(
+        Parameter(name, lambda value, name=name: TESTING.context_for(words, **{name: value}), is_valid)
+        for name, is_valid in (
+            ("attempt", COUNT),
+            ("max_attempts", COUNT),
+            ("timeout", or_none(lasting(INSTANT))),
+            ("metadata", kind(BaseModel)),
+            ("stage_data", or_none(kind(BaseModel))),
+            ("stage_metadata", or_none(kind(BaseModel))),
+            ("job_data", or_none(kind(dict))),
+            ("results", or_none(kind(dict))),
+        )
+    ),
+    Parameter("part_a_only", lambda value: TESTING.FakeManager(part_a_only=value), kind(bool)),
+    Parameter("by", lambda value: TESTING.FakeManager().advance(value), lasting(0 * DAY, 10 * YEAR)),
+    Parameter("stage_type", claim, kind(StageType)),
+    Parameter("stage_type", MANAGER.tasks, kind(StageType)),
+    Parameter("job_type", MANAGER.jobs, kind(JobType)),
 ]
 
 
@@ -355,3 +394,9 @@ def test_run_names_what_it_needs(given_container: Any) -> None:  # noqa: ANN401 
     """Handlers, or a container; a single handler is neither."""
     with pytest.raises(TypeError, match=r"^(container must be a list of handlers|Each handler that runs must be)"):
         run(given_container)
+
+
+async def test_work_off_needs_a_timeout_with_a_unit() -> None:
+    """A plain number has none."""
+    with pytest.raises(TypeError, match=r"^timeout must be a timedelta"):
+        await TESTING.work_off(worker(), UUID(int=1), 5)

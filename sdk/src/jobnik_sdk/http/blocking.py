@@ -7,6 +7,8 @@ from datetime import timedelta
 import httpx2
 from typing_extensions import override
 
+from jobnik_sdk.http import answers
+
 
 class LimitedTransport(httpx2.BaseTransport):
     """Sends each request on an event loop of its own; use and close it in one thread.
@@ -42,7 +44,7 @@ class LimitedTransport(httpx2.BaseTransport):
         sent = httpx2.Request(request.method, request.url, headers=request.headers, content=request.read())
         try:
             async with asyncio.timeout(self._limit):
-                response = await self._client.send(sent)
+                response = await answers.send(self._client, sent)
         except TimeoutError:
             message = f"the time limit of {self._limit:g} s has passed"
             raise httpx2.ReadTimeout(message, request=request) from None

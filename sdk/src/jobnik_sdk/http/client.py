@@ -22,7 +22,7 @@ from jobnik_sdk.errors import (
     UnreachableError,
     answer_error,
 )
-from jobnik_sdk.http import retries
+from jobnik_sdk.http import answers, retries
 from jobnik_sdk.http.addresses import Address
 from jobnik_sdk.http.blocking import LimitedTransport
 from jobnik_sdk.http.connections import Connections, Pool
@@ -92,6 +92,8 @@ class JobnikClient:
     ) -> None:
         check_instance("base_url", base_url, str)
         check_duration("timeout", timeout, _MIN_TIMEOUT)
+        if transport is not None:
+            check_instance("transport", transport, httpx2.AsyncBaseTransport)
         self._address = Address.parse(base_url)
         self.base_url = self._address.url
         self.timeout: Final = timeout
@@ -293,9 +295,10 @@ class _Deadline:
 
         Raises:
             _DeadlineError: the deadline has passed.
+            AnswerError: the response is too large.
         """
         if self._limit is None:
-            return await http.send(request)
+            return await answers.send(http, request)
         sent = not is_network  # only the network tells when it sends a request
 
         async def trace(event: str, _details: object) -> None:
@@ -306,7 +309,7 @@ class _Deadline:
         scope = asyncio.timeout(self._remaining(self._limit))
         try:
             async with scope:
-                return await http.send(request)
+                return await answers.send(http, request)
         except TimeoutError:
             if not scope.expired():
                 raise

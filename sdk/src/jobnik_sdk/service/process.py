@@ -61,7 +61,8 @@ def run(container: Container | Sequence[AnyHandler]) -> int:
 
     The settings configure logging, tracing, and where probes and metrics are served. The first SIGTERM or SIGINT stops
     the worker gracefully, within `worker_drain_seconds` and at most 10 s for what must be closed. A second one ends the
-    process at once; its exit code is 128 plus the number of the signal.
+    process at once; its exit code is 128 plus the number of the signal. While the settings are being read, the first
+    signal ends the process at once, with exit code 0.
 
     If this is the first process of a container (PID 1), it starts the same command line again as its child. The first
     process itself then only passes signals on and reaps orphans.

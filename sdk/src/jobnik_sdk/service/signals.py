@@ -27,6 +27,8 @@ _log: Final = RuntimeLogger(__name__)
 class StopSignals:
     """Handles SIGTERM and SIGINT within a `with` block. A second signal ends the process at once.
 
+    Before `start_watchdog`, the first one does so, too, with exit code 0: there is nothing yet to stop gracefully.
+
     Args:
         exit_now: Ends the process with an exit code.
     """
@@ -38,6 +40,7 @@ class StopSignals:
         """How many signals the main thread has handled."""
         self._received = 0
         """How many signals the watchdog knows of."""
+        self._is_graceful = False
         self._signalled = threading.Event()
         self._ended = threading.Event()
         self._reader, self._writer = socket.socketpair()
@@ -68,7 +71,8 @@ class StopSignals:
         return bool(self._handled or self._received)
 
     def start_watchdog(self, timeout_seconds: float) -> None:
-        """After a signal, end the process by force if it takes longer than this to stop."""
+        """From now on, a signal lets the process stop gracefully. End it by force if it takes longer than this."""
+        self._is_graceful = True
         watchdog = threading.Thread(target=self._enforce_timeout, args=(timeout_seconds,), name="jobnik-stop")
         watchdog.daemon = True
         watchdog.start()
@@ -103,6 +107,8 @@ class StopSignals:
         # Both threads count every signal, unless one of them cannot: each alone is right, and their sum is not.
         if max(self._handled, self._received) > 1:
             self._exit_now(128 + number)
+        if not self._is_graceful:
+            self._exit_now(0)
         if self._stop is not None:
             with suppress(RuntimeError):  # the event loop is closed
                 self._stop()

@@ -21,6 +21,7 @@ from jobnik_sdk.execution.outcomes import TIMEOUT
 from jobnik_sdk.execution.progress import AttemptState, ProgressUpdate
 from jobnik_sdk.execution.results import Results
 from jobnik_sdk.http.client import JobnikClient
+from jobnik_sdk.model.arguments import check_duration, check_instance, check_integer
 from jobnik_sdk.model.definitions import (
     EMPTY,
     AnyStageType,
@@ -215,7 +216,23 @@ def context_for(  # noqa: PLR0913 the fields of a context
     >>> await make_thumbnail(task, context)
     >>> context.recorded_progress[-1].fraction
     1.0
+
+    Raises:
+        TypeError: an argument has a wrong type.
+        ConfigurationError: `attempt`, `max_attempts` or `timeout` is out of range.
     """
+    check_instance("stage_type", stage_type, StageType)
+    check_integer("attempt", attempt)
+    check_integer("max_attempts", max_attempts)
+    if timeout is not None:
+        check_duration("timeout", timeout, timedelta.resolution)
+    check_instance("metadata", metadata, BaseModel)
+    for name, model in (("stage_data", stage_data), ("stage_metadata", stage_metadata)):
+        if model is not None:
+            check_instance(name, model, BaseModel)
+    for name, mapping in (("job_data", job_data), ("results", results)):
+        if mapping is not None:
+            check_instance(name, mapping, Mapping)
     return RecordingContext(
         job=JobInfo(_JOB_ID, "a job", Priority.MEDIUM, dict(job_data or {}), {}),
         stage=StageInfo(

@@ -12,10 +12,12 @@ from jobnik_sdk.execution.handler import Handler
 from jobnik_sdk.execution.outcomes import Completed, Outcome
 from jobnik_sdk.execution.runners import runner_for
 from jobnik_sdk.http.client import JobnikClient, read_one
+from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.definitions import JobStatus, JobType, ResultT, TaskT
 from jobnik_sdk.model.entities import Job, created_job_model
 from jobnik_sdk.model.payloads import encode_payload
 from jobnik_sdk.producer import Producer
+from jobnik_sdk.producer.paths import job_path
 from jobnik_sdk.testing.contexts import RecordingContext, context_for
 from jobnik_sdk.worker.container import opened
 from jobnik_sdk.worker.worker import Worker
@@ -61,8 +63,12 @@ async def run_handler(
         context: From `context_for` or `FakeManager.claim`; default: a new one from `context_for`.
 
     Raises:
+        TypeError: `handler` is not a handler, or `context` not such a context.
         InvalidPayloadError: `task` does not fit the stage type.
     """
+    check_instance("handler", handler, Handler)
+    if context is not None:
+        check_instance("context", context, RecordingContext)
     encode_payload(task, handler.stage_type.task, "task")
     attempt = context if context is not None else context_for(handler.stage_type)
     runner = runner_for(handler)
@@ -80,6 +86,8 @@ async def run_handler(
 @asynccontextmanager
 async def working(*workers: Worker) -> AsyncGenerator[None]:
     """Run workers for the length of an `async with` block, and drain them at its end."""
+    for worker in workers:
+        check_instance("Each of the workers", worker, Worker)
     running = [asyncio.create_task(worker.run()) for worker in workers]
     try:
         yield
@@ -93,8 +101,12 @@ async def work_off(worker: Worker, job: Job[Any, Any] | UUID, timeout: timedelta
     """Run a worker until a job has ended, then drain the worker and return the final status of the job.
 
     Raises:
+        TypeError: an argument has a wrong type.
         TimeoutError: the job did not end within `timeout`, 30 s by default; the message has the status of each stage.
     """
+    check_instance("worker", worker, Worker)
+    job_path(job)  # raises an error for anything else
+    check_duration("timeout", timeout)
     last: Job[Any, Any] | None = None
     async with working(worker):
         try:

@@ -91,10 +91,10 @@ class Settlements:
         """
         if not self._job_batchers:
             return await process(reports)
-        forwarded = await self._find_locked(reports)
-        free = [report for report, batcher in zip(reports, forwarded, strict=True) if batcher is None]
+        rows = await self._find_locked(reports)
+        free = [report for report, row in zip(reports, rows, strict=True) if not row["locked"]]
         verdicts = iter(await process(free) if free else ())
-        return [batcher or next(verdicts) for batcher in forwarded]
+        return [self._job_batcher(row["job_id"]) if row["locked"] else next(verdicts) for row in rows]
 
     async def _complete(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         if self._skips_left:
@@ -163,22 +163,14 @@ class Settlements:
 
         If the locked row is not among those that are checked, forward all reports.
         """
-        forwarded = await self._find_locked(reports, all_if_none=True)
-        return [batcher or self._general for batcher in forwarded]
+        rows = await self._find_locked(reports)
+        found = any(row["locked"] for row in rows)
+        return [self._job_batcher(row["job_id"]) if row["locked"] or not found else self._general for row in rows]
 
-    async def _find_locked(
-        self, reports: Sequence[Report], *, all_if_none: bool = False
-    ) -> Sequence[ReportBatcher | None]:
-        """Return, for each report, the batcher of its job; None if no other session has locked a row that it needs.
-
-        Args:
-            reports: The reports.
-            all_if_none: Whether all of them have a batcher if none needs a locked row.
-        """
+    async def _find_locked(self, reports: Sequence[Report]) -> Sequence[Record]:
+        """Return, for each report, its job, and whether another session has locked a row that the report needs."""
         async with self._database.connection(for_workers=True) as connection:
-            rows = await connection.fetch(sql.task_find_locked.sql, [report.task_id for report in reports])
-        everything = all_if_none and not any(row["locked"] for row in rows)
-        return [self._job_batcher(row["job_id"]) if row["locked"] or everything else None for row in rows]
+            return await connection.fetch(sql.task_find_locked.sql, [report.task_id for report in reports])
 
     async def _settle_waiting(self, job_id: UUID | None, reports: Sequence[Report]) -> Sequence[Verdict]:
         """Settle reports once their job is free. Meanwhile, no connection and no lease is held for long."""
@@ -210,6 +202,8 @@ class Settlements:
 
     def _job_batcher(self, job_id: UUID | None) -> ReportBatcher:
         """Return the batcher of the reports that wait for this job. It exists only while there are any.
+
+        The caller forwards reports to it at once: after an ``await``, it might be another one.
 
         Args:
             job_id: The job; None for tasks that do not exist.

@@ -67,6 +67,10 @@ def _reachable(value: str) -> str:
     return value
 
 
+def _whole(value: Any) -> Any:  # noqa: ANN401 any JSON value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _in_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=moment.tzinfo or UTC).astimezone(UTC)
 
@@ -83,7 +87,10 @@ Metadata: TypeAlias = Annotated[Payload, BeforeValidator(_unwrapped)]
 AnyJson: TypeAlias = Annotated[JsonValue, AfterValidator(_finite)]
 Instant: TypeAlias = Annotated[datetime, AfterValidator(_in_utc)]
 Seconds: TypeAlias = Annotated[float, Strict()]
-MaxAttempts: TypeAlias = Annotated[StrictInt, Field(ge=1, le=2**31 - 1)]
+WholeNumber: TypeAlias = Annotated[StrictInt, BeforeValidator(_whole)]
+"""A strict integer that may be written as 3.0, since some clients have no other numbers."""
+MaxAttempts: TypeAlias = Annotated[WholeNumber, Field(ge=1, le=2**31 - 1)]
+LeaseId: TypeAlias = Annotated[WholeNumber, Field(ge=1, le=MAX_LEASE_ID)]
 Timeout: TypeAlias = Annotated[Seconds, Field(ge=0.1, le=MAX_SECONDS)]
 
 
@@ -245,7 +252,7 @@ class ClaimBody(Body):
     """A claim."""
 
     worker_id: NewWorkerId
-    limit: Annotated[StrictInt, Field(ge=1, le=MAX_TASKS)] = 1
+    limit: Annotated[WholeNumber, Field(ge=1, le=MAX_TASKS)] = 1
     wait_seconds: Annotated[Seconds, Field(ge=0, le=30)] = 0
     lease_seconds: Annotated[Seconds, Field(ge=1, le=3600)] = 30
 
@@ -262,7 +269,7 @@ class ReportBody(Body):
     """The outcome of an attempt."""
 
     task_id: Id
-    lease_id: Annotated[StrictInt, Field(ge=1, le=MAX_LEASE_ID)]
+    lease_id: LeaseId
     outcome: Literal["COMPLETED", "FAILED", "RELEASED", "SNOOZED"]
     result: AnyJson = None
     error: ErrorBody | None = None
@@ -290,7 +297,7 @@ class RunningBody(Body):
     """A task that a worker is running."""
 
     task_id: Id
-    lease_id: Annotated[StrictInt, Field(ge=1, le=MAX_LEASE_ID)]
+    lease_id: LeaseId
     progress: ProgressBody | None = None
     checkpoint: AnyJson = None
 

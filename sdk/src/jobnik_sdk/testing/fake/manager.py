@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from jobnik_sdk.execution.context import JobInfo, StageDataT, StageInfo, StageMetadataT
 from jobnik_sdk.http.client import JobnikClient
-from jobnik_sdk.model.arguments import MAX_DURATION
+from jobnik_sdk.model.arguments import MAX_DURATION, check_duration, check_flag, check_instance
 from jobnik_sdk.model.definitions import (
     DataT,
     JobType,
@@ -28,6 +28,7 @@ from jobnik_sdk.testing.fake.state import State
 from jobnik_sdk.testing.fake.transport import FakeTransport
 
 ADDRESS: Final = "http://fake"
+_LONGEST_ADVANCE: Final = 10 * MAX_DURATION
 _TEST_WORKER: Final = "a test"
 
 
@@ -51,6 +52,7 @@ class FakeManager:
     """
 
     def __init__(self, *, part_a_only: bool = False) -> None:
+        check_flag("part_a_only", part_a_only)
         self.transport = FakeTransport(State(), part_a_only=part_a_only)
         """The transport for your own client: `JobnikClient("http://fake", transport=manager.transport)`."""
 
@@ -70,7 +72,13 @@ class FakeManager:
         return self.transport.waiting
 
     def advance(self, by: timedelta) -> None:
-        """Move the manager's clock ahead, and apply everything that becomes due."""
+        """Move the manager's clock ahead, and apply everything that becomes due.
+
+        Raises:
+            TypeError: `by` is not a timedelta.
+            ConfigurationError: it is negative, or longer than 10 years.
+        """
+        check_duration("by", by, timedelta(), _LONGEST_ADVANCE)
         self.transport.advance(by)
 
     def claim(
@@ -89,6 +97,7 @@ class FakeManager:
         Raises:
             LookupError: no task of this type can be claimed now.
         """
+        check_instance("stage_type", stage_type, StageType)
         with self.transport.locked() as state:
             claimed = Dispatcher(state).claim(stage_type.name, 1, _TEST_WORKER, MAX_DURATION)
             if not claimed:
@@ -113,6 +122,7 @@ class FakeManager:
 
     def jobs(self, job_type: JobType[DataT, MetadataT]) -> Sequence[Job[DataT, MetadataT]]:
         """Return the jobs of a type, oldest first."""
+        check_instance("job_type", job_type, JobType)
         model = job_model(job_type)
         with self.transport.locked() as state:
             found = [to_json(wire.job_json(job)) for job in state.jobs.values() if job.name == job_type.name]
@@ -122,6 +132,7 @@ class FakeManager:
         self, stage_type: StageType[TaskT, ResultT, TaskMetadataT, Any, Any]
     ) -> Sequence[RecordedTask[TaskT, ResultT, TaskMetadataT]]:
         """Return the tasks of a stage type, oldest first."""
+        check_instance("stage_type", stage_type, StageType)
         with self.transport.locked() as state:
             stages = state.stages_by_type.get(stage_type.name, ())
             found = sorted((task for stage in stages for task in stage.tasks), key=lambda task: task.number)

@@ -38,10 +38,18 @@ def _condition(value: Any) -> Any:  # noqa: ANN401 a parameter of the query
     return name, content
 
 
+def _digits(value: Any) -> Any:  # noqa: ANN401 a parameter of the query
+    """Reject the other forms of a number that pydantic accepts, such as `1_0` and `5.0`."""
+    if not (str(value).isascii() and str(value).isdigit()):
+        raise ValueError("must be a whole number")
+    return value
+
+
 def _split(values: list[str]) -> list[str]:
     return [part for text in values for part in text.split(",")]
 
 
+_Number: TypeAlias = Annotated[int, BeforeValidator(_digits)]
 _SEPARATED = BeforeValidator(_split)
 _Conditions: TypeAlias = Annotated[
     list[Annotated[tuple[Text, Text], BeforeValidator(_condition)]], Field(max_length=10), OfPartB()
@@ -55,7 +63,7 @@ class Query(BaseModel):
 class PageQuery(Query):
     """A page of a list."""
 
-    limit: Annotated[int | None, Field(ge=1, le=500), OfPartB()] = None
+    limit: Annotated[_Number | None, Field(ge=1, le=500), OfPartB()] = None
     cursor: Annotated[str | None, OfPartB()] = None
     order: Annotated[Literal["asc", "desc"], OfPartB()] = "asc"
 
@@ -63,14 +71,14 @@ class PageQuery(Query):
 class HistoryQuery(PageQuery):
     """A page of attempts or status changes."""
 
-    limit: Annotated[int | None, Field(ge=1, le=500), OfPartB()] = HISTORY_PAGE_SIZE
+    limit: Annotated[_Number | None, Field(ge=1, le=500), OfPartB()] = HISTORY_PAGE_SIZE
 
 
 class NumberedQuery(PageQuery):
     """A page of a list, possibly by its number."""
 
-    page: Annotated[int | None, Field(ge=1, le=2**31 - 1), OfPartB()] = None
-    page_size: Annotated[int | None, Field(ge=1, le=100), OfPartB()] = None
+    page: Annotated[_Number | None, Field(ge=1, le=2**31 - 1), OfPartB()] = None
+    page_size: Annotated[_Number | None, Field(ge=1, le=100), OfPartB()] = None
 
 
 class JobQuery(NumberedQuery):
