@@ -2,7 +2,7 @@
 
 import gc
 
-from reference_manager.server.process import YOUNG_OBJECTS, exempt_from_collections
+from reference_manager.server.process import YOUNG_OBJECTS, tune_garbage_collection
 
 
 def test_garbage_collections_ignore_what_the_start_has_loaded() -> None:
@@ -11,7 +11,7 @@ def test_garbage_collections_ignore_what_the_start_has_loaded() -> None:
     kept = [[number] for number in range(1000)]
     frozen = gc.get_freeze_count()
     try:
-        exempt_from_collections()
+        tune_garbage_collection()
         assert gc.get_threshold()[0] == YOUNG_OBJECTS
         assert gc.get_freeze_count() >= frozen + len(kept)
     finally:

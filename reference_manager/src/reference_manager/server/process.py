@@ -131,7 +131,7 @@ def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> No
         runner.run(_serve(settings, database_url, paths, listener, traced=traced))
 
 
-def exempt_from_collections() -> None:
+def tune_garbage_collection() -> None:
     """Exclude everything loaded so far from garbage collections. Examining it would stop all requests for 50 ms."""
     gc.collect()
     gc.freeze()
@@ -191,7 +191,7 @@ async def _serve(
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, server.stop)
-        exempt_from_collections()
+        tune_garbage_collection()
         background = [asyncio.create_task(engine.run()), asyncio.create_task(connections.watch())]
         try:
             await server.serve([listener])

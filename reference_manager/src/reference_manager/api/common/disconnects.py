@@ -63,7 +63,8 @@ class Client:
         try:
             answer = await work
         except asyncio.CancelledError:
-            if not work.cancelled() and not work.exception():
+            # False if the work has ended already.
+            if not work.cancel() and not work.cancelled() and not work.exception():
                 undo(work.result())
             if self._is_gone:
                 return None
