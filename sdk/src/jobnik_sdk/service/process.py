@@ -74,8 +74,12 @@ def run(container: Container | Sequence[AnyHandler]) -> int:
     `run` does not return, and ends the process with its exit code instead, if the end of Python would wait for
     something that hangs: a task, a thread or a process that a handler left running, or a standard output that nobody
     reads. Functions that are registered with `atexit` are then not called.
+
+    Raises:
+        ConfigurationError: this is not the main thread, or an event loop is running in it. Use `Worker.run` there.
     """
     container = container_of(container)
+    _check_caller()
     _open_standard_streams()
     if supervisor.is_needed():
         supervisor.exec_init()
@@ -126,6 +130,23 @@ def _serve(container: Container, settings: WorkerSettings, signals: StopSignals,
         _log.exception("worker crashed")
         return 1
     return 0
+
+
+def _check_caller() -> None:
+    """Raise an error unless this is the main thread and no event loop is running in it."""
+    if threading.current_thread() is not threading.main_thread():
+        raise ConfigurationError(
+            "run(...) works only in the main thread, because Python handles signals there. "
+            "In another thread, call asyncio.run(worker.run()), and worker.stop() to end it."
+        )
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise ConfigurationError(
+        "run(...) starts an event loop, but one is running in this thread already. "
+        "On a running event loop, await worker.run(), and call worker.stop() to end it."
+    )
 
 
 def _tune_garbage_collection() -> None:

@@ -312,7 +312,12 @@ class Worker:
                 self._loop.call_soon_threadsafe(self._stop_requested.set)
 
     async def run(self) -> None:
-        """Process tasks until `stop` is called. If `run` is cancelled, it drops the running tasks without a report."""
+        """Process tasks until `stop` is called. If `run` is cancelled, it drops the running tasks without a report.
+
+        Raises `ConfigurationError` if the worker has no handlers, or is running already.
+        """
+        if self._loop is not None:
+            raise ConfigurationError("This worker is running already. To run two workers, create another one.")
         if not self._handlers:
             raise ConfigurationError("A worker needs at least one handler.")
         for handler in self.handlers:
@@ -341,14 +346,9 @@ class Worker:
         self._handlers[name] = handler
 
     async def _process_tasks(self, source: TaskSource) -> None:
+        emit, access = self._emit if self._listeners else None, WorkerAccess(self.client)
         dependencies = PollerDependencies(
-            source,
-            self._poll_delays,
-            self._may_claim,
-            self._on_contact,
-            self._middleware,
-            self._emit if self._listeners else None,
-            WorkerAccess(self.client),
+            source, self._poll_delays, self._may_claim, self._on_contact, self._middleware, emit, access
         )
         pollers = [Poller(handler, dependencies) for handler in self.handlers]
         drained = False
