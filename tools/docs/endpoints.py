@@ -93,21 +93,21 @@ def _roles(operation: Schema) -> Iterator[tuple[str, str]]:
     if body := operation.get("requestBody"):
         for name in _references(body):
             yield name, "Body"
-    for status, answer in operation["responses"].items():
+    for status, response in operation["responses"].items():
         if status.startswith("2"):
-            for name, many in _answers(_schema(answer)):
-                yield name, f"Answer {status}{', a list' if many else ''}"
+            for name, many in _response_schemas(_schema(response)):
+                yield name, f"Response {status}{', a list' if many else ''}"
 
 
-def _answers(schema: Schema) -> Iterator[tuple[str, bool]]:
+def _response_schemas(schema: Schema) -> Iterator[tuple[str, bool]]:
     """Yield each possible schema of a response, and whether the response is a list of it."""
     for alternative in schema.get("anyOf", (schema,)):
         for name in _references(alternative):
             yield name, alternative.get("type") == "array"
 
 
-def _schema(answer: Schema) -> Schema:
-    return answer.get("content", {}).get("application/json", {}).get("schema", {})
+def _schema(response: Schema) -> Schema:
+    return response.get("content", {}).get("application/json", {}).get("schema", {})
 
 
 def _references(node: object) -> Iterator[str]:

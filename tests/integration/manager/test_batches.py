@@ -46,12 +46,11 @@ async def test_a_report_without_the_lease_does_not_affect_the_holders_report(dat
     await add_backlog(database, "late", len(OUTCOMES))
     for outcome, target in OUTCOMES.items():
         (task,) = await claim(database)
-        stranger, holder = (
-            Report(task.task, task.lease, worker, outcome, delay=timedelta(hours=1))
-            for worker in ("stranger", "holder")
+        other, holder = (
+            Report(task.task, task.lease, worker, outcome, delay=timedelta(hours=1)) for worker in ("other", "holder")
         )
         async with database.connection() as connection:
-            verdicts, _ = await settle(connection, [stranger, holder])
+            verdicts, _ = await settle(connection, [other, holder])
         assert [verdict.target for verdict in verdicts] == [None, target]
 
 

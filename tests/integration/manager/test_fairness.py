@@ -160,15 +160,15 @@ async def test_a_locked_row_delays_only_its_own_job(
         held.append(await worker.claim(f"{stage_type}-{job['id']}", 4))
         await worker.heartbeat(*held[-1])
 
-    def beat(number: int) -> asyncio.Task[dict[str, Any]]:
+    def heartbeat(number: int) -> asyncio.Task[dict[str, Any]]:
         running = [task | {"progress": {"fraction": 0.5}} for task in held[number]]
         return asyncio.create_task(workers[number].heartbeat(*running))
 
     async with other.transaction():
         await other.execute(LOCKS[row], UUID(jobs[0]["id"]))
         for number in (1, 2):
-            hindered = beat(0)
-            assert (await beat(number))["lost"] == []
+            hindered = heartbeat(0)
+            assert (await heartbeat(number))["lost"] == []
             await asyncio.wait([hindered])
             assert (hindered.exception() is None) == (row not in ("task", "worker"))
         blocked = asyncio.create_task(workers[0].settle(*[report(task, "COMPLETED") for task in held[0]]))

@@ -35,13 +35,13 @@ def heartbeat(worker: str, *running: tuple[ClaimedTask, float | None]) -> Heartb
         RunningTask(held.task, held.lease, None if fraction is None else encode({"fraction": fraction}), None)
         for held, fraction in running
     ]
-    return Heartbeat(worker, ["beats"], None, None, draining=False, running=tasks)
+    return Heartbeat(worker, ["heartbeats"], None, None, draining=False, running=tasks)
 
 
 async def claim(database: Database, worker: str, limit: int) -> list[ClaimedTask]:
-    """Claim tasks of the type "beats" for a worker."""
+    """Claim tasks of the type "heartbeats" for a worker."""
     async with database.connection() as connection:
-        return list(claimed_tasks(await connection.fetch(*claim_statement("beats", limit, worker))))
+        return list(claimed_tasks(await connection.fetch(*claim_statement("heartbeats", limit, worker))))
 
 
 @pytest.mark.timeout(180)  # starts two managers and sends hundreds of requests
@@ -55,12 +55,12 @@ async def test_workers_that_return_at_once_are_all_answered(
         httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as one,
         httpx2.AsyncClient(base_url=start_manager().url, timeout=15) as two,
     ):
-        await add_backlog(database, "beats", WORKERS)
+        await add_backlog(database, "heartbeats", WORKERS)
         held = [(await claim(database, f"w{number}", 1))[0] for number in range(WORKERS)]
 
         async def send(http: httpx2.AsyncClient, number: int) -> object:
             running = [{"taskId": str(held[number].task), "leaseId": held[number].lease}]
-            body = {"stageTypes": ["beats"], "running": running}
+            body = {"stageTypes": ["heartbeats"], "running": running}
             response = await http.post(f"/v1/workers/w{number}/heartbeat", json=body)
             return response.status_code, response.json()
 
@@ -80,7 +80,7 @@ async def test_workers_that_return_at_once_are_all_answered(
 
 async def test_a_batch_keeps_the_answers_apart(database: Database, workers: Workers, connection: Session) -> None:
     """Heartbeats in one batch renew only what their own worker holds, and the last one of a worker counts."""
-    await add_backlog(database, "beats", 3)
+    await add_backlog(database, "heartbeats", 3)
     (mine, more), (theirs,) = await claim(database, "me", 2), await claim(database, "them", 1)
     await workers.record_heartbeat(heartbeat("me"))
     await workers.order_drain("me", drain=True)
@@ -110,7 +110,7 @@ async def test_heartbeats_with_many_tasks_are_split(
 ) -> None:
     """A batch with more tasks than one statement takes is recorded in parts, and every worker gets its answer."""
     monkeypatch.setattr("reference_manager.engine.workers.RENEWAL_BATCH", 3)
-    await add_backlog(database, "beats", 10)
+    await add_backlog(database, "heartbeats", 10)
     held = {str(number): await claim(database, str(number), 2) for number in range(5)}
     lost = ClaimedTask(UUID(int=1), 10_000)
     sent = [heartbeat(name, *((each, None) for each in mine), (lost, None)) for name, mine in held.items()]
@@ -122,7 +122,7 @@ async def test_a_heartbeat_does_not_wait_for_a_locked_task(
     database: Database, workers: Workers, connection: Session, other: Session
 ) -> None:
     """It renews all leases and stores all other progress, and is refused, so that the worker sends it again."""
-    await add_backlog(database, "beats", 50)
+    await add_backlog(database, "heartbeats", 50)
     held = await claim(database, "me", 50)
     old = await connection.fetchval("UPDATE leases SET expires_at = now() + interval '1 second' RETURNING expires_at")
     sent = heartbeat("me", *((each, 0.5) for each in held))
@@ -141,7 +141,7 @@ async def test_leases_are_renewed_although_the_row_of_the_worker_is_locked(
     database: Database, workers: Workers, connection: Session, other: Session
 ) -> None:
     """The heartbeat is refused; a heartbeat of another worker at the same time is not."""
-    await add_backlog(database, "beats", 1)
+    await add_backlog(database, "heartbeats", 1)
     (mine,) = await claim(database, "me", 1)
     await workers.record_heartbeat(heartbeat("me"))
     old = await connection.fetchval("UPDATE leases SET expires_at = now() + interval '1 second' RETURNING expires_at")

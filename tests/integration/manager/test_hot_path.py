@@ -129,8 +129,8 @@ async def test_ordinary_requests_are_served_alike(both: Both) -> None:
     held = await worker.claim("held", 3)
     running = [{"taskId": task["id"], "leaseId": task["leaseId"], "progress": {"fraction": 0.5}} for task in held]
     lost = {"taskId": UNKNOWN, "leaseId": 1}
-    beat = {"stageTypes": ["one"], "running": [*running, lost]}
-    await check(200, "POST", f"/v1/workers/{worker.id}/heartbeat", beat)
+    heartbeat = {"stageTypes": ["one"], "running": [*running, lost]}
+    await check(200, "POST", f"/v1/workers/{worker.id}/heartbeat", heartbeat)
     results = [leased_report(held[0], "COMPLETED", result={"a": 1}), leased_report(held[1], "FAILED"), lost, "nonsense"]
     await check(200, "POST", "/v1/tasks/settle", {"workerId": worker.id, "results": results})
     await check(

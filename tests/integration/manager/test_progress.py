@@ -39,7 +39,7 @@ def with_progress(share: float, task: dict[str, Any]) -> dict[str, Any]:
     return task | {"progress": {"fraction": share}}
 
 
-async def test_the_found_a_stage_includes_tasks_in_progress(
+async def test_the_progress_of_a_stage_includes_tasks_in_progress(
     client: Client, worker: LeasedWorker, stage_type: str
 ) -> None:
     """Completed tasks count fully, tasks in progress by their last reported fraction, and others not at all."""
@@ -73,7 +73,7 @@ async def test_only_the_holder_of_a_task_can_report_progress(
     assert await progress(client, stage) == {"fraction": 0}
 
 
-async def test_the_found_a_job_is_the_weighted_mean_of_its_stages(
+async def test_the_progress_of_a_job_is_the_weighted_mean_of_its_stages(
     client: Client, worker: LeasedWorker, stage_type: str
 ) -> None:
     """Each stage counts by its weight, 1 by default, and a stage without tasks has progress 0."""

@@ -45,7 +45,7 @@ class PeculiarError(Exception):
         super().__init__(f"{first} {second}")
 
 
-def obey(order: Order, context: TaskContext) -> None:
+def execute(order: Order, context: TaskContext) -> None:
     """Follow an order."""
     order.begun.write_text(str(os.getpid()))
     while order.go is not None and not order.go.exists():
@@ -67,9 +67,9 @@ def obey(order: Order, context: TaskContext) -> None:
 async def obey_blocking(order: Order, context: TaskContext) -> None:
     """Follow an order on the event loop, which it blocks, or in a thread."""
     if order.then == "hang":
-        await asyncio.to_thread(obey, order, context)
+        await asyncio.to_thread(execute, order, context)
         return
-    obey(order, context)
+    execute(order, context)
     loop = asyncio.get_running_loop()
     match order.then:
         case "stop the loop":
@@ -129,9 +129,9 @@ class Container:
             case HandlerStyle.ASYNC:
                 handler = Handler(self._stage_type, obey_blocking)
             case HandlerStyle.THREAD:
-                handler = Handler(self._stage_type, obey, style=style, concurrency=2)
+                handler = Handler(self._stage_type, execute, style=style, concurrency=2)
             case HandlerStyle.PROCESS:
-                handler = Handler(self._stage_type, obey, style=style, concurrency=2)
+                handler = Handler(self._stage_type, execute, style=style, concurrency=2)
         return Worker(
             JobnikClient(settings.jobnik_base_url),
             [handler],

@@ -21,7 +21,7 @@ RETIRED_NAMES: Final = {
     *("ending", "endings", "tally", "tallies", "census", "standing", "corking", "corked", "cork", "lane", "lanes"),
     *("duty", "duties", "wakeup", "wakeups", "patience", "impatience", "surroundings", "goodbye", "farewell"),
     *("tell", "tells", "told", "say", "says", "said", "wish", "wishes", "hear", "heard", "obey", "misfit", "misfits"),
-    *("somebody", "nobody", "whoever", "complaint", "complaints"),
+    *("somebody", "nobody", "whoever", "complaint", "complaints", "brief", "briefly"),
 }
 """Words that names contained before they took the terms of docs/reference/glossary.md."""
 

@@ -50,7 +50,7 @@ class ClaimedTasks(Representation):
     tasks: list[ClaimedTask]
 
 
-class BriefTask(Representation):
+class MinimalTask(Representation):
     """A claimed task with its lease, reduced to the fields that a worker needs."""
 
     id: UUID
@@ -79,10 +79,10 @@ class StageAndJob(Representation):
     job: JobContext
 
 
-class BriefClaimedTasks(Representation):
+class MinimalClaimedTasks(Representation):
     """The claimed tasks; empty if none became available in time."""
 
-    tasks: list[BriefTask]
+    tasks: list[MinimalTask]
     stages: Annotated[list[StageAndJob], Field(description="The stages of these tasks.")]
 
 
@@ -119,7 +119,7 @@ class RefusedReport(Settled):
     index: Annotated[int, Field(ge=0, description="The index of the report in the request, from 0.")]
 
 
-class BriefSettledTasks(Representation):
+class MinimalSettledTasks(Representation):
     """The number of accepted reports, and the results of the others."""
 
     accepted: int

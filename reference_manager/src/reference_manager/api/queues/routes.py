@@ -29,10 +29,10 @@ from reference_manager.api.common.responses import (
 from reference_manager.api.common.strict import StrictRoute, converted
 from reference_manager.api.queues.requests import ClaimBody, Item, SettleBody
 from reference_manager.api.queues.responses import (
-    BriefClaimedTasks,
-    BriefSettledTasks,
     ClaimedTasks,
     Depth,
+    MinimalClaimedTasks,
+    MinimalSettledTasks,
     SettledTasks,
 )
 from reference_manager.domain.commands import Report
@@ -48,7 +48,7 @@ def queues_router(queue: TaskQueue) -> APIRouter:
 
     @router.post(
         "/stages/{stageType}/tasks/claim",
-        responses=openapi_responses({200: preferred_response(ClaimedTasks | BriefClaimedTasks)}, *WITH_A_BODY),
+        responses=openapi_responses({200: preferred_response(ClaimedTasks | MinimalClaimedTasks)}, *WITH_A_BODY),
         openapi_extra={
             "parameters": [
                 prefer_parameter("only the fields of a task that its worker needs, and each stage with its job once")
@@ -62,7 +62,7 @@ def queues_router(queue: TaskQueue) -> APIRouter:
 
     @router.post(
         "/tasks/settle",
-        responses=openapi_responses({200: preferred_response(SettledTasks | BriefSettledTasks)}, *WITH_A_BODY),
+        responses=openapi_responses({200: preferred_response(SettledTasks | MinimalSettledTasks)}, *WITH_A_BODY),
         openapi_extra={
             "parameters": [prefer_parameter("the number of accepted reports, and the results of the others")]
         },

@@ -8,7 +8,7 @@ from pydantic import Field
 from reference_manager.api.common.schemas import Representation
 
 
-class HeartbeatAnswer(Representation):
+class HeartbeatResponse(Representation):
     """The response to a heartbeat."""
 
     lost: Annotated[list[int], Field(description="Leases that the worker no longer holds; others may run the tasks.")]

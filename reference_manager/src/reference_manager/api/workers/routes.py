@@ -9,7 +9,7 @@ from reference_manager.api.common.pagination import PageQuery, list_response, op
 from reference_manager.api.common.responses import WORKER_DELETED, code_response, json_response, openapi_responses
 from reference_manager.api.common.strict import StrictRoute, converted
 from reference_manager.api.workers.requests import DrainBody, HeartbeatBody
-from reference_manager.api.workers.responses import HeartbeatAnswer, Worker
+from reference_manager.api.workers.responses import HeartbeatResponse, Worker
 from reference_manager.domain.commands import Heartbeat
 from reference_manager.engine.workers import Workers
 
@@ -18,7 +18,7 @@ def workers_router(workers: Workers) -> APIRouter:
     """Build the routes of workers."""
     router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
 
-    @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatAnswer}, *WITH_A_BODY))
+    @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatResponse}, *WITH_A_BODY))
     async def heartbeat(workerId: NewWorkerId, body: HeartbeatBody, request: Request) -> Response:
         """Renew the leases of a worker, store the progress of its tasks, and return its orders."""
         return await heartbeat_response(workers, converted(request, body.request, workerId))
