@@ -89,7 +89,7 @@ class ManagersClients(Clients):
         site: The manager with its clients. It may have others: the names of the jobs, the workers and the stage types
             belong to this example alone.
         moves: Collects every move.
-        falsehoods: Returns contradictions in what the manager stores. Only a database can have them: tables that repeat
+        contradictions: Returns contradictions in what the manager stores. Only a database can have them: tables that repeat
             each other. The fake manager stores everything once, and `Site.queue` and the answers cover it.
         part_a_only: Whether the manager serves part A of the protocol alone.
     """
@@ -98,20 +98,20 @@ class ManagersClients(Clients):
         self,
         site: Site,
         moves: set[Move],
-        falsehoods: Callable[[], Sequence[str]] = lambda: (),
+        contradictions: Callable[[], Sequence[str]] = lambda: (),
         *,
         part_a_only: bool = False,
     ) -> None:
         super().__init__(moves, part_a_only=part_a_only)
         self._site = site
-        self._falsehoods = falsehoods
+        self._contradictions = contradictions
         self._bindings = Bindings()
         lists = (
             f"/v1/jobs?job_name={self.name}&should_return_stages=true",
             *(f"/v1/tasks?stage_type={self.name}-{letter}" for letter in LETTERS),
         )
         views = (partial(self._ask, 0, Request("GET", path)) for path in lists)
-        self._views = cycle((*views, self._check_progress, self._check_truths, self._repeat_creation))
+        self._views = cycle((*views, self._check_progress, self._check_contradictions, self._repeat_creation))
         self._creations = deque[_Creation]()
         """Those with an idempotency key."""
         self._keys = count()
@@ -138,9 +138,9 @@ class ManagersClients(Clients):
             for path in (f"jobs/{job.id}", *(f"stages/{stage.id}" for stage in job.stages)):
                 self._ask(0, Request("GET", f"/v1/{path}?should_return_progress=true"))
 
-    def _check_truths(self) -> None:
-        falsehoods = self._falsehoods()
-        assert not falsehoods, "\n".join(falsehoods)
+    def _check_contradictions(self) -> None:
+        contradictions = self._contradictions()
+        assert not contradictions, "\n".join(contradictions)
 
     def _ask(self, client: int, request: Request) -> None:
         wanted = due(self.model, request)

@@ -107,7 +107,7 @@ class Site:
         """The place in the queue of every task of the jobs of that name; see ``tables.sql``."""
         return Answer(200, json.loads(self._runner.run(tables.queue(self._connection, name=name))))
 
-    def falsehoods(self) -> Sequence[str]:
+    def contradictions(self) -> Sequence[str]:
         """Contradictions in the tables, such as "2 false summaries"."""
         # The pool's connection has all that a connection has, and says so to no type checker.
         connection = cast("asyncpg.Connection[asyncpg.Record]", self._connection)

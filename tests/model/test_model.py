@@ -57,7 +57,7 @@ def test_the_manager_answers_and_stores_what_the_model_does(
     options = ["--part-a-only"] * part_a_only
     with Site.opened((start_manager(*options).url, start_manager(*options).url), database_url) as site:
         _run(
-            lambda: ManagersClients(site, set(), site.falsehoods, part_a_only=part_a_only),
+            lambda: ManagersClients(site, set(), site.contradictions, part_a_only=part_a_only),
             SHORT_PART_A if part_a_only else SHORT,
         )
 
