@@ -75,7 +75,7 @@ class FakeSite:
         return Answer(response.status_code, content, response.headers.get("Preference-Applied"))
 
     def pass_time(self, moment: str, tasks: Sequence[str]) -> Answer:
-        """Let a moment of these tasks come, with all that follows."""
+        """Let something happen to these tasks, such as the end of their leases, with all consequences."""
         with self._manager.transport.locked() as state:
             _MOMENTS[moment](state, {UUID(task) for task in tasks})
         self._manager.advance(timedelta())

@@ -74,7 +74,7 @@ class Site(Protocol):
         ...
 
     def pass_time(self, moment: str, tasks: Sequence[str]) -> Answer:
-        """Let a moment of these tasks come, with all that follows."""
+        """Let something happen to these tasks, such as the end of their leases, with all consequences."""
         ...
 
     def queue(self, name: str) -> Answer:

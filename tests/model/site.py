@@ -109,7 +109,7 @@ class Site:
 
     def contradictions(self) -> Sequence[str]:
         """Contradictions in the tables, such as "2 false summaries"."""
-        # The pool's connection has all that a connection has, and says so to no type checker.
+        # A connection of the pool has the methods of a connection, but type checkers do not know that.
         connection = cast("asyncpg.Connection[asyncpg.Record]", self._connection)
         return self._runner.run(violations(connection))
 

@@ -193,7 +193,7 @@ class LostAnswerError(UnreachableError):
     """The request was sent, but no response arrived. Check whether it was carried out before you send it again.
 
     A manager with the feature `idempotency-keys` carries out a repeated creation only once. The SDK then raises this
-    error only after it has repeated the request in vain.
+    error only after it has repeated the request without success.
     """
 
 

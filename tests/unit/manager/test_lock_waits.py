@@ -47,7 +47,7 @@ class Locks:
 
 
 async def test_a_free_lock_takes_one_attempt() -> None:
-    """It may wait for short locks of other sessions if few commands run, and must not otherwise."""
+    """It may wait for short locks of other sessions only if few commands run."""
     waits, locks = LockWaits(2), Locks()
     locks.free.set()
     assert await asyncio.gather(*(waits.run(name, locks.command(name)) for name in "abc")) == ["a", "b", "c"]
