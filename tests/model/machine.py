@@ -89,8 +89,8 @@ class ManagersClients(Clients):
         site: The manager with its clients. It may have others: the names of the jobs, the workers and the stage types
             belong to this example alone.
         moves: Collects every move.
-        contradictions: Returns contradictions in what the manager stores. Only a database can have them: tables that repeat
-            each other. The fake manager stores everything once, and `Site.queue` and the answers cover it.
+        contradictions: Returns contradictions in what the manager stores. Only a database can have them: tables that
+            repeat each other. The fake manager stores everything once, and `Site.queue` and the answers cover it.
         part_a_only: Whether the manager serves part A of the protocol alone.
     """
 

@@ -27,7 +27,7 @@ _log: Final = RuntimeLogger(__name__)
 class StopSignals:
     """Handles SIGTERM and SIGINT within a `with` block. A second signal ends the process at once.
 
-    Before `start_watchdog`, the first one also ends the process, with exit code 0: there is nothing to stop gracefully yet.
+    Before `start_watchdog`, the first one also ends the process, with exit code 0: there is nothing to stop yet.
 
     Args:
         exit_now: Ends the process with an exit code.
