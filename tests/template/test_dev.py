@@ -85,10 +85,20 @@ def data() -> Iterator[Path]:
         yield Path(folder) / "data"
 
 
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the project that all tests edit. Only its environment, and what that compiles, remains."""
+    return tmp_path_factory.mktemp("dev") / "project"
+
+
 @pytest.fixture
-def project(installed: Path, tmp_path: Path) -> Path:
+def project(installed: Path, environment: Path) -> Path:
     """Return a project to edit, with the dependencies that are installed already."""
-    return shutil.copytree(installed, tmp_path / "project", ignore=shutil.ignore_patterns(".venv", ".*_cache"))
+    for path in environment.glob("*"):
+        if path.name != ".venv":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    ignored = shutil.ignore_patterns(".venv", ".*_cache")
+    return shutil.copytree(installed, environment, ignore=ignored, dirs_exist_ok=True)
 
 
 @pytest.fixture
