@@ -95,10 +95,11 @@ class Site:
     def ask(self, client: int, method: str, path: str, body: object = None, **headers: str) -> Answer:
         """Send a request by one of the clients."""
         content = None if body is None else json.dumps(body).encode()
+        kind = {} if content is None else {"Content-Type": "application/json"}
         response = self._connections.request(
             method,
             f"{self._manager_urls[client]}{path}",
-            headers=headers if content is None else {"Content-Type": "application/json", **headers},
+            headers=[*(kind | headers).items()],
             content=content,
             extensions=TIMEOUTS,
         )
