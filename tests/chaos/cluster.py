@@ -29,7 +29,7 @@ from tests.support import invariants, jumping_clock
 from tests.support.forked_programs import start_worker
 from tests.support.journal import NewLines
 from tests.support.previous_release import PreviousRelease
-from tests.support.sessions import session
+from tests.support.sessions import Session, session
 from tools.manager import ManagerProcess
 from tools.proxy import Proxy
 
@@ -252,16 +252,19 @@ class Cluster:
     async def wait_until_settled(self, jobs: Sequence[UUID]) -> None:
         """Wait until the jobs have ended, all leases and reports are processed, and all workers send heartbeats."""
 
-        async def is_settled() -> bool:
+        async def is_settled(connection: Session) -> bool:
             workers = [worker.name for worker in self.workers if worker.is_alive]
             return (
-                await self.ask(sql.recently_seen, workers=workers) == len(workers)
-                and not await self.ask(sql.unfinished, jobs=jobs)
-                and not await self.ask(invariants.queries.leftovers)
-                and not self.unanswered()
+                await sql.recently_seen(connection, workers=workers) == len(workers)
+                and not await sql.unfinished(connection, jobs=jobs)
+                and not await invariants.queries.leftovers(connection)
             )
 
-        await eventually("everything settles", is_settled)
+        async def all_is_settled() -> bool:
+            # First the journals, because a connection takes longer. A report may get its verdict after the queries.
+            return not self.unanswered() and await self.ask(is_settled) and not self.unanswered()
+
+        await eventually("everything settles", all_is_settled)
 
     def unanswered(self) -> set[int]:
         """Return the leases of living workers without a verdict."""

@@ -20,11 +20,17 @@ from tests.model.fake_site import FakeSite
 from tests.model.lifecycle import Move
 from tests.model.machine import Clients, ManagersClients
 from tests.model.site import Site
-from tests.support.long_runs import is_long
+from tests.support.long_runs import FAST_ENOUGH, is_long
 from tools.manager import ManagerProcess
 
 # Few, so that a test takes less than a minute.
-SHORT = settings(derandomize=True, deadline=None, stateful_step_count=100, max_examples=14)
+SHORT = settings(
+    derandomize=True,
+    deadline=None,
+    stateful_step_count=100,
+    max_examples=14,
+    suppress_health_check=FAST_ENOUGH,
+)
 SHORT_PART_A = settings(SHORT, max_examples=7)
 SHORT_ALONE = settings(SHORT, max_examples=30)
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from filecmp import cmp
 from pathlib import Path
 from typing import Self
 from urllib.request import urlopen
@@ -85,10 +86,25 @@ def data() -> Iterator[Path]:
         yield Path(folder) / "data"
 
 
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the project, whose environment and compiled modules all tests share."""
+    return tmp_path_factory.mktemp("dev") / "project"
+
+
 @pytest.fixture
-def project(installed: Path, tmp_path: Path) -> Path:
-    """Return a project to edit, with the dependencies that are installed already."""
-    return shutil.copytree(installed, tmp_path / "project", ignore=shutil.ignore_patterns(".venv", ".*_cache"))
+def project(installed: Path, shared: Path) -> Path:
+    """Return a project to edit, as it was rendered. uv installs it again only if its `pyproject.toml` is written."""
+    (shared / ".env").unlink(missing_ok=True)
+    shutil.rmtree(shared / ".dev", ignore_errors=True)
+    ignored = shutil.ignore_patterns(".venv", ".dev", ".*_cache", "__pycache__")
+    return shutil.copytree(installed, shared, ignore=ignored, copy_function=copy_if_different, dirs_exist_ok=True)
+
+
+def copy_if_different(source: str, target: str) -> None:
+    """Copy a file, unless the target has the same contents."""
+    if not Path(target).exists() or not cmp(source, target, shallow=False):
+        shutil.copy2(source, target)
 
 
 @pytest.fixture
