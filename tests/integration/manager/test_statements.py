@@ -65,6 +65,7 @@ class CountedDatabase(Database):
             try:
                 yield connection
             finally:
+                await asyncio.sleep(0)  # the driver calls its loggers in the next turn of the event loop
                 connection.remove_query_logger(self._count)
 
     def _count(self, logged: LoggedQuery) -> None:

@@ -93,10 +93,11 @@ def observe_statement(statement: str, started: float, tasks: int) -> None:
         started: When the statement was sent, by ``perf_counter``.
         tasks: The number of tasks in the statement.
     """
-    STATEMENT_DURATION.labels(statement).observe(perf_counter() - started)
-    STATEMENT_TASKS.labels(statement).observe(tasks)
+    duration, count = _BY_STATEMENT[statement]
+    duration.observe(perf_counter() - started)
+    count.observe(tasks)
 
 
-for _statement in STATEMENTS:
-    STATEMENT_DURATION.labels(_statement)
-    STATEMENT_TASKS.labels(_statement)
+_BY_STATEMENT: Final = {
+    statement: (STATEMENT_DURATION.labels(statement), STATEMENT_TASKS.labels(statement)) for statement in STATEMENTS
+}

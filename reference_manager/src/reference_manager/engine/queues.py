@@ -13,6 +13,7 @@ from reference_manager.domain.transitions import TASK
 from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed, release
 from reference_manager.engine.dispatch.handover import HandOver
 from reference_manager.engine.dispatch.notifications import Notifications
+from reference_manager.engine.dispatch.pacing import Pacing
 from reference_manager.engine.dispatch.reports import Settlements, Verdict
 from reference_manager.engine.errors import ConcurrentChangeError, NotFoundError, NoWaitingTaskError
 from reference_manager.store.pool import Database, sql
@@ -32,7 +33,8 @@ class TaskQueue:
         self._batchers: dict[str, ClaimBatcher] = {}
         self.hand_over = HandOver(database, self._batchers, notifications)
         """Starts transactions that may make tasks claimable."""
-        self._settlements = Settlements(database, self.hand_over)
+        self._pacing = Pacing()
+        self._settlements = Settlements(database, self.hand_over, self._pacing)
         self._without_lease = Claim(None, 1, stale_after)
         self._closing = False
         notifications.listen(self._wake)
@@ -51,7 +53,8 @@ class TaskQueue:
         if batcher is None:
             # Clients choose the names of stage types, so a batcher exists only while it has claims.
             remove = partial(self._batchers.pop, stage_type)
-            batcher = self._batchers[stage_type] = ClaimBatcher(self._database, self.settle, stage_type, remove)
+            batcher = ClaimBatcher(self._database, self._pacing, self.settle, stage_type, remove)
+            self._batchers[stage_type] = batcher
             if self._closing:
                 batcher.close()
         return batcher.submit(claim or self._without_lease)

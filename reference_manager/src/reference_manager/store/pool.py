@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import NamedTuple, TypeAlias, cast
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from reference_manager.store.connections import (
     ANSWER_MARGIN,
@@ -20,12 +19,12 @@ from reference_manager.store.connections import (
 )
 from reference_manager.store.errors import DatabaseBusyError, DatabaseUnavailableError, translated_errors
 from reference_manager.store.lock_waits import LockWaits
+from reference_manager.store.reuse import Connection, ReusingPool
 from reference_manager.store.schema import SEARCH_PATH
 
 __all__ = ["SESSION", "Connection", "Database", "Pools", "Record", "sql"]
 
 Record: TypeAlias = asyncpg.Record
-Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 SESSION = {
     "application_name": "jobnik-manager",
@@ -57,9 +56,9 @@ MAINTENANCE_SESSION = SESSION | {"lock_timeout": "300ms"}  # after this, the job
 class Pools(NamedTuple):
     """Separate pools, so that requests that wait for locks cannot take the connections of the workers."""
 
-    workers: "asyncpg.Pool[asyncpg.Record]"
+    workers: ReusingPool
     """For claims, reports and heartbeats: statements that serve many requests, or that do not wait for locks."""
-    general: "asyncpg.Pool[asyncpg.Record]"
+    general: ReusingPool
     """For everything else: clients may send any number of such requests, and some of these wait for locks."""
 
 
@@ -108,13 +107,13 @@ class Database:
     @cached_property
     def lock_waits(self) -> LockWaits:
         """Runs commands that may have to wait for locks. At most half of the connections of the general pool wait."""
-        return LockWaits(max(self._pools.general.get_max_size() // 2, 1))
+        return LockWaits(max(self._pools.general.max_size // 2, 1))
 
     @property
     def connections(self) -> tuple[int, int]:
         """The numbers of used and of idle connections in the pools."""
-        idle = sum(pool.get_idle_size() for pool in self._pools)
-        return sum(pool.get_size() for pool in self._pools) - idle, idle
+        idle = sum(pool.idle for pool in self._pools)
+        return sum(pool.size for pool in self._pools) - idle, idle
 
     @asynccontextmanager
     async def connection(self, *, for_workers: bool = False) -> AsyncGenerator[Connection]:
@@ -131,9 +130,7 @@ class Database:
         pool = self._pools.workers if for_workers else self._pools.general
         with translated_errors():
             try:
-                # With a timeout of its own, the pool would start a task, and take turns of the event loop.
-                async with asyncio.timeout(self._acquire_timeout.total_seconds()):
-                    connection = await pool.acquire()
+                connection = await pool.acquire(self._acquire_timeout)
             except TimeoutError as error:
                 raise DatabaseBusyError("Every database connection is busy. Try again shortly.") from error
             try:
@@ -211,8 +208,8 @@ class Database:
 
 
 @asynccontextmanager
-async def _pool(connector: Connector, size: int) -> AsyncGenerator["asyncpg.Pool[asyncpg.Record]"]:
-    pool = await asyncpg.create_pool(
+async def _pool(connector: Connector, size: int) -> AsyncGenerator[ReusingPool]:
+    driver_pool = await asyncpg.create_pool(
         connect=connector.connect,
         connection_class=DeadlineConnection,
         init_size=1,
@@ -221,6 +218,7 @@ async def _pool(connector: Connector, size: int) -> AsyncGenerator["asyncpg.Pool
         max_inactive_connection_lifetime=MAX_IDLE.total_seconds(),
         reset=_skip_reset,
     )
+    pool = ReusingPool(driver_pool)
     try:
         yield pool
     finally:

@@ -6,11 +6,13 @@ stage's row. Batches grow with the load.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, TypeVar, cast
+
+from reference_manager.engine.dispatch.pacing import Pacing, take_turns
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -81,6 +83,7 @@ class Batcher(Generic[Item, Result]):
             forward the item to. If it raises, every caller of the batch gets the error.
         limit: The maximum number of items in a batch. The items of one caller stay together, even if they are more.
         on_idle: Called when no items are left.
+        pacing: Decides when batches start. None: at once.
     """
 
     def __init__(
@@ -88,10 +91,12 @@ class Batcher(Generic[Item, Result]):
         process: "Callable[[Sequence[Item]], Awaitable[Sequence[Result | Batcher[Item, Result]]]]",
         limit: int,
         on_idle: Callable[[], object] = lambda: None,
+        pacing: Pacing | None = None,
     ) -> None:
         self._process = process
         self._limit = limit
         self._on_idle = on_idle
+        self._pacing = pacing
         self._waiting: deque[_Share[Item, Result]] = deque()
         self._runner: asyncio.Task[None] | None = None
 
@@ -135,24 +140,31 @@ class Batcher(Generic[Item, Result]):
 
     async def _run(self) -> None:
         while self._waiting:
+            if self._pacing:
+                await self._pacing.begin(self._size)
             batch = self._next_batch()
-            if not batch:
-                break
-            try:
-                results = iter(
-                    await self._process([share.group.items[index] for share in batch for index in share.indexes])
-                )
-            except Exception as error:  # noqa: BLE001 - every error goes to the callers
-                for share in batch:
+            results, error = await self._results(batch)
+            if self._pacing:
+                self._pacing.end()
+            for share in batch:
+                if error:
                     share.fail(error)
-            else:
-                for share in batch:
+                else:
                     self._record(share, islice(results, len(share.indexes)))
             if self._waiting:
-                # Let the event loop read from the sockets once, so that those requests join the next batch.
-                await asyncio.sleep(0)
+                await take_turns()
         self._runner = None
         self._on_idle()
+
+    async def _results(
+        self, batch: Sequence[_Share[Item, Result]]
+    ) -> "tuple[Iterator[Result | Batcher[Item, Result]], Exception | None]":
+        """Process a batch. Return the results, or the error."""
+        items = [share.group.items[index] for share in batch for index in share.indexes]
+        try:
+            return iter(await self._process(items) if items else ()), None
+        except Exception as error:  # noqa: BLE001 - every error goes to the callers
+            return iter(()), error
 
     @staticmethod
     def _record(share: _Share[Item, Result], results: "Iterable[Result | Batcher[Item, Result]]") -> None:
@@ -168,6 +180,10 @@ class Batcher(Generic[Item, Result]):
         for batcher, indexes in forwarded.items():
             batcher._add(_Share(group, indexes))  # noqa: SLF001 - another instance of this class
         group.finish_or_wait()
+
+    def _size(self) -> int:
+        """Return the number of items that wait."""
+        return sum(len(share.indexes) for share in self._waiting)
 
     def _next_batch(self) -> Sequence[_Share[Item, Result]]:
         """Take the next shares, without those whose callers no longer expect a result; empty if these were the last."""

@@ -23,6 +23,7 @@ import structlog
 from reference_manager.domain.commands import Claim, Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
+from reference_manager.engine.dispatch.pacing import SMALL, Pacing, take_turns
 from reference_manager.store.pool import Connection, Database, sql
 
 log = structlog.stdlib.get_logger(__name__)
@@ -87,13 +88,17 @@ class ClaimBatcher:
 
     Args:
         database: The database of the tasks.
+        pacing: Decides when the statements are sent.
         settle: Settles reports, to release tasks that were claimed for a client that has disconnected.
         stage_type: The stage type.
         on_idle: Called when no claims are left.
     """
 
-    def __init__(self, database: Database, settle: Settle, stage_type: str, on_idle: Callable[[], object]) -> None:
+    def __init__(
+        self, database: Database, pacing: Pacing, settle: Settle, stage_type: str, on_idle: Callable[[], object]
+    ) -> None:
         self._database = database
+        self._pacing = pacing
         self._settle = settle
         self._stage_type = stage_type
         self._on_idle = on_idle
@@ -144,17 +149,20 @@ class ClaimBatcher:
         pause = FIRST_PAUSE
         while self._drop_answered():
             self._changed.clear()
-            present = list(self._claimants)
-            batch = self._next_batch(BATCH_SIZE)
-            if not batch:
+            if not self._next_batch(BATCH_SIZE):
                 self._skipped = True
                 await self._wait(POLL_INTERVAL)
                 continue
             self._searching = True
+            await self._pacing.begin(self._size)
+            self._changed.clear()
+            present = list(self._claimants)
             try:
+                batch = self._next_batch(BATCH_SIZE)
+                if not batch:
+                    continue
                 async with self._database.connection(for_workers=True) as connection:
                     search = await self.search(connection, batch)
-                self.deliver(search)
             except Exception as error:  # noqa: BLE001 - every error goes to the claims
                 # Also to claims outside the batch, which would otherwise wait for one failure after another.
                 # Not to claims that a transaction has reserved: it may be claiming tasks for them.
@@ -163,7 +171,9 @@ class ClaimBatcher:
                         claimant.future.set_exception(error)
                 continue
             finally:
+                self._pacing.end()
                 self._searching = False
+            self.deliver(search)
             if search.exhausted:
                 for claimant in present:
                     claimant.tried = True
@@ -171,8 +181,7 @@ class ClaimBatcher:
                 await self._wait(POLL_INTERVAL)
             elif search.claimed:
                 pause = FIRST_PAUSE
-                # Let the event loop read from the sockets once, so that those claims join the next batch.
-                await asyncio.sleep(0)
+                await take_turns()
             else:
                 await self._wait(pause)
                 pause = min(2 * pause, POLL_INTERVAL)
@@ -183,6 +192,10 @@ class ClaimBatcher:
         """Forget the claims that have been answered or cancelled. Return whether others are left."""
         self._claimants = deque(claimant for claimant in self._claimants if not claimant.future.done())
         return bool(self._claimants)
+
+    def _size(self) -> int:
+        """Return how many tasks the next batch requests, up to the size of a batch that need not wait."""
+        return sum(claimant.claim.limit for claimant in self._next_batch(SMALL))
 
     def _next_batch(self, tasks: int) -> Sequence[_Claimant]:
         """Return the first claims, enough for this many tasks, but not more than one statement serves."""
@@ -200,7 +213,7 @@ class ClaimBatcher:
     @property
     def can_reserve(self) -> bool:
         """Whether a claim waits, and no statement is under way for it."""
-        return not self._searching and any(not claimant.reservation for claimant in self._claimants)
+        return not self._searching and bool(self._next_batch(1))
 
     def reserve(self, tasks: int) -> "Reservation | None":
         """Reserve the first waiting claims, enough for this many new tasks.
@@ -237,6 +250,7 @@ class ClaimBatcher:
                 count += len(waits)
                 for seconds in waits:
                     wait.observe(seconds)
+            self._pacing.count(max(max(row["leases"]) for row in rows), count)
         metrics.observe_statement(metrics.CLAIM, started, count)
         return _Search(list(zip(batch, claimed_by, strict=True)), count, exhausted)
 

@@ -17,6 +17,7 @@ from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.batching import Batcher
 from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.engine.dispatch.pacing import Pacing
 from reference_manager.store.errors import LockTimeoutError
 from reference_manager.store.pool import Connection, Database, Record, sql
 
@@ -57,13 +58,18 @@ class Settlements:
     Args:
         database: The database of the tasks.
         hand_over: Hands over tasks that can be claimed because of a report.
+        pacing: Decides when statements are sent that serve reports of many jobs.
     """
 
-    def __init__(self, database: Database, hand_over: HandOver) -> None:
+    def __init__(self, database: Database, hand_over: HandOver, pacing: Pacing) -> None:
         self._database = database
         self._hand_over = hand_over
-        self._completions: ReportBatcher = Batcher(partial(self._pass_by_locked, self._complete), BATCH_SIZE)
-        self._general: ReportBatcher = Batcher(partial(self._pass_by_locked, self._settle_unlocked), BATCH_SIZE)
+        self._completions: ReportBatcher = Batcher(
+            partial(self._pass_by_locked, self._complete), BATCH_SIZE, pacing=pacing
+        )
+        self._general: ReportBatcher = Batcher(
+            partial(self._pass_by_locked, self._settle_unlocked), BATCH_SIZE, pacing=pacing
+        )
         self._job_batchers: dict[UUID | None, ReportBatcher] = {}
         self._skips = self._skips_left = 0
 
