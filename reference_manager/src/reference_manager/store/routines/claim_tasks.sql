@@ -4,7 +4,7 @@
 -- Arguments: claim n gets the tasks from number starts[n] on (from 1, ascending), as worker workers[n], with leases
 -- of lengths[n]. Null in `workers` is a client without leases, which gets tasks in the format of part A of the
 -- protocol. Where minimal[n] is true, tasks have only the fields that a worker needs, without their stage and their job.
--- The tasks of one call have at most `budget` bytes of JSON, or are a single task.
+-- The tasks of one call have at most `budget` bytes of JSON, or are a single task. Nothing is claimed if `wanted` is null.
 -- Rows: one for each claim and stage, in the order of the queue, with the number of the claim, the leases, the
 -- ids, the tasks as JSON separated by commas, for how many seconds each task was claimable, and the stage and its job as
 -- JSON (null: there are no leases). If fewer tasks were claimed than wanted, there is a last row with only `more`:
@@ -23,7 +23,7 @@ CREATE OR REPLACE FUNCTION claim_tasks(
     budget bigint
 ) RETURNS TABLE (
     claim integer, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text, more boolean
-) LANGUAGE plpgsql
+) LANGUAGE plpgsql STRICT
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
