@@ -14,12 +14,16 @@ CREATE OR REPLACE FUNCTION add_tasks(
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
+    has_lock boolean;
     state record;
+    answer record;
     usual_limit text := current_setting('lock_timeout');
 BEGIN
     PERFORM limit_lock_waits(wait);
-    IF cardinality(lock_free_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage), wait > interval '0')) > 0
-    THEN
+    SELECT pg_try_advisory_xact_lock(job_key(job_id)) INTO has_lock FROM stages WHERE id = wanted_stage;
+    IF NOT has_lock AND wait > interval '0' THEN
+        PERFORM lock_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage));
+    ELSIF NOT has_lock THEN
         RETURN QUERY SELECT NULL::stage_status, NULL::job_status, NULL, NULL::bigint, NULL, true;
         RETURN;
     END IF;
@@ -34,20 +38,16 @@ BEGIN
         RETURN;
     END IF;
     PERFORM set_config('lock_timeout', usual_limit, true);
-    RETURN QUERY
-    WITH inserted AS MATERIALIZED (
-        SELECT * FROM insert_tasks(
-            stem, ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
-            ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent], ARRAY[tracestate], written
-        )
-    ), counting AS (
-        UPDATE stages AS stage SET
-            pending = stage.pending + inserted.counts[1],
-            oldest_waiting = least(stage.oldest_waiting, inserted.oldest[1]),
-            updated_at = now()
-        FROM inserted WHERE stage.id = ANY (inserted.filled)
-    )
-    SELECT state.status, state.job_status, state.type, inserted.added, inserted.body, false FROM inserted;
+    SELECT inserted.added, inserted.body, inserted.oldest[1] AS oldest INTO answer FROM insert_tasks(
+        stem, ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
+        ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent], ARRAY[tracestate], written
+    ) AS inserted;
+    UPDATE stages SET
+        pending = pending + answer.added, oldest_waiting = least(oldest_waiting, answer.oldest), updated_at = now()
+    WHERE id = wanted_stage AND answer.added > 0;
+    status := state.status; job_status := state.job_status; type := state.type;
+    added := answer.added; body := answer.body; locked := false;
+    RETURN NEXT;
 END
 $$;
 
@@ -83,30 +83,28 @@ BEGIN
             ) WITH ORDINALITY AS task (data, user_metadata, options, place)
             ORDER BY parent.place, task.place
         ) AS ordered
-    ), listed AS MATERIALIZED (
-        SELECT numbered_id(stem, seq) AS id, * FROM numbered
     ), inserted AS (
         INSERT INTO tasks AS task
             (id, seq, stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry)
         OVERRIDING SYSTEM VALUE
-        SELECT id, seq, stage_id, 'PENDING', data, coalesce(user_metadata, '{}'),
+        SELECT numbered_id(stem, seq), seq, stage_id, 'PENDING', data, coalesce(user_metadata, '{}'),
             coalesce((options ->> 'maxAttempts')::integer, (task_defaults ->> 'maxAttempts')::integer, usual_attempts),
             coalesce(options ->> 'traceparent', traceparent),
             CASE WHEN options ->> 'traceparent' IS NULL THEN tracestate ELSE options ->> 'tracestate' END,
             make_interval(secs => coalesce(options ->> 'timeoutSeconds', task_defaults ->> 'timeoutSeconds')::float8),
             coalesce(options -> 'retry', task_defaults -> 'retry')
-        FROM listed
+        FROM numbered
         RETURNING seq, CASE WHEN written THEN task_wire(task, NULL) END AS body
     ), delayed AS (
         INSERT INTO delayed_tasks (task_id, stage_id, seq, due)
-        SELECT id, stage_id, seq, due FROM listed WHERE due > now()
+        SELECT numbered_id(stem, seq), stage_id, seq, due FROM numbered WHERE due > now()
     ), queued AS (
         INSERT INTO waiting_tasks (stage_id, seq, task_id)
-        SELECT stage_id, seq, id FROM listed WHERE due IS NULL OR due <= now()
+        SELECT stage_id, seq, numbered_id(stem, seq) FROM numbered WHERE due IS NULL OR due <= now()
     ), counted AS (
         SELECT array_agg(stage_id) AS filled, array_agg(count) AS counts, array_agg(oldest) AS oldest FROM (
             SELECT stage_id, count(*) AS count, min(seq) FILTER (WHERE due IS NULL OR due <= now()) AS oldest
-            FROM listed GROUP BY stage_id
+            FROM numbered GROUP BY stage_id
         ) AS added
     )
     SELECT answer.*, counted.*
