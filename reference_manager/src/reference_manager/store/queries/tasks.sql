@@ -9,7 +9,7 @@ FROM add_tasks(
 ) AS adding
 LEFT JOIN LATERAL claim_tasks(
     type, CASE WHEN added > 0 AND status IN ('PENDING', 'IN_PROGRESS') THEN :limit::integer END,
-    :starts, :workers, :lengths, :minimal, :budget
+    :starts, :workers, :lengths, :minimal, :budget, coalesce(oldest, 0)
 ) WITH ORDINALITY AS claiming (claim, leases, tasks, bodies, waits, context, more, number) ON true;
 
 -- name: task_add_once
@@ -22,7 +22,7 @@ FROM add_tasks_once(
 ) AS adding
 LEFT JOIN LATERAL claim_tasks(
     type, CASE WHEN created AND added > 0 AND status IN ('PENDING', 'IN_PROGRESS') THEN :limit::integer END,
-    :starts, :workers, :lengths, :minimal, :budget
+    :starts, :workers, :lengths, :minimal, :budget, coalesce(oldest, 0)
 ) WITH ORDINALITY AS claiming (claim, leases, tasks, bodies, waits, context, more, number) ON true;
 
 -- name: task_claim(type, limit, starts, workers, lengths, minimal, budget)

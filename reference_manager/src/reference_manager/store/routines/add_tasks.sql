@@ -1,6 +1,7 @@
 -- add_tasks: CREATED → PENDING, only if neither the stage nor its job has ended. Adds all tasks to one stage, in order,
 -- and updates the counts of the stage. Rows: one with the previous status of the stage and of its job, the type of the
--- stage, the number of added tasks (null: the stage or its job has ended) and, if `written`, the tasks as a JSON list;
+-- stage, the number of added tasks (null: the stage or its job has ended), the smallest seq of those that can be claimed
+-- (null: none can be) and, if `written`, the tasks as a JSON list;
 -- or one with only `locked`: another session has locked the job; none if there is no such stage. Fails after waiting this
 -- long for a lock; if `wait` is 0, it only tries to take that of the job. It takes the locks first, so that it does not
 -- add tasks in vain. The payloads and options are as for insert_tasks, and so is `stem`.
@@ -9,7 +10,7 @@ CREATE OR REPLACE FUNCTION add_tasks(
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
     tracestate text, written boolean, wait interval, stem text DEFAULT left(new_id()::text, 28)
 ) RETURNS TABLE (
-    status stage_status, job_status job_status, type text, added bigint, body text, locked boolean
+    status stage_status, job_status job_status, type text, added bigint, oldest bigint, body text, locked boolean
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -24,7 +25,7 @@ BEGIN
     IF NOT has_lock AND wait > interval '0' THEN
         PERFORM lock_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage));
     ELSIF NOT has_lock THEN
-        RETURN QUERY SELECT NULL::stage_status, NULL::job_status, NULL, NULL::bigint, NULL, true;
+        RETURN QUERY SELECT NULL::stage_status, NULL::job_status, NULL, NULL::bigint, NULL::bigint, NULL, true;
         RETURN;
     END IF;
     SELECT stage.status, job.status AS job_status, stage.type, stage.task_defaults INTO state
@@ -34,7 +35,8 @@ BEGIN
         RETURN;
     END IF;
     IF state.status IN ('COMPLETED', 'FAILED', 'ABORTED') OR state.job_status IN ('COMPLETED', 'FAILED', 'ABORTED') THEN
-        RETURN QUERY SELECT state.status, state.job_status, state.type, NULL::bigint, NULL::text, false;
+        RETURN QUERY
+        SELECT state.status, state.job_status, state.type, NULL::bigint, NULL::bigint, NULL::text, false;
         RETURN;
     END IF;
     PERFORM set_config('lock_timeout', usual_limit, true);
@@ -42,11 +44,19 @@ BEGIN
         stem, ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
         ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent], ARRAY[tracestate], written
     ) AS inserted;
+    -- If no task was waiting, the stage has waited since now, even if a claim has left it in the index.
     UPDATE stages SET
-        pending = pending + answer.added, oldest_waiting = least(oldest_waiting, answer.oldest), updated_at = now()
+        pending = pending + answer.added,
+        oldest_waiting = CASE
+            WHEN answer.oldest IS NULL OR EXISTS (
+                SELECT FROM waiting_tasks WHERE stage_id = stages.id AND seq >= head AND seq < answer.oldest
+            ) THEN least(oldest_waiting, answer.oldest)
+            ELSE answer.oldest
+        END,
+        updated_at = now()
     WHERE id = wanted_stage AND answer.added > 0;
     status := state.status; job_status := state.job_status; type := state.type;
-    added := answer.added; body := answer.body; locked := false;
+    added := answer.added; oldest := answer.oldest; body := answer.body; locked := false;
     RETURN NEXT;
 END
 $$;
