@@ -14,10 +14,13 @@ from reference_manager.domain.commands import NO_TRACE, Claim, NewJob, NewStage,
 from reference_manager.domain.states import JobStatus, Outcome, Priority
 from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed
 from reference_manager.engine.engine import Engine
+from reference_manager.engine.errors import InFiniteStateError, KeyReusedError
+from reference_manager.store.errors import DatabaseError
 from reference_manager.store.lock_waits import NO_WAIT
 from reference_manager.store.pool import Database, sql
 
 from tests.support.protocol import Client, branch
+from tests.support.sessions import job_of, wait_for_lock_waiters
 from tests.support.worker import LeasedWorker
 
 MINUTE = timedelta(minutes=1)
@@ -228,6 +231,161 @@ async def test_a_task_for_a_client_that_has_gone_returns(engine: Engine) -> None
         claim.cancel()
     returned = await engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE))
     assert json.loads(returned[0].bodies)["attempts"] == 0
+
+
+async def known_stage(engine: Engine) -> UUID:
+    """Return a stage whose type the manager remembers. None of its tasks is waiting."""
+    stage_id = UUID((await new_job(engine))["stages"][0]["id"])
+    await engine.tasks.add_minimal(stage_id, empty_tasks(1))
+    assert len((await engine.queue.claim("first", Claim("another", 9, MINUTE)))[0].task_ids) == 2
+    assert engine.queue.hand_over.stage_type(stage_id) == "first"
+    return stage_id
+
+
+def numbered_tasks(*numbers: int) -> NewTasks:
+    """Return tasks whose data is a number."""
+    data = json.dumps([{"number": number} for number in numbers])
+    return NewTasks(len(numbers), data, NO_TRACE, identity=data)
+
+
+def numbers(claimed: Sequence[Claimed]) -> list[int]:
+    """Return the numbers of claimed tasks, in order."""
+    return [task["data"]["number"] for part in claimed for task in json.loads(f"[{part.bodies}]")]
+
+
+async def test_one_statement_adds_tasks_and_hands_them_over(engine: Engine, database: Database) -> None:
+    """The creator sees PENDING tasks, the first claims get them in order, and others are notified only of the rest."""
+    stage_id = await known_stage(engine)
+    announced = list[str | None]()
+    engine.notifications.listen(announced.append)
+    claims = [await waiting(engine, limit=2) for _ in range(3)]
+    added = json.loads(await engine.tasks.add(stage_id, numbered_tasks(1, 2, 3)))
+    assert [(task["status"], task["attempts"], task["data"]) for task in added] == [
+        ("PENDING", 0, {"number": number}) for number in (1, 2, 3)
+    ]
+    assert [numbers(await claim) for claim in claims[:2]] == [[1, 2], [3]]
+    assert announced == []
+    assert await same_transaction(database, await claims[0], f"tasks WHERE id = '{added[0]['id']}'")
+
+    await engine.tasks.add(stage_id, numbered_tasks(4, 5, 6))
+    assert numbers(await claims[2]) == [4, 5]
+    assert announced == ["first"]
+    assert [numbers(await engine.queue.claim("first")) for _ in range(2)] == [[6], []]
+
+
+async def test_one_statement_serves_clients_without_leases(engine: Engine) -> None:
+    """A claim without a lease gets the whole task, next to a claim of minimal tasks."""
+    stage_id = await known_stage(engine)
+    without = engine.queue.claim("first", Claim(None, 1, MINUTE, wait=MINUTE))
+    minimal = engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE, minimal=True))
+    assert await engine.queue.claim("first") == ()
+    await engine.tasks.add(stage_id, numbered_tasks(1, 2))
+    (whole,), (brief,) = await without, await minimal
+    assert json.loads(whole.bodies)["status"] == "IN_PROGRESS"
+    assert "status" not in json.loads(brief.bodies)
+    assert json.loads(str(brief.context))["stage"]["id"] == str(stage_id)
+
+
+async def test_one_statement_keeps_the_order(engine: Engine, database: Database) -> None:
+    """The claim gets the most urgent task, even if the statement adds another one."""
+    stage_id = await known_stage(engine)
+    claim = await waiting(engine)
+    urgent = await new_job(Engine(database, stale_after=MINUTE), Priority.HIGH)
+    await engine.tasks.add(stage_id, numbered_tasks(1))
+    (claimed,) = await claim
+    assert json.loads(claimed.bodies)["stageId"] == urgent["stages"][0]["id"]
+    assert numbers(await engine.queue.claim("first")) == [1]
+
+
+async def test_a_stage_that_was_left_in_the_index_has_waited_since_its_next_task(
+    engine: Engine, database: Database
+) -> None:
+    """After a handover, the order of stages is that of their waiting tasks. A claim without work clears the index."""
+    left, other = await known_stage(engine), await known_stage(engine)
+    claim = await waiting(engine)
+    await engine.tasks.add(left, numbered_tasks(1))
+    assert numbers(await claim) == [1]
+    await engine.tasks.add(other, numbered_tasks(2))
+    await engine.tasks.add(left, numbered_tasks(3))
+    assert [numbers(await engine.queue.claim("first")) for _ in range(3)] == [[2], [3], []]
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(oldest_waiting) FROM stages WHERE type = 'first'") == 0
+
+
+async def test_delayed_tasks_are_not_handed_over(engine: Engine) -> None:
+    """A task that is due later leaves the claim waiting. One that is due now is handed over."""
+    stage_id = await known_stage(engine)
+    claim = await waiting(engine, limit=2)
+    options = json.dumps([{"delaySeconds": 60}, None])
+    await engine.tasks.add(stage_id, NewTasks(1, '[{"number": 1}]', NO_TRACE, options='[{"delaySeconds": 60}]'))
+    assert not claim.done()
+    await engine.tasks.add(stage_id, NewTasks(2, '[{"number": 2}, {"number": 3}]', NO_TRACE, options=options))
+    assert numbers(await claim) == [3]
+
+
+async def test_a_creation_that_waits_for_a_lock_does_not_keep_the_claim(engine: Engine, database: Database) -> None:
+    """Another session has locked the job: the claim gets other tasks meanwhile. Nothing is added twice."""
+    locked, other = await known_stage(engine), await known_stage(engine)
+    claims = [await waiting(engine) for _ in range(2)]
+    async with database.transaction() as connection:
+        await sql.stage_lock_job(connection, id=locked, wait=NO_WAIT)
+        adding = asyncio.create_task(engine.tasks.add(locked, numbered_tasks(1)))
+        await wait_for_lock_waiters(connection)
+        await engine.tasks.add(other, numbered_tasks(2))
+        assert numbers(await claims[0]) == [2]
+        assert not claims[1].done()
+    assert len(json.loads(await adding)) == 1
+    assert numbers(await claims[1]) == [1]
+    assert await engine.queue.claim("first") == ()
+
+
+async def test_a_creation_that_is_refused_leaves_the_claim_waiting(engine: Engine) -> None:
+    """A stage that has ended or does not exist, and keys that were used before, hand nothing over."""
+    ended, stage_id = await known_stage(engine), await known_stage(engine)
+    await engine.tasks.add(stage_id, numbered_tasks(1), "a key")
+    assert numbers(await engine.queue.claim("first")) == [1]
+    async with engine.database.connection() as connection:
+        await engine.jobs.set_status(await job_of(connection, ended), JobStatus.ABORTED)
+    claim = await waiting(engine)
+    with pytest.raises(InFiniteStateError):
+        await engine.tasks.add(ended, numbered_tasks(2))
+    with pytest.raises(KeyReusedError):
+        await engine.tasks.add(stage_id, numbered_tasks(3), "a key")
+    repeated = json.loads(await engine.tasks.add(stage_id, numbered_tasks(1), "a key"))
+    assert [task["data"] for task in repeated] == [{"number": 1}]
+    assert not claim.done()
+    (added,) = json.loads(await engine.tasks.add(stage_id, numbered_tasks(4), "another key"))
+    (claimed,) = await claim
+    assert (json.loads(claimed.bodies)["id"], added["status"]) == (added["id"], "PENDING")
+
+
+async def test_a_statement_that_fails_leaves_the_claim_waiting(engine: Engine, database: Database) -> None:
+    """The tasks are neither added nor claimed, and the claim gets the next ones."""
+    stage_id = await known_stage(engine)
+    claim = await waiting(engine)
+    async with database.connection() as connection:
+        await connection.execute("ALTER TABLE leases ADD CONSTRAINT fails CHECK (worker_id <> 'worker') NOT VALID")
+        with pytest.raises(DatabaseError, match="fails"):
+            await engine.tasks.add(stage_id, numbered_tasks(1))
+        await connection.execute("ALTER TABLE leases DROP CONSTRAINT fails")
+    assert not claim.done()
+    await engine.tasks.add(stage_id, numbered_tasks(2))
+    assert numbers(await claim) == [2]
+
+
+async def test_a_client_that_goes_during_the_statement_gets_no_task(engine: Engine, database: Database) -> None:
+    """The task returns to the queue, without an attempt."""
+    stage_id = await known_stage(engine)
+    claim = await waiting(engine)
+    async with database.transaction() as connection:
+        # The statement waits for the end of this transaction when it writes the lease.
+        await connection.execute("LOCK TABLE leases IN SHARE MODE")
+        adding = asyncio.create_task(engine.tasks.add(stage_id, numbered_tasks(1)))
+        await wait_for_lock_waiters(connection)
+        claim.cancel()
+    await adding
+    (returned,) = await engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE))
+    assert json.loads(returned.bodies)["attempts"] == 0
 
 
 async def _fail(*_: object) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 from reference_manager.domain.commands import NO_TRACE
 from reference_manager.domain.states import JobStatus, Priority
+from reference_manager.engine.dispatch.claims import NO_CLAIM
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.store.lock_waits import NO_WAIT
 from reference_manager.store.pool import Connection, Database, sql
@@ -171,7 +172,7 @@ async def lifecycle_costs(connection: Connection, database: Database) -> dict[st
         "key is taken": await touched(connection, *job_tree(key)),
     }
     stage_id = await add_backlog(database, "guarded", 2)
-    more = sql.task_add.sql, stage_id, 3, "[{}, {}]", None, None, NO_TRACE.traceparent, None, False, NO_WAIT
+    more = sql.task_add.sql, stage_id, 3, "[{}, {}]", None, None, NO_TRACE.traceparent, None, False, NO_WAIT, *NO_CLAIM
     costs["add"] = await touched(connection, *more)
     ids = [held.task for held in claimed_tasks(await connection.fetch(*claim("guarded", 4)))]
     await connection.fetch(*settle([ids.pop(), ids.pop()]))
@@ -243,7 +244,7 @@ async def batch_costs(connection: Connection, jobs: int) -> dict[str, int]:
     costs["key is taken"] = await touched(connection, *job_tree(key, 5, MANY // 5))
     stage_id = await connection.fetchval("SELECT id FROM stages WHERE type = 'tree' AND status = 'PENDING'")
     tasks = f"[{', '.join(['{}'] * MANY)}]"
-    more = sql.task_add.sql, stage_id, 3, tasks, None, None, NO_TRACE.traceparent, None, False, NO_WAIT
+    more = sql.task_add.sql, stage_id, 3, tasks, None, None, NO_TRACE.traceparent, None, False, NO_WAIT, *NO_CLAIM
     costs["add"] = await touched(connection, *more)
     await connection.execute("DELETE FROM jobs WHERE id = (SELECT job_id FROM stages WHERE id = $1)", stage_id)
     for report in (complete, settle):

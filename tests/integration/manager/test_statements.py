@@ -242,6 +242,25 @@ async def test_concurrent_requests_share_statements(http: httpx2.AsyncClient, co
     assert counted.statements - before <= 2
 
 
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "a key"}])
+async def test_a_new_task_is_handed_over_by_the_statement_that_adds_it(
+    http: httpx2.AsyncClient, counted: CountedDatabase, headers: dict[str, str]
+) -> None:
+    """Where a claim waits, a creation takes one statement, which also serves the claim."""
+    stage = await Client(http).stage(await Client(http).job(), "awaited")
+    await Client(http).tasks(stage, 1)
+    claim = {"workerId": "me", "waitSeconds": 20}
+    await http.post("/v1/stages/awaited/tasks/claim", json=claim)
+    waiting = asyncio.create_task(http.post("/v1/stages/awaited/tasks/claim", json=claim))
+    for _ in range(2):  # the first one may arrive before the claim that waits
+        assert (await http.patch("/v1/stages/awaited/tasks/dequeue")).status_code == 404
+    before = counted.statements
+    (added,) = (await http.post(f"/v1/stages/{stage['id']}/tasks", json=[{"data": {}}], headers=headers)).json()
+    (task,) = (await waiting).json()["tasks"]
+    assert counted.statements - before == 1
+    assert (added["status"], task["id"], task["status"]) == ("PENDING", added["id"], "IN_PROGRESS")
+
+
 async def test_concurrent_heartbeats_share_statements(http: httpx2.AsyncClient, counted: CountedDatabase) -> None:
     """A hundred concurrent heartbeats take at most two batches of two statements."""
     before = counted.statements

@@ -24,7 +24,7 @@ from reference_manager.domain.commands import Claim, Report
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.pacing import SMALL, Pacing, take_turns
-from reference_manager.store.pool import Connection, Database, sql
+from reference_manager.store.pool import Connection, Database, Record, sql
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -46,6 +46,8 @@ BUSY_TIMEOUT = timedelta(seconds=1)
 """How much longer than requested a claim waits while other sessions have locked all waiting tasks. Sessions that
 claim tasks finish within milliseconds; the tasks of a job that is locked for longer do not count as claimable."""
 
+NO_CLAIM = (None,) * 6
+"""The arguments of ``claim_tasks`` after the stage type that claim nothing."""
 
 Settle: TypeAlias = Callable[[Sequence[Report]], asyncio.Future[Any]]
 
@@ -215,42 +217,39 @@ class ClaimBatcher:
         """Whether a claim waits, and no statement is under way for it."""
         return not self._searching and bool(self._next_batch(1))
 
-    def reserve(self, tasks: int) -> "Reservation | None":
-        """Reserve the first waiting claims, enough for this many new tasks.
+    def reserve(self, tasks: int | None = None) -> "Reservation | None":
+        """Reserve the first waiting claims, enough for this many new tasks; None: their number is not known.
 
         Returns:
             The reservation, for the transaction that makes the tasks claimable; None if no claim waits.
         """
-        batch = () if self._searching else self._next_batch(tasks)
-        return Reservation(self, batch) if batch else None
+        batch = () if self._searching else self._next_batch(tasks or BATCH_SIZE)
+        return Reservation(self, batch, tasks) if batch else None
 
-    async def search(self, connection: Connection, batch: Sequence[_Claimant]) -> _Search:
-        """Claim tasks for these claims, in the transaction of the connection if there is one."""
-        *starts, limit = accumulate((claimant.claim.limit for claimant in batch), initial=0)
+    async def search(self, connection: Connection, batch: Sequence[_Claimant], most: int | None = None) -> _Search:
+        """Claim tasks for these claims, up to this many, in the transaction of the connection if there is one."""
         started = perf_counter()
-        rows = await connection.fetch(
-            sql.task_claim.sql,
-            self._stage_type,
-            limit,
-            [start + 1 for start in starts],
-            [claimant.claim.worker_id for claimant in batch],
-            [claimant.claim.lease for claimant in batch],
-            [claimant.claim.minimal for claimant in batch],
-            BYTE_BUDGET,
-        )
+        rows = await connection.fetch(sql.task_claim.sql, self._stage_type, *_arguments(batch, most))
+        return self.read(rows, batch, started)
+
+    def read(self, rows: Sequence[Record], batch: Sequence[_Claimant], started: float) -> _Search:
+        """Read what ``claim_tasks`` returned for these claims, in a statement that was sent at this time."""
         exhausted = bool(rows) and rows[-1]["more"] is False
-        if rows and rows[-1]["more"] is not None:
-            rows.pop()
         claimed_by: list[list[Claimed]] = [[] for _ in batch]
         count = 0
-        if rows:
-            wait = metrics.TASK_WAIT.labels(metrics.label(self._stage_type))
-            for number, lease_ids, task_ids, bodies, waits, context, _ in rows:
-                claimed_by[int(number) - 1].append(Claimed(lease_ids, task_ids, bodies, context))
-                count += len(waits)
-                for seconds in waits:
-                    wait.observe(seconds)
-            self._pacing.count(max(max(row["leases"]) for row in rows), count)
+        newest = 0
+        wait = metrics.TASK_WAIT.labels(metrics.label(self._stage_type))
+        for row in rows:
+            if row["claim"] is None:
+                continue
+            claimed = Claimed(row["leases"], row["tasks"], row["bodies"], row["context"])
+            claimed_by[int(row["claim"]) - 1].append(claimed)
+            count += len(claimed.task_ids)
+            newest = max(newest, *claimed.lease_ids)
+            for seconds in row["waits"]:
+                wait.observe(seconds)
+        if count:
+            self._pacing.count(newest, count)
         metrics.observe_statement(metrics.CLAIM, started, count)
         return _Search(list(zip(batch, claimed_by, strict=True)), count, exhausted)
 
@@ -310,17 +309,33 @@ class Reservation:
     statement of the batcher itself.
     """
 
-    def __init__(self, batcher: ClaimBatcher, claimants: Sequence[_Claimant]) -> None:
+    def __init__(self, batcher: ClaimBatcher, claimants: Sequence[_Claimant], tasks: int | None) -> None:
         self._batcher = batcher
         self._claimants = claimants
+        self._tasks = tasks
+        self._started = perf_counter()
         self._search: _Search | None = None
         for claimant in claimants:
             claimant.reservation = self
 
-    async def claim(self, connection: Connection) -> bool:
-        """Claim tasks in the transaction of this connection. Return whether some may be left for other claims."""
-        self._search = await self._batcher.search(connection, self._claimants)
-        return not self._search.exhausted
+    async def claim(self, connection: Connection) -> None:
+        """Claim tasks in the transaction of this connection."""
+        self._search = await self._batcher.search(connection, self._claimants, self._tasks)
+
+    @property
+    def arguments(self) -> Sequence[object]:
+        """The arguments of ``claim_tasks`` after the stage type, for a statement that also makes tasks claimable."""
+        return _arguments(self._claimants, self._tasks)
+
+    def read(self, rows: Sequence[Record]) -> None:
+        """Read what that statement has claimed."""
+        self._search = self._batcher.read(rows, self._claimants, self._started)
+
+    @property
+    def leaves_tasks(self) -> bool:
+        """Whether tasks that have become claimable in this transaction may be left for other claims."""
+        search = self._search
+        return search is None or not (search.exhausted or search.claimed == self._tasks)
 
     def end(self, *, committed: bool) -> None:
         """Answer the claims that got tasks. The others continue to wait."""
@@ -329,6 +344,19 @@ class Reservation:
         if committed and self._search:
             self._batcher.deliver(self._search)
         self._batcher.resume()
+
+
+def _arguments(batch: Sequence[_Claimant], most: int | None) -> Sequence[object]:
+    """Return the arguments of ``claim_tasks`` after the stage type, for these claims and up to this many tasks."""
+    *starts, limit = accumulate((claimant.claim.limit for claimant in batch), initial=0)
+    return (
+        limit if most is None else min(limit, most),
+        [start + 1 for start in starts],
+        [claimant.claim.worker_id for claimant in batch],
+        [claimant.claim.lease for claimant in batch],
+        [claimant.claim.minimal for claimant in batch],
+        BYTE_BUDGET,
+    )
 
 
 def _log_failure(future: asyncio.Future[Any]) -> None:

@@ -5,12 +5,17 @@ The claim runs in the same order and under the same conditions as any other: if 
 those.
 """
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext, suppress
+from uuid import UUID
 
-from reference_manager.engine.dispatch.claims import BATCH_SIZE, ClaimBatcher, Reservation
+from reference_manager.engine.dispatch.claims import ClaimBatcher, Reservation
 from reference_manager.engine.dispatch.notifications import Notifications
-from reference_manager.store.pool import Connection, Database
+from reference_manager.store.errors import LockTimeoutError, translated_errors
+from reference_manager.store.pool import Connection, Database, Record
+
+REMEMBERED_STAGES = 5000
+"""The maximum number of stages whose types a manager remembers."""
 
 
 class Transaction:
@@ -27,12 +32,12 @@ class Transaction:
         self.reservations: list[Reservation] = []
         self.announced: set[str] = set()
 
-    async def announce(self, stage_types: Iterable[str], tasks: int = BATCH_SIZE) -> None:
+    async def announce(self, stage_types: Iterable[str], tasks: int | None = None) -> None:
         """Hand tasks of these types over to claims that wait at this manager. Others are notified after the commit.
 
         Args:
             stage_types: Stage types that have claimable tasks because of this transaction.
-            tasks: The number of tasks, or an upper bound.
+            tasks: The number of tasks of each type, or an upper bound. None: it is not known.
         """
         for stage_type in stage_types:
             batcher = self._batchers.get(stage_type)
@@ -41,7 +46,8 @@ class Transaction:
                 self.announced.add(stage_type)
                 continue
             self.reservations.append(reservation)
-            if await reservation.claim(self.connection):
+            await reservation.claim(self.connection)
+            if reservation.leaves_tasks:
                 self.announced.add(stage_type)
 
 
@@ -58,6 +64,51 @@ class HandOver:
         self._database = database
         self._batchers = batchers
         self._notifications = notifications
+        self._stage_types: dict[UUID, str] = {}
+
+    def remember(self, stage_id: UUID, stage_type: str) -> None:
+        """Remember the type of a stage, which never changes."""
+        if len(self._stage_types) >= REMEMBERED_STAGES and stage_id not in self._stage_types:
+            del self._stage_types[next(iter(self._stage_types))]
+        self._stage_types[stage_id] = stage_type
+
+    def stage_type(self, stage_id: UUID) -> str | None:
+        """Return the type of a stage; None if this manager does not remember it."""
+        return self._stage_types.get(stage_id)
+
+    async def execute(
+        self, connection: Connection, statement: str, arguments: Sequence[object], stage_type: str, tasks: int
+    ) -> Sequence[Record] | None:
+        """Execute a statement that makes tasks claimable, and claims tasks for the claims that wait at this manager.
+
+        It commits by itself, so it takes one round trip where a transaction takes four. The claims are reserved while
+        it runs, so it must not wait for locks.
+
+        Args:
+            connection: A connection without a transaction.
+            statement: The statement. Its last parameters are those of ``claim_tasks`` after the stage type, and its
+                rows have the columns of ``claim_tasks``.
+            arguments: Its other arguments.
+            stage_type: The type of the tasks.
+            tasks: The number of tasks, or an upper bound.
+
+        Returns:
+            Its rows; None if nothing was executed, because no claim waits, or another session has locked something.
+        """
+        batcher = self._batchers.get(stage_type)
+        reservation = batcher.reserve(tasks) if batcher else None
+        if reservation is None:
+            return None
+        rows: Sequence[Record] | None = None
+        try:
+            with suppress(LockTimeoutError), translated_errors():
+                rows = await connection.fetch(statement, *arguments, *reservation.arguments)
+                reservation.read(rows)
+        finally:
+            reservation.end(committed=rows is not None)
+        if rows and reservation.leaves_tasks:
+            self._notifications.notify([stage_type])
+        return rows
 
     @asynccontextmanager
     async def transaction(self, *, for_workers: bool = False, several: bool = False) -> AsyncGenerator[Transaction]:

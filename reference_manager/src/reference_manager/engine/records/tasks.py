@@ -1,9 +1,9 @@
 """Tasks: add, read and annotate them. The queue claims and settles them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from reference_manager.domain.commands import (
@@ -17,9 +17,10 @@ from reference_manager.domain.commands import (
 from reference_manager.domain.payloads import JsonText
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
+from reference_manager.engine.dispatch.claims import BATCH_SIZE, NO_CLAIM
 from reference_manager.engine.dispatch.handover import HandOver
-from reference_manager.engine.errors import InFiniteStateError, require, unlocked
-from reference_manager.engine.records.idempotency import tasks_key, unless_reused
+from reference_manager.engine.errors import InFiniteStateError, KeyReusedError, require, unlocked
+from reference_manager.engine.records.idempotency import tasks_key
 from reference_manager.engine.records.pages import (
     Entry,
     NumberedListing,
@@ -28,9 +29,25 @@ from reference_manager.engine.records.pages import (
     read_numbered_page,
     read_page,
 )
+from reference_manager.store.lock_waits import NO_WAIT
 from reference_manager.store.pool import Database, Record, sql
 
 CLAIMABLE = (StageStatus.PENDING, StageStatus.IN_PROGRESS)
+SMALL = 64 * 1024
+"""Characters. A claim does not wait for a creation with more data than this."""
+
+
+class _Addition(NamedTuple):
+    """A statement that adds tasks to a stage."""
+
+    stage_id: UUID
+    tasks: int
+    """The number of tasks."""
+    is_small: bool
+    """Whether waiting claims may be reserved while the statement runs."""
+    statement: str
+    arguments: Sequence[object]
+    """Its arguments, without the time that it may wait for locks, and the claims."""
 
 
 class Tasks:
@@ -63,31 +80,39 @@ class Tasks:
         return (await self._add(stage_id, tasks, key, with_body=False))["added"]
 
     async def _add(self, stage_id: UUID, tasks: NewTasks, key: str | None, *, with_body: bool) -> Record:
-        fields: dict[str, object] = {
-            "stage_id": stage_id,
-            "default_max_attempts": DEFAULT_MAX_ATTEMPTS,
-            "data": tasks.data,
-            "user_metadata": tasks.user_metadata,
-            "options": tasks.options,
-            "traceparent": tasks.trace.traceparent,
-            "tracestate": tasks.trace.tracestate,
-            "with_body": with_body,
-        }
-        if key is not None:
-            fields |= tasks_key(key, stage_id, tasks)
-        return await self._database.lock_waits.run(stage_id, partial(self._insert, fields, tasks.number))
+        addition = _Addition(
+            stage_id,
+            tasks.number,
+            tasks.number <= BATCH_SIZE and len(tasks.data) <= SMALL,
+            sql.task_add.sql if key is None else sql.task_add_once.sql,
+            (
+                *(() if key is None else tasks_key(key, stage_id, tasks).values()),
+                stage_id,
+                DEFAULT_MAX_ATTEMPTS,
+                tasks.data,
+                tasks.user_metadata,
+                tasks.options,
+                tasks.trace.traceparent,
+                tasks.trace.tracestate,
+                with_body,
+            ),
+        )
+        return await self._database.lock_waits.run(stage_id, partial(self._insert, addition))
 
-    async def _insert(self, fields: Mapping[str, Any], number: int, wait: timedelta) -> Record:
-        async with self._hand_over.transaction() as transaction:
-            add = sql.task_add_once if "key" in fields else sql.task_add
-            row = unlocked(await add(transaction.connection, **fields, wait=wait), "stage")
-            if "key" in fields and not unless_reused(row)["created"]:
-                return row
-            status, job_status = StageStatus(row["status"]), JobStatus(row["job_status"])
-            if row["added"] is None:
-                raise InFiniteStateError("stage", status, of_job=None if status in STAGE.final else job_status)
-            if status in CLAIMABLE:
-                await transaction.announce([row["type"]], number)
+    async def _insert(self, addition: _Addition, wait: timedelta) -> Record:
+        stage_type = self._hand_over.stage_type(addition.stage_id)
+        async with self._database.connection() as connection:
+            if stage_type is not None and addition.is_small:
+                rows = await self._hand_over.execute(
+                    connection, addition.statement, (*addition.arguments, NO_WAIT), stage_type, addition.tasks
+                )
+                if rows is not None and not (rows and rows[0]["locked"]):
+                    return _added(rows)
+            async with self._hand_over.on(connection) as transaction:
+                row = _added(await connection.fetch(addition.statement, *addition.arguments, wait, *NO_CLAIM))
+                if row.get("created", True) and row["status"] in CLAIMABLE:
+                    await transaction.announce([row["type"]], addition.tasks)
+            self._hand_over.remember(addition.stage_id, row["type"])
         return row
 
     async def get(self, task_id: UUID) -> str:
@@ -148,3 +173,16 @@ class Tasks:
     async def _set_metadata(self, task_id: UUID, metadata: str, wait: timedelta) -> None:
         async with self._database.connection() as connection:
             require(await sql.task_set_metadata(connection, id=task_id, user_metadata=metadata, wait=wait), "task")
+
+
+def _added(rows: Sequence[Record]) -> Record:
+    """Return the first row of a statement that adds tasks. Raise if it has not added any, now or earlier."""
+    row = unlocked(rows[0] if rows else None, "stage")
+    if row.get("reused"):
+        raise KeyReusedError
+    if row["added"] is None:
+        status = StageStatus(row["status"])
+        raise InFiniteStateError(
+            "stage", status, of_job=None if status in STAGE.final else JobStatus(row["job_status"])
+        )
+    return row

@@ -1,15 +1,29 @@
--- name: task_add^
--- CREATED → PENDING, in one stage; see routines/add_tasks.sql.
-SELECT status, job_status, type, added, body, locked FROM add_tasks(
+-- name: task_add
+-- CREATED → PENDING, in one stage; see routines/add_tasks.sql. If tasks were added, then claims up to `limit` tasks of
+-- the stage's type; null: none. Rows: those of add_tasks, with those of claim_tasks if it was called; the first row has
+-- the body.
+SELECT status, job_status, type, added, CASE WHEN number > 1 THEN NULL ELSE body END AS body, locked,
+    claim, leases, tasks, bodies, waits, context, more
+FROM add_tasks(
     :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait
-);
+) AS adding
+LEFT JOIN LATERAL claim_tasks(
+    type, CASE WHEN added > 0 AND status IN ('PENDING', 'IN_PROGRESS') THEN :limit::integer END,
+    :starts, :workers, :lengths, :minimal, :budget, coalesce(oldest, 0)
+) WITH ORDINALITY AS claiming (claim, leases, tasks, bodies, waits, context, more, number) ON true;
 
--- name: task_add_once^
+-- name: task_add_once
 -- The same for a request with an idempotency key. Rows: see routines/idempotency.sql.
-SELECT reused, created, status, job_status, type, added, body, locked FROM add_tasks_once(
+SELECT reused, created, status, job_status, type, added, CASE WHEN number > 1 THEN NULL ELSE body END AS body, locked,
+    claim, leases, tasks, bodies, waits, context, more
+FROM add_tasks_once(
     :key, :digest,
     :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait
-);
+) AS adding
+LEFT JOIN LATERAL claim_tasks(
+    type, CASE WHEN created AND added > 0 AND status IN ('PENDING', 'IN_PROGRESS') THEN :limit::integer END,
+    :starts, :workers, :lengths, :minimal, :budget, coalesce(oldest, 0)
+) WITH ORDINALITY AS claiming (claim, leases, tasks, bodies, waits, context, more, number) ON true;
 
 -- name: task_claim(type, limit, starts, workers, lengths, minimal, budget)
 -- PENDING, RETRIED → IN_PROGRESS; see routines/claim_tasks.sql.

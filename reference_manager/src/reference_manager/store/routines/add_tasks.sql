@@ -1,6 +1,7 @@
 -- add_tasks: CREATED → PENDING, only if neither the stage nor its job has ended. Adds all tasks to one stage, in order,
 -- and updates the counts of the stage. Rows: one with the previous status of the stage and of its job, the type of the
--- stage, the number of added tasks (null: the stage or its job has ended) and, if `written`, the tasks as a JSON list;
+-- stage, the number of added tasks (null: the stage or its job has ended), the smallest seq of those that can be claimed
+-- (null: none can be) and, if `written`, the tasks as a JSON list;
 -- or one with only `locked`: another session has locked the job; none if there is no such stage. Fails after waiting this
 -- long for a lock; if `wait` is 0, it only tries to take that of the job. It takes the locks first, so that it does not
 -- add tasks in vain. The payloads and options are as for insert_tasks, and so is `stem`.
@@ -9,18 +10,22 @@ CREATE OR REPLACE FUNCTION add_tasks(
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
     tracestate text, written boolean, wait interval, stem text DEFAULT left(new_id()::text, 28)
 ) RETURNS TABLE (
-    status stage_status, job_status job_status, type text, added bigint, body text, locked boolean
+    status stage_status, job_status job_status, type text, added bigint, oldest bigint, body text, locked boolean
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
+    has_lock boolean;
     state record;
+    answer record;
     usual_limit text := current_setting('lock_timeout');
 BEGIN
     PERFORM limit_lock_waits(wait);
-    IF cardinality(lock_free_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage), wait > interval '0')) > 0
-    THEN
-        RETURN QUERY SELECT NULL::stage_status, NULL::job_status, NULL, NULL::bigint, NULL, true;
+    SELECT pg_try_advisory_xact_lock(job_key(job_id)) INTO has_lock FROM stages WHERE id = wanted_stage;
+    IF NOT has_lock AND wait > interval '0' THEN
+        PERFORM lock_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage));
+    ELSIF NOT has_lock THEN
+        RETURN QUERY SELECT NULL::stage_status, NULL::job_status, NULL, NULL::bigint, NULL::bigint, NULL, true;
         RETURN;
     END IF;
     SELECT stage.status, job.status AS job_status, stage.type, stage.task_defaults INTO state
@@ -30,24 +35,29 @@ BEGIN
         RETURN;
     END IF;
     IF state.status IN ('COMPLETED', 'FAILED', 'ABORTED') OR state.job_status IN ('COMPLETED', 'FAILED', 'ABORTED') THEN
-        RETURN QUERY SELECT state.status, state.job_status, state.type, NULL::bigint, NULL::text, false;
+        RETURN QUERY
+        SELECT state.status, state.job_status, state.type, NULL::bigint, NULL::bigint, NULL::text, false;
         RETURN;
     END IF;
     PERFORM set_config('lock_timeout', usual_limit, true);
-    RETURN QUERY
-    WITH inserted AS MATERIALIZED (
-        SELECT * FROM insert_tasks(
-            stem, ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
-            ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent], ARRAY[tracestate], written
-        )
-    ), counting AS (
-        UPDATE stages AS stage SET
-            pending = stage.pending + inserted.counts[1],
-            oldest_waiting = least(stage.oldest_waiting, inserted.oldest[1]),
-            updated_at = now()
-        FROM inserted WHERE stage.id = ANY (inserted.filled)
-    )
-    SELECT state.status, state.job_status, state.type, inserted.added, inserted.body, false FROM inserted;
+    SELECT inserted.added, inserted.body, inserted.oldest[1] AS oldest INTO answer FROM insert_tasks(
+        stem, ARRAY[wanted_stage], ARRAY[state.task_defaults], usual_attempts, ARRAY[data],
+        ARRAY[user_metadata], ARRAY[options], ARRAY[traceparent], ARRAY[tracestate], written
+    ) AS inserted;
+    -- If no task was waiting, the stage has waited since now, even if a claim has left it in the index.
+    UPDATE stages SET
+        pending = pending + answer.added,
+        oldest_waiting = CASE
+            WHEN answer.oldest IS NULL OR EXISTS (
+                SELECT FROM waiting_tasks WHERE stage_id = stages.id AND seq >= head AND seq < answer.oldest
+            ) THEN least(oldest_waiting, answer.oldest)
+            ELSE answer.oldest
+        END,
+        updated_at = now()
+    WHERE id = wanted_stage AND answer.added > 0;
+    status := state.status; job_status := state.job_status; type := state.type;
+    added := answer.added; oldest := answer.oldest; body := answer.body; locked := false;
+    RETURN NEXT;
 END
 $$;
 
@@ -83,30 +93,28 @@ BEGIN
             ) WITH ORDINALITY AS task (data, user_metadata, options, place)
             ORDER BY parent.place, task.place
         ) AS ordered
-    ), listed AS MATERIALIZED (
-        SELECT numbered_id(stem, seq) AS id, * FROM numbered
     ), inserted AS (
         INSERT INTO tasks AS task
             (id, seq, stage_id, status, data, user_metadata, max_attempts, traceparent, tracestate, timeout, retry)
         OVERRIDING SYSTEM VALUE
-        SELECT id, seq, stage_id, 'PENDING', data, coalesce(user_metadata, '{}'),
+        SELECT numbered_id(stem, seq), seq, stage_id, 'PENDING', data, coalesce(user_metadata, '{}'),
             coalesce((options ->> 'maxAttempts')::integer, (task_defaults ->> 'maxAttempts')::integer, usual_attempts),
             coalesce(options ->> 'traceparent', traceparent),
             CASE WHEN options ->> 'traceparent' IS NULL THEN tracestate ELSE options ->> 'tracestate' END,
             make_interval(secs => coalesce(options ->> 'timeoutSeconds', task_defaults ->> 'timeoutSeconds')::float8),
             coalesce(options -> 'retry', task_defaults -> 'retry')
-        FROM listed
+        FROM numbered
         RETURNING seq, CASE WHEN written THEN task_wire(task, NULL) END AS body
     ), delayed AS (
         INSERT INTO delayed_tasks (task_id, stage_id, seq, due)
-        SELECT id, stage_id, seq, due FROM listed WHERE due > now()
+        SELECT numbered_id(stem, seq), stage_id, seq, due FROM numbered WHERE due > now()
     ), queued AS (
         INSERT INTO waiting_tasks (stage_id, seq, task_id)
-        SELECT stage_id, seq, id FROM listed WHERE due IS NULL OR due <= now()
+        SELECT stage_id, seq, numbered_id(stem, seq) FROM numbered WHERE due IS NULL OR due <= now()
     ), counted AS (
         SELECT array_agg(stage_id) AS filled, array_agg(count) AS counts, array_agg(oldest) AS oldest FROM (
             SELECT stage_id, count(*) AS count, min(seq) FILTER (WHERE due IS NULL OR due <= now()) AS oldest
-            FROM listed GROUP BY stage_id
+            FROM numbered GROUP BY stage_id
         ) AS added
     )
     SELECT answer.*, counted.*

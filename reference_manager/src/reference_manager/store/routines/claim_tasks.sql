@@ -4,7 +4,8 @@
 -- Arguments: claim n gets the tasks from number starts[n] on (from 1, ascending), as worker workers[n], with leases
 -- of lengths[n]. Null in `workers` is a client without leases, which gets tasks in the format of part A of the
 -- protocol. Where minimal[n] is true, tasks have only the fields that a worker needs, without their stage and their job.
--- The tasks of one call have at most `budget` bytes of JSON, or are a single task.
+-- The tasks of one call have at most `budget` bytes of JSON, or are a single task. Nothing is claimed if `wanted` is null.
+-- `newest` is the seq of the first task that this transaction has added to its stage: see the end of the function.
 -- Rows: one for each claim and stage, in the order of the queue, with the number of the claim, the leases, the
 -- ids, the tasks as JSON separated by commas, for how many seconds each task was claimable, and the stage and its job as
 -- JSON (null: there are no leases). If fewer tasks were claimed than wanted, there is a last row with only `more`:
@@ -20,10 +21,10 @@
 -- progress would scan the index of everything in progress, which seemed empty then.
 CREATE OR REPLACE FUNCTION claim_tasks(
     wanted_type text, wanted integer, starts integer[], workers text[], lengths interval[], minimal boolean[],
-    budget bigint
+    budget bigint, newest bigint DEFAULT 0
 ) RETURNS TABLE (
     claim integer, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text, more boolean
-) LANGUAGE plpgsql
+) LANGUAGE plpgsql STRICT
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_sort = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -264,9 +265,11 @@ BEGIN
     -- Look for stages without waiting tasks; if too few tasks were found, for waiting tasks in all stages, in a new
     -- snapshot. Remove the former from the index, unless another session is changing them. Every session that adds or
     -- returns a task also locks the row of the stage, so that under this lock the check for waiting tasks is exact.
-    IF fitting < wanted OR walked > 1 OR NOT EXISTS (
+    -- A stage whose only waiting task is handed over by the transaction that adds it is left to the next claim: its worker
+    -- does not wait for another update of the stage.
+    IF fitting < wanted OR (wanted > 1 OR last_seq <> newest) AND (walked > 1 OR NOT EXISTS (
         SELECT FROM waiting_tasks WHERE stage_id = owners[cardinality(owners)] AND seq > last_seq
-    ) THEN
+    )) THEN
         SELECT coalesce(array_agg(id) FILTER (WHERE seq IS NULL), '{}'), coalesce(bool_or(seq IS NOT NULL), false)
         INTO drained, is_more
         FROM (

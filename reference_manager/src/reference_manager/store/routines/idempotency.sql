@@ -118,8 +118,8 @@ CREATE OR REPLACE FUNCTION add_tasks_once(
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
     tracestate text, written boolean, wait interval
 ) RETURNS TABLE (
-    reused boolean, created boolean, status stage_status, job_status job_status, type text, added bigint, body text,
-    locked boolean
+    reused boolean, created boolean, status stage_status, job_status job_status, type text, added bigint,
+    oldest bigint, body text, locked boolean
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
@@ -133,18 +133,20 @@ BEGIN
         );
         IF FOUND THEN
             RETURN QUERY
-            SELECT false, true, answer.status, answer.job_status, answer.type, answer.added, answer.body, answer.locked;
+            SELECT false, true, answer.status, answer.job_status, answer.type, answer.added, answer.oldest, answer.body,
+                answer.locked;
         END IF;
         IF answer.added IS NULL THEN
             DELETE FROM idempotency_keys WHERE key = wanted_key; -- nothing was created
         END IF;
     ELSIF used.digest <> request_digest THEN
         RETURN QUERY
-        SELECT true, NULL::boolean, NULL::stage_status, NULL::job_status, NULL::text, NULL::bigint, NULL::text, false;
+        SELECT true, NULL::boolean, NULL::stage_status, NULL::job_status, NULL::text, NULL::bigint, NULL::bigint,
+            NULL::text, false;
     ELSE
         RETURN QUERY
         SELECT false, false, stage.status, job.status, stage.type, json_array_length(add_tasks_once.data)::bigint,
-            CASE WHEN written THEN tasks_as_created(used.entity, add_tasks_once.user_metadata) END, false
+            NULL::bigint, CASE WHEN written THEN tasks_as_created(used.entity, add_tasks_once.user_metadata) END, false
         FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id]) WHERE stage.id = wanted_stage;
     END IF;
 END
