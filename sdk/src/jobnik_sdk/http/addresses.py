@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from ipaddress import ip_address
 from typing import Final, Self
+from urllib.request import getproxies
 
 import httpx2
 
@@ -65,6 +66,11 @@ class Address:
             return cls(base_url, None, not _is_local(url.host))
         public = url.copy_with(username=None, password=None)
         return cls(str(public), (url.username, url.password), not _is_local(url.host))
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether the environment has no proxy at present that may apply."""
+        return not self.uses_proxy or not getproxies().keys() & {"http", "https", "all"}
 
     def check_proxies(self) -> None:
         """Check the proxies of the environment, if they apply.

@@ -26,6 +26,7 @@ from jobnik_sdk.http import answers, retries
 from jobnik_sdk.http.addresses import Address
 from jobnik_sdk.http.blocking import LimitedTransport
 from jobnik_sdk.http.connections import Connections, Pool
+from jobnik_sdk.http.network import DirectTransport
 from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, trace_context
@@ -114,6 +115,8 @@ class JobnikClient:
             timeout: httpx2.Timeout | float = pool_timeout,
             transport: httpx2.AsyncBaseTransport | None = transport,
         ) -> httpx2.AsyncClient:
+            if transport is None and address.is_direct:
+                transport = DirectTransport(context, limits)
             return httpx2.AsyncClient(
                 base_url=address.url,
                 auth=address.auth,

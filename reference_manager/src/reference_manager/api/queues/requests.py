@@ -1,13 +1,17 @@
 """Request bodies of claims and reports."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal, NamedTuple, cast
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
     ConfigDict,
+    FailFast,
     Field,
+    GetPydanticSchema,
     JsonValue,
     SkipValidation,
     StrictBool,
@@ -16,7 +20,9 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
+from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
+from pydantic_core import core_schema
 
 from reference_manager.api.common.errors import ErrorResponse, validation_message
 from reference_manager.api.common.fields import (
@@ -130,9 +136,23 @@ class SettleBody(Body):
 
     def request(self) -> "Sequence[Item]":
         """Validate the reports, and convert them to commands of the engine."""
-        return [
+        return self._completions() or [
             Item(_ids(item), body if isinstance(body, ErrorResponse) else body.request(self.worker_id))
             for item, body in zip(self.results, _validated(self.results), strict=True)
+        ]
+
+    def _completions(self) -> "Sequence[Item]":
+        """Return the items if all of them are valid reports of completed tasks. Nearly all requests are like this.
+
+        Without a model for each report, this takes a quarter of the time.
+        """
+        try:
+            completions = _COMPLETIONS.validate_python(self.results)
+        except ValidationError:
+            return ()
+        return [
+            Item({"taskId": item["taskId"], "leaseId": item["leaseId"]}, completion.request(self.worker_id))
+            for item, completion in zip(cast("list[dict[str, Any]]", self.results), completions, strict=True)
         ]
 
 
@@ -166,3 +186,30 @@ def _ids(item: object) -> dict[str, Any]:
 
 
 _REPORTS = TypeAdapter[Sequence[ReportBody]](list[ReportBody])
+
+
+@dataclass(slots=True)
+class _Completion:
+    """A report of a completed task: a part of what ``ReportBody`` accepts."""
+
+    __pydantic_config__ = ConfigDict(alias_generator=to_camel, extra="forbid")
+
+    # Of the forms of a UUID, only the canonical one has 36 characters. Comparing it with a pattern takes twice as long.
+    task_id: Annotated[
+        UUID,
+        GetPydanticSchema(
+            lambda uuid, handler: core_schema.chain_schema(
+                [core_schema.str_schema(min_length=36, max_length=36), handler(uuid)]
+            )
+        ),
+    ]
+    lease_id: LeaseId
+    outcome: Literal["COMPLETED"]
+    result: Annotated[JsonValue, AfterValidator(finite)] = None
+
+    def request(self, worker_id: str) -> Report:
+        """Convert the report to a command of the engine."""
+        return Report(self.task_id, self.lease_id, worker_id, Outcome.COMPLETED, encode_optional(self.result))
+
+
+_COMPLETIONS = TypeAdapter[Sequence[_Completion]](Annotated[list[_Completion], FailFast()])
