@@ -1,6 +1,7 @@
 """Jobs for the workers, with several stages of several types and tasks with every outcome."""
 
 from enum import StrEnum
+from http import HTTPStatus
 from itertools import cycle, islice
 from random import Random
 from typing import Any, NamedTuple
@@ -86,7 +87,7 @@ async def _post(http: httpx2.AsyncClient, path: str, body: object) -> Any:  # no
 
     async def created() -> httpx2.Response | None:
         response = await http.post(path, json=body, headers=key)
-        return None if response.status_code == httpx2.codes.SERVICE_UNAVAILABLE else response
+        return None if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE else response
 
     response = await eventually("a manager creates jobs", created)
     assert response.is_success, response.text

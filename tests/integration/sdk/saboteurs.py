@@ -7,12 +7,16 @@ import asyncio
 import contextlib
 import ctypes
 import inspect
+import multiprocessing
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from datetime import timedelta
 from pathlib import Path
@@ -142,6 +146,16 @@ def _delete_the_working_directory(_context: TaskContext) -> None:
         os.chdir(folder)
 
 
+def _change_the_process(_context: TaskContext) -> None:
+    os.chdir("/proc")
+    os.umask(0o777)
+    os.environ.clear()
+    socket.setdefaulttimeout(0.01)
+    random.seed(1)
+    warnings.simplefilter("error")
+    multiprocessing.set_start_method("fork", force=True)
+
+
 def _signal(number: int) -> Callable[[TaskContext], None]:
     return lambda _context: os.kill(os.getpid(), number)
 
@@ -221,6 +235,7 @@ SABOTEURS: Final[dict[str, Saboteur]] = {
     "fork_and_return": Saboteur(_fork_and_return, PLAIN, frozenset()),
     "wait_for_any": Saboteur(_wait_for_any, PLAIN, frozenset()),
     "delete_the_working_directory": Saboteur(_delete_the_working_directory, ALL, frozenset()),
+    "change_the_process": Saboteur(_change_the_process, ALL, frozenset()),
     "log_much": Saboteur(_log_much, PLAIN, frozenset()),
     "signal_37": Saboteur(_signal(37), (HandlerStyle.PROCESS,), _DIED),
     "signal_64": Saboteur(_signal(64), (HandlerStyle.PROCESS,), _DIED),
