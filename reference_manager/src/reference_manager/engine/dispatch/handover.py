@@ -5,6 +5,7 @@ The claim runs in the same order and under the same conditions as any other: if 
 those.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager, nullcontext
 
@@ -58,6 +59,8 @@ class HandOver:
         self._database = database
         self._batchers = batchers
         self._notifications = notifications
+        self.used = asyncio.Event()
+        """Set after each transaction, which may have delayed tasks. Whoever waits for it clears it before."""
 
     @asynccontextmanager
     async def transaction(self, *, for_workers: bool = False, several: bool = False) -> AsyncGenerator[Transaction]:
@@ -87,4 +90,5 @@ class HandOver:
         finally:
             for reservation in transaction.reservations:
                 reservation.end(committed=committed)
+            self.used.set()
         self._notifications.notify(transaction.announced)
