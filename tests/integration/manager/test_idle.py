@@ -72,7 +72,7 @@ async def test_questions_about_work_use_indexes(database: Database, other: Sessi
     await other.execute(DELAY, 3000, timedelta(hours=1))
     await other.fetch(*claim_statement("work", 3000, "worker"))
     for routine in ("leases_are_due", "delayed_wait"):
-        reads = []
+        reads: list[int] = []
         for _ in range(2):
             await other.fetchval(f"SELECT {routine}()")
             await other.execute("SELECT pg_stat_force_next_flush()")
