@@ -82,11 +82,14 @@ async def _create_job(http: httpx2.AsyncClient, stages: list[Stage], random: Ran
 
 
 async def _post(http: httpx2.AsyncClient, path: str, body: object) -> Any:  # noqa: ANN401 - any JSON
-    """Create something. Repeat the request, with its idempotency key, while the manager is busy."""
+    """Create something. Repeat the request, with its idempotency key, while the manager is busy or does not answer."""
     key = {"Idempotency-Key": str(uuid4())}
 
     async def created() -> httpx2.Response | None:
-        response = await http.post(path, json=body, headers=key)
+        try:
+            response = await http.post(path, json=body, headers=key)
+        except httpx2.TransportError:
+            return None
         return None if response.status_code == HTTPStatus.SERVICE_UNAVAILABLE else response
 
     response = await eventually("a manager creates jobs", created)
