@@ -23,7 +23,7 @@ _STATUS: Final = Path("/proc/self/status")
 _ROOT: Final = "/"
 
 
-class Surroundings(NamedTuple):
+class StartConditions(NamedTuple):
     """What a process inherits, as it was before the first task.
 
     Handlers that run in this process can change all of it for the whole process. Without a copy, the processes of other
@@ -56,14 +56,14 @@ class GuardedProcess(SpawnProcess):
     Its process id and exit code are those of the guard, which ends with the exit code of its child.
     """
 
-    def __init__(self, surroundings: Surroundings, **options: Any) -> None:  # noqa: ANN401 those of multiprocessing
+    def __init__(self, start_conditions: StartConditions, **options: Any) -> None:  # noqa: ANN401 those of multiprocessing
         super().__init__(**options)
-        self.surroundings = surroundings
+        self.start_conditions = start_conditions
 
     @override
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what the process has inherited already."""
-        return {name: value for name, value in vars(self).items() if name != "surroundings"}
+        return {name: value for name, value in vars(self).items() if name != "start_conditions"}
 
     @staticmethod
     @override
@@ -83,12 +83,12 @@ class _GuardedPopen(popen_spawn_posix.Popen):
 
         The sentinel becomes readable when the guard ends, which is the only process that holds its other end open.
         """
-        surroundings = process_obj.surroundings
+        start_conditions = process_obj.start_conditions
         tracker = resource_tracker.getfd() or 0  # typed as optional, but it is never None here
         start = io.BytesIO()
         set_spawning_popen(self)
         try:
-            reduction.dump({**surroundings.preparation, "name": process_obj.name}, start)
+            reduction.dump({**start_conditions.preparation, "name": process_obj.name}, start)
             reduction.dump(process_obj, start)
         finally:
             set_spawning_popen(None)
@@ -98,7 +98,7 @@ class _GuardedPopen(popen_spawn_posix.Popen):
         try:
             program = spawn.get_command_line(tracker_fd=tracker, pipe_handle=child_end)
             arguments = supervisor.command("guard", str(os.getpid()), str(guard_end), *map(os.fsdecode, program))
-            self.pid = _start(arguments, [*self._fds, tracker, child_end, guard_end], surroundings)
+            self.pid = _start(arguments, [*self._fds, tracker, child_end, guard_end], start_conditions)
         finally:
             os.close(guard_end)
             os.close(child_end)
@@ -118,18 +118,18 @@ class _GuardedPopen(popen_spawn_posix.Popen):
         return self.returncode
 
 
-def _start(arguments: Sequence[str], files: Sequence[int], surroundings: Surroundings) -> int:
+def _start(arguments: Sequence[str], files: Sequence[int], start_conditions: StartConditions) -> int:
     """Start a program with these open files, and return its process id."""
     options: dict[str, Any] = {
         "pass_fds": files,
-        "env": surroundings.environment,
-        "umask": surroundings.umask,
+        "env": start_conditions.environment,
+        "umask": start_conditions.umask,
         "restore_signals": False,
     }
     try:
-        program = subprocess.Popen(arguments, cwd=surroundings.directory, **options)  # noqa: S603 our own program
+        program = subprocess.Popen(arguments, cwd=start_conditions.directory, **options)  # noqa: S603 our own program
     except OSError:
-        if Path(surroundings.directory).is_dir():
+        if Path(start_conditions.directory).is_dir():
             raise
         program = subprocess.Popen(arguments, cwd=_ROOT, **options)  # noqa: S603 our own program
     program.returncode = 0  # the caller waits for it; otherwise, subprocess would do so, too

@@ -14,7 +14,12 @@ from typing import Final
 
 from jobnik_sdk.execution import supervisor
 from jobnik_sdk.execution.processes import child
-from jobnik_sdk.execution.processes.guarded import UNKNOWN_EXIT_CODE, GuardedProcess, Surroundings, fill_standard_files
+from jobnik_sdk.execution.processes.guarded import (
+    UNKNOWN_EXIT_CODE,
+    GuardedProcess,
+    StartConditions,
+    fill_standard_files,
+)
 from jobnik_sdk.execution.processes.messages import LogLine, Message, MessageDecoder, Ready, frame
 from jobnik_sdk.execution.runner import RunningAttempt
 from jobnik_sdk.observability.logging import RuntimeLogger, write_line
@@ -29,7 +34,7 @@ class HandlerProcess:
     Args:
         name: The name of the process.
         setup: Its configuration.
-        surroundings: What it inherits.
+        start_conditions: What it inherits.
         on_message: Called with each message that the process sends.
         on_exit: Called once, when the process has exited, with a description of its exit status.
     """
@@ -38,7 +43,7 @@ class HandlerProcess:
         self,
         name: str,
         setup: child.Setup,
-        surroundings: Surroundings,
+        start_conditions: StartConditions,
         on_message: "Callable[[HandlerProcess, Message], None]",
         on_exit: "Callable[[HandlerProcess, str], None]",
     ) -> None:
@@ -68,7 +73,7 @@ class HandlerProcess:
         self._stream.settimeout(0)
         child_stream.settimeout(None)  # the application may have set a default
         self._process = GuardedProcess(
-            surroundings, target=child.main, args=(child_stream, child_control, self._started, setup), name=name
+            start_conditions, target=child.main, args=(child_stream, child_control, self._started, setup), name=name
         )
         with child_stream, child_control, _signals_blocked():
             self._process.start()
