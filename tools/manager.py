@@ -15,7 +15,7 @@ from typing import IO, ClassVar, Protocol, Self
 from jobnik_devtools.environments import clean_environment
 from reference_manager.embedded.process import end_with_parent
 
-START_LIMIT = 30.0
+START_LIMIT = 60.0
 STOP_LIMIT = 30.0
 """Seconds."""
 

@@ -48,6 +48,8 @@ WORKERS = (
 LEASE = timedelta(seconds=1)
 EXPECTED = ("database failed", "task failed", "circuit breaker opened")
 """The prefixes of log events at error level that are expected."""
+STARTS = 5
+"""How often a manager is started until it is ready."""
 POLL_INTERVAL, PROGRESS_INTERVAL = 0.1, 0.02
 """Seconds between two checks of a condition, and of how many attempts have started. Most checks open a connection."""
 ATTEMPTS_BETWEEN_FAULTS = 15
@@ -198,8 +200,8 @@ class Cluster:
             sources = self.folder / "previous-release"
             sources.mkdir()
             self._previous_release = PreviousRelease(sources)
-        manager = self._previous_release.manager(self.networks[number].to_primary.url)
-        self._replace_manager(number, manager.__enter__())
+        release, url = self._previous_release, self.networks[number].to_primary.url
+        self._replace_manager(number, _started(lambda: release.manager(url)))
 
     def replace_worker(self, number: int, output: int | None = None) -> None:
         """Replace an ended worker with a new one, whose log lines may go to a given file descriptor."""
@@ -299,7 +301,7 @@ class Cluster:
         # Few connections and a short timeout, so that the pool fills quickly.
         url = self.networks[number].url
         arguments = ("--database-url", url, "--database-connections", "4", "--database-timeout", "PT1S")
-        return ManagerProcess(*arguments, log_file=self.folder / f"manager-{number + 1}.log").__enter__()
+        return _started(lambda: ManagerProcess(*arguments, log_file=self.folder / f"manager-{number + 1}.log"))
 
     def _replace_manager(self, number: int, manager: ManagerProcess) -> None:
         former, self.managers[number] = self.managers[number], manager
@@ -342,6 +344,14 @@ async def eventually(
             raise UnsettledError(f"{condition}: not within {limit:.0f} s")
         await asyncio.sleep(interval)
     return answer
+
+
+def _started(new: Callable[[], ManagerProcess]) -> ManagerProcess:
+    """Start a manager. Start it again if the database is not available, as an orchestrator would."""
+    for _ in range(STARTS - 1):
+        with suppress(RuntimeError):
+            return new().__enter__()
+    return new().__enter__()
 
 
 def _is_expected(line: bytes) -> bool:

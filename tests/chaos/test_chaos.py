@@ -11,7 +11,7 @@ from tests.chaos.faults.repairs import Fault
 from tests.chaos.rounds import play_round
 
 ROUNDS = {
-    "workers": [processes.kill_worker, processes.stop_worker, processes.drain_worker],
+    "workers": [machines.hold_gil, processes.kill_worker, processes.stop_worker, processes.drain_worker],
     "workers' machines": [machines.block_log, machines.jump_clocks, machines.fill_disk],
     "managers": [processes.roll_back, processes.kill_manager, processes.stop_manager],
     "PostgreSQL": [database.end_backend, database.kill_backend, database.kill_postgres, database.promote_standby],

@@ -3,7 +3,7 @@
 from tests.chaos.faults.database import end_backend, kill_backend, kill_postgres, promote_standby
 from tests.chaos.faults.jobs import abort_job, pause_job
 from tests.chaos.faults.locks import LOCKS, fill_pool
-from tests.chaos.faults.machines import block_log, close_log, fill_disk, jump_clocks
+from tests.chaos.faults.machines import block_log, close_log, fill_disk, hold_gil, jump_clocks
 from tests.chaos.faults.network import (
     cut_network,
     cut_network_for_long,
@@ -44,6 +44,7 @@ FAULTS: tuple[Fault, ...] = (
     kill_worker,
     drain_worker,
     jump_clocks,
+    hold_gil,
     fill_disk,
     close_log,
     block_log,

@@ -1,7 +1,8 @@
 """Faults of the machines that workers run on: outputs that accept no log lines, and clocks that jump."""
 
 import asyncio
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 
 from tests.chaos.cluster import LEASE, SDK_WORKER, STAGE_TYPES, Cluster, eventually, sql
@@ -11,6 +12,8 @@ from tests.chaos.load import create_probes
 from tests.chaos.sdk_worker import HOLDING
 from tests.support.outputs import Output, broken_output
 
+HOLD_TIME = 4.0
+"""Seconds for which handlers hold Python's lock: longer than a lease, and than most faults."""
 OFFSETS = (timedelta(hours=5), timedelta(hours=-7), timedelta(hours=3), timedelta())
 """What the clocks show, compared with the time: one after the other, for a lease each."""
 
@@ -32,16 +35,34 @@ async def block_log(cluster: Cluster) -> Repair | None:
 
 async def jump_clocks(cluster: Cluster) -> Repair:
     """Set workers' clocks hours ahead and back while handlers of all styles run C code that holds Python's lock."""
-    holding = cluster.folder / HOLDING
-    holding.touch()
 
     async def jump() -> None:
-        for offset in OFFSETS:
-            cluster.set_clocks(offset)
-            await asyncio.sleep(LEASE.total_seconds())
-        holding.unlink(missing_ok=True)
+        with _gil_held(cluster):
+            for offset in OFFSETS:
+                cluster.set_clocks(offset)
+                await asyncio.sleep(LEASE.total_seconds())
 
     return in_background(jump())
+
+
+async def hold_gil(cluster: Cluster) -> Repair:
+    """Let handlers of all styles run C code that holds Python's lock, while other faults happen."""
+
+    async def hold() -> None:
+        with _gil_held(cluster):
+            await asyncio.sleep(HOLD_TIME)
+
+    return in_background(hold())
+
+
+@contextmanager
+def _gil_held(cluster: Cluster) -> Generator[None]:
+    holding = cluster.folder / HOLDING
+    holding.touch()
+    try:
+        yield
+    finally:
+        holding.unlink(missing_ok=True)
 
 
 async def _break_output(cluster: Cluster, output: Output) -> Repair | None:

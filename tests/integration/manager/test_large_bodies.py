@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import httpx2
 import pytest
-from reference_manager.api.common.bodies import HUGE, LARGE
+from reference_manager.api.common.bodies import HUGE, LARGE, LARGE_AT_ONCE
 from reference_manager.api.common.parser_client import PARSER
 
 from tests.integration.manager.test_overload import BODIES, OPERATIONS
@@ -171,6 +171,27 @@ async def test_the_process_ends_with_its_manager(
     manager.process.send_signal(number)
     await asyncio.to_thread(manager.process.wait, 15)
     await wait_until_gone([parser])
+
+
+async def test_a_stop_refuses_bodies_that_wait_for_the_process(start_manager: Start) -> None:
+    """At the deadline of the shutdown, bodies that wait for the process, or for their turn, are answered 503."""
+    manager = start_manager("--shutdown-timeout", "PT0.5S", "--body-limit", "2MiB")
+    async with httpx2.AsyncClient(base_url=manager.url, timeout=30) as http:
+        assert (await create(http, LARGE + 1)).status_code == 201
+        (parser,) = parsers(manager)
+        os.kill(parser, signal.SIGSTOP)
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(create(http, LARGE + number)) for number in range(1, LARGE_AT_ONCE + 4)]
+            for _ in range(20):
+                await http.get("/liveness")
+            assert not any(answer.done() for answer in answers)
+            manager.process.send_signal(signal.SIGTERM)
+    for answer in answers:
+        refused(answer.result(), 503, "MANAGER_BUSY")
+    assert await asyncio.to_thread(manager.process.wait, 15) == 0
+    await wait_until_gone([parser])
+    events = [json.loads(line) for line in manager.log.splitlines()]
+    assert [event["event"] for event in events if event["level"] != "info"] == []
 
 
 async def test_a_large_response_is_complete(client: Client, stage_type: str) -> None:

@@ -115,3 +115,5 @@ async def test_a_stop_ends_requests_that_cannot_be_answered(
         with pytest.raises(httpx2.RemoteProtocolError):
             await creation
         assert await asyncio.to_thread(manager.process.wait, 15) == 0
+    assert manager.log.count("requests cancelled: the manager stops") == 1
+    assert "Traceback" not in manager.log

@@ -3,6 +3,9 @@
 As a program, it does so for some minutes, with a manager of its own:
 
     python -m tests.integration.sdk.sabotage --minutes 10
+
+It starts a saboteur of each kind every second, as long as no more than --rounds of them are under way. Those that end
+their process have a limit of their own, --deadly-rounds.
 """
 
 import argparse
@@ -58,13 +61,12 @@ class _Pace(NamedTuple):
     name: str
     kinds: Collection[str]
     styles: Sequence[HandlerStyle]
-    rounds_at_once: int = 5
 
 
 _PACES: Final = (
     _Pace("in the worker's process", SABOTEURS, (HandlerStyle.ASYNC, HandlerStyle.THREAD)),
     _Pace("in a process that survives", SABOTEURS.keys() - DEADLY, (HandlerStyle.PROCESS,)),
-    _Pace("in a process that ends", DEADLY, (HandlerStyle.PROCESS,), DEADLY_ROUNDS),
+    _Pace("in a process that ends", DEADLY, (HandlerStyle.PROCESS,)),
 )
 
 
@@ -75,14 +77,18 @@ class SabotagedWorker:
         client: A client of the manager.
         errors: Receives what the worker writes to standard error.
         prefix: A command that runs the worker.
+        deadly_rounds: How many rounds of saboteurs that end their process the worker runs at once.
     """
 
-    def __init__(self, client: JobnikClient, errors: Path, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, client: JobnikClient, errors: Path, prefix: Sequence[str] = (), deadly_rounds: int = DEADLY_ROUNDS
+    ) -> None:
         self._client = client
         self._producer = Producer(client)
         self._name = secrets.token_hex(8)
         self._errors = errors
-        self._command = [*prefix, sys.executable, "-m", "tests.integration.sdk.saboteurs", self._name]
+        program = ("-m", "tests.integration.sdk.saboteurs", self._name, str(deadly_rounds))
+        self._command = [*prefix, sys.executable, *program]
         self.events: Counter[str] = Counter()
         """The number of log lines by event."""
         self._changed = asyncio.Event()
@@ -245,10 +251,10 @@ def growth(samples: Sequence[Sample]) -> Mapping[str, float]:
     }
 
 
-async def _repeat(worker: SabotagedWorker, end: float, pace: _Pace) -> Sequence[str]:
+async def _repeat(worker: SabotagedWorker, end: float, pace: _Pace, rounds_at_once: int) -> Sequence[str]:
     """Start a saboteur of each kind every second, without waiting for earlier ones unless too many are under way."""
     wrong: list[str] = []
-    free = asyncio.Semaphore(pace.rounds_at_once)
+    free = asyncio.Semaphore(rounds_at_once)
 
     async def play() -> None:
         try:
@@ -279,13 +285,20 @@ async def _measure(worker: SabotagedWorker, end: float) -> Sequence[Sample]:
     return samples
 
 
-async def _soak(url: str, errors: Path, minutes: float) -> Sequence[str]:
+async def _soak(url: str, errors: Path, arguments: argparse.Namespace) -> Sequence[str]:
     """Sabotage a worker for some minutes, and describe what went wrong."""
-    async with JobnikClient(url) as client, SabotagedWorker(client, errors) as worker:
+    minutes, deadly = arguments.minutes, arguments.deadly_rounds
+    async with (
+        JobnikClient(url) as client,
+        SabotagedWorker(client, errors, deadly_rounds=deadly) as worker,
+    ):
         undisturbed = await worker.start_neighbours(60 * minutes)
         end = time.monotonic() + 60 * minutes
         samples, wrong = await asyncio.gather(
-            _measure(worker, end), asyncio.gather(*(_repeat(worker, end, pace) for pace in _PACES))
+            _measure(worker, end),
+            asyncio.gather(
+                *(_repeat(worker, end, pace, deadly if pace.kinds is DEADLY else arguments.rounds) for pace in _PACES)
+            ),
         )
         findings = [finding for findings in wrong for finding in findings]
         findings += await worker.undisturbed(undisturbed)
@@ -301,6 +314,13 @@ def main() -> int:
     """Run, and print what went wrong; return 1 if anything did."""
     parser = argparse.ArgumentParser(description="Sabotage a worker, and check that only saboteurs pay for it.")
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=5, help="how many rounds may be under way (default: 5)")
+    parser.add_argument(
+        "--deadly-rounds",
+        type=int,
+        default=DEADLY_ROUNDS,
+        help="the same for saboteurs that end their process (default: the number of cores, less one)",
+    )
     arguments = parser.parse_args()
     with (
         temporary_data_folder() as folder,
@@ -308,7 +328,7 @@ def main() -> int:
         ManagerProcess("--database-url", server.url) as manager,
         tempfile.NamedTemporaryFile(suffix=".log", delete=False) as errors,
     ):
-        findings = asyncio.run(_soak(manager.url, Path(errors.name), arguments.minutes))
+        findings = asyncio.run(_soak(manager.url, Path(errors.name), arguments))
     _console.print("\n".join(findings) or "nothing was lost, and nothing grew")
     return 1 if findings else 0
 

@@ -1,18 +1,23 @@
 """A worker for tests: some of its tasks sabotage it, in every way that a handler can, and neighbours only wait.
 
-Usage: python -m tests.integration.sdk.saboteurs NAME, with the settings in the environment.
+Usage: python -m tests.integration.sdk.saboteurs NAME ROUNDS, with the settings in the environment. ROUNDS is the number
+of rounds of saboteurs that end their process and may run at once.
 """
 
 import asyncio
 import contextlib
 import ctypes
 import inspect
+import multiprocessing
 import os
+import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from datetime import timedelta
 from pathlib import Path
@@ -26,8 +31,8 @@ from tests.support.processes import hold_the_gil
 
 FOREVER: Final = 1_000_000
 DEADLY_ROUNDS: Final = max(1, (os.cpu_count() or 1) - 1)
-"""How many rounds of saboteurs that end their process may run at once. Each takes four seconds of CPU time, most of it
-to start new processes, so a small machine cannot play one every second."""
+"""The default of how many rounds of saboteurs that end their process may run at once. Each takes four seconds of CPU
+time, most of it to start new processes, so only a machine with more than four cores can play one every second."""
 LEASE: Final = timedelta(seconds=9)
 ALL, PLAIN = tuple(HandlerStyle), (HandlerStyle.THREAD, HandlerStyle.PROCESS)
 
@@ -142,6 +147,16 @@ def _delete_the_working_directory(_context: TaskContext) -> None:
         os.chdir(folder)
 
 
+def _change_the_process(_context: TaskContext) -> None:
+    os.chdir("/proc")
+    os.umask(0o777)
+    os.environ.clear()
+    socket.setdefaulttimeout(0.01)
+    random.seed(1)
+    warnings.simplefilter("error")
+    multiprocessing.set_start_method("fork", force=True)
+
+
 def _signal(number: int) -> Callable[[TaskContext], None]:
     return lambda _context: os.kill(os.getpid(), number)
 
@@ -221,6 +236,7 @@ SABOTEURS: Final[dict[str, Saboteur]] = {
     "fork_and_return": Saboteur(_fork_and_return, PLAIN, frozenset()),
     "wait_for_any": Saboteur(_wait_for_any, PLAIN, frozenset()),
     "delete_the_working_directory": Saboteur(_delete_the_working_directory, ALL, frozenset()),
+    "change_the_process": Saboteur(_change_the_process, ALL, frozenset()),
     "log_much": Saboteur(_log_much, PLAIN, frozenset()),
     "signal_37": Saboteur(_signal(37), (HandlerStyle.PROCESS,), _DIED),
     "signal_64": Saboteur(_signal(64), (HandlerStyle.PROCESS,), _DIED),
@@ -275,8 +291,9 @@ async def wait_async(task: Wait, _context: TaskContext) -> None:
 class Container:
     """The parts of the process."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, deadly_rounds: str) -> None:
         self._name = name
+        self._deadly_rounds = int(deadly_rounds)
 
     def settings(self) -> WorkerSettings:
         """Read the settings."""
@@ -287,7 +304,7 @@ class Container:
         settings, name = self.settings(), self._name
         deadly = sabotages(name, HandlerStyle.PROCESS, deadly=True)
         handlers = [
-            Handler(deadly, sabotage, style=HandlerStyle.PROCESS, concurrency=4 * DEADLY_ROUNDS),
+            Handler(deadly, sabotage, style=HandlerStyle.PROCESS, concurrency=4 * self._deadly_rounds),
             Handler(sabotages(name, HandlerStyle.ASYNC), sabotage_async, concurrency=20),
             Handler(sabotages(name, HandlerStyle.THREAD), sabotage, style=HandlerStyle.THREAD, concurrency=20),
             Handler(sabotages(name, HandlerStyle.PROCESS), sabotage, style=HandlerStyle.PROCESS, concurrency=4),

@@ -1,6 +1,7 @@
 """Handlers in processes: one that dies, hangs or leaks memory affects no other attempt."""
 
 import asyncio
+import json
 import multiprocessing
 import os
 import signal
@@ -276,3 +277,25 @@ async def test_processes_end_with_a_program_that_does_not_close_its_runner(tmp_p
     result = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True)
     assert (result.returncode, result.stderr) == (0, b"")
     await _exited(int(pid_file.read_text().partition(":")[2].rstrip("}'")))
+
+
+async def test_processes_start_as_ever_whatever_a_handler_has_changed(tmp_path: Path) -> None:
+    """They do not inherit a deleted directory, an empty environment, ignored signals or a closed standard input."""
+    directory = tmp_path / "first"
+    directory.mkdir()
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.integration.sdk.process_state"),
+        cwd=directory,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    output, _ = await program.communicate()
+    assert program.returncode == 0, output.decode()
+    seen = json.loads(output.splitlines()[-1])
+    assert seen["before"]["directory"] == str(directory)
+    assert seen["before"]["blocked_signals"] == []
+    assert seen["after"] == seen["before"]
+    assert seen["homeless"] == seen["before"] | {"directory": "/"}

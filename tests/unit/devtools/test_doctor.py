@@ -341,13 +341,22 @@ def test_stage_types_of_the_chart_are_those_of_the_handlers(chart_findings: Call
         values_empty="",
         values_prod="stageTypes: [report, count]",
         values_test="stageTypes: null",
+        values_other="stageTypes: [further, more]",
     ) == [
         problem(
             "helm/values.yaml: stageTypes does not list report, which the worker handles",
-            "add them; the scaler, the alerts and the dashboard watch only the stage types that are listed",
+            "add it; the scaler, the alerts and the dashboard watch only the stage types that are listed",
         ),
         note(
             "helm/values.yaml: stageTypes lists more, for which the worker has no handler",
+            "remove it, or list its handler in container.py",
+        ),
+        problem(
+            "helm/values_other.yaml: stageTypes does not list count, report, which the worker handles",
+            "add them; the scaler, the alerts and the dashboard watch only the stage types that are listed",
+        ),
+        note(
+            "helm/values_other.yaml: stageTypes lists further, more, for which the worker has no handler",
             "remove them, or list their handlers in container.py",
         ),
     ]

@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from reference_manager.api.jobs.requests import JobBody
 from reference_manager.api.queues.requests import ReportBody
 from reference_manager.api.stages.requests import StageBody
 from reference_manager.api.tasks.requests import RetryBody, TaskBody, new_tasks
@@ -48,7 +49,8 @@ def test_options_of_a_task_override_the_defaults_of_its_stage(
 ) -> None:
     """An option that the task sets is stored, even if it equals the default."""
     assert (
-        json.loads(new_tasks([TaskBody.model_validate({"data": {}} | fields)], NO_TRACE).options or "null") == options
+        json.loads(new_tasks([TaskBody.model_validate({"data": {}} | fields)], NO_TRACE, keyed=False).options or "null")
+        == options
     )
 
 
@@ -67,7 +69,7 @@ def test_a_stage_stores_only_the_defaults_that_it_sets(
 ) -> None:
     """Unset defaults are not stored; a stage that sets none has no defaults."""
     body = StageBody.model_validate({"type": "any", "data": {}, "taskDefaults": defaults})
-    assert json.loads(body.request(NO_TRACE).task_defaults or "null") == stored
+    assert json.loads(body.request(NO_TRACE, keyed=False).task_defaults or "null") == stored
 
 
 @pytest.mark.parametrize(
@@ -83,3 +85,20 @@ def test_a_report_without_a_delay_uses_the_policy(fields: dict[str, Any], delay:
     """Only a missing delay leaves the decision to the policy; a delay of 0 is a delay."""
     task = {"taskId": "019a2f5e-7c1b-7d3a-9e4f-5b6c7d8e9f00", "leaseId": 17, "outcome": "FAILED"}
     assert ReportBody.model_validate(task | fields).request("a worker").delay == delay
+
+
+def test_only_a_request_with_a_key_has_an_identity() -> None:
+    """Two requests with the same values have the same identity, whatever their order and their trace contexts."""
+    stages = [{"type": "a", "data": {}, "tasks": [{"data": {"b": 1, "a": 2}}]}]
+    one = JobBody.model_validate({"name": "job", "data": {}, "stages": stages})
+    traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    task = {"data": {"a": 2, "b": 1}, "traceparent": traceparent}
+    other = JobBody.model_validate({"name": "job", "data": {}, "stages": [stages[0] | {"weight": 1, "tasks": [task]}]})
+
+    def identities(body: JobBody, *, keyed: bool) -> list[str]:
+        job = body.request(NO_TRACE, keyed=keyed)
+        return [job.identity, *(part.identity for pair in job.stages or () for part in pair)]
+
+    assert identities(one, keyed=True) == identities(other, keyed=True)
+    assert all(identities(one, keyed=True))
+    assert identities(one, keyed=False) == ["", "", ""]

@@ -66,12 +66,15 @@ def _different_stage_types(file: Path, handled: set[str]) -> Iterator[Finding]:
     if missing := sorted(handled - listed):
         yield problem(
             f"helm/{file.name}: stageTypes does not list {', '.join(missing)}, which the worker handles",
-            "add them; the scaler, the alerts and the dashboard watch only the stage types that are listed",
+            f"add {'it' if len(missing) == 1 else 'them'}; "
+            "the scaler, the alerts and the dashboard watch only the stage types that are listed",
         )
     if unknown := sorted(listed - handled):
         yield note(
             f"helm/{file.name}: stageTypes lists {', '.join(unknown)}, for which the worker has no handler",
-            "remove them, or list their handlers in container.py",
+            "remove it, or list its handler in container.py"
+            if len(unknown) == 1
+            else "remove them, or list their handlers in container.py",
         )
 
 

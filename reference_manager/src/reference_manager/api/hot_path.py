@@ -177,14 +177,14 @@ class HotPath:
     def _add_tasks(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         stage_id = _ID.validate_python(request.parameter)
         bodies = _TASKS.validate_json(request.body)
-        tasks = new_tasks(bodies, request_trace(Request(request.scope)))
+        tasks = new_tasks(bodies, request_trace(Request(request.scope)), keyed=request.headers.key is not None)
         return add_tasks_response(
             self._engine.tasks, stage_id, tasks, request.headers.key, minimal=request.headers.minimal
         )
 
     def _create_job(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         body = JobBody.model_validate_json(request.body)
-        job = body.request(request_trace(Request(request.scope)))
+        job = body.request(request_trace(Request(request.scope)), keyed=request.headers.key is not None)
         return create_job_response(self._engine.jobs, job, request.headers.key)
 
 

@@ -74,7 +74,7 @@ def _converted(body: object, context: BodyContext) -> object:
         case dict():
             return metadata_text(cast("dict[str, Any]", body), part_a_only=context.part_a_only)
         case _:
-            return new_tasks(cast("Sequence[TaskBody]", body), context.trace)
+            return new_tasks(cast("Sequence[TaskBody]", body), context.trace, keyed=context.keyed)
 
 
 def _first(errors: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

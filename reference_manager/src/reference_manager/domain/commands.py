@@ -97,7 +97,7 @@ class NewJob:
         trace: The trace context of the job.
         stages: Its stages in order, each with its tasks. None: the response does not include stages.
         unique: The key that prevents duplicates of the job. None: duplicates are allowed.
-        identity: A text that equal requests have in common, for those with an idempotency key. Trace contexts are not
+        identity: A text that equal requests have in common; empty without an idempotency key. Trace contexts are not
             part of it, because a client that repeats a request later does so in another trace.
     """
 

@@ -58,7 +58,7 @@ LEASES_LOST = Counter(
 )
 MAINTENANCE_ROUNDS = Counter(
     f"{PREFIX}duty_rounds_total",
-    "Rounds of each maintenance task that this manager completed.",
+    "Rounds of each maintenance task that this manager completed, or skipped because there was no work.",
     ["duty"],
     registry=REGISTRY,
 )

@@ -1,4 +1,7 @@
-"""Responses on the connections above the limit."""
+"""Responses on the connections above the limit, and the end of requests that are cancelled."""
+
+import asyncio
+from contextlib import suppress
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -12,7 +15,11 @@ PROBES = frozenset({"/liveness", "/readiness", "/metrics"})
 
 
 class Admission:
-    """ASGI middleware: connections above the limit serve the probes, refuse everything else, and then close."""
+    """ASGI middleware: connections above the limit serve the probes, refuse everything else, and then close.
+
+    A request is cancelled only when the manager stops, and its connection is closed by then. It ends without an
+    exception, which uvicorn would log with its traceback.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -21,7 +28,8 @@ class Admission:
         """Serve one request."""
         if not scope["state"].get(SURPLUS_STATE):
             client_is_gone.set(client_of(scope).is_gone)
-            await self._app(scope, receive, send)
+            with suppress(asyncio.CancelledError):
+                await self._app(scope, receive, send)
             return
 
         async def closing(message: Message) -> None:

@@ -38,6 +38,8 @@ KEEP_ALIVE = 75
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 YOUNG_OBJECTS = 50_000
 """How many new objects trigger a garbage collection. Hardly any request leaves objects behind that need one."""
+ANSWER_TIME = 0.5
+"""Seconds between refusing the requests whose bodies wait for the parser and closing the connections."""
 DISCONNECT_TIME = 0.1
 """Seconds between closing the connections and cancelling their requests, which first notice the disconnection."""
 
@@ -53,19 +55,22 @@ class InvalidSettingError(StartError):
 class _Server(uvicorn.Server):
     """A uvicorn server with callbacks at start and stop. Signals are handled by the process, which has more to stop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - a callback for each step
         self,
         config: uvicorn.Config,
         connections: Connections,
         shutdown_timeout: timedelta,
+        *,
         on_ready: Callable[[], None],
         on_stop: Callable[[], None],
+        on_end: Callable[[], None],
     ) -> None:
         super().__init__(config)
         self._connections = connections
         self._shutdown_timeout = shutdown_timeout
         self._on_ready = on_ready
         self._on_stop = on_stop
+        self._on_end = on_end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -84,11 +89,17 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     def _end(self) -> None:
+        self._on_end()
+        asyncio.get_running_loop().call_later(ANSWER_TIME, self._disconnect)
+
+    def _disconnect(self) -> None:
         self._connections.abort()
         asyncio.get_running_loop().call_later(DISCONNECT_TIME, self._cancel_requests)
 
     def _cancel_requests(self) -> None:
-        for task in self.server_state.tasks:
+        if tasks := self.server_state.tasks:
+            log.warning("requests cancelled: the manager stops", requests=len(tasks))
+        for task in tasks:
             task.cancel()
 
     @contextmanager
@@ -187,7 +198,14 @@ async def _serve(
             version=version("jobnik-reference-manager"),
             **paths,
         )
-        server = _Server(config, connections, settings.shutdown_timeout, on_ready=ready, on_stop=engine.queue.close)
+        server = _Server(
+            config,
+            connections,
+            settings.shutdown_timeout,
+            on_ready=ready,
+            on_stop=engine.queue.close,
+            on_end=api.state.bodies.close,
+        )
         loop = asyncio.get_running_loop()
         for number in STOP_SIGNALS:
             loop.add_signal_handler(number, server.stop)

@@ -53,6 +53,7 @@ def exec_init() -> NoReturn:
 def _guard(worker: int, exit_fd: int, arguments: list[str]) -> NoReturn:
     """Run a handler's process. `exit_fd` stays open until this process ends, and only this process has it open."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the worker ignores it, so would this process and the handler
     os.setsid()  # so that Ctrl-C in a terminal reaches only the worker
     guard = os.getpid()
     if _IS_LINUX:

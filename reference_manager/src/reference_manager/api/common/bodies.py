@@ -61,8 +61,11 @@ class Bodies:
         self._total = max(MAX_RECEIVED, LARGE_AT_ONCE * limit)
         self._received = 0
         self._turns = asyncio.Semaphore(LARGE_AT_ONCE)
+        self._turn_timeouts = set[asyncio.Timeout]()
+        """The time limits of the bodies that wait for their turn."""
         self._waiting = 0
         """The number of requests with large bodies that wait for locks."""
+        self._is_closed = False
         self._parser, self._parser_of_huge = ParserClient(), ParserClient()
 
     @contextmanager
@@ -94,10 +97,13 @@ class Bodies:
             HTTPException: It took too long (503).
         """
         try:
-            async with asyncio.timeout(TURN_TIMEOUT.total_seconds()):
+            async with asyncio.timeout(0 if self._is_closed else TURN_TIMEOUT.total_seconds()) as timeout:
+                self._turn_timeouts.add(timeout)
                 await self._turns.acquire()
         except TimeoutError:
             raise _busy() from None
+        finally:
+            self._turn_timeouts.discard(timeout)
         given_up = False
 
         def give_up() -> bool:
@@ -124,14 +130,20 @@ class Bodies:
             HTTPException: The process ended (503).
         """
         parser = self._parser if len(body) <= HUGE else self._parser_of_huge
+        if self._is_closed:
+            raise _busy()
         try:
             return await asyncio.get_running_loop().run_in_executor(parser.thread, parser.parse, body, form, context)
         except ParserEndedError:
-            log.warning("large body not parsed: its process ended", size=len(body))
+            if not self._is_closed:
+                log.warning("large body not parsed: its process ended", size=len(body))
             raise _busy() from None
 
     def close(self) -> None:
-        """End the processes. Requests whose body is being parsed are refused (503)."""
+        """End the processes. Requests whose body is being parsed, or waits for that, are refused (503); idempotent."""
+        self._is_closed = True
+        for timeout in self._turn_timeouts:
+            timeout.reschedule(asyncio.get_running_loop().time())
         self._parser.close()
         self._parser_of_huge.close()
 

@@ -152,6 +152,8 @@ class BodyContext(NamedTuple):
     """The trace context of the request."""
     part_a_only: bool
     """Whether the manager serves only part A."""
+    keyed: bool = False
+    """Whether the request has an idempotency key."""
 
 
 class Body(BaseModel):

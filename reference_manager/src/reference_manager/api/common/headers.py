@@ -83,6 +83,11 @@ def idempotency_key(request: Request) -> str | None:
     return keys[0]
 
 
+def is_keyed(request: Request) -> bool:
+    """Return whether a request has an idempotency key, valid or not."""
+    return IDEMPOTENCY_KEY in request.headers
+
+
 def is_idempotency_key(key: str) -> bool:
     """Return whether an idempotency key is valid."""
     return _KEY.fullmatch(key) is not None

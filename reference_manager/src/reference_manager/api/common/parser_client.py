@@ -73,7 +73,7 @@ class ParserClient:
             ParserEndedError: The process ended before it answered, or took too long.
         """
         process = self._process
-        if process is None or process.poll() is not None:
+        if self._is_closed or process is None or process.poll() is not None:
             process = self._start()
         deadline = Timer(PARSE_TIMEOUT.total_seconds(), process.kill)
         deadline.start()
@@ -96,9 +96,10 @@ class ParserClient:
         return parsed.command
 
     def close(self) -> None:
-        """End the process, even if it is parsing."""
+        """End the process, even if it is parsing. Bodies that wait for it raise ParserEndedError; idempotent."""
         self._is_closed = True
-        if process := self._process:
+        process, self._process = self._process, None
+        if process:
             process.kill()
         self.thread.shutdown()
         if process:
@@ -113,6 +114,8 @@ class ParserClient:
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C in a terminal is for the manager, which first answers its requests
         )
+        if self._is_closed:  # meanwhile, so that `close` may not have seen the process
+            self._process.kill()
         return self._process
 
 

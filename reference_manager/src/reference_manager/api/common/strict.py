@@ -22,7 +22,7 @@ from reference_manager.api.common.bodies import LARGE, Bodies, Reservation
 from reference_manager.api.common.disconnects import client_of
 from reference_manager.api.common.errors import UNSUPPORTED_MEDIA_TYPE
 from reference_manager.api.common.fields import BodyContext, metadata_text
-from reference_manager.api.common.headers import request_trace
+from reference_manager.api.common.headers import is_keyed, request_trace
 from reference_manager.api.common.parser_client import BodyFormat
 from reference_manager.api.common.protocol import fields_of_part_b, is_of_part_b, refuse_fields
 from reference_manager.domain.payloads import JsonText
@@ -104,7 +104,9 @@ class StrictRoute(APIRoute):
                         if client_of(request.scope).is_gone():
                             raise HTTPException(400, "The client disconnected before its turn")
                         ask_before_waiting(give_up)
-                        context = BodyContext(request.path_params, request_trace(request), part_a_only)
+                        context = BodyContext(
+                            request.path_params, request_trace(request), part_a_only, is_keyed(request)
+                        )
                         strict.command = await bodies.parse(body, forms[refused], context)
                         strict.placeholder = _placeholder(body_type, strict.command)
                         return await handle(strict)

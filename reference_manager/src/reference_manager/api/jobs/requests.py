@@ -70,13 +70,16 @@ class JobBody(Traced):
     ] = "running"
 
     def convert(self, context: BodyContext) -> NewJob:  # noqa: D102 - as in the base class
-        return self.request(context.trace)
+        return self.request(context.trace, keyed=context.keyed)
 
-    def request(self, of_request: Trace) -> NewJob:
-        """Convert the body to a command of the engine."""
+    def request(self, of_request: Trace, *, keyed: bool) -> NewJob:
+        """Convert the body to a command of the engine; ``keyed`` if the request has an idempotency key."""
         trace = self.trace(of_request)
         unique = [] if self.unique_key is None else [self.unique_key, as_floats(self.unique_for)]
-        stages = [(stage.request(trace), new_tasks(stage.tasks, stage.trace(trace))) for stage in self.stages]
+        stages = [
+            (stage.request(trace, keyed=keyed), new_tasks(stage.tasks, stage.trace(trace), keyed=keyed))
+            for stage in self.stages
+        ]
         return NewJob(
             self.name,
             encode(self.data),
@@ -85,7 +88,7 @@ class JobBody(Traced):
             trace,
             stages if "stages" in self.model_fields_set else None,
             None if self.unique_key is None else UniqueKey(self.unique_key, _span(self.unique_for)),
-            canonical([self.name, self.data, self.priority, self.user_metadata, *unique]),
+            canonical([self.name, self.data, self.priority, self.user_metadata, *unique]) if keyed else "",
         )
 
 

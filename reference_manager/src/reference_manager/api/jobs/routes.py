@@ -22,7 +22,7 @@ from reference_manager.api.common.fields import (
     Payload,
     metadata_filter,
 )
-from reference_manager.api.common.headers import CREATION, idempotency_key, request_trace
+from reference_manager.api.common.headers import CREATION, idempotency_key, is_keyed, request_trace
 from reference_manager.api.common.original import SAME_PRIORITY_REASON
 from reference_manager.api.common.pagination import (
     NumberedPageQuery,
@@ -68,7 +68,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     )
     async def create_job(body: JobBody, request: Request) -> Response:
         """Create a job, with its stages and tasks if the body has any. The job is PENDING at once."""
-        new = converted(request, body.request, request_trace(request))
+        new = converted(request, body.request, request_trace(request), keyed=is_keyed(request))
         return await create_job_response(jobs, new, idempotency_key(request))
 
     @router.get("/jobs", responses=openapi_list_responses(Job, numbered=JobPage))

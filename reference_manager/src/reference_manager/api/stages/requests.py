@@ -32,10 +32,10 @@ class StageBody(Traced):
     task_defaults: Annotated[TaskDefaultsBody | None, Field(json_schema_extra=PART_B)] = None
 
     def convert(self, context: BodyContext) -> NewStage:  # noqa: D102 - as in the base class
-        return self.request(context.trace)
+        return self.request(context.trace, keyed=context.keyed)
 
-    def request(self, of_request: Trace) -> NewStage:
-        """Convert the body to a command of the engine."""
+    def request(self, of_request: Trace, *, keyed: bool) -> NewStage:
+        """Convert the body to a command of the engine; ``keyed`` if the request has an idempotency key."""
         defaults = self.task_defaults and self.task_defaults.options()
         options = [self.type, self.start_as_waiting, float(self.weight), as_floats(defaults)]
         return NewStage(
@@ -46,7 +46,7 @@ class StageBody(Traced):
             self.trace(of_request),
             self.weight,
             encode_optional(defaults),
-            canonical([*options, self.data, self.user_metadata]),
+            canonical([*options, self.data, self.user_metadata]) if keyed else "",
         )
 
 

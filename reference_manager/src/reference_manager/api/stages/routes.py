@@ -22,7 +22,7 @@ from reference_manager.api.common.fields import (
     StageTypeName,
     metadata_filter,
 )
-from reference_manager.api.common.headers import CREATION, idempotency_key, request_trace
+from reference_manager.api.common.headers import CREATION, idempotency_key, is_keyed, request_trace
 from reference_manager.api.common.pagination import (
     NumberedPageQuery,
     entity_response,
@@ -68,7 +68,7 @@ def stages_router(stages: Stages) -> APIRouter:
     )
     async def add_stage(jobId: Id, body: StageBody, request: Request) -> Response:
         """Append a stage to a job."""
-        new = converted(request, body.request, request_trace(request))
+        new = converted(request, body.request, request_trace(request), keyed=is_keyed(request))
         return json_response(await stages.add(jobId, new, idempotency_key(request)), 201)
 
     @router.get("/stages", responses=openapi_list_responses(Stage, numbered=StagePage))

@@ -141,24 +141,29 @@ class TaskBody(Traced):
         return options | {"retry": self.retry.policy()} if self.retry else options
 
 
-def new_tasks(bodies: Sequence[TaskBody], of_request: Trace) -> NewTasks:
-    """Convert bodies to a command of the engine."""
+def new_tasks(bodies: Sequence[TaskBody], of_request: Trace, *, keyed: bool) -> NewTasks:
+    """Convert bodies to a command of the engine; ``keyed`` if the request has an idempotency key."""
     data = [body.data for body in bodies]
     given_metadata = [body.user_metadata for body in bodies]
     metadata = given_metadata if any(given_metadata) else None
     given_options = [body.options() for body in bodies]
     options = given_options if any(given_options) else None
-    untraced = [
-        {name: as_floats(value) for name, value in (one or {}).items() if name not in _TRACE} for one in options or ()
-    ]
     return NewTasks(
         len(bodies),
         encode(data),
         of_request,
         encode_optional(metadata),
         encode_optional(options),
-        canonical([data, metadata, untraced if any(untraced) else None]),
+        canonical([data, metadata, _untraced(options)]) if keyed else "",
     )
+
+
+def _untraced(options: Sequence[JsonObject | None] | None) -> Sequence[JsonObject] | None:
+    """Return the options without trace contexts, with floats for all numbers. None: there are none."""
+    untraced = [
+        {name: as_floats(value) for name, value in (one or {}).items() if name not in _TRACE} for one in options or ()
+    ]
+    return untraced if any(untraced) else None
 
 
 class TaskStatusBody(Body):

@@ -31,6 +31,7 @@ from reference_manager.api.common.fields import (
 from reference_manager.api.common.headers import (
     CREATION,
     idempotency_key,
+    is_keyed,
     prefer_parameter,
     prefers_minimal,
     request_trace,
@@ -81,7 +82,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     )
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage: all of them or none."""
-        new = converted(request, new_tasks, body, request_trace(request))
+        new = converted(request, new_tasks, body, request_trace(request), keyed=is_keyed(request))
         return await add_tasks_response(tasks, stageId, new, idempotency_key(request), minimal=prefers_minimal(request))
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))

@@ -5,6 +5,7 @@ The claim runs in the same order and under the same conditions as any other: if 
 those.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from uuid import UUID
@@ -65,6 +66,8 @@ class HandOver:
         self._batchers = batchers
         self._notifications = notifications
         self._stage_types: dict[UUID, str] = {}
+        self.used = asyncio.Event()
+        """Set after each transaction, which may have delayed tasks. Whoever waits for it clears it before."""
 
     def remember(self, stage_id: UUID, stage_type: str) -> None:
         """Remember the type of a stage, which never changes."""
@@ -106,6 +109,7 @@ class HandOver:
                 reservation.read(rows)
         finally:
             reservation.end(committed=rows is not None)
+            self.used.set()
         if rows and reservation.leaves_tasks:
             self._notifications.notify([stage_type])
         return rows
@@ -138,4 +142,5 @@ class HandOver:
         finally:
             for reservation in transaction.reservations:
                 reservation.end(committed=committed)
+            self.used.set()
         self._notifications.notify(transaction.announced)

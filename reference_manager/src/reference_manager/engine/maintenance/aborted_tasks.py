@@ -20,6 +20,10 @@ class AbortedTasks(JobMaintenance):
     name = "aborted tasks"
     batch_size = STAGES_IN_A_BATCH
 
+    async def is_due(self, connection: Connection) -> bool:
+        """Return whether there are aborted stages."""
+        return await sql.aborted_are_due(connection)
+
     async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
         """Return aborted stages."""
         return await connection.fetch(sql.aborted_stages.sql, passed, STAGES_IN_A_PASS)

@@ -16,6 +16,10 @@ class CounterFolding(JobMaintenance):
     name = "counter folding"
     batch_size = BATCH_SIZE
 
+    async def is_due(self, connection: Connection) -> bool:
+        """Return whether there are deltas or totals to fold."""
+        return await sql.folding_is_due(connection)
+
     async def round(self, connection: Connection) -> int:
         """Fold the stages that have deltas, then the totals. Return the number of stages and removed rows."""
         stages = await super().round(connection)

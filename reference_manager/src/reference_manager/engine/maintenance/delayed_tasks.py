@@ -1,6 +1,8 @@
 """Returns delayed tasks to the queue when they are due."""
 
+import asyncio
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,10 +12,16 @@ from reference_manager.store.pool import Connection, Record, sql
 
 TASKS_IN_A_PASS = 5000
 BATCH_SIZE = 500
+LONGEST_REST = timedelta(seconds=1)
+"""The longest time between two rounds."""
 
 
 class DelayedTasks(JobMaintenance):
-    """Runs more often than other maintenance tasks, because a task may be late by up to the pause."""
+    """Runs more often than other maintenance tasks, because a task may be late by up to the pause.
+
+    While this manager neither knows of a task that is due soon nor makes a transaction that may delay one, it asks only
+    every ``LONGEST_REST``, for the tasks that other managers have delayed. They ask sooner, unless they have died.
+    """
 
     name = "delayed tasks"
     pause = timedelta(milliseconds=200)
@@ -22,6 +30,23 @@ class DelayedTasks(JobMaintenance):
     def __init__(self, hand_over: HandOver) -> None:
         super().__init__()
         self._hand_over = hand_over
+        self._due_in: float | None = None
+        """Seconds from the last question until the next task is due. None: there was none."""
+
+    async def is_due(self, connection: Connection) -> bool:
+        """Return whether a task is due."""
+        self._hand_over.used.clear()  # before the question, whose answer may not include a later transaction
+        self._due_in = await sql.delayed_wait(connection)
+        return self._due_in is not None and self._due_in <= 0
+
+    async def rest(self) -> None:
+        """Wait for the pause, and then until a task is due, this manager may have delayed one, or the rest is over."""
+        await super().rest()
+        longest = LONGEST_REST.total_seconds()
+        seconds = longest if self._due_in is None else min(self._due_in, longest)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds - self.pause.total_seconds()):
+                await self._hand_over.used.wait()
 
     async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
         """Return due tasks."""

@@ -20,6 +20,10 @@ class DeletedJobs(JobMaintenance):
     name = "deleted jobs"
     batch_size = STAGES_IN_A_BATCH
 
+    async def is_due(self, connection: Connection) -> bool:
+        """Return whether there are deleted stages."""
+        return await sql.deleted_are_due(connection)
+
     async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
         """Return deleted stages."""
         return await connection.fetch(sql.deleted_stages.sql, passed, STAGES_IN_A_PASS)

@@ -27,6 +27,10 @@ class LeaseSweeper(JobMaintenance):
         super().__init__()
         self._hand_over = hand_over
 
+    async def is_due(self, connection: Connection) -> bool:
+        """Return whether a lease has expired."""
+        return await sql.leases_are_due(connection)
+
     async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
         """Return expired leases."""
         return await connection.fetch(sql.leases_expired.sql, passed, LEASES_IN_A_PASS)

@@ -39,6 +39,15 @@ class MaintenanceTask(ABC):
         """Return the key of the advisory lock. Only the manager that holds the lock does a round."""
         return int.from_bytes(sha256(f"jobnik {cls.name}".encode()).digest()[:8], signed=True)
 
+    async def is_due(self, connection: Connection) -> bool:
+        """Ask, in one statement that needs no lock, whether there is work. Otherwise, this manager skips the round."""
+        del connection
+        return True
+
+    async def rest(self) -> None:
+        """Wait for the next round."""
+        await asyncio.sleep(self.pause.total_seconds())
+
     @abstractmethod
     async def round(self, connection: Connection) -> int:
         """Do all pending work in small transactions. Return the amount, in a unit of the maintenance task."""
@@ -59,7 +68,7 @@ class MaintenanceTask(ABC):
                         await self.run_once(connection)
                         progress()
                         pause = self.pause
-                        await asyncio.sleep(pause.total_seconds())
+                        await self.rest()
             except DatabaseError as error:
                 log.warning(
                     "maintenance task interrupted; the next round tries again", task=self.name, error=str(error)
@@ -73,6 +82,9 @@ class MaintenanceTask(ABC):
 
     async def run_once(self, connection: Connection) -> None:
         """Do one round, unless another manager is doing one now. After an error, the connection still has the lock."""
+        if not await self.is_due(connection):
+            metrics.MAINTENANCE_ROUNDS.labels(self.name).inc()
+            return
         if not await sql.maintenance_begin(connection, key=self.key()):
             return
         started = time_ns()

@@ -7,6 +7,27 @@ SELECT pg_try_advisory_lock(:key);
 -- Releases the lock of a maintenance task.
 SELECT pg_advisory_unlock(:key);
 
+-- name: leases_are_due()$
+-- Returns whether a lease has expired; see routines/due_work.sql.
+SELECT leases_are_due();
+
+-- name: delayed_wait()$
+-- Returns the seconds until the next delayed task is due, at most 0 if one is, null if there is none; see
+-- routines/due_work.sql.
+SELECT delayed_wait();
+
+-- name: folding_is_due()$
+-- Returns whether there are deltas to fold, or totals to sum up; see routines/due_work.sql.
+SELECT folding_is_due();
+
+-- name: aborted_are_due()$
+-- Returns whether there are tasks to sweep. The stages of the table are waiting for nothing else.
+SELECT EXISTS (SELECT FROM aborted_stages);
+
+-- name: deleted_are_due()$
+-- Returns whether there are tasks to delete. The stages of the table are waiting for nothing else.
+SELECT EXISTS (SELECT FROM deleted_stages);
+
 -- name: leases_expired(passed, limit)
 -- Rows: expired leases of jobs that are not in `passed`; see routines/maintenance.sql.
 SELECT job_id, task_id, lease_id, worker_id, timed_out, length, stage_type FROM expired_leases(:passed, :limit);

@@ -16,6 +16,7 @@ from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.lifespans import CLOSE_TIMEOUT
 from jobnik_sdk.execution.outcomes import Failed, Outcome
 from jobnik_sdk.execution.processes.child import Setup
+from jobnik_sdk.execution.processes.guarded import StartConditions
 from jobnik_sdk.execution.processes.messages import AttemptEnded, Interrupted, Message, StartFailed, StateUpdate
 from jobnik_sdk.execution.processes.process import HandlerProcess
 from jobnik_sdk.execution.progress import ProgressUpdate
@@ -55,7 +56,13 @@ class ProcessRunner(Runner):
         self._process_by_attempt: dict[RunningAttempt, HandlerProcess] = {}
         self._waiting: dict[RunningAttempt, bytes] = {}
         """The attempts that wait until a process has exited, with their pickled tasks."""
+        self._start_conditions: StartConditions | None = None
         atexit.register(self._kill_all)  # if this runner is not closed, the interpreter would wait for its processes
+
+    @override
+    async def open(self) -> None:
+        await super().open()
+        self._start_conditions = StartConditions.current()
 
     @override
     def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
@@ -137,6 +144,7 @@ class ProcessRunner(Runner):
         process = HandlerProcess(
             f"jobnik {self._handler.stage_type.name}",
             replace(self._setup, index=index),
+            self._start_conditions or StartConditions.current(),
             self._on_message,
             self._on_exit,
         )

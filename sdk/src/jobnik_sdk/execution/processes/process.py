@@ -14,7 +14,12 @@ from typing import Final
 
 from jobnik_sdk.execution import supervisor
 from jobnik_sdk.execution.processes import child
-from jobnik_sdk.execution.processes.guarded import UNKNOWN_EXIT_CODE, GuardedProcess
+from jobnik_sdk.execution.processes.guarded import (
+    UNKNOWN_EXIT_CODE,
+    GuardedProcess,
+    StartConditions,
+    fill_standard_files,
+)
 from jobnik_sdk.execution.processes.messages import LogLine, Message, MessageDecoder, Ready, frame
 from jobnik_sdk.execution.runner import RunningAttempt
 from jobnik_sdk.observability.logging import RuntimeLogger, write_line
@@ -29,6 +34,7 @@ class HandlerProcess:
     Args:
         name: The name of the process.
         setup: Its configuration.
+        start_conditions: What it inherits.
         on_message: Called with each message that the process sends.
         on_exit: Called once, when the process has exited, with a description of its exit status.
     """
@@ -37,6 +43,7 @@ class HandlerProcess:
         self,
         name: str,
         setup: child.Setup,
+        start_conditions: StartConditions,
         on_message: "Callable[[HandlerProcess, Message], None]",
         on_exit: "Callable[[HandlerProcess, str], None]",
     ) -> None:
@@ -56,6 +63,7 @@ class HandlerProcess:
         self._write_buffer = b""
         self.task_number = 0
         self._task_sent = True
+        fill_standard_files()
         # Spawned, not forked: a fork would copy the event loop's threads and locks in an arbitrary state.
         spawn = multiprocessing.get_context("spawn")
         # Shared memory, which outlives the process: it shows whether a process that died had started its task.
@@ -63,8 +71,9 @@ class HandlerProcess:
         self._stream, child_stream = socket.socketpair()
         child_control, self._control = spawn.Pipe(duplex=False)
         self._stream.settimeout(0)
+        child_stream.settimeout(None)  # the application may have set a default
         self._process = GuardedProcess(
-            target=child.main, args=(child_stream, child_control, self._started, setup), name=name
+            start_conditions, target=child.main, args=(child_stream, child_control, self._started, setup), name=name
         )
         with child_stream, child_control, _signals_blocked():
             self._process.start()

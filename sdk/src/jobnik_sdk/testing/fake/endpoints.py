@@ -56,20 +56,24 @@ class Endpoints:
         return _found(self._state.tasks, request.id(), "task")
 
     def _once(
-        self, request: Request, identity: object, create: Callable[[], tuple[Job, FoundT]], kind: str = "job"
+        self,
+        request: Request,
+        identity: Callable[[], object],
+        create: Callable[[], tuple[Job, FoundT]],
+        kind: str = "job",
     ) -> FoundT:
         """Create something, or return what an earlier request with the same idempotency key returned.
 
         Args:
             request: The request.
-            identity: What it creates and where, without trace contexts.
+            identity: Returns what it creates and where, without trace contexts.
             create: Creates it. Returns its job and the response.
             kind: What is missing if the job was deleted meanwhile.
         """
         key = request.idempotency_key
         if key is None:
             return create()[1]
-        document = json.dumps(identity, sort_keys=True, default=str)  # in which 1, 1.0 and true differ
+        document = json.dumps(identity(), sort_keys=True, default=str)  # in which 1, 1.0 and true differ
         earlier = self._state.creations.get(key)
         if earlier is None or earlier.at + KEYS_KEPT_FOR < self._state.now:
             earlier = Creation(self._state.now, document, *create())

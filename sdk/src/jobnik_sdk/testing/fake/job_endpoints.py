@@ -38,7 +38,7 @@ class JobEndpoints(Endpoints):
             job, new = self._jobs.create(body, request.trace())
             return job, Answer(201, wire.job_json(job, stages=with_stages)) if new else job
 
-        answer = self._once(request, ["job", body.identity()], create)
+        answer = self._once(request, lambda: ["job", body.identity()], create)
         return answer if isinstance(answer, Answer) else Answer(200, wire.job_json(answer, stages=with_stages))
 
     def _list(self, request: Request) -> Answer:
@@ -108,7 +108,7 @@ class StageEndpoints(Endpoints):
             stage = self._jobs.add_stage(self._job(request), body, request.trace())
             return stage.job, wire.stage_json(stage)
 
-        return Answer(201, self._once(request, ["stage", request.id(), body.identity()], create))
+        return Answer(201, self._once(request, lambda: ["stage", request.id(), body.identity()], create))
 
     def _list_of_job(self, request: Request) -> Answer:
         query = request.query(queries.StagesOfJobQuery)
@@ -178,7 +178,9 @@ class TaskEndpoints(Endpoints):
             stage = self._stage(request)
             return stage.job, [wire.task_json(task) for task in self._jobs.add_tasks(stage, body, request.trace())]
 
-        identity = ["tasks", request.id(), [task.identity() for task in body] if request.idempotency_key else ()]
+        def identity() -> object:
+            return ["tasks", request.id(), [task.identity() for task in body]]
+
         tasks = self._once(request, identity, create, kind="stage")
         if request.prefers_minimal and not self._part_a_only:
             return Answer(201, {"created": len(tasks)}, MINIMAL)
