@@ -89,11 +89,11 @@ def test_a_report_without_a_delay_uses_the_policy(fields: dict[str, Any], delay:
 
 def test_only_a_request_with_a_key_has_an_identity() -> None:
     """Two requests with the same values have the same identity, whatever their order and their trace contexts."""
-    stages = [{"type": "a", "data": {}, "tasks": [{"data": {"b": 1, "a": 2}}]}]
-    one = JobBody.model_validate({"name": "job", "data": {}, "stages": stages})
+    stage: dict[str, Any] = {"type": "a", "data": {}, "tasks": [{"data": {"b": 1, "a": 2}}]}
+    one = JobBody.model_validate({"name": "job", "data": {}, "stages": [stage]})
     traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
     task = {"data": {"a": 2, "b": 1}, "traceparent": traceparent}
-    other = JobBody.model_validate({"name": "job", "data": {}, "stages": [stages[0] | {"weight": 1, "tasks": [task]}]})
+    other = JobBody.model_validate({"name": "job", "data": {}, "stages": [stage | {"weight": 1, "tasks": [task]}]})
 
     def identities(body: JobBody, *, keyed: bool) -> list[str]:
         job = body.request(NO_TRACE, keyed=keyed)

@@ -96,8 +96,9 @@ class Bodies:
         Raises:
             HTTPException: It took too long (503).
         """
+        timeout = asyncio.timeout(0 if self._is_closed else TURN_TIMEOUT.total_seconds())
         try:
-            async with asyncio.timeout(0 if self._is_closed else TURN_TIMEOUT.total_seconds()) as timeout:
+            async with timeout:
                 self._turn_timeouts.add(timeout)
                 await self._turns.acquire()
         except TimeoutError:
