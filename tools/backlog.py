@@ -6,7 +6,7 @@ from uuid import UUID
 from reference_manager.domain.commands import NO_TRACE, NewJob, NewStage, NewTasks
 from reference_manager.domain.payloads import encode
 from reference_manager.domain.states import Priority
-from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.engine.dispatch.handover import Handover
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.records.jobs import Jobs
 from reference_manager.engine.records.stages import Stages
@@ -20,20 +20,20 @@ PICTURE = {"source": "/pictures/0123456789.jpg", "target": "/thumbnails/01234567
 """Task data of typical size."""
 
 
-def without_claims(database: Database) -> HandOver:
+def without_claims(database: Database) -> Handover:
     """Return what starts the transactions of changes in a process in which no claims wait."""
-    return HandOver(database, {}, Notifications())
+    return Handover(database, {}, Notifications())
 
 
 async def add_backlog(database: Database, stage_type: str, count: int, priority: Priority = Priority.MEDIUM) -> UUID:
     """Create a job with one stage of `count` waiting tasks, and return the id of the stage."""
-    hand_over = without_claims(database)
-    job = json.loads((await Jobs(database, hand_over).create(NewJob("backlog", "{}", priority, "{}", NO_TRACE))).body)
+    handover = without_claims(database)
+    job = json.loads((await Jobs(database, handover).create(NewJob("backlog", "{}", priority, "{}", NO_TRACE))).body)
     new = NewStage(stage_type, "{}", "{}", start_as_waiting=False, trace=NO_TRACE)
-    stage_id = UUID(json.loads(await Stages(database, hand_over).add(UUID(job["id"]), new))["id"])
+    stage_id = UUID(json.loads(await Stages(database, handover).add(UUID(job["id"]), new))["id"])
     for start in range(0, count, CHUNK):
         number = min(CHUNK, count - start)
-        await Tasks(database, hand_over).add(stage_id, NewTasks(number, encode([PICTURE] * number), NO_TRACE))
+        await Tasks(database, handover).add(stage_id, NewTasks(number, encode([PICTURE] * number), NO_TRACE))
     return stage_id
 
 

@@ -87,7 +87,7 @@ async def test_a_manager_does_not_miss_the_tasks_that_it_delays(
     stage = await add_backlog(database, "work", 0)
     engine = Engine(database, stale_after=timedelta(minutes=30))
     monkeypatch.setattr(delayed_tasks, "LONGEST_REST", timedelta(hours=1))
-    async with rounds_of(database, DelayedTasks(engine.queue.hand_over)) as rounds:
+    async with rounds_of(database, DelayedTasks(engine.queue.handover)) as rounds:
         await rounds.get()
         await engine.tasks.add(stage, NewTasks(1, "[{}]", NO_TRACE, options='[{"delaySeconds": 0.5}]'))
         while not await other.fetchval("SELECT count(*) FROM waiting_tasks"):

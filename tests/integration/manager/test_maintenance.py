@@ -57,8 +57,8 @@ LAST_STEP = {
 
 def maintenance(database: Database, name: str) -> JobMaintenance:
     """Return a maintenance task by its name."""
-    hand_over = without_claims(database)
-    tasks = LeaseSweeper(hand_over), DelayedTasks(hand_over), CounterFolding(), AbortedTasks(), DeletedJobs()
+    handover = without_claims(database)
+    tasks = LeaseSweeper(handover), DelayedTasks(handover), CounterFolding(), AbortedTasks(), DeletedJobs()
     return next(task for task in tasks if task.name == name)
 
 

@@ -108,8 +108,8 @@ class Scene:
 
 def _maintenance(database: Database, chance: random.Random) -> list[JobMaintenance]:
     """Return all maintenance of jobs in a random order."""
-    hand_over = without_claims(database)
-    tasks: list[JobMaintenance] = [LeaseSweeper(hand_over), DelayedTasks(hand_over)]
+    handover = without_claims(database)
+    tasks: list[JobMaintenance] = [LeaseSweeper(handover), DelayedTasks(handover)]
     tasks += [CounterFolding(), AbortedTasks(), DeletedJobs()]
     chance.shuffle(tasks)
     return tasks

@@ -54,14 +54,14 @@ class Engine:
         self.database = database
         self.notifications = Notifications()
         self.queue = TaskQueue(database, self.notifications, stale_after)
-        self.jobs = Jobs(database, self.queue.hand_over)
-        self.stages = Stages(database, self.queue.hand_over)
-        self.tasks = Tasks(database, self.queue.hand_over)
+        self.jobs = Jobs(database, self.queue.handover)
+        self.stages = Stages(database, self.queue.handover)
+        self.tasks = Tasks(database, self.queue.handover)
         self.workers = Workers(database, self.queue)
         self.history = History(database)
         self.maintenance = (
-            LeaseSweeper(self.queue.hand_over),
-            DelayedTasks(self.queue.hand_over),
+            LeaseSweeper(self.queue.handover),
+            DelayedTasks(self.queue.handover),
             CounterFolding(),
             AbortedTasks(),
             DeletedJobs(),

@@ -11,7 +11,7 @@ from reference_manager.domain.state_machine import Driver
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.domain.transitions import TASK
 from reference_manager.engine.dispatch.claims import ClaimBatcher, Claimed, release
-from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.engine.dispatch.handover import Handover
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.dispatch.pacing import Pacing
 from reference_manager.engine.dispatch.reports import Settlements, Verdict
@@ -31,10 +31,10 @@ class TaskQueue:
     def __init__(self, database: Database, notifications: Notifications, stale_after: timedelta) -> None:
         self._database = database
         self._batchers: dict[str, ClaimBatcher] = {}
-        self.hand_over = HandOver(database, self._batchers, notifications)
+        self.handover = Handover(database, self._batchers, notifications)
         """Starts transactions that may make tasks claimable."""
         self._pacing = Pacing()
-        self._settlements = Settlements(database, self.hand_over, self._pacing)
+        self._settlements = Settlements(database, self.handover, self._pacing)
         self._without_lease = Claim(None, 1, stale_after)
         self._closing = False
         notifications.listen(self._wake)

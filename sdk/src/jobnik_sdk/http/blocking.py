@@ -7,7 +7,7 @@ from datetime import timedelta
 import httpx2
 from typing_extensions import override
 
-from jobnik_sdk.http import answers
+from jobnik_sdk.http import responses
 
 
 class LimitedTransport(httpx2.BaseTransport):
@@ -44,7 +44,7 @@ class LimitedTransport(httpx2.BaseTransport):
         sent = httpx2.Request(request.method, request.url, headers=request.headers, content=request.read())
         try:
             async with asyncio.timeout(self._limit):
-                response = await answers.send(self._client, sent)
+                response = await responses.send(self._client, sent)
         except TimeoutError:
             message = f"the time limit of {self._limit:g} s has passed"
             raise httpx2.ReadTimeout(message, request=request) from None

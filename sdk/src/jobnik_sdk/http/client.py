@@ -22,7 +22,7 @@ from jobnik_sdk.errors import (
     UnreachableError,
     answer_error,
 )
-from jobnik_sdk.http import answers, retries
+from jobnik_sdk.http import responses, retries
 from jobnik_sdk.http.addresses import Address
 from jobnik_sdk.http.blocking import LimitedTransport
 from jobnik_sdk.http.connections import Connections, Pool
@@ -301,7 +301,7 @@ class _Deadline:
             AnswerError: the response is too large.
         """
         if self._limit is None:
-            return await answers.send(http, request)
+            return await responses.send(http, request)
         sent = not is_network  # only the network tells when it sends a request
 
         async def trace(event: str, _details: object) -> None:
@@ -312,7 +312,7 @@ class _Deadline:
         scope = asyncio.timeout(self._remaining(self._limit))
         try:
             async with scope:
-                return await answers.send(http, request)
+                return await responses.send(http, request)
         except TimeoutError:
             if not scope.expired():
                 raise

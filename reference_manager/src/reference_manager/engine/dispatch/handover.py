@@ -52,7 +52,7 @@ class Transaction:
                 self.announced.add(stage_type)
 
 
-class HandOver:
+class Handover:
     """Starts transactions that may make tasks claimable.
 
     Args:

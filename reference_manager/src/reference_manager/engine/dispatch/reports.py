@@ -16,7 +16,7 @@ from reference_manager.domain.commands import Report
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine import metrics
 from reference_manager.engine.dispatch.batching import Batcher
-from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.engine.dispatch.handover import Handover
 from reference_manager.engine.dispatch.pacing import Pacing
 from reference_manager.store.errors import LockTimeoutError
 from reference_manager.store.pool import Connection, Database, Record, sql
@@ -57,13 +57,13 @@ class Settlements:
 
     Args:
         database: The database of the tasks.
-        hand_over: Hands over tasks that can be claimed because of a report.
+        handover: Hands over tasks that can be claimed because of a report.
         pacing: Decides when statements are sent that serve reports of many jobs.
     """
 
-    def __init__(self, database: Database, hand_over: HandOver, pacing: Pacing) -> None:
+    def __init__(self, database: Database, handover: Handover, pacing: Pacing) -> None:
         self._database = database
-        self._hand_over = hand_over
+        self._handover = handover
         self._completions: ReportBatcher = Batcher(
             partial(self._pass_by_locked, self._complete), BATCH_SIZE, pacing=pacing
         )
@@ -156,7 +156,7 @@ class Settlements:
     async def _settle_unlocked(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:
         distinct = _distinct(reports)
         try:
-            async with self._hand_over.transaction(for_workers=True) as transaction:
+            async with self._handover.transaction(for_workers=True) as transaction:
                 rows = await _execute(transaction.connection, sql.task_settle_free.sql, list(distinct.values()))
                 await transaction.announce(_claimable_types(rows))
         except LockTimeoutError:
@@ -198,7 +198,7 @@ class Settlements:
         if not left:
             return
         distinct = _distinct(list(left.values()))
-        async with self._hand_over.transaction(several=True) as transaction:
+        async with self._handover.transaction(several=True) as transaction:
             task_ids = [report.task_id for report in distinct.values()]
             if not await sql.task_lock_to_settle(transaction.connection, ids=task_ids, wait=wait):
                 raise LockTimeoutError("another session has locked the job")

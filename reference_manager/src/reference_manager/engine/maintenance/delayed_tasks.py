@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
-from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.engine.dispatch.handover import Handover
 from reference_manager.engine.maintenance.job_maintenance import JobMaintenance
 from reference_manager.store.pool import Connection, Record, sql
 
@@ -27,15 +27,15 @@ class DelayedTasks(JobMaintenance):
     pause = timedelta(milliseconds=200)
     batch_size = BATCH_SIZE
 
-    def __init__(self, hand_over: HandOver) -> None:
+    def __init__(self, handover: Handover) -> None:
         super().__init__()
-        self._hand_over = hand_over
+        self._handover = handover
         self._due_in: float | None = None
         """Seconds from the last question until the next task is due. None: there was none."""
 
     async def is_due(self, connection: Connection) -> bool:
         """Return whether a task is due."""
-        self._hand_over.used.clear()  # before the question, whose answer may not include a later transaction
+        self._handover.used.clear()  # before the question, whose answer may not include a later transaction
         self._due_in = await sql.delayed_wait(connection)
         return self._due_in is not None and self._due_in <= 0
 
@@ -46,7 +46,7 @@ class DelayedTasks(JobMaintenance):
         seconds = longest if self._due_in is None else min(self._due_in, longest)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds - self.pause.total_seconds()):
-                await self._hand_over.used.wait()
+                await self._handover.used.wait()
 
     async def pending(self, connection: Connection, passed: Sequence[UUID]) -> Sequence[Record]:
         """Return due tasks."""
@@ -56,7 +56,7 @@ class DelayedTasks(JobMaintenance):
         self, connection: Connection, rows: Sequence[Record], *, waits: bool
     ) -> tuple[int, Collection[UUID]]:
         """Return tasks to the queue. Return their number."""
-        async with self._hand_over.on(connection) as transaction:
+        async with self._handover.on(connection) as transaction:
             row = await sql.delayed_wake(connection, ids=[row["task_id"] for row in rows], waits=waits)
             await transaction.announce(row["woken"] or ())
         busy = set[UUID](row["busy"])

@@ -8,7 +8,7 @@ from reference_manager.domain.commands import Report
 from reference_manager.domain.payloads import encode
 from reference_manager.domain.states import Outcome
 from reference_manager.engine import metrics
-from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.engine.dispatch.handover import Handover
 from reference_manager.engine.dispatch.reports import settle, settle_free
 from reference_manager.engine.maintenance.job_maintenance import JobMaintenance
 from reference_manager.store.pool import Connection, Record, sql
@@ -23,9 +23,9 @@ class LeaseSweeper(JobMaintenance):
     name = "lease sweeper"
     batch_size = BATCH_SIZE
 
-    def __init__(self, hand_over: HandOver) -> None:
+    def __init__(self, handover: Handover) -> None:
         super().__init__()
-        self._hand_over = hand_over
+        self._handover = handover
 
     async def is_due(self, connection: Connection) -> bool:
         """Return whether a lease has expired."""
@@ -40,7 +40,7 @@ class LeaseSweeper(JobMaintenance):
     ) -> tuple[int, Collection[UUID]]:
         """End attempts. Return their number."""
         reports = [_report(*lease) for _, *lease, _ in rows]
-        async with self._hand_over.on(connection) as transaction:
+        async with self._handover.on(connection) as transaction:
             verdicts, stage_types = await (settle if waits else settle_free)(connection, reports)
             await transaction.announce(stage_types)
         ended = 0

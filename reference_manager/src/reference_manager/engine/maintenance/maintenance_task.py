@@ -92,4 +92,4 @@ class MaintenanceTask(ABC):
         await sql.maintenance_end(connection, key=self.key())
         metrics.MAINTENANCE_ROUNDS.labels(self.name).inc()
         if done:  # most rounds find nothing to do, and their spans would only fill the trace storage
-            tracer.start_span(self.name, attributes={"jobnik.duty.done": done}, start_time=started).end()
+            tracer.start_span(self.name, attributes={"jobnik.maintenance.done": done}, start_time=started).end()

@@ -22,7 +22,7 @@ from reference_manager.domain.rules import initial_stage_statuses
 from reference_manager.domain.state_machine import Consequence, Driver
 from reference_manager.domain.states import JobStatus, Priority
 from reference_manager.domain.transitions import JOB
-from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.engine.dispatch.handover import Handover
 from reference_manager.engine.errors import NotFiniteError, require, unlocked
 from reference_manager.engine.records.idempotency import job_key, unless_reused
 from reference_manager.engine.records.pages import (
@@ -59,10 +59,10 @@ class Created(NamedTuple):
 class Jobs:
     """The jobs in the database. Entities are returned in their wire format."""
 
-    def __init__(self, database: Database, hand_over: HandOver) -> None:
+    def __init__(self, database: Database, handover: Handover) -> None:
         self._database = database
-        self._hand_over = hand_over
-        self._stages = Stages(database, hand_over)
+        self._handover = handover
+        self._stages = Stages(database, handover)
 
     async def create(self, job: NewJob, key: str | None = None) -> Created:
         """Create a job with its stages and tasks, unless another job holds its unique key.
@@ -101,7 +101,7 @@ class Jobs:
         return await self._create(fields, NO_WAIT)
 
     async def _create(self, fields: Mapping[str, Any], wait: timedelta) -> Created:
-        async with self._hand_over.transaction() as transaction:
+        async with self._handover.transaction() as transaction:
             if "key" in fields:
                 row = unless_reused(
                     require(await sql.job_create_once(transaction.connection, **fields, wait=wait), "job")
@@ -190,7 +190,7 @@ class Jobs:
         await self._database.lock_waits.run(job_id, partial(self._set_status, job_id, target))
 
     async def _set_status(self, job_id: UUID, target: JobStatus, wait: timedelta) -> None:
-        async with self._hand_over.transaction(several=True) as transaction:
+        async with self._handover.transaction(several=True) as transaction:
             connection = transaction.connection
             job = unlocked(await sql.job_lock(connection, id=job_id, wait=wait), "job")
             edge = JOB.move(JobStatus(job["status"]), target, Driver.CLIENT)

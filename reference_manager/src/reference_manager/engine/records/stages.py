@@ -18,7 +18,7 @@ from reference_manager.domain.payloads import JsonText
 from reference_manager.domain.rules import initial_stage_status, release_stage
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import JOB
-from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.engine.dispatch.handover import Handover
 from reference_manager.engine.errors import InFiniteStateError, require, unlocked
 from reference_manager.engine.records.idempotency import stage_key, unless_reused
 from reference_manager.engine.records.pages import (
@@ -38,10 +38,10 @@ from reference_manager.store.pool import Database, sql
 class Stages:
     """The stages in the database. Entities are returned in their wire format."""
 
-    def __init__(self, database: Database, hand_over: HandOver) -> None:
+    def __init__(self, database: Database, handover: Handover) -> None:
         self._database = database
-        self._hand_over = hand_over
-        self._tasks = Tasks(database, hand_over)
+        self._handover = handover
+        self._tasks = Tasks(database, handover)
 
     async def add(self, job_id: UUID, stage: NewStage, key: str | None = None) -> str:
         """Append a stage to a job.
@@ -167,7 +167,7 @@ class Stages:
         await self._database.lock_waits.run(stage_id, partial(self._release, stage_id))
 
     async def _release(self, stage_id: UUID, wait: timedelta) -> None:
-        async with self._hand_over.transaction(several=True) as transaction:
+        async with self._handover.transaction(several=True) as transaction:
             connection = transaction.connection
             unlocked(await sql.stage_lock_job(connection, id=stage_id, wait=wait), "stage")
             state = require(await sql.stage_state(connection, id=stage_id), "stage")

@@ -18,7 +18,7 @@ from reference_manager.domain.payloads import JsonText
 from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.claims import BATCH_SIZE, NO_CLAIM
-from reference_manager.engine.dispatch.handover import HandOver
+from reference_manager.engine.dispatch.handover import Handover
 from reference_manager.engine.errors import InFiniteStateError, KeyReusedError, require, unlocked
 from reference_manager.engine.records.idempotency import tasks_key
 from reference_manager.engine.records.pages import (
@@ -53,9 +53,9 @@ class _Addition(NamedTuple):
 class Tasks:
     """The tasks in the database. Entities are returned in their wire format."""
 
-    def __init__(self, database: Database, hand_over: HandOver) -> None:
+    def __init__(self, database: Database, handover: Handover) -> None:
         self._database = database
-        self._hand_over = hand_over
+        self._handover = handover
 
     async def add(self, stage_id: UUID, tasks: NewTasks, key: str | None = None) -> str:
         """Add tasks to a stage, in order: all of them or none.
@@ -100,19 +100,19 @@ class Tasks:
         return await self._database.lock_waits.run(stage_id, partial(self._insert, addition))
 
     async def _insert(self, addition: _Addition, wait: timedelta) -> Record:
-        stage_type = self._hand_over.stage_type(addition.stage_id)
+        stage_type = self._handover.stage_type(addition.stage_id)
         async with self._database.connection() as connection:
             if stage_type is not None and addition.is_small:
-                rows = await self._hand_over.execute(
+                rows = await self._handover.execute(
                     connection, addition.statement, (*addition.arguments, NO_WAIT), stage_type, addition.tasks
                 )
                 if rows is not None and not (rows and rows[0]["locked"]):
                     return _added(rows)
-            async with self._hand_over.on(connection) as transaction:
+            async with self._handover.on(connection) as transaction:
                 row = _added(await connection.fetch(addition.statement, *addition.arguments, wait, *NO_CLAIM))
                 if row.get("created", True) and row["status"] in CLAIMABLE:
                     await transaction.announce([row["type"]], addition.tasks)
-            self._hand_over.remember(addition.stage_id, row["type"])
+            self._handover.remember(addition.stage_id, row["type"])
         return row
 
     async def get(self, task_id: UUID) -> str:

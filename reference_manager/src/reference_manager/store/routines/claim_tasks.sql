@@ -203,7 +203,7 @@ BEGIN
                 task.worker_id, task.timeout,
                 CASE WHEN minimal[
                     CASE WHEN single THEN 1 ELSE width_bucket(array_position(picked, task.id), starts) END
-                ] THEN task_wire_brief(task) ELSE task_wire_open(task, NULL) END AS body
+                ] THEN task_wire_minimal(task) ELSE task_wire_open(task, NULL) END AS body
         ), assigned AS (
             SELECT *, waited[number] AS wait, width_bucket(number, starts) AS claim FROM claimed
         ), leased AS (

@@ -261,8 +261,8 @@ CREATE OR REPLACE FUNCTION job_wire(job jobs, with_stages boolean) RETURNS text 
         || '}'
 $$;
 
--- task_wire_brief: a task without its closing brace, reduced to the fields that a worker needs.
-CREATE OR REPLACE FUNCTION task_wire_brief(task tasks) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+-- task_wire_minimal: a task without its closing brace, reduced to the fields that a worker needs.
+CREATE OR REPLACE FUNCTION task_wire_minimal(task tasks) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || task.id
         || '","stageId":"' || task.stage_id
         || '","data":' || task.data

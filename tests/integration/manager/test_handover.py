@@ -165,7 +165,7 @@ async def test_a_transaction_that_fails_leaves_the_claim_waiting(engine: Engine)
     """Tasks whose creation is rolled back are not handed over."""
     claim = await waiting(engine)
     with suppress(ZeroDivisionError):
-        async with engine.queue.hand_over.transaction(several=True) as transaction:
+        async with engine.queue.handover.transaction(several=True) as transaction:
             await sql.job_create(transaction.connection, **_tree())
             await transaction.announce(["first"])
             raise ZeroDivisionError
@@ -177,7 +177,7 @@ async def test_a_transaction_that_fails_leaves_the_claim_waiting(engine: Engine)
 async def test_a_slow_transaction_keeps_the_claim(engine: Engine, database: Database) -> None:
     """The claim gets the task of the transaction, however long that takes, and no task is claimed in vain."""
     claim = await waiting(engine)
-    async with engine.queue.hand_over.transaction(several=True) as transaction:
+    async with engine.queue.handover.transaction(several=True) as transaction:
         await sql.job_create(transaction.connection, **_tree())
         await transaction.announce(["first"])
         other = await new_job(Engine(database, stale_after=MINUTE))
@@ -195,7 +195,7 @@ async def test_a_claim_that_fails_does_not_affect_the_transaction(
 ) -> None:
     """A statement for other claims fails meanwhile: the claim gets the task of the transaction nevertheless."""
     claim = await waiting(engine)
-    async with engine.queue.hand_over.transaction(several=True) as transaction:
+    async with engine.queue.handover.transaction(several=True) as transaction:
         await sql.job_create(transaction.connection, **_tree())
         await transaction.announce(["first"])
         monkeypatch.setattr(ClaimBatcher, "search", _fail)
@@ -210,7 +210,7 @@ async def test_a_notification_during_a_transaction_is_not_lost(engine: Engine, d
     claim = await waiting(engine)
     other = dict[str, Any]()
     with suppress(ZeroDivisionError):
-        async with engine.queue.hand_over.transaction(several=True) as transaction:
+        async with engine.queue.handover.transaction(several=True) as transaction:
             await sql.job_create(transaction.connection, **_tree())
             await transaction.announce(["first"])
             other = await new_job(Engine(database, stale_after=MINUTE))
@@ -225,7 +225,7 @@ async def test_a_notification_during_a_transaction_is_not_lost(engine: Engine, d
 async def test_a_task_for_a_client_that_has_gone_returns(engine: Engine) -> None:
     """The client disconnects during the transaction: the task goes back to the queue, without an attempt."""
     claim = await waiting(engine)
-    async with engine.queue.hand_over.transaction(several=True) as transaction:
+    async with engine.queue.handover.transaction(several=True) as transaction:
         await sql.job_create(transaction.connection, **_tree())
         await transaction.announce(["first"])
         claim.cancel()
@@ -238,7 +238,7 @@ async def known_stage(engine: Engine) -> UUID:
     stage_id = UUID((await new_job(engine))["stages"][0]["id"])
     await engine.tasks.add_minimal(stage_id, empty_tasks(1))
     assert len((await engine.queue.claim("first", Claim("another", 9, MINUTE)))[0].task_ids) == 2
-    assert engine.queue.hand_over.stage_type(stage_id) == "first"
+    assert engine.queue.handover.stage_type(stage_id) == "first"
     return stage_id
 
 
@@ -280,10 +280,10 @@ async def test_one_statement_serves_clients_without_leases(engine: Engine) -> No
     minimal = engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE, minimal=True))
     assert await engine.queue.claim("first") == ()
     await engine.tasks.add(stage_id, numbered_tasks(1, 2))
-    (whole,), (brief,) = await without, await minimal
+    (whole,), (reduced,) = await without, await minimal
     assert json.loads(whole.bodies)["status"] == "IN_PROGRESS"
-    assert "status" not in json.loads(brief.bodies)
-    assert json.loads(str(brief.context))["stage"]["id"] == str(stage_id)
+    assert "status" not in json.loads(reduced.bodies)
+    assert json.loads(str(reduced.context))["stage"]["id"] == str(stage_id)
 
 
 async def test_one_statement_keeps_the_order(engine: Engine, database: Database) -> None:

@@ -9,7 +9,7 @@ from threading import Thread
 import httpx2
 import pytest
 from jobnik_sdk import AnswerError, JobnikClient, ManagerFailureError, UnexpectedAnswerError
-from jobnik_sdk.http import answers
+from jobnik_sdk.http import responses
 
 LIMIT = 2**20
 """Bytes."""
@@ -18,7 +18,7 @@ WITHOUT_END = "is larger than 1 MiB"
 
 @pytest.fixture(autouse=True)
 def _low_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "MAX_SIZE", LIMIT)
+    monkeypatch.setattr(responses, "MAX_SIZE", LIMIT)
 
 
 class Body(httpx2.AsyncByteStream):
