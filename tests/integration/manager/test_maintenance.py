@@ -308,7 +308,7 @@ async def test_a_failed_round_is_repeated_on_a_new_connection(
     running = asyncio.create_task(maintenance(database, "delayed tasks").run(database, lambda: None))
     sessions = """
         SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-        WHERE datname = current_database() AND query LIKE '%advisory%' AND pid <> pg_backend_pid()
+        WHERE datname = current_database() AND query LIKE '%delayed_wait%' AND pid <> pg_backend_pid()
     """
     while not await other.fetch(sessions):
         pass

@@ -67,8 +67,8 @@ async def test_a_manager_recovers_from_silent_connections(
 
         # The answer to a report is lost, and that of the lease sweeper, which then holds its lock.
         sweeping = network.lose_answer(LeaseSweeper.key().to_bytes(8, signed=True))
-        await sweeping
         (leased,) = await claim(http, "leased", leaseSeconds=1)
+        await sweeping
         reporting = network.lose_answer(UUID(second["id"]).bytes)
         report = asyncio.create_task(settle(http, second))
         await reporting
