@@ -154,7 +154,9 @@ async def test_maintenance_rounds_with_work_are_spans(collector: Collector, trac
     for name, done in (("lease sweeper", 1), ("delayed tasks", 1), ("aborted tasks", 3), ("counter folding", None)):
         span = await collector.named(name)
         assert (span.kind, span.parent_id) == ("INTERNAL", "")
-        assert span.attributes["jobnik.maintenance.done"] == done or (done is None and span.attributes["jobnik.maintenance.done"])
+        assert span.attributes["jobnik.maintenance.done"] == done or (
+            done is None and span.attributes["jobnik.maintenance.done"]
+        )
     assert len([span for span in collector.spans if span.name == "lease sweeper"]) == 1
 
 

@@ -35,10 +35,10 @@ async def test_a_small_batch_waits_for_the_statement_under_way(shared: Pacing) -
     waiting = [asyncio.create_task(shared.begin(lambda: 1)) for _ in range(2)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in waiting)
-    shared.end()
+    shared.end(0)
     await waiting[0]
     assert not waiting[1].done()
-    shared.end()
+    shared.end(0)
     await waiting[1]
 
 
@@ -56,7 +56,7 @@ async def test_a_batch_that_grows_starts_with_the_next_statement_that_ends(share
     grows = asyncio.create_task(shared.begin(lambda: size))
     await asyncio.sleep(0)
     size = SMALL
-    shared.end()
+    shared.end(0)
     await grows
 
 
@@ -66,6 +66,40 @@ async def test_a_statement_that_hangs_delays_others_for_a_short_time(
     """Such as one whose connection is silent."""
     monkeypatch.setattr(pacing, "LONGEST_WAIT", 0.001)
     await shared.begin(lambda: 1)
+    await shared.begin(lambda: 1)
+
+
+async def test_a_small_batch_waits_for_the_clients_that_were_just_answered(
+    monkeypatch: pytest.MonkeyPatch, shared: Pacing
+) -> None:
+    """It starts with the last request that is expected, and the next batch has nothing to wait for."""
+    monkeypatch.setattr(pacing, "RETURN_TIME", 60)
+    await shared.begin(lambda: 1)
+    shared.end(3)
+    shared.arrive()
+    waiting = asyncio.create_task(shared.begin(lambda: 1))
+    await asyncio.sleep(0)
+    shared.arrive()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    shared.arrive()
+    await waiting
+    shared.arrive()
+    shared.end(0)
+    await shared.begin(lambda: 1)
+
+
+async def test_a_client_that_does_not_return_is_not_expected_for_long(
+    monkeypatch: pytest.MonkeyPatch, shared: Pacing
+) -> None:
+    """It may be busy with its task. Later, only the clients that were answered since are expected."""
+    monkeypatch.setattr(pacing, "RETURN_TIME", 0.001)
+    await shared.begin(lambda: 1)
+    shared.end(1)
+    await shared.begin(lambda: 1)
+    shared.end(1)
+    monkeypatch.setattr(pacing, "RETURN_TIME", 60)
+    shared.arrive()
     await shared.begin(lambda: 1)
 
 

@@ -129,6 +129,8 @@ class Batcher(Generic[Item, Result]):
     ) -> asyncio.Future[Sequence[Result | Exception | None]]:
         future: asyncio.Future[Sequence[Result | Exception | None]] = asyncio.get_running_loop().create_future()
         group = _Group[Item, Result](items, [None] * len(items), len(items), future, partial_after)
+        if self._pacing:
+            self._pacing.arrive()
         self._add(_Share(group, range(len(items))))
         return future
 
@@ -145,7 +147,7 @@ class Batcher(Generic[Item, Result]):
             batch = self._next_batch()
             results, error = await self._results(batch)
             if self._pacing:
-                self._pacing.end()
+                self._pacing.end(len(batch))
             for share in batch:
                 if error:
                     share.fail(error)

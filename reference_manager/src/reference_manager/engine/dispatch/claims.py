@@ -122,6 +122,7 @@ class ClaimBatcher:
         future: asyncio.Future[Sequence[Claimed]] = self._loop.create_future()
         self._claimants.append(_Claimant(claim, self._loop.time() + claim.wait.total_seconds(), future))
         self._changed.set()
+        self._pacing.arrive()
         if self._runner is None:
             # An empty context: the task serves many requests, not only the one that starts it.
             self._runner = asyncio.create_task(self._run(), context=Context())
@@ -159,12 +160,14 @@ class ClaimBatcher:
             await self._pacing.begin(self._size)
             self._changed.clear()
             present = list(self._claimants)
+            answered = 0
             try:
                 batch = self._next_batch(BATCH_SIZE)
                 if not batch:
                     continue
                 async with self._database.connection(for_workers=True) as connection:
                     search = await self.search(connection, batch)
+                answered = sum(bool(claimed) for _, claimed in search.shares)
             except Exception as error:  # noqa: BLE001 - every error goes to the claims
                 # Also to claims outside the batch, which would otherwise wait for one failure after another.
                 # Not to claims that a transaction has reserved: it may be claiming tasks for them.
@@ -173,7 +176,7 @@ class ClaimBatcher:
                         claimant.future.set_exception(error)
                 continue
             finally:
-                self._pacing.end()
+                self._pacing.end(answered)
                 self._searching = False
             self.deliver(search)
             if search.exhausted:

@@ -3,7 +3,8 @@
 A manager sends the statements of its batchers at the same time, which is fastest if PostgreSQL has nothing else to do.
 Those of several managers, however, compete for its processors: each takes longer, and each has fewer tasks than one
 manager's would have, although most of its cost is the same for any number of tasks. So while other managers claim
-tasks, too, a small batch waits until no other statement of this manager runs, and grows meanwhile.
+tasks, too, a small batch waits until no other statement of this manager runs and the clients that were answered last
+have sent their next requests. Then all clients of the manager claim together and report together.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ SMALL = 16
 """A batch with fewer tasks waits."""
 LONGEST_WAIT = 0.005
 """Seconds. A statement that waits for a lock or for a silent connection delays others by no more than this."""
+RETURN_TIME = 0.002
+"""Seconds after a response within which the next request of its client is expected."""
 WINDOW = 0.1
 """Seconds for which claims are counted, to find out whether other managers claim tasks, too."""
 SHARED_FROM = 1.5
@@ -42,6 +45,9 @@ class Pacing:
         """The newest lease when the count started; None before the first claim."""
         self._claimed = 0
         self._running = 0
+        self._expected = 0
+        """The number of clients that were answered and have not sent another request."""
+        self._expected_until = 0.0
         self._waiting: list[asyncio.Future[None]] = []
 
     def count(self, newest_lease: int, tasks: int) -> None:
@@ -53,32 +59,53 @@ class Pacing:
                 self._is_shared = newest_lease - self._newest_lease > SHARED_FROM * self._claimed
             self._counted_since, self._newest_lease, self._claimed = now, newest_lease, 0
 
+    def arrive(self) -> None:
+        """Count a request. If it was the last one that was expected, the batch that waits for it starts."""
+        self._expected -= 1
+        if self._expected == 0:
+            self._wake()
+
     async def begin(self, size: Callable[[], int]) -> None:
-        """Begin a statement. While other managers claim tasks, too, wait before until no other statement runs.
+        """Begin a statement. While other managers claim tasks, too, wait before as described above.
 
         Args:
             size: Returns the number of tasks in the next batch. A large one does not wait.
         """
         deadline = monotonic() + LONGEST_WAIT
-        while self._is_shared and self._running and size() < SMALL and (left := deadline - monotonic()) > 0:
-            loop = asyncio.get_running_loop()
-            ended = loop.create_future()
-            self._waiting.append(ended)
-            timer = loop.call_later(left, _end, ended)
-            try:
-                await ended
-            finally:
-                timer.cancel()
+        while self._is_shared and size() < SMALL and (self._running or self._expected > 0):
+            left = (deadline if self._running else min(deadline, self._expected_until)) - monotonic()
+            if left <= 0:
+                break
+            await self._change(left)
         self._running += 1
 
-    def end(self) -> None:
-        """End a statement."""
+    def end(self, answered: int) -> None:
+        """End a statement, after which this many requests are answered."""
         self._running -= 1
+        now = monotonic()
+        if now > self._expected_until:
+            self._expected = 0
+        self._expected = max(self._expected, 0) + answered
+        self._expected_until = now + RETURN_TIME
+        self._wake()
+
+    async def _change(self, longest: float) -> None:
+        """Wait for the end of a statement or the last expected request, at most for this many seconds."""
+        loop = asyncio.get_running_loop()
+        changed = loop.create_future()
+        self._waiting.append(changed)
+        timer = loop.call_later(longest, _finish, changed)
+        try:
+            await changed
+        finally:
+            timer.cancel()
+
+    def _wake(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for ended in waiting:
-            _end(ended)
+        for changed in waiting:
+            _finish(changed)
 
 
-def _end(future: asyncio.Future[None]) -> None:
+def _finish(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
