@@ -52,7 +52,7 @@ downloads: $(UV)
 compile: $(UV)
 	@$(RUN) pytest --quiet --collect-only > /dev/null || true
 
-unit: $(UV)  ## run the unit tests, in seconds
+unit: $(UV)  ## run the unit tests, in half a minute
 	@$(RUN) pytest --quiet tests/unit
 
 chaos: $(UV)  ## kill processes under load and check that nothing is lost, then fuzz for long (KILLS=100, SEED=1 repeats a run)
