@@ -336,6 +336,22 @@ async def test_delayed_tasks_are_not_handed_over(engine: Engine) -> None:
     assert numbers(await claim) == [3]
 
 
+async def test_tasks_that_cannot_be_claimed_yet_notify_nobody(engine: Engine) -> None:
+    """Tasks of a later stage, and a repeated request: a notification would wake every manager in vain."""
+    stage_id, later = await known_stage(engine), UUID((await new_job(engine))["stages"][1]["id"])
+    await engine.tasks.add(later, numbered_tasks(1))
+    await engine.tasks.add(stage_id, numbered_tasks(2), "a key")
+    while await engine.queue.claim("first"):
+        pass
+    claims = [await waiting(engine, stage_type) for stage_type in ("first", "second")]
+    announced = list[str | None]()
+    engine.notifications.listen(announced.append)
+    await engine.tasks.add(later, numbered_tasks(3))
+    await engine.tasks.add(stage_id, numbered_tasks(2), "a key")
+    assert not any(claim.done() for claim in claims)
+    assert announced == []
+
+
 async def test_a_creation_that_waits_for_a_lock_does_not_keep_the_claim(engine: Engine, database: Database) -> None:
     """Another session has locked the job: the claim gets other tasks meanwhile. Nothing is added twice."""
     locked, other = await known_stage(engine), await known_stage(engine)
