@@ -312,6 +312,19 @@ async def test_a_stage_that_was_left_in_the_index_has_waited_since_its_next_task
         assert await connection.fetchval("SELECT count(oldest_waiting) FROM stages WHERE type = 'first'") == 0
 
 
+async def test_stages_that_were_left_in_the_index_do_not_pile_up(engine: Engine, database: Database) -> None:
+    """While all workers are busy, no claim clears the index, and the age of the oldest task must be known then."""
+    *lefts, other = [await known_stage(engine) for _ in range(12)]
+    claims = [await waiting(engine) for _ in lefts]
+    for left, claim in zip(lefts, claims, strict=True):
+        await engine.tasks.add(left, numbered_tasks(1))
+        assert numbers(await claim) == [1]
+    async with database.connection() as connection:
+        assert await connection.fetchval("SELECT count(oldest_waiting) FROM stages WHERE type = 'first'") <= 1
+        await engine.tasks.add(other, numbered_tasks(2))
+        assert [row["type"] async for row in sql.metric_oldest(connection)] == ["first"]
+
+
 async def test_delayed_tasks_are_not_handed_over(engine: Engine) -> None:
     """A task that is due later leaves the claim waiting. One that is due now is handed over."""
     stage_id = await known_stage(engine)
@@ -321,6 +334,22 @@ async def test_delayed_tasks_are_not_handed_over(engine: Engine) -> None:
     assert not claim.done()
     await engine.tasks.add(stage_id, NewTasks(2, '[{"number": 2}, {"number": 3}]', NO_TRACE, options=options))
     assert numbers(await claim) == [3]
+
+
+async def test_tasks_that_cannot_be_claimed_yet_notify_nobody(engine: Engine) -> None:
+    """Tasks of a later stage, and a repeated request: a notification would wake every manager in vain."""
+    stage_id, later = await known_stage(engine), UUID((await new_job(engine))["stages"][1]["id"])
+    await engine.tasks.add(later, numbered_tasks(1))
+    await engine.tasks.add(stage_id, numbered_tasks(2), "a key")
+    while await engine.queue.claim("first"):
+        pass
+    claims = [await waiting(engine, stage_type) for stage_type in ("first", "second")]
+    announced = list[str | None]()
+    engine.notifications.listen(announced.append)
+    await engine.tasks.add(later, numbered_tasks(3))
+    await engine.tasks.add(stage_id, numbered_tasks(2), "a key")
+    assert not any(claim.done() for claim in claims)
+    assert announced == []
 
 
 async def test_a_creation_that_waits_for_a_lock_does_not_keep_the_claim(engine: Engine, database: Database) -> None:

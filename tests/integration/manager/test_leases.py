@@ -193,6 +193,16 @@ async def test_a_report_without_the_lease_changes_nothing(
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("prefer", ["return=minimal", "return=representation"])
+async def test_a_number_out_of_range_is_not_repeated(http: httpx2.AsyncClient, prefer: str) -> None:
+    """The response to a report with such an id is JSON, which has no infinite numbers."""
+    body = b'{"workerId": "host-1", "results": [{"taskId": 1e999, "leaseId": -1e999, "outcome": "COMPLETED"}]}'
+    headers = {"Content-Type": "application/json", "Prefer": prefer}
+    answer = (await http.post("/v1/tasks/settle", content=body, headers=headers)).json()
+    (refusal,) = answer["refused" if prefer == "return=minimal" else "results"]
+    assert (refusal["taskId"], refusal["leaseId"], refusal["code"]) == (None, None, "VALIDATION_ERROR")
+
+
 async def test_a_client_without_leases_cannot_report_a_leased_task(
     client: Client, worker: LeasedWorker, stage_type: str
 ) -> None:

@@ -127,3 +127,17 @@ async def test_closing_returns_what_is_at_hand(pool: ReusingPool, driver: Driver
     async with asyncio.timeout(30):
         await pool.close()
     assert driver.is_closed
+
+
+async def test_closing_does_not_wait_for_the_return_of_a_connection(
+    pool: ReusingPool, driver: DriverPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was in use when the pool began to close returns to the driver at once."""
+    monkeypatch.setattr(reuse, "RETURN_INTERVAL", timedelta(hours=1))
+    connection = await pool.acquire(LONG)
+    closing = asyncio.create_task(pool.close())
+    await asyncio.sleep(0)
+    await pool.release(connection)
+    async with asyncio.timeout(30):
+        await closing
+    assert driver.is_closed

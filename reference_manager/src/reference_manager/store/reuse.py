@@ -34,6 +34,7 @@ class ReusingPool:
         self._waiting = 0
         """The number of callers that wait for the driver's pool."""
         self._returning: asyncio.Task[None] | None = None
+        self._closing = False
 
     @property
     def max_size(self) -> int:
@@ -74,7 +75,7 @@ class ReusingPool:
 
     async def release(self, connection: Connection) -> None:
         """Release a connection: to a caller that waits for one, or to the next caller."""
-        if self._waiting or not _is_reusable(connection):
+        if self._waiting or self._closing or not _is_reusable(connection):
             await self._pool.release(connection)
             return
         self._at_hand.append(connection)
@@ -83,6 +84,7 @@ class ReusingPool:
 
     async def close(self) -> None:
         """Return the connections at hand, and close all connections once they are released."""
+        self._closing = True
         if self._returning:
             self._returning.cancel()
         await self._return()

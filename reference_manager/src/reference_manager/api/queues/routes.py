@@ -97,7 +97,7 @@ async def settle_response(queue: TaskQueue, items: Sequence[Item], *, minimal: b
     verdicts = await _settle(queue, [item.report for item in items])
     if not minimal:
         results = [_settled(item, verdict) for item, verdict in zip(items, verdicts, strict=True)]
-        return json_response(to_json({"results": results}).decode())
+        return json_response(to_json({"results": results}, inf_nan_mode="null").decode())
     others = [
         _settled(items[index], verdict) | {"index": index}
         for index, verdict in enumerate(verdicts)
@@ -108,7 +108,7 @@ async def settle_response(queue: TaskQueue, items: Sequence[Item], *, minimal: b
     if len(refused) < len(others):
         # Not among the refused ones: an older worker counts the results, finds too few, and sends its request again.
         answer["undecided"] = [result for result in others if result["code"] == UNDECIDED.code]
-    return minimal_response(to_json(answer).decode())
+    return minimal_response(to_json(answer, inf_nan_mode="null").decode())
 
 
 async def _settle(queue: TaskQueue, reports: Sequence[Report | ErrorResponse]) -> Sequence[Verdict | ErrorResponse]:

@@ -110,7 +110,7 @@ class Handover:
         finally:
             reservation.end(committed=rows is not None)
             self.used.set()
-        if rows and reservation.leaves_tasks:
+        if rows and _has_claimed(rows) and reservation.leaves_tasks:
             self._notifications.notify([stage_type])
         return rows
 
@@ -144,3 +144,8 @@ class Handover:
                 reservation.end(committed=committed)
             self.used.set()
         self._notifications.notify(transaction.announced)
+
+
+def _has_claimed(rows: Sequence[Record]) -> bool:
+    """Return whether ``claim_tasks`` was called. Otherwise, the statement has made no task claimable."""
+    return rows[-1]["claim"] is not None or rows[-1]["more"] is not None

@@ -266,10 +266,11 @@ BEGIN
     -- snapshot. Remove the former from the index, unless another session is changing them. Every session that adds or
     -- returns a task also locks the row of the stage, so that under this lock the check for waiting tasks is exact.
     -- A stage whose only waiting task is handed over by the transaction that adds it is left to the next claim: its worker
-    -- does not wait for another update of the stage.
-    IF fitting < wanted OR (wanted > 1 OR last_seq <> newest) AND (walked > 1 OR NOT EXISTS (
+    -- does not wait for another update of the stage. The next claim that passes it removes it, so that such stages do
+    -- not pile up.
+    IF fitting < wanted OR walked > 1 OR (wanted > 1 OR last_seq <> newest) AND NOT EXISTS (
         SELECT FROM waiting_tasks WHERE stage_id = owners[cardinality(owners)] AND seq > last_seq
-    )) THEN
+    ) THEN
         SELECT coalesce(array_agg(id) FILTER (WHERE seq IS NULL), '{}'), coalesce(bool_or(seq IS NOT NULL), false)
         INTO drained, is_more
         FROM (
