@@ -14,7 +14,7 @@ import pytest
 
 from tests.template import versions
 from tests.template.charts import Chart
-from tests.template.environments import clean_environment
+from tests.template.environments import clean_environment, share_bytecode
 from tests.template.quick_copier import quicken, write_uv
 from tests.template.versions import IDENTITY, build_history, clone_to_release, next_version, take_thin_snapshot
 from tools.crds import Schema, find_schemas
@@ -137,6 +137,7 @@ def rendered(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def installed(rendered: Path, tool: Callable[..., str]) -> Path:
     """Return a project with the example, installed from the template's repository."""
     tool("uv", "sync", "--quiet", cwd=rendered)
+    share_bytecode(rendered / ".venv")
     return rendered
 
 

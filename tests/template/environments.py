@@ -1,6 +1,8 @@
 """The environment for programs of a rendered project, without the variables of the tests' own environment."""
 
 import os
+import shutil
+import sysconfig
 from pathlib import Path
 from typing import Final
 
@@ -19,3 +21,16 @@ def clean_environment() -> dict[str, str]:
     if uv := os.environ.get("UV"):
         environment["PATH"] = f"{Path(uv).parent}{os.pathsep}{environment['PATH']}"
     return environment
+
+
+def share_bytecode(environment: Path) -> None:
+    """Copy the bytecode of this environment's packages to another environment with the same Python.
+
+    Compiling them takes several times longer than the tests of a new project. Python compiles a module whose source has
+    another size or another time, as that of another version has.
+    """
+    own = Path(sysconfig.get_path("purelib"))
+    packages = environment / own.relative_to(sysconfig.get_path("data"))
+    for package in packages.iterdir():
+        for compiled in (own / package.name).rglob("__pycache__"):
+            shutil.copytree(compiled, packages / compiled.relative_to(own), dirs_exist_ok=True)
