@@ -115,7 +115,7 @@ class FakeTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
             return httpx2.Response(answer.status, headers=dict(answer.headers))
         headers = {**answer.headers, "Content-Type": "application/json"}
         body = as_original(answer.body) if self._part_a_only else answer.body
-        return httpx2.Response(answer.status, headers=headers, content=to_json(body))
+        return httpx2.Response(answer.status, headers=headers, content=to_json(body, inf_nan_mode="null"))
 
     def _serve(self, request: httpx2.Request, arrived_at: datetime) -> Answer | NotYet:
         path = request.url.raw_path.partition(b"?")[0].decode("ascii")
