@@ -3,7 +3,8 @@
 Many tests wait for leases or for processes to end, so four workers keep two cores busy. One takes test files from the
 front of the collection, one from the back, and the others from between, at equal distances. Each worker thus stays
 in one part of the tree, and the session fixtures of a folder (a PostgreSQL, an installed project) are built twice only
-where workers meet. The last files are split into tests, so that all workers end at about the same time.
+where workers meet. The last files are split into tests, so that all workers end at about the same time. A file with a
+test that waits for longer than that comes first.
 """
 
 from typing import Final
@@ -15,6 +16,9 @@ from xdist.workermanage import WorkerController  # pyright: ignore[reportMissing
 
 _LAST_FILES: Final = 6
 """How many files are split into tests: enough to keep all workers busy for as long as the longest file takes."""
+
+_FIRST_FILE: Final = "tests/integration/manager/test_silent_connections.py"
+"""The file of the longest wait, for deadlines of 20 s, during which other tests need the processors."""
 
 
 class ByPlace(LoadScopeScheduling):
@@ -46,5 +50,6 @@ class ByPlace(LoadScopeScheduling):
         units = list(self.workqueue)
         number, spaces = self.nodes.index(node), max(len(self.nodes) - 1, 1)
         place = (0, -1)[number] if number < 2 else len(units) * (number - 1) // spaces
-        self.workqueue.move_to_end(units[place], last=False)
+        unit = _FIRST_FILE if _FIRST_FILE in self.workqueue else units[place]
+        self.workqueue.move_to_end(unit, last=False)
         super()._assign_work_unit(node)

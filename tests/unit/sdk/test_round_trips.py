@@ -195,7 +195,7 @@ EXACT: dict[str, BaseModel] = {
     "negative zero": _holding(Any, -0.0),
     "true": _holding(Any, value=True),
     "tuple": _holding(tuple[int, ...], (1, 2)),
-    "set": _holding(set[str], {"a", "b"}),
+    "set": _holding(set[int], {1, 2}),  # of numbers, because the order of texts differs from process to process
     "integer keys": _holding(dict[int, str], {1: "a"}),
     "date keys": _holding(dict[date, int], {date(2026, 1, 1): 1}),
     "decimal": _holding(Decimal, Decimal("1.10")),
