@@ -199,11 +199,3 @@ async def eventually(
             return cast("Found", found)
         assert time.monotonic() < deadline, f"{what}: not within {within:.0f} s"
         await asyncio.sleep(LOOK_AGAIN)
-
-
-def is_alive(pid: int) -> bool:
-    """Return whether a process is running."""
-    try:
-        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False

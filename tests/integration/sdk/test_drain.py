@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.integration.sdk.resilience_site import Site, WorkerProcess, eventually, is_alive
+from tests.integration.sdk.resilience_site import Site, WorkerProcess, eventually
+from tests.support.processes import is_running
 from tests.support.sdk_worker import Event
 from tools.proxy import Cut, Proxy
 
@@ -56,7 +57,7 @@ async def _check_drain(site: Site, worker: WorkerProcess) -> None:
         "RELEASED": 30,
     }
     assert {entry["reason"] for entry in worker.entries(Event.CANCELLED)} == {"drain"}
-    assert not any(is_alive(entry["pid"]) for entry in worker.entries(Event.BEGUN))
+    assert not any(is_running(entry["pid"]) for entry in worker.entries(Event.BEGUN))
 
 
 def _sigterm(worker: WorkerProcess) -> None:
@@ -89,7 +90,9 @@ async def test_a_second_signal_ends_the_worker_at_once(site: Site) -> None:
     worker.send(signal.SIGTERM)
     assert await worker.wait_for_exit(within=2) == 128 + signal.SIGTERM
     await eventually(
-        "no process is left", lambda: not any(is_alive(entry["pid"]) for entry in worker.entries(Event.BEGUN)), within=2
+        "no process is left",
+        lambda: not any(is_running(entry["pid"]) for entry in worker.entries(Event.BEGUN)),
+        within=2,
     )
     assert {task["status"] for task in await site.tasks()} == {"IN_PROGRESS"}
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +20,7 @@ from structlog.testing import capture_logs
 
 from tests.integration.sdk.handler_functions import IMPORT_TIME, Command, commands, slow_import, unimportable
 from tests.integration.sdk.handler_harness import Harness, context
+from tests.support.processes import wait_until_gone
 
 _SHORT = timedelta(milliseconds=50)
 
@@ -37,18 +37,6 @@ async def _pid(harness: Harness) -> int:
     outcome = await harness.run("return_pid")
     assert isinstance(outcome, Completed)
     return int(str(outcome.result).partition(":")[2].rstrip("}'"))
-
-
-async def _exited(pid: int) -> None:
-    """Wait until a process has exited; its exit code may not have been collected yet."""
-    await asyncio.to_thread(_wait_until_exited, Path(f"/proc/{pid}/status"))
-
-
-def _wait_until_exited(status: Path) -> None:
-    deadline = time.monotonic() + 15  # the tests' event loop waits for this thread when it closes
-    while status.exists() and "State:\tZ" not in status.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("do", "exit_status"), [("crash", "killed by SIGSEGV"), ("exit", "exit code 7")])
@@ -103,7 +91,7 @@ async def test_programs_of_a_replaced_process_are_killed() -> None:
     program = int(current.state.checkpoint.document)
     os.kill(program, 0)
     await _pid(harness)
-    await _exited(program)
+    await wait_until_gone([program])
     await harness.runner.close()
 
 
@@ -163,7 +151,7 @@ async def test_programs_of_a_killed_handler_are_killed(harness: Harness) -> None
     current.cancellation.request("job aborted")
     assert await running == Released("job aborted")
     await harness.finished(current)
-    await _exited(int(current.state.checkpoint.document))
+    await wait_until_gone([int(current.state.checkpoint.document)])
 
 
 async def test_forks_of_a_dead_process_are_killed(harness: Harness) -> None:
@@ -173,7 +161,7 @@ async def test_forks_of_a_dead_process_are_killed(harness: Harness) -> None:
     assert isinstance(outcome, Failed)
     assert outcome.message == "The process of the handler died while it ran the task: killed by SIGSEGV."
     assert current.state.checkpoint is not None
-    await _exited(int(current.state.checkpoint.document))
+    await wait_until_gone([int(current.state.checkpoint.document)])
 
 
 async def test_blocked_system_call_is_interrupted() -> None:
@@ -221,7 +209,7 @@ async def test_process_is_replaced(do: str, options: dict[str, Any], reason: str
     assert (line["event"], line["pid"]) == ("handler process replaced", first)
     assert reason in line["reason"]
     assert await _pid(harness) != first
-    await _exited(first)
+    await wait_until_gone([first])
     await harness.runner.close()
 
 
@@ -276,7 +264,7 @@ async def test_processes_end_with_a_program_that_does_not_close_its_runner(tmp_p
     command = [sys.executable, "-c", program]
     result = await asyncio.to_thread(subprocess.run, command, check=False, capture_output=True)
     assert (result.returncode, result.stderr) == (0, b"")
-    await _exited(int(pid_file.read_text().partition(":")[2].rstrip("}'")))
+    await wait_until_gone([int(pid_file.read_text().partition(":")[2].rstrip("}'"))])
 
 
 async def test_processes_start_as_ever_whatever_a_handler_has_changed(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.sdk.resilience_site import STYLES, Site, eventually, is_alive
+from tests.integration.sdk.resilience_site import STYLES, Site, eventually
 from tests.support.outputs import Output, broken_output
+from tests.support.processes import is_running
 from tests.support.sdk_worker import Event
 from tools.manager import ManagerProcess
 from tools.proxy import Cut, Proxy, RequestFault
@@ -59,7 +60,7 @@ async def test_another_worker_takes_over_from_a_killed_one(site: Site) -> None:
     for first, last in await site.wait_until_completed():
         assert first["outcome"] == "EXPIRED"
         assert first["workerId"] != last["workerId"]
-    await eventually("no process is left", lambda: not any(is_alive(entry["pid"]) for entry in begun))
+    await eventually("no process is left", lambda: not any(is_running(entry["pid"]) for entry in begun))
 
 
 async def test_a_suspended_worker_is_fenced(site: Site) -> None:

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 
 from tests.support.collector import Collector
 from tests.support.forked_programs import start_worker
+from tests.support.processes import wait_until_gone
 from tools.manager import Process
 from tools.snapshot import ROOT
 
@@ -125,12 +126,6 @@ async def _wait_for_content(path: Path) -> str:
     return await asyncio.to_thread(_wait_for, lambda: path.read_text() if path.exists() else "")
 
 
-async def _wait_until_gone(pid: int) -> None:
-    """Wait until a process has ended, or is a zombie."""
-    status = Path(f"/proc/{pid}/status")
-    await asyncio.to_thread(_wait_for, lambda: not status.exists() or "State:\tZ" in status.read_text())
-
-
 async def _wait_until_not_ready(port: int) -> None:
     """Wait until a worker has handled a signal; its probes respond even while its event loop is blocked."""
     readiness = f"http://127.0.0.1:{port}/readyz"
@@ -173,7 +168,7 @@ async def test_a_second_signal_ends_the_process_at_once(
     await _wait_until_not_ready(port)  # two pending signals of one number count as one
     worker.process.send_signal(signal.SIGTERM)
     assert await worker.wait_for_exit() == 128 + signal.SIGTERM
-    await _wait_until_gone(pid)
+    await wait_until_gone([pid])
 
 
 async def test_a_process_that_dies_affects_no_other(
@@ -208,7 +203,7 @@ async def test_a_killed_worker_leaves_no_processes(start: Start, orders: Create,
     pid = int(await _wait_for_content(order.begun))
     worker.process.kill()
     await worker.wait_for_exit()
-    await _wait_until_gone(pid)
+    await wait_until_gone([pid])
 
 
 async def test_probes_and_metrics_are_served(start: Start, orders: Create, tmp_path: Path) -> None:
