@@ -151,8 +151,8 @@ class SettleBody(Body):
         except ValidationError:
             return ()
         return [
-            Item({"taskId": item["taskId"], "leaseId": item["leaseId"]}, completion.request(self.worker_id))
-            for item, completion in zip(cast("list[dict[str, Any]]", self.results), completions, strict=True)
+            Item(_ids(item), completion.request(self.worker_id))
+            for item, completion in zip(self.results, completions, strict=True)
         ]
 
 

@@ -6,7 +6,7 @@ stage's row. Batches grow with the load.
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from itertools import islice
@@ -83,7 +83,7 @@ class Batcher(Generic[Item, Result]):
             forward the item to. If it raises, every caller of the batch gets the error.
         limit: The maximum number of items in a batch. The items of one caller stay together, even if they are more.
         on_idle: Called when no items are left.
-        pacing: Decides when batches start. None: at once.
+        pacing: Decides when batches start; by default, at once.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Batcher(Generic[Item, Result]):
         self._process = process
         self._limit = limit
         self._on_idle = on_idle
-        self._pacing = pacing
+        self._pacing = pacing or Pacing()
         self._waiting: deque[_Share[Item, Result]] = deque()
         self._runner: asyncio.Task[None] | None = None
 
@@ -129,8 +129,7 @@ class Batcher(Generic[Item, Result]):
     ) -> asyncio.Future[Sequence[Result | Exception | None]]:
         future: asyncio.Future[Sequence[Result | Exception | None]] = asyncio.get_running_loop().create_future()
         group = _Group[Item, Result](items, [None] * len(items), len(items), future, partial_after)
-        if self._pacing:
-            self._pacing.arrive()
+        self._pacing.arrive()
         self._add(_Share(group, range(len(items))))
         return future
 
@@ -142,31 +141,22 @@ class Batcher(Generic[Item, Result]):
 
     async def _run(self) -> None:
         while self._waiting:
-            if self._pacing:
-                await self._pacing.begin(self._size)
+            await self._pacing.begin(self._size)
             batch = self._next_batch()
-            results, error = await self._results(batch)
-            if self._pacing:
-                self._pacing.end(len(batch))
-            for share in batch:
-                if error:
+            items = [share.group.items[index] for share in batch for index in share.indexes]
+            try:
+                results = iter(await self._process(items) if items else ())
+            except Exception as error:  # noqa: BLE001 - every error goes to the callers
+                for share in batch:
                     share.fail(error)
-                else:
+            else:
+                for share in batch:
                     self._record(share, islice(results, len(share.indexes)))
+            self._pacing.end(len(batch))
             if self._waiting:
                 await take_turns()
         self._runner = None
         self._on_idle()
-
-    async def _results(
-        self, batch: Sequence[_Share[Item, Result]]
-    ) -> "tuple[Iterator[Result | Batcher[Item, Result]], Exception | None]":
-        """Process a batch. Return the results, or the error."""
-        items = [share.group.items[index] for share in batch for index in share.indexes]
-        try:
-            return iter(await self._process(items) if items else ()), None
-        except Exception as error:  # noqa: BLE001 - every error goes to the callers
-            return iter(()), error
 
     @staticmethod
     def _record(share: _Share[Item, Result], results: "Iterable[Result | Batcher[Item, Result]]") -> None:

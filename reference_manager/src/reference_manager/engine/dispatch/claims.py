@@ -152,7 +152,7 @@ class ClaimBatcher:
         pause = FIRST_PAUSE
         while self._drop_answered():
             self._changed.clear()
-            if not self._next_batch(BATCH_SIZE):
+            if not self._next_batch(1):
                 self._skipped = True
                 await self._wait(POLL_INTERVAL)
                 continue

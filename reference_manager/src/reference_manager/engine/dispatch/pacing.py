@@ -9,6 +9,7 @@ have sent their next requests. Then all clients of the manager claim together an
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 
 SMALL = 16
@@ -48,7 +49,8 @@ class Pacing:
         self._expected = 0
         """The number of clients that were answered and have not sent another request."""
         self._expected_until = 0.0
-        self._waiting: list[asyncio.Future[None]] = []
+        self._changed = asyncio.Event()
+        """Set when a statement ends, and with the last request that is expected."""
 
     def count(self, newest_lease: int, tasks: int) -> None:
         """Count the tasks of a claim. Each claimed task of the database takes the next number as its lease."""
@@ -63,7 +65,7 @@ class Pacing:
         """Count a request. If it was the last one that was expected, the batch that waits for it starts."""
         self._expected -= 1
         if self._expected == 0:
-            self._wake()
+            self._changed.set()
 
     async def begin(self, size: Callable[[], int]) -> None:
         """Begin a statement. While other managers claim tasks, too, wait before as described above.
@@ -76,7 +78,10 @@ class Pacing:
             left = (deadline if self._running else min(deadline, self._expected_until)) - monotonic()
             if left <= 0:
                 break
-            await self._change(left)
+            self._changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._changed.wait()
         self._running += 1
 
     def end(self, answered: int) -> None:
@@ -87,25 +92,4 @@ class Pacing:
             self._expected = 0
         self._expected = max(self._expected, 0) + answered
         self._expected_until = now + RETURN_TIME
-        self._wake()
-
-    async def _change(self, longest: float) -> None:
-        """Wait for the end of a statement or the last expected request, at most for this many seconds."""
-        loop = asyncio.get_running_loop()
-        changed = loop.create_future()
-        self._waiting.append(changed)
-        timer = loop.call_later(longest, _finish, changed)
-        try:
-            await changed
-        finally:
-            timer.cancel()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for changed in waiting:
-            _finish(changed)
-
-
-def _finish(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+        self._changed.set()

@@ -19,8 +19,8 @@ from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.domain.transitions import STAGE
 from reference_manager.engine.dispatch.claims import BATCH_SIZE, NO_CLAIM
 from reference_manager.engine.dispatch.handover import Handover
-from reference_manager.engine.errors import InFiniteStateError, KeyReusedError, require, unlocked
-from reference_manager.engine.records.idempotency import tasks_key
+from reference_manager.engine.errors import InFiniteStateError, require, unlocked
+from reference_manager.engine.records.idempotency import tasks_key, unless_reused
 from reference_manager.engine.records.pages import (
     Entry,
     NumberedListing,
@@ -178,8 +178,8 @@ class Tasks:
 def _added(rows: Sequence[Record]) -> Record:
     """Return the first row of a statement that adds tasks. Raise if it has not added any, now or earlier."""
     row = unlocked(rows[0] if rows else None, "stage")
-    if row.get("reused"):
-        raise KeyReusedError
+    if "reused" in row:
+        unless_reused(row)
     if row["added"] is None:
         status = StageStatus(row["status"])
         raise InFiniteStateError(
