@@ -20,6 +20,7 @@ from typing_extensions import override
 from jobnik_sdk.errors import ConfigurationError, SettingsError
 from jobnik_sdk.execution import supervisor
 from jobnik_sdk.execution.handler import AnyHandler
+from jobnik_sdk.execution.processes.guarded import fill_standard_files
 from jobnik_sdk.observability.log_writer import FLUSH_SECONDS
 from jobnik_sdk.observability.logging import configure_logging, flush_logs
 from jobnik_sdk.observability.probes import Health, ProbeServer
@@ -161,17 +162,8 @@ def _tune_garbage_collection() -> None:
 
 
 def _open_standard_streams() -> None:
-    """Open standard input, output and error if they are closed.
-
-    Otherwise, the next files would get their numbers, and programs that a handler starts would read from or write to a
-    connection of the worker.
-    """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)  # it gets the lowest number that is free
-            os.set_inheritable(number, True)  # noqa: FBT003 declared so
+    """Open standard input, output and error if they are closed."""
+    fill_standard_files()
     # Python sets a stream that was closed when it started to None.
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
     sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)

@@ -76,9 +76,8 @@ def main(stream: socket.socket, control: Connection, started: ctypes.c_ulonglong
     # Not SIG_IGN, because programs that a handler starts would inherit it.
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, _ignore_signal)
-    signal.pthread_sigmask(
-        signal.SIG_SETMASK, ()
-    )  # the worker blocks some meanwhile, and a handler there may block all
+    # The worker blocks some signals while it starts this process, and a handler there may have blocked all.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     worker = _WorkerConnection(stream, control)
     if setup.log_level is not None:
         logging.forward_logs(setup.log_level, worker.send_log_line)

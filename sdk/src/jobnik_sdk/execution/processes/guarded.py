@@ -137,7 +137,11 @@ def _start(arguments: Sequence[str], files: Sequence[int], start_conditions: Sta
 
 
 def fill_standard_files() -> None:
-    """Open those of standard input, output and error that are closed, so that no other file gets their numbers."""
+    """Open those of standard input, output and error that are closed.
+
+    Otherwise, the next files would get their numbers, and programs that a handler starts would read from or write to a
+    connection of the worker.
+    """
     while (file := os.open(os.devnull, os.O_RDWR)) <= _LAST_STANDARD_FILE:
         os.set_inheritable(file, True)  # noqa: FBT003 declared so
     os.close(file)
