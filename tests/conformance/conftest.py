@@ -33,15 +33,14 @@ def database_url() -> Iterator[str]:
         yield server.url
 
 
-# A manager without requests still takes a few percent of a core, so both end with the tests of a module.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reference_url(database_url: str) -> Iterator[str]:
     """The address of the reference manager."""
     with ManagerProcess("--database-url", database_url) as manager:
         yield manager.url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def reference_part_a_url(database_url: str) -> Iterator[str]:
     """The address of a reference manager that serves part A of the protocol alone."""
     with ManagerProcess("--database-url", database_url, "--part-a-only") as manager:

@@ -16,7 +16,7 @@ def database_url() -> Generator[str]:
         yield server.url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def manager_url(database_url: str) -> Generator[str]:
     """The address of a manager on that database."""
     with ManagerProcess("--database-url", database_url) as manager:

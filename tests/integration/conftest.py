@@ -95,15 +95,14 @@ async def shared_database_url(postgres: EmbeddedPostgres, migrated: str) -> str:
     return await _create(postgres, f"CREATE DATABASE shared TEMPLATE {migrated}", "shared")
 
 
-# A manager without requests still takes a few percent of a core, so these end with the tests of a module.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def manager_url(shared_database_url: str) -> Generator[str]:
     """The address of a manager on the shared database."""
     with ManagerProcess("--database-url", shared_database_url) as manager:
         yield manager.url
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def second_manager_url(shared_database_url: str) -> Generator[str]:
     """The address of another manager on the shared database."""
     with ManagerProcess("--database-url", shared_database_url) as manager:

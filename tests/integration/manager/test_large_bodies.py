@@ -31,8 +31,8 @@ async def manager(start_manager: Start) -> ManagerProcess:
 
 
 @pytest.fixture
-async def http(manager: ManagerProcess) -> AsyncGenerator[httpx2.AsyncClient]:
-    """A client of this manager."""
+async def own(manager: ManagerProcess) -> AsyncGenerator[httpx2.AsyncClient]:
+    """A client of this manager, for tests that interfere with its processes."""
     async with httpx2.AsyncClient(base_url=manager.url, timeout=30) as client:
         yield client
 
@@ -117,21 +117,21 @@ async def test_every_operation_treats_large_bodies_like_small_ones(start_manager
 
 
 async def test_other_requests_are_served_while_a_large_body_is_parsed(
-    http: httpx2.AsyncClient, manager: ManagerProcess
+    own: httpx2.AsyncClient, manager: ManagerProcess
 ) -> None:
     """Neither small bodies nor large ones wait for a huge one, and small ones do not wait for a large one."""
-    assert (await create(http, LARGE + 1)).status_code == 201
+    assert (await create(own, LARGE + 1)).status_code == 201
     (of_large,) = parsers(manager)
-    assert (await create(http, HUGE + 1)).status_code == 201
+    assert (await create(own, HUGE + 1)).status_code == 201
     (of_huge,) = set(parsers(manager)) - {of_large}
     os.kill(of_huge, signal.SIGSTOP)
-    huge = asyncio.create_task(create(http, HUGE + 1))
-    assert (await create(http, HUGE)).status_code == 201
+    huge = asyncio.create_task(create(own, HUGE + 1))
+    assert (await create(own, HUGE)).status_code == 201
     os.kill(of_large, signal.SIGSTOP)
-    large = asyncio.create_task(create(http, LARGE + 1))
+    large = asyncio.create_task(create(own, LARGE + 1))
     for _ in range(20):
-        assert (await http.get("/liveness")).status_code == 200
-        assert (await create(http, LARGE)).status_code == 201
+        assert (await own.get("/liveness")).status_code == 200
+        assert (await create(own, LARGE)).status_code == 201
     assert not huge.done()
     assert not large.done()
     for pid in (of_huge, of_large):
@@ -140,31 +140,31 @@ async def test_other_requests_are_served_while_a_large_body_is_parsed(
 
 
 async def test_a_large_body_is_refused_if_its_process_is_killed(
-    http: httpx2.AsyncClient, manager: ManagerProcess
+    own: httpx2.AsyncClient, manager: ManagerProcess
 ) -> None:
     """As the system does if there is not enough memory. The next large body is parsed by a new process."""
-    await create(http, LARGE + 1)
+    await create(own, LARGE + 1)
     (parser,) = parsers(manager)
     os.kill(parser, signal.SIGSTOP)
-    answer = asyncio.create_task(create(http, LARGE + 1))
+    answer = asyncio.create_task(create(own, LARGE + 1))
     for _ in range(20):
-        await http.get("/liveness")
+        await own.get("/liveness")
     os.kill(parser, signal.SIGKILL)
     refused(await answer, 503, "MANAGER_BUSY")
     assert (await answer).headers["Retry-After"] == "1"
-    assert (await create(http, LARGE + 1)).status_code == 201
+    assert (await create(own, LARGE + 1)).status_code == 201
     (parser,) = parsers(manager)
     os.kill(parser, signal.SIGKILL)
     await wait_until_gone([parser])
-    assert (await create(http, LARGE + 1)).status_code == 201
+    assert (await create(own, LARGE + 1)).status_code == 201
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 async def test_the_process_ends_with_its_manager(
-    http: httpx2.AsyncClient, manager: ManagerProcess, number: signal.Signals
+    own: httpx2.AsyncClient, manager: ManagerProcess, number: signal.Signals
 ) -> None:
     """A manager that stops ends a process that hangs; a process that parses notices that its manager was killed."""
-    await create(http, LARGE + 1)
+    await create(own, LARGE + 1)
     (parser,) = parsers(manager)
     if number is signal.SIGTERM:
         os.kill(parser, signal.SIGSTOP)
