@@ -28,6 +28,14 @@ from tools.manager import Process
 Tool = Callable[..., str]
 
 _STANDARD_OUTPUT: Final = 1
+_IMPORTED: Final = (
+    "PIL.Image",
+    "dependency_injector.containers",
+    "jobnik_sdk.service.process",
+    "jobnik_sdk.worker.worker",
+    "pydantic_settings",
+)
+"""What every worker imports."""
 
 
 class AnyTask(BaseModel):
@@ -76,12 +84,14 @@ def check_projects(folder: Path, installed: Path, manager_url: str, tool: Tool) 
 
 
 def _pytest_command(python: Path) -> Sequence[str | Path]:
-    """Return a command that is ``python -m pytest``. On Linux, all its processes share an import of pytest."""
+    """Return a command that is ``python -m pytest``. On Linux, all its processes share most imports."""
     if sys.platform != "linux":
         return python, "-m", "pytest"
-    # Not the SDK, whose assertions pytest rewrites when it imports it: the SDK contains a plugin.
-    server = ForkServer("pytest", "_pytest.unittest", "_pytest.junitxml", "pydantic.main", python=python)
-    return sys.executable, "-I", "-S", fork_client.__file__, server.address, "pytest"
+    imported = ("pytest", "_pytest.unittest", "_pytest.junitxml", "jobnik_sdk.testing", *_IMPORTED)
+    server = ForkServer(*imported, python=python)
+    # pytest cannot rewrite the assertions of plugins that are imported already. They are those of the SDK and of anyio.
+    quiet = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+    return sys.executable, "-I", "-S", fork_client.__file__, server.address, "pytest", *quiet
 
 
 async def run_workers(folder: Path, installed: Path, manager_url: str) -> None:
@@ -107,7 +117,7 @@ async def _complete_a_task(producer: Producer, project: Path) -> None:
 def _started(projects: Sequence[Path], installed: Path, manager_url: str) -> Generator[None]:
     python = installed / ".venv" / "bin" / "python"
     forks = sys.platform == "linux"
-    server = ForkServer("jobnik_sdk.service.process", "jobnik_sdk.worker.worker", python=python) if forks else None
+    server = ForkServer(*_IMPORTED, python=python) if forks else None
     workers: list[Process] = []
     try:
         for project in projects:
