@@ -1,8 +1,8 @@
 """Compare Jobnik with other queues end to end, with one worker process each.
 
 Run by ``make bench``. Each contender creates empty tasks, processes them, picks up single tasks and idles. All of it
-runs on this machine with durable settings and the log level WARNING. Compare only ratios within one run. Each rate is
-the best of several rounds, because noise can only slow a round down.
+runs on this machine with durable settings and the log level WARNING. Compare only ratios within one run. The contenders
+take turns, so that a change of the machine's speed affects all of them, and each rate is the median of their rounds.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from statistics import median
 
 import uvloop
 from reference_manager.embedded import EmbeddedPostgres
@@ -27,7 +28,8 @@ from tools.data_folder import temporary_data_folder
 from tools.manager import ManagerProcess
 from tools.proxy import Proxy, RequestFault
 
-ROUNDS = 3
+ROUNDS, MAIN_ROUNDS = 3, 5
+"""The number of rounds of each contender; of Jobnik and the base, whose ratio counts most, there are more."""
 PICKUPS = 200
 IDLE_BETWEEN = 0.02
 """Seconds before each pickup, so that the worker has reported the previous task and waits."""
@@ -42,12 +44,12 @@ console = Console()
 class Figures:
     """The measurements of one contender."""
 
-    rate: float = 0.0
-    """Tasks/s, from the start of the first task to the start of the last."""
-    creation_rate: float = 0.0
-    """Tasks/s."""
-    start: float = float("inf")
-    """Seconds from the start of the process to the start of its first task."""
+    rates: list[float] = field(default_factory=list[float])
+    """Tasks/s, from the start of the first task to the start of the last, of each round."""
+    creation_rates: list[float] = field(default_factory=list[float])
+    """Tasks/s of each round."""
+    starts: list[float] = field(default_factory=list[float])
+    """Seconds from the start of the process to the start of its first task, of each round."""
     pickups: Sequence[float] = ()
     """Seconds from just before the creation request to the start of the handler, sorted."""
     memory: float = 0.0
@@ -78,9 +80,9 @@ class Comparison:
             async with WorkerProcess(name, address, every=entry.tasks) as worker:
                 first = await worker.handled()
                 last = await worker.handled()
-        figures.creation_rate = max(figures.creation_rate, created)
-        figures.rate = max(figures.rate, entry.tasks / (last - first))
-        figures.start = min(figures.start, first - worker.started)
+        figures.creation_rates.append(created)
+        figures.rates.append(entry.tasks / (last - first))
+        figures.starts.append(first - worker.started)
 
     async def pick_up(self, name: str) -> None:
         """Measure how fast a waiting worker picks up single tasks."""
@@ -132,7 +134,7 @@ class Comparison:
             bench = Bench(database, [self.stores.manager_url])
             await bench.fill("engine", ROUNDS * ENGINE_TASKS)
             rates = [await bench.in_batches("engine", ENGINE_TASKS, ENGINE_CONNECTIONS) for _ in range(ROUNDS)]
-        self.engine_rate = max(rates)
+        self.engine_rate = median(rates)
 
     def show(self) -> None:
         """Print the table, with each rate as a multiple of the base's."""
@@ -145,24 +147,29 @@ class Comparison:
         for heading in ("start\ns", "idle\nMB", "CPU\nms/min"):
             table.add_column(heading, justify="right")
         base = self.figures[BASE]
+        base_rate, base_creation_rate = median(base.rates), median(base.creation_rates)
         for name, figures in self.figures.items():
-            median, slow = figures.pickups[len(figures.pickups) // 2], figures.pickups[len(figures.pickups) * 99 // 100]
+            rate, creation_rate = median(figures.rates), median(figures.creation_rates)
+            slow = figures.pickups[len(figures.pickups) * 99 // 100]
             table.add_row(
                 f"{ENTRIES[name].title}\n{ENTRIES[name].concurrency}",
-                f"{figures.rate:,.0f}",
-                f"{figures.rate / base.rate:.2f}",
-                f"{figures.creation_rate:,.0f}",
-                f"{figures.creation_rate / base.creation_rate:.2f}",
-                f"{median * 1000:.1f}",
+                f"{rate:,.0f}",
+                f"{rate / base_rate:.2f}",
+                f"{creation_rate:,.0f}",
+                f"{creation_rate / base_creation_rate:.2f}",
+                f"{median(figures.pickups) * 1000:.1f}",
                 f"{slow * 1000:.1f}",
-                f"{figures.start:.2f}",
+                f"{median(figures.starts):.2f}",
                 f"{figures.memory:.0f}",
                 f"{figures.idle_seconds * 1000:.0f}",
             )
         console.print(table)
+        rounds = zip(self.figures[OURS].rates, base.rates, strict=True)
+        ratios = ", ".join(f"{ours / of_base:.2f}" for ours, of_base in rounds)
         console.print(
+            f"Jobnik's tasks/s vs the base's, round by round: {ratios}. "
             f"The engine in batches of 100: {self.engine_rate:,.0f} tasks/s. "
-            f"Jobnik's worker reaches {self.figures[OURS].rate / self.engine_rate:.2f} of that. "
+            f"Jobnik's worker reaches {median(self.figures[OURS].rates) / self.engine_rate:.2f} of that. "
             f"When idle, it sends {self.requests} requests per minute."
         )
 
@@ -172,12 +179,14 @@ async def compare(stores: Stores) -> None:
     comparison = Comparison(stores)
     with console.status("the engine in batches of 100"):
         await comparison.engine()
+    for number in range(MAIN_ROUNDS):
+        for name, entry in ENTRIES.items():
+            rounds = MAIN_ROUNDS if name in {OURS, BASE} else ROUNDS
+            if number < rounds:
+                progress = f"{entry.tasks:,} tasks, round {number + 1} of {rounds}"
+                with console.status(f"{entry.title}, {entry.concurrency}: {progress}"):
+                    await comparison.drain(name)
     for name, entry in ENTRIES.items():
-        for number in range(ROUNDS):
-            with console.status(
-                f"{entry.title}, {entry.concurrency}: {entry.tasks:,} tasks, round {number + 1} of {ROUNDS}"
-            ):
-                await comparison.drain(name)
         with console.status(f"{entry.title}, {entry.concurrency}: {PICKUPS} pickups"):
             await comparison.pick_up(name)
     with console.status("all workers idle"):

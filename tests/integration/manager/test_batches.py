@@ -54,6 +54,34 @@ async def test_a_report_without_the_lease_does_not_affect_the_holders_report(dat
         assert [verdict.target for verdict in verdicts] == [None, target]
 
 
+async def test_a_batch_completes_each_task_with_the_first_report_of_its_holder(database: Database) -> None:
+    """Neither the order of the reports nor those beside it matter: repeated, of other workers, without a lease."""
+    await add_backlog(database, "late", 8)
+    first, second, third = await claim(database, 3)
+    async with database.connection() as connection:
+        (unleased,) = claimed_tasks(await connection.fetch(*claim_statement("late", 1)))
+        reports = [
+            (third.task, third.lease, "holder", "3"),
+            (first.task, first.lease, "other", "0"),
+            (unleased.task, None, None, "4"),
+            (second.task, first.lease, "holder", "0"),
+            (first.task, first.lease, "holder", "1"),
+            (second.task, None, None, "0"),
+            (first.task, first.lease, "holder", "0"),
+            (second.task, second.lease, "holder", None),
+            (second.task, second.lease + 1000, "holder", "0"),
+        ]
+        (row,) = await connection.fetch(sql.task_complete.sql, *map(list, zip(*reports, strict=True)), None)
+        assert row["busy"] is None
+        bodies = dict(zip(row["places"], row["bodies"], strict=True))
+        assert sorted(bodies) == [1, 3, 5, 8]
+        assert [place for place, body in bodies.items() if body is not None] == [3]
+        ids = [task.task for task in (first, second, third, unleased)]
+        tasks = {task["id"]: task for task in await connection.fetch("SELECT * FROM tasks WHERE id = ANY ($1)", ids)}
+    assert [tasks[one]["status"] for one in ids] == ["COMPLETED"] * 4
+    assert [tasks[one]["result"] for one in ids] == ["1", None, "3", "4"]
+
+
 async def test_a_claim_skips_locked_jobs(database: Database, other: Session) -> None:
     """A claim takes the tasks of other jobs meanwhile, and reports that there may be more."""
     locked = [await job_of(other, await add_backlog(database, "late", 2, Priority.HIGH)) for _ in range(2)]

@@ -23,7 +23,7 @@ from reference_manager.api.common.fields import Id, NewWorkerId, StageTypeName
 from reference_manager.api.common.headers import IDEMPOTENCY_KEY, MINIMAL, is_idempotency_key, request_trace
 from reference_manager.api.jobs.requests import JobBody
 from reference_manager.api.jobs.routes import create_job_response
-from reference_manager.api.queues.requests import ClaimBody, SettleBody
+from reference_manager.api.queues.requests import ClaimBody, SettleBody, read_completions
 from reference_manager.api.queues.routes import claim_response, settle_response
 from reference_manager.api.tasks.requests import TaskBody, TaskStatusBody, new_tasks
 from reference_manager.api.tasks.routes import add_tasks_response, dequeue_response, report_response
@@ -166,8 +166,8 @@ class HotPath:
         return claim_response(self._engine.queue, stage_type, body, client, minimal=request.headers.minimal)
 
     def _settle(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
-        body = SettleBody.model_validate_json(request.body)
-        return settle_response(self._engine.queue, body.request(), minimal=request.headers.minimal)
+        settlement = read_completions(request.body) or SettleBody.model_validate_json(request.body).request()
+        return settle_response(self._engine.queue, settlement, minimal=request.headers.minimal)
 
     def _heartbeat(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         worker_id = _WORKER_ID.validate_python(request.parameter)

@@ -251,10 +251,12 @@ class StageMetrics:
         self._polls[status].observe(seconds)
         self._empty_polls.set(consecutive_empty)
 
-    def record_wait(self, seconds: float | None) -> None:
-        """Record how long a task was claimable before it was claimed; None if the manager does not report it."""
-        if seconds is not None:
-            self._waiting.observe(seconds)
+    def record_waits(self, waits: Iterable[float | None]) -> None:
+        """Record for how many seconds tasks were claimable before a claim; None if the manager does not report it."""
+        observe = self._waiting.observe
+        for seconds in waits:
+            if seconds is not None:
+                observe(seconds)
 
     def record_attempt(
         self, status: str, seconds: float, error_type: str | None = None, *, retried: bool = False

@@ -218,9 +218,10 @@ class Poller:
             limit = min(free, share) if self._has_backlog else free
             claimed = await self._claim(limit)
             self._set_backlog(claimed is not None and len(claimed) >= limit)
-            for task in claimed or ():
-                self._start(task)
             if claimed:
+                self._metrics.record_waits(task.waited for task in claimed)
+                for task in claimed:
+                    self._start(task)
                 delays = backoff(*self._dependencies.poll_delays)
             elif claimed is None or not self._source.long_polls:
                 await self._wait_for_change(next(delays))
@@ -287,7 +288,6 @@ class Poller:
     def _start(self, task: Assignment[Any, Any]) -> None:
         self._free_slots -= 1
         self._metrics.active += 1
-        self._metrics.record_wait(task.waited)
         span = self._spans.start_process(task, task.job_id if self._spans.recorded else "")
         context, validation_error = self._contexts.create(task, span.traceparent)
         running = TaskInProgress(task, context, span)

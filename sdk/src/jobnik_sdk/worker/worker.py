@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, overload
 
 import httpx2
 
-from jobnik_sdk.errors import ConfigurationError, JobnikError
+from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.execution.access import WorkerAccess
 from jobnik_sdk.execution.handler import (
     AnyHandler,
@@ -27,7 +27,6 @@ from jobnik_sdk.execution.handler import (
 )
 from jobnik_sdk.http.circuit_breaker import BreakerPolicy
 from jobnik_sdk.http.client import JobnikClient
-from jobnik_sdk.http.retries import INITIAL_DELAY, MAX_DELAY, backoff
 from jobnik_sdk.model.arguments import check_callable, check_duration, check_instance, check_items
 from jobnik_sdk.model.definitions import DataT, MetadataT, ResultT, StageType, TaskMetadataT, TaskT
 from jobnik_sdk.model.payloads import fit_text
@@ -37,10 +36,10 @@ from jobnik_sdk.worker.events import Event, Listener
 from jobnik_sdk.worker.heartbeat import HEARTBEATS_PER_LEASE, Heartbeat, Instructions, WorkerView
 from jobnik_sdk.worker.leased_source import LeasedTaskSource
 from jobnik_sdk.worker.middleware import Middleware
-from jobnik_sdk.worker.part_a_source import PartATaskSource
 from jobnik_sdk.worker.poller import Poller, PollerDependencies
 from jobnik_sdk.worker.progress_sender import ProgressSender
 from jobnik_sdk.worker.settings import WorkerSettings
+from jobnik_sdk.worker.sources import connect
 from jobnik_sdk.worker.task_source import TaskInProgress, TaskSource
 
 ValueT = TypeVar("ValueT")
@@ -62,8 +61,6 @@ TICK_SECONDS: Final = 1.0
 """The interval at which the event loop shows that it is not blocked."""
 MIN_BLOCKED_SECONDS: Final = 1.0
 """How late a tick has to be to count as a blocked event loop."""
-LEASE_FEATURES: Final = frozenset({"claim", "settle", "leases", "heartbeat"})
-"""The features that a manager must have for the worker to use leases."""
 _LONGEST_HOST: Final = 150
 """The maximum number of characters of the host's name in a worker's id, which may have 200 characters."""
 
@@ -329,8 +326,9 @@ class Worker:
         self._last_tick = time.monotonic()
         self._tick(self._loop)
         try:
-            source = await self._run_unless_stopped(self._connect())
+            source = await self._run_unless_stopped(connect(self.client, self.id, self._lease, len(self._handlers)))
             if source is not None:
+                self._contacted = True
                 await self._process_tasks(source)
         finally:
             self._loop = None
@@ -346,9 +344,14 @@ class Worker:
         self._handlers[name] = handler
 
     async def _process_tasks(self, source: TaskSource) -> None:
-        emit, access = self._emit if self._listeners else None, WorkerAccess(self.client)
         dependencies = PollerDependencies(
-            source, self._poll_delays, self._may_claim, self._on_contact, self._middleware, emit, access
+            source=source,
+            poll_delays=self._poll_delays,
+            may_claim=self._may_claim,
+            on_contact=self._on_contact,
+            middleware=self._middleware,
+            emit=self._emit if self._listeners else None,
+            access=WorkerAccess(self.client),
         )
         pollers = [Poller(handler, dependencies) for handler in self.handlers]
         drained = False
@@ -430,28 +433,6 @@ class Worker:
         finally:
             running.cancel()
             stopped.cancel()
-
-    async def _connect(self) -> TaskSource:
-        """Wait until the manager answers, and return the task source for its capabilities."""
-        delays = backoff(INITIAL_DELAY, MAX_DELAY)
-        # The leases in a response that takes longer have ended. Without a limit, it may arrive byte by byte.
-        client = self.client.limited(self.client.timeout + self._lease)
-        while True:
-            try:
-                features = await client.capabilities(retry=False)
-            except JobnikError as error:
-                _log.warning("manager not reachable yet, retrying", manager=self.client.base_url, reason=str(error))
-                await asyncio.sleep(next(delays))
-                continue
-            self._contacted = True
-            if features >= LEASE_FEATURES:
-                return LeasedTaskSource(client, self.id, self._lease, len(self.handlers))
-            _log.warning(
-                "manager has no leases",
-                manager=self.client.base_url,
-                advice="update the manager or check its address; tasks of a killed worker wait until they are stale",
-            )
-            return PartATaskSource(client)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         """Record that the event loop runs, and schedule the next tick."""

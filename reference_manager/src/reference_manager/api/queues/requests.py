@@ -1,9 +1,8 @@
 """Request bodies of claims and reports."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, NotRequired, cast
 from uuid import UUID
 
 from pydantic import (
@@ -19,13 +18,15 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    with_config,
 )
-from pydantic.alias_generators import to_camel
 from pydantic.config import JsonDict
 from pydantic_core import core_schema
+from typing_extensions import TypedDict
 
 from reference_manager.api.common.errors import ErrorResponse, validation_message
 from reference_manager.api.common.fields import (
+    MAX_LEASE_ID,
     WHOLE,
     YEAR,
     Body,
@@ -44,6 +45,8 @@ from reference_manager.domain.payloads import encode, encode_optional
 from reference_manager.domain.states import Outcome
 
 MAX_TASKS = 500
+
+_LOWER_UUID = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 
 _SETTLEMENT: JsonDict = {
     "workerId": "host-1",
@@ -131,38 +134,44 @@ class SettleBody(Body):
     # Each report is validated on its own, later, so that an invalid one does not affect the others.
     results: Annotated[list[Annotated[ReportBody, SkipValidation]], Field(min_length=1, max_length=MAX_TASKS)]
 
-    def convert(self, _context: BodyContext) -> "Sequence[Item]":  # noqa: D102 - as in the base class
+    def convert(self, _context: BodyContext) -> "Settlement":  # noqa: D102 - as in the base class
         return self.request()
 
-    def request(self) -> "Sequence[Item]":
+    def request(self) -> "Settlement":
         """Validate the reports, and convert them to commands of the engine."""
-        return self._completions() or [
-            Item(_ids(item), body if isinstance(body, ErrorResponse) else body.request(self.worker_id))
-            for item, body in zip(self.results, _validated(self.results), strict=True)
+        reports = [
+            body if isinstance(body, ErrorResponse) else body.request(self.worker_id)
+            for body in _validated(self.results)
         ]
-
-    def _completions(self) -> "Sequence[Item]":
-        """Return the items if all of them are valid reports of completed tasks. Nearly all requests are like this.
-
-        Without a model for each report, this takes a quarter of the time.
-        """
-        try:
-            completions = _COMPLETIONS.validate_python(self.results)
-        except ValidationError:
-            return ()
-        return [
-            Item(_ids(item), completion.request(self.worker_id))
-            for item, completion in zip(self.results, completions, strict=True)
-        ]
+        return Settlement(reports, [_ids(item) for item in self.results])
 
 
-class Item(NamedTuple):
-    """An item of a request to settle tasks."""
+class Settlement(NamedTuple):
+    """A request to settle tasks."""
 
-    ids: dict[str, Any]
-    """The ids of the task and the lease, as the client sent them."""
-    report: Report | ErrorResponse
-    """The report, or the error if the item is invalid."""
+    reports: Sequence[Report | ErrorResponse]
+    """The reports; for an invalid one, the error."""
+    ids: Sequence[Mapping[str, Any]]
+    """For each report, the `taskId` and the `leaseId` that the client sent, among others."""
+
+
+def read_completions(body: bytes) -> Settlement | None:
+    """Read a request whose reports are all of completed tasks, as nearly all are. None: read it as a ``SettleBody``.
+
+    Without a model for each report, and read in one step, a report takes a third of the time.
+    """
+    try:
+        request = _COMPLETIONS.validate_json(body)
+    except ValidationError:
+        return None
+    worker_id, completed = request["workerId"], Outcome.COMPLETED
+    reports = [
+        Report(item["taskId"], item["leaseId"], worker_id, completed)
+        if (result := item.get("result")) is None
+        else Report(item["taskId"], item["leaseId"], worker_id, completed, encode(result))
+        for item in request["results"]
+    ]
+    return Settlement(reports, request["results"])
 
 
 def _validated(items: Sequence[object]) -> Sequence[ReportBody | ErrorResponse]:
@@ -188,28 +197,28 @@ def _ids(item: object) -> dict[str, Any]:
 _REPORTS = TypeAdapter[Sequence[ReportBody]](list[ReportBody])
 
 
-@dataclass(slots=True)
-class _Completion:
+@with_config(extra="forbid")
+class _Completion(TypedDict):
     """A report of a completed task: a part of what ``ReportBody`` accepts."""
 
-    __pydantic_config__ = ConfigDict(alias_generator=to_camel, extra="forbid")
-
-    # Of the forms of a UUID, only the canonical one has 36 characters. Comparing it with a pattern takes twice as long.
-    task_id: Annotated[
+    # A response that repeats it has the form that the client sent: UUIDs are shown in lower case.
+    taskId: Annotated[
         UUID,
         GetPydanticSchema(
-            lambda uuid, handler: core_schema.chain_schema(
-                [core_schema.str_schema(min_length=36, max_length=36), handler(uuid)]
-            )
+            lambda uuid, handler: core_schema.chain_schema([core_schema.str_schema(pattern=_LOWER_UUID), handler(uuid)])
         ),
     ]
-    lease_id: LeaseId
+    leaseId: Annotated[StrictInt, Field(ge=1, le=MAX_LEASE_ID)]
     outcome: Literal["COMPLETED"]
-    result: Annotated[JsonValue, AfterValidator(finite)] = None
-
-    def request(self, worker_id: str) -> Report:
-        """Convert the report to a command of the engine."""
-        return Report(self.task_id, self.lease_id, worker_id, Outcome.COMPLETED, encode_optional(self.result))
+    result: NotRequired[Annotated[JsonValue, AfterValidator(finite)]]
 
 
-_COMPLETIONS = TypeAdapter[Sequence[_Completion]](Annotated[list[_Completion], FailFast()])
+@with_config(extra="forbid")
+class _CompletionsBody(TypedDict):
+    """A part of what ``SettleBody`` accepts."""
+
+    workerId: WorkerId
+    results: Annotated[list[_Completion], FailFast(), Field(min_length=1, max_length=MAX_TASKS)]
+
+
+_COMPLETIONS = TypeAdapter(_CompletionsBody)

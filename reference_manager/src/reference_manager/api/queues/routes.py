@@ -1,6 +1,6 @@
 """Routes of queues: claims and reports of many tasks at once, under leases, and depth."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -27,7 +27,7 @@ from reference_manager.api.common.responses import (
     preferred_response,
 )
 from reference_manager.api.common.strict import StrictRoute, converted
-from reference_manager.api.queues.requests import ClaimBody, Item, SettleBody
+from reference_manager.api.queues.requests import ClaimBody, SettleBody, Settlement
 from reference_manager.api.queues.responses import (
     ClaimedTasks,
     Depth,
@@ -69,8 +69,8 @@ def queues_router(queue: TaskQueue) -> APIRouter:
     )
     async def settle_tasks(body: SettleBody, request: Request) -> Response:
         """Report outcomes of attempts. Each report is decided on its own; repeating a report is idempotent."""
-        items = converted(request, body.request)
-        return await settle_response(queue, items, minimal=prefers_minimal(request))
+        settlement = converted(request, body.request)
+        return await settle_response(queue, settlement, minimal=prefers_minimal(request))
 
     @router.get("/queues/{stageType}/depth", responses=openapi_responses({200: Depth}))
     async def get_queue_depth(stageType: StageTypeName) -> Response:
@@ -92,14 +92,14 @@ async def claim_response(
     return minimal_response(f'{{"tasks":[{tasks}],"stages":[{",".join(str(part.context) for part in claimed)}]}}')
 
 
-async def settle_response(queue: TaskQueue, items: Sequence[Item], *, minimal: bool) -> Response:
+async def settle_response(queue: TaskQueue, settlement: Settlement, *, minimal: bool) -> Response:
     """Settle the reports of a worker, even if it disconnects meanwhile."""
-    verdicts = await _settle(queue, [item.report for item in items])
+    verdicts = await _settle(queue, settlement.reports)
     if not minimal:
-        results = [_settled(item, verdict) for item, verdict in zip(items, verdicts, strict=True)]
+        results = [_settled(ids, verdict) for ids, verdict in zip(settlement.ids, verdicts, strict=True)]
         return json_response(to_json({"results": results}, inf_nan_mode="null").decode())
     others = [
-        _settled(items[index], verdict) | {"index": index}
+        _settled(settlement.ids[index], verdict) | {"index": index}
         for index, verdict in enumerate(verdicts)
         if isinstance(verdict, ErrorResponse) or verdict.target is None
     ]
@@ -130,15 +130,16 @@ async def _decide(queue: TaskQueue, reports: Sequence[Report]) -> Sequence[Verdi
     return [result if isinstance(result, Verdict) else UNDECIDED for result in results]
 
 
-def _settled(item: Item, verdict: Verdict | ErrorResponse) -> dict[str, Any]:
+def _settled(ids: Mapping[str, Any], verdict: Verdict | ErrorResponse) -> dict[str, Any]:
+    item = {"taskId": ids["taskId"], "leaseId": ids["leaseId"]}
     if isinstance(verdict, ErrorResponse):
         return _refused(item, verdict)
     if verdict.target is not None:
-        return {**item.ids, "accepted": True, "status": verdict.target}
+        return item | {"accepted": True, "status": verdict.target}
     if verdict.source is None:
         return _refused(item, TASK_NOT_FOUND)
     return _refused(item, LEASE_LOST) | {"status": verdict.source}
 
 
-def _refused(item: Item, error: ErrorResponse) -> dict[str, Any]:
-    return {**item.ids, "accepted": False, "status": None, "code": error.code, "message": error.message}
+def _refused(item: dict[str, Any], error: ErrorResponse) -> dict[str, Any]:
+    return item | {"accepted": False, "status": None, "code": error.code, "message": error.message}

@@ -249,8 +249,7 @@ class ClaimBatcher:
             claimed_by[int(row["claim"]) - 1].append(claimed)
             count += len(claimed.task_ids)
             newest = max(newest, *claimed.lease_ids)
-            for seconds in row["waits"]:
-                wait.observe(seconds)
+            wait.observe(row["waits"])
         if count:
             self._pacing.count(newest, count)
         metrics.observe_statement(metrics.CLAIM, started, count)

@@ -148,9 +148,14 @@ class Settlements:
                 wait,
             )
         metrics.observe_statement(metrics.COMPLETE, started, len(completed))
-        for place, body, busy in rows:
-            verdict = _COMPLETED if body is None else _COMPLETED._replace(body=body)
-            verdicts[indexes[place - 1]] = self._job_batcher(busy) if busy else verdict
+        for places, bodies, busy in rows:
+            if busy or bodies is None:
+                decision = self._job_batcher(busy) if busy else _COMPLETED
+                for place in places:
+                    verdicts[indexes[place - 1]] = decision
+            else:
+                for place, body in zip(places, bodies, strict=True):
+                    verdicts[indexes[place - 1]] = _COMPLETED._replace(body=body)
         return verdicts
 
     async def _settle_unlocked(self, reports: Sequence[Report]) -> Sequence[Verdict | ReportBatcher]:

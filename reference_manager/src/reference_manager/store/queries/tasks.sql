@@ -32,7 +32,7 @@ FROM claim_tasks(:type, :limit, :starts, :workers, :lengths, :minimal::boolean[]
 
 -- name: task_complete(ids, leases, workers, results, wait)
 -- IN_PROGRESS → COMPLETED, only where this has no consequences; see routines/complete_tasks.sql.
-SELECT place, body, busy FROM complete_tasks(:ids, :leases, :workers, :results, :wait);
+SELECT places, bodies, busy FROM complete_tasks(:ids, :leases, :workers, :results, :wait);
 
 -- name: task_settle(ids, leases, workers, outcomes, results, errors, retryables, delays, checkpoints)
 -- IN_PROGRESS → COMPLETED, PENDING, RETRIED, FAILED; see routines/settle_tasks.sql.

@@ -56,6 +56,10 @@ DECLARE
     lock_each boolean := false;
     -- The number of picked tasks, then of those that fit into the budget.
     fitting integer;
+    -- The ids of these tasks, ascending, with their numbers in the order of the queue and the numbers of their claims.
+    ids uuid[];
+    numbers integer[];
+    recipients integer[];
     claimed_from uuid[] := '{}';
     claimed_counts integer[] := '{}';
     started uuid[];
@@ -64,7 +68,6 @@ DECLARE
     drained uuid[];
     is_more boolean;
     claimed_at timestamptz;
-    single boolean := cardinality(workers) = 1;
 BEGIN
     LOOP
         -- The locks are taken in the order of the scan, and only until enough tasks are picked.
@@ -184,6 +187,15 @@ BEGIN
             );
         END IF;
 
+        IF fitting = 1 THEN
+            ids := picked; numbers := '{1}'; recipients := '{1}';
+        ELSE
+            SELECT array_agg(id), array_agg(number), array_agg(width_bucket(number, starts))
+            INTO ids, numbers, recipients
+            FROM (SELECT id, number::integer FROM unnest(picked) WITH ORDINALITY AS picking (id, number) ORDER BY id)
+                AS sorted;
+        END IF;
+
         -- Not now(), because the claim may have been sent long before its tasks became available.
         claimed_at := clock_timestamp();
         FOR claim, owner, leases, tasks, bodies, waits IN
@@ -195,17 +207,14 @@ BEGIN
                 status = 'IN_PROGRESS', start_time = claimed_at, updated_at = claimed_at,
                 outcome = NULL, progress = NULL,
                 lease_id = nextval('lease_ids'),
-                worker_id = workers[
-                    CASE WHEN single THEN 1 ELSE width_bucket(array_position(picked, task.id), starts) END
-                ]
-            WHERE task.id = ANY (picked) AND task.status IN ('PENDING', 'RETRIED')
-            RETURNING array_position(picked, task.id) AS number, task.stage_id, task.id, task.attempts, task.lease_id,
+                worker_id = workers[recipients[width_bucket(task.id, ids)]]
+            WHERE task.id = ANY (ids) AND task.status IN ('PENDING', 'RETRIED')
+            RETURNING width_bucket(task.id, ids) AS place, task.stage_id, task.id, task.attempts, task.lease_id,
                 task.worker_id, task.timeout,
-                CASE WHEN minimal[
-                    CASE WHEN single THEN 1 ELSE width_bucket(array_position(picked, task.id), starts) END
-                ] THEN task_wire_minimal(task) ELSE task_wire_open(task, NULL) END AS body
+                CASE WHEN minimal[recipients[width_bucket(task.id, ids)]]
+                    THEN task_wire_minimal(task) ELSE task_wire_open(task, NULL) END AS body
         ), assigned AS (
-            SELECT *, waited[number] AS wait, width_bucket(number, starts) AS claim FROM claimed
+            SELECT *, numbers[place] AS number, waited[numbers[place]] AS wait, recipients[place] AS claim FROM claimed
         ), leased AS (
             INSERT INTO leases (id, task_id, stage_id, worker_id, length, expires_at, deadline)
             SELECT lease_id, id, stage_id, worker_id, lengths[claim],
