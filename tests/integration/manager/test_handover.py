@@ -297,6 +297,44 @@ async def test_one_statement_keeps_the_order(engine: Engine, database: Database)
     assert numbers(await engine.queue.claim("first")) == [1]
 
 
+@pytest.mark.parametrize(("worker", "minimal"), [("worker", False), ("worker", True), (None, False)])
+async def test_a_task_that_never_enters_the_queue_is_like_any_other(
+    engine: Engine, database: Database, worker: str | None, *, minimal: bool
+) -> None:
+    """The creator, the claim and readers get what they get for a task that is claimed later."""
+    stage_id = await known_stage(engine)
+    options = {"maxAttempts": 7, "timeoutSeconds": 20, "retry": {"strategy": "fixed", "delaySeconds": 1}}
+    task = NewTasks(1, '[{"number": 1}]', NO_TRACE, '[{"of": "users"}]', json.dumps([options]))
+    outcomes = list[Any]()
+    for moves, wait in enumerate((MINUTE, timedelta())):
+        claim = engine.queue.claim("first", Claim(worker, 1, MINUTE, wait=MINUTE, minimal=minimal)) if wait else None
+        assert await engine.queue.claim("first") == ()
+        added = json.loads(await engine.tasks.add(stage_id, task))
+        (claimed,) = await (claim or engine.queue.claim("first", Claim(worker, 1, MINUTE, minimal=minimal)))
+        read = json.loads(await engine.tasks.get(claimed.task_ids[0]))
+        async with database.connection() as connection:
+            query = "SELECT worker_id, length, deadline - expires_at AS rest FROM leases WHERE task_id = $1"
+            lease = dict(await connection.fetchrow(query, claimed.task_ids[0]) or {})
+            # Only a claim adds its move to the deltas of the stage.
+            assert await connection.fetchval("SELECT count(*) FROM stage_deltas WHERE stage_id = $1", stage_id) == moves
+        outcomes.append((*map(_lasting, (*added, json.loads(claimed.bodies), read)), claimed.context, lease))
+    assert outcomes[0] == outcomes[1]
+    summary = json.loads(await engine.stages.summary(stage_id))
+    assert (summary["pending"], summary["inProgress"], summary["total"]) == (0, 4, 4)
+
+
+async def test_one_statement_passes_by_a_locked_task(engine: Engine, database: Database) -> None:
+    """A task that another session has locked stays in the queue, and the claim gets the next one."""
+    older, newer = await known_stage(engine), await known_stage(engine)
+    claim = await waiting(engine)
+    await Engine(database, stale_after=MINUTE).tasks.add(older, numbered_tasks(1))
+    async with database.transaction() as connection:
+        await connection.execute("SELECT FROM waiting_tasks FOR UPDATE")
+        await engine.tasks.add(newer, numbered_tasks(2))
+        assert numbers(await claim) == [2]
+    assert numbers(await engine.queue.claim("first")) == [1]
+
+
 async def test_a_stage_that_was_left_in_the_index_has_waited_since_its_next_task(
     engine: Engine, database: Database
 ) -> None:
@@ -415,6 +453,14 @@ async def test_a_client_that_goes_during_the_statement_gets_no_task(engine: Engi
     await adding
     (returned,) = await engine.queue.claim("first", Claim("worker", 1, MINUTE, wait=MINUTE))
     assert json.loads(returned.bodies)["attempts"] == 0
+
+
+def _lasting(task: dict[str, Any]) -> dict[str, Any]:
+    """Return a task without what differs between any two tasks."""
+    return {
+        name: value is not None if name == "waitedSeconds" or name.lower().endswith(("id", "at", "time")) else value
+        for name, value in task.items()
+    }
 
 
 async def _fail(*_: object) -> None:

@@ -3,25 +3,35 @@
 -- the stage's type; null: none. Rows: those of add_tasks, with those of claim_tasks if it was called; the first row has
 -- the body.
 SELECT status, job_status, type, added, CASE WHEN number > 1 THEN NULL ELSE body END AS body, locked,
-    claim, leases, tasks, bodies, waits, context, more
+    CASE WHEN handed_over THEN 1 ELSE claim END AS claim, coalesce(adding.leases, claiming.leases) AS leases,
+    coalesce(adding.tasks, claiming.tasks) AS tasks, coalesce(adding.bodies, claiming.bodies) AS bodies,
+    coalesce(adding.waits, claiming.waits) AS waits, coalesce(adding.context, claiming.context) AS context, more
 FROM add_tasks(
-    :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait
+    :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait,
+    :limit, :starts, :workers, :lengths, :minimal
 ) AS adding
 LEFT JOIN LATERAL claim_tasks(
-    type, CASE WHEN added > 0 AND status IN ('PENDING', 'IN_PROGRESS') THEN :limit::integer END,
+    type,
+    CASE WHEN NOT handed_over AND added > 0 AND status IN ('PENDING', 'IN_PROGRESS') THEN :limit::integer END,
     :starts, :workers, :lengths, :minimal, :budget, coalesce(oldest, 0)
 ) WITH ORDINALITY AS claiming (claim, leases, tasks, bodies, waits, context, more, number) ON true;
 
 -- name: task_add_once
 -- The same for a request with an idempotency key. Rows: see routines/idempotency.sql.
 SELECT reused, created, status, job_status, type, added, CASE WHEN number > 1 THEN NULL ELSE body END AS body, locked,
-    claim, leases, tasks, bodies, waits, context, more
+    CASE WHEN handed_over THEN 1 ELSE claim END AS claim, coalesce(adding.leases, claiming.leases) AS leases,
+    coalesce(adding.tasks, claiming.tasks) AS tasks, coalesce(adding.bodies, claiming.bodies) AS bodies,
+    coalesce(adding.waits, claiming.waits) AS waits, coalesce(adding.context, claiming.context) AS context, more
 FROM add_tasks_once(
     :key, :digest,
-    :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait
+    :stage_id, :default_max_attempts, :data, :user_metadata, :options, :traceparent, :tracestate, :with_body, :wait,
+    :limit, :starts, :workers, :lengths, :minimal
 ) AS adding
 LEFT JOIN LATERAL claim_tasks(
-    type, CASE WHEN created AND added > 0 AND status IN ('PENDING', 'IN_PROGRESS') THEN :limit::integer END,
+    type,
+    CASE
+        WHEN created AND NOT handed_over AND added > 0 AND status IN ('PENDING', 'IN_PROGRESS') THEN :limit::integer
+    END,
     :starts, :workers, :lengths, :minimal, :budget, coalesce(oldest, 0)
 ) WITH ORDINALITY AS claiming (claim, leases, tasks, bodies, waits, context, more, number) ON true;
 

@@ -8,9 +8,11 @@
 -- Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION add_tasks(
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
-    tracestate text, written boolean, wait interval, stem text DEFAULT left(new_id()::text, 28)
+    tracestate text, written boolean, wait interval, wanted integer, starts integer[], workers text[], lengths interval[],
+    minimal boolean[], stem text DEFAULT left(new_id()::text, 28)
 ) RETURNS TABLE (
-    status stage_status, job_status job_status, type text, added bigint, oldest bigint, body text, locked boolean
+    status stage_status, job_status job_status, type text, added bigint, oldest bigint, body text, locked boolean,
+    handed_over boolean, leases bigint[], tasks uuid[], bodies text, waits double precision[], context text
 ) LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
@@ -18,6 +20,8 @@ DECLARE
     has_lock boolean;
     state record;
     answer record;
+    handed record;
+    option json := options -> 0;
     usual_limit text := current_setting('lock_timeout');
 BEGIN
     PERFORM limit_lock_waits(wait);
@@ -25,8 +29,28 @@ BEGIN
     IF NOT has_lock AND wait > interval '0' THEN
         PERFORM lock_jobs(ARRAY(SELECT job_id FROM stages WHERE id = wanted_stage));
     ELSIF NOT has_lock THEN
-        RETURN QUERY SELECT NULL::stage_status, NULL::job_status, NULL, NULL::bigint, NULL::bigint, NULL, true;
+        locked := true;
+        RETURN NEXT;
         RETURN;
+    END IF;
+    locked := false;
+    handed_over := false;
+    IF wanted IS NOT NULL AND starts = '{1}' AND json_array_length(data) = 1
+        AND option ->> 'availableAt' IS NULL AND option ->> 'delaySeconds' IS NULL
+    THEN
+        handed := hand_over_task(
+            stem, wanted_stage, usual_attempts, data -> 0, user_metadata -> 0, option, traceparent, tracestate, written,
+            workers[1], lengths[1], minimal[1]
+        );
+        IF handed.lease IS NOT NULL THEN
+            PERFORM set_config('lock_timeout', usual_limit, true);
+            status := 'IN_PROGRESS'; job_status := 'IN_PROGRESS'; type := handed.type;
+            added := 1; oldest := handed.seq; body := handed.body; handed_over := true;
+            leases := ARRAY[handed.lease]; tasks := ARRAY[handed.task]; bodies := handed.claimed; waits := '{0}';
+            context := handed.context;
+            RETURN NEXT;
+            RETURN;
+        END IF;
     END IF;
     SELECT stage.status, job.status AS job_status, stage.type, stage.task_defaults INTO state
     FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id]) WHERE stage.id = wanted_stage
@@ -35,8 +59,8 @@ BEGIN
         RETURN;
     END IF;
     IF state.status IN ('COMPLETED', 'FAILED', 'ABORTED') OR state.job_status IN ('COMPLETED', 'FAILED', 'ABORTED') THEN
-        RETURN QUERY
-        SELECT state.status, state.job_status, state.type, NULL::bigint, NULL::bigint, NULL::text, false;
+        status := state.status; job_status := state.job_status; type := state.type;
+        RETURN NEXT;
         RETURN;
     END IF;
     PERFORM set_config('lock_timeout', usual_limit, true);
@@ -56,7 +80,7 @@ BEGIN
         updated_at = now()
     WHERE id = wanted_stage AND answer.added > 0;
     status := state.status; job_status := state.job_status; type := state.type;
-    added := answer.added; oldest := answer.oldest; body := answer.body; locked := false;
+    added := answer.added; oldest := answer.oldest; body := answer.body;
     RETURN NEXT;
 END
 $$;

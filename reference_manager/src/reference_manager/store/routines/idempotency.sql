@@ -116,38 +116,43 @@ $$;
 CREATE OR REPLACE FUNCTION add_tasks_once(
     wanted_key text, request_digest uuid,
     wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
-    tracestate text, written boolean, wait interval
+    tracestate text, written boolean, wait interval, wanted integer, starts integer[], workers text[], lengths interval[],
+    minimal boolean[]
 ) RETURNS TABLE (
     reused boolean, created boolean, status stage_status, job_status job_status, type text, added bigint,
-    oldest bigint, body text, locked boolean
+    oldest bigint, body text, locked boolean, handed_over boolean, leases bigint[],
+    tasks uuid[], bodies text, waits double precision[], context text
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     stem text := left(new_id()::text, 28);
     used idempotency_keys := take_key(wanted_key, request_digest, numbered_id(stem, 0), wait);
-    answer record;
 BEGIN
     IF used.key IS NULL THEN
-        SELECT * INTO answer FROM add_tasks(
-            wanted_stage, usual_attempts, data, user_metadata, options, traceparent, tracestate, written, wait, stem
-        );
+        SELECT false, true, adding.*
+        INTO reused, created, status, job_status, type, added, oldest, body, locked, handed_over, leases, tasks, bodies,
+            waits, context
+        FROM add_tasks(
+            wanted_stage, usual_attempts, data, user_metadata, options, traceparent, tracestate, written, wait,
+            wanted, starts, workers, lengths, minimal, stem
+        ) AS adding;
         IF FOUND THEN
-            RETURN QUERY
-            SELECT false, true, answer.status, answer.job_status, answer.type, answer.added, answer.oldest, answer.body,
-                answer.locked;
+            RETURN NEXT;
         END IF;
-        IF answer.added IS NULL THEN
+        IF added IS NULL THEN
             DELETE FROM idempotency_keys WHERE key = wanted_key; -- nothing was created
         END IF;
     ELSIF used.digest <> request_digest THEN
-        RETURN QUERY
-        SELECT true, NULL::boolean, NULL::stage_status, NULL::job_status, NULL::text, NULL::bigint, NULL::bigint,
-            NULL::text, false;
+        reused := true; locked := false; handed_over := false;
+        RETURN NEXT;
     ELSE
-        RETURN QUERY
-        SELECT false, false, stage.status, job.status, stage.type, json_array_length(add_tasks_once.data)::bigint,
-            NULL::bigint, CASE WHEN written THEN tasks_as_created(used.entity, add_tasks_once.user_metadata) END, false
+        SELECT false, false, stage.status, job.status, stage.type, json_array_length(add_tasks_once.data),
+            CASE WHEN written THEN tasks_as_created(used.entity, add_tasks_once.user_metadata) END, false, false
+        INTO reused, created, status, job_status, type, added, body, locked, handed_over
         FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id]) WHERE stage.id = wanted_stage;
+        IF FOUND THEN
+            RETURN NEXT;
+        END IF;
     END IF;
 END
 $$;
