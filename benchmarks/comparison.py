@@ -25,7 +25,6 @@ from benchmarks.measures import Bench
 from benchmarks.stores import Stores
 from benchmarks.worker_process import WorkerProcess
 from tools.data_folder import temporary_data_folder
-from tools.manager import ManagerProcess
 from tools.proxy import Proxy, RequestFault
 
 ROUNDS, MAIN_ROUNDS = 3, 5
@@ -51,7 +50,7 @@ class Figures:
     starts: list[float] = field(default_factory=list[float])
     """Seconds from the start of the process to the start of its first task, of each round."""
     pickups: Sequence[float] = ()
-    """Seconds from just before the creation request to the start of the handler, sorted."""
+    """Seconds from just before the creation request to the start of the handler, of all rounds, sorted."""
     memory: float = 0.0
     """Memory of an idle worker, in megabytes."""
     idle_seconds: float = 0.0
@@ -76,7 +75,7 @@ class Comparison:
             begin = time.perf_counter()
             await contender.fill(entry.tasks)
             created = entry.tasks / (time.perf_counter() - begin)
-            await self.stores.tidy(entry.store, address)
+            await self.stores.tidy(entry.store, name)
             async with WorkerProcess(name, address, every=entry.tasks) as worker:
                 first = await worker.handled()
                 last = await worker.handled()
@@ -100,7 +99,7 @@ class Comparison:
                 asked = time.monotonic()
                 await contender.put()
                 seconds.append(await worker.handled() - asked)
-        self.figures[name].pickups = sorted(seconds)
+        self.figures[name].pickups = sorted([*self.figures[name].pickups, *seconds])
 
     async def idle(self, name: str) -> None:
         """Measure an idle worker that has processed one task; for Jobnik's, count its requests to the manager."""
@@ -128,10 +127,14 @@ class Comparison:
 
     async def engine(self) -> None:
         """Measure the engine in batches of 100, without running handlers."""
-        async with Database.connect(
-            self.stores.postgres_url, connections=2, acquire_timeout=timedelta(seconds=5)
-        ) as database:
-            bench = Bench(database, [self.stores.manager_url])
+        name = "engine"
+        async with (
+            self.stores.opened(Store.MANAGER, name) as address,
+            Database.connect(
+                self.stores.database_url(name), connections=2, acquire_timeout=timedelta(seconds=5)
+            ) as database,
+        ):
+            bench = Bench(database, [address])
             await bench.fill("engine", ROUNDS * ENGINE_TASKS)
             rates = [await bench.in_batches("engine", ENGINE_TASKS, ENGINE_CONNECTIONS) for _ in range(ROUNDS)]
         self.engine_rate = median(rates)
@@ -186,18 +189,19 @@ async def compare(stores: Stores) -> None:
                 progress = f"{entry.tasks:,} tasks, round {number + 1} of {rounds}"
                 with console.status(f"{entry.title}, {entry.concurrency}: {progress}"):
                     await comparison.drain(name)
-    for name, entry in ENTRIES.items():
-        with console.status(f"{entry.title}, {entry.concurrency}: {PICKUPS} pickups"):
-            await comparison.pick_up(name)
+    for number in range(ROUNDS):
+        for name, entry in ENTRIES.items():
+            progress = f"{PICKUPS} pickups, round {number + 1} of {ROUNDS}"
+            with console.status(f"{entry.title}, {entry.concurrency}: {progress}"):
+                await comparison.pick_up(name)
     with console.status("all workers idle"):
         await asyncio.gather(*(comparison.idle(name) for name in ENTRIES))
     comparison.show()
 
 
 def main() -> None:
-    """Run the comparison on a temporary PostgreSQL and manager."""
+    """Run the comparison on a temporary PostgreSQL."""
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_data_folder())
         server = stack.enter_context(EmbeddedPostgres(folder))
-        manager = stack.enter_context(ManagerProcess("--database-url", server.url))
-        uvloop.run(compare(Stores(server.url, manager.url)))
+        uvloop.run(compare(Stores(server.url)))

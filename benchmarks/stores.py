@@ -9,34 +9,44 @@ import asyncpg
 
 from benchmarks.contenders import Store
 from benchmarks.redis import redis_server
+from tools.manager import ManagerProcess
 
 
 @dataclass(frozen=True)
 class Stores:
-    """A PostgreSQL and a manager on it. Each use of Redis starts a new server."""
+    """A PostgreSQL. Each use of a store begins with a new database, or with a new server of Redis."""
 
     postgres_url: str
-    manager_url: str
 
     @asynccontextmanager
     async def opened(self, store: Store, name: str) -> AsyncGenerator[str]:
-        """Yield the address of an empty store. The manager's store is shared and contains earlier, finished jobs."""
+        """Yield the address of an empty store: of a manager, a database, or a server of Redis."""
         match store:
             case Store.MANAGER:
-                yield self.manager_url
+                async with self._database(name) as url:
+                    with ManagerProcess("--database-url", url) as manager:
+                        yield manager.url
             case Store.REDIS:
                 with redis_server() as url:
                     yield url
             case Store.POSTGRES:
-                await _execute(self.postgres_url, f'CREATE DATABASE "{name}"')
-                yield urlsplit(self.postgres_url)._replace(path=f"/{name}").geturl()
-                await _execute(self.postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+                async with self._database(name) as url:
+                    yield url
 
-    async def tidy(self, store: Store, address: str) -> None:
+    def database_url(self, name: str) -> str:
+        """Return the URL of the database of a store."""
+        return urlsplit(self.postgres_url)._replace(path=f"/{name}").geturl()
+
+    async def tidy(self, store: Store, name: str) -> None:
         """Vacuum, analyze and checkpoint, as PostgreSQL does by itself some time after inserts."""
         if store is not Store.REDIS:
-            url = self.postgres_url if store is Store.MANAGER else address
-            await _execute(url, "VACUUM ANALYZE", "CHECKPOINT")
+            await _execute(self.database_url(name), "VACUUM ANALYZE", "CHECKPOINT")
+
+    @asynccontextmanager
+    async def _database(self, name: str) -> AsyncGenerator[str]:
+        await _execute(self.postgres_url, f'CREATE DATABASE "{name}"')
+        yield self.database_url(name)
+        await _execute(self.postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
 async def _execute(url: str, *statements: str) -> None:
