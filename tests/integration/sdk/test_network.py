@@ -148,6 +148,104 @@ async def test_a_connection_with_a_stray_response_is_not_used() -> None:
                     await asyncio.sleep(0.01)
 
 
+UNUSUAL = {
+    "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;x=y\r\n}\r\n0\r\nX: y\r\n\r\n",
+    "interim": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + OK,
+    "text outside ASCII": OK.replace(b"OK", "Dobře".encode()),
+}
+
+
+@pytest.mark.parametrize("answer", [OK, *UNUSUAL.values()], ids=["ordinary", *UNUSUAL])
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+async def test_a_response_may_arrive_in_any_form_and_in_pieces(answer: bytes, size: int) -> None:
+    """The connection serves the next request."""
+    accepted = list[socket.socket]()
+
+    def serve(connection: socket.socket) -> None:
+        accepted.append(connection)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while connection.recv(65_536):
+            for start in range(0, len(answer), size):
+                connection.sendall(answer[start : start + size])
+
+    with serving(serve) as url:
+        async with JobnikClient(url) as client:
+            for _ in range(3):
+                assert (await _ask(client)).content == b"{}"
+    assert len(accepted) == 1
+
+
+@pytest.mark.parametrize("answer", [
+    b"HTTP/1.1 200 OK\r\n\r\n{}",
+    b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{}",
+    OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+])  # fmt: skip
+async def test_a_response_may_end_with_its_connection(answer: bytes) -> None:
+    """The next request opens another one."""
+    accepted = list[socket.socket]()
+
+    def serve(connection: socket.socket) -> None:
+        accepted.append(connection)
+        connection.recv(65_536)
+        connection.sendall(answer)
+
+    with serving(serve) as url:
+        async with JobnikClient(url) as client:
+            for number in (1, 2):
+                assert (await _ask(client)).content == b"{}"
+                assert len(accepted) == number
+
+
+@pytest.mark.parametrize("answer", [
+    b"",
+    OK[:-1],
+    OK[:30],
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    b"SSH-2.0-OpenSSH_9.2\r\n",
+    b"HTTP/1.1 200 OK\r\nX: " + 200_000 * b"x",
+])  # fmt: skip
+async def test_a_response_that_is_incomplete_or_invalid_is_lost(answer: bytes) -> None:
+    """The manager may have processed the request."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(answer)
+
+    with serving(serve) as url:
+        async with JobnikClient(url) as client:
+            with pytest.raises(LostAnswerError):
+                await _ask(client, b"{}")
+            with pytest.raises(LostAnswerError):
+                await _ask(client, b"{}")
+
+
+async def test_connections_are_kept_for_later_requests_up_to_a_limit() -> None:
+    """At most 100 requests are sent at a time, and 20 of their connections are kept."""
+    accepted, waiting, released = list[socket.socket](), threading.Semaphore(0), threading.Event()
+
+    def serve(connection: socket.socket) -> None:
+        accepted.append(connection)
+        while connection.recv(65_536):
+            waiting.release()
+            released.wait(TIMEOUT)
+            connection.sendall(OK)
+
+    with serving(serve) as url:
+        async with JobnikClient(url) as client:
+            asking = [asyncio.create_task(_ask(client)) for _ in range(110)]
+            for _ in range(100):
+                assert await asyncio.to_thread(waiting.acquire, timeout=TIMEOUT)
+            assert len(accepted) == 100
+            released.set()
+            await asyncio.gather(*asking)
+            before = len(accepted)
+            await asyncio.gather(*(_ask(client) for _ in range(20)))
+            assert len(accepted) == before
+            await asyncio.gather(*(_ask(client) for _ in range(21)))
+            assert len(accepted) == before + 1
+
+
 async def test_a_connection_that_breaks_is_a_lost_answer() -> None:
     """The manager may have processed the request."""
 

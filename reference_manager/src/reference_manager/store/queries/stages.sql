@@ -104,5 +104,8 @@ WHERE stage.id = folded.id;
 -- name: stages_claimable(job_id)
 -- Rows: the types of the job's stages that have claimable tasks.
 SELECT DISTINCT type
-FROM (SELECT type, oldest_waiting, job_open, status FROM stages WHERE job_id = :job_id OFFSET 0) AS stage
-WHERE oldest_waiting IS NOT NULL AND job_open AND status IN ('PENDING', 'IN_PROGRESS');
+FROM (
+    SELECT type, oldest_waiting IS NOT NULL AND accepts_claims(stages) AS is_claimable
+    FROM stages WHERE job_id = :job_id OFFSET 0
+) AS stage
+WHERE is_claimable;

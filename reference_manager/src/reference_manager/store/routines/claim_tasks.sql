@@ -87,8 +87,7 @@ BEGIN
                 JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
                 WHERE stage.type = wanted_type
                     AND stage.oldest_waiting IS NOT NULL
-                    AND stage.job_open
-                    AND stage.status IN ('PENDING', 'IN_PROGRESS')
+                    AND accepts_claims(stage)
                 ORDER BY stage.priority, stage.oldest_waiting
             ) AS candidate
             CROSS JOIN LATERAL (
@@ -121,13 +120,13 @@ BEGIN
             SELECT array_agg(id), coalesce(array_agg(id) FILTER (WHERE status = 'PENDING'), '{}')
             INTO startable, starting
             FROM (
-                SELECT stage.id, stage.status, stage.job_open
+                SELECT stage.id, stage.status, accepts_claims(stage) AS may_start
                 FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
                 WHERE stage.id = ANY (unstarted)
                 OFFSET 0
                 FOR NO KEY UPDATE SKIP LOCKED
             ) AS locked
-            WHERE job_open AND status IN ('PENDING', 'IN_PROGRESS');
+            WHERE may_start;
         END IF;
 
         -- A stage may have changed before this session got the lock of its job, and a session that is not a manager's
@@ -287,8 +286,7 @@ BEGIN
                 SELECT seq FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
             ) AS seq
             FROM stages AS stage
-            WHERE type = wanted_type AND oldest_waiting IS NOT NULL
-                AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
+            WHERE type = wanted_type AND oldest_waiting IS NOT NULL AND accepts_claims(stage)
             ORDER BY priority, oldest_waiting
             LIMIT CASE WHEN fitting = wanted THEN walked END
         ) AS candidate;

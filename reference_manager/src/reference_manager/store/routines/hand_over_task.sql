@@ -1,10 +1,10 @@
 -- hand_over_task: task CREATED → PENDING → IN_PROGRESS in one step: adds a task to a stage and claims it for a claim that
 -- waits, as add_tasks and claim_tasks would do, in half of their time: the task never enters the queue, and the counts of
 -- its stage change once. Does this only if claim_tasks would claim this very task and would have nothing else to do: the
--- stage and its job are IN_PROGRESS, and no other task of this type is waiting. A new condition of claim_tasks also
--- belongs in this function. The caller holds the job's lock. Arguments: as for add_tasks and claim_tasks, each for one
--- task and one claim. Rows: one with the type of the stage, the seq of the task, the task as it was when it was PENDING
--- if `written`, and what claim_tasks returns for it; none if nothing was done.
+-- stage and its job are IN_PROGRESS, and no other task of this type is waiting. The caller holds the job's lock.
+-- Arguments: as for add_tasks and claim_tasks, each for one task and one claim. Rows: one with the type of the stage, the
+-- seq of the task, the task as it was when it was PENDING if `written`, and what claim_tasks returns for it; none if
+-- nothing was done.
 -- Plans are pinned to index scans, as in claim_tasks.
 CREATE OR REPLACE FUNCTION hand_over_task(
     stem text, wanted_stage uuid, usual_attempts integer, data json, user_metadata json, options json, traceparent text,
@@ -20,12 +20,11 @@ DECLARE
 BEGIN
     UPDATE stages AS stage SET in_progress = in_progress + 1, updated_at = now()
     FROM jobs AS job
-    WHERE stage.id = wanted_stage AND stage.status = 'IN_PROGRESS' AND stage.job_open
+    WHERE stage.id = wanted_stage AND stage.status = 'IN_PROGRESS' AND accepts_claims(stage)
         AND job.id = ANY (ARRAY[stage.job_id]) AND job.status = 'IN_PROGRESS'
         AND NOT EXISTS (
             SELECT FROM stages AS other
-            WHERE other.type = stage.type AND other.oldest_waiting IS NOT NULL AND other.job_open
-                AND other.status IN ('PENDING', 'IN_PROGRESS')
+            WHERE other.type = stage.type AND other.oldest_waiting IS NOT NULL AND accepts_claims(other)
                 AND EXISTS (SELECT FROM waiting_tasks WHERE stage_id = other.id AND seq >= other.head)
         )
     RETURNING stage.type, stage.task_defaults, CASE WHEN worker IS NOT NULL THEN claim_context(stage, job) END

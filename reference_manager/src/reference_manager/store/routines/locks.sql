@@ -54,7 +54,7 @@ DECLARE
     is_claimable boolean := false;
 BEGIN
     IF pg_try_advisory_xact_lock(job_key(owner)) THEN
-        SELECT stage.job_open AND stage.status IN ('PENDING', 'IN_PROGRESS') INTO is_claimable
+        SELECT accepts_claims(stage) INTO is_claimable
         FROM stages AS stage JOIN jobs AS job ON job.id = ANY (ARRAY[stage.job_id])
         WHERE stage.id = wanted_id
         FOR NO KEY UPDATE SKIP LOCKED;

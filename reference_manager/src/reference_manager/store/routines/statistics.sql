@@ -32,9 +32,8 @@ BEGIN
     FROM (
         SELECT DISTINCT type, priority FROM stage_totals WHERE status IN ('PENDING', 'IN_PROGRESS')
     ) AS kind, LATERAL (
-        SELECT id, head, opened_at FROM stages
-        WHERE type = kind.type AND priority = kind.priority
-            AND oldest_waiting IS NOT NULL AND job_open AND status IN ('PENDING', 'IN_PROGRESS')
+        SELECT id, head, opened_at FROM stages AS candidate
+        WHERE type = kind.type AND priority = kind.priority AND oldest_waiting IS NOT NULL AND accepts_claims(candidate)
         ORDER BY oldest_waiting LIMIT 10
     ) AS stage, LATERAL (
         SELECT ready_at FROM waiting_tasks WHERE stage_id = stage.id AND seq >= stage.head ORDER BY seq LIMIT 1
