@@ -2,10 +2,12 @@
 
 As a program, it does so for some minutes, with a manager of its own:
 
-    python -m tests.integration.sdk.sabotage --minutes 10
+    python -m tests.integration.sdk.sabotage --minutes 10 --rate 1
 
-It starts a saboteur of each kind every second, as long as no more than --rounds of them are under way. Those that end
-their process have a limit of their own, --deadly-rounds.
+It starts a round, that is a saboteur of each kind in each of its styles, --rate times a second. If the machine is too
+slow for that, at most --rounds are under way at once, and the output shows the rate that was reached. Saboteurs that
+end their process have a limit of their own, --deadly-rounds: such a round takes seven seconds, until the handlers that
+ignore their cancellation are killed.
 """
 
 import argparse
@@ -56,7 +58,7 @@ class Sample(NamedTuple):
 
 
 class _Pace(NamedTuple):
-    """The saboteurs that start together every second."""
+    """The saboteurs that start together in a round."""
 
     name: str
     kinds: Collection[str]
@@ -251,8 +253,10 @@ def growth(samples: Sequence[Sample]) -> Mapping[str, float]:
     }
 
 
-async def _repeat(worker: SabotagedWorker, end: float, pace: _Pace, rounds_at_once: int) -> Sequence[str]:
-    """Start a saboteur of each kind every second, without waiting for earlier ones unless too many are under way."""
+async def _repeat(
+    worker: SabotagedWorker, end: float, pace: _Pace, *, rate: float, rounds_at_once: int
+) -> Sequence[str]:
+    """Start rounds at a rate per second, without waiting for earlier ones unless too many are under way."""
     wrong: list[str] = []
     free = asyncio.Semaphore(rounds_at_once)
 
@@ -264,11 +268,12 @@ async def _repeat(worker: SabotagedWorker, end: float, pace: _Pace, rounds_at_on
 
     begun, rounds = time.monotonic(), 0
     async with asyncio.TaskGroup() as group:
-        while (started := time.monotonic()) < end and not wrong:
+        while time.monotonic() < end and not wrong:
             await free.acquire()
             group.create_task(play())
             rounds += 1
-            await asyncio.sleep(max(0.0, started + 1 - time.monotonic()))
+            # Not from the start of this round: a round that had to wait is made up for.
+            await asyncio.sleep(max(0.0, begun + rounds / rate - time.monotonic()))
         seconds = time.monotonic() - begun
     number = sum(style in SABOTEURS[do].styles for do in pace.kinds for style in pace.styles)
     _console.print(f"{pace.name}: {rounds} rounds of {number} saboteurs, {rounds / seconds:.2f} a second")
@@ -297,7 +302,16 @@ async def _soak(url: str, errors: Path, arguments: argparse.Namespace) -> Sequen
         samples, wrong = await asyncio.gather(
             _measure(worker, end),
             asyncio.gather(
-                *(_repeat(worker, end, pace, deadly if pace.kinds is DEADLY else arguments.rounds) for pace in _PACES)
+                *(
+                    _repeat(
+                        worker,
+                        end,
+                        pace,
+                        rate=arguments.rate,
+                        rounds_at_once=deadly if pace.kinds is DEADLY else arguments.rounds,
+                    )
+                    for pace in _PACES
+                )
             ),
         )
         findings = [finding for findings in wrong for finding in findings]
@@ -314,12 +328,13 @@ def main() -> int:
     """Run, and print what went wrong; return 1 if anything did."""
     parser = argparse.ArgumentParser(description="Sabotage a worker, and check that only saboteurs pay for it.")
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--rate", type=float, default=1.0, help="how many rounds start a second (default: 1)")
     parser.add_argument("--rounds", type=int, default=5, help="how many rounds may be under way (default: 5)")
     parser.add_argument(
         "--deadly-rounds",
         type=int,
         default=DEADLY_ROUNDS,
-        help="the same for saboteurs that end their process (default: the number of cores, less one)",
+        help=f"the same for saboteurs that end their process (default: {DEADLY_ROUNDS})",
     )
     arguments = parser.parse_args()
     with (

@@ -30,9 +30,9 @@ from typing_extensions import override
 from tests.support.processes import hold_the_gil
 
 FOREVER: Final = 1_000_000
-DEADLY_ROUNDS: Final = max(1, (os.cpu_count() or 1) - 1)
-"""The default of how many rounds of saboteurs that end their process may run at once. Each takes four seconds of CPU
-time, most of it to start new processes, so only a machine with more than four cores can play one every second."""
+DEADLY_ROUNDS: Final = 10
+"""The default of how many rounds of saboteurs that end their process may run at once. The slowest of a round run for a
+second, and are killed five seconds after that."""
 LEASE: Final = timedelta(seconds=9)
 ALL, PLAIN = tuple(HandlerStyle), (HandlerStyle.THREAD, HandlerStyle.PROCESS)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -20,7 +19,7 @@ from structlog.testing import capture_logs
 
 from tests.integration.sdk.handler_functions import IMPORT_TIME, Command, commands, slow_import, unimportable
 from tests.integration.sdk.handler_harness import Harness, context
-from tests.support.processes import wait_until_gone
+from tests.support.processes import descendants, wait_until_gone
 
 _SHORT = timedelta(milliseconds=50)
 
@@ -114,15 +113,16 @@ async def test_idle_process_that_dies_is_replaced(harness: Harness) -> None:
 
 
 async def test_signals_do_not_end_a_process(harness: Harness) -> None:
-    """SIGTERM and SIGINT do not end a handler's process, not even while it starts."""
+    """SIGTERM and SIGINT do not end a handler's process or its guard, not even while it starts."""
     assert isinstance(await harness.run("ignore_signals"), Completed)
-    others = set(multiprocessing.active_children())
+    others = set(descendants(os.getpid()))
     starting = Harness(HandlerStyle.PROCESS)
     running = asyncio.create_task(starting.run("increment"))
-    await asyncio.sleep(0)
-    (process,) = set(multiprocessing.active_children()) - others
+    while not (started := set(descendants(os.getpid())) - others):  # noqa: ASYNC110 no event tells
+        await asyncio.sleep(0)
     for number in (signal.SIGINT, signal.SIGTERM):
-        os.kill(process.pid or 0, number)
+        for pid in started:
+            os.kill(pid, number)
     assert await running == Completed(b'{"value":2}')
     await starting.runner.close()
 

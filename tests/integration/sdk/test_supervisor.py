@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from jobnik_sdk.execution import supervisor
-from jobnik_sdk.execution.processes.process import describe_exit
+from jobnik_sdk.execution.processes.exits import describe_exit
 
 from tests.support.processes import wait_until_gone
 

@@ -51,11 +51,21 @@ def exec_init() -> NoReturn:
 
 
 def _guard(worker: int, exit_fd: int, arguments: list[str]) -> NoReturn:
-    """Run a handler's process. `exit_fd` stays open until this process ends, and only this process has it open."""
+    """Run a program as a handler's process."""
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    guard(worker, exit_fd)
+    _exec(arguments, mask)
+
+
+def guard(worker: int, exit_fd: int) -> None:
+    """Fork a handler's process, and become its guard. Return only in the handler's process.
+
+    Call it with all signals blocked, in a child of the worker. `exit_fd` stays open until the guard ends, and only the
+    guard has it open.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if the worker ignores it, so would this process and the handler
     os.setsid()  # so that Ctrl-C in a terminal reaches only the worker
-    guard = os.getpid()
+    pid = os.getpid()
     if _IS_LINUX:
         # The kernel sends this signal when the thread that started this process ends. That thread runs the worker's
         # event loop, so the worker has then ended, or has abandoned this process.
@@ -63,15 +73,13 @@ def _guard(worker: int, exit_fd: int, arguments: list[str]) -> NoReturn:
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     else:
         signal.setitimer(signal.ITIMER_REAL, _PARENT_POLL_SECONDS, _PARENT_POLL_SECONDS)
-    os.set_inheritable(exit_fd, False)  # noqa: FBT003 declared so
     handler = os.fork()
     if not handler:
+        os.close(exit_fd)
         os.setpgid(0, 0)
         if _IS_LINUX:
-            _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-            if os.getppid() != guard:
-                os._exit(1)
-        _exec(arguments, mask)
+            end_with_parent(pid)
+        return
     _close_files(except_for=exit_fd)
     status: int | None = None
     while status is None and os.getppid() == worker:
@@ -80,6 +88,13 @@ def _guard(worker: int, exit_fd: int, arguments: list[str]) -> NoReturn:
         status = _reap().get(handler)
     statuses = _kill_descendants(handler, {} if status is None else {handler: status})
     _exit_like(statuses.get(handler, signal.SIGKILL))
+
+
+def end_with_parent(parent: int) -> None:
+    """Let the kernel kill this process when the thread that started it ends (Linux only)."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os._exit(1)
 
 
 def _init(arguments: list[str]) -> NoReturn:

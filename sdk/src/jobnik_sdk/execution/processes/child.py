@@ -57,6 +57,7 @@ _log: Final = logging.RuntimeLogger(__name__)
 class Setup:
     """The configuration of a process; `handler` is a pickle of the function, its result model and its lifespan."""
 
+    name: str
     handler: bytes
     index: int
     log_level: str | None

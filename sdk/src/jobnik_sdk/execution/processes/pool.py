@@ -1,7 +1,6 @@
 """Runs handlers that are plain functions in processes: if one dies, no other attempt is affected."""
 
 import asyncio
-import atexit
 import pickle
 from dataclasses import replace
 from datetime import timedelta
@@ -16,9 +15,10 @@ from jobnik_sdk.execution.handler import AnyHandler
 from jobnik_sdk.execution.lifespans import CLOSE_TIMEOUT
 from jobnik_sdk.execution.outcomes import Failed, Outcome
 from jobnik_sdk.execution.processes.child import Setup
-from jobnik_sdk.execution.processes.guarded import StartConditions
+from jobnik_sdk.execution.processes.fork_client import ForkServer
 from jobnik_sdk.execution.processes.messages import AttemptEnded, Interrupted, Message, StartFailed, StateUpdate
 from jobnik_sdk.execution.processes.process import HandlerProcess
+from jobnik_sdk.execution.processes.start_conditions import StartConditions
 from jobnik_sdk.execution.progress import ProgressUpdate
 from jobnik_sdk.execution.runner import Runner, RunningAttempt
 from jobnik_sdk.observability import metrics
@@ -40,6 +40,7 @@ class ProcessRunner(Runner):
     def __init__(self, handler: AnyHandler, cancellation_timeout: timedelta) -> None:
         super().__init__(handler, cancellation_timeout)
         self._setup = Setup(
+            f"jobnik {handler.stage_type.name}",
             pickle.dumps((handler.function, handler.stage_type.result, handler.lifespan)),
             0,
             configured_level(),
@@ -56,26 +57,31 @@ class ProcessRunner(Runner):
         self._process_by_attempt: dict[RunningAttempt, HandlerProcess] = {}
         self._waiting: dict[RunningAttempt, bytes] = {}
         """The attempts that wait until a process has exited, with their pickled tasks."""
-        self._start_conditions: StartConditions | None = None
-        atexit.register(self._kill_all)  # if this runner is not closed, the interpreter would wait for its processes
+        self._fork_server: ForkServer | None = None
 
     @override
     async def open(self) -> None:
         await super().open()
-        self._start_conditions = StartConditions.current()
+        self._prepare()
+
+    def _prepare(self) -> ForkServer:
+        """Record under which conditions processes start; the first time counts."""
+        if self._fork_server is None:
+            self._fork_server = ForkServer.shared(StartConditions.current())
+        return self._fork_server
 
     @override
     def _start(self, attempt: RunningAttempt, data: BaseModel) -> None:
         self._assign(attempt, pickle.dumps((data, attempt.context)))
 
-    def _assign(self, attempt: RunningAttempt, task: bytes) -> None:
+    def _assign(self, attempt: RunningAttempt, task: bytes, *, forked: bool = True) -> None:
         process = self._take_idle()
         if process is None:
             index = self._free_index()
             if index is None:
                 self._waiting[attempt] = task
                 return
-            process = self._spawn(index)
+            process = self._spawn(index, forked=forked)
         self._process_by_attempt[attempt] = process
         process.assign(attempt, task)
 
@@ -110,7 +116,8 @@ class ProcessRunner(Runner):
             _log.warning("lifespan did not close in time, abandoned", stage_type=self._handler.stage_type.name)
         self._kill_all()
         await self._wait_for_exits(_KILL_TIMEOUT)
-        atexit.unregister(self._kill_all)
+        if self._fork_server is not None:
+            await self._fork_server.release()
 
     async def _wait_for_exits(self, limit: timedelta) -> bool:
         """Wait until all processes have exited; return False if they take longer than this."""
@@ -140,13 +147,13 @@ class ProcessRunner(Runner):
         free = next(index for index in count() if index not in used)
         return None if waits and free >= self._handler.concurrency else free
 
-    def _spawn(self, index: int) -> HandlerProcess:
+    def _spawn(self, index: int, *, forked: bool) -> HandlerProcess:
         process = HandlerProcess(
-            f"jobnik {self._handler.stage_type.name}",
             replace(self._setup, index=index),
-            self._start_conditions or StartConditions.current(),
+            self._prepare(),
             self._on_message,
             self._on_exit,
+            forked=forked,
         )
         self._processes.add(process)
         return process
@@ -187,14 +194,14 @@ class ProcessRunner(Runner):
         self._processes.discard(process)
         if process in self._idle:
             self._idle.remove(process)
-        attempt, died, was_idle = process.attempt, not process.exiting, process.idle
+        attempt, died, was_idle = process.attempt, not process.exiting and process.started, process.idle
         process.exiting = True
         if attempt is None:
             pass
         elif attempt.context.cancellation.requested:
             self._complete(process, outcomes.for_cancellation(attempt.context, process.stack))
-        elif was_idle:
-            self._reassign(attempt, process.task)
+        elif was_idle or not process.started:
+            self._reassign(attempt, process.task, forked=process.started)
         else:
             when = "while it ran the task" if process.ready else "before it received the task"
             message = f"The process of the handler died {when}: {exit_status}."
@@ -210,13 +217,13 @@ class ProcessRunner(Runner):
             else:
                 _log.warning("handler process died", **details)
 
-    def _reassign(self, attempt: RunningAttempt, task: bytes) -> None:
+    def _reassign(self, attempt: RunningAttempt, task: bytes, *, forked: bool) -> None:
         del self._process_by_attempt[attempt]
-        self._assign_or_finish(attempt, task)
+        self._assign_or_finish(attempt, task, forked=forked)
 
-    def _assign_or_finish(self, attempt: RunningAttempt, task: bytes) -> None:
+    def _assign_or_finish(self, attempt: RunningAttempt, task: bytes, *, forked: bool = True) -> None:
         try:
-            self._assign(attempt, task)
+            self._assign(attempt, task, forked=forked)
         except OSError as error:  # the system allows no more processes
             self._finish(attempt, outcomes.for_exception(error, attempt.context))
 

@@ -9,22 +9,22 @@ import socket
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from multiprocessing import resource_tracker
 from typing import Final
 
 from jobnik_sdk.execution import supervisor
 from jobnik_sdk.execution.processes import child
-from jobnik_sdk.execution.processes.guarded import (
-    UNKNOWN_EXIT_CODE,
-    GuardedProcess,
-    StartConditions,
-    fill_standard_files,
-)
+from jobnik_sdk.execution.processes.exits import describe_exit
+from jobnik_sdk.execution.processes.fork_client import ForkServer
+from jobnik_sdk.execution.processes.guarded import GuardedProcess, fill_standard_files
 from jobnik_sdk.execution.processes.messages import LogLine, Message, MessageDecoder, Ready, frame
 from jobnik_sdk.execution.runner import RunningAttempt
 from jobnik_sdk.observability.logging import RuntimeLogger, write_line
 
 _READ_BYTES: Final = 262_144
+_FORK_TIMEOUT: Final = timedelta(seconds=30)
+"""How long the fork server may take for a process, its own start included, before it is killed."""
 _log: Final = RuntimeLogger(__name__)
 
 
@@ -32,20 +32,21 @@ class HandlerProcess:
     """The worker's side of a handler process; `pid` is its process id, once it is ready, and `index` its number.
 
     Args:
-        name: The name of the process.
         setup: Its configuration.
-        start_conditions: What it inherits.
+        fork_server: Knows what the process inherits.
         on_message: Called with each message that the process sends.
         on_exit: Called once, when the process has exited, with a description of its exit status.
+        forked: Whether the server forks it. Otherwise, a new interpreter is started, which takes more CPU time.
     """
 
     def __init__(
         self,
-        name: str,
         setup: child.Setup,
-        start_conditions: StartConditions,
+        fork_server: ForkServer,
         on_message: "Callable[[HandlerProcess, Message], None]",
         on_exit: "Callable[[HandlerProcess, str], None]",
+        *,
+        forked: bool,
     ) -> None:
         self.pid: int | None = None
         self.index = setup.index
@@ -60,6 +61,7 @@ class HandlerProcess:
         self._loop = asyncio.get_running_loop()
         self._decoder = MessageDecoder()
         self._is_readable = True
+        self._kill_requested = False
         self._write_buffer = b""
         self.task_number = 0
         self._task_sent = True
@@ -72,21 +74,28 @@ class HandlerProcess:
         child_control, self._control = spawn.Pipe(duplex=False)
         self._stream.settimeout(0)
         child_stream.settimeout(None)  # the application may have set a default
-        self._process = GuardedProcess(
-            start_conditions, target=child.main, args=(child_stream, child_control, self._started, setup), name=name
-        )
+        arguments = (child_stream, child_control, self._started, setup)
+        process = spawn.Process(target=child.main, args=arguments, name=setup.name)
         with child_stream, child_control, _signals_blocked():
-            self._process.start()
-        self._guard_pid = self._process.pid or 0
-        # The end of the stream does not show that the process has exited: its own children may hold it open.
-        self._exit_fd = _open_exit_fd(self._process)
+            self._process = GuardedProcess(process, fork_server.start_conditions, fork_server if forked else None)
         self._loop.add_reader(self._stream, self._read)
-        self._loop.add_reader(self._exit_fd, self._clean_up)
+        self._exit_fd: int | None = None
+        self._fork_timer: asyncio.TimerHandle | None = None
+        if self._process.pid is not None:
+            self._watch(self._process.pid)
+        else:
+            self._loop.add_reader(self._process.sentinel, self._on_fork)
+            self._fork_timer = self._loop.call_later(_FORK_TIMEOUT.total_seconds(), self._give_up, fork_server)
+
+    @property
+    def started(self) -> bool:
+        """Whether the process has been started. A process that exits without it has not run any code."""
+        return self._process.pid is not None
 
     @property
     def is_alive(self) -> bool:
         """Whether the process is running."""
-        return not self.exited.is_set() and self._process.is_alive()
+        return not self.exited.is_set() and self._process.poll() is None
 
     @property
     def idle(self) -> bool:
@@ -123,6 +132,34 @@ class HandlerProcess:
         self.exiting = True
         if not self.exited.is_set():
             self._kill()
+
+    def _give_up(self, fork_server: ForkServer) -> None:
+        """Kill the fork server, which may be stopped, and exit without having been started."""
+        fork_server.kill()
+        self._loop.remove_reader(self._process.sentinel)
+        self._clean_up()
+
+    def _on_fork(self) -> None:
+        """Watch the guard, which the fork server has created, unless the server has ended before that."""
+        self._loop.remove_reader(self._process.sentinel)
+        if self._fork_timer is not None:
+            self._fork_timer.cancel()
+        pid = self._process.read_pid()
+        try:
+            if pid is not None:
+                self._watch(pid)
+        except ProcessLookupError:  # it has exited already, and the application has waited for it
+            pid = None
+        if pid is None:
+            self._clean_up()
+        elif self._kill_requested:
+            self._kill()
+
+    def _watch(self, guard: int) -> None:
+        """Wait for the exit of the process."""
+        # The end of the stream does not show that the process has exited: its own children may hold it open.
+        self._exit_fd = _open_exit_fd(guard, self._process.sentinel)
+        self._loop.add_reader(self._exit_fd, self._clean_up)
 
     def _send_task(self) -> None:
         self._task_sent = True
@@ -185,25 +222,21 @@ class HandlerProcess:
         self._kill()
 
     def _kill(self) -> None:
-        with suppress(ProcessLookupError):  # it has just ended
-            self._send_signal(supervisor.KILL)
-            self._send_signal(signal.SIGCONT)  # in case the guard is stopped
-
-    def _send_signal(self, number: int) -> None:
-        if sys.platform == "linux":  # the process id may have been reused, if a handler in a thread calls `os.wait`
-            signal.pidfd_send_signal(self._exit_fd, number)
-        else:
-            os.kill(self._guard_pid, number)
+        self._kill_requested = True
+        if self._exit_fd is not None and self._process.pid is not None:
+            with suppress(ProcessLookupError):  # it has just ended
+                for number in (supervisor.KILL, signal.SIGCONT):  # the guard may be stopped
+                    _send_signal(self._exit_fd, self._process.pid, number)
 
     def _clean_up(self) -> None:
         while self._read():  # handle the remaining messages
             pass
-        self._loop.remove_reader(self._exit_fd)
         self._loop.remove_reader(self._stream)
         self._loop.remove_writer(self._stream)
-        os.close(self._exit_fd)
-        self._process.join()
-        exit_status = describe_exit(self._process.exitcode)
+        if self._exit_fd is not None:
+            self._loop.remove_reader(self._exit_fd)
+            os.close(self._exit_fd)
+        exit_status = describe_exit(self._process.poll(0))
         self._process.close()
         self._stream.close()
         self._control.close()
@@ -211,11 +244,18 @@ class HandlerProcess:
         self._on_exit(self, exit_status)
 
 
-def _open_exit_fd(process: GuardedProcess) -> int:
-    """Return a file descriptor that becomes readable when the process has exited."""
+def _open_exit_fd(guard: int, sentinel: int) -> int:
+    """Return a file descriptor that becomes readable when the guard has exited."""
     if sys.platform == "linux":
-        return os.pidfd_open(process.pid or 0)
-    return os.dup(process.sentinel)
+        return os.pidfd_open(guard)
+    return os.dup(sentinel)
+
+
+def _send_signal(exit_fd: int, guard: int, number: int) -> None:
+    if sys.platform == "linux":  # the process id may have been reused, if a handler in a thread calls `os.wait`
+        signal.pidfd_send_signal(exit_fd, number)
+    else:
+        os.kill(guard, number)
 
 
 @contextmanager
@@ -227,15 +267,3 @@ def _signals_blocked() -> Generator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def describe_exit(exit_code: int | None) -> str:
-    """Return a description of an exit code; the name of its signal, if the process was killed by one."""
-    if exit_code is None or exit_code == UNKNOWN_EXIT_CODE:
-        return "unknown exit code"
-    if exit_code >= 0:
-        return f"exit code {exit_code}"
-    try:
-        return f"killed by {signal.Signals(-exit_code).name}"
-    except ValueError:  # most real-time signals have no name
-        return f"killed by signal {-exit_code}"
