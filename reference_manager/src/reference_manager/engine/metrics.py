@@ -10,7 +10,6 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
 from reference_manager.domain.states import Outcome
-from reference_manager.engine.histograms import BatchHistogram
 
 PREFIX: Final = "jobnik_manager_"
 """The prefix of metrics that describe one manager, not the database."""
@@ -39,7 +38,7 @@ STATEMENT_TASKS = Histogram(
     buckets=(0, 1, 2, 5, 10, 20, 50, 100, 200, 500),
     registry=REGISTRY,
 )
-TASK_WAIT = BatchHistogram(
+TASK_WAIT = Histogram(
     f"{PREFIX}task_wait_seconds",
     "How long tasks were available before this manager claimed them.",
     ["stage_type"],

@@ -249,7 +249,8 @@ class ClaimBatcher:
             claimed_by[int(row["claim"]) - 1].append(claimed)
             count += len(claimed.task_ids)
             newest = max(newest, *claimed.lease_ids)
-            wait.observe(row["waits"])
+            for seconds in row["waits"]:
+                wait.observe(seconds)
         if count:
             self._pacing.count(newest, count)
         metrics.observe_statement(metrics.CLAIM, started, count)

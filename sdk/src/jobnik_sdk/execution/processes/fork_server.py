@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from multiprocessing import resource_tracker, spawn
@@ -122,7 +122,7 @@ def _fork_sibling() -> int:
     system_call = ctypes.PyDLL(None).syscall
     system_call.restype = ctypes.c_long
     arguments = (_CLONE_NUMBERS[os.uname().machine], _CLONE_PARENT | signal.SIGCHLD, 0, 0, 0, 0)
-    return system_call(*map(ctypes.c_long, arguments))
+    return int(system_call(*map(ctypes.c_long, arguments)))
 
 
 def _run(files: InheritedFiles, directory: str) -> int:
@@ -135,5 +135,5 @@ def _run(files: InheritedFiles, directory: str) -> int:
         os.chdir(directory)
     importlib.invalidate_caches()  # modules may have been added since the server looked
     vars(vars(resource_tracker)["_resource_tracker"])["_fd"] = files.tracker
-    run_process = vars(spawn)["_main"]
+    run_process: Callable[[int, int], int] = vars(spawn)["_main"]
     return run_process(files.start, files.parent)

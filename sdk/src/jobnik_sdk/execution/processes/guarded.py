@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import popen_spawn_posix, reduction, resource_tracker, spawn
 from multiprocessing.context import SpawnProcess, set_spawning_popen
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from typing_extensions import override
 
@@ -88,7 +88,7 @@ class _Pickled(popen_spawn_posix.Popen):
 class _PickledForFork(_Pickled):
     """The same for a process that receives the files from the fork server, and so with other file descriptors."""
 
-    DupFd: Any = fork_server.ReceivedFile
+    DupFd: ClassVar[Any] = fork_server.ReceivedFile
 
     @override
     def duplicate_for_child(self, fd: int) -> int:
