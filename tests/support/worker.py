@@ -20,8 +20,16 @@ class LeasedWorker:
         return (await self._request("POST", f"/v1/stages/{stage_type}/tasks/claim", body))["tasks"]
 
     async def settle(self, *reports: dict[str, Any]) -> list[dict[str, Any]]:
-        """Send reports and return the answer to each."""
-        return (await self._request("POST", "/v1/tasks/settle", {"workerId": self.id, "results": reports}))["results"]
+        """Send reports and return the answer to each. Those that are undecided are sent again."""
+        answers: list[dict[str, Any]] = [{}] * len(reports)
+        left = list(range(len(reports)))
+        while left:
+            body = {"workerId": self.id, "results": [reports[index] for index in left]}
+            results = (await self._request("POST", "/v1/tasks/settle", body))["results"]
+            for index, result in zip(left, results, strict=True):
+                answers[index] = result
+            left = [index for index in left if answers[index].get("code") == "UNDECIDED"]
+        return answers
 
     async def complete(self, *tasks: dict[str, Any], **fields: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - any field
         """Report tasks as COMPLETED."""
