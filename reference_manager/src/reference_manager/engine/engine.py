@@ -14,10 +14,12 @@ from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
 from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
 from reference_manager.engine.maintenance.idempotency_keys import IdempotencyKeys
 from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
+from reference_manager.engine.maintenance.retention import Retention
 from reference_manager.engine.maintenance.stale_workers import StaleWorkers
 from reference_manager.engine.queues import TaskQueue
 from reference_manager.engine.records.history import History
 from reference_manager.engine.records.jobs import Jobs
+from reference_manager.engine.records.retention import RetentionRules
 from reference_manager.engine.records.stages import Stages
 from reference_manager.engine.records.tasks import Tasks
 from reference_manager.engine.statistics import DatabaseStatistics, read_statistics
@@ -59,6 +61,7 @@ class Engine:
         self.tasks = Tasks(database, self.queue.handover)
         self.workers = Workers(database, self.queue)
         self.history = History(database)
+        self.retention = RetentionRules(database)
         self.maintenance = (
             LeaseSweeper(self.queue.handover),
             DelayedTasks(self.queue.handover),
@@ -67,6 +70,7 @@ class Engine:
             DeletedJobs(),
             StaleWorkers(),
             IdempotencyKeys(),
+            Retention(),
         )
         self.background_tasks = (
             BackgroundTask("sender of notifications", partial(self.notifications.send, database)),
