@@ -46,6 +46,8 @@ def add_commands(
     for status in STATUSES:
         text = f"How long after its end a job that is {status.upper()} is deleted, such as P30D; {NEVER}: it is kept."
         change.add_argument(f"--{status}", type=_age, metavar="DURATION", default=argparse.SUPPRESS, help=text)
+    text = "Whether a job must be in an archive before it is deleted, for all rules: true or false."
+    change.add_argument("--archive", type=_flag, metavar="BOOLEAN", default=argparse.SUPPRESS, help=text)
     text = f"How many jobs of each name are kept in any case: those that ended last; 0 to {MAX_KEPT}."
     change.add_argument("--keep-last", type=_count, metavar="COUNT", default=argparse.SUPPRESS, help=text)
 
@@ -81,7 +83,7 @@ async def _run(flags: Mapping[str, Any], database_url: str) -> Any:  # noqa: ANN
         else:
             changes = {field: flags[field] for field in (*STATUSES, "keep_last") if field in flags}
             rules[name] = rules.get(name, rules[None])._replace(**changes)
-        return json.loads(await stored.set(rules))
+        return json.loads(await stored.set(rules, archive=flags.get("archive", body["archive"])))
 
 
 def _rule(body: Mapping[str, Any]) -> RetentionRule:
@@ -101,6 +103,12 @@ def _age(text: str) -> timedelta | None:
     if not timedelta(seconds=1) <= age <= MAX_AGE:
         raise argparse.ArgumentTypeError(f"must be {NEVER}, or a duration such as P30D or PT12H")
     return age
+
+
+def _flag(text: str) -> bool:
+    if text not in {"true", "false"}:
+        raise argparse.ArgumentTypeError("must be true or false")
+    return text == "true"
 
 
 def _count(text: str) -> int:

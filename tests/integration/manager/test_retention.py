@@ -14,6 +14,8 @@ import asyncpg
 import httpx2
 import pytest
 from jobnik_devtools.environments import clean_environment
+from reference_manager.archive.files import ArchiveFile
+from reference_manager.archive.stores import Folder
 from reference_manager.domain.commands import RetentionRule
 from reference_manager.engine import metrics
 from reference_manager.engine.maintenance import retention
@@ -179,13 +181,13 @@ async def test_rules_apply_from_the_response_on(database: Database, connection: 
     """A change of the rules waits for the deletion that is in progress. A job is judged again when it is deleted."""
     jobs = await add_ended(connection, "a job", "COMPLETED", [40 * DAY] * 2)
     async with connection.transaction():
-        row = await sql.retention_delete(connection, ids=jobs[:1], stages=10, waits=False)
+        row = await sql.retention_delete(connection, ids=jobs[:1], prints=None, stages=10, waits=False)
         assert (row["busy"], row["completed"]) == ([], 1)
         change = asyncio.create_task(RetentionRules(database).set({None: rule(None)}))
         await asyncio.sleep(0)
         assert not change.done()
     await change
-    row = await sql.retention_delete(connection, ids=jobs[1:], stages=10, waits=False)
+    row = await sql.retention_delete(connection, ids=jobs[1:], prints=None, stages=10, waits=False)
     assert (row["busy"], row["completed"]) == ([], 0)
     assert await connection.fetchval("SELECT count(*) FROM jobs") == 1
 
@@ -194,11 +196,14 @@ async def test_a_transaction_deletes_few_stages(connection: Session) -> None:
     """So that it holds the locks of its jobs only briefly; at least one job is deleted, whatever its size."""
     jobs = await add_ended(connection, "a job", "COMPLETED", [40 * DAY] * 5)
     await connection.execute("UPDATE jobs SET stages_total = 7, stages_completed = 7")
-    steps = [(await sql.retention_delete(connection, ids=jobs, stages=14, waits=False))["completed"] for _ in range(3)]
+    steps = [
+        (await sql.retention_delete(connection, ids=jobs, prints=None, stages=14, waits=False))["completed"]
+        for _ in range(3)
+    ]
     assert steps == [2, 2, 1]
     (large,) = await add_ended(connection, "a job", "COMPLETED", [40 * DAY])
     await connection.execute("UPDATE jobs SET stages_total = 50, stages_completed = 50")
-    assert (await sql.retention_delete(connection, ids=[large], stages=14, waits=False))["completed"] == 1
+    assert (await sql.retention_delete(connection, ids=[large], prints=None, stages=14, waits=False))["completed"] == 1
 
 
 @pytest.mark.timeout(180)  # writes twenty thousand rows
@@ -222,7 +227,7 @@ async def test_a_pass_does_not_read_what_it_keeps(database: Database, statistics
         assert await touched(connection, *look[:-1], 100) < 200 + 2500  # it counts the due jobs
         assert await touched(connection, sql.retention_is_due.sql) < 10
         (job,) = await add_ended(connection, "single", "COMPLETED", [40 * DAY])
-        delete = (sql.retention_delete.sql, [job], 10, False)
+        delete = (sql.retention_delete.sql, [job], None, 10, False)
         assert await touched(connection, *delete) < 60
 
 
@@ -246,7 +251,7 @@ async def test_an_upgraded_database_keeps_everything(empty_url: str) -> None:
         while "retention is off" not in manager.log:  # noqa: ASYNC110 - a thread reads the log
             await asyncio.sleep(0.05)
         async with httpx2.AsyncClient(base_url=manager.url, timeout=15) as http, session(empty_url) as observer:
-            assert (await http.get("/v1/retention")).json() == {"default": NEVER, "byName": {}}
+            assert (await http.get("/v1/retention")).json() == {"default": NEVER, "byName": {}, "archive": False}
             assert await observer.fetchval("SELECT count(*) FROM ended_jobs") == 0
             wanted = {"default": NEVER | {"failedSeconds": 10 * 86400}}
             assert (await http.put("/v1/retention", json=wanted)).status_code == 200
@@ -258,8 +263,8 @@ async def test_an_upgraded_database_keeps_everything(empty_url: str) -> None:
 
 async def test_the_rules_are_set_over_http(http_of_own: httpx2.AsyncClient) -> None:
     """All rules at once. Invalid rules are refused and change nothing."""
-    assert (await http_of_own.get("/v1/retention")).json() == {"default": DEFAULT, "byName": {}}
-    wanted = {"default": NEVER, "byName": {"nightly": DEFAULT | {"keepLast": 3}, 'a "name"': NEVER}}
+    assert (await http_of_own.get("/v1/retention")).json() == {"default": DEFAULT, "byName": {}, "archive": False}
+    wanted = {"default": NEVER, "byName": {"nightly": DEFAULT | {"keepLast": 3}, 'a "name"': NEVER}, "archive": True}
     response = await http_of_own.put("/v1/retention", json=wanted)
     assert (response.status_code, response.json()) == (200, wanted)
     for invalid in (
@@ -293,14 +298,18 @@ async def command(*arguments: str) -> tuple[int | None, Any, str]:
 async def test_the_rules_are_set_by_commands(database_url: str) -> None:
     """`set` changes what is given. A new rule of a name begins with the values of the rule of all jobs."""
     url = ("--database-url", database_url)
-    assert await command("show", *url) == (0, {"default": DEFAULT, "byName": {}}, "")
+    assert await command("show", *url) == (0, {"default": DEFAULT, "byName": {}, "archive": False}, "")
     changed = DEFAULT | {"failedSeconds": None, "keepLast": 5}
     result = await command("set", *url, "--failed", "never", "--keep-last", "5")
-    assert result == (0, {"default": changed, "byName": {}}, "")
+    assert result == (0, {"default": changed, "byName": {}, "archive": False}, "")
     nightly = changed | {"completedSeconds": 43200}
     result = await command("set", *url, "--job-name", "nightly", "--completed", "PT12H")
-    assert result == (0, {"default": changed, "byName": {"nightly": nightly}}, "")
-    assert await command("unset", *url, "--job-name", "nightly") == (0, {"default": changed, "byName": {}}, "")
+    assert result == (0, {"default": changed, "byName": {"nightly": nightly}, "archive": False}, "")
+    assert await command("unset", *url, "--job-name", "nightly") == (
+        0,
+        {"default": changed, "byName": {}, "archive": False},
+        "",
+    )
     code, _, error = await command("unset", *url, "--job-name", "nightly")
     assert (code, "There is no rule" in error) == (1, True)
 
@@ -339,20 +348,28 @@ async def test_two_managers_one_of_which_is_killed_delete_exactly_what_is_due(
 
 
 async def test_the_guide_works_line_by_line(
-    start_manager: Callable[..., ManagerProcess], database_url: str, connection: Session
+    start_manager: Callable[..., ManagerProcess], database_url: str, connection: Session, tmp_path: Path
 ) -> None:
     """Every command of the guide succeeds, in order, and sets what the guide says."""
     url = start_manager().url
     guide = (ROOT / "docs/how-to/keep-or-delete-old-jobs.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"(?:^    .+\n)+", guide, re.MULTILINE)
+    blocks: list[str] = re.findall(r"(?:^    .+\n)+", guide, re.MULTILINE)
+    (archived,) = re.findall(r"archive read (\S+)", guide)
+    async with ArchiveFile(Folder(tmp_path)) as file:
+        await file.write("{}")
+        await file.end_line()
+        await file.store(archived)
     commands = "".join(blocks).replace("http://127.0.0.1:8080", url)
     commands = commands.replace("postgresql://user:password@host:5432/database", database_url)
+    commands = commands.replace("/var/lib/jobnik/archive", str(tmp_path))
     environment = clean_environment(keep_python=True)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     process = await asyncio.create_subprocess_exec(
-        *("bash", "-e", "-c", f"set -o pipefail\n{commands}"), env=environment, stdout=asyncio.subprocess.DEVNULL
+        *("bash", "-e", "-c", f"set -o pipefail\n{commands}"), env=environment, stdout=asyncio.subprocess.PIPE
     )
-    assert await process.wait() == 0
-    assert len(blocks) == 6
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    assert output.decode().endswith(f'"archive": true\n}}\n{archived}\n{{}}\n')
+    assert len(blocks) == 9
     rows = await connection.fetch("SELECT * FROM retention_rules ORDER BY job_name")
     assert [tuple(row) for row in rows] == [("", 14 * DAY, None, 14 * DAY, 5)]

@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
 
+from reference_manager.archive.stores import Archive
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.errors import DatabaseUnavailableError
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
@@ -50,9 +51,10 @@ class Engine:
     Args:
         database: A migrated database, which must stay open for as long as the engine is used.
         stale_after: How long a task that was claimed without a lease may take.
+        archive: Where retention puts jobs before it deletes them, if the rules ask for it; None: there is no archive.
     """
 
-    def __init__(self, database: Database, *, stale_after: timedelta) -> None:
+    def __init__(self, database: Database, *, stale_after: timedelta, archive: Archive | None = None) -> None:
         self.database = database
         self.notifications = Notifications()
         self.queue = TaskQueue(database, self.notifications, stale_after)
@@ -70,7 +72,7 @@ class Engine:
             DeletedJobs(),
             StaleWorkers(),
             IdempotencyKeys(),
-            Retention(),
+            Retention(archive),
         )
         self.background_tasks = (
             BackgroundTask("sender of notifications", partial(self.notifications.send, database)),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, TypeAlias
 
-from pydantic import ConfigDict, Field, Strict
+from pydantic import ConfigDict, Field, Strict, StrictBool
 
 from reference_manager.api.common.fields import WHOLE, YEAR, Body, BodyContext, Name, Seconds
 from reference_manager.domain.commands import RetentionRule
@@ -63,13 +63,21 @@ class RetentionBody(Body):
         dict[Name, RetentionRuleBody],
         Field(max_length=MAX_RULES, description="The rules of jobs with these names."),
     ] = {}
+    archive: Annotated[
+        StrictBool,
+        Field(
+            description="Whether a job must be in an archive before it is deleted. Managers without an archive then "
+            "delete nothing."
+        ),
+    ] = False
 
-    def convert(self, _context: BodyContext) -> Mapping[str | None, RetentionRule]:  # noqa: D102 - as in the base class
+    def convert(self, _context: BodyContext) -> tuple[Mapping[str | None, RetentionRule], bool]:  # noqa: D102 - as in the base class
         return self.rules()
 
-    def rules(self) -> Mapping[str | None, RetentionRule]:
-        """Convert the body to rules by job name; that of None applies to all other jobs."""
-        return {None: self.default.rule()} | {name: body.rule() for name, body in self.by_name.items()}
+    def rules(self) -> tuple[Mapping[str | None, RetentionRule], bool]:
+        """Convert the body to rules by job name, and whether jobs are archived; that of None applies to all others."""
+        rules = {None: self.default.rule()} | {name: body.rule() for name, body in self.by_name.items()}
+        return rules, self.archive
 
 
 def _age(seconds: float | None) -> timedelta | None:

@@ -23,3 +23,4 @@ class Retention(Representation):
 
     default: Annotated[RetentionRule, Field(description="The rule of jobs whose name has no rule of its own.")]
     by_name: Annotated[dict[str, RetentionRule], Field(description="The rules of jobs with these names.")]
+    archive: Annotated[bool, Field(description="Whether a job must be in an archive before it is deleted.")]

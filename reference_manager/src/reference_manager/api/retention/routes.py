@@ -22,6 +22,7 @@ def retention_router(rules: RetentionRules) -> APIRouter:
     @router.put("/retention", responses=openapi_responses({200: Retention}, *WITH_A_BODY))
     async def set_retention(body: RetentionBody, request: Request) -> Response:
         """Replace all rules. From the response on, no job is deleted by the former ones."""
-        return json_response(await rules.set(converted(request, body.rules)))
+        wanted, archive = converted(request, body.rules)
+        return json_response(await rules.set(wanted, archive=archive))
 
     return router

@@ -11,8 +11,11 @@ from uuid import UUID
 
 import structlog
 
+from reference_manager.archive.errors import ArchiveError
+from reference_manager.archive.stores import Archive
 from reference_manager.domain.states import JobStatus
 from reference_manager.engine import metrics
+from reference_manager.engine.maintenance.archiving import archive_jobs
 from reference_manager.engine.maintenance.job_maintenance import JobMaintenance
 from reference_manager.store.pool import Connection, Record, sql
 
@@ -36,14 +39,18 @@ class Retention(JobMaintenance):
     pause = timedelta(seconds=10)
     batch_size = JOBS_IN_A_BATCH
 
-    def __init__(self) -> None:
+    def __init__(self, archive: Archive | None = None) -> None:
         super().__init__()
+        self._archive = archive
+        self._archives = False
+        """Whether the jobs of this pass must be in an archive before they are deleted."""
         self._clock: datetime | None = None
         """The clock of retention when this manager last saw it."""
         self._clock_seen_at = 0.0
         """When that was, by ``monotonic``."""
         self._is_behind = False
         self._has_started = False
+        self._could_delete = True
         self._begin_pass()
 
     def _begin_pass(self) -> None:
@@ -62,7 +69,16 @@ class Retention(JobMaintenance):
             self._has_started = True
             if not await sql.retention_is_on(connection):
                 log.info("retention is off: ended jobs are kept for ever", see="jobnik-manager retention set --help")
-        return await sql.retention_is_due(connection)
+        return await sql.retention_is_due(connection) and await self._may_delete(connection)
+
+    async def _may_delete(self, connection: Connection) -> bool:
+        """Return whether this manager can archive jobs, if they must be archived."""
+        self._archives = await sql.retention_archives(connection)
+        may_delete = self._archive is not None or not self._archives
+        if not may_delete and self._could_delete:
+            log.warning("no archive: this manager deletes no jobs", see="--archive-url")
+        self._could_delete = may_delete
+        return may_delete
 
     async def round(self, connection: Connection) -> int:
         """Do a pass over the ended jobs of all names. Return the number of deleted jobs."""
@@ -125,11 +141,19 @@ class Retention(JobMaintenance):
         self, connection: Connection, rows: Sequence[Record], *, waits: bool
     ) -> tuple[int, Collection[UUID]]:
         """Delete jobs. Return their number."""
-        ids = [row["job_id"] for row in rows]
-        row = await sql.retention_delete(connection, ids=ids, stages=STAGES_IN_A_BATCH, waits=waits)
+        ids: Sequence[UUID] = [row["job_id"] for row in rows]
+        prints: Sequence[int] | None = None
+        if self._archives and self._archive is not None:
+            try:
+                archived = await archive_jobs(connection, self._archive, ids, self.progress)
+            except ArchiveError as error:
+                log.warning("archive failed; its jobs are kept", error=str(error))
+                return 0, ()
+            ids, prints = list(archived), list(archived.values())
+        row = await sql.retention_delete(connection, ids=ids, prints=prints, stages=STAGES_IN_A_BATCH, waits=waits)
         total = 0
         for status in STATUSES:
-            deleted: int = row[status.lower()]
+            deleted: int = row[status.lower()] or 0
             metrics.RETENTION_DELETED.labels(status).inc(deleted)
             total += deleted
-        return total, row["busy"]
+        return total, row["busy"] or ()

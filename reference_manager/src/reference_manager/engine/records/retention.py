@@ -17,11 +17,12 @@ class RetentionRules:
         async with self._database.connection() as connection:
             return await sql.retention_get(connection)
 
-    async def set(self, rules: Mapping[str | None, RetentionRule]) -> str:
+    async def set(self, rules: Mapping[str | None, RetentionRule], *, archive: bool = False) -> str:
         """Replace all rules, and return them as JSON. Jobs are judged by the current time of the database from now on.
 
         Args:
             rules: The rules by job name; that of None applies to all other jobs.
+            archive: Whether a job must be in an archive before it is deleted.
         """
         async with self._database.connection() as connection:
             return await sql.retention_set(
@@ -31,4 +32,5 @@ class RetentionRules:
                 failed=[rule.failed for rule in rules.values()],
                 aborted=[rule.aborted for rule in rules.values()],
                 kept=[rule.keep_last for rule in rules.values()],
+                archive=archive,
             )

@@ -26,7 +26,9 @@ CREATE TABLE retention_state (
     oldest_completed timestamptz,
     oldest_failed timestamptz,
     oldest_aborted timestamptz,
-    due bigint NOT NULL DEFAULT 0
+    due bigint NOT NULL DEFAULT 0,
+    -- Whether a job must be in an archive before it is deleted.
+    archive boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 50);
 
 -- A database is new if all of its migrations are recorded, and no manager has created its routines yet. Only a new

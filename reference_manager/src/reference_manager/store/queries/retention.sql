@@ -2,6 +2,10 @@
 -- Returns whether a rule deletes jobs.
 SELECT retention_is_on();
 
+-- name: retention_archives()$
+-- Returns whether a job must be in an archive before it is deleted.
+SELECT archive FROM retention_state;
+
 -- name: retention_is_due()$
 -- Returns whether jobs are deleted, and a pass is due; see routines/retention.sql.
 SELECT retention_is_due();
@@ -19,9 +23,9 @@ SELECT find_ended_jobs(:limit);
 -- Rows: due jobs of the names from this one on; see routines/retention.sql.
 SELECT name, status, ended_at, job_id, due FROM due_jobs(:first_name, :again, :passed, :names, :limit);
 
--- name: retention_delete(ids, stages, waits)^
+-- name: retention_delete(ids, prints, stages, waits)^
 -- Deletes jobs that are due. Rows: the skipped jobs, and the numbers of deleted ones; see routines/retention.sql.
-SELECT busy, completed, failed, aborted FROM delete_due_jobs(:ids, :stages, :waits);
+SELECT busy, completed, failed, aborted FROM delete_due_jobs(:ids, :prints, :stages, :waits);
 
 -- name: retention_finish(duration, completed, failed, aborted, due)!
 -- Records what a pass saw, and when the next one is due; see routines/retention.sql.
@@ -31,9 +35,9 @@ SELECT finish_retention_pass(:duration, :completed, :failed, :aborted, :due);
 -- Returns the rules as JSON.
 SELECT retention_wire();
 
--- name: retention_set(names, completed, failed, aborted, kept)$
+-- name: retention_set(names, completed, failed, aborted, kept, archive)$
 -- Replaces the rules. Returns them as JSON; see routines/retention.sql.
-SELECT set_retention(:names, :completed, :failed, :aborted, :kept);
+SELECT set_retention(:names, :completed, :failed, :aborted, :kept, :archive);
 
 -- name: metric_retention()^
 -- Rows: for how long the oldest ended job of each status has been kept, the number of due jobs, as the last pass saw them,

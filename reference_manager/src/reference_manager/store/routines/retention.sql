@@ -125,20 +125,34 @@ BEGIN
 END
 $$;
 
+-- unchanged_jobs: those of these jobs that still have these prints.
+CREATE OR REPLACE FUNCTION unchanged_jobs(ids uuid[], prints bigint[]) RETURNS uuid[] LANGUAGE sql AS $$
+    SELECT array_agg(id) FROM unnest(ids, prints) AS archived (id, print) WHERE print = job_print(id)
+$$;
+
 -- delete_due_jobs: deletes the first of these jobs, with at most `stages` stages unless a single job has more, if they are
 -- still due. Each needs its lock, for which hardly any session waits once the job has ended. Jobs that another session has
--- locked are skipped. The rules cannot change until the transaction ends. Rows: one with the jobs that were skipped, and
--- the number of deleted jobs by status.
+-- locked are skipped. The rules cannot change until the transaction ends. `prints` has the print of each job in an archive;
+-- a job that has changed since is not deleted. Null: the jobs are in no archive, and are not deleted if they must be. Rows:
+-- one with the jobs that were skipped, and the number of deleted jobs by status.
 CREATE OR REPLACE FUNCTION delete_due_jobs(
-    wanted_ids uuid[], stages integer, waits boolean,
+    wanted_ids uuid[], prints bigint[], stages integer, waits boolean,
     OUT busy uuid[], OUT completed bigint, OUT failed bigint, OUT aborted bigint
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan SET enable_seqscan = off AS $$
 DECLARE
     chosen uuid[];
     free uuid[];
     due uuid[];
+    unchanged uuid[];
+    -- Comparing a job takes a millisecond for a thousand tasks. Large ones are compared before their lock is taken.
+    is_large boolean := prints IS NOT NULL AND (SELECT sum(tasks) FROM archive_sizes(wanted_ids)) > 20000;
 BEGIN
-    PERFORM FROM retention_state FOR SHARE;
+    IF (SELECT archive AND prints IS NULL FROM retention_state FOR SHARE) THEN
+        RETURN;
+    END IF;
+    IF is_large THEN
+        unchanged := unchanged_jobs(wanted_ids, prints);
+    END IF;
     chosen := ARRAY(
         SELECT id FROM (
             SELECT id, place, sum(stages_total) OVER (ORDER BY place) AS total
@@ -160,6 +174,12 @@ BEGIN
         JOIN jobs AS job ON job.id = ANY (free) AND job.name = listed.name AND job.status = bound.status
         WHERE (job.ended_at, job.id) < (bound.ended_at, bound.job_id)
     );
+    IF prints IS NOT NULL THEN
+        IF NOT is_large THEN
+            unchanged := unchanged_jobs(wanted_ids, prints);
+        END IF;
+        due := ARRAY(SELECT id FROM unnest(due) AS listed (id) WHERE id = ANY (unchanged));
+    END IF;
     WITH deleted AS (
         DELETE FROM jobs WHERE id = ANY (due) RETURNING status
     )
@@ -228,17 +248,18 @@ CREATE OR REPLACE FUNCTION retention_wire() RETURNS text LANGUAGE sql STABLE AS 
         'byName', (
             SELECT coalesce(json_object_agg(job_name, rule_wire(rule) ORDER BY job_name), '{}')
             FROM retention_rules AS rule WHERE job_name <> ''
-        )
+        ),
+        'archive', (SELECT archive FROM retention_state)
     )::text
 $$;
 
 -- set_retention: replaces all rules. Waits for the transactions that delete jobs by the former rules. Whoever sets the rules
 -- accepts the current time, too. Returns the rules as JSON.
 CREATE OR REPLACE FUNCTION set_retention(
-    names text[], completed interval[], failed interval[], aborted interval[], kept integer[]
+    names text[], completed interval[], failed interval[], aborted interval[], kept integer[], archived boolean
 ) RETURNS text LANGUAGE plpgsql AS $$
 BEGIN
-    UPDATE retention_state SET clock = now(), next_pass = now();
+    UPDATE retention_state SET clock = now(), next_pass = now(), archive = archived;
     DELETE FROM retention_rules;
     INSERT INTO retention_rules SELECT * FROM unnest(names, completed, failed, aborted, kept);
     RETURN retention_wire();

@@ -345,6 +345,20 @@ CREATE OR REPLACE FUNCTION worker_wire(worker workers) RETURNS text LANGUAGE sql
         || '}'
 $$;
 
+-- attempt_wire: an attempt.
+CREATE OR REPLACE FUNCTION attempt_wire(
+    number bigint, lease_id bigint, worker_id text, start_time timestamptz, end_time timestamptz, outcome text, error json
+) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT '{"number":' || number
+        || ',"leaseId":' || lease_id
+        || ',"workerId":' || coalesce(to_json(worker_id)::text, 'null')
+        || ',"startTime":' || wire_time(start_time)
+        || ',"endTime":' || wire_time(end_time)
+        || ',"outcome":' || coalesce('"' || outcome || '"', 'null')
+        || ',"error":' || coalesce(error::text, 'null')
+        || '}'
+$$;
+
 -- change_fields: a status change as JSON, with the fields that the database has.
 CREATE OR REPLACE FUNCTION change_fields(change history) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"source":' || coalesce('"' || change.source || '"', 'null')
