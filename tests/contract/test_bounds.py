@@ -122,7 +122,7 @@ def is_bounded(schema: Schema) -> bool:  # noqa: PLR0911 - a table of types
             return "maxLength" in schema
         case {"type": "array"}:
             return "maxItems" in schema
-        case {"additionalProperties": dict()}:
+        case {"propertyNames": {"maxLength": _}}:
             return "maxProperties" in schema
         case {"type": "integer" | "number"}:
             return schema.keys() >= {"minimum", "maximum"}
@@ -155,7 +155,7 @@ def beyond(value: Value) -> Iterator[object]:  # noqa: C901, PLR0912 - a table o
         case {"type": "object"}:
             yield from ([], "x", 1)
             if "maxProperties" in schema:
-                one = example(resolved(schema["additionalProperties"]))
+                (one,) = (example(resolved(member)) for member in schema["patternProperties"].values())
                 yield {f"name {number}": one for number in range(schema["maxProperties"] + 1)}
         case {"type": "string"}:
             yield "\0"

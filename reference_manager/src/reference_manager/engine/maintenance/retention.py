@@ -16,7 +16,7 @@ from reference_manager.archive.stores import Archive
 from reference_manager.domain.states import JobStatus
 from reference_manager.engine import metrics
 from reference_manager.engine.maintenance.archiving import archive_jobs
-from reference_manager.engine.maintenance.job_maintenance import JobMaintenance
+from reference_manager.engine.maintenance.job_maintenance import JobMaintenance, rest_after
 from reference_manager.store.pool import Connection, Record, sql
 
 log = structlog.stdlib.get_logger(__name__)
@@ -150,10 +150,12 @@ class Retention(JobMaintenance):
                 log.warning("archive failed; its jobs are kept", error=str(error))
                 return 0, ()
             ids, prints = list(archived), list(archived.values())
+        started = monotonic()
         row = await sql.retention_delete(connection, ids=ids, prints=prints, stages=STAGES_IN_A_BATCH, waits=waits)
         total = 0
         for status in STATUSES:
             deleted: int = row[status.lower()] or 0
             metrics.RETENTION_DELETED.labels(status).inc(deleted)
             total += deleted
+        await rest_after(started)
         return total, row["busy"] or ()
