@@ -111,7 +111,7 @@ def all_values(operation: Operation) -> list[Value]:
     return [*operation.parameters, *(values(operation.body, ("body",)) if operation.body else ())]
 
 
-def is_bounded(schema: Schema) -> bool:
+def is_bounded(schema: Schema) -> bool:  # noqa: PLR0911 - a table of types
     """Whether the document bounds the length, size or choice of a value; fields are checked separately."""
     match schema:
         case {"enum": _} | {"const": _} | {"type": "boolean"} | {"properties": _} | {"format": "uuid" | "date-time"}:
@@ -122,6 +122,8 @@ def is_bounded(schema: Schema) -> bool:
             return "maxLength" in schema
         case {"type": "array"}:
             return "maxItems" in schema
+        case {"propertyNames": {"maxLength": _}}:
+            return "maxProperties" in schema
         case {"type": "integer" | "number"}:
             return schema.keys() >= {"minimum", "maximum"}
         case _:
@@ -152,6 +154,9 @@ def beyond(value: Value) -> Iterator[object]:  # noqa: C901, PLR0912 - a table o
                 yield [one] * (schema["minItems"] - 1)
         case {"type": "object"}:
             yield from ([], "x", 1)
+            if "maxProperties" in schema:
+                (one,) = (example(resolved(member)) for member in schema["patternProperties"].values())
+                yield {f"name {number}": one for number in range(schema["maxProperties"] + 1)}
         case {"type": "string"}:
             yield "\0"
             if "maxLength" in schema:

@@ -171,6 +171,7 @@ class Job(Entity):
         return (
             Entity.json(self)
             | {"name": self.name, "priority": self.priority, "percentage": share(self.stages)}
+            | {"endedAt": Time(f"end of {self.id}") if self.ended else None}
             | stages
         )
 

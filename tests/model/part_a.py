@@ -25,7 +25,7 @@ _FIELDS = frozenset(
     )
 )
 """Fields of new jobs, stages and tasks; no two kinds of entity give the same name to different fields."""
-_ANSWERED = frozenset({"createdAt", "updatedAt", "error", "aborted"})
+_ANSWERED = frozenset({"createdAt", "updatedAt", "endedAt", "error", "aborted"})
 """Fields of entities and summaries in answers. The others need a request of part B first."""
 _TIMES = frozenset({"startTime", "endTime"})
 """Times that are left out until they are set."""

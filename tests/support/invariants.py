@@ -18,6 +18,7 @@ INVARIANTS = (
     "attempts_recorded_twice",
     "wrong_attempt_counts",
     "wrong_totals",
+    "wrong_ended_jobs",
     "lost_tasks",
 )
 """The queries whose invariants hold at any moment. Each counts the violations."""

@@ -85,3 +85,10 @@ SELECT (SELECT count(*) FROM leases)
     + (SELECT count(*) FROM deleted_stages)
     + (SELECT count(*) FROM waiting_tasks AS waiting JOIN stages AS stage ON stage.id = waiting.stage_id
        WHERE stage.status <> 'FAILED');
+
+-- name: wrong_ended_jobs()$
+-- Jobs whose end is recorded only in the job or only in the list of ended jobs, or that have another status or no end.
+SELECT count(*) FROM (SELECT id, name, status, ended_at FROM jobs WHERE ended_at IS NOT NULL) AS job
+FULL JOIN ended_jobs AS ended ON ended.job_id = job.id
+WHERE (job.name, job.status, job.ended_at) IS DISTINCT FROM (ended.name, ended.status, ended.ended_at)
+    OR ended.status NOT IN ('COMPLETED', 'FAILED', 'ABORTED');

@@ -54,7 +54,10 @@ contexts. The order of an object's members, and a default that is written out, m
 All managers on a database share the keys. A manager of an earlier release ignores them."""
 
 _TAGS = {"work", "history"}
-_OTHER_OPERATIONS = {"get_capabilities", "add_stage", "add_tasks", "create_job", "get_job", "get_stage"}
+_OTHER_OPERATIONS = {
+    *("get_capabilities", "get_retention", "set_retention"),
+    *("add_stage", "add_tasks", "create_job", "get_job", "get_stage"),
+}
 _HEAD = ("field", "type", "default", "meaning")
 
 Schema = Mapping[str, Any]

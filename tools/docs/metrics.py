@@ -7,7 +7,7 @@ from jobnik_sdk.observability import metrics as sdk
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 from reference_manager.api.service.metrics import exposition
-from reference_manager.domain.states import StageStatus
+from reference_manager.domain.states import JobStatus, StageStatus
 from reference_manager.engine import metrics
 from reference_manager.engine.engine import ManagerStatistics
 from reference_manager.engine.statistics import DatabaseStatistics
@@ -63,6 +63,9 @@ def _scraped() -> Iterator[Row]:
         maintenance_lag={"delayed tasks": 0},
         dead_tuples={"tasks": 0},
         oldest_xmin=0,
+        oldest_ended={JobStatus.COMPLETED: 0},
+        retention_due=0,
+        retention_behind=0,
     )
     for family in text_string_to_metric_families(exposition(statistics, ManagerStatistics(0, 0, 0, True), ()).decode()):  # noqa: FBT003 - a row
         yield _row(family.name, family.type, tuple(family.samples[0].labels), family.documentation)

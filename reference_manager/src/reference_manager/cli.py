@@ -5,7 +5,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from types import FrameType
 from typing import Any
@@ -14,6 +14,8 @@ import structlog
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from reference_manager import archive_command, retention_command
+from reference_manager.archive.errors import ArchiveError
 from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
 from reference_manager.server.logs import configure_logs
 from reference_manager.server.process import InvalidSettingError, StartError, prepare, serve
@@ -32,11 +34,14 @@ from reference_manager.store.errors import DatabaseError
 
 log = structlog.stdlib.get_logger(__name__)
 
+SETTINGS = frozenset((*Settings.model_fields, *FORMER_NAMES))
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     flags = vars(_parser().parse_args(arguments))
     command = flags.pop("command")
+    command_flags = {name: flags.pop(name) for name in list(flags) if name not in SETTINGS}
     values, renamed = replace_former_names(flags, os.environ)
     try:
         settings = Settings(**values)
@@ -51,16 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit)
     try:
-        if command == "migrate":
-            _migrate(settings)
-        elif settings.database_url is not None:
-            serve(settings, settings.database_url.get_secret_value(), {})
-        else:
-            _serve_embedded(settings)
+        _run(command, settings, command_flags)
     except (InvalidSettingError, InvalidVariableError) as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
         return 2
-    except (EmbeddedPostgresError, StartError) as error:
+    except (EmbeddedPostgresError, StartError, ArchiveError) as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
         return 1
     except DatabaseError as error:  # it became unavailable between the migration and the start
@@ -69,11 +69,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _run(command: str, settings: Settings, flags: Mapping[str, Any]) -> None:
+    if command == "migrate":
+        _migrate(settings)
+    elif command == "retention":
+        retention_command.run(flags, _database_url(settings))
+    elif command == "archive":
+        archive_command.run(flags, _archive_url(settings))
+    elif settings.database_url is not None:
+        serve(settings, settings.database_url.get_secret_value(), {})
+    else:
+        _serve_embedded(settings)
+
+
 def _parser() -> argparse.ArgumentParser:
     """Build the argument parser. Every setting is a flag; a flag that is not given leaves its variable or default."""
     parser = argparse.ArgumentParser("jobnik-manager", description="The Jobnik manager.")
     parser.add_argument("--version", action="version", version=version("jobnik-reference-manager"))
-    commands = parser.add_subparsers(required=True, dest="command", metavar="serve | migrate")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="serve | migrate | retention | archive")
     about = "Serve the API. Without arguments, start an embedded PostgreSQL with its data in your data folder."
     more = f"Each flag is also an environment variable, such as {variable('port')}; the flag takes precedence."
     serving = commands.add_parser("serve", help="serve the API", description=about, epilog=more)
@@ -84,6 +97,12 @@ def _parser() -> argparse.ArgumentParser:
     migrating = commands.add_parser("migrate", help="migrate the database", description=about, epilog=more)
     url = f"The URL of your PostgreSQL (15 or later), postgresql://…; required, here or as {variable('database_url')}."
     _add_flags(migrating, ("database_url", "log_level"), database_url=url)
+    about = "Show or set how long ended jobs are kept in your PostgreSQL, while managers run or not."
+    retention = commands.add_parser("retention", help="show or set how long ended jobs are kept", description=about)
+    retention_command.add_commands(retention, lambda added: _add_flags(added, ("database_url",), database_url=url))
+    about = "List the files of an archive of deleted jobs, or print one of them."
+    archive = commands.add_parser("archive", help="list or print archived jobs", description=about)
+    archive_command.add_commands(archive, lambda added: _add_flags(added, ("archive_url",)))
     return parser
 
 
@@ -102,9 +121,19 @@ def _add_flags(parser: argparse.ArgumentParser, names: Iterable[str], **descript
 
 
 def _migrate(settings: Settings) -> None:
+    asyncio.run(prepare(_database_url(settings)))
+
+
+def _database_url(settings: Settings) -> str:
     if settings.database_url is None:
-        raise StartError(f"No database to migrate. Set {flag('database_url')} or {variable('database_url')}.")
-    asyncio.run(prepare(settings.database_url.get_secret_value()))
+        raise StartError(f"No database. Set {flag('database_url')} or {variable('database_url')}.")
+    return settings.database_url.get_secret_value()
+
+
+def _archive_url(settings: Settings) -> str:
+    if settings.archive_url is None:
+        raise StartError(f"No archive. Set {flag('archive_url')} or {variable('archive_url')}.")
+    return settings.archive_url
 
 
 def _serve_embedded(settings: Settings) -> None:

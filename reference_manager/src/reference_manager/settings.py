@@ -45,6 +45,17 @@ def _postgres_url(url: SecretStr | None) -> SecretStr | None:
     return url
 
 
+def _archive_url(url: str | None) -> str | None:
+    if url is None:
+        return None
+    parts = urlsplit(url)
+    is_folder = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+    is_bucket = parts.scheme == "s3" and re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", parts.netloc)
+    if not (is_folder or is_bucket) or parts.query or parts.fragment:
+        raise ValueError("must be file:///folder or s3://bucket/prefix")
+    return url
+
+
 def _http_url(url: str | None) -> str | None:
     if url and not is_http_url(url):
         raise ValueError("must be a URL that begins with http:// or https://")
@@ -199,6 +210,13 @@ class Settings(BaseSettings):
         bool,
         Field(description="Whether to serve only part A of the protocol, as the original manager (0.2.1) does."),
     ] = False
+    archive_url: Annotated[
+        str | None,
+        AfterValidator(_archive_url),
+        Field(
+            description="Where jobs are archived before retention deletes them: file:///folder or s3://bucket/prefix."
+        ),
+    ] = None
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The minimum level of log lines.")
     ] = "INFO"

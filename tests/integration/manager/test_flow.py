@@ -44,7 +44,7 @@ async def test_entities_have_the_fields_of_the_protocol(client: Client, stage_ty
     job = await client.job(name='quoted "name"', data={"deep": [1, {"ü": None}]}, userMetadata={"mine": 1}, **trace)
     times = {"createdAt", "updatedAt", "creationTime", "updateTime"}
     common = {"id", "status", "data", "userMetadata", "traceparent"} | times
-    assert set(job) == common | {"name", "priority", "percentage", "tracestate"}
+    assert set(job) == common | {"name", "priority", "percentage", "endedAt", "tracestate"}
     assert (job["name"], job["data"], job["userMetadata"]) == (
         'quoted "name"',
         {"deep": [1, {"ü": None}]},

@@ -15,6 +15,7 @@ from reference_manager.api.common.original import describe_as_original
 from reference_manager.api.history.routes import history_router
 from reference_manager.api.jobs.routes import jobs_router
 from reference_manager.api.queues.routes import queues_router
+from reference_manager.api.retention.routes import retention_router
 from reference_manager.api.service.routes import capabilities_router, service_router
 from reference_manager.api.stages.routes import stages_router
 from reference_manager.api.tasks.routes import tasks_router
@@ -47,6 +48,7 @@ def create_app(engine: Engine, *, body_limit: int, part_a_only: bool = False) ->
         queues_router(engine.queue),
         workers_router(engine.workers),
         history_router(engine.history),
+        retention_router(engine.retention),
         capabilities_router(),
     )
     routers = (

@@ -20,6 +20,17 @@ class Trace(NamedTuple):
 DEFAULT_MAX_ATTEMPTS = 3
 """The maximum number of attempts of a task, unless the task or its stage sets another."""
 
+
+class RetentionRule(NamedTuple):
+    """How long jobs are kept after their end, by status; None: they are not deleted."""
+
+    completed: timedelta | None
+    failed: timedelta | None
+    aborted: timedelta | None
+    keep_last: int
+    """This number of jobs of each name that ended last are kept in any case."""
+
+
 NO_TRACE = Trace("00-00000000000000000000000000000000-0000000000000000-00", None)
 """The trace context of an entity that belongs to no trace."""
 

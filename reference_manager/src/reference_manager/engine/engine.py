@@ -6,6 +6,7 @@ from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
 
+from reference_manager.archive.stores import Archive
 from reference_manager.engine.dispatch.notifications import Notifications
 from reference_manager.engine.errors import DatabaseUnavailableError
 from reference_manager.engine.maintenance.aborted_tasks import AbortedTasks
@@ -14,10 +15,12 @@ from reference_manager.engine.maintenance.delayed_tasks import DelayedTasks
 from reference_manager.engine.maintenance.deleted_jobs import DeletedJobs
 from reference_manager.engine.maintenance.idempotency_keys import IdempotencyKeys
 from reference_manager.engine.maintenance.lease_sweeper import LeaseSweeper
+from reference_manager.engine.maintenance.retention import Retention
 from reference_manager.engine.maintenance.stale_workers import StaleWorkers
 from reference_manager.engine.queues import TaskQueue
 from reference_manager.engine.records.history import History
 from reference_manager.engine.records.jobs import Jobs
+from reference_manager.engine.records.retention import RetentionRules
 from reference_manager.engine.records.stages import Stages
 from reference_manager.engine.records.tasks import Tasks
 from reference_manager.engine.statistics import DatabaseStatistics, read_statistics
@@ -48,9 +51,10 @@ class Engine:
     Args:
         database: A migrated database, which must stay open for as long as the engine is used.
         stale_after: How long a task that was claimed without a lease may take.
+        archive: Where retention puts jobs before it deletes them, if the rules ask for it; None: there is no archive.
     """
 
-    def __init__(self, database: Database, *, stale_after: timedelta) -> None:
+    def __init__(self, database: Database, *, stale_after: timedelta, archive: Archive | None = None) -> None:
         self.database = database
         self.notifications = Notifications()
         self.queue = TaskQueue(database, self.notifications, stale_after)
@@ -59,6 +63,7 @@ class Engine:
         self.tasks = Tasks(database, self.queue.handover)
         self.workers = Workers(database, self.queue)
         self.history = History(database)
+        self.retention = RetentionRules(database)
         self.maintenance = (
             LeaseSweeper(self.queue.handover),
             DelayedTasks(self.queue.handover),
@@ -67,6 +72,7 @@ class Engine:
             DeletedJobs(),
             StaleWorkers(),
             IdempotencyKeys(),
+            Retention(archive),
         )
         self.background_tasks = (
             BackgroundTask("sender of notifications", partial(self.notifications.send, database)),

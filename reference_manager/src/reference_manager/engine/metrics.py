@@ -9,7 +9,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics
 
-from reference_manager.domain.states import Outcome
+from reference_manager.domain.states import JobStatus, Outcome
 
 PREFIX: Final = "jobnik_manager_"
 """The prefix of metrics that describe one manager, not the database."""
@@ -68,6 +68,11 @@ MAINTENANCE_FAILURES = Counter(
     ["duty"],
     registry=REGISTRY,
 )
+RETENTION_DELETED = Counter(
+    "jobnik_retention_deleted_total", "Jobs that retention deleted, by status.", ["job_status"], registry=REGISTRY
+)
+for _status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED):
+    RETENTION_DELETED.labels(_status)
 
 _stage_types: set[str] = set()
 

@@ -11,6 +11,8 @@ _COUNTED_STATUSES = tuple(status for status in TaskStatus if status is not TaskS
 _MOVED_STATUSES = (TaskStatus.PENDING, TaskStatus.RETRIED, TaskStatus.IN_PROGRESS, TaskStatus.COMPLETED)
 """The statuses that ``stage_deltas`` counts."""
 
+_ENDED_STATUSES = (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED)
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseStatistics:
@@ -27,6 +29,12 @@ class DatabaseStatistics:
     """Row versions that vacuum has not removed yet, by table, as estimated by PostgreSQL."""
     oldest_xmin: int
     """The age of the oldest transaction that keeps vacuum from removing row versions, in transactions."""
+    oldest_ended: Mapping[JobStatus, float]
+    """For how long the oldest job of each status has been kept since its end, in seconds."""
+    retention_due: int
+    """The number of jobs that the last pass of retention found due."""
+    retention_behind: float
+    """How far the clock of retention is behind that of the database, in seconds."""
 
 
 async def read_statistics(database: Database) -> DatabaseStatistics:
@@ -47,6 +55,7 @@ async def read_statistics_of(connection: Connection) -> DatabaseStatistics:
     async for row in sql.metric_moves(connection):
         for status in _MOVED_STATUSES:
             tasks[row["type"], Priority(row["priority"]), status] += row[status.lower()]
+    retention = await sql.metric_retention(connection)
     return DatabaseStatistics(
         jobs=jobs,
         stages=stages,
@@ -55,4 +64,7 @@ async def read_statistics_of(connection: Connection) -> DatabaseStatistics:
         maintenance_lag={row["name"]: row["lag"] async for row in sql.metric_maintenance_lag(connection)},
         dead_tuples={row["name"]: row["count"] async for row in sql.metric_dead_tuples(connection)},
         oldest_xmin=await sql.metric_oldest_xmin(connection),
+        oldest_ended={status: retention[status.lower()] or 0 for status in _ENDED_STATUSES},
+        retention_due=retention["due"],
+        retention_behind=retention["behind"],
     )

@@ -19,6 +19,8 @@ import uvloop
 
 from reference_manager.api.app import create_app
 from reference_manager.api.hot_path import HotPath
+from reference_manager.archive.errors import ArchiveError
+from reference_manager.archive.stores import Archive, open_archive
 from reference_manager.engine.engine import Engine
 from reference_manager.server import addresses
 from reference_manager.server.admission import Admission
@@ -159,6 +161,13 @@ def _listen(settings: Settings) -> socket.socket:
         raise InvalidSettingError(f"{where} Correct --host or --port.") from error
 
 
+def _open_archive(settings: Settings) -> Archive | None:
+    try:
+        return open_archive(settings.archive_url) if settings.archive_url else None
+    except ArchiveError as error:
+        raise InvalidSettingError(f"Cannot use the archive: {error}. Correct --archive-url.") from error
+
+
 async def _serve(
     settings: Settings, url: str, paths: Mapping[str, str], listener: socket.socket, *, traced: bool
 ) -> None:
@@ -169,7 +178,8 @@ async def _serve(
         acquire_timeout=settings.database_timeout,
         part_a_only=settings.part_a_only,
     ) as database:
-        engine = Engine(database, stale_after=settings.task_stale_after)
+        archive = _open_archive(settings)
+        engine = Engine(database, stale_after=settings.task_stale_after, archive=archive)
         api = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
         app: Any = api
         limit = fit_open_files(settings.connection_limit, settings.database_connections)

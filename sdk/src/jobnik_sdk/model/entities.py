@@ -139,6 +139,7 @@ class Job(_Entity, Generic[DataT, MetadataT]):
         progress: A finer value than `percentage`. Set by `get_job`, `wait_for_job`, `watch_job` and
             `list_jobs(progress=True)`, if the job has stages and the manager has the feature `weighted-progress`;
             otherwise None.
+        ended_at: When it reached a final status; None before, or if the manager does not send it.
         data: As given when the job was created.
         metadata: Its current metadata.
     """
@@ -148,6 +149,7 @@ class Job(_Entity, Generic[DataT, MetadataT]):
     priority: Annotated[Priority, _OPEN]
     percentage: Annotated[int, _ZERO] = 0
     progress: Annotated[Progress | None, _NULL] = None
+    ended_at: Annotated[AwareDatetime | None, _NULL] = None
     data: DataT
     metadata: Annotated[MetadataT, _NULL_AS_EMPTY] = _Metadata
 

@@ -12,7 +12,7 @@ PART_B: JsonDict = {"x-part": "B"}
 """The ``json_schema_extra`` of a query parameter or a body field that only part B has."""
 
 _UNKNOWN_TO_ORIGINAL = {
-    "Job": {"createdAt", "updatedAt"},
+    "Job": {"createdAt", "updatedAt", "endedAt"},
     "Stage": {"createdAt", "updatedAt", "creationTime", "updateTime", "startTime", "endTime"},
     "Task": {"createdAt", "updatedAt"},
     "Summary": {"aborted"},

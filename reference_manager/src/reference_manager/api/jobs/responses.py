@@ -1,5 +1,6 @@
 """Schemas of jobs, for the OpenAPI document."""
 
+from datetime import datetime
 from typing import Annotated
 
 from pydantic import Field
@@ -17,6 +18,13 @@ class Job(Entity):
     status: JobStatus
     priority: Priority
     percentage: Percentage
+    ended_at: Annotated[
+        datetime | None,
+        Field(
+            description="When the job became COMPLETED, FAILED or ABORTED; null before. UTC, with milliseconds. "
+            "For a job that ended before the manager recorded this: when it last changed."
+        ),
+    ]
     progress: Annotated[
         Progress, Field(description="Only if requested, and only once the job has stages.", json_schema_extra=left_out)
     ] = Progress(fraction=0)

@@ -75,6 +75,24 @@ class _DatabaseCollector(Collector):
             "The age, in transactions, of the oldest transaction that keeps vacuum from removing row versions.",
             statistics.oldest_xmin,
         )
+        kept = GaugeMetricFamily(
+            "jobnik_retention_oldest_ended_age_seconds",
+            "For how long the oldest ended job has been kept, as of the last pass of retention; 0 if there is none.",
+            labels=["job_status"],
+        )
+        for status, seconds in statistics.oldest_ended.items():
+            kept.add_metric([status], seconds)
+        yield kept
+        yield GaugeMetricFamily(
+            "jobnik_retention_due_jobs",
+            "Jobs that the last pass of retention found due, counted up to 10,000 for each name and status.",
+            statistics.retention_due,
+        )
+        yield GaugeMetricFamily(
+            "jobnik_retention_clock_behind_seconds",
+            "How far the clock of retention is behind that of the database, such as after the latter has jumped ahead.",
+            statistics.retention_behind,
+        )
 
 
 class _ManagerCollector(Collector):

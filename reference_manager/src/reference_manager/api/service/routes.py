@@ -35,6 +35,7 @@ FEATURES = (
     "list-filters",
     "minimal-answers",
     "idempotency-keys",
+    "retention",
 )
 """Features that clients may use if this list has them."""
 ALIVE = "ALIVE"

@@ -4,9 +4,10 @@ Without its stage, no client can see a task. So the deletion of a job does not w
 """
 
 from collections.abc import Collection, Sequence
+from time import monotonic
 from uuid import UUID
 
-from reference_manager.engine.maintenance.job_maintenance import JobMaintenance
+from reference_manager.engine.maintenance.job_maintenance import JobMaintenance, rest_after
 from reference_manager.store.pool import Connection, Record, sql
 
 STAGES_IN_A_PASS = 5000
@@ -33,4 +34,7 @@ class DeletedJobs(JobMaintenance):
     ) -> tuple[int, Collection[UUID]]:
         """Delete tasks. Return the number of deleted rows and finished stages. This needs no lock of a job."""
         del waits
-        return await sql.tasks_remove(connection, stages=[row["stage_id"] for row in rows], limit=TASKS_IN_A_BATCH), ()
+        started = monotonic()
+        done = await sql.tasks_remove(connection, stages=[row["stage_id"] for row in rows], limit=TASKS_IN_A_BATCH)
+        await rest_after(started)
+        return done, ()

@@ -5,6 +5,7 @@ that another session has locked is skipped. So is a job whose work fails because
 statement that takes too long.
 """
 
+import asyncio
 from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,11 @@ LONGEST_PAUSE = timedelta(minutes=1)
 """The longest time that a job is skipped after failures. The time begins with a second and doubles each time."""
 FORGET_AFTER = timedelta(minutes=5)
 """How long a problem is remembered after the job is no longer skipped, in case it has no pending work then."""
+
+REST = 9
+"""The rest after a transaction that deletes rows, as a multiple of its duration. Nobody waits for the transaction, but
+claims and reports need the same processors and disks."""
+LONGEST_REST = timedelta(seconds=1)
 
 _SERVER_ERRORS = ("08", "25", "53", "57P", "58")
 """Beginnings of the error codes of PostgreSQL for lost connections, a read-only server, exhausted resources, a shutdown
@@ -163,6 +169,11 @@ class JobMaintenance(MaintenanceTask):
         """The jobs to skip for now."""
         now = monotonic()
         return [job for job, problem in self._problems.items() if problem.retry_at > now]
+
+
+async def rest_after(started: float) -> None:
+    """Rest after a transaction that deletes rows and started at this time, by ``monotonic``."""
+    await asyncio.sleep(min(REST * (monotonic() - started), LONGEST_REST.total_seconds()))
 
 
 def _by_job(rows: Sequence[Record]) -> Mapping[UUID | None, Sequence[Record]]:

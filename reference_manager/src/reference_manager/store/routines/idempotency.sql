@@ -166,6 +166,7 @@ BEGIN
     job.user_metadata := metadata;
     job.stages_completed := 0;
     job.updated_at := job.created_at;
+    job.ended_at := NULL;
     RETURN job;
 END
 $$;

@@ -60,14 +60,10 @@ BEGIN
             ELSE 0 END;
     END IF;
     OPEN walk NO SCROLL FOR
-        SELECT '{"number":' || after_number + step * place
-                || ',"leaseId":' || attempt.lease_id
-                || ',"workerId":' || coalesce(to_json(attempt.worker_id)::text, 'null')
-                || ',"startTime":' || wire_time(attempt.start_time)
-                || ',"endTime":' || wire_time(attempt.end_time)
-                || ',"outcome":' || coalesce('"' || attempt.outcome || '"', 'null')
-                || ',"error":' || coalesce(attempt.error::text, 'null')
-                || '}' AS body,
+        SELECT attempt_wire(
+                after_number + step * place, attempt.lease_id, attempt.worker_id, attempt.start_time, attempt.end_time,
+                attempt.outcome, attempt.error
+            ) AS body,
             NULL::uuid AS parent, attempt.lease_id AS major, after_number + step * place AS minor
         FROM tasks AS task JOIN stages AS stage ON stage.id = ANY (ARRAY[task.stage_id]),
             attempts_of(task, aborted_at(stage), descending, after_lease + step, wanted + 1)

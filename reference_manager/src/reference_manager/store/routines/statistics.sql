@@ -63,7 +63,8 @@ BEGIN
         ('stale workers', (SELECT min(seen_at) + interval '1 hour' FROM workers WHERE NOT drain_wanted)),
         ('idempotency keys', (
             SELECT created_at + interval '24 hours' FROM idempotency_keys ORDER BY created_at LIMIT 1
-        ))
+        )),
+        ('retention', (SELECT next_pass FROM retention_state WHERE retention_is_on()))
     ) AS work (name, due);
 END
 $$;

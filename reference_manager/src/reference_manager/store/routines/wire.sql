@@ -238,6 +238,12 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
     FROM stage_moves(stage) AS moved
 $$;
 
+-- job_ended_at: when a job reached its final status; null before. For a job that ended before this was recorded, when it
+-- last changed.
+CREATE OR REPLACE FUNCTION job_ended_at(job jobs) RETURNS timestamptz LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN job.status IN ('COMPLETED', 'FAILED', 'ABORTED') THEN coalesce(job.ended_at, job.updated_at) END
+$$;
+
 -- job_wire_open: a job without its closing brace.
 CREATE OR REPLACE FUNCTION job_wire_open(job jobs) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"id":"' || job.id
@@ -248,6 +254,7 @@ CREATE OR REPLACE FUNCTION job_wire_open(job jobs) RETURNS text LANGUAGE sql STA
         || ',"priority":"' || job.priority
         || '","percentage":' || wire_share(job.stages_completed, job.stages_total)
         || wire_times(job.created_at, job.updated_at)
+        || wire_part_b(',"endedAt":' || wire_time(job_ended_at(job)))
         || wire_trace(job.traceparent, job.tracestate)
 $$;
 
@@ -335,6 +342,20 @@ CREATE OR REPLACE FUNCTION worker_wire(worker workers) RETURNS text LANGUAGE sql
         || ',"running":' || worker.running
         || ',"startTime":' || wire_time(worker.started_at)
         || ',"seenTime":' || wire_time(worker.seen_at)
+        || '}'
+$$;
+
+-- attempt_wire: an attempt.
+CREATE OR REPLACE FUNCTION attempt_wire(
+    number bigint, lease_id bigint, worker_id text, start_time timestamptz, end_time timestamptz, outcome text, error json
+) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT '{"number":' || number
+        || ',"leaseId":' || lease_id
+        || ',"workerId":' || coalesce(to_json(worker_id)::text, 'null')
+        || ',"startTime":' || wire_time(start_time)
+        || ',"endTime":' || wire_time(end_time)
+        || ',"outcome":' || coalesce('"' || outcome || '"', 'null')
+        || ',"error":' || coalesce(error::text, 'null')
         || '}'
 $$;
 

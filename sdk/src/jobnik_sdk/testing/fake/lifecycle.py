@@ -16,6 +16,8 @@ class Lifecycle:
         edge, now = JOB[job.status, target], self._state.now
         job.changes.append(Change(job.status, target, now, edge.by, edge.reason))
         job.status, job.updated = target, now
+        if target in JOB_FINAL:
+            job.ended = now
         for effect in edge.effects:
             self._apply_to_job(effect, job)
 

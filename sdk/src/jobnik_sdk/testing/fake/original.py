@@ -4,7 +4,7 @@ from typing import Any, Final, cast
 
 from jobnik_sdk.testing.fake.state import RefusedRequestError
 
-_NEWER: Final = {"createdAt", "updatedAt", "error"}
+_NEWER: Final = {"createdAt", "updatedAt", "endedAt", "error"}
 """Fields that the original does not have. Without leases the only error is that a task was not reported in time."""
 _TIMES: Final = {"startTime", "endTime"}
 """Left out if they are not set."""

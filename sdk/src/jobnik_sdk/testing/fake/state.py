@@ -83,6 +83,7 @@ class Job(Entity):
     name: str
     priority: Priority
     status: JobStatus = JobStatus.PENDING
+    ended: datetime | None = None
     stages: "list[Stage]" = field(default_factory=list["Stage"])
     changes: list[Change] = field(default_factory=list[Change])
 

@@ -24,6 +24,7 @@ def job_json(job: Job, *, stages: bool = False) -> Json:
         "status": job.status,
         "priority": job.priority,
         "percentage": _share(completed, len(job.stages)),
+        "endedAt": moment(job.ended),
     }
     return body | {"stages": [stage_json(stage) for stage in job.stages]} if stages else body
 

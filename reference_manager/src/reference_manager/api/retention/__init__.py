@@ -1,0 +1,1 @@
+"""Retention: how long ended jobs are kept."""
