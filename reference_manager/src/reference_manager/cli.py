@@ -5,7 +5,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from types import FrameType
 from typing import Any
@@ -14,9 +14,17 @@ import structlog
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
+from reference_manager import token_command
+from reference_manager.access.errors import AccessError
+from reference_manager.embedded import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    default_data_dir,
+    running_server_url,
+)
+from reference_manager.server.errors import InvalidSettingError, StartError
 from reference_manager.server.logs import configure_logs
-from reference_manager.server.process import InvalidSettingError, StartError, prepare, serve
+from reference_manager.server.process import prepare, serve
 from reference_manager.server.tracing import InvalidVariableError
 from reference_manager.settings import (
     FORMER_NAMES,
@@ -32,18 +40,31 @@ from reference_manager.store.errors import DatabaseError
 
 log = structlog.stdlib.get_logger(__name__)
 
+SETTINGS = frozenset(Settings.model_fields)
+
+
+class InvalidTokenError(Exception):
+    """A token cannot be created; the message says why."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     flags = vars(_parser().parse_args(arguments))
     command = flags.pop("command")
+    token_flags = {name: flags.pop(name) for name in list(flags) if command == "token" and name not in SETTINGS}
+    if token_flags.get("token_command") == "generate":
+        token_command.generate()
+        return 0
     values, renamed = replace_former_names(flags, os.environ)
     try:
         settings = Settings(**values)
     except (ValidationError, SettingsError) as error:
         sys.stderr.write(f"{_explain(error, renamed)}\n")
         return 2
-    configure_logs(settings.log_level)
+    if command == "token":  # its output is for other programs
+        configure_logs("WARNING", sys.stderr)
+    else:
+        configure_logs(settings.log_level, sys.stdout)
     for former, current, overridden in renamed:
         ignored = {"ignored": True} if overridden else {}
         log.warning("deprecated setting", setting=former, use=current, removed_in="1.0", **ignored)
@@ -51,16 +72,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _exit)
     try:
-        if command == "migrate":
-            _migrate(settings)
-        elif settings.database_url is not None:
-            serve(settings, settings.database_url.get_secret_value(), {})
-        else:
-            _serve_embedded(settings)
-    except (InvalidSettingError, InvalidVariableError) as error:
+        _run(command, settings, token_flags)
+    except (InvalidSettingError, InvalidVariableError, InvalidTokenError) as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
         return 2
-    except (EmbeddedPostgresError, StartError) as error:
+    except (EmbeddedPostgresError, StartError, AccessError) as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
         return 1
     except DatabaseError as error:  # it became unavailable between the migration and the start
@@ -69,11 +85,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _run(command: str, settings: Settings, token_flags: Mapping[str, Any]) -> None:
+    if command == "migrate":
+        _migrate(settings)
+    elif command == "token":
+        _run_token_command(settings, token_flags)
+    elif settings.database_url is not None:
+        serve(settings, settings.database_url.get_secret_value(), {})
+    else:
+        _serve_embedded(settings)
+
+
 def _parser() -> argparse.ArgumentParser:
     """Build the argument parser. Every setting is a flag; a flag that is not given leaves its variable or default."""
     parser = argparse.ArgumentParser("jobnik-manager", description="The Jobnik manager.")
     parser.add_argument("--version", action="version", version=version("jobnik-reference-manager"))
-    commands = parser.add_subparsers(required=True, dest="command", metavar="serve | migrate")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="serve | migrate | token")
     about = "Serve the API. Without arguments, start an embedded PostgreSQL with its data in your data folder."
     more = f"Each flag is also an environment variable, such as {variable('port')}; the flag takes precedence."
     serving = commands.add_parser("serve", help="serve the API", description=about, epilog=more)
@@ -84,6 +111,12 @@ def _parser() -> argparse.ArgumentParser:
     migrating = commands.add_parser("migrate", help="migrate the database", description=about, epilog=more)
     url = f"The URL of your PostgreSQL (15 or later), postgresql://…; required, here or as {variable('database_url')}."
     _add_flags(migrating, ("database_url", "log_level"), database_url=url)
+    about = (
+        "Make, list, rotate and revoke access tokens, while managers run or not. As soon as a token exists, every "
+        "request needs one."
+    )
+    token = commands.add_parser("token", help="manage access tokens", description=about)
+    token_command.add_commands(token, lambda added: _add_flags(added, ("database_url", "data_dir")))
     return parser
 
 
@@ -105,6 +138,24 @@ def _migrate(settings: Settings) -> None:
     if settings.database_url is None:
         raise StartError(f"No database to migrate. Set {flag('database_url')} or {variable('database_url')}.")
     asyncio.run(prepare(settings.database_url.get_secret_value()))
+
+
+def _run_token_command(settings: Settings, flags: Mapping[str, Any]) -> None:
+    """Run a token command on the database of the settings, or on the embedded one, whether or not a manager runs."""
+    if "scope" in flags:
+        try:
+            token_command.new_token(flags)
+        except ValueError as error:
+            raise InvalidTokenError(f"token create: {error}") from error
+    if settings.database_url is not None:
+        token_command.run(flags, settings.database_url.get_secret_value())
+        return
+    data_dir = settings.data_dir or default_data_dir()
+    if url := running_server_url(data_dir):
+        token_command.run(flags, url)
+        return
+    with EmbeddedPostgres(data_dir) as server:
+        token_command.run(flags, server.url)
 
 
 def _serve_embedded(settings: Settings) -> None:

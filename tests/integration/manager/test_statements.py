@@ -12,8 +12,10 @@ from asyncpg.connection import LoggedQuery
 from reference_manager.api.app import create_app
 from reference_manager.engine.dispatch import reports
 from reference_manager.engine.engine import Engine
+from reference_manager.server.access import build_gate
 from reference_manager.store.pool import Connection, Database
 
+from tests.support.access import sent_by
 from tests.support.protocol import Client, branch
 from tools.backlog import add_backlog
 from tools.docs.openapi import reference
@@ -85,8 +87,8 @@ async def counted(database_url: str) -> AsyncGenerator[CountedDatabase]:
 @pytest.fixture
 async def http(counted: CountedDatabase) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of a manager without background tasks."""
-    app = create_app(Engine(counted, stale_after=timedelta(minutes=30)), body_limit=1024 * 1024)
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager") as client:
+    app = create_app(Engine(counted, stale_after=timedelta(minutes=30)), build_gate(counted), body_limit=1024 * 1024)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(sent_by(app)), base_url="http://manager") as client:
         yield client
 
 
