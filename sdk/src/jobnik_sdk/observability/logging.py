@@ -236,22 +236,24 @@ class RuntimeLogger:
 
 
 class LimitedWarning:
-    """A warning that is logged at most once a second, however many tasks it concerns.
+    """A warning that is logged at most once in an interval, however many tasks it concerns.
 
     Args:
         logger: The logger.
         event: The event of the log line.
+        interval_seconds: The shortest time between two lines.
     """
 
-    def __init__(self, logger: RuntimeLogger, event: str) -> None:
+    def __init__(self, logger: RuntimeLogger, event: str, interval_seconds: float = _WARNING_INTERVAL_SECONDS) -> None:
         self._logger = logger
         self._event = event
+        self._interval_seconds = interval_seconds
         self._logged_at = float("-inf")
 
     def log(self, **fields: object) -> None:
-        """Log the event, unless that has been done in the last second."""
+        """Log the event, unless that has been done within the interval."""
         now = time.monotonic()
-        if now - self._logged_at >= _WARNING_INTERVAL_SECONDS:
+        if now - self._logged_at >= self._interval_seconds:
             self._logged_at = now
             self._logger.warning(self._event, **fields)
 

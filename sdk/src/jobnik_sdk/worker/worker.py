@@ -40,7 +40,7 @@ from jobnik_sdk.worker.middleware import Middleware
 from jobnik_sdk.worker.part_a_source import PartATaskSource
 from jobnik_sdk.worker.poller import Poller, PollerDependencies
 from jobnik_sdk.worker.progress_sender import ProgressSender
-from jobnik_sdk.worker.settings import WorkerSettings
+from jobnik_sdk.worker.settings import WorkerSettings, given_token
 from jobnik_sdk.worker.task_source import TaskInProgress, TaskSource
 
 ValueT = TypeVar("ValueT")
@@ -174,7 +174,7 @@ class Worker:
         """
         check_instance("settings", settings, WorkerSettings)
         return cls(
-            JobnikClient(settings.jobnik_base_url) if client is None else client,
+            JobnikClient(settings.jobnik_base_url, token=given_token(settings)) if client is None else client,
             handlers,
             middleware=middleware,
             listeners=listeners,
