@@ -65,6 +65,11 @@ EXPECTED: dict[str, set[Scope] | None] = {
     "get_job_history": READERS,
     "get_stage_history": READERS,
     "get_task_history": READERS,
+    "create_token": ADMINS,
+    "list_tokens": ADMINS,
+    "get_token": ADMINS,
+    "rotate_token": ADMINS,
+    "revoke_token": ADMINS,
     "liveness": None,
     "readiness": None,
     "metrics": READERS,
@@ -86,6 +91,8 @@ BODIES: dict[str, Any] = {
     "settle_tasks": {"workerId": "w", "results": [{"taskId": UNKNOWN, "leaseId": 1, "outcome": "COMPLETED"}]},
     "heartbeat": {"stageTypes": []},
     "order_worker": {"drain": True},
+    "create_token": {"name": "admin", "scopes": ["viewer"]},
+    "rotate_token": {},
 }
 VARYING = re.compile(
     r'[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|"[0-9-]{10}T[0-9:.]{12}Z"|"drain(?:ing|Wanted)?":\w+'
@@ -394,3 +401,48 @@ async def test_only_limited_tokens_cause_queries(site: Site, database: Database)
     for claims, settles, queries in ((free, free, 0), (limited, limited, 0), (free, limited, 1)):
         await work(claims, settles)
         assert counted.number == queries
+
+
+async def test_tokens_are_managed_through_the_api(site: Site) -> None:
+    """A secret is in the answer to its creation and its rotation, and nowhere else."""
+    admin = bearer(site.secrets[Scope.ADMIN])
+
+    async def send(method: str, path: str, body: Any = None) -> httpx2.Response:  # noqa: ANN401 - any JSON
+        return await site.hot.request(method, f"/v1/tokens{path}", json=body, headers=admin)
+
+    body = {"name": "w", "scopes": ["worker"], "stageTypes": ["a"], "lifetimeSeconds": 3600}
+    created = await send("POST", "", body)
+    assert (created.status_code, created.headers["cache-control"]) == (201, "no-store")
+    token = created.json()
+    secret = token.pop("token")
+    assert (token["scopes"], token["stageTypes"], token["createdBy"]) == (["worker"], ["a"], "admin")
+    assert (await send("GET", f"/{token['id']}")).json() == token
+    await site.gate.registry.load()
+    claim = {"workerId": "w"}
+    answer = await site.hot.post("/v1/stages/a/tasks/claim", json=claim, headers=bearer(secret))
+    assert answer.status_code == 200
+
+    rotated = await send("POST", f"/{token['id']}/rotate", {"overlapSeconds": 0})
+    assert (rotated.status_code, rotated.headers["cache-control"]) == (200, "no-store")
+    assert rotated.json()["token"] != secret
+    revoked = await send("POST", f"/{token['id']}/revoke")
+    assert revoked.json()["revokedAt"] is not None
+    assert (await send("POST", f"/{token['id']}/revoke")).json() == revoked.json()
+    assert (await send("POST", f"/{token['id']}/rotate", {})).json()["code"] == "TOKEN_NOT_FOUND"
+
+    first = await send("GET", "?limit=3")
+    rest = await site.hot.get(first.headers["link"].split("<")[1].split(">")[0], headers=admin)
+    names = [listed["name"] for listed in (*first.json(), *rest.json())]
+    assert names == [*Scope, "w"]
+    assert [listed["name"] for listed in (await send("GET", "?order=desc")).json()] == names[::-1]
+    assert "jobnik_" not in first.text + rest.text
+
+    for wrong, message in (
+        ({**body, "scopes": ["viewer"]}, "stage types limit the scope worker"),
+        ({**body, "scopes": []}, "body.scopes: "),
+        ({**body, "name": " w"}, "body.name: "),
+        ({**body, "lifetimeSeconds": 0}, "body.lifetimeSeconds: "),
+    ):
+        refused = await send("POST", "", wrong)
+        assert (refused.status_code, refused.json()["code"]) == (400, "VALIDATION_ERROR")
+        assert message in refused.json()["message"]

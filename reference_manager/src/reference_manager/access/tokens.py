@@ -1,5 +1,6 @@
 """Creates, lists, rotates and revokes tokens. Used by the command line and by the API."""
 
+import re
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Final, NamedTuple
@@ -12,6 +13,7 @@ from reference_manager.store.pool import Database, sql
 
 MAX_NAME: Final = 100
 """Characters."""
+NAME: Final = rf"[!-~]([ -~]{{0,{MAX_NAME - 2}}}[!-~])?"
 MAX_LIMITS: Final = 100
 """Stage types or job names of one token."""
 MAX_LIMITED_NAME: Final = 50
@@ -38,8 +40,10 @@ class NewToken(NamedTuple):
         Raises:
             ValueError: They do not; the message says why.
         """
-        if not (1 <= len(self.name) <= MAX_NAME and self.name.isprintable() and self.name == self.name.strip()):
-            raise ValueError(f"the name must have 1 to {MAX_NAME} printable characters, without spaces around them")
+        if not re.fullmatch(NAME, self.name):
+            raise ValueError(
+                f"the name must have 1 to {MAX_NAME} printable ASCII characters, without spaces around them"
+            )
         for kind, names, scope in (
             ("stage types", self.stage_types, Scope.WORKER),
             ("job names", self.job_names, Scope.PRODUCER),

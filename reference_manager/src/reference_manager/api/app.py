@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 
+from reference_manager.access.tokens import Tokens
 from reference_manager.api.common.access import OPEN, Gate, declared_access
 from reference_manager.api.common.bodies import Bodies
 from reference_manager.api.common.errors import describe_error, register_error_handlers
@@ -19,6 +20,7 @@ from reference_manager.api.queues.routes import queues_router
 from reference_manager.api.service.routes import capabilities_router, service_router
 from reference_manager.api.stages.routes import stages_router
 from reference_manager.api.tasks.routes import tasks_router
+from reference_manager.api.tokens.routes import tokens_router
 from reference_manager.api.workers.routes import workers_router
 from reference_manager.engine.engine import Engine
 
@@ -58,6 +60,7 @@ def create_app(
         queues_router(engine.queue),
         workers_router(engine.workers),
         history_router(engine.history),
+        tokens_router(Tokens(engine.database)),
         capabilities_router(),
     )
     routers = (

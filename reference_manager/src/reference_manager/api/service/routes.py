@@ -36,6 +36,7 @@ FEATURES = (
     "list-filters",
     "minimal-answers",
     "idempotency-keys",
+    "tokens",
 )
 """Features that clients may use if this list has them."""
 ALIVE = "ALIVE"
