@@ -254,7 +254,7 @@ MALFORMED = {
     "an empty header": ([b""], 401, "TOKEN_REQUIRED", None),
     "only the scheme": ([b"Bearer"], 401, "TOKEN_REQUIRED", None),
     "a tab": ([b"Bearer\t$"], 401, "TOKEN_REQUIRED", None),
-    "an empty token": ([b"Bearer "], 401, "TOKEN_INVALID", "invalid_token"),
+    "an empty token": ([b"Bearer "], 401, "TOKEN_REQUIRED", None),
     "a cut-off token": ([b"Bearer jobnik_abc"], 401, "TOKEN_INVALID", "invalid_token"),
     "a huge token": ([b"Bearer " + b"x" * 60_000], 401, "TOKEN_INVALID", "invalid_token"),
     "not ASCII": (["Bearer jobnik_é".encode()], 401, "TOKEN_INVALID", "invalid_token"),
@@ -282,7 +282,7 @@ async def test_a_malformed_header_is_refused(site: Site) -> None:
 
 async def test_the_scheme_may_be_in_any_case(site: Site) -> None:
     """As HTTP demands. One or more spaces follow it."""
-    for form in ("Bearer {}", "bearer {}", "BEARER {}", "Bearer   {}"):
+    for form in ("Bearer {}", "bearer {}", "BEARER {}", "Bearer   {}", "Bearer {} \t"):
         headers = {"Authorization": form.format(site.secrets[Scope.VIEWER])}
         assert (await site.hot.get("/v1/jobs", headers=headers)).status_code == 200, form
 

@@ -27,6 +27,8 @@ POLL_INTERVAL: Final = 3.0
 """Seconds between two polls: how long a revoked token may still be accepted if the notification is lost."""
 UNKNOWN_INTERVAL: Final = 1.0
 """Seconds between two polls for the sake of unknown tokens."""
+UNKNOWN_TIMEOUT: Final = 5.0
+"""Seconds that the request with an unknown token waits for the poll."""
 USE_INTERVAL: Final = 60.0
 """Seconds between two records of which tokens were used."""
 
@@ -66,12 +68,16 @@ class Registry:
         """Do the same as ``find``, after the next poll: another manager may just have created the token.
 
         Raises:
-            DatabaseUnavailableError: The poll failed.
+            DatabaseUnavailableError: The poll failed or took too long.
         """
         polled = asyncio.get_running_loop().create_future()
         self._waiting.append(polled)
         self._asked.set()
-        await polled
+        try:
+            async with asyncio.timeout(UNKNOWN_TIMEOUT):
+                await polled
+        except TimeoutError:
+            raise DatabaseUnavailableError("the tokens were not read in time") from None
         if self._failed:
             raise DatabaseUnavailableError("an unknown token cannot be checked")
         return self.find(digest)

@@ -11,7 +11,7 @@ from reference_manager.access.errors import UnauthenticatedError
 from reference_manager.access.principals import ANONYMOUS, Principal
 from reference_manager.access.secrets import LENGTH, is_secret
 from reference_manager.api.common.access import PRINCIPAL, Gate, record_refusal
-from reference_manager.api.common.errors import error_response
+from reference_manager.api.common.errors import DATABASE_UNAVAILABLE, RETRY_AFTER, error_response, problem
 from reference_manager.engine.errors import DatabaseError
 
 _BEARER: Final = b"bearer "
@@ -53,10 +53,12 @@ class Authenticator:
         if principal is None:
             try:
                 principal = ANONYMOUS if self._is_open(scope["raw_path"]) else await self._authenticate(scope)
-            except (UnauthenticatedError, DatabaseError) as error:
-                if isinstance(error, UnauthenticatedError):
-                    record_refusal(self._audit, scope, error)
+            except UnauthenticatedError as error:
+                record_refusal(self._audit, scope, error)
                 await error_response(error)(scope, receive, send)
+                return
+            except DatabaseError:  # the registry has logged it: strangers must not fill the log
+                await problem(DATABASE_UNAVAILABLE, RETRY_AFTER)(scope, receive, send)
                 return
         scope[PRINCIPAL] = principal
         await self._app(scope, receive, send)
@@ -85,7 +87,8 @@ class Authenticator:
             UnauthenticatedError: The request has no valid token.
             DatabaseError: The token is unknown, and the database is away.
         """
-        headers = [value for name, value in scope["headers"] if name == b"authorization"]
+        # The parser leaves spaces at the end of a value.
+        headers = [value.strip(b" \t") for name, value in scope["headers"] if name == b"authorization"]
         if len(headers) > 1:
             raise UnauthenticatedError(_REPEATED, "invalid_request")
         if not headers or headers[0][:7].lower() != _BEARER:

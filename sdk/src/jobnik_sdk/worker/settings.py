@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfig
 from jobnik_sdk.errors import SettingsError
 from jobnik_sdk.http.addresses import check_base_url, check_url
 from jobnik_sdk.http.tokens import check_token
-from jobnik_sdk.observability.secrets import mask_passwords
+from jobnik_sdk.observability.secrets import mask_secrets
 
 __all__ = [
     "WorkerSettings",
@@ -117,7 +117,7 @@ class WorkerSettings(BaseSettings):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Mask the passwords in URLs, for log lines and tracebacks."""
         for name, value in super().__repr_args__():
-            yield name, mask_passwords(value) if isinstance(value, str) else value
+            yield name, mask_secrets(value) if isinstance(value, str) else value
 
     @property
     def poll_initial_delay(self) -> timedelta:
