@@ -191,6 +191,26 @@ async def test_a_command_says_what_is_wrong(database_url: str) -> None:
     assert (ended, bool(re.fullmatch(PATTERN, output.strip()))) == (0, True)
 
 
+async def test_a_command_finds_the_embedded_database(open_folder: Path) -> None:
+    """While a manager runs it, and while none does."""
+    create = ("token", "create", "--scope", "admin", "--data-dir", open_folder, "--name")
+    with ManagerProcess("--data-dir", open_folder) as manager:
+        async with client_of(manager) as client:
+            assert await status(client) == 200
+            code, output = await run_manager(*create, "first")
+            assert code == 0
+            (secret,) = re.findall(PATTERN, output)
+
+            async def is_closed() -> bool:
+                return await status(client) == 401
+
+            await until(is_closed)
+        async with client_of(manager, secret) as client:
+            assert await status(client) == 200
+    assert (await run_manager(*create, "first"))[0] == 1
+    assert (await run_manager(*create, "second"))[0] == 0
+
+
 async def test_one_connection_may_carry_several_tokens(
     database_url: str, start_manager: Callable[..., ManagerProcess]
 ) -> None:
