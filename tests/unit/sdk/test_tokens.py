@@ -64,7 +64,7 @@ async def test_the_token_comes_from_the_argument_or_the_environment(
 ) -> None:
     """An argument wins. Without any, nothing is sent."""
     assert await sent() is None
-    monkeypatch.setenv("JOBNIK_TOKEN", SECRET)
+    monkeypatch.setenv("JOBNIK_TOKEN", f"{SECRET}\n")
     assert await sent() == f"Bearer {SECRET}"
     assert await sent(token="other") == "Bearer other"  # noqa: S106 not a real one
     monkeypatch.delenv("JOBNIK_TOKEN")
@@ -190,6 +190,9 @@ def test_settings_hold_the_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     """From the environment or from `.env`, and never in a representation."""
     monkeypatch.setenv("JOBNIK_BASE_URL", "http://manager")
     assert given_token(WorkerSettings()) is None
+    monkeypatch.setenv("JOBNIK_TOKEN", f"{SECRET}\n")
+    assert given_token(WorkerSettings()) == SECRET
+    monkeypatch.delenv("JOBNIK_TOKEN")
     (tmp_path / ".env").write_text(f"JOBNIK_TOKEN={SECRET}\n")
     settings = WorkerSettings()
     assert given_token(settings) == SECRET

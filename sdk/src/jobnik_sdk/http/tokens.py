@@ -101,7 +101,8 @@ def token_in_environment(url: str) -> GivenToken | None:
     Raises:
         ConfigurationError: both variables are set.
     """
-    token, file = (os.environ.get(name, "") for name in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE))
+    # A variable that comes from a Kubernetes Secret may end with a line break.
+    token, file = (os.environ.get(name, "").strip() for name in (TOKEN_VARIABLE, TOKEN_FILE_VARIABLE))
     if not (token or file) or not _is_for(url):
         return None
     if token and file:

@@ -34,8 +34,8 @@ def _check_traces_url(url: str) -> str:
 
 
 def _check_token(token: SecretStr) -> SecretStr:
-    check_token("it", token.get_secret_value())
-    return token
+    # A variable that comes from a Kubernetes Secret may end with a line break.
+    return SecretStr(check_token("it", token.get_secret_value().strip()))
 
 
 _MIN_SIMILARITY: Final = 0.75
