@@ -123,9 +123,6 @@ class Registry:
             waiting, self._waiting = self._waiting, []
             try:
                 await self.load()
-                if started - recorded_at > USE_INTERVAL:
-                    recorded_at = started
-                    await self._record_use()
                 self._failed = False
             except DatabaseError as error:
                 if not self._failed:
@@ -135,6 +132,10 @@ class Registry:
                 for polled in waiting:
                     if not polled.done():
                         polled.set_result(None)
+            if not self._failed and started - recorded_at > USE_INTERVAL:
+                recorded_at = started
+                with suppress(DatabaseError):  # only this minute is missing
+                    await self._record_use()
             progress()
             await self._pause(started)
 
