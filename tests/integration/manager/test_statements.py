@@ -108,8 +108,20 @@ async def create_with_keys(request: Request, at_job: str, at_stage: str, size: i
         await request(f"add_tasks {name}", "POST", f"{at_stage}/tasks", [{"data": {}}] * size, keys[2])
 
 
+async def request_tokens(request: Request, size: int) -> None:
+    """Send each operation of tokens, with up to this many limits."""
+    limits = [f"type {number}" for number in range(min(size, 100))]
+    body = {"name": f"token {size}", "scopes": ["worker"], "stageTypes": limits}
+    at_token = f"/v1/tokens/{(await request('create_token', 'POST', '/v1/tokens', body))['id']}"
+    await request("rotate_token", "POST", f"{at_token}/rotate", {})
+    await request("revoke_token", "POST", f"{at_token}/revoke")
+    await request("get_token", "GET", at_token)
+    await request("list_tokens", "GET", "/v1/tokens")
+
+
 async def request_everything(request: Request, database: Database, size: int) -> None:
     """Send each operation at least once, with up to this many tasks, fields or entities."""
+    await request_tokens(request, size)
     many = {str(number): number for number in range(size)}
     part = f"limit={min(size, MOST)}"
     job = await request("create_job", "POST", "/v1/jobs", {"name": "a job", "data": many, "userMetadata": many})
