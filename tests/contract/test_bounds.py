@@ -66,6 +66,7 @@ OPERATIONS = [
     )
     for path, operations in DOCUMENT["paths"].items()
     for method, operation in operations.items()
+    if "access" not in operation["tags"]  # the first token would close the manager
 ]
 any_operation = pytest.mark.parametrize("operation", OPERATIONS, ids=[operation.id for operation in OPERATIONS])
 

@@ -47,6 +47,11 @@ def test_the_defaults_render(manifests: Template) -> None:
     assert _environment(container) == {
         "JOBNIK_MANAGER_DATABASE_URL": {"secretKeyRef": {"name": "jobnik-database", "key": "url"}},
         "JOBNIK_MANAGER_HOST": "0.0.0.0",  # noqa: S104 - the address inside the pod
+        "JOBNIK_MANAGER_ADMIN_TOKEN": {
+            "secretKeyRef": {"name": "jobnik-admin-token", "key": "token", "optional": True}
+        },
+        "JOBNIK_MANAGER_INSECURE": "false",
+        "JOBNIK_MANAGER_METRICS_OPEN": "false",
         "JOBNIK_MANAGER_DATABASE_CONNECTIONS": "10",
         "JOBNIK_MANAGER_SHUTDOWN_TIMEOUT": "PT10S",
         "JOBNIK_MANAGER_TASK_STALE_AFTER": "PT1800S",
@@ -69,6 +74,15 @@ def test_every_option_renders(manifests: Template) -> None:
 
     assert {"NetworkPolicy", "PodMonitor"} < set(rendered)
     assert environment["JOBNIK_MANAGER_DATABASE_URL"] == {"secretKeyRef": {"name": "postgres-app", "key": "uri"}}
+    assert environment["JOBNIK_MANAGER_ADMIN_TOKEN"]["secretKeyRef"] == {
+        "name": "first-token",
+        "key": "admin",
+        "optional": True,
+    }
+    assert environment["JOBNIK_MANAGER_INSECURE"] == environment["JOBNIK_MANAGER_METRICS_OPEN"] == "true"
+    assert rendered["PodMonitor"]["spec"]["podMetricsEndpoints"][0]["authorization"] == {
+        "credentials": {"name": "metrics-token", "key": "admin"}
+    }
     assert environment["JOBNIK_MANAGER_TASK_STALE_AFTER"] == "PT1000000S"
     assert environment["TELEMETRY_TRACING_URL"] == EVERYTHING["telemetry"]["tracingUrl"]
     assert pod["terminationGracePeriodSeconds"] == 75

@@ -28,7 +28,8 @@ Some requests of part A accept more fields:
 This page lists these requests too, with all their fields. Their answers contain more only if the request used these
 fields.
 
-Every request may also be answered with the errors of part A: 400 `VALIDATION_ERROR`, 413, 415, 500, 503."""
+Every request may also be answered with the errors of part A: 400 `VALIDATION_ERROR`, 413, 415, 500, 503; and with 401
+and 403 if the manager [has tokens](access.md)."""
 
 _KEYS = """\
 ## Idempotency keys
@@ -53,7 +54,7 @@ contexts. The order of an object's members, and a default that is written out, m
 
 All managers on a database share the keys. A manager of an earlier release ignores them."""
 
-_TAGS = {"work", "history"}
+_TAGS = {"work", "history", "access"}
 _OTHER_OPERATIONS = {
     *("get_capabilities", "get_retention", "set_retention"),
     *("add_stage", "add_tasks", "create_job", "get_job", "get_stage"),

@@ -10,6 +10,7 @@ from typing import Any, cast
 import httpx2
 from reference_manager.api.app import create_app
 from reference_manager.engine.engine import Engine
+from reference_manager.server.access import build_gate
 from reference_manager.settings import Settings
 from reference_manager.store.connections import Connector
 from reference_manager.store.pool import Database
@@ -27,9 +28,11 @@ def reference() -> dict[str, Any]:
 def page() -> str:
     """Return the document with one line per path and one per schema, which keeps the file short and diffs readable."""
     document = asyncio.run(_document())
-    paths, schemas = document.pop("paths"), document.pop("components")["schemas"]
+    paths, parts = document.pop("paths"), document.pop("components")
+    schemas, security = parts["schemas"], json.dumps(parts["securitySchemes"])
     head = json.dumps(document, ensure_ascii=False).removesuffix("}")
-    return f'{head},\n"paths": {_lines(paths)},\n"components": {{"schemas": {_lines(schemas)}}}}}\n'
+    components = f'{{"securitySchemes": {security},\n"schemas": {_lines(schemas)}}}'
+    return f'{head},\n"paths": {_lines(paths)},\n"components": {components}}}\n'
 
 
 def _lines(members: dict[str, Any]) -> str:
@@ -42,6 +45,7 @@ async def _document() -> dict[str, Any]:
         Connector("", {}), Connector("", {}), cast("Any", None), timedelta()
     )  # the document depends on the code alone
     body_limit = Settings.model_fields["body_limit"].default
-    transport = httpx2.ASGITransport(create_app(Engine(unused, stale_after=timedelta()), body_limit=body_limit))
+    app = create_app(Engine(unused, stale_after=timedelta()), build_gate(unused), body_limit=body_limit)
+    transport = httpx2.ASGITransport(app)
     async with httpx2.AsyncClient(transport=transport, base_url="http://manager") as client:
         return (await client.get("/openapi.json")).raise_for_status().json()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tools.docs import endpoints, manager_settings, metrics, openapi, sdk_api, state_machines, worker_settings
+from tools.docs import access, endpoints, manager_settings, metrics, openapi, sdk_api, state_machines, worker_settings
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
 
@@ -15,6 +15,7 @@ PAGES: Mapping[Path, Callable[[], str]] = {
     REFERENCE / "part-b.md": endpoints.page,
     REFERENCE / "sdk.md": sdk_api.page,
     REFERENCE / "openapi.json": openapi.page,
+    REFERENCE / "access.md": access.page,
 }
 """The function that returns the current text of each file."""
 

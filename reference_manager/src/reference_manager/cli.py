@@ -14,11 +14,18 @@ import structlog
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from reference_manager import archive_command, retention_command
+from reference_manager import archive_command, retention_command, token_command
+from reference_manager.access.errors import AccessError
 from reference_manager.archive.errors import ArchiveError
-from reference_manager.embedded import EmbeddedPostgres, EmbeddedPostgresError, default_data_dir
+from reference_manager.embedded import (
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    default_data_dir,
+    running_server_url,
+)
+from reference_manager.server.errors import InvalidSettingError, StartError
 from reference_manager.server.logs import configure_logs
-from reference_manager.server.process import InvalidSettingError, StartError, prepare, serve
+from reference_manager.server.process import prepare, serve
 from reference_manager.server.tracing import InvalidVariableError
 from reference_manager.settings import (
     FORMER_NAMES,
@@ -37,18 +44,28 @@ log = structlog.stdlib.get_logger(__name__)
 SETTINGS = frozenset((*Settings.model_fields, *FORMER_NAMES))
 
 
+class InvalidTokenError(Exception):
+    """A token cannot be created; the message says why."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
     flags = vars(_parser().parse_args(arguments))
     command = flags.pop("command")
     command_flags = {name: flags.pop(name) for name in list(flags) if name not in SETTINGS}
+    if command_flags.get("token_command") == "generate":
+        token_command.generate()
+        return 0
     values, renamed = replace_former_names(flags, os.environ)
     try:
         settings = Settings(**values)
     except (ValidationError, SettingsError) as error:
         sys.stderr.write(f"{_explain(error, renamed)}\n")
         return 2
-    configure_logs(settings.log_level)
+    if command == "token":  # its output is for other programs
+        configure_logs("WARNING", sys.stderr)
+    else:
+        configure_logs(settings.log_level, sys.stdout)
     for former, current, overridden in renamed:
         ignored = {"ignored": True} if overridden else {}
         log.warning("deprecated setting", setting=former, use=current, removed_in="1.0", **ignored)
@@ -57,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _exit)
     try:
         _run(command, settings, command_flags)
-    except (InvalidSettingError, InvalidVariableError) as error:
+    except (InvalidSettingError, InvalidVariableError, InvalidTokenError) as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
         return 2
-    except (EmbeddedPostgresError, StartError, ArchiveError) as error:
+    except (EmbeddedPostgresError, StartError, AccessError, ArchiveError) as error:
         sys.stderr.write(f"jobnik-manager: {error}\n")
         return 1
     except DatabaseError as error:  # it became unavailable between the migration and the start
@@ -76,6 +93,8 @@ def _run(command: str, settings: Settings, flags: Mapping[str, Any]) -> None:
         retention_command.run(flags, _database_url(settings))
     elif command == "archive":
         archive_command.run(flags, _archive_url(settings))
+    elif command == "token":
+        _run_token_command(settings, flags)
     elif settings.database_url is not None:
         serve(settings, settings.database_url.get_secret_value(), {})
     else:
@@ -86,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     """Build the argument parser. Every setting is a flag; a flag that is not given leaves its variable or default."""
     parser = argparse.ArgumentParser("jobnik-manager", description="The Jobnik manager.")
     parser.add_argument("--version", action="version", version=version("jobnik-reference-manager"))
-    commands = parser.add_subparsers(required=True, dest="command", metavar="serve | migrate | retention | archive")
+    commands = parser.add_subparsers(
+        required=True, dest="command", metavar="serve | migrate | retention | archive | token"
+    )
     about = "Serve the API. Without arguments, start an embedded PostgreSQL with its data in your data folder."
     more = f"Each flag is also an environment variable, such as {variable('port')}; the flag takes precedence."
     serving = commands.add_parser("serve", help="serve the API", description=about, epilog=more)
@@ -103,6 +124,12 @@ def _parser() -> argparse.ArgumentParser:
     about = "List the files of an archive of deleted jobs, or print one of them."
     archive = commands.add_parser("archive", help="list or print archived jobs", description=about)
     archive_command.add_commands(archive, lambda added: _add_flags(added, ("archive_url",)))
+    about = (
+        "Make, list, rotate and revoke access tokens, while managers run or not. As soon as a token exists, every "
+        "request needs one."
+    )
+    token = commands.add_parser("token", help="manage access tokens", description=about)
+    token_command.add_commands(token, lambda added: _add_flags(added, ("database_url", "data_dir")))
     return parser
 
 
@@ -134,6 +161,24 @@ def _archive_url(settings: Settings) -> str:
     if settings.archive_url is None:
         raise StartError(f"No archive. Set {flag('archive_url')} or {variable('archive_url')}.")
     return settings.archive_url
+
+
+def _run_token_command(settings: Settings, flags: Mapping[str, Any]) -> None:
+    """Run a token command on the database of the settings, or on the embedded one, whether or not a manager runs."""
+    if "scope" in flags:
+        try:
+            token_command.new_token(flags)
+        except ValueError as error:
+            raise InvalidTokenError(f"token create: {error}") from error
+    if settings.database_url is not None:
+        token_command.run(flags, settings.database_url.get_secret_value())
+        return
+    data_dir = settings.data_dir or default_data_dir()
+    if url := running_server_url(data_dir):
+        token_command.run(flags, url)
+        return
+    with EmbeddedPostgres(data_dir) as server:
+        token_command.run(flags, server.url)
 
 
 def _serve_embedded(settings: Settings) -> None:

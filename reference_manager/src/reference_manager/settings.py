@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, ByteSize, Field, SecretStr, TypeAdapter
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from reference_manager.access.secrets import is_secret
+
 PREFIX = "JOBNIK_MANAGER_"
 _LABEL = r"[^\s.:/@\[\]]{1,63}"
 _PORT = r"(:([0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
@@ -54,6 +56,15 @@ def _archive_url(url: str | None) -> str | None:
     if not (is_folder or is_bucket) or parts.query or parts.fragment:
         raise ValueError("must be file:///folder or s3://bucket/prefix")
     return url
+
+
+def _token(token: SecretStr | None) -> SecretStr | None:
+    if token is None:
+        return None
+    secret = token.get_secret_value().strip()  # a Kubernetes Secret may end with a line break
+    if not is_secret(secret):
+        raise ValueError("is not a token; jobnik-manager token generate makes one")
+    return SecretStr(secret)
 
 
 def _http_url(url: str | None) -> str | None:
@@ -143,7 +154,12 @@ def replace_former_names(
 class Settings(BaseSettings):
     """Addresses, data location, limits and timeouts of a manager."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", validate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        extra="forbid",
+        validate_by_name=True,
+        hide_input_in_errors=True,  # it may be a password or a token
+    )
 
     host: Annotated[str, AfterValidator(_address), Field(description="The address to listen on; :: includes IPv4.")] = (
         "127.0.0.1"
@@ -217,6 +233,22 @@ class Settings(BaseSettings):
             description="Where jobs are archived before retention deletes them: file:///folder or s3://bucket/prefix."
         ),
     ] = None
+    admin_token: Annotated[
+        SecretStr | None,
+        AfterValidator(_token),
+        Field(description="An admin token to create at the first start, made by jobnik-manager token generate."),
+    ] = None
+    admin_token_file: Annotated[Path | None, Field(description="A file with that token, such as a mounted secret.")] = (
+        None
+    )
+    insecure: Annotated[
+        bool,
+        Field(
+            description="Whether to serve other machines although no token exists, so that anyone who reaches the port "
+            "has full access."
+        ),
+    ] = False
+    metrics_open: Annotated[bool, Field(description="Whether /metrics needs no token.")] = False
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], Field(description="The minimum level of log lines.")
     ] = "INFO"

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from jobnik_sdk.errors import (
+        AccessError,
         AnswerError,
         Cancelled,
         ConfigurationError,
         DoNotRetry,
+        ForbiddenError,
         IdempotencyKeyReusedError,
         IllegalTransitionError,
         InvalidPayloadError,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         StatusConflictError,
         StreamError,
         TaskNotFoundError,
+        UnauthorizedError,
         UnexpectedAnswerError,
         UnreachableError,
         UnreadableTaskError,
@@ -85,6 +88,7 @@ if TYPE_CHECKING:
     from jobnik_sdk.worker.worker import Worker
 
 __all__ = [
+    "AccessError",
     "AnswerError",
     "Attempt",
     "BreakerClosed",
@@ -102,6 +106,7 @@ __all__ = [
     "Event",
     "Failed",
     "Failure",
+    "ForbiddenError",
     "Handler",
     "HandlerStyle",
     "IdempotencyKeyReusedError",
@@ -160,6 +165,7 @@ __all__ = [
     "TaskSnoozed",
     "TaskStarted",
     "TaskStatus",
+    "UnauthorizedError",
     "UnexpectedAnswerError",
     "UnreachableError",
     "UnreadableTaskError",
@@ -177,12 +183,13 @@ if not TYPE_CHECKING:  # a type checker would accept any name from a module with
     # Names are imported on first use, so that a handler's process, which only needs definitions, has no HTTP client.
     _NAMES_BY_MODULE: Final = {
         "errors": (
-            "AnswerError Cancelled ConfigurationError DoNotRetry IdempotencyKeyReusedError IllegalTransitionError "
-            "InvalidPayloadError InvalidRequestError JobAbortedError JobFailedError JobFinishedError "
-            "JobNotFinishedError JobNotFoundError JobnikError LostAnswerError ManagerFailureError NotFoundError "
-            "PayloadTooLargeError RetryLater SettingsError Snooze StageFinishedError StageNotFoundError "
-            "StageStartedError StatusConflictError StreamError TaskNotFoundError UnexpectedAnswerError "
-            "UnreachableError UnreadableTaskError UnsupportedError WaitTimeoutError"
+            "AccessError AnswerError Cancelled ConfigurationError DoNotRetry ForbiddenError "
+            "IdempotencyKeyReusedError IllegalTransitionError InvalidPayloadError InvalidRequestError "
+            "JobAbortedError JobFailedError JobFinishedError JobnikError JobNotFinishedError JobNotFoundError "
+            "LostAnswerError ManagerFailureError NotFoundError PayloadTooLargeError RetryLater SettingsError "
+            "Snooze StageFinishedError StageNotFoundError StageStartedError StatusConflictError StreamError "
+            "TaskNotFoundError UnauthorizedError UnexpectedAnswerError UnreachableError UnreadableTaskError "
+            "UnsupportedError WaitTimeoutError"
         ),
         "execution.context": "JobInfo StageInfo TaskContext",
         "execution.handler": "Handler HandlerStyle",

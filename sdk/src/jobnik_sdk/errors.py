@@ -17,6 +17,9 @@ JobnikError
     ├── ManagerFailureError        the manager failed (5xx)
     ├── InvalidRequestError        the request is invalid (VALIDATION_ERROR)
     ├── PayloadTooLargeError       the request exceeds the manager's size limit (413)
+    ├── AccessError                the manager refused the token
+    │   ├── UnauthorizedError      there is no token, or it is unknown, revoked or expired (401)
+    │   └── ForbiddenError         the token lacks a scope, or is limited to other stage types or jobs (403)
     ├── NotFoundError
     │   ├── JobNotFoundError
     │   ├── StageNotFoundError
@@ -48,10 +51,12 @@ from jobnik_sdk.model.entities import ClaimedTask, Job, Task
 from jobnik_sdk.model.exceptions import ConfigurationError, InvalidPayloadError, JobnikError
 
 __all__ = [
+    "AccessError",
     "AnswerError",
     "Cancelled",
     "ConfigurationError",
     "DoNotRetry",
+    "ForbiddenError",
     "IdempotencyKeyReusedError",
     "IllegalTransitionError",
     "InvalidPayloadError",
@@ -75,6 +80,7 @@ __all__ = [
     "StatusConflictError",
     "StreamError",
     "TaskNotFoundError",
+    "UnauthorizedError",
     "UnexpectedAnswerError",
     "UnreachableError",
     "UnreadableTaskError",
@@ -232,6 +238,21 @@ class PayloadTooLargeError(AnswerError):
     """
 
 
+class AccessError(AnswerError):
+    """The manager refused the token of the request. Nothing was changed."""
+
+
+class UnauthorizedError(AccessError):
+    """The manager needs a token, and the request has none that is valid.
+
+    Set JOBNIK_TOKEN or JOBNIK_TOKEN_FILE, or pass `token`. Its operator makes tokens: `jobnik-manager token create`.
+    """
+
+
+class ForbiddenError(AccessError):
+    """The token does not permit the request: the message names the missing scope or the limit. Use another token."""
+
+
 class NotFoundError(AnswerError):
     """The entity does not exist. Check its id, and whether it has been deleted."""
 
@@ -361,6 +382,7 @@ _BY_CODE: dict[str, type[AnswerError]] = {
     "ILLEGAL_TASK_STATUS_TRANSITION": IllegalTransitionError,
     "TASK_STATUS_UPDATE_FAILED": StatusConflictError,
 }
+_BY_STATUS: dict[int, type[AnswerError]] = {401: UnauthorizedError, 403: ForbiddenError}
 _TOO_LARGE = 413
 _SERVER_ERRORS = 500
 
@@ -375,5 +397,5 @@ def answer_error(message: str, *, status: int, code: str | None, retry_after: ti
     elif code is None:
         kind = UnexpectedAnswerError
     else:
-        kind = _BY_CODE.get(code, AnswerError)
+        kind = _BY_STATUS.get(status) or _BY_CODE.get(code, AnswerError)
     return kind(message, status=status, code=code or "NO_CODE", retry_after=retry_after)

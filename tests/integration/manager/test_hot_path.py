@@ -18,9 +18,11 @@ from reference_manager.api.common.disconnects import CLIENT_STATE
 from reference_manager.api.common.disconnects import Client as ConnectedClient
 from reference_manager.api.hot_path import HotPath
 from reference_manager.engine.engine import Engine
+from reference_manager.server.access import build_gate
 from reference_manager.store.pool import Database
 from starlette.types import Message, Receive, Scope, Send
 
+from tests.support.access import sent_by
 from tests.support.protocol import Client
 from tests.support.sessions import Session, wait_for_lock_waiters
 from tests.support.worker import LeasedWorker
@@ -42,13 +44,14 @@ class Both:
 
     def __init__(self, database: Database, *, body_limit: int = BODY_LIMIT) -> None:
         engine = Engine(database, stale_after=timedelta(minutes=30))
-        self._framework = create_app(engine, body_limit=body_limit)
+        gate = build_gate(database)
+        self._framework = create_app(engine, gate, body_limit=body_limit)
         self.close = self._framework.state.bodies.close
-        self.hot_path = HotPath(self._serve_by_framework, engine, body_limit=body_limit)
+        self.hot_path = HotPath(self._serve_by_framework, engine, gate, body_limit=body_limit)
         self._left = 0
         """The number of requests that the hot path left to the framework."""
         self.hot, self.direct = (
-            httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager")
+            httpx2.AsyncClient(transport=httpx2.ASGITransport(sent_by(app)), base_url="http://manager")
             for app in (self.hot_path, self._framework)
         )
 
@@ -328,6 +331,9 @@ async def test_a_client_that_disconnects_gets_no_task(both: Both, connection: Se
     async def send(_message: Message) -> None:
         pass
 
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        await sent_by(both.hot_path)(scope, receive, send)
+
     path = "/v1/stages/one/tasks/dequeue"
     scope: Scope = {
         "type": "http",
@@ -340,7 +346,7 @@ async def test_a_client_that_disconnects_gets_no_task(both: Both, connection: Se
     }
     async with connection.transaction():
         await connection.execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
-        request = asyncio.create_task(both.hot_path(scope, receive, send))
+        request = asyncio.create_task(serve(scope, receive, send))
         await wait_for_lock_waiters(connection)
         gone.disconnect()
         await request

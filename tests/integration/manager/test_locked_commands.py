@@ -17,10 +17,12 @@ from reference_manager.domain.commands import Report
 from reference_manager.domain.states import Outcome, TaskStatus
 from reference_manager.engine.dispatch.reports import ReportBatcher, Settlements, Verdict
 from reference_manager.engine.engine import Engine
+from reference_manager.server.access import build_gate
 from reference_manager.server.admission import Admission
 from reference_manager.store.pool import Database, sql
 from starlette.types import Message, Scope
 
+from tests.support.access import sent_by
 from tests.support.protocol import Client, branch, refused
 from tests.support.sessions import ROW_LOCKS, Session, lock_waiters, wait_for_lock_waiters
 from tests.support.worker import LeasedWorker
@@ -169,7 +171,9 @@ async def test_the_command_of_a_client_that_disconnects_is_dropped(
     database: Database, connection: Session, other: Session
 ) -> None:
     """It is not executed when the lock is released later."""
-    app = create_app(Engine(database, stale_after=timedelta(minutes=30)), body_limit=1024)
+    app = sent_by(
+        create_app(Engine(database, stale_after=timedelta(minutes=30)), build_gate(database), body_limit=1024)
+    )
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager") as http:
         job, request = await prepare(Client(http), COMMANDS["add tasks"])
     sent: list[Message] = []
@@ -227,7 +231,7 @@ async def test_only_the_first_report_of_a_locked_job_delays_others(
 ) -> None:
     """While it waits, further reports of its job are recognised before they wait for the lock together with others."""
     engine = Engine(database, stale_after=timedelta(minutes=30))
-    app = create_app(engine, body_limit=1024)
+    app = sent_by(create_app(engine, build_gate(database), body_limit=1024))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager") as http:
         client, worker = Client(http), LeasedWorker(http)
         held, free = [

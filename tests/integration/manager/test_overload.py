@@ -1,6 +1,7 @@
 """Under more load than the database can take, requests are refused within a bounded time and none fails otherwise."""
 
 import asyncio
+import re
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -21,6 +22,8 @@ Start = Callable[..., ManagerProcess]
 UNKNOWN_ID = str(uuid4())
 REPORT = {"taskId": UNKNOWN_ID, "leaseId": 1}
 BODIES: dict[str, Any] = {
+    "create_token": {"name": "a token", "scopes": ["viewer"]},
+    "rotate_token": {},
     "create_job": {"name": "a job", "data": {}},
     "set_job_metadata": {},
     "set_job_priority": {"priority": "LOW"},
@@ -63,7 +66,7 @@ async def test_every_operation_is_refused_while_the_database_is_busy(start_manag
             await wait_for_lock_waiters(locker, 2)
 
             async def send(name: str, method: str, path: str) -> tuple[str, httpx2.Response]:
-                url = path.format(jobId=UNKNOWN_ID, stageId=UNKNOWN_ID, taskId=UNKNOWN_ID, stageType="x", workerId="me")
+                url = re.sub(r"\{\w+Id\}", UNKNOWN_ID, path.replace("{workerId}", "me").replace("{stageType}", "x"))
                 return name, await http.request(method, url, json=BODIES.get(name))
 
             answers = await asyncio.gather(*(send(*operation) for operation in OPERATIONS for _ in range(5)))

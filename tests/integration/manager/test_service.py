@@ -123,9 +123,14 @@ async def test_the_document_describes_every_endpoint(client: Client) -> None:
         f"GET {task}/history",
         "GET /readiness",
         "GET /metrics",
+        "POST /v1/tokens",
+        "GET /v1/tokens",
+        "GET /v1/tokens/{tokenId}",
+        "POST /v1/tokens/{tokenId}/rotate",
+        "POST /v1/tokens/{tokenId}/revoke",
     }
     report = document["paths"]["/v1/tasks/{taskId}/status"]["put"]["responses"]
-    assert set(report) == {"200", "400", "404", "409", "413", "415", "500", "503"}
+    assert set(report) == {"200", "400", "401", "403", "404", "409", "413", "415", "500", "503"}
     assert "HTTPValidationError" not in str(document)
     operations = [operation for path in document["paths"].values() for operation in path.values()]
     keyed = {operation["operationId"] for operation in operations if "422" in operation["responses"]}

@@ -12,8 +12,10 @@ from asyncpg.connection import LoggedQuery
 from reference_manager.api.app import create_app
 from reference_manager.engine.dispatch import reports
 from reference_manager.engine.engine import Engine
+from reference_manager.server.access import build_gate
 from reference_manager.store.pool import Connection, Database
 
+from tests.support.access import sent_by
 from tests.support.protocol import Client, branch
 from tools.backlog import add_backlog
 from tools.docs.openapi import reference
@@ -85,8 +87,8 @@ async def counted(database_url: str) -> AsyncGenerator[CountedDatabase]:
 @pytest.fixture
 async def http(counted: CountedDatabase) -> AsyncGenerator[httpx2.AsyncClient]:
     """A client of a manager without background tasks."""
-    app = create_app(Engine(counted, stale_after=timedelta(minutes=30)), body_limit=1024 * 1024)
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager") as client:
+    app = create_app(Engine(counted, stale_after=timedelta(minutes=30)), build_gate(counted), body_limit=1024 * 1024)
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(sent_by(app)), base_url="http://manager") as client:
         yield client
 
 
@@ -106,8 +108,20 @@ async def create_with_keys(request: Request, at_job: str, at_stage: str, size: i
         await request(f"add_tasks {name}", "POST", f"{at_stage}/tasks", [{"data": {}}] * size, keys[2])
 
 
+async def request_tokens(request: Request, size: int) -> None:
+    """Send each operation of tokens, with up to this many limits."""
+    limits = [f"type {number}" for number in range(min(size, 100))]
+    body = {"name": f"token {size}", "scopes": ["worker"], "stageTypes": limits}
+    at_token = f"/v1/tokens/{(await request('create_token', 'POST', '/v1/tokens', body))['id']}"
+    await request("rotate_token", "POST", f"{at_token}/rotate", {})
+    await request("revoke_token", "POST", f"{at_token}/revoke")
+    await request("get_token", "GET", at_token)
+    await request("list_tokens", "GET", "/v1/tokens")
+
+
 async def request_everything(request: Request, database: Database, size: int) -> None:
     """Send each operation at least once, with up to this many tasks, fields or entities."""
+    await request_tokens(request, size)
     many = {str(number): number for number in range(size)}
     part = f"limit={min(size, MOST)}"
     job = await request("create_job", "POST", "/v1/jobs", {"name": "a job", "data": many, "userMetadata": many})

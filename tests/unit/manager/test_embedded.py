@@ -100,8 +100,8 @@ def test_the_permission_bits_of_the_account_decide_whether_a_folder_is_closed(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("123\n/data\n1700000000\n5432\n\n127.0.0.1\n 1 1\nready   \n", PidFile(123, "ready")),
-        ("123\n/data\n1700000000\n5432\n", PidFile(123, "")),
+        ("123\n/data\n1700000000\n5432\n\n127.0.0.1\n 1 1\nready   \n", PidFile(123, "ready", 5432)),
+        ("123\n/data\n1700000000\n5432\n", PidFile(123, "", 5432)),
         ("", None),
         ("12x", None),
     ],

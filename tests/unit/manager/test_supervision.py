@@ -71,7 +71,7 @@ async def test_liveness_names_the_stalled_tasks() -> None:
     engine: Any = SimpleNamespace(stalled_tasks=lambda: ["lease sweeper", "delayed tasks"])
     app = FastAPI()
     app.state.part_a_only = False
-    app.include_router(service_router(engine))
+    app.include_router(service_router(engine, metrics_open=False))
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://manager") as client:
         response = await client.get("/liveness")
     assert (response.status_code, response.headers["Retry-After"]) == (503, "1")

@@ -16,7 +16,7 @@ from jobnik_sdk import ConfigurationError, JobnikClient, SettingsError, Unreacha
 from jobnik_sdk.http.addresses import Address
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import configure_logging
-from jobnik_sdk.observability.secrets import mask_passwords, mask_url
+from jobnik_sdk.observability.secrets import mask_secrets, mask_url
 from jobnik_sdk.service.tracing import tracing
 from jobnik_sdk.worker.settings import environment, misspelled
 from opentelemetry import trace as otel
@@ -339,19 +339,21 @@ def test_log_lines_show_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
         ("https://host/a@b:c@d", "https://host/a@b:c@d"),
         ("mail a@b.org, http://h:1/x", "mail a@b.org, http://h:1/x"),
         ("ssh://git@host", "ssh://git@host"),
+        ("jobnik_sdk_worker_active " + "a" * 60, "jobnik_sdk_worker_active " + "a" * 60),
+        (f"Bearer jobnik_{'aB3' * 16}x, and more", "Bearer jobnik_***, and more"),
         ("postgresql://u:a@b@h/d and redis://:x@r", "postgresql://u:***@h/d and redis://:***@r"),
     ],
 )
-def test_only_passwords_are_masked(text: str, masked: str) -> None:
+def test_only_passwords_and_tokens_are_masked(text: str, masked: str) -> None:
     """Other text stays as it is."""
-    assert mask_passwords(text) == masked
+    assert mask_secrets(text) == masked
 
 
 def test_masking_is_linear() -> None:
     """The time to mask a line is proportional to its length."""
-    for part in ("://", "://a:", "@", "a", "://a:b", ":/"):
+    for part in ("://", "://a:", "@", "a", "://a:b", ":/", "jobnik_"):
         text = part * 100_000 + "://@"
-        assert mask_passwords(text) == text
+        assert mask_secrets(text) == text
 
 
 def test_a_url_is_shown_without_its_user() -> None:

@@ -16,6 +16,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from reference_manager.access.errors import RefusedError
+from reference_manager.api.common.access import PRODUCE, PRODUCE_OR_WORK, WORK, Access, Gate, record_refusal
 from reference_manager.api.common.bodies import LARGE
 from reference_manager.api.common.disconnects import client_of
 from reference_manager.api.common.errors import error_response
@@ -65,6 +67,8 @@ class _Route(NamedTuple):
 
     serve: Callable[[_HotRequest], Coroutine[Any, Any, Response]]
     """Returns a coroutine that serves a request. Raises ValueError if the request is invalid."""
+    access: Access
+    """Who may use the route. The framework refuses all others, and serves limited tokens."""
     parameter: bytes = b""
     """The parameter of the path, URL-encoded."""
     takes_body: bool = True
@@ -76,18 +80,22 @@ class HotPath:
     Args:
         app: The application of the framework.
         engine: The engine that serves the requests.
+        gate: Records refusals.
         body_limit: The maximum size of a request body, in bytes.
     """
 
-    def __init__(self, app: ASGIApp, engine: Engine, *, body_limit: int) -> None:
+    def __init__(self, app: ASGIApp, engine: Engine, gate: Gate, *, body_limit: int) -> None:
         self._app = app
+        self._gate = gate
         self._engine = engine
         self._max_size = min(LARGE, body_limit)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         route = self._route(scope)
-        headers = _headers(scope, takes_body=route.takes_body) if route else None
+        headers = (
+            _headers(scope, takes_body=route.takes_body) if route and route.access.is_unrestricted(scope) else None
+        )
         if route is None or headers is None:
             await self._app(scope, receive, send)
             return
@@ -101,6 +109,8 @@ class HotPath:
         try:
             response = await work
         except Exception as error:  # noqa: BLE001 - every error has a response
+            if isinstance(error, RefusedError):
+                record_refusal(self._gate.audit, scope, error)
             response = error_response(error)
         await response(scope, receive, send)
 
@@ -110,19 +120,19 @@ class HotPath:
             return None
         match scope["method"], scope["raw_path"].split(b"/"):
             case "PATCH", [b"", b"v1", b"stages", parameter, b"tasks", b"dequeue"]:
-                return _Route(self._dequeue, parameter, takes_body=False)
+                return _Route(self._dequeue, WORK, parameter, takes_body=False)
             case "PUT", [b"", b"v1", b"tasks", parameter, b"status"]:
-                return _Route(self._report, parameter)
+                return _Route(self._report, WORK, parameter)
             case "POST", [b"", b"v1", b"stages", parameter, b"tasks", b"claim"]:
-                return _Route(self._claim, parameter)
+                return _Route(self._claim, WORK, parameter)
             case "POST", [b"", b"v1", b"tasks", b"settle"]:
-                return _Route(self._settle)
+                return _Route(self._settle, WORK)
             case "POST", [b"", b"v1", b"workers", parameter, b"heartbeat"]:
-                return _Route(self._heartbeat, parameter)
+                return _Route(self._heartbeat, WORK, parameter)
             case "POST", [b"", b"v1", b"stages", parameter, b"tasks"]:
-                return _Route(self._add_tasks, parameter)
+                return _Route(self._add_tasks, PRODUCE_OR_WORK, parameter)
             case "POST", [b"", b"v1", b"jobs"]:
-                return _Route(self._create_job)
+                return _Route(self._create_job, PRODUCE)
             case _:
                 return None
 
@@ -162,8 +172,7 @@ class HotPath:
     def _claim(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         stage_type = _STAGE_TYPE.validate_python(request.parameter)
         body = ClaimBody.model_validate_json(request.body)
-        client = client_of(request.scope)
-        return claim_response(self._engine.queue, stage_type, body, client, minimal=request.headers.minimal)
+        return claim_response(self._engine.queue, stage_type, body, request.scope, minimal=request.headers.minimal)
 
     def _settle(self, request: _HotRequest) -> Coroutine[Any, Any, Response]:
         settlement = read_completions(request.body) or SettleBody.model_validate_json(request.body).request()

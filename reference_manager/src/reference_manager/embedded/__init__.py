@@ -8,6 +8,6 @@ no server keeps running without an owner, and none is stopped while its owner ru
 from reference_manager.embedded.binaries import find_binaries
 from reference_manager.embedded.errors import EmbeddedPostgresError
 from reference_manager.embedded.folder import default_data_dir
-from reference_manager.embedded.server import EmbeddedPostgres
+from reference_manager.embedded.server import EmbeddedPostgres, running_server_url
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "default_data_dir", "find_binaries"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "default_data_dir", "find_binaries", "running_server_url"]

@@ -80,6 +80,17 @@ class DataFolder:
         lock.flush()
         self._lock = lock
 
+    def is_locked(self) -> bool:
+        """Return whether a process owns the folder."""
+        try:
+            with self._lock_file.open("r") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def unlock(self) -> None:
         """Release the folder. Releasing an unlocked folder does nothing."""
         if self._lock is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 _log = logging.getLogger(__name__)
 
+_PORT_LINE = 3
 _STATUS_LINE = 7
 _FAST_SHUTDOWN_TIMEOUT = timedelta(seconds=60)
 
@@ -22,13 +23,15 @@ class PidFile:
 
     pid: int
     status: str
+    port: int
 
 
 def read_pid_file(pgdata: Path) -> PidFile | None:
     """Read the postmaster.pid of a cluster; None if it is missing or not written yet."""
     try:
         lines = (pgdata / "postmaster.pid").read_text().splitlines()
-        return PidFile(int(lines[0]), lines[_STATUS_LINE].strip() if len(lines) > _STATUS_LINE else "")
+        status = lines[_STATUS_LINE].strip() if len(lines) > _STATUS_LINE else ""
+        return PidFile(int(lines[0]), status, int(lines[_PORT_LINE]) if len(lines) > _PORT_LINE else 0)
     except (FileNotFoundError, ValueError, IndexError):
         return None
 

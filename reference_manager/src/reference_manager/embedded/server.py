@@ -136,7 +136,7 @@ class EmbeddedPostgres:
         binaries = reachable_binaries(find_binaries(self._binaries), account)
         ensure_cluster(folder, binaries, account, durable=self._durable)
         stop_orphaned_server(folder.pgdata)
-        password = read_password(folder)
+        read_password(folder)  # before the server starts, because it is useless without
 
         deadline = time.monotonic() + _START_TIMEOUT.total_seconds()
         while self._url is None:
@@ -144,7 +144,7 @@ class EmbeddedPostgres:
             with folder.new_log() as log:
                 self._process = start_server(self._command(binaries, port), account, log)
             if self._becomes_ready(self._process, deadline):
-                self._url = f"postgresql://{ROLE}:{password}@{_HOST}:{port}/{DATABASE}"
+                self._url = _url(folder, port)
                 fields = {"host": _HOST, "port": port, "data_dir": str(folder.root)}
                 _log.info("embedded database is ready", extra=fields)
 
@@ -173,6 +173,17 @@ class EmbeddedPostgres:
                 )
             time.sleep(_POLL_INTERVAL.total_seconds())
         raise EmbeddedPostgresError(f"PostgreSQL was not ready within {_START_TIMEOUT}. See {self.log_file}.")
+
+
+def running_server_url(data_dir: Path) -> str | None:
+    """Return the URL of the server that another process runs in a data folder; None if none is ready."""
+    folder = DataFolder(data_dir)
+    found = read_pid_file(folder.pgdata) if folder.is_locked() else None
+    return _url(folder, found.port) if found and found.status == "ready" else None
+
+
+def _url(folder: DataFolder, port: int) -> str:
+    return f"postgresql://{ROLE}:{read_password(folder)}@{_HOST}:{port}/{DATABASE}"
 
 
 def _free_port() -> int:

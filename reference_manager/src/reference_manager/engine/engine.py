@@ -1,7 +1,7 @@
 """The engine: everything that the manager does, apart from the API."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import partial
 from typing import NamedTuple
@@ -52,9 +52,17 @@ class Engine:
         database: A migrated database, which must stay open for as long as the engine is used.
         stale_after: How long a task that was claimed without a lease may take.
         archive: Where retention puts jobs before it deletes them, if the rules ask for it; None: there is no archive.
+        others: Further background tasks to run.
     """
 
-    def __init__(self, database: Database, *, stale_after: timedelta, archive: Archive | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        stale_after: timedelta,
+        archive: Archive | None = None,
+        others: Iterable[BackgroundTask] = (),
+    ) -> None:
         self.database = database
         self.notifications = Notifications()
         self.queue = TaskQueue(database, self.notifications, stale_after)
@@ -79,6 +87,7 @@ class Engine:
             BackgroundTask("receiver of notifications", partial(self.notifications.receive, database)),
             BackgroundTask("record of the routines in use", partial(record_use, database)),
             *(BackgroundTask(task.name, partial(task.run, database)) for task in self.maintenance),
+            *others,
         )
 
     async def check_database(self) -> None:

@@ -74,6 +74,15 @@ RETENTION_DELETED = Counter(
 for _status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ABORTED):
     RETENTION_DELETED.labels(_status)
 
+REQUESTS_REFUSED = Counter(
+    f"{PREFIX}requests_refused_total",
+    "Requests refused because of their token: 401 without a valid one, 403 if it may not do this.",
+    ["status"],
+    registry=REGISTRY,
+)
+for _status in ("400", "401", "403"):
+    REQUESTS_REFUSED.labels(_status)
+
 _stage_types: set[str] = set()
 
 

@@ -1,7 +1,7 @@
 """Logs: one JSON object per line, or readable lines on a terminal. The standard library's logging is included."""
 
 import logging
-import sys
+from typing import TextIO
 
 import structlog
 from opentelemetry import trace
@@ -10,11 +10,12 @@ from opentelemetry import trace
 _TRACEBACKS = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 
 
-def configure_logs(level: str) -> None:
-    """Write the logs of this process to standard output.
+def configure_logs(level: str, output: TextIO) -> None:
+    """Write the logs of this process.
 
     Args:
         level: The minimum level, such as ``INFO``.
+        output: Standard output, or standard error for a command whose output others read.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -23,7 +24,7 @@ def configure_logs(level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    on_terminal = sys.stdout.isatty()
+    on_terminal = output.isatty()
     rendering: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if on_terminal
@@ -35,7 +36,7 @@ def configure_logs(level: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],

@@ -17,14 +17,19 @@ import structlog
 import uvicorn
 import uvloop
 
-from reference_manager.api.app import create_app
+from reference_manager.access.registry import CHANNEL
+from reference_manager.api.app import OPEN_FOLDER, create_app
+from reference_manager.api.authenticator import Authenticator
 from reference_manager.api.hot_path import HotPath
 from reference_manager.archive.errors import ArchiveError
 from reference_manager.archive.stores import Archive, open_archive
 from reference_manager.engine.engine import Engine
+from reference_manager.engine.supervision import BackgroundTask
 from reference_manager.server import addresses
+from reference_manager.server.access import build_gate, prepare_access
 from reference_manager.server.admission import Admission
 from reference_manager.server.connections import Connections, fit_open_files
+from reference_manager.server.errors import InvalidSettingError, StartError
 from reference_manager.server.http_protocol import LimitedProtocol
 from reference_manager.server.tracing import check_installed, is_tracing_enabled, tracing
 from reference_manager.settings import Settings
@@ -44,14 +49,6 @@ ANSWER_TIME = 0.5
 """Seconds between refusing the requests whose bodies wait for the parser and closing the connections."""
 DISCONNECT_TIME = 0.1
 """Seconds between closing the connections and cancelling their requests, which first notice the disconnection."""
-
-
-class StartError(Exception):
-    """The manager cannot start; the message says what to do."""
-
-
-class InvalidSettingError(StartError):
-    """A setting cannot be used; the message names it."""
 
 
 class _Server(uvicorn.Server):
@@ -132,7 +129,7 @@ def serve(settings: Settings, database_url: str, paths: Mapping[str, str]) -> No
 
     Raises:
         StartError: The port is taken, or the database cannot be used.
-        InvalidSettingError: The address does not exist on this machine.
+        InvalidSettingError: The address does not exist on this machine, or other machines would have full access.
     """
     check_installed(os.environ)
     traced = is_tracing_enabled(settings.tracing_enabled, settings.tracing_url, os.environ)
@@ -178,15 +175,27 @@ async def _serve(
         acquire_timeout=settings.database_timeout,
         part_a_only=settings.part_a_only,
     ) as database:
+        gate = build_gate(database)
+        registry = gate.registry
+        await prepare_access(settings, database, registry, listener.getsockname()[0])
+        reader = BackgroundTask("reader of tokens", registry.run)
         archive = _open_archive(settings)
-        engine = Engine(database, stale_after=settings.task_stale_after, archive=archive)
-        api = create_app(engine, body_limit=settings.body_limit, part_a_only=settings.part_a_only)
+        engine = Engine(database, stale_after=settings.task_stale_after, archive=archive, others=[reader])
+        engine.notifications.listen_to(CHANNEL, registry.notify)
+        api = create_app(
+            engine,
+            gate,
+            body_limit=settings.body_limit,
+            part_a_only=settings.part_a_only,
+            metrics_open=settings.metrics_open,
+        )
         app: Any = api
         limit = fit_open_files(settings.connection_limit, settings.database_connections)
         connections = Connections(limit, settings.client_timeout)
         if not (traced or settings.part_a_only):
             # The hot path bypasses the framework, which creates the spans of requests and the messages of part A.
-            app = HotPath(app, engine, body_limit=settings.body_limit)
+            app = HotPath(app, engine, gate, body_limit=settings.body_limit)
+        app = Authenticator(app, gate, api.state.open_paths, [OPEN_FOLDER])
         protocol: Any = partial(LimitedProtocol, connections)
         config = uvicorn.Config(
             Admission(app),
@@ -205,6 +214,7 @@ async def _serve(
             "manager is ready",
             url=base,
             api_page=f"{base}/docs",
+            access="tokens" if registry.closed else "open",
             version=version("jobnik-reference-manager"),
             **paths,
         )

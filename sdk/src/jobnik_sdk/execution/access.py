@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from typing_extensions import override
@@ -73,8 +74,8 @@ class WorkerAccess(Access):
         self._event_loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
 
-    def __reduce__(self) -> tuple[Callable[[str], Access], tuple[str]]:
-        return process_access, (self._client.base_url,)
+    def __reduce__(self) -> tuple[Callable[[str, str | Path | None], Access], tuple[str, str | Path | None]]:
+        return process_access, (self._client.base_url, self._client.given_token)
 
     @property
     @override
@@ -154,14 +155,14 @@ class _Connection:
 _accesses: Final[dict[str, ProcessAccess]] = {}
 
 
-def process_access(base_url: str) -> ProcessAccess:
+def process_access(base_url: str, token: str | Path | None) -> ProcessAccess:
     """Return this process's own access to a manager; it has one for each address."""
 
     def open_client() -> "JobnikClient":
         from jobnik_sdk.http.client import JobnikClient  # noqa: PLC0415 imported on first use
 
         import_module("jobnik_sdk.producer")  # imports everything that is needed later
-        return JobnikClient(base_url)
+        return JobnikClient(base_url, token=token)
 
     if base_url not in _accesses:
         _accesses[base_url] = ProcessAccess(open_client)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache, partial
 from http import HTTPStatus
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Generic, NamedTuple, Self, TypeVar
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from jobnik_sdk.errors import (
     AnswerError,
+    ConfigurationError,
     LostAnswerError,
     UnexpectedAnswerError,
     UnreachableError,
@@ -27,6 +29,7 @@ from jobnik_sdk.http.addresses import Address
 from jobnik_sdk.http.blocking import LimitedTransport
 from jobnik_sdk.http.connections import Connections, Pool
 from jobnik_sdk.http.network import DirectTransport
+from jobnik_sdk.http.tokens import GivenToken, TokenAuth, check_given, token_in_environment
 from jobnik_sdk.model.arguments import check_duration, check_instance
 from jobnik_sdk.model.payloads import first_validation_error
 from jobnik_sdk.observability import metrics, trace_context
@@ -76,12 +79,16 @@ class JobnikClient:
     (default 30 s) limits each wait for data; connecting may take 5 s. `transport` replaces the network in tests. If it
     is also an `httpx2.BaseTransport`, it replaces it for `blocking` connections as well.
 
+    `token` is sent with every request, and to no other host: a text, or the path of a file that is read again when it
+    changes. Default: the environment variable JOBNIK_TOKEN or, with the path of a file, JOBNIK_TOKEN_FILE, unless
+    JOBNIK_BASE_URL is set to another manager.
+
     A name and a password in `base_url` are sent with every request, and are not part of the attribute `base_url`. The
     proxies of the environment do not apply to a manager on this machine.
 
     Raises:
         ConfigurationError: `base_url` is not an http or https URL, or ends with /v1; or a variable of the environment
-            that concerns proxies or certificates is invalid.
+            that concerns proxies, certificates or the token is invalid.
     """
 
     def __init__(
@@ -90,21 +97,24 @@ class JobnikClient:
         *,
         timeout: timedelta = DEFAULT_TIMEOUT,
         transport: httpx2.AsyncBaseTransport | None = None,
+        token: str | Path | None = None,
     ) -> None:
         check_instance("base_url", base_url, str)
+        check_given(token)
         check_duration("timeout", timeout, _MIN_TIMEOUT)
         if transport is not None:
             check_instance("transport", transport, httpx2.AsyncBaseTransport)
         self._address = Address.parse(base_url)
         self.base_url = self._address.url
         self.timeout: Final = timeout
+        self._token = _token_auth(self._address, token)
         self._ssl_context = self._address.ssl_context()
         if transport is None:
             self._address.check_proxies()
         self._blocking_transport = transport if isinstance(transport, httpx2.BaseTransport) else None
         self._is_network = transport is None
         self._headers = {"User-Agent": f"jobnik-sdk/{metrics.VERSION}"}
-        address, context, headers = self._address, self._ssl_context, self._headers
+        address, context, headers, token_auth = self._address, self._ssl_context, self._headers, self._token
         pool_timeout = httpx2.Timeout(timeout.total_seconds(), connect=CONNECT_TIMEOUT.total_seconds(), pool=None)
 
         # Not a method of this object: without a reference cycle, a client that is no longer used is closed at once. Not
@@ -119,7 +129,7 @@ class JobnikClient:
                 transport = DirectTransport(context, limits)
             return httpx2.AsyncClient(
                 base_url=address.url,
-                auth=address.auth,
+                auth=token_auth or address.auth,
                 trust_env=address.uses_proxy,
                 verify=context,
                 limits=limits,
@@ -143,6 +153,11 @@ class JobnikClient:
         """Close all connections."""
         await self.aclose()
 
+    @property
+    def given_token(self) -> GivenToken | None:
+        """The token or its file, for another client of the same manager; None: it has none."""
+        return None if self._token is None else self._token.given
+
     def limited(self, limit: timedelta) -> Self:
         """Return this client with a limit for the duration of each request, with its retries and their delays.
 
@@ -158,7 +173,11 @@ class JobnikClient:
         open_client = partial(self._open_pool, limits=limits, timeout=timeout.total_seconds(), transport=None)
         transport = self._blocking_transport or LimitedTransport(timeout, open_client)
         return httpx2.Client(
-            base_url=self.base_url, auth=self._address.auth, trust_env=False, transport=transport, headers=self._headers
+            base_url=self.base_url,
+            auth=self._token or self._address.auth,
+            trust_env=False,
+            transport=transport,
+            headers=self._headers,
         )
 
     async def aclose(self) -> None:
@@ -240,7 +259,7 @@ class JobnikClient:
                 response = await self._send(http, request, deadline, retried=retried)
                 if response.is_success and _may_be_json(response):
                     return response
-                failure = _answer_error(response)
+                failure = error_in(response)
             except (httpx2.HTTPError, _DeadlineError) as error:
                 failure = self._unreachable_error(error, maybe_done=maybe_done)
             delay = next(delays, None) if retries.is_retryable(failure, creates=creates) else None
@@ -271,6 +290,20 @@ class JobnikClient:
             advice = "check the address, and that the manager is running"
             return UnreachableError(f"The manager at {self.base_url} cannot be reached ({advice}): {reason}.")
         return LostAnswerError(f"The manager at {self.base_url} did not answer: {reason}.")
+
+
+def _token_auth(address: Address, token: GivenToken | None) -> TokenAuth | None:
+    """Return what sends the token that was given, or that of the environment; None: there is none.
+
+    Raises:
+        ConfigurationError: the token is invalid, or the address has a password as well.
+    """
+    given = token_in_environment(address.url) if token is None else token
+    if given is None:
+        return None
+    if address.auth is not None:
+        raise ConfigurationError("The manager's address has a password, and there is a token: use only one of them.")
+    return TokenAuth(address.url, given)
 
 
 class _DeadlineError(Exception):
@@ -392,7 +425,8 @@ def _redirect_advice(response: httpx2.Response) -> str:
     return f", a redirect to {str(base_url).rstrip('/')}: if the manager is there, set this as the manager's address"
 
 
-def _answer_error(response: httpx2.Response) -> AnswerError:
+def error_in(response: httpx2.Response) -> AnswerError:
+    """Return the error in a response."""
     request = response.request
     try:
         body = _ErrorBody.model_validate_json(response.content)

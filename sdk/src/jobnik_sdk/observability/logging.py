@@ -18,7 +18,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from typing_extensions import override
 
 from jobnik_sdk.observability.log_writer import writer_of
-from jobnik_sdk.observability.secrets import mask_passwords
+from jobnik_sdk.observability.secrets import mask_secrets
 
 __all__ = [
     "configure_logging",
@@ -56,8 +56,8 @@ def _add_trace(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDi
     return line
 
 
-def _mask_passwords(_logger: WrappedLogger, _method: str, line: Any) -> str:  # noqa: ANN401 a rendered line
-    return mask_passwords(line)
+def _mask_line(_logger: WrappedLogger, _method: str, line: Any) -> str:  # noqa: ANN401 a rendered line
+    return mask_secrets(line)
 
 
 _WARNING_INTERVAL_SECONDS: Final = 1.0
@@ -236,22 +236,24 @@ class RuntimeLogger:
 
 
 class LimitedWarning:
-    """A warning that is logged at most once a second, however many tasks it concerns.
+    """A warning that is logged at most once in an interval, however many tasks it concerns.
 
     Args:
         logger: The logger.
         event: The event of the log line.
+        interval_seconds: The shortest time between two lines.
     """
 
-    def __init__(self, logger: RuntimeLogger, event: str) -> None:
+    def __init__(self, logger: RuntimeLogger, event: str, interval_seconds: float = _WARNING_INTERVAL_SECONDS) -> None:
         self._logger = logger
         self._event = event
+        self._interval_seconds = interval_seconds
         self._logged_at = float("-inf")
 
     def log(self, **fields: object) -> None:
-        """Log the event, unless that has been done in the last second."""
+        """Log the event, unless that has been done within the interval."""
         now = time.monotonic()
-        if now - self._logged_at >= _WARNING_INTERVAL_SECONDS:
+        if now - self._logged_at >= self._interval_seconds:
             self._logged_at = now
             self._logger.warning(self._event, **fields)
 
@@ -276,5 +278,5 @@ def _formatter(*, terminal: bool) -> logging.Formatter:
         renderers = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[*_SHARED, structlog.stdlib.ExtraAdder()],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers, _mask_passwords],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers, _mask_line],
     )

@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, overload
 
+from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.http.addresses import address_in_environment
 from jobnik_sdk.http.client import JobnikClient, read_one
 from jobnik_sdk.model.arguments import check_choice, check_duration, check_instance
@@ -61,11 +63,21 @@ class Producer(Creations):
             closed. Default: the address in the environment variable JOBNIK_BASE_URL.
         timeout: The maximum duration of each request, with its retries. Most calls send one request; streams, lists and
             waits send several. Default: twice the timeout of the client, which is one minute.
+        token: The token, or a file that contains it and is read again when it changes. Default: the environment
+            variables JOBNIK_TOKEN and JOBNIK_TOKEN_FILE; see `JobnikClient`.
     """
 
-    def __init__(self, manager: JobnikClient | str | None = None, *, timeout: timedelta | None = None) -> None:
+    def __init__(
+        self,
+        manager: JobnikClient | str | None = None,
+        *,
+        timeout: timedelta | None = None,
+        token: str | Path | None = None,
+    ) -> None:
         address = address_in_environment() if manager is None else manager
-        client = JobnikClient(address) if isinstance(address, str) else address
+        client = JobnikClient(address, token=token) if isinstance(address, str) else address
+        if client is manager and token is not None:
+            raise ConfigurationError("Pass the token to the client, not to its producer.")
         check_instance("The manager of a producer", client, JobnikClient)
         if timeout is not None:
             check_duration("The timeout of a producer", timeout, _MIN_TIMEOUT)

@@ -15,7 +15,7 @@ from opentelemetry import trace as otel
 
 from jobnik_sdk.errors import ConfigurationError
 from jobnik_sdk.http.addresses import check_url
-from jobnik_sdk.observability.secrets import mask_passwords
+from jobnik_sdk.observability.secrets import mask_secrets
 
 SERVICE_NAME: Final = "jobnik-worker"
 """The default of the resource attribute `service.name`."""
@@ -77,7 +77,7 @@ def _invalid_variable(error: Exception, environment: Mapping[str, str]) -> Confi
     message = str(error).upper()
     named = [name for name in variables if name.removeprefix("OTEL_").removeprefix("BSP_") in message]
     return ConfigurationError(
-        f"{', '.join(named or variables)}: tracing cannot be set up: {mask_passwords(str(error)).rstrip('.')}."
+        f"{', '.join(named or variables)}: tracing cannot be set up: {mask_secrets(str(error)).rstrip('.')}."
     )
 
 

@@ -21,10 +21,13 @@ import httpx2
 from pydantic import BaseModel, ConfigDict
 from pydantic_core import to_json
 
+from jobnik_sdk.errors import AccessError
 from jobnik_sdk.execution.calls import format_stack
+from jobnik_sdk.http.client import error_in
 from jobnik_sdk.model.payloads import fit_text
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import RuntimeLogger
+from jobnik_sdk.worker.refusals import log_refusal
 from jobnik_sdk.worker.task_source import TaskInProgress
 
 HEARTBEATS_PER_LEASE: Final = 3
@@ -106,12 +109,15 @@ class HeartbeatEndpoint:
         """Send a heartbeat with these running tasks, each a JSON object, and pass the response on to the worker.
 
         Raises:
+            AccessError: the manager refused the token.
             httpx2.HTTPError: no response arrived, or the manager refused the heartbeat.
             ValueError: the response is not a manager's.
         """
         draining = b"true" if self._view.draining() else b"false"
         body = b'%b,"draining":%b,"running":[%b]}' % (self._worker_info[:-1], draining, b",".join(running))
         response = self._http.post(self._path, content=body, headers={"Content-Type": "application/json"})
+        if response.status_code in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise error_in(response)
         response.raise_for_status()
         self._view.on_instructions(Instructions.model_validate_json(response.content))
 
@@ -190,6 +196,9 @@ class Heartbeat:
                 self._check_event_loop()
                 self._renew_leases()
                 pause, failed = self._lease_seconds / HEARTBEATS_PER_LEASE, False
+            except AccessError as error:
+                log_refusal(error)
+                pause, failed = self._lease_seconds / RETRIES_PER_LEASE, True
             except Exception as error:  # noqa: BLE001 after any error, the next heartbeat must follow
                 metrics.HEARTBEATS_FAILED.inc()
                 _log.warning(

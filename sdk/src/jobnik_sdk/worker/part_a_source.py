@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import RootModel
 
 from jobnik_sdk.errors import (
+    AccessError,
     AnswerError,
     InvalidRequestError,
     JobnikError,
@@ -26,6 +27,7 @@ from jobnik_sdk.observability.logging import LimitedWarning, RuntimeLogger
 from jobnik_sdk.observability.spans import TracedTask
 from jobnik_sdk.worker.consumer import Consumer
 from jobnik_sdk.worker.lru_cache import LruCache
+from jobnik_sdk.worker.refusals import log_refusal
 from jobnik_sdk.worker.reports import PartAStatus, report_status, undelivered_log
 from jobnik_sdk.worker.task_source import ACCEPTED, CACHED_STAGES, Assignment, ReportResult, TaskReport
 
@@ -139,7 +141,10 @@ class PartATaskSource:
         await report_status(self._client, task, stage_type, status, delays, on_retry=self._log_retry)
 
     def _log_retry(self, failure: UnreachableError | AnswerError) -> None:
-        self._undelivered_log.log(reports=len(self._reports), reason=str(failure))
+        if isinstance(failure, AccessError):
+            log_refusal(failure)
+        else:
+            self._undelivered_log.log(reports=len(self._reports), reason=str(failure))
 
     async def _assignment(self, claimed: _Claimed) -> Assignment[Any, Any]:
         """Return a claimed task with its stage and its job."""

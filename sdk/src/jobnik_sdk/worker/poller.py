@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, Literal
 
-from jobnik_sdk.errors import JobnikError
+from jobnik_sdk.errors import AccessError, JobnikError
 from jobnik_sdk.execution.access import Access
 from jobnik_sdk.execution.context import TaskContext
 from jobnik_sdk.execution.handler import AnyHandler
@@ -24,6 +24,7 @@ from jobnik_sdk.observability.logging import RuntimeLogger, bind_task
 from jobnik_sdk.observability.spans import StageSpans
 from jobnik_sdk.worker import events
 from jobnik_sdk.worker.middleware import Middleware, MiddlewareChain
+from jobnik_sdk.worker.refusals import log_refusal
 from jobnik_sdk.worker.task_contexts import TaskContexts
 from jobnik_sdk.worker.task_source import Assignment, ReportResult, TaskInProgress, TaskReport, TaskSource
 
@@ -252,6 +253,9 @@ class Poller:
             if self._stopping and claim.cancelled():
                 return ()
             raise
+        except AccessError as error:
+            log_refusal(error)  # not a failure of the manager, so the circuit breaker does not count it
+            return None
         except JobnikError as error:
             _log.warning(
                 "claim failed", stage_type=self._stage_type, error_type=type(error).__name__, error_message=str(error)

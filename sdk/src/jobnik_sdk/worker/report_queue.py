@@ -18,11 +18,13 @@ from http import HTTPStatus
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from jobnik_sdk.errors import (
+    AccessError,
     AnswerError,
     InvalidRequestError,
     LostAnswerError,
     ManagerFailureError,
     PayloadTooLargeError,
+    UnauthorizedError,
     UnreachableError,
 )
 from jobnik_sdk.execution.outcomes import Completed, Failed
@@ -30,6 +32,7 @@ from jobnik_sdk.http.retries import INITIAL_DELAY, backoff, wait_before_retry
 from jobnik_sdk.model.payloads import fit_text
 from jobnik_sdk.observability import metrics
 from jobnik_sdk.observability.logging import RuntimeLogger
+from jobnik_sdk.worker.refusals import log_refusal
 from jobnik_sdk.worker.reports import undelivered_log
 from jobnik_sdk.worker.task_source import ACCEPTED, ReportResult, TaskReport
 
@@ -166,11 +169,17 @@ class ReportQueue:
         delays = backoff(INITIAL_DELAY, MAX_RETRY_DELAY)
         while (undelivered := await self._try(entries)) is not None:
             entries, failure = undelivered
-            self._undelivered_log.log(reports=len(undelivered.entries), reason=str(undelivered.failure))
+            self._log_undelivered(undelivered)
             if _may_be_caused_by_one_report(failure):
                 self._retry_by_job(entries, failure)
                 return
             await wait_before_retry(failure, "POST", next(delays))
+
+    def _log_undelivered(self, undelivered: _Undelivered) -> None:
+        if isinstance(undelivered.failure, AccessError):
+            log_refusal(undelivered.failure)
+        else:
+            self._undelivered_log.log(reports=len(undelivered.entries), reason=str(undelivered.failure))
 
     def _retry_by_job(self, entries: Sequence[_Entry], failure: Failure) -> None:
         for entry in entries:
@@ -200,7 +209,7 @@ class ReportQueue:
                     # In smaller batches, fewer of the other reports fail together with that one.
                     size = max(1, min(size, len(undelivered.entries)) // 2)
                 waiting.extend(undelivered.entries)
-                self._undelivered_log.log(reports=len(undelivered.entries), reason=str(undelivered.failure))
+                self._log_undelivered(undelivered)
                 await wait_before_retry(undelivered.failure, "POST", next(delays))
         finally:
             del self._retried_jobs[job_id]
@@ -296,6 +305,8 @@ def _take(waiting: deque[_Entry], size: int) -> Sequence[_Entry]:
 
 def _may_be_caused_by_one_report(failure: Failure) -> bool:
     """Return whether other reports of the same request may be accepted without the one that delays or breaks it."""
+    if isinstance(failure, UnauthorizedError):
+        return False
     if isinstance(failure, AnswerError):
         return failure.code != _BUSY and failure.status != HTTPStatus.TOO_MANY_REQUESTS
     return isinstance(failure, LostAnswerError)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import pydantic_settings
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from jobnik_sdk.errors import SettingsError
 from jobnik_sdk.http.addresses import check_base_url, check_url
-from jobnik_sdk.observability.secrets import mask_passwords
+from jobnik_sdk.http.tokens import check_token
+from jobnik_sdk.observability.secrets import mask_secrets
 
 __all__ = [
     "WorkerSettings",
@@ -30,6 +31,11 @@ def _check_traces_url(url: str) -> str:
     if not check_url(url):
         raise ValueError("it must be a URL such as http://127.0.0.1:4318/v1/traces.")
     return url
+
+
+def _check_token(token: SecretStr) -> SecretStr:
+    # A variable that comes from a Kubernetes Secret may end with a line break.
+    return SecretStr(check_token("it", token.get_secret_value().strip()))
 
 
 _MIN_SIMILARITY: Final = 0.75
@@ -64,6 +70,12 @@ class WorkerSettings(BaseSettings):
 
     jobnik_base_url: Annotated[str, AfterValidator(check_base_url)] = Field(default=...)
     """The manager's address, such as http://127.0.0.1:8080. It has no default."""
+
+    jobnik_token: Annotated[SecretStr, AfterValidator(_check_token)] | None = None
+    """The token that the manager requires, unless it is open."""
+
+    jobnik_token_file: Path | None = None
+    """A file with the token instead, such as a mounted secret. It is read again when it changes."""
 
     worker_concurrency: int = Field(default=1, ge=1, le=_MAX_CONCURRENCY)
     """How many tasks run at the same time."""
@@ -105,7 +117,7 @@ class WorkerSettings(BaseSettings):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         """Mask the passwords in URLs, for log lines and tracebacks."""
         for name, value in super().__repr_args__():
-            yield name, mask_passwords(value) if isinstance(value, str) else value
+            yield name, mask_secrets(value) if isinstance(value, str) else value
 
     @property
     def poll_initial_delay(self) -> timedelta:
@@ -198,3 +210,16 @@ def _check_env_files(settings: type[WorkerSettings]) -> None:
             raise SettingsError(f"{path}: it is not text in {encoding.upper().removesuffix('-SIG')}.") from None
         if "\0" in text:
             raise SettingsError(f"{path}: it contains a NUL character, which no variable can have.")
+
+
+def given_token(settings: WorkerSettings) -> str | Path | None:
+    """Return the token of the settings or its file, for `JobnikClient`.
+
+    Raises:
+        SettingsError: both are set.
+    """
+    if settings.jobnik_token is None:
+        return settings.jobnik_token_file
+    if settings.jobnik_token_file is not None:
+        raise SettingsError("JOBNIK_TOKEN and JOBNIK_TOKEN_FILE are both set: set only one of them.")
+    return settings.jobnik_token.get_secret_value()

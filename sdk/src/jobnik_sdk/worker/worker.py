@@ -38,7 +38,7 @@ from jobnik_sdk.worker.leased_source import LeasedTaskSource
 from jobnik_sdk.worker.middleware import Middleware
 from jobnik_sdk.worker.poller import Poller, PollerDependencies
 from jobnik_sdk.worker.progress_sender import ProgressSender
-from jobnik_sdk.worker.settings import WorkerSettings
+from jobnik_sdk.worker.settings import WorkerSettings, given_token
 from jobnik_sdk.worker.sources import connect
 from jobnik_sdk.worker.task_source import TaskInProgress, TaskSource
 
@@ -171,7 +171,7 @@ class Worker:
         """
         check_instance("settings", settings, WorkerSettings)
         return cls(
-            JobnikClient(settings.jobnik_base_url) if client is None else client,
+            JobnikClient(settings.jobnik_base_url, token=given_token(settings)) if client is None else client,
             handlers,
             middleware=middleware,
             listeners=listeners,

@@ -10,6 +10,13 @@ from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from reference_manager.access.errors import (
+    AccessError,
+    ForbiddenError,
+    TokenNameTakenError,
+    TokenNotFoundError,
+    UnauthenticatedError,
+)
 from reference_manager.domain.rules import PreviousStageNotCompletedError
 from reference_manager.domain.state_machine import IllegalTransitionError
 from reference_manager.domain.states import JobStatus, StageStatus, TaskStatus
@@ -68,6 +75,10 @@ UNDECIDED = ErrorResponse(
 """Sent as the result of one report, without its status, if others in the same request are decided."""
 
 
+CHALLENGE = 'Bearer realm="jobnik"'
+"""The header ``WWW-Authenticate``, to which RFC 6750 adds what is wrong."""
+
+
 def stalled(tasks: Sequence[str]) -> ErrorResponse:
     """The error of a manager whose background tasks make no progress."""
     message = f"No progress for a long time: {', '.join(tasks)}. Restart the manager."
@@ -85,7 +96,7 @@ def head_too_large(limit: int) -> ErrorResponse:
     return ErrorResponse(431, "HEAD_TOO_LARGE", message)
 
 
-def describe_error(error: Exception) -> ErrorResponse:  # noqa: C901, PLR0911 - a table of errors, not a decision
+def describe_error(error: Exception) -> ErrorResponse:  # noqa: C901, PLR0911, PLR0912 - a table of errors, not a decision
     """Return the response to an error."""
     match error:
         case NotFoundError():
@@ -96,6 +107,14 @@ def describe_error(error: Exception) -> ErrorResponse:  # noqa: C901, PLR0911 - 
             return ErrorResponse(422, error.code, str(error))
         case EngineError():
             return ErrorResponse(400, error.code, str(error))
+        case UnauthenticatedError():
+            return _unauthenticated(error)
+        case ForbiddenError():
+            return ErrorResponse(403, "FORBIDDEN", str(error))
+        case TokenNotFoundError():
+            return ErrorResponse(404, "TOKEN_NOT_FOUND", str(error))
+        case TokenNameTakenError():
+            return ErrorResponse(409, "TOKEN_NAME_TAKEN", str(error))
         case IllegalTransitionError():
             return ErrorResponse(400, f"ILLEGAL_{error.machine.upper()}_STATUS_TRANSITION", str(error))
         case PreviousStageNotCompletedError():
@@ -113,6 +132,16 @@ def describe_error(error: Exception) -> ErrorResponse:  # noqa: C901, PLR0911 - 
             return DATABASE_FAILED
         case _:
             return UNKNOWN_ERROR
+
+
+def _unauthenticated(error: UnauthenticatedError) -> ErrorResponse:
+    match error.error:
+        case None:
+            return ErrorResponse(401, "TOKEN_REQUIRED", str(error))
+        case "invalid_request":
+            return ErrorResponse(400, "VALIDATION_ERROR", str(error))
+        case _:
+            return ErrorResponse(401, "TOKEN_INVALID", str(error))
 
 
 # What the OpenAPI document shows. The messages are examples: some of them name the status of an entity or a limit.
@@ -142,6 +171,14 @@ ILLEGAL_TASK_STATUS_TRANSITION = describe_error(
 TASK_STATUS_UPDATE_FAILED = describe_error(ConcurrentChangeError())
 IDEMPOTENCY_KEY_REUSED = describe_error(KeyReusedError())
 WORKER_NOT_FOUND = describe_error(NotFoundError("worker"))
+TOKEN_NOT_FOUND = describe_error(TokenNotFoundError())
+TOKEN_NAME_TAKEN = describe_error(TokenNameTakenError("thumbnail-worker"))
+WITH_A_TOKEN = (
+    describe_error(UnauthenticatedError("This request needs a token", None)),
+    describe_error(UnauthenticatedError("The token has expired", "invalid_token")),
+    describe_error(ForbiddenError("The token needs the scope producer or admin; it has viewer", ("producer",))),
+)
+"""The additional errors of a route that needs a token."""
 
 
 def problem(error: ErrorResponse, headers: Mapping[str, str] | None = None) -> Response:
@@ -156,7 +193,21 @@ def error_response(error: Exception, describe: Callable[[Exception], ErrorRespon
     log_error(error, described)
     if described in {DATABASE_BUSY, DATABASE_UNAVAILABLE}:
         return problem(described, RETRY_AFTER)
-    return problem(described, error.headers if isinstance(error, HTTPException) else None)
+    return problem(described, _headers(error))
+
+
+def _headers(error: Exception) -> Mapping[str, str] | None:
+    match error:
+        case HTTPException():
+            return error.headers
+        case UnauthenticatedError():
+            details = f', error="{error.error}", error_description="{error}"' if error.error else ""
+            return {"WWW-Authenticate": CHALLENGE + details}
+        case ForbiddenError():
+            scope = f', scope="{" ".join(error.scopes)}"' if error.scopes else ""
+            return {"WWW-Authenticate": f'{CHALLENGE}, error="insufficient_scope"{scope}'}
+        case _:
+            return None
 
 
 def log_error(error: Exception, described: ErrorResponse) -> None:
@@ -188,6 +239,7 @@ def register_error_handlers(app: FastAPI, describe: Callable[[Exception], ErrorR
         return error_response(error, describe)
 
     handled = (
+        AccessError,
         EngineError,
         IllegalTransitionError,
         PreviousStageNotCompletedError,

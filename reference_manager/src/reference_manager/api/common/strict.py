@@ -18,6 +18,8 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from reference_manager.access.errors import RefusedError
+from reference_manager.api.common.access import check_access, declared_access, record_refusal
 from reference_manager.api.common.bodies import LARGE, Bodies, Reservation
 from reference_manager.api.common.disconnects import client_of
 from reference_manager.api.common.errors import UNSUPPORTED_MEDIA_TYPE
@@ -86,8 +88,17 @@ class StrictRoute(APIRoute):
             for refused in (part_b_fields, frozenset[str]())
             if self.body_field
         }
+        access = declared_access(self.endpoint)
 
         async def check(request: Request) -> Response:
+            try:
+                await check_access(request, access)
+                return await check_input(request)
+            except RefusedError as error:
+                record_refusal(request.app.state.gate.audit, request.scope, error)
+                raise
+
+        async def check_input(request: Request) -> Response:
             part_a_only: bool = request.app.state.part_a_only
             _check_query(request, known_in_part_a if part_a_only else known, lists, part_a_only=part_a_only)
             strict = StrictRequest(request.scope, request.receive)

@@ -5,6 +5,8 @@ from typing import Annotated, TypeAlias
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
+from reference_manager.access.limits import Owner
+from reference_manager.api.common.access import PRODUCE, PRODUCE_OR_WORK, READ, guard_in
 from reference_manager.api.common.errors import (
     IDEMPOTENCY_KEY_REUSED,
     ILLEGAL_JOB_STATUS_TRANSITION,
@@ -66,12 +68,16 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         responses=openapi_responses({200: SAME_JOB, 201: Job}, JOB_NOT_FOUND, IDEMPOTENCY_KEY_REUSED, *WITH_A_BODY),
         openapi_extra=CREATION,
     )
+    @PRODUCE
     async def create_job(body: JobBody, request: Request) -> Response:
         """Create a job, with its stages and tasks if the body has any. The job is PENDING at once."""
         new = converted(request, body.request, request_trace(request), keyed=is_keyed(request))
+        if guard := guard_in(request.scope):
+            guard.check([Owner(None, new.name)])
         return await create_job_response(jobs, new, idempotency_key(request))
 
     @router.get("/jobs", responses=openapi_list_responses(Job, numbered=JobPage))
+    @READ
     async def list_jobs(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
         page: NumberedPageQuery,
         job_name: NameFilter | None = None,
@@ -88,6 +94,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         return await numbered_response(page, jobs.list(wanted, with_stages=should_return_stages))
 
     @router.get("/jobs/{jobId}", responses=openapi_responses({200: Job}, JOB_NOT_FOUND))
+    @READ
     async def get_job(
         jobId: Id, *, should_return_stages: bool = False, should_return_progress: WithProgress = False
     ) -> Response:
@@ -98,6 +105,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     @router.delete(
         "/jobs/{jobId}", responses=openapi_responses({200: JOB_DELETED}, JOB_NOT_FOUND, JOB_NOT_IN_FINITE_STATE)
     )
+    @PRODUCE
     async def delete_job(jobId: Id) -> Response:
         """Delete a job that is COMPLETED, FAILED or ABORTED, with its stages and tasks."""
         await jobs.delete(jobId)
@@ -106,6 +114,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
     @router.patch(
         "/jobs/{jobId}/user-metadata", responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, *WITH_A_BODY)
     )
+    @PRODUCE_OR_WORK
     async def set_job_metadata(jobId: Id, body: Payload, request: Request) -> Response:
         """Replace the user metadata of a job."""
         await jobs.set_metadata(jobId, converted_metadata(request, body))
@@ -115,6 +124,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         "/jobs/{jobId}/priority",
         responses=openapi_responses({200: JOB_MODIFIED, 204: SAME_PRIORITY}, JOB_NOT_FOUND, *WITH_A_BODY),
     )
+    @PRODUCE
     async def set_job_priority(jobId: Id, body: PriorityBody, request: Request) -> Response:
         """Change the priority of a job and of its waiting tasks. 204 if the job already has this priority."""
         if await jobs.set_priority(jobId, body.priority):
@@ -127,6 +137,7 @@ def jobs_router(jobs: Jobs) -> APIRouter:
         "/jobs/{jobId}/status",
         responses=openapi_responses({200: JOB_MODIFIED}, JOB_NOT_FOUND, ILLEGAL_JOB_STATUS_TRANSITION, *WITH_A_BODY),
     )
+    @PRODUCE
     async def set_job_status(jobId: Id, body: JobStatusBody) -> Response:
         """Pause (PAUSED), resume (PENDING) or abort (ABORTED) a job."""
         await jobs.set_status(jobId, JobStatus(body.status))

@@ -7,8 +7,11 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
+from starlette.types import Scope
 
-from reference_manager.api.common.disconnects import Client, client_of
+from reference_manager.access.errors import UnauthenticatedError
+from reference_manager.api.common.access import READ, WORK, guard_in, principal_of
+from reference_manager.api.common.disconnects import client_of
 from reference_manager.api.common.errors import (
     LEASE_LOST,
     TASK_NOT_FOUND,
@@ -55,10 +58,10 @@ def queues_router(queue: TaskQueue) -> APIRouter:
             ]
         },
     )
+    @WORK
     async def claim_tasks(stageType: StageTypeName, body: ClaimBody, request: Request) -> Response:
         """Claim tasks of a stage type under leases. If none is waiting, wait for the first."""
-        client = client_of(request.scope)
-        return await claim_response(queue, stageType, body, client, minimal=prefers_minimal(request))
+        return await claim_response(queue, stageType, body, request.scope, minimal=prefers_minimal(request))
 
     @router.post(
         "/tasks/settle",
@@ -67,12 +70,16 @@ def queues_router(queue: TaskQueue) -> APIRouter:
             "parameters": [prefer_parameter("the number of accepted reports, and the results of the others")]
         },
     )
+    @WORK
     async def settle_tasks(body: SettleBody, request: Request) -> Response:
         """Report outcomes of attempts. Each report is decided on its own; repeating a report is idempotent."""
         settlement = converted(request, body.request)
+        if guard := guard_in(request.scope):
+            await guard.check_tasks([report.task_id for report in settlement.reports if isinstance(report, Report)])
         return await settle_response(queue, settlement, minimal=prefers_minimal(request))
 
     @router.get("/queues/{stageType}/depth", responses=openapi_responses({200: Depth}))
+    @READ
     async def get_queue_depth(stageType: StageTypeName) -> Response:
         """Count the waiting tasks and the tasks in progress of a stage type, for autoscalers."""
         return json_response(await queue.depth(stageType))
@@ -81,11 +88,19 @@ def queues_router(queue: TaskQueue) -> APIRouter:
 
 
 async def claim_response(
-    queue: TaskQueue, stage_type: str, body: ClaimBody, client: Client, *, minimal: bool
+    queue: TaskQueue, stage_type: str, body: ClaimBody, scope: Scope, *, minimal: bool
 ) -> Response:
-    """Claim tasks for a client, while it is connected."""
+    """Claim tasks for a client, while it is connected. If its token was revoked while it waited, it gets none."""
     claim = body.request(minimal=minimal)
-    claimed = await client.wait_for(queue.claim(stage_type, claim), partial(queue.release, stage_type, claim)) or ()
+    release = partial(queue.release, stage_type, claim)
+    client = client_of(scope)
+    claimed = await client.wait_for(queue.claim(stage_type, claim), release) or ()
+    if claimed and principal_of(scope).ended:
+        client.sent()  # the tasks are released here, not once more if the client disconnects
+        release(claimed)
+        raise UnauthenticatedError("The token was revoked or expired while the claim waited", "invalid_token")
+    if guard := guard_in(scope):
+        guard.note(stage_type, (task_id for part in claimed for task_id in part.task_ids))
     tasks = ",".join(part.bodies for part in claimed)
     if not minimal:
         return json_response(f'{{"tasks":[{tasks}]}}')

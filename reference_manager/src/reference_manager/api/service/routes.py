@@ -6,6 +6,7 @@ from fastapi import APIRouter, Response
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR
 from pydantic_core import to_json
 
+from reference_manager.api.common.access import OPEN, READ
 from reference_manager.api.common.errors import RETRY_AFTER, problem, stalled
 from reference_manager.api.common.responses import code_response, json_response, openapi_responses
 from reference_manager.api.common.schemas import Representation
@@ -36,6 +37,7 @@ FEATURES = (
     "minimal-answers",
     "idempotency-keys",
     "retention",
+    "tokens",
 )
 """Features that clients may use if this list has them."""
 ALIVE = "ALIVE"
@@ -52,11 +54,17 @@ class Capabilities(Representation):
     features: list[str]
 
 
-def service_router(engine: Engine) -> APIRouter:
-    """Build the routes for operators."""
+def service_router(engine: Engine, *, metrics_open: bool) -> APIRouter:
+    """Build the routes for operators.
+
+    Args:
+        engine: The engine.
+        metrics_open: Whether ``/metrics`` needs no token.
+    """
     router = APIRouter(tags=["service"], route_class=StrictRoute)
 
     @router.get("/liveness", responses=openapi_responses({200: ALIVE}, STALLED))
+    @OPEN
     async def liveness() -> Response:
         """Report that the manager and its background tasks are running. The database is not checked."""
         if tasks := engine.stalled_tasks():
@@ -64,12 +72,14 @@ def service_router(engine: Engine) -> APIRouter:
         return code_response(ALIVE)
 
     @router.get("/readiness", responses=openapi_responses({200: READY}))
+    @OPEN
     async def readiness() -> Response:
         """Report whether claims and reports would work now."""
         await engine.check_database()
         return code_response(READY)
 
     @router.get("/metrics", response_class=Response, responses=openapi_responses({200: EXPOSITION}))
+    @(OPEN if metrics_open else READ)
     async def metrics() -> Response:
         """Return the metrics in the Prometheus text format. The request fails if the database does."""
         process = (REGISTRY, PROCESS_COLLECTOR, PLATFORM_COLLECTOR, GC_COLLECTOR)
@@ -84,6 +94,7 @@ def capabilities_router() -> APIRouter:
     router = APIRouter(tags=["service"], route_class=StrictRoute)
 
     @router.get("/v1/capabilities", responses=openapi_responses({200: Capabilities}))
+    @OPEN
     async def get_capabilities() -> Response:
         """Return the features that this manager supports beyond part A of the protocol."""
         answer = {"protocol": "1", "version": version("jobnik-reference-manager"), "features": FEATURES}

@@ -5,6 +5,7 @@ from typing import Annotated, TypeAlias
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
+from reference_manager.api.common.access import PRODUCE, PRODUCE_OR_WORK, READ
 from reference_manager.api.common.errors import (
     IDEMPOTENCY_KEY_REUSED,
     ILLEGAL_STAGE_STATUS_TRANSITION,
@@ -54,6 +55,7 @@ def stages_router(stages: Stages) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["stages"], route_class=StrictRoute)
 
     @router.get("/jobs/{jobId}/stages", responses=openapi_list_responses(Stage, JOB_NOT_FOUND, numbered=StagePage))
+    @READ
     async def list_stages_of_job(jobId: Id, page: NumberedPageQuery, *, should_return_tasks: bool = False) -> Response:
         """List the stages of a job in order."""
         return await numbered_response(page, await stages.list_of_job(jobId, with_tasks=should_return_tasks))
@@ -66,12 +68,14 @@ def stages_router(stages: Stages) -> APIRouter:
         ),
         openapi_extra=CREATION,
     )
+    @PRODUCE
     async def add_stage(jobId: Id, body: StageBody, request: Request) -> Response:
         """Append a stage to a job."""
         new = converted(request, body.request, request_trace(request), keyed=is_keyed(request))
         return json_response(await stages.add(jobId, new, idempotency_key(request)), 201)
 
     @router.get("/stages", responses=openapi_list_responses(Stage, numbered=StagePage))
+    @READ
     async def list_stages(  # noqa: PLR0913 - the filters are the protocol's
         page: NumberedPageQuery,
         job_id: Id | None = None,
@@ -86,6 +90,7 @@ def stages_router(stages: Stages) -> APIRouter:
         return await numbered_response(page, stages.list(wanted, with_tasks=should_return_tasks))
 
     @router.get("/stages/{stageId}", responses=openapi_responses({200: Stage}, STAGE_NOT_FOUND))
+    @READ
     async def get_stage(
         stageId: Id, *, should_return_tasks: bool = False, should_return_progress: WithProgress = False
     ) -> Response:
@@ -94,6 +99,7 @@ def stages_router(stages: Stages) -> APIRouter:
         return await entity_response(stage)
 
     @router.get("/stages/{stageId}/summary", responses=openapi_responses({200: Summary}, STAGE_NOT_FOUND))
+    @READ
     async def get_stage_summary(stageId: Id) -> Response:
         """Count the tasks of a stage by status."""
         return json_response(await stages.summary(stageId))
@@ -102,6 +108,7 @@ def stages_router(stages: Stages) -> APIRouter:
         "/stages/{stageId}/user-metadata",
         responses=openapi_responses({200: STAGE_MODIFIED}, STAGE_NOT_FOUND, *WITH_A_BODY),
     )
+    @PRODUCE_OR_WORK
     async def set_stage_metadata(stageId: Id, body: Payload, request: Request) -> Response:
         """Replace the user metadata of a stage."""
         await stages.set_metadata(stageId, converted_metadata(request, body))
@@ -113,6 +120,7 @@ def stages_router(stages: Stages) -> APIRouter:
             {200: STAGE_MODIFIED}, STAGE_NOT_FOUND, ILLEGAL_STAGE_STATUS_TRANSITION, *WITH_A_BODY
         ),
     )
+    @PRODUCE
     async def set_stage_status(stageId: Id, body: StageStatusBody) -> Response:  # noqa: ARG001 - only PENDING
         """Release a stage that was created with startAsWaiting. The stage before it must be COMPLETED."""
         await stages.release(stageId)

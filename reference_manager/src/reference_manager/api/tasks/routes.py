@@ -7,6 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import Field
 
+from reference_manager.api.common.access import PRODUCE_OR_WORK, READ, WORK
 from reference_manager.api.common.disconnects import Client, client_of
 from reference_manager.api.common.errors import (
     IDEMPOTENCY_KEY_REUSED,
@@ -64,6 +65,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["tasks"], route_class=StrictRoute)
 
     @router.get("/stages/{stageId}/tasks", responses=openapi_list_responses(Task, STAGE_NOT_FOUND, numbered=TaskPage))
+    @READ
     async def list_tasks_of_stage(stageId: Id, page: NumberedPageQuery) -> Response:
         """List the tasks of a stage, oldest first."""
         return await numbered_response(page, await tasks.list_of_stage(stageId))
@@ -80,17 +82,20 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         ),
         openapi_extra={"parameters": [*CREATION["parameters"], prefer_parameter("only the number of created tasks")]},
     )
+    @PRODUCE_OR_WORK
     async def add_tasks(stageId: Id, body: list[TaskBody], request: Request) -> Response:
         """Add tasks to a stage: all of them or none."""
         new = converted(request, new_tasks, body, request_trace(request), keyed=is_keyed(request))
         return await add_tasks_response(tasks, stageId, new, idempotency_key(request), minimal=prefers_minimal(request))
 
     @router.patch("/stages/{stageType}/tasks/dequeue", responses=openapi_responses({200: Task}, NO_WAITING_TASK))
+    @WORK
     async def dequeue_task(stageType: StageTypeName, request: Request) -> Response:
         """Claim the next task of a stage type: from the most urgent job, oldest first."""
         return await dequeue_response(queue, stageType, client_of(request.scope))
 
     @router.get("/tasks", responses=openapi_list_responses(Task, numbered=TaskPage))
+    @READ
     async def list_tasks(  # noqa: PLR0913, PLR0917 - the filters are the protocol's
         page: NumberedPageQuery,
         stage_id: Id | None = None,
@@ -105,6 +110,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
         return await numbered_response(page, tasks.list(wanted))
 
     @router.get("/tasks/{taskId}", responses=openapi_responses({200: Task}, TASK_NOT_FOUND))
+    @READ
     async def get_task(taskId: Id) -> Response:
         """Read a task."""
         return json_response(await tasks.get(taskId))
@@ -112,6 +118,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
     @router.patch(
         "/tasks/{taskId}/user-metadata", responses=openapi_responses({200: TASK_MODIFIED}, TASK_NOT_FOUND, *WITH_A_BODY)
     )
+    @PRODUCE_OR_WORK
     async def set_task_metadata(taskId: Id, body: Payload, request: Request) -> Response:
         """Replace the user metadata of a task."""
         await tasks.set_metadata(taskId, converted_metadata(request, body))
@@ -123,6 +130,7 @@ def tasks_router(tasks: Tasks, queue: TaskQueue) -> APIRouter:
             {200: Task}, TASK_NOT_FOUND, ILLEGAL_TASK_STATUS_TRANSITION, TASK_STATUS_UPDATE_FAILED, *WITH_A_BODY
         ),
     )
+    @WORK
     async def set_task_status(taskId: Id, body: TaskStatusBody) -> Response:
         """Report a claimed task as COMPLETED or FAILED. A failed task becomes RETRIED while it has attempts left."""
         return await report_response(queue, taskId, body)

@@ -3,6 +3,8 @@
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
+from reference_manager.access.limits import Owner
+from reference_manager.api.common.access import ADMINISTER, READ, WORK, guard_in
 from reference_manager.api.common.errors import WITH_A_BODY, WORKER_NOT_FOUND
 from reference_manager.api.common.fields import NewWorkerId, WorkerId
 from reference_manager.api.common.pagination import PageQuery, list_response, openapi_list_responses
@@ -19,21 +21,29 @@ def workers_router(workers: Workers) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["work"], route_class=StrictRoute)
 
     @router.post("/workers/{workerId}/heartbeat", responses=openapi_responses({200: HeartbeatResponse}, *WITH_A_BODY))
+    @WORK
     async def heartbeat(workerId: NewWorkerId, body: HeartbeatBody, request: Request) -> Response:
         """Renew the leases of a worker, store the progress of its tasks, and return its orders."""
-        return await heartbeat_response(workers, converted(request, body.request, workerId))
+        command = converted(request, body.request, workerId)
+        if guard := guard_in(request.scope):
+            guard.check([Owner(stage_type, None) for stage_type in command.stage_types])
+            await guard.check_tasks([task.task_id for task in command.running])
+        return await heartbeat_response(workers, command)
 
     @router.get("/workers", responses=openapi_list_responses(Worker))
+    @READ
     async def list_workers(page: PageQuery) -> Response:
         """List the workers that sent a heartbeat within the last hour, by id."""
         return await list_response(page, workers.list())
 
     @router.put("/workers/{workerId}", responses=openapi_responses({200: Worker}, WORKER_NOT_FOUND, *WITH_A_BODY))
+    @ADMINISTER
     async def order_worker(workerId: WorkerId, body: DrainBody) -> Response:
         """Order a worker to drain. After its next heartbeat, it stops claiming, finishes its tasks and stops."""
         return json_response(await workers.order_drain(workerId, drain=body.drain))
 
     @router.delete("/workers/{workerId}", responses=openapi_responses({200: WORKER_DELETED}))
+    @WORK
     async def remove_worker(workerId: WorkerId) -> Response:
         """Deregister a worker. The tasks that it still holds return to the queue without using up an attempt."""
         await workers.deregister(workerId)

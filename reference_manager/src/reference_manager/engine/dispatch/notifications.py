@@ -36,6 +36,7 @@ class Notifications:
     def __init__(self) -> None:
         self._sender = uuid4().hex
         self._listeners: list[Callable[[str | None], None]] = []
+        self._channels: dict[str, Callable[..., None]] = {}
         self._unsent: set[str] = set()
         self._pending = asyncio.Event()
         self._echo = asyncio.Event()
@@ -45,6 +46,10 @@ class Notifications:
     def listen(self, listener: Callable[[str | None], None]) -> None:
         """Add a listener, called with each stage type that has new work, or with None if some may have been missed."""
         self._listeners.append(listener)
+
+    def listen_to(self, channel: str, callback: Callable[..., None]) -> None:
+        """Listen to another channel on the same connection, as ``Database.listener`` does."""
+        self._channels[channel] = callback
 
     def notify(self, stage_types: Iterable[str]) -> None:
         """Announce new work of these stage types."""
@@ -81,6 +86,8 @@ class Notifications:
             progress()
             try:
                 async with database.listener(CHANNEL, self._on_notification) as connection:
+                    for channel, callback in self._channels.items():
+                        await connection.add_listener(channel, callback)
                     self._emit(None)
                     while await self._arrive(connection):
                         self.received = True

@@ -359,6 +359,23 @@ CREATE OR REPLACE FUNCTION attempt_wire(
         || '}'
 $$;
 
+-- token_wire: a token as JSON.
+CREATE OR REPLACE FUNCTION token_wire(token tokens) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT '{"id":"' || token.id
+        || '","name":' || to_json(token.name)
+        || ',"scopes":' || to_json(token.scopes)
+        || ',"stageTypes":' || coalesce(to_json(token.stage_types)::text, 'null')
+        || ',"jobNames":' || coalesce(to_json(token.job_names)::text, 'null')
+        || ',"createdBy":' || to_json(token.created_by)
+        || ',"createdAt":' || wire_time(token.created_at)
+        || ',"expiresAt":' || wire_time(token.expires_at)
+        || ',"rotatedAt":' || wire_time(token.rotated_at)
+        || ',"previousExpiresAt":' || wire_time(token.previous_expires_at)
+        || ',"revokedAt":' || wire_time(token.revoked_at)
+        || ',"lastUsedAt":' || wire_time(token.last_used_at)
+        || '}'
+$$;
+
 -- change_fields: a status change as JSON, with the fields that the database has.
 CREATE OR REPLACE FUNCTION change_fields(change history) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT '{"source":' || coalesce('"' || change.source || '"', 'null')

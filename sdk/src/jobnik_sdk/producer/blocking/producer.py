@@ -3,6 +3,7 @@
 from collections.abc import Callable, Collection, Generator, Mapping
 from copy import copy
 from datetime import datetime, timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, overload
 
@@ -48,13 +49,20 @@ class SyncProducer(SyncCreations):
         manager: The address of the manager, or a client. A client is shared, and stays open when the producer is
             closed. Default: the address in the environment variable JOBNIK_BASE_URL.
         timeout: The maximum duration of each request, with its retries; see `Producer`.
+        token: The token, or a file that contains it; see `Producer`.
 
     Raises:
         ConfigurationError: a method is called in the thread of a running event loop, which it would block.
     """
 
-    def __init__(self, manager: JobnikClient | str | None = None, *, timeout: timedelta | None = None) -> None:
-        super().__init__(Producer(manager, timeout=timeout))
+    def __init__(
+        self,
+        manager: JobnikClient | str | None = None,
+        *,
+        timeout: timedelta | None = None,
+        token: str | Path | None = None,
+    ) -> None:
+        super().__init__(Producer(manager, timeout=timeout, token=token))
 
     def __enter__(self) -> Self:
         """Return the producer itself; connections are opened on demand."""

@@ -1,0 +1,1 @@
+"""Access: tokens, their scopes and limits, and who sent a request."""
