@@ -1,6 +1,7 @@
 """The fork server of a worker: starts are as without it, and whatever dies, no attempt is lost and nothing is left."""
 
 import asyncio
+import errno
 import json
 import os
 import random
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from types import FunctionType
 from typing import Final
 
 import pytest
@@ -211,6 +213,73 @@ async def test_cancelled_while_the_server_is_stopped(fresh: Harness) -> None:
     assert await running == Released("drain")
     os.kill(server, signal.SIGCONT)
     assert await fresh.run("increment") == _TWO
+
+
+async def test_runner_that_is_opened_again() -> None:
+    """A runner that was closed starts another server, which ends when the runner is closed again."""
+    before = set(descendants(os.getpid()))
+    harness = Harness(HandlerStyle.PROCESS)
+    for _ in range(2):
+        await harness.runner.open()
+        assert await harness.run("increment") == _TWO
+        assert len(_servers()) == 1
+        await harness.runner.close()
+        assert [pid for pid in descendants(os.getpid()) if pid not in before and not _is_tracker(pid)] == []
+
+
+async def test_start_while_too_many_files_are_open(fresh: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last file that a start needs cannot be opened: the process runs, can be killed, and its exit is noticed."""
+    assert await fresh.run("increment") == _TWO
+
+    def fail(_pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    assert await fresh.run("increment") == _TWO
+    current, running = await fresh.start("ignore_cancellation")
+    current.cancellation.request("drain")
+    assert await running == Released("drain")
+    await fresh.finished(current)
+    assert await fresh.run("exit") == Failed(
+        "ProcessDiedError", "The process of the handler died while it ran the task: exit code 7.", ""
+    )
+
+
+async def test_server_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many files are open right after its start: the attempt fails, and nothing is left."""
+    before = set(descendants(os.getpid()))
+    harness = Harness(HandlerStyle.PROCESS)
+
+    def fail(_pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", fail)
+        outcome = await harness.run("increment")
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "OSError"
+    assert [pid for pid in descendants(os.getpid()) if pid not in before and not _is_tracker(pid)] == []
+    assert await harness.run("increment") == _TWO
+    await harness.runner.close()
+
+
+async def test_main_module_with_unusual_members(fresh: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes and functions without a module, and an object that must not be asked for its class, do no harm."""
+
+    class Unready:
+        @property
+        def __class__(self) -> type:
+            raise RuntimeError("the settings are not configured")
+
+    class Homeless:
+        pass
+
+    Homeless.__module__ = None  # type: ignore[assignment]
+    members = {"unready": Unready(), "Homeless": Homeless, "function": FunctionType((lambda: 0).__code__, {})}
+    for name, member in members.items():
+        monkeypatch.setattr(sys.modules["__main__"], name, member, raising=False)
+    assert await fresh.run("increment") == _TWO
+    assert len(_servers()) == 1
 
 
 async def test_many_starts_at_once() -> None:
