@@ -163,8 +163,8 @@ class HandlerProcess:
 
     def _watch(self, guard: int) -> None:
         """Wait for the exit of the process."""
-        # The end of the stream does not show that the process has exited: its own children may hold it open. The sentinel
-        # may be held open by programs that the application forks, so it is watched only if there is no other way.
+        # The end of the stream does not show that the process has exited: its own children may hold it open. The
+        # sentinel may be held open by what the application forks, so it is watched only if there is no other way.
         self._pidfd = _open_pidfd(guard)
         self._exit_fd = self._process.sentinel if self._pidfd is None else self._pidfd
         self._loop.add_reader(self._exit_fd, self._clean_up)
