@@ -36,16 +36,6 @@ if __name__ == "__main__":
 """
 
 
-_earlier: Final[set[int]] = set()
-"""The servers of other tests of this process whose runners have not been closed."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def remember_earlier_servers() -> None:
-    """Record them before the first test."""
-    _earlier.update(_servers())
-
-
 @pytest.fixture(scope="module")
 async def harness() -> AsyncIterator[Harness]:
     """A harness that keeps its processes, shared by all tests."""
@@ -75,6 +65,11 @@ def _is_tracker(pid: int) -> bool:
     return "resource_tracker" in command_line(pid)
 
 
+def _is_forked(pid: int) -> bool:
+    """Return whether this is a fork server, a guard or a handler: they have the same command line."""
+    return fork_server.__name__ in command_line(pid)
+
+
 def _servers(worker: int | None = None) -> Sequence[int]:
     """Return the process ids of the servers of a worker; None: of this process.
 
@@ -83,10 +78,7 @@ def _servers(worker: int | None = None) -> Sequence[int]:
     return [
         pid
         for pid in descendants(worker or os.getpid())
-        if pid not in _earlier
-        and "fork_server" in command_line(pid)
-        and len(files := _files(pid)) == 4
-        and files[3].startswith("socket:")
+        if _is_forked(pid) and len(files := _files(pid)) == 4 and files[3].startswith("socket:")
     ]
 
 
@@ -152,8 +144,7 @@ async def test_server_and_guards_hold_no_files_of_the_worker(harness: Harness) -
     files = _files(server)
     assert (files[0].startswith("/memfd:jobnik"), files[1:3]) == (True, ["/dev/null"] * 2)
     assert len(files) == 4
-    forked = [pid for pid in descendants(os.getpid()) if "fork_server" in command_line(pid)]
-    guards = [pid for pid in forked if pid not in _earlier and descendants(pid)]
+    guards = [pid for pid in descendants(os.getpid()) if _is_forked(pid) and descendants(pid)]
     assert guards
     for guard in guards:
         *standard, exit_pipe = _files(guard)
@@ -316,7 +307,7 @@ async def test_whatever_dies_during_a_start() -> None:
     while killed < 8:
         running = [asyncio.create_task(harness.run("increment")) for _ in range(3)]
         await asyncio.sleep(numbers.random() * 0.04)
-        victims = [pid for pid in descendants(os.getpid()) if pid not in before and "fork_server" in command_line(pid)]
+        victims = [pid for pid in descendants(os.getpid()) if pid not in before and _is_forked(pid)]
         if victims:
             killed += 1
             with suppress(ProcessLookupError):
