@@ -304,7 +304,8 @@ async def test_a_task_that_never_enters_the_queue_is_like_any_other(
     """The creator, the claim and readers get what they get for a task that is claimed later."""
     stage_id = await known_stage(engine)
     options = {"maxAttempts": 7, "timeoutSeconds": 20, "retry": {"strategy": "fixed", "delaySeconds": 1}}
-    task = NewTasks(1, '[{"number": 1}]', NO_TRACE, '[{"of": "users"}]', json.dumps([options]))
+    data, metadata = '[{"number": 1, "text": "\\u0000\\ud800"}]', '[{"of": "users", "text": "\\u0000"}]'
+    task = NewTasks(1, data, NO_TRACE, metadata, json.dumps([options]))
     outcomes = list[Any]()
     for moves, wait in enumerate((MINUTE, timedelta())):
         claim = engine.queue.claim("first", Claim(worker, 1, MINUTE, wait=MINUTE, minimal=minimal)) if wait else None

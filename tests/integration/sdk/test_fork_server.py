@@ -1,6 +1,7 @@
 """The fork server of a worker: starts are as without it, and whatever dies, no attempt is lost and nothing is left."""
 
 import asyncio
+import errno
 import json
 import os
 import random
@@ -11,6 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from types import FunctionType
 from typing import Final
 
 import pytest
@@ -32,16 +34,6 @@ from tests.integration.sdk.start_state import main
 if __name__ == "__main__":
     asyncio.run(main())
 """
-
-
-_earlier: Final[set[int]] = set()
-"""The servers of other tests of this process whose runners have not been closed."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def remember_earlier_servers() -> None:
-    """Record them before the first test."""
-    _earlier.update(_servers())
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +65,11 @@ def _is_tracker(pid: int) -> bool:
     return "resource_tracker" in command_line(pid)
 
 
+def _is_forked(pid: int) -> bool:
+    """Return whether this is a fork server, a guard or a handler: they have the same command line."""
+    return fork_server.__name__ in command_line(pid)
+
+
 def _servers(worker: int | None = None) -> Sequence[int]:
     """Return the process ids of the servers of a worker; None: of this process.
 
@@ -81,10 +78,7 @@ def _servers(worker: int | None = None) -> Sequence[int]:
     return [
         pid
         for pid in descendants(worker or os.getpid())
-        if pid not in _earlier
-        and "fork_server" in command_line(pid)
-        and len(files := _files(pid)) == 4
-        and files[3].startswith("socket:")
+        if _is_forked(pid) and len(files := _files(pid)) == 4 and files[3].startswith("socket:")
     ]
 
 
@@ -150,8 +144,7 @@ async def test_server_and_guards_hold_no_files_of_the_worker(harness: Harness) -
     files = _files(server)
     assert (files[0].startswith("/memfd:jobnik"), files[1:3]) == (True, ["/dev/null"] * 2)
     assert len(files) == 4
-    forked = [pid for pid in descendants(os.getpid()) if "fork_server" in command_line(pid)]
-    guards = [pid for pid in forked if pid not in _earlier and descendants(pid)]
+    guards = [pid for pid in descendants(os.getpid()) if _is_forked(pid) and descendants(pid)]
     assert guards
     for guard in guards:
         *standard, exit_pipe = _files(guard)
@@ -213,6 +206,89 @@ async def test_cancelled_while_the_server_is_stopped(fresh: Harness) -> None:
     assert await fresh.run("increment") == _TWO
 
 
+async def test_runner_that_is_opened_again() -> None:
+    """A runner that was closed starts another server, which ends when the runner is closed again."""
+    before = set(descendants(os.getpid()))
+    harness = Harness(HandlerStyle.PROCESS)
+    for _ in range(2):
+        await harness.runner.open()
+        assert await harness.run("increment") == _TWO
+        assert len(set(_servers()) - before) == 1
+        await harness.runner.close()
+        assert [pid for pid in descendants(os.getpid()) if pid not in before and not _is_tracker(pid)] == []
+
+
+async def test_runner_that_is_closed_twice() -> None:
+    """Another runner keeps the server that they share, and ends it."""
+    before = set(descendants(os.getpid()))
+    closed, other = Harness(HandlerStyle.PROCESS), Harness(HandlerStyle.PROCESS, recycle_after=1)
+    assert [await harness.run("increment") for harness in (closed, other)] == [_TWO, _TWO]
+    servers = set(_servers()) - before
+    assert len(servers) == 1
+    for _ in range(2):
+        await closed.runner.close()
+    assert await other.run("increment") == _TWO
+    assert set(_servers()) - before == servers
+    await other.runner.close()
+    assert [pid for pid in descendants(os.getpid()) if pid not in before and not _is_tracker(pid)] == []
+
+
+async def test_start_while_too_many_files_are_open(fresh: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last file that a start needs cannot be opened: the process runs, can be killed, and its exit is noticed."""
+    assert await fresh.run("increment") == _TWO
+
+    def fail(_pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "pidfd_open", fail)
+    assert await fresh.run("increment") == _TWO
+    current, running = await fresh.start("ignore_cancellation")
+    current.cancellation.request("drain")
+    assert await running == Released("drain")
+    await fresh.finished(current)
+    assert await fresh.run("exit") == Failed(
+        "ProcessDiedError", "The process of the handler died while it ran the task: exit code 7.", ""
+    )
+
+
+async def test_server_that_cannot_be_watched_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many files are open right after its start: the attempt fails, and nothing is left."""
+    before = set(descendants(os.getpid()))
+    harness = Harness(HandlerStyle.PROCESS)
+
+    def fail(_pid: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pidfd_open", fail)
+        outcome = await harness.run("increment")
+    assert isinstance(outcome, Failed)
+    assert outcome.error_type == "OSError"
+    assert [pid for pid in descendants(os.getpid()) if pid not in before and not _is_tracker(pid)] == []
+    assert await harness.run("increment") == _TWO
+    await harness.runner.close()
+
+
+async def test_main_module_with_unusual_members(fresh: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Classes and functions without a module, and an object that must not be asked for its class, do no harm."""
+
+    class Unready:
+        @property
+        def __class__(self) -> type:  # pyright: ignore[reportIncompatibleMethodOverride] - as lazy objects do
+            raise RuntimeError("the settings are not configured")
+
+    class Homeless:
+        pass
+
+    Homeless.__module__ = None  # type: ignore[assignment]
+    members = {"unready": Unready(), "Homeless": Homeless, "function": FunctionType((lambda: 0).__code__, {})}
+    for name, member in members.items():
+        monkeypatch.setattr(sys.modules["__main__"], name, member, raising=False)
+    before = set(_servers())
+    assert await fresh.run("increment") == _TWO
+    assert len(set(_servers()) - before) == 1
+
+
 async def test_many_starts_at_once() -> None:
     """Fifty tasks that arrive together get fifty processes."""
     harness = Harness(HandlerStyle.PROCESS, concurrency=50)
@@ -231,7 +307,7 @@ async def test_whatever_dies_during_a_start() -> None:
     while killed < 8:
         running = [asyncio.create_task(harness.run("increment")) for _ in range(3)]
         await asyncio.sleep(numbers.random() * 0.04)
-        victims = [pid for pid in descendants(os.getpid()) if pid not in before and "fork_server" in command_line(pid)]
+        victims = [pid for pid in descendants(os.getpid()) if pid not in before and _is_forked(pid)]
         if victims:
             killed += 1
             with suppress(ProcessLookupError):

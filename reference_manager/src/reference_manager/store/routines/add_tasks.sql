@@ -38,8 +38,10 @@ BEGIN
     IF wanted IS NOT NULL AND starts = '{1}' AND json_array_length(data) = 1
         AND option ->> 'availableAt' IS NULL AND option ->> 'delaySeconds' IS NULL
     THEN
+        -- Not data -> 0, which decodes all strings, and fails for those with \u0000 or half of a surrogate pair.
         handed := hand_over_task(
-            stem, wanted_stage, usual_attempts, data -> 0, user_metadata -> 0, option, traceparent, tracestate, written,
+            stem, wanted_stage, usual_attempts, (SELECT value FROM json_array_elements(data)),
+            (SELECT value FROM json_array_elements(user_metadata)), option, traceparent, tracestate, written,
             workers[1], lengths[1], minimal[1]
         );
         IF handed.lease IS NOT NULL THEN

@@ -136,7 +136,13 @@ class _Server:
                 )
             finally:
                 os.close(stdin)
-        self.pidfd = os.pidfd_open(self._pid)
+        try:
+            self.pidfd = os.pidfd_open(self._pid)
+        except OSError:  # too many files are open
+            self.requests.close()
+            os.kill(self._pid, signal.SIGKILL)
+            exits.poll(self._pid, 0)
+            raise
 
     def close(self) -> int | None:
         """Release what belongs to a server that has exited, and return its exit code."""
@@ -159,6 +165,16 @@ def _modules(start_conditions: StartConditions) -> Sequence[str]:
     needed = {child.__name__, sharedctypes.__name__}
     main = start_conditions.preparation.get("init_main_from_name", "")
     if main != "__main__" and not main.endswith(".__main__"):
-        members = vars(sys.modules["__main__"]).values()
-        needed |= {member.__module__ for member in members if isinstance(member, type | FunctionType)}
+        needed.update(map(_module, tuple(vars(sys.modules["__main__"]).values())))
     return sorted(name for name in needed if name.startswith((_PACKAGE, "multiprocessing.")))
+
+
+def _module(member: object) -> str:
+    """Return the name of the module of a class or a function; empty if there is none.
+
+    It asks other members nothing: those that load the settings of a framework when they are used may raise anything.
+    """
+    if not issubclass(type(member), type | FunctionType):  # `isinstance` would read `__class__` of the member
+        return ""
+    module = getattr(member, "__module__", None)
+    return module if isinstance(module, str) else ""

@@ -37,7 +37,12 @@ class GuardedProcess:
         self.pid: int | None = None
         self._exit_code: int | None = None
         self.sentinel, guard_end = os.pipe()
-        child_end, self._parent_end = os.pipe()
+        try:
+            child_end, self._parent_end = os.pipe()
+        except OSError:  # too many files are open
+            os.close(self.sentinel)
+            os.close(guard_end)
+            raise
         try:
             if fork_server is None or not _fork(fork_server, process, guard_end, child_end):
                 self.pid = _spawn(process, start_conditions, guard_end, child_end, self._parent_end)

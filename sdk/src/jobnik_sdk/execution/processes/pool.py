@@ -117,7 +117,8 @@ class ProcessRunner(Runner):
         self._kill_all()
         await self._wait_for_exits(_KILL_TIMEOUT)
         if self._fork_server is not None:
-            await self._fork_server.release()
+            released, self._fork_server = self._fork_server, None  # the runner may be opened again
+            await released.release()
 
     async def _wait_for_exits(self, limit: timedelta) -> bool:
         """Wait until all processes have exited; return False if they take longer than this."""

@@ -76,9 +76,15 @@ class HandlerProcess:
         child_stream.settimeout(None)  # the application may have set a default
         arguments = (child_stream, child_control, self._started, setup)
         process = spawn.Process(target=child.main, args=arguments, name=setup.name)
-        with child_stream, child_control, _signals_blocked():
-            self._process = GuardedProcess(process, fork_server.start_conditions, fork_server if forked else None)
+        try:
+            with child_stream, child_control, _signals_blocked():
+                self._process = GuardedProcess(process, fork_server.start_conditions, fork_server if forked else None)
+        except BaseException:  # too many processes or open files, for example
+            self._stream.close()
+            self._control.close()
+            raise
         self._loop.add_reader(self._stream, self._read)
+        self._pidfd: int | None = None
         self._exit_fd: int | None = None
         self._fork_timer: asyncio.TimerHandle | None = None
         if self._process.pid is not None:
@@ -157,8 +163,10 @@ class HandlerProcess:
 
     def _watch(self, guard: int) -> None:
         """Wait for the exit of the process."""
-        # The end of the stream does not show that the process has exited: its own children may hold it open.
-        self._exit_fd = _open_exit_fd(guard, self._process.sentinel)
+        # The end of the stream does not show that the process has exited: its own children may hold it open. The
+        # sentinel may be held open by what the application forks, so it is watched only if there is no other way.
+        self._pidfd = _open_pidfd(guard)
+        self._exit_fd = self._process.sentinel if self._pidfd is None else self._pidfd
         self._loop.add_reader(self._exit_fd, self._clean_up)
 
     def _send_task(self) -> None:
@@ -226,7 +234,7 @@ class HandlerProcess:
         if self._exit_fd is not None and self._process.pid is not None:
             with suppress(ProcessLookupError):  # it has just ended
                 for number in (supervisor.KILL, signal.SIGCONT):  # the guard may be stopped
-                    _send_signal(self._exit_fd, self._process.pid, number)
+                    _send_signal(self._pidfd, self._process.pid, number)
 
     def _clean_up(self) -> None:
         while self._read():  # handle the remaining messages
@@ -235,7 +243,8 @@ class HandlerProcess:
         self._loop.remove_writer(self._stream)
         if self._exit_fd is not None:
             self._loop.remove_reader(self._exit_fd)
-            os.close(self._exit_fd)
+        if self._pidfd is not None:
+            os.close(self._pidfd)
         exit_status = describe_exit(self._process.poll(0))
         self._process.close()
         self._stream.close()
@@ -244,16 +253,22 @@ class HandlerProcess:
         self._on_exit(self, exit_status)
 
 
-def _open_exit_fd(guard: int, sentinel: int) -> int:
-    """Return a file descriptor that becomes readable when the guard has exited."""
-    if sys.platform == "linux":
+def _open_pidfd(guard: int) -> int | None:
+    """Return a file descriptor that becomes readable when the guard has exited; None if the system has none to give."""
+    if sys.platform != "linux":
+        return None
+    try:
         return os.pidfd_open(guard)
-    return os.dup(sentinel)
+    except ProcessLookupError:
+        raise
+    except OSError:  # too many files are open
+        return None
 
 
-def _send_signal(exit_fd: int, guard: int, number: int) -> None:
-    if sys.platform == "linux":  # the process id may have been reused, if a handler in a thread calls `os.wait`
-        signal.pidfd_send_signal(exit_fd, number)
+def _send_signal(pidfd: int | None, guard: int, number: int) -> None:
+    if sys.platform == "linux" and pidfd is not None:
+        # The process id may have been reused, if a handler in a thread calls `os.wait`.
+        signal.pidfd_send_signal(pidfd, number)
     else:
         os.kill(guard, number)
 
