@@ -12,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from reference_manager.domain.commands import RetentionRule
 from reference_manager.engine.records.retention import RetentionRules
-from reference_manager.server.process import StartError, prepare
+from reference_manager.server.errors import StartError
+from reference_manager.server.process import prepare
 from reference_manager.store.pool import Database
 
 CONNECTIONS: Final = 2

@@ -72,13 +72,8 @@ async def same_transaction(database: Database, claimed: Sequence[Claimed], what:
 
 async def test_every_way_to_make_a_task_claimable_hands_it_over(engine: Engine, database: Database) -> None:
     """A creation, a retry, a release, the end of the previous stage and a resumed job serve the claim that waits."""
-    newest_change, newest_attempt = (
-        f"{table} ORDER BY {key} DESC LIMIT 1"
-        for table, key in (
-            ("history WHERE target = 'PENDING'", "id"),
-            ("attempts", "lease_id"),
-        )
-    )
+    newest_change = "history WHERE target = 'PENDING' ORDER BY id DESC LIMIT 1"
+    newest_attempt = "attempts ORDER BY lease_id DESC LIMIT 1"
     claim = await waiting(engine)
     job = await new_job(engine)
     assert await same_transaction(database, await claim, "jobs")

@@ -119,6 +119,14 @@ async def request_tokens(request: Request, size: int) -> None:
     await request("list_tokens", "GET", "/v1/tokens")
 
 
+async def request_retention(request: Request, size: int) -> None:
+    """Send each operation of retention, with up to this many names."""
+    rule = {"completedSeconds": 60, "failedSeconds": None, "abortedSeconds": 60, "keepLast": 1}
+    rules = {"default": rule, "byName": {f"job {number}": rule for number in range(min(size, MOST))}}
+    await request("set_retention", "PUT", "/v1/retention", rules)
+    await request("get_retention", "GET", "/v1/retention")
+
+
 async def request_everything(request: Request, database: Database, size: int) -> None:
     """Send each operation at least once, with up to this many tasks, fields or entities."""
     await request_tokens(request, size)
@@ -202,10 +210,7 @@ async def request_everything(request: Request, database: Database, size: int) ->
         await request(name, "GET", path)
     await request("heartbeat", "POST", "/v1/workers/me/heartbeat", {"stageTypes": []})
     await request("order_worker", "PUT", "/v1/workers/me", {"drain": True})
-    rule = {"completedSeconds": 60, "failedSeconds": None, "abortedSeconds": 60, "keepLast": 1}
-    rules = {"default": rule, "byName": {f"job {number}": rule for number in range(min(size, MOST))}}
-    await request("set_retention", "PUT", "/v1/retention", rules)
-    await request("get_retention", "GET", "/v1/retention")
+    await request_retention(request, size)
     await request("set_job_status ABORTED", "PUT", f"{at_job}/status", {"status": "ABORTED"})
     await request("delete_job", "DELETE", at_job)
 
