@@ -100,13 +100,13 @@ async def test_a_large_body_that_is_not_json_is_refused(client: Client) -> None:
 async def test_every_operation_treats_large_bodies_like_small_ones(start_manager: Start, part_a_only: bool) -> None:  # noqa: FBT001 - a parameter
     """The response is the same, whatever the size of the body, and whether it is valid or not."""
     manager = start_manager(*(["--part-a-only"] if part_a_only else []))
-    unknown = str(uuid4())
+    unknown = dict.fromkeys(("jobId", "stageId", "taskId", "tokenId"), str(uuid4()))
     async with httpx2.AsyncClient(base_url=manager.url, timeout=30) as http:
         for name, method, path in OPERATIONS:
-            if name not in BODIES or name == "create_job":
+            if name not in BODIES or name in {"create_job", "create_token"}:  # a second one has another answer
                 continue
             body = BODIES[name] | {"waitSeconds": 0} if name == "claim_tasks" else BODIES[name]
-            url = path.format(jobId=unknown, stageId=unknown, taskId=unknown, stageType="x", workerId="me")
+            url = path.format(**unknown, stageType="x", workerId="me")
             for content in (body, *OTHERS):
                 small = json.dumps(content).encode()
                 first, second = [

@@ -38,6 +38,7 @@ BODIES: dict[str, Any] = {
     "settle_tasks": {"workerId": "me", "results": [REPORT | {"outcome": "COMPLETED"}, REPORT | {"outcome": "FAILED"}]},
     "heartbeat": {"stageTypes": [], "running": [REPORT]},
     "order_worker": {"drain": True},
+    "set_retention": {"default": {"completedSeconds": None, "failedSeconds": None, "abortedSeconds": None}},
 }
 """The request body of each operation, by operation id."""
 WITHOUT_DATABASE = {"liveness", "get_capabilities"}

@@ -128,6 +128,8 @@ async def test_the_document_describes_every_endpoint(client: Client) -> None:
         "GET /v1/tokens/{tokenId}",
         "POST /v1/tokens/{tokenId}/rotate",
         "POST /v1/tokens/{tokenId}/revoke",
+        "GET /v1/retention",
+        "PUT /v1/retention",
     }
     report = document["paths"]["/v1/tasks/{taskId}/status"]["put"]["responses"]
     assert set(report) == {"200", "400", "401", "403", "404", "409", "413", "415", "500", "503"}
