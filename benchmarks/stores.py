@@ -35,7 +35,7 @@ class Stores:
 
     def database_url(self, name: str) -> str:
         """Return the URL of the database of a store."""
-        return urlsplit(self.postgres_url)._replace(path=f"/{name}").geturl()
+        return urlsplit(self.postgres_url)._replace(path=f"/store_{name}").geturl()
 
     async def tidy(self, store: Store, name: str) -> None:
         """Vacuum, analyze and checkpoint, as PostgreSQL does by itself some time after inserts."""
@@ -44,9 +44,9 @@ class Stores:
 
     @asynccontextmanager
     async def _database(self, name: str) -> AsyncGenerator[str]:
-        await _execute(self.postgres_url, f'CREATE DATABASE "{name}"')
+        await _execute(self.postgres_url, f'CREATE DATABASE "store_{name}"')
         yield self.database_url(name)
-        await _execute(self.postgres_url, f'DROP DATABASE "{name}" WITH (FORCE)')
+        await _execute(self.postgres_url, f'DROP DATABASE "store_{name}" WITH (FORCE)')
 
 
 async def _execute(url: str, *statements: str) -> None:
