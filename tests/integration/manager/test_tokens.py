@@ -10,6 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx2
 import pytest
@@ -414,6 +415,17 @@ async def test_a_rotation_renews_the_lifetime(database: Database, connection: Se
     await tokens.create(NewToken("a", WORKER), "test")
     with pytest.raises(TokenNameTakenError):
         await tokens.create(NewToken("a", WORKER), "test")
+
+
+async def test_unknown_tokens_do_not_close_a_manager(database: Database) -> None:
+    """Rotating or revoking a token that does not exist would otherwise lock everyone out."""
+    tokens, registry = Tokens(database), Registry(database)
+    with pytest.raises(TokenNotFoundError):
+        await tokens.rotate(uuid4(), timedelta())
+    with pytest.raises(TokenNotFoundError):
+        await tokens.revoke(uuid4())
+    await registry.load()
+    assert not registry.closed
 
 
 async def test_use_is_recorded_now_and_then(database: Database, connection: Session) -> None:

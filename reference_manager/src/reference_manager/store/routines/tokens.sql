@@ -49,7 +49,7 @@ RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     rotated tokens;
 BEGIN
-    PERFORM change_tokens();
+    PERFORM FROM access_state FOR UPDATE;
     UPDATE tokens SET
         digest = new_digest,
         previous_digest = CASE WHEN overlap > interval '0' THEN digest END,
@@ -58,6 +58,9 @@ BEGIN
         rotated_at = now()
     WHERE id = token_id AND revoked_at IS NULL
     RETURNING * INTO rotated;
+    IF FOUND THEN -- a manager without tokens stays open
+        PERFORM change_tokens();
+    END IF;
     RETURN token_wire(rotated);
 END
 $$;
@@ -67,8 +70,11 @@ CREATE OR REPLACE FUNCTION revoke_token(token_id uuid) RETURNS text LANGUAGE plp
 DECLARE
     revoked tokens;
 BEGIN
-    PERFORM change_tokens();
+    PERFORM FROM access_state FOR UPDATE;
     UPDATE tokens SET revoked_at = coalesce(revoked_at, now()) WHERE id = token_id RETURNING * INTO revoked;
+    IF FOUND THEN -- as above
+        PERFORM change_tokens();
+    END IF;
     RETURN token_wire(revoked);
 END
 $$;
