@@ -8,21 +8,13 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from pydantic import TypeAdapter, ValidationError
-
+from reference_manager.command_line import open_database, parse_duration
 from reference_manager.domain.commands import RetentionRule
-from reference_manager.engine.records.retention import RetentionRules
+from reference_manager.engine.records.retention import MAX_AGE, MAX_KEPT, RetentionRules
 from reference_manager.server.errors import StartError
-from reference_manager.server.process import prepare
-from reference_manager.store.pool import Database
 
-CONNECTIONS: Final = 2
-CONNECTION_TIMEOUT: Final = timedelta(seconds=10)
 NEVER: Final = "never"
 STATUSES: Final = ("completed", "failed", "aborted")
-MAX_AGE: Final = timedelta(days=36_500)
-MAX_KEPT: Final = 1000
-DURATION: Final = TypeAdapter(timedelta)
 
 
 def add_commands(
@@ -68,8 +60,7 @@ def run(flags: Mapping[str, Any], database_url: str) -> None:
 
 
 async def _run(flags: Mapping[str, Any], database_url: str) -> Any:  # noqa: ANN401 - any JSON
-    await prepare(database_url)
-    async with Database.connect(database_url, connections=CONNECTIONS, acquire_timeout=CONNECTION_TIMEOUT) as database:
+    async with open_database(database_url) as database:
         stored = RetentionRules(database)
         body = json.loads(await stored.get())
         if flags["retention_command"] == "show":
@@ -97,11 +88,8 @@ def _rule(body: Mapping[str, Any]) -> RetentionRule:
 def _age(text: str) -> timedelta | None:
     if text == NEVER:
         return None
-    try:
-        age = DURATION.validate_python(text)
-    except ValidationError:
-        age = timedelta()
-    if not timedelta(seconds=1) <= age <= MAX_AGE:
+    age = parse_duration(text, timedelta(seconds=1), MAX_AGE)
+    if age is None:
         raise argparse.ArgumentTypeError(f"must be {NEVER}, or a duration such as P30D or PT12H")
     return age
 

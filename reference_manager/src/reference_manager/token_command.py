@@ -4,26 +4,19 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import timedelta
 from getpass import getuser
 from typing import Any, Final
 from uuid import UUID
 
-from pydantic import TypeAdapter, ValidationError
-
 from reference_manager.access.principals import Scope
 from reference_manager.access.secrets import generate_secret
 from reference_manager.access.tokens import MAX_LIFETIME, MAX_OVERLAP, Issued, NewToken, Tokens
-from reference_manager.server.process import prepare
-from reference_manager.store.pool import Database
+from reference_manager.command_line import open_database, parse_duration
 
 PAGE_SIZE: Final = 500
-CONNECTIONS: Final = 2
-CONNECTION_TIMEOUT: Final = timedelta(seconds=10)
 COLUMNS: Final = ("id", "name", "scopes", "limits", "created", "last used", "expires")
-DURATION: Final = TypeAdapter(timedelta)
 
 
 def add_commands(
@@ -114,15 +107,8 @@ async def _run(flags: Mapping[str, Any], database_url: str) -> None:
         "rotate": _rotate,
         "revoke": _revoke,
     }
-    await prepare(database_url)
-    async with _tokens(database_url) as tokens:
-        await commands[flags["token_command"]](tokens, flags)
-
-
-@asynccontextmanager
-async def _tokens(database_url: str) -> AsyncGenerator[Tokens]:
-    async with Database.connect(database_url, connections=CONNECTIONS, acquire_timeout=CONNECTION_TIMEOUT) as database:
-        yield Tokens(database)
+    async with open_database(database_url) as database:
+        await commands[flags["token_command"]](Tokens(database), flags)
 
 
 async def _create(tokens: Tokens, flags: Mapping[str, Any]) -> None:
@@ -181,11 +167,8 @@ def _row(token: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _duration(longest: timedelta) -> Callable[[str], timedelta]:
     def parse(text: str) -> timedelta:
-        try:
-            duration = DURATION.validate_python(text)
-        except ValidationError:
-            duration = timedelta(-1)
-        if not timedelta() <= duration <= longest:
+        duration = parse_duration(text, timedelta(), longest)
+        if duration is None:
             message = f"must be a duration such as PT1H or P30D, at most {longest.days} days"
             raise argparse.ArgumentTypeError(message)
         return duration

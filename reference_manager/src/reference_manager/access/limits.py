@@ -109,6 +109,14 @@ class Guard:
         """
         self.check(await self._owners.of_tasks(list(set(ids)), with_jobs=bool(self._limit.job_names)))
 
+    async def check_leases(self, worker_id: str) -> None:
+        """Check all leases of a worker, which this reads from the database.
+
+        Raises:
+            ForbiddenError: The token is limited to others.
+        """
+        self.check(await self._owners.of_leases(worker_id))
+
     def note(self, stage_type: str, task_ids: Iterable[UUID]) -> None:
         """Remember what was claimed, so that its reports need no query."""
         self._owners.note(stage_type, task_ids)
@@ -152,11 +160,16 @@ class Owners:
         return await self._look_up(sql.access_owners_of_tasks, ids, with_jobs=with_jobs)
 
     async def of_worker(self, worker_id: str) -> list[Owner]:
-        """Return the stage types that a worker named in its heartbeat, and those of its leases."""
+        """Return the stage types that a worker named in its heartbeat."""
+        return await self._stage_types(sql.access_types_of_worker, worker_id)
+
+    async def of_leases(self, worker_id: str) -> list[Owner]:
+        """Return the stage types of the leases that a worker holds."""
+        return await self._stage_types(sql.access_types_of_leases, worker_id)
+
+    async def _stage_types(self, query: Callable[..., Any], worker_id: str) -> list[Owner]:
         async with self._database.connection(for_workers=True) as connection:
-            return [
-                Owner(row["stage_type"], None) async for row in sql.access_types_of_worker(connection, id=worker_id)
-            ]
+            return [Owner(row["stage_type"], None) async for row in query(connection, id=worker_id)]
 
     async def _look_up(self, query: Callable[..., Any], ids: Sequence[UUID], *, with_jobs: bool = True) -> list[Owner]:
         found = [

@@ -2,14 +2,13 @@
 
 import re
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from reference_manager.access.errors import UnauthenticatedError
 from reference_manager.access.principals import ANONYMOUS, Principal
-from reference_manager.access.secrets import LENGTH, is_secret
+from reference_manager.access.secrets import LENGTH, digest, is_secret
 from reference_manager.api.common.access import PRINCIPAL, Gate, record_refusal
 from reference_manager.api.common.errors import DATABASE_UNAVAILABLE, RETRY_AFTER, error_response, problem
 from reference_manager.engine.errors import DatabaseError
@@ -73,7 +72,7 @@ class Authenticator:
                 given = value
         if given is None or given[:7].lower() != _BEARER or len(given) != LENGTH + 7:
             return None
-        return self._registry.find(sha256(given[7:]).digest())
+        return self._registry.find(digest(given[7:]))
 
     def _is_open(self, path: bytes) -> bool:
         return path in self._open_paths or (
@@ -96,10 +95,10 @@ class Authenticator:
         found = _SECRET.fullmatch(headers[0])
         if found is None or not is_secret(found[1].decode("latin-1")):
             raise UnauthenticatedError(_MALFORMED, "invalid_token")
-        digest = sha256(found[1]).digest()
-        principal = self._registry.find(digest)
-        if principal is None and not self._registry.is_known(digest):
-            principal = await self._registry.find_unknown(digest)
+        hashed = digest(found[1])
+        principal = self._registry.find(hashed)
+        if principal is None and not self._registry.is_known(hashed):
+            principal = await self._registry.find_unknown(hashed)
         if principal is None:
-            raise UnauthenticatedError(_EXPIRED if self._registry.is_known(digest) else _UNKNOWN, "invalid_token")
+            raise UnauthenticatedError(_EXPIRED if self._registry.is_known(hashed) else _UNKNOWN, "invalid_token")
         return principal

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, Final, NamedTuple, Self
 
 from reference_manager.archive.errors import ArchiveError
-from reference_manager.archive.stores import CHUNK, Archive
+from reference_manager.archive.stores import CHUNK, Archive, translated
 
 GZIP: Final = 16 + zlib.MAX_WBITS
 LEVEL: Final = 6
@@ -38,12 +38,11 @@ class ArchiveFile:
         self._lines = 0
 
     async def __aenter__(self) -> Self:
-        try:
+        spool = self._archive.spool
+        with translated(spool):
             self._file: IO[bytes] = NamedTemporaryFile(  # noqa: SIM115 - closed by __aexit__
-                dir=self._archive.spool, prefix=".jobnik-", suffix=".partial", delete=False
+                dir=spool, prefix=".jobnik-", suffix=".partial", delete=False
             )
-        except OSError as error:
-            raise ArchiveError(f"{self._archive.spool}: {error.strerror}") from error
         return self
 
     async def __aexit__(
@@ -66,10 +65,8 @@ class ArchiveFile:
 
     def _keep(self, compressed: bytes) -> None:
         self._hash.update(compressed)
-        try:
+        with translated(Path(self._file.name)):
             self._file.write(compressed)
-        except OSError as error:
-            raise ArchiveError(f"{self._file.name}: {error.strerror}") from error
 
     async def store(self, name: str) -> None:
         """Store the file under a new name, read it back, and compare it.
@@ -78,10 +75,8 @@ class ArchiveFile:
             ArchiveError: The file is not stored, or is not what was written.
         """
         self._keep(self._compressor.flush())
-        try:
+        with translated(Path(self._file.name)):
             self._file.flush()
-        except OSError as error:
-            raise ArchiveError(f"{self._file.name}: {error.strerror}") from error
         await self._archive.put(name, Path(self._file.name))
         written, found = Summary(self._lines, self._hash.hexdigest()), await summarize(self._archive, name)
         if found != written:

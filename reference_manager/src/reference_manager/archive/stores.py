@@ -61,7 +61,7 @@ class Folder(Archive):
     @property
     def spool(self) -> Path:
         """The folder itself, so that a file is only renamed."""
-        with _translated(self._path):
+        with translated(self._path):
             self._path.mkdir(parents=True, exist_ok=True)
         return self._path
 
@@ -71,7 +71,7 @@ class Folder(Archive):
 
     def _put(self, name: str, file: Path) -> None:
         target = self._path / name
-        with _translated(target):
+        with translated(target):
             with file.open("rb") as written:
                 os.fsync(written.fileno())
             missing = [folder for folder in target.parents if not folder.exists()]
@@ -86,7 +86,7 @@ class Folder(Archive):
 
     async def read(self, name: str) -> AsyncGenerator[bytes]:
         """Read a file in chunks."""
-        with _translated(self._path / name):
+        with translated(self._path / name):
             opened = await asyncio.to_thread((self._path / name).open, "rb")
             with opened:
                 while chunk := await asyncio.to_thread(opened.read, CHUNK):
@@ -166,7 +166,8 @@ def open_archive(url: str) -> Archive:
 
 
 @contextmanager
-def _translated(path: Path) -> "Generator[None]":
+def translated(path: Path) -> "Generator[None]":
+    """Raise an error of the system, in a `with` block, as an ArchiveError that names the path."""
     try:
         yield
     except OSError as error:

@@ -6,13 +6,13 @@ from typing import Annotated, TypeAlias
 
 from pydantic import ConfigDict, Field, Strict, StrictBool
 
-from reference_manager.api.common.fields import WHOLE, YEAR, Body, BodyContext, Name, Seconds
+from reference_manager.api.common.fields import WHOLE, Body, BodyContext, Name, Seconds
 from reference_manager.domain.commands import RetentionRule
+from reference_manager.engine.records.retention import MAX_AGE, MAX_KEPT
 
 MAX_RULES = 1000
-MAX_KEPT = 1000
 Age: TypeAlias = Annotated[
-    Annotated[Seconds, Field(ge=1, le=100 * YEAR)] | None,
+    Annotated[Seconds, Field(ge=1, le=MAX_AGE // timedelta(seconds=1))] | None,
     Field(description="How many seconds after its end such a job is deleted; null: it is kept."),
 ]
 

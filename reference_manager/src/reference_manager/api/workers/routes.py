@@ -44,8 +44,10 @@ def workers_router(workers: Workers) -> APIRouter:
 
     @router.delete("/workers/{workerId}", responses=openapi_responses({200: WORKER_DELETED}))
     @WORK
-    async def remove_worker(workerId: WorkerId) -> Response:
+    async def remove_worker(workerId: WorkerId, request: Request) -> Response:
         """Deregister a worker. The tasks that it still holds return to the queue without using up an attempt."""
+        if guard := guard_in(request.scope):
+            await guard.check_leases(workerId)
         await workers.deregister(workerId)
         return code_response(WORKER_DELETED)
 

@@ -1,9 +1,14 @@
 """The rules of retention: how long ended jobs are kept. They are in the database, so that all managers agree."""
 
 from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final
 
 from reference_manager.domain.commands import RetentionRule
 from reference_manager.store.pool import Database, sql
+
+MAX_AGE: Final = timedelta(days=36_500)
+MAX_KEPT: Final = 1000
 
 
 class RetentionRules:

@@ -65,7 +65,10 @@ FROM tasks AS task JOIN stages AS stage ON stage.id = task.stage_id JOIN jobs AS
 WHERE task.id = ANY (:ids::uuid[]);
 
 -- name: access_types_of_worker(id)
--- Rows: the stage types that a worker has named, and those of the leases that it holds. This reads all leases.
-SELECT unnest(worker.stage_types) AS stage_type FROM workers AS worker WHERE worker.id = :id
-UNION SELECT stage.type FROM leases AS lease JOIN tasks AS task ON task.id = lease.task_id
+-- Rows: the stage types that a worker has named.
+SELECT unnest(stage_types) AS stage_type FROM workers WHERE id = :id;
+
+-- name: access_types_of_leases(id)
+-- Rows: the stage types of the leases that a worker holds. This reads all leases.
+SELECT DISTINCT stage.type AS stage_type FROM leases AS lease JOIN tasks AS task ON task.id = lease.task_id
     JOIN stages AS stage ON stage.id = task.stage_id WHERE lease.worker_id = :id;

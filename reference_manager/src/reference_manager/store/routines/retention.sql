@@ -30,9 +30,9 @@ RETURNS TABLE (clock timestamptz, behind interval) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
-    -- Without `seen`, the sum is null, which greatest ignores.
-    UPDATE retention_state SET clock = greatest(clock, CASE WHEN seen + 2 * passed < now() THEN seen + 2 * passed
-        WHEN seen IS NOT NULL THEN now() END)
+    -- Without `seen`, there is no other time, and greatest ignores null.
+    UPDATE retention_state
+    SET clock = greatest(clock, CASE WHEN seen IS NOT NULL THEN least(seen + 2 * passed, now()) END)
     RETURNING clock, greatest(now() - clock, interval '0');
 END
 $$;
